@@ -1,0 +1,122 @@
+//! Extractors for axum: a handler that takes one runs only for a request that is proven.
+//!
+//! The router's state must give [`Webhooks`]. The body is read up to axum's `DefaultBodyLimit` (2 MB unless you set another); OpenAI's
+//! webhooks are far smaller.
+//!
+//! ```
+//! use axum::{Router, extract::DefaultBodyLimit, routing::post};
+//! use openai_webhooks::axum::Event;
+//! use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
+//!
+//! async fn webhook(Event(event): Event) {
+//!     if let UnwrapWebhookEvent::ResponseCompleted(event) = event {
+//!         println!("{} is ready", event.data.id);
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX")?;
+//! let app: Router = Router::new()
+//!     .route("/webhook", post(webhook))
+//!     .layer(DefaultBodyLimit::max(1024 * 1024))
+//!     .with_state(webhooks);
+//! # Ok(()) }
+//! ```
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRef, FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::event::{PayloadError, UnwrapWebhookEvent};
+use crate::webhooks::{VerificationError, Webhooks};
+
+/// Extracts the event of a proven request.
+///
+/// A request that is not proven is answered 400 or 401, a body too large 413. An authentic body that is not an event is answered
+/// 422, so that OpenAI sends it again for 72 hours while you look; take [`Webhook`] to park such bodies yourself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event(pub UnwrapWebhookEvent);
+
+/// Extracts a proven request with everything needed to keep it: the event, the exact bytes, and the id to de-duplicate on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Webhook {
+    /// The value of `webhook-id`: the same for every copy of this webhook.
+    pub webhook_id: String,
+    /// When OpenAI made this attempt to deliver, in Unix seconds.
+    pub timestamp: u64,
+    /// The exact bytes of the body.
+    pub payload: Bytes,
+    /// The event in the body, or why there is none.
+    pub event: Result<UnwrapWebhookEvent, PayloadError>,
+}
+
+impl<S> FromRequest<S> for Webhook
+where
+    Webhooks: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = WebhookRejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, WebhookRejection> {
+        let headers = request.headers().clone();
+        let payload = Bytes::from_request(request, state).await?;
+        let verified = Webhooks::from_ref(state).verify_signature(&payload, &headers)?;
+        Ok(Self {
+            webhook_id: verified.webhook_id().to_owned(),
+            timestamp: verified.timestamp(),
+            event: verified.event(),
+            payload,
+        })
+    }
+}
+
+impl<S> FromRequest<S> for Event
+where
+    Webhooks: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = WebhookRejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, WebhookRejection> {
+        let webhook = Webhook::from_request(request, state).await?;
+        Ok(Self(webhook.event?))
+    }
+}
+
+/// Why there was nothing to extract. As a response it has the right status and the reason as text, without content of the request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebhookRejection {
+    /// The body could not be read, or is larger than the limit.
+    #[error("the body cannot be read: {}", .0.body_text())]
+    Body(#[from] BytesRejection),
+    /// Not proven.
+    #[error(transparent)]
+    Verification(#[from] VerificationError),
+    /// Authentic, but not an event.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+impl WebhookRejection {
+    /// The status of the response.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(rejection) => rejection.status(),
+            Self::Verification(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
+            }
+            Self::Payload(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+}
+
+impl IntoResponse for WebhookRejection {
+    fn into_response(self) -> Response {
+        (self.status(), self.to_string()).into_response()
+    }
+}

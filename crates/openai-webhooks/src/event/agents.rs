@@ -1,0 +1,58 @@
+//! Agent sessions. Fetch more with the header `OpenAI-Beta: agents=v1`.
+
+use serde::{Deserialize, Serialize};
+
+/// The `data` of `agent.session.in_progress`, `.idle` and `.failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentSessionData {
+    /// The unique ID of the session.
+    pub id: String,
+    /// Where the session runs: `none`, `openai_hosted`, `self_hosted`, or what OpenAI adds.
+    pub environment_type: String,
+    /// The unique ID of its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<String>,
+}
+
+/// The `data` of `agent.session.created`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentSessionCreatedData {
+    /// The unique ID of the session.
+    pub id: String,
+    /// Where the session runs: `none`, `openai_hosted`, `self_hosted`, or what OpenAI adds.
+    pub environment_type: String,
+    /// The unique ID of its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<String>,
+    /// How a self-hosted environment connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<AgentSessionConnect>,
+}
+
+/// How a self-hosted environment connects to its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentSessionConnect {
+    /// The address to connect to.
+    pub remote_url: String,
+}
+
+/// The `data` of `agent.session.action_required`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentSessionActionRequiredData {
+    /// The unique ID of the session.
+    pub id: String,
+    /// What it waits for; the details are in the session's `required_actions`.
+    pub required_action: AgentSessionRequiredAction,
+}
+
+/// What an agent session waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentSessionRequiredAction {
+    /// `function_call`, `environment_connection`, `computer_use_approval_request`, `mcp_approval_request`, or what OpenAI adds.
+    pub r#type: String,
+}

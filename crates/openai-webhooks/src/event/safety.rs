@@ -1,0 +1,22 @@
+//! Safety events that say more than an id.
+
+use serde::{Deserialize, Serialize};
+
+/// The `data` of `safety_identifier.blocked`: all there is to know, nothing is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SafetyIdentifierBlockedData {
+    /// The safety identifier that the request named.
+    pub safety_identifier: String,
+    /// Why it was blocked, for instance `bio` or `cyber`.
+    pub safety_category: String,
+    /// The model that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The project of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
+    /// The unique ID of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}

@@ -1,0 +1,305 @@
+//! The three signed headers, read once from whatever a framework keeps headers in.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::webhooks::VerificationError;
+
+/// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the webhook again, so de-duplicate on it.
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// Name of the header with the time of this attempt to deliver, in Unix seconds.
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// Name of the header with one or several signatures, separated by blanks.
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
+/// Most bytes in a `webhook-id`. OpenAI's have 35.
+pub const WEBHOOK_ID_BYTES_MAX: usize = 256;
+/// Most signatures in one request. OpenAI sends one, and perhaps two while a secret is being rotated.
+pub const SIGNATURES_MAX: usize = 32;
+
+/// Anything that holds HTTP headers.
+///
+/// Implemented for `http::HeaderMap` (feature `http`, on by default), for maps from names to values and for vectors, arrays and
+/// slices of pairs. Names count in any case; values may be text, bytes or lists of either. The spellings of a CGI environment
+/// (`HTTP_WEBHOOK_ID`) and the header maps of AWS Lambda (`headers` and `multiValueHeaders`) are understood.
+///
+/// For another type, hand the pairs over:
+///
+/// ```
+/// use openai_webhooks::{HeadersLike, SignedHeaders};
+///
+/// struct MyHeaders(Vec<(String, String)>);
+///
+/// impl HeadersLike for MyHeaders {
+///     fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+///         for (name, value) in &self.0 {
+///             headers.offer(name.as_bytes(), value.as_bytes());
+///         }
+///     }
+/// }
+/// ```
+pub trait HeadersLike {
+    /// Offers every header, or at least the signed ones, to `headers`.
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>);
+}
+
+/// The signed headers of one request, as they are being collected.
+#[derive(Debug, Default)]
+pub struct SignedHeaders<'h> {
+    id: Single<'h>,
+    timestamp: Single<'h>,
+    signature: Option<&'h [u8]>,
+    /// Further `webhook-signature` headers; together they are one list.
+    more_signatures: Vec<&'h [u8]>,
+}
+
+impl<'h> SignedHeaders<'h> {
+    /// Takes the header if it is one of the three, and passes over every other.
+    pub fn offer(&mut self, name: &[u8], value: &'h [u8]) {
+        if name.eq_ignore_ascii_case(WEBHOOK_ID.as_bytes()) || name == b"HTTP_WEBHOOK_ID" {
+            self.id.offer(value);
+        } else if name.eq_ignore_ascii_case(WEBHOOK_TIMESTAMP.as_bytes())
+            || name == b"HTTP_WEBHOOK_TIMESTAMP"
+        {
+            self.timestamp.offer(value);
+        } else if name.eq_ignore_ascii_case(WEBHOOK_SIGNATURE.as_bytes())
+            || name == b"HTTP_WEBHOOK_SIGNATURE"
+        {
+            self.offer_signature(value);
+        }
+    }
+
+    fn offer_signature(&mut self, value: &'h [u8]) {
+        let value = trim(value);
+        if value.is_empty() || self.signature == Some(value) {
+            return;
+        }
+        if self.signature.is_none() {
+            self.signature = Some(value);
+        } else if self.more_signatures.len() <= SIGNATURES_MAX {
+            // One more than allowed is kept: enough to see that there are too many.
+            self.more_signatures.push(value);
+        }
+    }
+
+    /// Reads `source` and checks everything that can be checked without a key or a clock.
+    pub(crate) fn checked(
+        source: &'h (impl HeadersLike + ?Sized),
+    ) -> Result<CheckedHeaders<'h>, VerificationError> {
+        let mut headers = Self::default();
+        source.read(&mut headers);
+        let id = headers.id.single(WEBHOOK_ID)?;
+        let timestamp = headers.timestamp.single(WEBHOOK_TIMESTAMP)?;
+        let Some(signature) = headers.signature else {
+            return Err(VerificationError::MissingHeader {
+                name: WEBHOOK_SIGNATURE,
+            });
+        };
+        Ok(CheckedHeaders {
+            id: webhook_id(id)?,
+            timestamp: Timestamp::read(timestamp)?,
+            signature,
+            more_signatures: headers.more_signatures,
+        })
+    }
+}
+
+pub(crate) struct CheckedHeaders<'h> {
+    pub(crate) id: &'h str,
+    pub(crate) timestamp: Timestamp<'h>,
+    signature: &'h [u8],
+    more_signatures: Vec<&'h [u8]>,
+}
+
+impl<'h> CheckedHeaders<'h> {
+    /// Every item of the signature list, in the order of arrival.
+    pub(crate) fn signatures(&self) -> impl Iterator<Item = &'h [u8]> + Clone {
+        std::iter::once(self.signature)
+            .chain(self.more_signatures.iter().copied())
+            .flat_map(|list| list.split(|&letter| is_blank(letter)))
+            .filter(|item| !item.is_empty())
+    }
+}
+
+/// The timestamp twice: as a number for the clock, and as the text that was signed.
+pub(crate) struct Timestamp<'h> {
+    pub(crate) seconds: u64,
+    pub(crate) text: &'h [u8],
+}
+
+impl<'h> Timestamp<'h> {
+    /// Most digits: as many as the largest 64-bit Unix time has.
+    const DIGITS_MAX: usize = 19;
+
+    /// Digits only. A sign, a fraction or anything else behind the number would let someone move the border between the
+    /// timestamp and the body of an authentic request and have it pass as another one.
+    fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
+        if text.len() > Self::DIGITS_MAX || !text.iter().all(u8::is_ascii_digit) {
+            return Err(VerificationError::MalformedTimestamp);
+        }
+        // 19 digits always fit 64 unsigned bits.
+        let seconds = text.iter().fold(0, |number: u64, digit| {
+            number * 10 + u64::from(digit - b'0')
+        });
+        Ok(Self { seconds, text })
+    }
+}
+
+/// Checks a `webhook-id`. The signed text is `id.timestamp.body`, so a dot in the id would make it ambiguous.
+pub(crate) fn webhook_id(id: &[u8]) -> Result<&str, VerificationError> {
+    let malformed = |reason| VerificationError::MalformedHeader {
+        name: WEBHOOK_ID,
+        reason,
+    };
+    if id.len() > WEBHOOK_ID_BYTES_MAX {
+        return Err(malformed("it is longer than 256 bytes"));
+    }
+    if !id.iter().all(|&b| b.is_ascii_graphic() && b != b'.') {
+        return Err(malformed(
+            "it holds a dot, a blank, or a letter outside printable ASCII",
+        ));
+    }
+    std::str::from_utf8(id).map_err(|_| malformed("it is not ASCII"))
+}
+
+/// A header that may stand once, or several times with the same value.
+#[derive(Debug, Default)]
+struct Single<'h> {
+    value: Option<&'h [u8]>,
+    has_other_value: bool,
+}
+
+impl<'h> Single<'h> {
+    fn offer(&mut self, value: &'h [u8]) {
+        let value = trim(value);
+        match self.value {
+            None => self.value = Some(value),
+            Some(first) => self.has_other_value |= first != value,
+        }
+    }
+
+    fn single(&self, name: &'static str) -> Result<&'h [u8], VerificationError> {
+        if self.has_other_value {
+            return Err(VerificationError::ConflictingHeader { name });
+        }
+        self.value
+            .filter(|value| !value.is_empty())
+            .ok_or(VerificationError::MissingHeader { name })
+    }
+}
+
+/// Blanks and tabs around a header's value are not part of it (RFC 9110, section 5.5).
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = value
+        && is_blank(*first)
+    {
+        value = rest;
+    }
+    while let [rest @ .., last] = value
+        && is_blank(*last)
+    {
+        value = rest;
+    }
+    value
+}
+
+fn is_blank(letter: u8) -> bool {
+    letter == b' ' || letter == b'\t'
+}
+
+/// The value of a header, or its values.
+pub trait HeaderValueLike {
+    /// Calls `each` with every value.
+    fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8]));
+}
+
+macro_rules! single_value {
+    ($($type:ty: $as_bytes:ident),+ $(,)?) => {$(
+        impl HeaderValueLike for $type {
+            fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
+                each(self.$as_bytes());
+            }
+        }
+    )+};
+}
+
+single_value!(str: as_bytes, String: as_bytes, Cow<'_, str>: as_bytes, Box<str>: as_bytes, [u8]: as_ref, Vec<u8>: as_ref);
+#[cfg(feature = "http")]
+single_value!(http::HeaderValue: as_bytes);
+
+impl<V: HeaderValueLike> HeaderValueLike for Vec<V> {
+    fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
+        for value in self {
+            value.each(each);
+        }
+    }
+}
+
+impl<V: HeaderValueLike + ?Sized> HeaderValueLike for &V {
+    fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
+        (**self).each(each);
+    }
+}
+
+impl<H: HeadersLike + ?Sized> HeadersLike for &H {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        (**self).read(headers);
+    }
+}
+
+impl<N: AsRef<[u8]>, V: HeaderValueLike> HeadersLike for [(N, V)] {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        for (name, value) in self {
+            value.each(&mut |value| headers.offer(name.as_ref(), value));
+        }
+    }
+}
+
+impl<N: AsRef<[u8]>, V: HeaderValueLike, const LENGTH: usize> HeadersLike for [(N, V); LENGTH] {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        self.as_slice().read(headers);
+    }
+}
+
+impl<N: AsRef<[u8]>, V: HeaderValueLike> HeadersLike for Vec<(N, V)> {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        self.as_slice().read(headers);
+    }
+}
+
+impl<N: AsRef<[u8]>, V: HeaderValueLike, S> HeadersLike for HashMap<N, V, S> {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        for (name, value) in self {
+            value.each(&mut |value| headers.offer(name.as_ref(), value));
+        }
+    }
+}
+
+impl<N: AsRef<[u8]>, V: HeaderValueLike> HeadersLike for BTreeMap<N, V> {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        for (name, value) in self {
+            value.each(&mut |value| headers.offer(name.as_ref(), value));
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl HeadersLike for http::HeaderMap {
+    /// Three look-ups by static names, whatever the number of headers.
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        use http::HeaderName;
+        static ID: HeaderName = HeaderName::from_static(WEBHOOK_ID);
+        static TIMESTAMP: HeaderName = HeaderName::from_static(WEBHOOK_TIMESTAMP);
+        static SIGNATURE: HeaderName = HeaderName::from_static(WEBHOOK_SIGNATURE);
+
+        for value in self.get_all(&ID) {
+            headers.id.offer(value.as_bytes());
+        }
+        for value in self.get_all(&TIMESTAMP) {
+            headers.timestamp.offer(value.as_bytes());
+        }
+        for value in self.get_all(&SIGNATURE) {
+            headers.offer_signature(value.as_bytes());
+        }
+    }
+}

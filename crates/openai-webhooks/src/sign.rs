@@ -1,0 +1,85 @@
+//! The same arithmetic the other way round: a payload into the three signed headers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::Mac;
+
+use crate::headers::{
+    HeadersLike, SignedHeaders, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, webhook_id,
+};
+use crate::webhooks::{VerificationError, Webhooks, mac};
+
+impl Webhooks {
+    /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to pass a verified webhook on.
+    /// With several secrets there is a signature for each.
+    ///
+    /// ```
+    /// use openai_webhooks::{EventType, Webhooks};
+    ///
+    /// let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX")?;
+    /// let payload = EventType::BatchCompleted.sample();
+    /// let headers = webhooks.sign(payload, "wh_1", 1_750_287_078)?;
+    /// assert!(webhooks.unwrap_at(payload, &headers, 1_750_287_078).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Fails if no verifier would take `webhook_id`: it is 1 to 256 printable ASCII letters without blanks or dots.
+    pub fn sign(
+        &self,
+        payload: impl AsRef<[u8]>,
+        webhook_id: impl Into<String>,
+        timestamp: u64,
+    ) -> Result<WebhookHeaders, VerificationError> {
+        let id = webhook_id.into();
+        if id.is_empty() {
+            return Err(VerificationError::MissingHeader { name: WEBHOOK_ID });
+        }
+        self::webhook_id(id.as_bytes())?;
+        let timestamp = timestamp.to_string();
+        let signatures: Vec<String> = self
+            .keys()
+            .iter()
+            .map(|key| {
+                let mac = mac(key, &id, timestamp.as_bytes(), payload.as_ref()).finalize();
+                format!("v1,{}", STANDARD.encode(mac.into_bytes()))
+            })
+            .collect();
+        Ok(WebhookHeaders {
+            id,
+            timestamp,
+            signature: signatures.join(" "),
+        })
+    }
+}
+
+/// The three headers that prove a webhook, as OpenAI sends them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WebhookHeaders {
+    /// The value of `webhook-id`.
+    pub id: String,
+    /// The value of `webhook-timestamp`: Unix seconds.
+    pub timestamp: String,
+    /// The value of `webhook-signature`.
+    pub signature: String,
+}
+
+impl WebhookHeaders {
+    /// Names and values, for any HTTP client.
+    #[must_use]
+    pub fn pairs(&self) -> [(&'static str, &str); 3] {
+        [
+            (WEBHOOK_ID, &self.id),
+            (WEBHOOK_TIMESTAMP, &self.timestamp),
+            (WEBHOOK_SIGNATURE, &self.signature),
+        ]
+    }
+}
+
+impl HeadersLike for WebhookHeaders {
+    fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
+        for (name, value) in self.pairs() {
+            headers.offer(name.as_bytes(), value.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! [`Webhooks`]: proves that a request came from OpenAI, and when.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as SIGNATURE_BASE64;
+use hmac::digest::CtOutput;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::event::{PayloadError, UnwrapWebhookEvent};
+use crate::headers::{
+    CheckedHeaders, HeadersLike, SIGNATURES_MAX, SignedHeaders, WEBHOOK_ID_BYTES_MAX,
+};
+use crate::secret::{Secret, SecretError};
+
+/// How far `webhook-timestamp` may be from our clock, both ways, as in the official SDKs: five minutes.
+pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+
+const MAC_BYTES: usize = 32;
+
+/// Verifies and unwraps the webhooks of one OpenAI endpoint.
+///
+/// Make one when the program starts, where a bad secret is an error you see at once, and share it: cloning is cheap. From then
+/// on only a request can fail.
+///
+/// ```
+/// use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
+///
+/// # fn handler(body: &[u8], headers: &http::HeaderMap) -> Result<(), Box<dyn std::error::Error>> {
+/// let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX")?;
+/// match webhooks.unwrap(body, headers)? {
+///     UnwrapWebhookEvent::ResponseCompleted(event) => println!("{} is ready", event.data.id),
+///     event => println!("{} is not ours", event.kind()),
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Webhooks {
+    /// Keyed once; a request clones the state instead of hashing the key again.
+    keys: Arc<[Hmac<Sha256>]>,
+    tolerance_seconds: u64,
+}
+
+impl Webhooks {
+    /// Webhooks signed with this secret; see [`Secret`] for the forms it may have.
+    pub fn new(secret: impl AsRef<str>) -> Result<Self, SecretError> {
+        Secret::parse(secret.as_ref()).map(|secret| Self::from(&secret))
+    }
+
+    /// Webhooks signed with the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`](crate::OPENAI_WEBHOOK_SECRET).
+    pub fn from_env() -> Result<Self, SecretError> {
+        Secret::from_env().map(|secret| Self::from(&secret))
+    }
+
+    /// Accepts this secret too. While a secret is being rotated both the new and the old one are valid (OpenAI keeps the old
+    /// one for 24 hours if asked to); name the newest first.
+    #[must_use]
+    pub fn and(self, secret: &Secret) -> Self {
+        let added = std::iter::once(keyed(secret));
+        Self {
+            keys: self.keys.iter().cloned().chain(added).collect(),
+            ..self
+        }
+    }
+
+    /// How far `webhook-timestamp` may be from the clock, in whole seconds, both ways, the bounds included.
+    /// [`DEFAULT_TOLERANCE`] unless set. What is within it can be replayed by whoever recorded it, so de-duplicate on `webhook-id`.
+    #[must_use]
+    pub fn tolerance(self, tolerance: Duration) -> Self {
+        Self {
+            tolerance_seconds: tolerance.as_secs(),
+            ..self
+        }
+    }
+
+    /// Proves the request and gives its event.
+    ///
+    /// `payload` must be the exact bytes of the body, before any parsing. An [`UnwrapError::Verification`] means the request is not
+    /// to be trusted; an [`UnwrapError::Payload`] is authentic but not an event this version can read.
+    pub fn unwrap(
+        &self,
+        payload: &(impl AsRef<[u8]> + ?Sized),
+        headers: &(impl HeadersLike + ?Sized),
+    ) -> Result<UnwrapWebhookEvent, UnwrapError> {
+        self.unwrap_at(payload, headers, unix_now())
+    }
+
+    /// As [`unwrap`](Self::unwrap), with the clock at `now`, in Unix seconds: to check a request that waited in a queue against the
+    /// time it arrived, in tests, and where there is no clock.
+    pub fn unwrap_at(
+        &self,
+        payload: &(impl AsRef<[u8]> + ?Sized),
+        headers: &(impl HeadersLike + ?Sized),
+        now: u64,
+    ) -> Result<UnwrapWebhookEvent, UnwrapError> {
+        Ok(self.verify_signature_at(payload, headers, now)?.event()?)
+    }
+
+    /// Proves the request without reading its body.
+    pub fn verify_signature<'r>(
+        &self,
+        payload: &'r (impl AsRef<[u8]> + ?Sized),
+        headers: &'r (impl HeadersLike + ?Sized),
+    ) -> Result<Verified<'r>, VerificationError> {
+        self.verify_signature_at(payload, headers, unix_now())
+    }
+
+    /// As [`verify_signature`](Self::verify_signature), with the clock at `now`, in Unix seconds.
+    pub fn verify_signature_at<'r>(
+        &self,
+        payload: &'r (impl AsRef<[u8]> + ?Sized),
+        headers: &'r (impl HeadersLike + ?Sized),
+        now: u64,
+    ) -> Result<Verified<'r>, VerificationError> {
+        let payload = payload.as_ref();
+        let headers = SignedHeaders::checked(headers)?;
+        self.check_time(headers.timestamp.seconds, now)?;
+        Ok(Verified {
+            secret_index: self.matching_key(&headers, payload)?,
+            webhook_id: headers.id,
+            timestamp: headers.timestamp.seconds,
+            payload,
+        })
+    }
+
+    fn check_time(&self, timestamp: u64, now: u64) -> Result<(), VerificationError> {
+        let seconds = timestamp.abs_diff(now);
+        let tolerance_seconds = self.tolerance_seconds;
+        if seconds <= tolerance_seconds {
+            Ok(())
+        } else if timestamp < now {
+            Err(VerificationError::TimestampTooOld {
+                seconds,
+                tolerance_seconds,
+            })
+        } else {
+            Err(VerificationError::TimestampTooNew {
+                seconds,
+                tolerance_seconds,
+            })
+        }
+    }
+
+    /// One HMAC a key, however many signatures there are to compare it with; none when there is nothing to compare.
+    fn matching_key(
+        &self,
+        headers: &CheckedHeaders<'_>,
+        payload: &[u8],
+    ) -> Result<usize, VerificationError> {
+        if headers.signatures().nth(SIGNATURES_MAX).is_some() {
+            return Err(VerificationError::TooManySignatures);
+        }
+        let mut candidates = headers.signatures().filter_map(decode_signature);
+        let Some(first) = candidates.next() else {
+            return Err(VerificationError::SignatureMismatch);
+        };
+        for (index, key) in self.keys.iter().enumerate() {
+            let mac = mac(key, headers.id, headers.timestamp.text, payload).finalize();
+            // `CtOutput` compares in constant time.
+            let is_match = |candidate: [u8; MAC_BYTES]| mac == CtOutput::new(candidate.into());
+            if is_match(first) || candidates.clone().any(is_match) {
+                return Ok(index);
+            }
+        }
+        Err(VerificationError::SignatureMismatch)
+    }
+
+    pub(crate) fn keys(&self) -> &[Hmac<Sha256>] {
+        &self.keys
+    }
+}
+
+impl From<&Secret> for Webhooks {
+    fn from(secret: &Secret) -> Self {
+        Self {
+            keys: Arc::new([keyed(secret)]),
+            tolerance_seconds: DEFAULT_TOLERANCE.as_secs(),
+        }
+    }
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks")
+            .field("secrets", &format_args!("{} [redacted]", self.keys.len()))
+            .field("tolerance_seconds", &self.tolerance_seconds)
+            .finish()
+    }
+}
+
+/// A request that is proven to come from OpenAI. Only [`Webhooks`] can make one.
+#[derive(Clone, Copy)]
+pub struct Verified<'r> {
+    webhook_id: &'r str,
+    timestamp: u64,
+    payload: &'r [u8],
+    secret_index: usize,
+}
+
+impl<'r> Verified<'r> {
+    /// The event in the body. The error still carries the `webhook-id`.
+    pub fn event(&self) -> Result<UnwrapWebhookEvent, PayloadError> {
+        UnwrapWebhookEvent::read(self.payload)
+            .map_err(|problem| PayloadError::new(self.webhook_id, problem))
+    }
+
+    /// The value of `webhook-id`: the same for every copy of this webhook. It is not the id of the event.
+    #[must_use]
+    pub fn webhook_id(&self) -> &'r str {
+        self.webhook_id
+    }
+
+    /// When OpenAI made this attempt to deliver, in Unix seconds.
+    #[must_use]
+    pub fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    /// The exact bytes that were signed.
+    #[must_use]
+    pub fn payload(&self) -> &'r [u8] {
+        self.payload
+    }
+
+    /// Which secret matched, counted from 0 in the order they were given: tells when an old one is no longer in use.
+    #[must_use]
+    pub fn secret_index(&self) -> usize {
+        self.secret_index
+    }
+}
+
+impl fmt::Debug for Verified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("webhook_id", &self.webhook_id)
+            .field("timestamp", &self.timestamp)
+            .field("payload_bytes", &self.payload.len())
+            .field("secret_index", &self.secret_index)
+            .finish()
+    }
+}
+
+fn keyed(secret: &Secret) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret.key()).expect("HMAC takes a key of any length")
+}
+
+/// The HMAC over `id.timestamp.payload` (Standard Webhooks, "Signature scheme").
+pub(crate) fn mac(key: &Hmac<Sha256>, id: &str, timestamp: &[u8], payload: &[u8]) -> Hmac<Sha256> {
+    const PREFIX_BYTES_MAX: usize = WEBHOOK_ID_BYTES_MAX + 1 + 20 + 1;
+    // One buffer and one update for the short parts: each update has a price of its own.
+    let mut prefix = [0; PREFIX_BYTES_MAX];
+    let id_end = id.len();
+    let timestamp_end = id_end + 1 + timestamp.len();
+    prefix[..id_end].copy_from_slice(id.as_bytes());
+    prefix[id_end] = b'.';
+    prefix[id_end + 1..timestamp_end].copy_from_slice(timestamp);
+    prefix[timestamp_end] = b'.';
+
+    let mut mac = key.clone();
+    mac.update(&prefix[..=timestamp_end]);
+    mac.update(payload);
+    mac
+}
+
+/// A signature is canonical base64 of 32 bytes, with or without `v1,`. Anything else is some other scheme's, and passed over.
+fn decode_signature(item: &[u8]) -> Option<[u8; MAC_BYTES]> {
+    let encoded = item.strip_prefix(b"v1,").unwrap_or(item);
+    if encoded.len() != MAC_BYTES.div_ceil(3) * 4 {
+        return None;
+    }
+    // The decoder wants room for whole groups of three bytes.
+    let mut decoded = [0; MAC_BYTES.div_ceil(3) * 3];
+    let length = SIGNATURE_BASE64.decode_slice(encoded, &mut decoded).ok()?;
+    (length == MAC_BYTES).then(|| decoded[..MAC_BYTES].try_into().ok())?
+}
+
+/// Unix time in whole seconds. A clock before 1970 reads as 1970.
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Why a request is not to be trusted. It never holds a secret, a signature or a body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerificationError {
+    /// A signed header is missing or empty.
+    #[error(
+        "the header `{name}` is missing: this is not a webhook, or a proxy dropped the header on its way"
+    )]
+    MissingHeader {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A header stands more than once, with different values.
+    #[error("the header `{name}` stands more than once with different values: refuse the request")]
+    ConflictingHeader {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A header that no sender of webhooks would write.
+    #[error("the header `{name}` is malformed: {reason}")]
+    MalformedHeader {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The timestamp is not 1 to 19 ASCII digits.
+    #[error("the header `webhook-timestamp` is not a Unix time: it must be 1 to 19 digits")]
+    MalformedTimestamp,
+    /// Sent too long ago.
+    #[error(
+        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: it is an old request sent again, it waited in a queue (check it at the time it arrived), or the clock here is fast"
+    )]
+    TimestampTooOld {
+        /// How long ago.
+        seconds: u64,
+        /// How much is tolerated.
+        tolerance_seconds: u64,
+    },
+    /// Sent in the future.
+    #[error(
+        "the webhook was sent {seconds} s in the future, more than the tolerance of {tolerance_seconds} s: check the clock here"
+    )]
+    TimestampTooNew {
+        /// How far ahead.
+        seconds: u64,
+        /// How much is tolerated.
+        tolerance_seconds: u64,
+    },
+    /// More signatures than [`SIGNATURES_MAX`].
+    #[error(
+        "the header `webhook-signature` lists more than {SIGNATURES_MAX} signatures: refuse the request"
+    )]
+    TooManySignatures,
+    /// No signature matches any secret.
+    #[error(
+        "no signature matches: the secret is another endpoint's or was rotated, or the body was changed on its way (verify the raw bytes, before any parsing)"
+    )]
+    SignatureMismatch,
+}
+
+impl VerificationError {
+    /// The HTTP status to answer: 400 where the headers are no webhook's, 401 where they are but do not prove it.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::MissingHeader { .. }
+            | Self::ConflictingHeader { .. }
+            | Self::MalformedHeader { .. }
+            | Self::MalformedTimestamp => 400,
+            Self::TimestampTooOld { .. }
+            | Self::TimestampTooNew { .. }
+            | Self::TooManySignatures
+            | Self::SignatureMismatch => 401,
+        }
+    }
+}
+
+/// Why a request gave no event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnwrapError {
+    /// Not proven: refuse it.
+    #[error(transparent)]
+    Verification(#[from] VerificationError),
+    /// Authentic, but not an event that can be read: keep the body for a look and answer 200, or OpenAI sends it for 72 hours.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}

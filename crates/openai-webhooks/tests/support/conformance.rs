@@ -1,0 +1,142 @@
+//! Runs a file of conformance cases: what a verifier must answer to requests that real verifiers disagree about.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use openai_webhooks::{UnwrapError, VerificationError, Webhooks};
+use serde::Deserialize;
+
+/// A file of cases. A case carries everything there is to know: clock, secret, headers in order, body, and the `expected` answer.
+#[derive(Deserialize)]
+pub(crate) struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    op: Op,
+    secret: String,
+    /// Unix seconds; a fraction is cut off.
+    now: f64,
+    /// Seconds. Ours cannot be negative; such cases expect any answer.
+    tolerance: f64,
+    headers: Vec<(String, String)>,
+    payload_base64: Option<String>,
+    /// Pieces of a large body, each with how often it stands.
+    #[serde(default)]
+    payload_parts: Vec<(String, usize)>,
+    expected: Answer,
+    /// What others answered, by name.
+    #[serde(default)]
+    verdicts: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Unwrap,
+    Verify,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Ok,
+    Config,
+    Header,
+    Timestamp,
+    Signature,
+    Payload,
+    Any,
+}
+
+impl Cases {
+    pub(crate) fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// A line for each case whose answer is not the expected one.
+    pub(crate) fn deviations(&self) -> Vec<String> {
+        self.cases.iter().filter_map(Case::deviation).collect()
+    }
+}
+
+impl Case {
+    fn deviation(&self) -> Option<String> {
+        let Ok(answer) = catch_unwind(AssertUnwindSafe(|| self.answer())) else {
+            return Some(format!("{}: panicked", self.name));
+        };
+        if answer == self.expected || self.expected == Answer::Any {
+            return None;
+        }
+        let others: Vec<_> = self
+            .verdicts
+            .iter()
+            .map(|(peer, verdict)| format!("{peer} {verdict}"))
+            .collect();
+        Some(format!(
+            "{}: expected {:?}, answered {answer:?} ({})",
+            self.name,
+            self.expected,
+            others.join(", ")
+        ))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the files give whole seconds in floats; a negative one is meant to become 0"
+    )]
+    fn answer(&self) -> Answer {
+        let webhooks = match Webhooks::new(&self.secret) {
+            Ok(webhooks) => webhooks.tolerance(Duration::from_secs(self.tolerance as u64)),
+            Err(_) => return Answer::Config,
+        };
+        let now = self.now as u64;
+        let payload = self.payload();
+        let answer = match self.op {
+            Op::Unwrap => webhooks.unwrap_at(&payload, &self.headers, now).map(drop),
+            Op::Verify => webhooks
+                .verify_signature_at(&payload, &self.headers, now)
+                .map(drop)
+                .map_err(UnwrapError::from),
+        };
+        match answer {
+            Ok(()) => Answer::Ok,
+            Err(UnwrapError::Payload(_)) => Answer::Payload,
+            Err(UnwrapError::Verification(error)) => match error {
+                VerificationError::MissingHeader { .. }
+                | VerificationError::ConflictingHeader { .. }
+                | VerificationError::MalformedHeader { .. } => Answer::Header,
+                VerificationError::MalformedTimestamp
+                | VerificationError::TimestampTooOld { .. }
+                | VerificationError::TimestampTooNew { .. } => Answer::Timestamp,
+                VerificationError::TooManySignatures | VerificationError::SignatureMismatch => {
+                    Answer::Signature
+                }
+                error => panic!("an error without a class: {error}"),
+            },
+            Err(error) => panic!("an error without a class: {error}"),
+        }
+    }
+
+    fn payload(&self) -> Vec<u8> {
+        let decode = |base64: &str| STANDARD.decode(base64).expect("a body in base64");
+        match &self.payload_base64 {
+            Some(base64) => decode(base64),
+            None => self
+                .payload_parts
+                .iter()
+                .flat_map(|(base64, times)| decode(base64).repeat(*times))
+                .collect(),
+        }
+    }
+}
