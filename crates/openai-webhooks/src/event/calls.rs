@@ -226,6 +226,8 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         let start = text.len();
         let mut name_end = None;
         let mut value_end = None;
+        // The ends cannot tell: they are the same when one of the two is empty.
+        let mut is_value_first = false;
         while let Some(key) = map.next_key()? {
             match key {
                 HeaderField::Name if name_end.is_none() => {
@@ -233,6 +235,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                     name_end = Some(text.len());
                 }
                 HeaderField::Value if value_end.is_none() => {
+                    is_value_first = name_end.is_none();
                     map.next_value_seed(AppendTo(text))?;
                     value_end = Some(text.len());
                 }
@@ -245,13 +248,12 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         }
         let name_end = name_end.ok_or_else(|| A::Error::missing_field("name"))?;
         let value_end = value_end.ok_or_else(|| A::Error::missing_field("value"))?;
-        if name_end < value_end || start == value_end {
-            ends.push((name_end, value_end));
-        } else {
-            // The value came first: name and value change places.
+        if is_value_first {
             let name = text.split_off(value_end);
             text.insert_str(start, &name);
             ends.push((start + name.len(), name_end));
+        } else {
+            ends.push((name_end, value_end));
         }
         Ok(())
     }
