@@ -21,6 +21,7 @@ pub use calls::{
     LiveCallIncomingData, LiveTransportConnectedData, LiveTransportIncomingData,
     RealtimeCallIncomingData, SipHeader, SipHeaders,
 };
+use read::Object;
 pub use read::{PayloadError, PayloadProblem};
 pub use safety::SafetyIdentifierBlockedData;
 pub use unknown::UnknownWebhookEvent;

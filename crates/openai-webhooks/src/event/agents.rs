@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::read::{object, optional_object};
+
 /// The `data` of `agent.session.in_progress`, `.idle` and `.failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -27,7 +29,11 @@ pub struct AgentSessionCreatedData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_id: Option<String>,
     /// How a self-hosted environment connects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub connect: Option<AgentSessionConnect>,
 }
 
@@ -46,6 +52,7 @@ pub struct AgentSessionActionRequiredData {
     /// The unique ID of the session.
     pub id: String,
     /// What it waits for; the details are in the session's `required_actions`.
+    #[serde(deserialize_with = "object")]
     pub required_action: AgentSessionRequiredAction,
 }
 

@@ -193,13 +193,13 @@ macro_rules! catalogue {
             /// Reads it in the form that `event_type` has.
             fn next<'de, M: serde::de::MapAccess<'de>>(event_type: EventType, map: &mut M) -> Result<Self, M::Error> {
                 match event_type {
-                    $(EventType::$variant => map.next_value().map(Self::$variant),)+
+                    $(EventType::$variant => map.next_value().map(|Object(data)| Self::$variant(data)),)+
                 }
             }
 
             fn from_json(event_type: EventType, json: &str) -> serde_json::Result<Self> {
                 match event_type {
-                    $(EventType::$variant => serde_json::from_str(json).map(Self::$variant),)+
+                    $(EventType::$variant => serde_json::from_str(json).map(|Object(data)| Self::$variant(data)),)+
                 }
             }
 
