@@ -1,0 +1,17 @@
+"""Times `client.webhooks.unwrap` of OpenAI's Python SDK: a round in as a line of JSON, nanoseconds a call out."""
+
+import json
+import sys
+import time
+
+from openai import OpenAI
+
+for line in sys.stdin:
+    round = json.loads(line)
+    body = round["body"].encode()
+    headers = round["headers"]
+    unwrap = OpenAI(api_key="unused", webhook_secret=round["secret"]).webhooks.unwrap
+    start = time.perf_counter_ns()
+    for _ in range(round["calls"]):
+        unwrap(body, headers)
+    print((time.perf_counter_ns() - start) / round["calls"], flush=True)

@@ -1,0 +1,78 @@
+//! OpenAI's own SDKs, each in a process that waits for its next round.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Map, json};
+
+use crate::contestants::Who;
+use crate::request::{Request, SECRET};
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+
+pub struct Sdk {
+    pub who: Who,
+    process: Child,
+    rounds: ChildStdin,
+    results: BufReader<ChildStdout>,
+}
+
+impl Sdk {
+    pub fn start_all(installed: &Path) -> Vec<Self> {
+        let mut python = Command::new(installed.join("python/bin/python"));
+        python.arg(format!("{SCRIPTS}/unwrap.py"));
+        let mut node = Command::new("node");
+        node.arg(format!("{SCRIPTS}/unwrap.cjs"))
+            .env("NODE_PATH", installed.join("node/node_modules"));
+        vec![
+            Self::start(Who::Python, python),
+            Self::start(Who::Node, node),
+        ]
+    }
+
+    fn start(who: Who, mut command: Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{who:?} does not start: {error}"));
+        Self {
+            who,
+            rounds: process.stdin.take().expect("piped"),
+            results: BufReader::new(process.stdout.take().expect("piped")),
+            process,
+        }
+    }
+
+    pub fn nanoseconds_a_call(&mut self, request: &Request, calls: u32) -> f64 {
+        let headers: Map<_, _> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), json!(value.to_str().expect("ASCII"))))
+            .collect();
+        let round = json!({
+            "calls": calls,
+            "secret": SECRET,
+            "headers": headers,
+            "body": request.body,
+        });
+        writeln!(self.rounds, "{round}").expect("the SDK reads rounds");
+        let mut result = String::new();
+        self.results
+            .read_line(&mut result)
+            .expect("the SDK writes results");
+        result
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{:?} failed, see above", self.who))
+    }
+}
+
+impl Drop for Sdk {
+    fn drop(&mut self) {
+        // It may be gone already, and then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
