@@ -29,7 +29,7 @@ const MAC_BYTES: usize = 32;
 /// ```
 /// use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
 ///
-/// # fn handler(body: &[u8], headers: &http::HeaderMap) -> Result<(), Box<dyn std::error::Error>> {
+/// # fn handler(body: &[u8], headers: &impl openai_webhooks::HeadersLike) -> Result<(), Box<dyn std::error::Error>> {
 /// let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX")?;
 /// match webhooks.unwrap(body, headers)? {
 ///     UnwrapWebhookEvent::ResponseCompleted(event) => println!("{} is ready", event.data.id),
