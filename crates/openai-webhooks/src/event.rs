@@ -166,7 +166,7 @@ catalogue! {
 }
 
 impl UnwrapWebhookEvent {
-    /// The event as JSON on one line, as OpenAI would send it.
+    /// The event as JSON, as OpenAI would send it: on one line, but for an unknown event, which keeps the text it came in.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and lists of them always make JSON")
