@@ -1,0 +1,86 @@
+//! An actix-web server that takes webhooks: proves each one, answers at once, and does the work in the background.
+//! `OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example actix_app`; it prints a request to try.
+
+#![expect(clippy::print_stdout, reason = "shows what it does")]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
+use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
+
+/// OpenAI's webhooks are a few hundred bytes; those with the SIP headers of a call, some thousand.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// `web::Bytes` is the body as it was sent. `web::Json` would be too late: the signature is over the bytes.
+async fn receive(
+    webhooks: web::Data<Webhooks>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> HttpResponse {
+    // actix-web has a header map of its own; any list of pairs will do.
+    let headers: Vec<(&str, &[u8])> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+
+    let verified = match webhooks.verify_signature(&body, &headers) {
+        Ok(verified) => verified,
+        Err(error) => {
+            let status = StatusCode::from_u16(error.http_status());
+            return HttpResponse::build(status.unwrap_or(StatusCode::UNAUTHORIZED))
+                .body(error.to_string());
+        }
+    };
+    // A webhook can come more than once, always with the same `webhook-id`: where doing the work twice would hurt, insert the id
+    // into a unique column of your database first, and answer 200 at once if it is there already.
+    println!("proven: {}", verified.webhook_id());
+    match verified.event() {
+        // OpenAI waits only a few seconds for the answer, so the work is done behind it.
+        Ok(event) => drop(rt::spawn(work(event))),
+        // Authentic but not an event: a person should look, and OpenAI need not send it again.
+        Err(error) => println!("parked {}: {error}", error.webhook_id()),
+    }
+    HttpResponse::Ok().finish()
+}
+
+#[expect(clippy::unused_async, reason = "fetching awaits")]
+async fn work(event: UnwrapWebhookEvent) {
+    match event {
+        UnwrapWebhookEvent::ResponseCompleted(event) => {
+            println!("{} is complete: fetch it from the API", event.data.id);
+        }
+        event => println!("{} {}: not ours", event.kind(), event.id()),
+    }
+}
+
+#[actix_web::main]
+async fn main() -> anyhow::Result<()> {
+    let webhooks = Webhooks::from_env()?;
+    print_request_to_try(&webhooks)?;
+    let webhooks = web::Data::new(webhooks);
+    HttpServer::new(move || {
+        App::new()
+            .app_data(webhooks.clone())
+            .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
+            .route("/webhook", web::post().to(receive))
+    })
+    .bind("127.0.0.1:3000")?
+    .run()
+    .await?;
+    Ok(())
+}
+
+/// Not for a real program: whoever reads this line can send the webhook for five minutes.
+fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let body = EventType::ResponseCompleted.sample();
+    let headers = webhooks.sign(body, format!("wh_{now}"), now)?;
+    println!("listening; try:\ncurl -i http://127.0.0.1:3000/webhook -d '{body}' \\");
+    let lines = headers
+        .pairs()
+        .map(|(name, value)| format!("  -H '{name}: {value}'"));
+    println!("{}", lines.join(" \\\n"));
+    Ok(())
+}
