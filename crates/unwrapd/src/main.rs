@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `unwrapd`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    unwrapd::cli::main()
+}

@@ -1,0 +1,144 @@
+//! The command line. stdout is data, stderr is talk.
+
+mod dev;
+mod request;
+mod secret;
+mod serve;
+mod sign;
+mod trigger;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use zeroize::Zeroizing;
+
+use crate::config::ConfigError;
+
+/// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
+#[derive(Parser)]
+#[command(name = "unwrapd", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Try everything on this machine, with nothing to configure: one signed event of each type, all the way
+    Dev(dev::Arguments),
+    /// Run the gateway
+    Serve(serve::Arguments),
+    /// Send signed sample events to a URL
+    Trigger(trigger::Arguments),
+    /// Check a saved request and say exactly which check fails, and why
+    Verify(verify::Arguments),
+    /// Sign a payload: print the three headers that prove it
+    Sign(sign::Arguments),
+    /// Make a new webhook secret and print it
+    Secret,
+}
+
+/// How a command ends, beside well.
+#[derive(Debug)]
+enum Failure {
+    /// It was understood and did not succeed: 1.
+    Failed(anyhow::Error),
+    /// It was not understood, or the configuration is wrong: 2.
+    Usage(anyhow::Error),
+    /// The request is not authentic: 4. What to say is said.
+    NotAuthentic,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        if error.is::<ConfigError>() {
+            return Self::Usage(error);
+        }
+        Self::Failed(error)
+    }
+}
+
+/// Runs the command that the arguments of the process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default_filter = match &cli.command {
+        // The tour tells every step itself.
+        Command::Dev(_) => Some("error"),
+        _ => None,
+    };
+    crate::telemetry::start(default_filter);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => complain(&error, 1),
+        Err(Failure::Usage(error)) => complain(&error, 2),
+        Err(Failure::NotAuthentic) => ExitCode::from(4),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
+        Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),
+        Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Sign(arguments) => sign::run(&arguments),
+        Command::Secret => secret::run(),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command")]
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Where a command takes the secret from. Never from its arguments: those are seen by everyone on the machine.
+#[derive(Args)]
+struct SecretArguments {
+    /// Environment variable with the secret
+    #[arg(long, value_name = "NAME", default_value = OPENAI_WEBHOOK_SECRET)]
+    secret_env: String,
+    /// File with the secret, instead of the environment
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl SecretArguments {
+    fn read(&self) -> Result<Secret, Failure> {
+        let usage = |problem: String| Failure::Usage(anyhow::Error::msg(problem));
+        let text = match &self.secret_file {
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| usage(format!("{}: {error}", file.display())))?,
+            None => std::env::var(&self.secret_env).map_err(|_| {
+                usage(format!(
+                    "the environment variable {} is not set: set it to the secret, or name a file with --secret-file",
+                    self.secret_env
+                ))
+            })?,
+        };
+        Secret::parse(&Zeroizing::new(text)).map_err(|error| usage(error.to_string()))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Output {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+/// Prints a line of data. That nobody reads on (a closed pipe) is no failure.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        drop(writeln!(std::io::stdout().lock(), $($argument)*));
+    }};
+}
+use say;

@@ -1,0 +1,138 @@
+//! `unwrapd dev`: the whole way on this machine, with nothing to configure, each step told.
+
+mod app;
+mod tour;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret, Webhooks};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::secret::generate;
+use super::trigger::Sender;
+use super::{Failure, say};
+use crate::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use crate::gateway::Gateway;
+use tour::Tour;
+
+/// Name of the endpoint.
+const ENDPOINT: &str = "dev";
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Deliver to your application instead of the one built in
+    #[arg(long, value_name = "URL")]
+    forward_to: Option<reqwest::Url>,
+    /// End after the tour: with 0 if everything was delivered, else with 1
+    #[arg(long)]
+    once: bool,
+    /// Where to receive; if the port is taken, another one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Keep the messages in this SQLite file [default: a new one, removed at the end]
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let temporary = TempDir::new().context("cannot make a temporary folder")?;
+    let db = arguments
+        .db
+        .unwrap_or_else(|| temporary.path().join("unwrapd-dev.db"));
+    let (secret, is_ours) = secret()?;
+    let webhooks = Webhooks::from(&secret);
+
+    let (app, told) = app::start(webhooks.clone()).await?;
+    let destination = arguments.forward_to.clone().unwrap_or(app);
+    let gateway = Gateway::start(Config {
+        listen: free(arguments.listen).await,
+        admin: None,
+        store: StoreUrl::Sqlite(db.clone()),
+        endpoints: vec![EndpointSettings {
+            name: ENDPOINT.into(),
+            webhooks: webhooks.clone(),
+        }],
+        destinations: vec![DestinationSettings::new(
+            "app",
+            destination.clone(),
+            secret.clone(),
+        )],
+    })
+    .await?;
+    let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());
+
+    say!("unwrapd dev: receive, verify, store, acknowledge, deliver, all on this machine\n");
+    say!("  endpoint     {endpoint}    OpenAI would post here");
+    say!("  store        {}", db.display());
+    let what = match arguments.forward_to {
+        Some(_) => "your application",
+        None => "an application in this process; it unwraps with the library",
+    };
+    say!("  destination  {destination}    {what}");
+    if is_ours {
+        say!(
+            "  secret       {}    made for this run",
+            secret.expose().as_str()
+        );
+    } else {
+        say!("  secret       from {OPENAI_WEBHOOK_SECRET}");
+    }
+
+    let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
+    let mut tour = Tour::new(&gateway, sender, told);
+    let is_delivered = tour.walk().await?;
+    if arguments.once {
+        gateway.stop().await;
+        if !is_delivered {
+            return Err(anyhow::anyhow!("not everything was delivered").into());
+        }
+        return Ok(());
+    }
+    explain(&endpoint, &secret, is_ours);
+    tour.stay().await?;
+    gateway.stop().await;
+    Ok(())
+}
+
+/// The secret to work with, and whether it was made here.
+fn secret() -> Result<(Secret, bool), Failure> {
+    match Secret::from_env() {
+        Ok(secret) => Ok((secret, false)),
+        Err(openai_webhooks::SecretError::NotInEnvironment) => Ok((generate()?, true)),
+        Err(error) => Err(Failure::Usage(error.into())),
+    }
+}
+
+/// `wanted` if nobody listens there, else a port that the system chooses.
+async fn free(wanted: SocketAddr) -> SocketAddr {
+    match TcpListener::bind(wanted).await {
+        Ok(_) => wanted,
+        Err(_) => SocketAddr::new(wanted.ip(), 0),
+    }
+}
+
+fn explain(endpoint: &str, secret: &Secret, is_ours: bool) {
+    say!("\nNow yours. In another terminal:");
+    if is_ours {
+        say!(
+            "  export {OPENAI_WEBHOOK_SECRET}={}",
+            secret.expose().as_str()
+        );
+    } else {
+        say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here");
+    }
+    say!("  unwrapd trigger response.completed --to {endpoint}");
+    say!("or with curl, any payload you like:");
+    say!(
+        "  echo '{{\"id\":\"evt_1\",\"type\":\"response.completed\",\"created_at\":1750287018,\"data\":{{\"id\":\"resp_1\"}}}}' > event.json"
+    );
+    say!("  unwrapd sign event.json > headers.txt");
+    say!("  curl -i -H @headers.txt --data-binary @event.json {endpoint}");
+    say!("Deliver to your own application, which unwraps with the same secret:");
+    say!("  unwrapd dev --forward-to http://127.0.0.1:3000/webhook");
+    say!("\nWaiting for more. Ctrl-C ends.\n");
+}

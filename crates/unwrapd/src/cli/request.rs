@@ -1,0 +1,109 @@
+//! A saved request: head and body as they came over the wire.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+/// What was saved of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SavedRequest {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl SavedRequest {
+    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line in front is passed over.
+    pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
+        let mut headers = Vec::new();
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|&b| b == b'\n') {
+            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+            rest = &rest[end + 1..];
+            if line.is_empty() {
+                return Ok(Self {
+                    headers,
+                    body: rest.to_vec(),
+                });
+            }
+            headers.extend(header(line));
+        }
+        if headers.is_empty() {
+            anyhow::bail!(
+                "this is no saved request: it should be lines `name: value`, an empty line, and the body"
+            );
+        }
+        // Headers alone: the body is in another file.
+        headers.extend(header(rest));
+        Ok(Self {
+            headers,
+            body: Vec::new(),
+        })
+    }
+}
+
+fn header(line: &[u8]) -> Option<(String, String)> {
+    let line = String::from_utf8_lossy(line);
+    let (name, value) = line.split_once(':')?;
+    let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
+    is_name.then(|| (name.to_owned(), value.to_owned()))
+}
+
+/// The bytes of a file, or of stdin where it is `-`.
+pub(super) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .context("cannot read stdin")?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A point in time as people write it: Unix seconds or RFC 3339. Gives Unix seconds.
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| "a time is Unix seconds or like 2026-11-24T08:00:00Z".to_owned())?;
+    u64::try_from(time.as_second()).map_err(|_| "a time after 1970, please".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_from_the_wire_is_read_to_its_last_byte() {
+        let saved = SavedRequest::parse(
+            b"POST /webhooks/a HTTP/1.1\r\nHost: x:80\r\nwebhook-id: wh_1\r\n\r\n{}\r\n\r\n",
+        )
+        .unwrap();
+        assert_eq!(saved.headers[1], ("webhook-id".into(), " wh_1".into()));
+        assert_eq!(saved.headers.len(), 2);
+        assert_eq!(saved.body, b"{}\r\n\r\n");
+    }
+
+    #[test]
+    fn headers_alone_are_a_request_whose_body_is_elsewhere() {
+        let saved = SavedRequest::parse(b"webhook-id: wh_1\nwebhook-timestamp: 1").unwrap();
+        assert_eq!(saved.headers.len(), 2);
+        assert_eq!(saved.body, b"");
+    }
+
+    #[test]
+    fn what_has_no_headers_is_refused() {
+        assert!(SavedRequest::parse(b"{\"a\": 1}").is_err());
+    }
+
+    #[test]
+    fn times_are_unix_seconds_or_dates() {
+        assert_eq!(parse_time("1750861210"), Ok(1_750_861_210));
+        assert_eq!(parse_time("2025-06-25T14:20:10Z"), Ok(1_750_861_210));
+        assert!(parse_time("yesterday").is_err());
+        assert!(parse_time("1960-01-01T00:00:00Z").is_err());
+    }
+}

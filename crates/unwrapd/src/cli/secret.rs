@@ -1,0 +1,19 @@
+//! `unwrapd secret`: a good secret for a destination.
+
+use openai_webhooks::Secret;
+
+use super::{Failure, say};
+
+/// As many bytes as the hash behind the signature has.
+const KEY_BYTES: usize = 32;
+
+pub(super) fn run() -> Result<(), Failure> {
+    say!("{}", generate()?.expose().as_str());
+    Ok(())
+}
+
+pub(super) fn generate() -> anyhow::Result<Secret> {
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random source: {error}"))?;
+    Ok(Secret::from_key(key))
+}

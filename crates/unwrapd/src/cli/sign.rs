@@ -1,0 +1,68 @@
+//! `unwrapd sign`: a payload into the three headers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use openai_webhooks::Webhooks;
+use serde_json::json;
+
+use super::request::{parse_time, read_bytes};
+use super::verify::unix_now;
+use super::{Failure, Output, SecretArguments, say};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: unwrapd sign event.json > headers.txt\n         \
+    curl -H @headers.txt --data-binary @event.json http://127.0.0.1:3000/webhook"
+)]
+pub(super) struct Arguments {
+    /// The exact bytes of the body; `-` for stdin
+    #[arg(value_name = "PAYLOAD")]
+    payload: PathBuf,
+    /// The `webhook-id` [default: a new one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The `webhook-timestamp`, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<u64>,
+    #[command(flatten)]
+    secret: SecretArguments,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let webhooks = Webhooks::from(&arguments.secret.read()?);
+    let payload = read_bytes(&arguments.payload)?;
+    let id = arguments.id.clone().unwrap_or_else(new_webhook_id);
+    let headers = webhooks
+        .sign(&payload, id, arguments.at.unwrap_or_else(unix_now))
+        .map_err(|error| Failure::Usage(error.into()))?;
+    match arguments.output {
+        Output::Human => {
+            for (name, value) in headers.pairs() {
+                say!("{name}: {value}");
+            }
+        }
+        Output::Json => say!(
+            "{}",
+            json!(
+                headers
+                    .pairs()
+                    .into_iter()
+                    .collect::<std::collections::BTreeMap<_, _>>()
+            )
+        ),
+    }
+    Ok(())
+}
+
+/// In the form of OpenAI's; ids that begin with the time.
+pub(super) fn new_webhook_id() -> String {
+    format!("wh_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// In the form of OpenAI's.
+pub(super) fn new_event_id() -> String {
+    format!("evt_{}", uuid::Uuid::now_v7().simple())
+}

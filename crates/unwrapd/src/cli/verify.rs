@@ -1,0 +1,170 @@
+//! `unwrapd verify`: every check of one saved request, in order, each with its result.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use openai_webhooks::{PayloadProblem, VerificationError, Verified, Webhooks};
+use serde::Serialize;
+
+use super::request::{SavedRequest, parse_time, read_bytes};
+use super::{Failure, Output, SecretArguments, say};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: unwrapd verify request.txt --at 2026-11-24T08:00:00Z\n\
+    Ends with 0 if the request is authentic, with 4 if it is not."
+)]
+pub(super) struct Arguments {
+    /// The saved request: lines `name: value`, an empty line, the body; `-` for stdin
+    #[arg(value_name = "REQUEST")]
+    request: PathBuf,
+    /// The exact bytes of the body, if they are in a file of their own
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// When it arrived, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<u64>,
+    #[command(flatten)]
+    secret: SecretArguments,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut request = SavedRequest::parse(&read_bytes(&arguments.request)?)?;
+    if let Some(body) = &arguments.body {
+        request.body = read_bytes(body)?;
+    }
+    let webhooks = Webhooks::from(&arguments.secret.read()?);
+    let now = arguments.at.unwrap_or_else(unix_now);
+    let report = Report::of(&webhooks, &request, now);
+    match arguments.output {
+        Output::Json => say!("{}", serde_json::to_string(&report)?),
+        Output::Human => report.print(),
+    }
+    if report.authentic {
+        Ok(())
+    } else {
+        Err(Failure::NotAuthentic)
+    }
+}
+
+/// The checks in the order in which they are made. A check that an earlier failure makes impossible is not listed.
+#[derive(Serialize)]
+struct Report {
+    authentic: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+impl Report {
+    fn of(webhooks: &Webhooks, request: &SavedRequest, now: u64) -> Self {
+        let verify = |now| webhooks.verify_signature_at(&request.body, &request.headers, now);
+        let mut checks = Vec::new();
+        let mut check = |name, result: Result<String, String>| {
+            let ok = result.is_ok();
+            let (Ok(detail) | Err(detail)) = result;
+            checks.push(Check { name, ok, detail });
+        };
+        let verdict = verify(now);
+        let authentic = verdict.is_ok();
+        // At the time it was sent, the time is no reason to refuse it: that shows whether anything else is.
+        let verdict_when_sent = match (&verdict, sent_at(request)) {
+            (
+                Err(
+                    VerificationError::TimestampTooOld { .. }
+                    | VerificationError::TimestampTooNew { .. },
+                ),
+                Some(sent_at),
+            ) => verify(sent_at),
+            _ => verdict.clone(),
+        };
+        match verdict {
+            Err(
+                error @ (VerificationError::MissingHeader { .. }
+                | VerificationError::ConflictingHeader { .. }
+                | VerificationError::MalformedHeader { .. }
+                | VerificationError::MalformedTimestamp),
+            ) => check("headers", Err(error.to_string())),
+            Err(
+                error @ (VerificationError::TimestampTooOld { .. }
+                | VerificationError::TimestampTooNew { .. }),
+            ) => {
+                check("headers", Ok("all three are there and well-formed".into()));
+                check(
+                    "time",
+                    Err(format!("{error}. Give the time it arrived with --at")),
+                );
+            }
+            _ => {
+                check("headers", Ok("all three are there and well-formed".into()));
+                check("time", Ok("within the tolerance".into()));
+            }
+        }
+        match verdict_when_sent {
+            Ok(verified) => {
+                check("signature", Ok(format!("proves {}", describe(&verified))));
+                match verified.event() {
+                    Ok(event) => check("event", Ok(format!("{} {}", event.kind(), event.id()))),
+                    Err(error) => check("event", Err(not_an_event(error.problem()))),
+                }
+            }
+            Err(
+                error @ (VerificationError::SignatureMismatch
+                | VerificationError::TooManySignatures),
+            ) => check("signature", Err(error.to_string())),
+            Err(_) => {}
+        }
+        Self { authentic, checks }
+    }
+
+    fn print(&self) {
+        for Check { name, ok, detail } in &self.checks {
+            let result = if *ok { "ok" } else { "FAILED" };
+            say!("{name:<10} {result:<7} {detail}");
+        }
+        say!(
+            "{}",
+            if self.authentic {
+                "authentic"
+            } else {
+                "not authentic"
+            }
+        );
+    }
+}
+
+fn describe(verified: &Verified<'_>) -> String {
+    let sent_at = i64::try_from(verified.timestamp())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .map_or_else(String::new, |time| format!(", sent {time}"));
+    format!(
+        "{}{sent_at}, {} bytes of body",
+        verified.webhook_id(),
+        verified.payload().len()
+    )
+}
+
+fn not_an_event(problem: &PayloadProblem) -> String {
+    format!("the body is authentic but not an event: {problem}")
+}
+
+fn sent_at(request: &SavedRequest) -> Option<u64> {
+    let (_, value) = request
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(openai_webhooks::WEBHOOK_TIMESTAMP))?;
+    value.trim().parse().ok()
+}
+
+pub(super) fn unix_now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or_default()
+}

@@ -1,0 +1,124 @@
+//! File and environment into one checked [`Config`]. A mistake is refused at the start, with file, line and remedy.
+
+mod file;
+mod source;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use openai_webhooks::{Secret, Webhooks};
+
+use crate::delivery::retry::RetryPolicy;
+use crate::route::Patterns;
+
+/// Everything a gateway runs on, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The public port.
+    pub listen: SocketAddr,
+    /// The port for operators; `None`: there is none.
+    pub admin: Option<SocketAddr>,
+    /// Where messages are kept.
+    pub store: StoreUrl,
+    /// Where OpenAI posts.
+    pub endpoints: Vec<EndpointSettings>,
+    /// Where we deliver.
+    pub destinations: Vec<DestinationSettings>,
+}
+
+/// Where OpenAI posts.
+#[derive(Debug)]
+pub struct EndpointSettings {
+    /// The last part of its path.
+    pub name: String,
+    /// How its requests are proven.
+    pub webhooks: Webhooks,
+}
+
+/// Where we deliver.
+#[derive(Debug)]
+pub struct DestinationSettings {
+    /// What it is called in the store, in logs and on the command line.
+    pub name: String,
+    /// Where it listens.
+    pub url: reqwest::Url,
+    /// What we sign with.
+    pub secret: Secret,
+    /// Which events it wants.
+    pub events: Patterns,
+    /// Most deliveries under way at once.
+    pub concurrency: usize,
+    /// Longest time an attempt may take.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: RetryPolicy,
+}
+
+impl DestinationSettings {
+    /// Most deliveries under way at once, unless set.
+    pub const CONCURRENCY: usize = 16;
+    /// Longest time an attempt may take, unless set.
+    pub const TIMEOUT: Duration = Duration::from_secs(15);
+
+    /// A destination that wants everything, with everything else as it is unless set.
+    #[must_use]
+    pub fn new(name: impl Into<String>, url: reqwest::Url, secret: Secret) -> Self {
+        Self {
+            name: name.into(),
+            url,
+            secret,
+            events: Patterns::everything(),
+            concurrency: Self::CONCURRENCY,
+            timeout: Self::TIMEOUT,
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// Where messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `sqlite:PATH`
+    Sqlite(PathBuf),
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file and the secrets it names.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            file: path.to_owned(),
+            line: None,
+            problem: format!("cannot be read: {error}"),
+        })?;
+        Self::parse(&text).map_err(|mistake| ConfigError {
+            file: path.to_owned(),
+            line: mistake.line(&text),
+            problem: mistake.problem,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, source::Mistake> {
+        toml::from_str::<file::File>(text)
+            .map_err(|error| source::Mistake::from_toml(&error))?
+            .check()
+    }
+}
+
+/// What is wrong with a configuration, where, and what to do. It never holds a value of the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}: {problem}", file.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub struct ConfigError {
+    file: PathBuf,
+    line: Option<usize>,
+    problem: String,
+}

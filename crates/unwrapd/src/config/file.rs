@@ -1,0 +1,244 @@
+//! The configuration as it is written, and the checks that make it a [`Config`].
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openai_webhooks::Webhooks;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::source::{Mistake, SecretSource};
+use super::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use crate::delivery::retry::RetryPolicy;
+use crate::route::Patterns;
+
+const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const STORE_PATH: &str = "unwrapd.db";
+/// Most deliveries under way at one destination. Each holds a connection and a message in memory.
+const CONCURRENCY_MAX: usize = 1024;
+/// Longest time an attempt may take: so long is a delivery leased to nobody if the process dies.
+const TIMEOUT_SECONDS_MAX: u64 = 600;
+/// Longest name of an endpoint or a destination.
+const NAME_BYTES_MAX: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    server: Server,
+    #[serde(default)]
+    store: StoreTable,
+    #[serde(default)]
+    endpoint: Vec<Endpoint>,
+    #[serde(default)]
+    destination: Vec<Destination>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    listen: Option<Spanned<String>>,
+    admin: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreTable {
+    url: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    name: Spanned<String>,
+    secrets: Spanned<Vec<Spanned<SecretSource>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Destination {
+    name: Spanned<String>,
+    url: Spanned<String>,
+    secret: Spanned<SecretSource>,
+    events: Option<Spanned<Vec<Spanned<String>>>>,
+    concurrency: Option<Spanned<usize>>,
+    timeout_seconds: Option<Spanned<u64>>,
+}
+
+impl File {
+    pub(super) fn check(self) -> Result<Config, Mistake> {
+        if self.endpoint.is_empty() {
+            return Err(Mistake::whole(
+                "there is no [[endpoint]], so nothing can be received: add one with a `name` and its `secrets`",
+            ));
+        }
+        check_names(self.endpoint.iter().map(|endpoint| &endpoint.name))?;
+        check_names(self.destination.iter().map(|destination| &destination.name))?;
+        let endpoints = self.endpoint.into_iter().map(Endpoint::check);
+        let destinations = self.destination.into_iter().map(Destination::check);
+        Ok(Config {
+            listen: self
+                .server
+                .listen
+                .map_or(Ok(LISTEN), |text| address(&text))?,
+            admin: self.server.admin.map(|text| address(&text)).transpose()?,
+            store: match self.store.url {
+                Some(url) => store_url(&url)?,
+                None => StoreUrl::Sqlite(STORE_PATH.into()),
+            },
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            destinations: destinations.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Endpoint {
+    fn check(self) -> Result<EndpointSettings, Mistake> {
+        let mut webhooks: Option<Webhooks> = None;
+        for source in self.secrets.get_ref() {
+            let secret = source
+                .get_ref()
+                .read()
+                .map_err(|problem| Mistake::new(source.span(), problem))?;
+            webhooks = Some(match webhooks {
+                None => Webhooks::from(&secret),
+                Some(webhooks) => webhooks.and(&secret),
+            });
+        }
+        let webhooks = webhooks.ok_or_else(|| {
+            Mistake::new(
+                self.secrets.span(),
+                "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
+            )
+        })?;
+        Ok(EndpointSettings {
+            name: self.name.into_inner(),
+            webhooks,
+        })
+    }
+}
+
+impl Destination {
+    fn check(self) -> Result<DestinationSettings, Mistake> {
+        let secret = self
+            .secret
+            .get_ref()
+            .read()
+            .map_err(|problem| Mistake::new(self.secret.span(), problem))?;
+        Ok(DestinationSettings {
+            url: destination_url(&self.url)?,
+            secret,
+            events: match &self.events {
+                Some(events) => patterns(events)?,
+                None => Patterns::everything(),
+            },
+            concurrency: within(self.concurrency, 1, CONCURRENCY_MAX)?
+                .unwrap_or(DestinationSettings::CONCURRENCY),
+            timeout: within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?
+                .map_or(DestinationSettings::TIMEOUT, Duration::from_secs),
+            retry: RetryPolicy::default(),
+            name: self.name.into_inner(),
+        })
+    }
+}
+
+/// Names stand in paths, in logs and on the command line, so they are plain and there is one of each.
+fn check_names<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Result<(), Mistake> {
+    let mut known = HashSet::new();
+    for name in names {
+        let text = name.get_ref().as_str();
+        let is_plain = !text.is_empty()
+            && text.len() <= NAME_BYTES_MAX
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+        if !is_plain {
+            return Err(Mistake::new(
+                name.span(),
+                "a name is 1 to 64 lower-case letters, digits, `-` and `_`",
+            ));
+        }
+        if !known.insert(text) {
+            return Err(Mistake::new(
+                name.span(),
+                format!("the name `{text}` is taken by another above: choose a new one"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
+    text.get_ref().parse().map_err(|_| {
+        Mistake::new(
+            text.span(),
+            "this must be an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"",
+        )
+    })
+}
+
+fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
+    match text.get_ref().strip_prefix("sqlite:") {
+        Some("") => Err(Mistake::new(
+            text.span(),
+            "the path is missing: \"sqlite:unwrapd.db\"",
+        )),
+        Some(path) => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
+        None => Err(Mistake::new(
+            text.span(),
+            "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\"",
+        )),
+    }
+}
+
+fn destination_url(text: &Spanned<String>) -> Result<reqwest::Url, Mistake> {
+    let mistake = |problem: &str| Mistake::new(text.span(), problem);
+    let url: reqwest::Url = text
+        .get_ref()
+        .parse()
+        .map_err(|_| mistake("this must be a URL, such as \"http://127.0.0.1:3000/webhook\""))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(mistake("the URL must begin with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(mistake(
+            "a URL is shown and logged, so it must not hold a user or a password: the signature is the proof",
+        ));
+    }
+    Ok(url)
+}
+
+fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> {
+    if texts.get_ref().is_empty() {
+        return Err(Mistake::new(
+            texts.span(),
+            "a destination without events would get nothing: leave `events` out to get all of them",
+        ));
+    }
+    for text in texts.get_ref() {
+        Patterns::parse([text.get_ref().as_str()])
+            .map_err(|error| Mistake::new(text.span(), error.to_string()))?;
+    }
+    Patterns::parse(texts.get_ref().iter().map(|text| text.get_ref().as_str()))
+        .map_err(|error| Mistake::new(texts.span(), error.to_string()))
+}
+
+fn within<T: PartialOrd + std::fmt::Display + Copy>(
+    number: Option<Spanned<T>>,
+    min: T,
+    max: T,
+) -> Result<Option<T>, Mistake> {
+    let Some(number) = number else {
+        return Ok(None);
+    };
+    if *number.get_ref() < min || *number.get_ref() > max {
+        return Err(Mistake::new(
+            number.span(),
+            format!("this must be {min} to {max}"),
+        ));
+    }
+    Ok(Some(*number.get_ref()))
+}

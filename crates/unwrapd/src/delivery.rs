@@ -1,0 +1,182 @@
+//! One message for one destination: what an attempt came to, and what happens next. Pure: the time and the randomness are arguments.
+
+pub mod retry;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::message::Message;
+use retry::RetryPolicy;
+
+/// A delivery that is ours to make until its lease runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The store's name for it.
+    pub id: i64,
+    /// Name of the destination.
+    pub destination: String,
+    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
+    pub attempt: u32,
+    /// What to deliver.
+    pub message: Message,
+}
+
+/// What an attempt came to. A failure we expect is data, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination has it (a 2xx).
+    Delivered {
+        /// What it answered, for people.
+        answer: String,
+    },
+    /// It does not have it and should get it again.
+    Failed {
+        /// What went wrong, for people.
+        answer: String,
+        /// How long the destination asked us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// It will never want it (a 410).
+    Refused {
+        /// What it answered, for people.
+        answer: String,
+    },
+}
+
+impl Outcome {
+    /// What the destination answered or what went wrong, for people.
+    #[must_use]
+    pub fn answer(&self) -> &str {
+        match self {
+            Self::Delivered { answer } | Self::Failed { answer, .. } | Self::Refused { answer } => {
+                answer
+            }
+        }
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Done.
+    Delivered,
+    /// Due again then.
+    Retry {
+        /// When.
+        due_at: Timestamp,
+    },
+    /// Given up: a dead letter, kept and visible.
+    Dead,
+}
+
+impl Next {
+    /// What follows from `outcome`. `random` is uniform in 0 to 1.
+    #[must_use]
+    pub fn after(
+        outcome: &Outcome,
+        delivery: &Delivery,
+        policy: &RetryPolicy,
+        now: Timestamp,
+        random: f64,
+    ) -> Self {
+        let retry_after = match outcome {
+            Outcome::Delivered { .. } => return Self::Delivered,
+            Outcome::Refused { .. } => return Self::Dead,
+            Outcome::Failed { retry_after, .. } => *retry_after,
+        };
+        let delay = policy.delay(delivery.attempt, retry_after, random);
+        let due_at = later(now, delay);
+        if due_at > later(delivery.message.received_at, policy.give_up_after) {
+            return Self::Dead;
+        }
+        Self::Retry { due_at }
+    }
+}
+
+/// `time` plus `delay`; the last representable moment where that is beyond it.
+pub(crate) fn later(time: Timestamp, delay: Duration) -> Timestamp {
+    SignedDuration::try_from(delay)
+        .ok()
+        .and_then(|delay| time.checked_add(delay).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn delivery(attempt: u32) -> Delivery {
+        Delivery {
+            id: 1,
+            destination: "app".into(),
+            attempt,
+            message: Message {
+                endpoint: "production".into(),
+                webhook_id: "wh_1".into(),
+                event_type: None,
+                sent_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                payload: Bytes::new(),
+            },
+        }
+    }
+
+    fn failed(retry_after: Option<Duration>) -> Outcome {
+        Outcome::Failed {
+            answer: "500".into(),
+            retry_after,
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_final_at_once() {
+        let refused = Outcome::Refused {
+            answer: "410".into(),
+        };
+        let next = Next::after(
+            &refused,
+            &delivery(1),
+            &RetryPolicy::default(),
+            Timestamp::UNIX_EPOCH,
+            0.5,
+        );
+        assert_eq!(next, Next::Dead);
+    }
+
+    proptest! {
+        #[test]
+        fn a_retry_lies_ahead_and_before_the_deadline(attempt in 1u32.., waited in 0u64..400_000, retry_after in proptest::option::of(0u64..1_000_000), random in 0f64..1.0) {
+            let policy = RetryPolicy::default();
+            let now = later(Timestamp::UNIX_EPOCH, Duration::from_secs(waited));
+            let outcome = failed(retry_after.map(Duration::from_secs));
+            match Next::after(&outcome, &delivery(attempt), &policy, now, random) {
+                Next::Retry { due_at } => {
+                    prop_assert!(due_at >= now);
+                    prop_assert!(due_at <= later(Timestamp::UNIX_EPOCH, policy.give_up_after));
+                }
+                Next::Dead => prop_assert!(waited + 3600 > policy.give_up_after.as_secs()),
+                Next::Delivered => prop_assert!(false, "a failure never delivers"),
+            }
+        }
+
+        #[test]
+        fn every_delivery_that_keeps_failing_ends(random in 0f64..1.0) {
+            let policy = RetryPolicy::default();
+            let mut now = Timestamp::UNIX_EPOCH;
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                // Even with no jitter at all, an attempt takes a moment.
+                now = later(now, Duration::from_millis(100));
+                match Next::after(&failed(None), &delivery(attempt), &policy, now, random) {
+                    Next::Retry { due_at } => now = due_at,
+                    _ => break,
+                }
+                prop_assert!(attempt < 3_000_000);
+            }
+        }
+    }
+}

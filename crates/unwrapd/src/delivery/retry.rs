@@ -1,0 +1,69 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+/// Longest wait a destination may ask for with `Retry-After`: beyond it, a mistake there would silence it for us.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Exponential back-off with full jitter (each wait is uniform between nothing and the back-off), so that deliveries which failed
+/// together do not come back together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The back-off after the first attempt; it doubles with each further one.
+    pub first: Duration,
+    /// The longest back-off.
+    pub max: Duration,
+    /// How long after its arrival a message is given up.
+    pub give_up_after: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            max: Duration::from_secs(3600),
+            // As long as OpenAI itself keeps trying.
+            give_up_after: Duration::from_secs(72 * 3600),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait after `attempt` (counted from 1). `random` is uniform in 0 to 1; `retry_after` is what the destination asked for
+    /// and is a lower bound.
+    #[must_use]
+    pub fn delay(&self, attempt: u32, retry_after: Option<Duration>, random: f64) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        let back_off = self.first.saturating_mul(1 << doublings).min(self.max);
+        let jittered = back_off.mul_f64(random.clamp(0.0, 1.0));
+        jittered.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_off_doubles_up_to_its_maximum() {
+        let policy = RetryPolicy::default();
+        let seconds = |attempt| policy.delay(attempt, None, 1.0).as_secs();
+        assert_eq!([1, 2, 3, 4].map(seconds), [1, 2, 4, 8]);
+        assert_eq!(
+            [12, 13, 1000, u32::MAX].map(seconds),
+            [2048, 3600, 3600, 3600]
+        );
+    }
+
+    #[test]
+    fn retry_after_is_a_lower_bound_within_reason() {
+        let policy = RetryPolicy::default();
+        let asked = |seconds| {
+            policy
+                .delay(1, Some(Duration::from_secs(seconds)), 0.0)
+                .as_secs()
+        };
+        assert_eq!(asked(30), 30);
+        assert_eq!(asked(1_000_000), 3600);
+    }
+}

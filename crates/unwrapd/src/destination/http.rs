@@ -1,0 +1,139 @@
+//! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature under the destination's own
+//! secret, so that the unmodified official SDK unwraps it, however long after.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use openai_webhooks::Webhooks;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+
+use super::Destination;
+use crate::config::DestinationSettings;
+use crate::delivery::{Delivery, Outcome};
+
+/// How long to wait for a connection.
+const CONNECT_SECONDS_MAX: u64 = 5;
+/// How much of an answer is read, so that its connection can be used again; more is not worth it.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// An application behind a URL.
+#[derive(Debug)]
+pub struct HttpDestination {
+    client: Client,
+    url: reqwest::Url,
+    webhooks: Webhooks,
+}
+
+impl HttpDestination {
+    /// A destination with connections of its own, so that none waits for another's.
+    pub fn new(settings: &DestinationSettings) -> anyhow::Result<Self> {
+        let client = client()
+            .timeout(settings.timeout)
+            .build()
+            .with_context(|| format!("destination `{}`: cannot make a client", settings.name))?;
+        Ok(Self {
+            client,
+            url: settings.url.clone(),
+            webhooks: Webhooks::from(&settings.secret),
+        })
+    }
+
+    async fn post(&self, delivery: &Delivery) -> Result<Response, String> {
+        let message = &delivery.message;
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let headers = self
+            .webhooks
+            .sign(&message.payload, message.webhook_id.as_str(), now)
+            .map_err(|error| error.to_string())?;
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(message.payload.clone());
+        for (name, value) in headers.pairs() {
+            request = request.header(name, value);
+        }
+        request
+            .send()
+            .await
+            .map_err(|error| describe(&error.without_url()))
+    }
+}
+
+#[async_trait]
+impl Destination for HttpDestination {
+    async fn send(&self, delivery: &Delivery) -> Outcome {
+        let response = match self.post(delivery).await {
+            Ok(response) => response,
+            Err(answer) => {
+                return Outcome::Failed {
+                    answer,
+                    retry_after: None,
+                };
+            }
+        };
+        let status = response.status();
+        let retry_after = retry_after(&response);
+        drain(response).await;
+        let answer = format!("HTTP {}", status.as_u16());
+        if status.is_success() {
+            Outcome::Delivered { answer }
+        } else if status == StatusCode::GONE {
+            Outcome::Refused { answer }
+        } else {
+            Outcome::Failed {
+                answer,
+                retry_after,
+            }
+        }
+    }
+}
+
+/// The start of every HTTP client here.
+pub(crate) fn client() -> ClientBuilder {
+    // Set once for the process; a second time it fails because it is set, which is what we want.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder()
+        .user_agent(concat!("unwrapd/", env!("CARGO_PKG_VERSION")))
+        // A redirect would hand a signed event to someone nobody configured.
+        .redirect(redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+}
+
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+async fn drain(mut response: Response) {
+    let mut bytes = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes += chunk.len();
+        if bytes > ANSWER_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+/// What went wrong, down to its cause, without the URL.
+pub(crate) fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".into();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if error.is_connect() {
+        return format!("no connection: {cause}");
+    }
+    format!("no answer: {cause}")
+}

@@ -1,0 +1,87 @@
+//! What just happened, step by step, for whoever looks on. Looking on costs the way nothing: who is too slow misses some.
+
+use openai_webhooks::VerificationError;
+use tokio::sync::broadcast;
+
+use crate::delivery::Next;
+use crate::store::Accepted;
+
+/// Most happenings that wait for a slow onlooker.
+const BACKLOG_MAX: usize = 1024;
+
+/// One step of one webhook. It never holds a payload, a secret or a signature.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Happening {
+    /// A request arrived whole.
+    Received {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// Size of its body.
+        bytes: usize,
+    },
+    /// It is not to be trusted.
+    Refused {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// Why.
+        error: VerificationError,
+    },
+    /// It is proven.
+    Verified {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// Its `webhook-id`.
+        webhook_id: String,
+        /// Type of its event.
+        kind: String,
+    },
+    /// It is durable, or was before; it is being answered 200.
+    Accepted {
+        /// Its `webhook-id`.
+        webhook_id: String,
+        /// New or a copy.
+        accepted: Accepted,
+        /// Where it is to be delivered, if it is new.
+        destinations: Vec<String>,
+    },
+    /// A destination was tried.
+    Attempted {
+        /// Its `webhook-id`.
+        webhook_id: String,
+        /// Name of the destination.
+        destination: String,
+        /// Which attempt it was, counted from 1.
+        attempt: u32,
+        /// What the destination answered or what went wrong.
+        answer: String,
+        /// What becomes of the delivery.
+        next: Next,
+    },
+}
+
+/// Where happenings are told and heard.
+#[derive(Clone, Debug)]
+pub struct Feed(broadcast::Sender<Happening>);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(BACKLOG_MAX))
+    }
+}
+
+impl Feed {
+    /// Tells it, if someone listens; only then is it worth putting together.
+    pub fn tell(&self, happening: impl FnOnce() -> Happening) {
+        if self.0.receiver_count() > 0 {
+            // The last listener may have left just now.
+            drop(self.0.send(happening()));
+        }
+    }
+
+    /// Hears everything told from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Happening> {
+        self.0.subscribe()
+    }
+}

@@ -1,0 +1,37 @@
+//! `unwrapd` as a library: the gateway in-process, for tests and for programs that want to carry it themselves.
+//!
+//! The modules stand in the order a webhook passes them: [`receive`] proves it with `openai-webhooks`, [`route`] says who wants it,
+//! [`store`] keeps it, [`dispatch`] claims it, [`destination`] hands it over and [`delivery`] decides what happens next.
+#![deny(missing_docs)]
+
+pub mod cli;
+
+pub mod config;
+
+pub mod gateway;
+
+pub mod receive;
+
+pub mod message;
+
+pub mod route;
+
+pub mod store;
+
+pub mod dispatch;
+
+pub mod destination;
+
+pub mod delivery;
+
+pub mod admin;
+
+pub mod crash;
+
+pub mod feed;
+
+pub mod shutdown;
+
+pub mod telemetry;
+
+pub mod wake;

@@ -1,0 +1,51 @@
+//! What we keep of a webhook.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use openai_webhooks::Verified;
+
+/// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Name of the endpoint that received it.
+    pub endpoint: String,
+    /// The `webhook-id`: the same for every copy, and for every delivery of ours.
+    pub webhook_id: String,
+    /// The type of the event. `None` where the body is authentic but no event: it is kept all the same.
+    pub event_type: Option<String>,
+    /// When OpenAI sent it.
+    pub sent_at: Timestamp,
+    /// When it arrived here.
+    pub received_at: Timestamp,
+    /// The exact bytes that OpenAI signed.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// The message in a proven request to `endpoint`. `payload` is the buffer that was verified, so that it is kept, not copied.
+    #[must_use]
+    pub fn new(
+        endpoint: &str,
+        verified: &Verified<'_>,
+        payload: &Bytes,
+        received_at: Timestamp,
+    ) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            webhook_id: verified.webhook_id().to_owned(),
+            event_type: verified.event().ok().map(|event| event.kind().to_owned()),
+            sent_at: i64::try_from(verified.timestamp())
+                .ok()
+                .and_then(|seconds| Timestamp::from_second(seconds).ok())
+                .unwrap_or(received_at),
+            received_at,
+            payload: payload.slice_ref(verified.payload()),
+        }
+    }
+
+    /// The type of the event, or what to show where there is none.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.event_type.as_deref().unwrap_or("(no event)")
+    }
+}

@@ -1,0 +1,182 @@
+//! `POST /webhooks/{endpoint}`: within limits → proven → kept → acknowledged. The only place that answers OpenAI.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use openai_webhooks::{VerificationError, Webhooks};
+
+use crate::crash;
+use crate::feed::{Feed, Happening};
+use crate::message::Message;
+use crate::route::Patterns;
+use crate::store::{Accepted, Store, StoreError};
+use crate::wake::Bells;
+
+/// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest time for a body to arrive.
+const BODY_SECONDS_MAX: u64 = 10;
+/// When OpenAI may try again while we cannot keep what it sends.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// What receiving needs.
+pub struct Receiver {
+    /// How to prove a request, by name of the endpoint.
+    pub endpoints: HashMap<String, Webhooks>,
+    /// What each destination wants, by name.
+    pub destinations: Vec<(String, Patterns)>,
+    /// Where messages are kept.
+    pub store: Arc<dyn Store>,
+    /// Who to tell that there is work.
+    pub bells: Bells,
+    /// Who looks on.
+    pub feed: Feed,
+}
+
+/// The public port: this one route and nothing else.
+pub fn router(receiver: Receiver) -> Router {
+    Router::new()
+        .route("/webhooks/{endpoint}", post(receive))
+        .with_state(Arc::new(receiver))
+}
+
+async fn receive(
+    State(receiver): State<Arc<Receiver>>,
+    Path(endpoint): Path<String>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let Some(webhooks) = receiver.endpoints.get(&endpoint) else {
+        return Err(Refusal::NoSuchEndpoint);
+    };
+    let received_at = Timestamp::now();
+    let (parts, body) = request.into_parts();
+    let payload = read(body).await?;
+    crash::point("received");
+    receiver.feed.tell(|| Happening::Received {
+        endpoint: endpoint.clone(),
+        bytes: payload.len(),
+    });
+
+    let message = receiver.prove(webhooks, &endpoint, &payload, &parts.headers, received_at)?;
+    crash::point("verified");
+
+    receiver.keep(message).await?;
+    crash::point("accepted");
+    Ok(StatusCode::OK)
+}
+
+impl Receiver {
+    fn prove(
+        &self,
+        webhooks: &Webhooks,
+        endpoint: &str,
+        payload: &Bytes,
+        headers: &HeaderMap,
+        received_at: Timestamp,
+    ) -> Result<Message, Refusal> {
+        let now = u64::try_from(received_at.as_second()).unwrap_or_default();
+        let verified = webhooks
+            .verify_signature_at(payload, headers, now)
+            .inspect_err(|error| {
+                tracing::warn!(endpoint, "refused a request: {error}");
+                self.feed.tell(|| Happening::Refused {
+                    endpoint: endpoint.to_owned(),
+                    error: error.clone(),
+                });
+            })?;
+        let message = Message::new(endpoint, &verified, payload, received_at);
+        self.feed.tell(|| Happening::Verified {
+            endpoint: endpoint.to_owned(),
+            webhook_id: message.webhook_id.clone(),
+            kind: message.kind().to_owned(),
+        });
+        Ok(message)
+    }
+
+    async fn keep(&self, message: Message) -> Result<(), Refusal> {
+        let destinations = self.wanting(message.event_type.as_deref());
+        let webhook_id = message.webhook_id.clone();
+        let accepted = self
+            .store
+            .accept(message, destinations.clone())
+            .await
+            .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
+        self.feed.tell(|| Happening::Accepted {
+            webhook_id,
+            accepted,
+            destinations: destinations.clone(),
+        });
+        if accepted == Accepted::New {
+            for destination in &destinations {
+                self.bells.ring(destination);
+            }
+        }
+        Ok(())
+    }
+
+    fn wanting(&self, event_type: Option<&str>) -> Vec<String> {
+        self.destinations
+            .iter()
+            .filter(|(_, patterns)| patterns.want(event_type))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+        Ok(Err(_)) => Err(Refusal::Broken),
+        Err(_) => Err(Refusal::TooSlow),
+    }
+}
+
+/// Why a webhook was not accepted. Nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("no such endpoint: post to /webhooks/NAME, with a name of the configuration")]
+    NoSuchEndpoint,
+    #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("the body broke off")]
+    Broken,
+    #[error("the body did not arrive within {BODY_SECONDS_MAX} s")]
+    TooSlow,
+    #[error(transparent)]
+    NotProven(#[from] VerificationError),
+    #[error("not kept, send it again: {0}")]
+    NotKept(#[from] StoreError),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::NotProven(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
+            }
+            Self::NotKept(_) => {
+                let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
+                let reason = "cannot keep it now, send it again\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, retry_after, reason).into_response();
+            }
+        };
+        (status, format!("{self}\n")).into_response()
+    }
+}

@@ -1,0 +1,151 @@
+//! Which destinations want an event.
+
+use std::str::FromStr;
+
+/// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!` in front what is not wanted.
+///
+/// An event is wanted if a pattern matches and no `!` pattern does. A list of `!` patterns alone means everything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    wanted: Vec<Pattern>,
+    unwanted: Vec<Pattern>,
+}
+
+impl Patterns {
+    /// Patterns that want everything.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            wanted: vec![Pattern::StartsWith(String::new())],
+            unwanted: Vec::new(),
+        }
+    }
+
+    /// Reads a list of patterns.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = Self {
+            wanted: Vec::new(),
+            unwanted: Vec::new(),
+        };
+        for text in texts {
+            match text.strip_prefix('!') {
+                Some(text) => patterns.unwanted.push(text.parse()?),
+                None => patterns.wanted.push(text.parse()?),
+            }
+        }
+        if patterns.wanted.is_empty() {
+            patterns.wanted = Self::everything().wanted;
+        }
+        Ok(patterns)
+    }
+
+    /// Whether an event of this type is wanted. A body that is no event (`None`) is wanted only by a plain `*`.
+    #[must_use]
+    pub fn want(&self, event_type: Option<&str>) -> bool {
+        let event_type = event_type.unwrap_or_default();
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(event_type));
+        any(&self.wanted) && !any(&self.unwanted)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    Exactly(String),
+    StartsWith(String),
+}
+
+impl Pattern {
+    fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::Exactly(text) => text == event_type,
+            Self::StartsWith(text) => event_type.starts_with(text),
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let is_name = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')
+        };
+        match text.strip_suffix('*') {
+            Some(start) if is_name(start) && (start.is_empty() || start.ends_with('.')) => {
+                Ok(Self::StartsWith(start.to_owned()))
+            }
+            None if is_name(text) && !text.is_empty() => Ok(Self::Exactly(text.to_owned())),
+            _ => Err(PatternError),
+        }
+    }
+}
+
+/// The text is no event pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an event pattern is a type such as `response.completed`, a family such as `response.*`, or `*`, with `!` in front for what is not wanted"
+)]
+pub struct PatternError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(patterns: &[&str], event_type: &str) -> bool {
+        Patterns::parse(patterns.iter().copied())
+            .unwrap()
+            .want(Some(event_type))
+    }
+
+    #[test]
+    fn a_family_wants_its_members_only() {
+        assert!(wants(&["response.*"], "response.completed"));
+        assert!(!wants(&["response.*"], "responses.completed"));
+        assert!(!wants(&["response.*"], "batch.completed"));
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_wanted_whatever_the_order() {
+        assert!(!wants(
+            &["!response.cancelled", "response.*"],
+            "response.cancelled"
+        ));
+        assert!(!wants(
+            &["response.*", "!response.cancelled"],
+            "response.cancelled"
+        ));
+        assert!(wants(
+            &["response.*", "!response.cancelled"],
+            "response.failed"
+        ));
+    }
+
+    #[test]
+    fn only_exclusions_mean_everything_else() {
+        assert!(wants(&["!batch.*"], "response.failed"));
+        assert!(!wants(&["!batch.*"], "batch.failed"));
+        assert!(wants(&[], "anything.at_all"));
+    }
+
+    #[test]
+    fn a_body_that_is_no_event_is_wanted_by_a_star_alone() {
+        assert!(Patterns::everything().want(None));
+        assert!(!Patterns::parse(["response.*"]).unwrap().want(None));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for text in [
+            "",
+            "!",
+            "resp*",
+            "response.*.x",
+            "*.completed",
+            "a b",
+            "!!a",
+        ] {
+            assert_eq!(Patterns::parse([text]), Err(PatternError), "{text:?}");
+        }
+    }
+}

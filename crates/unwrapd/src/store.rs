@@ -1,0 +1,126 @@
+//! The only meeting place: what is received is put here, what is due is taken from here. It knows no HTTP.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::config::StoreUrl;
+use crate::delivery::{Delivery, Next};
+use crate::message::Message;
+
+/// Keeps messages and their deliveries. Every implementation runs the suite in `tests/it/store_conformance.rs`.
+///
+/// A method that returns `Ok` has made its change durable: it survives a crash of this process and of the machine.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once, for each destination: all of it
+    /// in one commit. A copy of a message that is already kept changes nothing, and is told apart only once the original is durable.
+    async fn accept(
+        &self,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError>;
+
+    /// Leases up to `limit` deliveries of `destination` that are due, the longest due first, each with its next attempt number.
+    /// Unless settled by then, they are due again when the lease ends.
+    async fn claim(
+        &self,
+        destination: &str,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Claimed, StoreError>;
+
+    /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`] means that the lease had run out and
+    /// someone else has claimed the delivery since: nothing was changed.
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
+
+    /// How many deliveries there are in each state.
+    async fn tally(&self) -> Result<Tally, StoreError>;
+
+    /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].
+    async fn close(&self);
+}
+
+/// What became of a message that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Kept.
+    New,
+    /// It was kept before.
+    Duplicate,
+}
+
+/// Deliveries that are leased to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// Ours until the lease ends.
+    pub deliveries: Vec<Delivery>,
+    /// When the next one of this destination is due, leases that run out included.
+    pub next_due_at: Option<Timestamp>,
+}
+
+/// One finished attempt to deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The store's name for the delivery.
+    pub delivery: i64,
+    /// Which attempt it was, as claimed.
+    pub number: u32,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What the destination answered or what went wrong, for people; without content of the message.
+    pub answer: String,
+    /// What becomes of the delivery.
+    pub next: Next,
+}
+
+/// Whether a settlement counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It did.
+    Settled,
+    /// It came too late.
+    Fenced,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages kept.
+    pub messages: u64,
+    /// Deliveries waiting for an attempt, or being attempted.
+    pub pending: u64,
+    /// Deliveries done.
+    pub delivered: u64,
+    /// Deliveries given up.
+    pub dead: u64,
+}
+
+/// Why the store did not do it. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached, read or written; it may come back.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// More is waiting to be written than it takes.
+    #[error("the store is busy")]
+    Busy,
+    /// The file is no store of ours, or a newer version's.
+    #[error("the store cannot be used: {0}")]
+    Unusable(String),
+}
+
+/// Opens the store at `url`, and makes it if there is none.
+pub fn open(url: &StoreUrl, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
+    match url {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, now)?)),
+    }
+}

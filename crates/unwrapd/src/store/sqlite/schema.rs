@@ -1,0 +1,98 @@
+//! Opens the file as we need it, and brings its schema up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use crate::store::StoreError;
+
+/// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
+const MIGRATIONS: &[&str] = &[include_str!("0001_way.sql")];
+
+/// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
+const APPLICATION_ID: i32 = 0x756E_7772;
+
+/// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// How long to wait for another process (a backup, someone's shell) that holds the lock.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Statements kept prepared: all of ours.
+const STATEMENTS_MAX: usize = 32;
+
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(StoreError::Unusable(format!(
+            "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
+            rusqlite::version()
+        )));
+    }
+    let mut connection = Connection::open(path).map_err(|error| store_error(&error))?;
+    check_ours(&connection)?;
+    prepare(&mut connection).map_err(|error| store_error(&error))?;
+    Ok(connection)
+}
+
+/// Before anything is changed: the path may lead to someone else's file.
+fn check_ours(connection: &Connection) -> Result<(), StoreError> {
+    let (application, tables, version) =
+        read_marks(connection).map_err(|error| store_error(&error))?;
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(StoreError::Unusable(
+            "the file is another application's database; name another file".into(),
+        ));
+    }
+    if version > MIGRATIONS.len() {
+        return Err(StoreError::Unusable(
+            "the file was written by a newer version of unwrapd; run that version".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {
+    Ok((
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?,
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?,
+        connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
+    ))
+}
+
+fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL may roll acknowledged commits back when the power fails.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (_, _, version) = read_marks(&transaction)?;
+    for migration in MIGRATIONS.iter().skip(version) {
+        transaction.execute_batch(migration)?;
+    }
+    if version < MIGRATIONS.len() {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    }
+    transaction.commit()
+}
+
+/// SQLite's messages name tables and files, never values.
+pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            StoreError::Unusable("the file is not an SQLite database".into())
+        }
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable(
+            "the file is damaged; restore a backup, or move it away to begin anew".into(),
+        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
+            "another process holds the lock of the database; is a second unwrapd running on it?"
+                .into(),
+        ),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,184 @@
+//! The arrows of ARCHITECTURE.md: which module may name which.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Each module and what it may name of the crate. What is not listed is a leaf and may name nothing.
+const ARROWS: &[(&str, &[&str])] = &[
+    (
+        "cli",
+        &[
+            "config",
+            "delivery",
+            "destination",
+            "feed",
+            "gateway",
+            "route",
+            "store",
+            "telemetry",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "admin",
+            "config",
+            "destination",
+            "dispatch",
+            "feed",
+            "receive",
+            "shutdown",
+            "store",
+            "wake",
+        ],
+    ),
+    (
+        "receive",
+        &["crash", "feed", "message", "route", "store", "wake"],
+    ),
+    (
+        "dispatch",
+        &[
+            "crash",
+            "delivery",
+            "destination",
+            "feed",
+            "shutdown",
+            "store",
+        ],
+    ),
+    ("admin", &["store"]),
+    ("destination", &["config", "delivery"]),
+    ("store", &["config", "crash", "delivery", "message"]),
+    ("config", &["delivery", "route"]),
+    ("feed", &["delivery", "store"]),
+    ("delivery", &["message"]),
+];
+
+/// Pure: they await nothing, read no clock and do no I/O.
+const PURE: &[&str] = &["message.rs", "route.rs", "delivery.rs", "delivery/retry.rs"];
+
+#[test]
+fn each_module_names_only_what_it_may() {
+    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let module = path.split(['/', '.']).next().unwrap();
+        if matches!(module, "lib" | "main") {
+            continue;
+        }
+        let allowed = ARROWS
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map_or(&[][..], |(_, allowed)| allowed);
+        for named in named_modules(&text) {
+            assert!(
+                named == module || allowed.contains(&named.as_str()),
+                "{path} names `{named}`, which {module} may not"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_allowed_arrow_is_left_over() {
+    let sources = sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    for (module, allowed) in ARROWS {
+        let named: BTreeSet<String> = sources
+            .iter()
+            .filter(|(path, _)| path.split(['/', '.']).next() == Some(module))
+            .flat_map(|(_, text)| named_modules(text))
+            .collect();
+        for arrow in *allowed {
+            assert!(
+                named.contains(*arrow),
+                "{module} may name `{arrow}` and does not"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pure_row_awaits_nothing_and_reads_no_clock() {
+    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        if PURE.contains(&path.as_str()) {
+            for impure in [
+                "async ", ".await", "::now()", "std::fs", "std::net", "fastrand",
+            ] {
+                assert!(!text.contains(impure), "{path} holds `{impure}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_store_knows_no_http() {
+    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        if path.starts_with("store") {
+            for http in ["axum", "http::", "reqwest", "hyper"] {
+                assert!(!text.contains(http), "{path} holds `{http}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_library_depends_on_no_runtime() {
+    let manifest = include_str!("../../../openai-webhooks/Cargo.toml");
+    let dependencies = manifest
+        .split("[dependencies]")
+        .nth(1)
+        .and_then(|rest| rest.split("\n[").next())
+        .unwrap();
+    for runtime in ["tokio", "async-std", "smol", "reqwest", "hyper"] {
+        assert!(!dependencies.contains(runtime), "{runtime}");
+    }
+}
+
+/// Every source file: its path below `src`, and its text.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    assert!(!found.is_empty());
+    found
+}
+
+/// The modules behind each `crate::` in the code.
+fn named_modules(text: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (start, _) in text.match_indices("crate::") {
+        let rest = &text[start + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split_once("};").map_or(list, |(list, _)| list);
+                named.extend(list.split(',').map(first_name));
+            }
+            None => {
+                named.insert(first_name(rest));
+            }
+        }
+    }
+    named.retain(|name| !name.is_empty());
+    named
+}
+
+fn first_name(text: &str) -> String {
+    text.trim()
+        .chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect()
+}

@@ -1,0 +1,275 @@
+//! The command line, as a user meets it.
+
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+
+use openai_webhooks::{EventType, Secret};
+use tempfile::TempDir;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::unwrapd;
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook};
+
+fn run(arguments: &[&str]) -> Output {
+    unwrapd()
+        .args(arguments)
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn run_with_stdin(arguments: &[&str], stdin: &[u8]) -> Output {
+    let mut child = unwrapd()
+        .args(arguments)
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// As it would be saved from the wire.
+fn saved(webhook: &Webhook) -> Vec<u8> {
+    let mut text = "POST /webhook HTTP/1.1\r\nHost: example.com\r\n".to_owned();
+    for (name, value) in webhook.headers.pairs() {
+        text.extend([name, ": ", value, "\r\n"]);
+    }
+    text += "\r\n";
+    text += &webhook.payload;
+    text.into_bytes()
+}
+
+#[test]
+fn dev_walks_the_whole_way_with_every_type_and_ends_well() {
+    let tour = unwrapd()
+        .args(["dev", "--once", "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let told = stdout(&tour);
+    assert!(tour.status.success(), "{told}{}", stderr(&tour));
+    for event_type in EventType::ALL {
+        let line = told
+            .lines()
+            .find(|line| line.trim_start().starts_with(event_type.as_str()))
+            .unwrap();
+        let mut rest = line;
+        for step in [
+            "received",
+            "verified",
+            "stored",
+            "answered 200",
+            "delivered",
+            "unwrapped",
+        ] {
+            rest = rest
+                .split_once(step)
+                .unwrap_or_else(|| panic!("{step}: {line}"))
+                .1;
+        }
+    }
+    assert!(
+        told.contains("duplicate, already stored: swallowed → answered 200"),
+        "{told}"
+    );
+    assert!(told.contains("refused: no signature matches"), "{told}");
+    assert!(told.contains("34 of 34 event types delivered"), "{told}");
+}
+
+#[tokio::test]
+async fn dev_forwards_to_your_application() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let url = app.url.clone();
+    let tour = tokio::task::spawn_blocking(move || {
+        unwrapd()
+            .args([
+                "dev",
+                "--once",
+                "--listen",
+                "127.0.0.1:0",
+                "--forward-to",
+                &url,
+            ])
+            .env("OPENAI_WEBHOOK_SECRET", APP_SECRET)
+            .output()
+            .unwrap()
+    });
+    for _ in EventType::ALL {
+        assert!(app.next().await.verified().is_ok());
+    }
+    let tour = tour.await.unwrap();
+    assert!(tour.status.success(), "{}{}", stdout(&tour), stderr(&tour));
+    assert!(
+        !stdout(&tour).contains(APP_SECRET),
+        "your own secret is not shown"
+    );
+}
+
+#[test]
+fn what_sign_prints_verify_proves() {
+    let folder = TempDir::new().unwrap();
+    let body = folder.path().join("event.json");
+    std::fs::write(&body, EventType::BatchCompleted.sample()).unwrap();
+    let body = body.to_str().unwrap();
+
+    let signed = run(&["sign", body, "--id", "wh_1"]);
+    assert!(signed.status.success(), "{}", stderr(&signed));
+    let verified = run_with_stdin(&["verify", "-", "--body", body], &signed.stdout);
+    let told = stdout(&verified);
+    assert_eq!(verified.status.code(), Some(0), "{told}");
+    assert!(told.contains("proves wh_1"), "{told}");
+    assert!(told.contains("batch.completed evt_abc123"), "{told}");
+    assert!(told.ends_with("\nauthentic\n"), "{told}");
+}
+
+#[test]
+fn verify_says_which_check_failed_and_ends_with_4() {
+    let mut webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    webhook.payload += " ";
+    let forged = run_with_stdin(&["verify", "-"], &saved(&webhook));
+    assert_eq!(forged.status.code(), Some(4));
+    assert!(
+        stdout(&forged).contains("signature  FAILED  no signature matches"),
+        "{}",
+        stdout(&forged)
+    );
+
+    let missing = run_with_stdin(&["verify", "-"], b"webhook-id: wh_1\n\n{}");
+    assert_eq!(missing.status.code(), Some(4));
+    assert!(
+        stdout(&missing).contains("headers    FAILED  the header `webhook-timestamp` is missing")
+    );
+}
+
+#[test]
+fn verify_tells_an_old_request_from_a_forged_one() {
+    let mut webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    webhook.headers = crate::support::openai()
+        .sign(&webhook.payload, "wh_1", 1_750_861_210)
+        .unwrap();
+    let old = run_with_stdin(&["verify", "-"], &saved(&webhook));
+    assert_eq!(old.status.code(), Some(4));
+    assert!(
+        stdout(&old).contains("time       FAILED"),
+        "{}",
+        stdout(&old)
+    );
+    assert!(stdout(&old).contains("signature  ok"), "{}", stdout(&old));
+
+    for at in ["1750861300", "2025-06-25T14:21:00Z"] {
+        let then = run_with_stdin(&["verify", "-", "--at", at], &saved(&webhook));
+        assert_eq!(then.status.code(), Some(0), "{}", stdout(&then));
+    }
+}
+
+#[test]
+fn verify_speaks_json() {
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let verified = run_with_stdin(&["verify", "-", "--output", "json"], &saved(&webhook));
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(report["authentic"], true);
+    assert_eq!(report["checks"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn trigger_sends_signed_samples_of_what_matches() {
+    let mut app = Application::start([]).await;
+    let url = app.url.clone();
+    let sent = tokio::task::spawn_blocking(move || {
+        unwrapd()
+            .args(["trigger", "batch.*", "video.failed", "--to", &url])
+            .env("OPENAI_WEBHOOK_SECRET", APP_SECRET)
+            .output()
+            .unwrap()
+    })
+    .await
+    .unwrap();
+    assert!(sent.status.success(), "{}", stderr(&sent));
+    assert_eq!(stdout(&sent).lines().count(), 5);
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..5 {
+        let delivered = app.next().await;
+        let event = delivered.verified().unwrap().event().unwrap();
+        assert!(event.event_type().is_some());
+        ids.insert(delivered.webhook_id().to_owned());
+        ids.insert(event.id().to_owned());
+    }
+    assert_eq!(ids.len(), 10, "every webhook and every event is new");
+}
+
+#[test]
+fn trigger_fails_when_an_application_refuses() {
+    let refused = run(&["trigger", "batch.failed", "--to", "http://127.0.0.1:9/"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stdout(&refused).contains("no connection"),
+        "{}",
+        stdout(&refused)
+    );
+}
+
+#[test]
+fn a_mistyped_event_type_is_refused_with_the_nearest_right_one() {
+    let wrong = run(&[
+        "trigger",
+        "response.complete",
+        "--to",
+        "http://127.0.0.1:9/",
+    ]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        stderr(&wrong).contains("did you mean `response.completed`?"),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
+#[test]
+fn trigger_lists_every_type() {
+    assert_eq!(
+        stdout(&run(&["trigger", "--list"])).lines().count(),
+        EventType::ALL.len()
+    );
+}
+
+#[test]
+fn a_new_secret_is_a_good_one() {
+    let made = stdout(&run(&["secret"]));
+    assert_eq!(Secret::parse(&made).unwrap().key_bytes(), 32);
+    assert_ne!(made, stdout(&run(&["secret"])));
+}
+
+#[test]
+fn a_missing_or_bad_secret_is_a_usage_error_that_does_not_show_it() {
+    let missing = unwrapd()
+        .args(["sign", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(
+        stderr(&missing).contains("OPENAI_WEBHOOK_SECRET is not set"),
+        "{}",
+        stderr(&missing)
+    );
+
+    let bad = unwrapd()
+        .args(["sign", "-"])
+        .env("OPENAI_WEBHOOK_SECRET", "whsec_very-secret!")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(!stderr(&bad).contains("very"), "{}", stderr(&bad));
+}

@@ -1,0 +1,188 @@
+//! A configuration with a mistake is refused at the start, with file, line and remedy.
+
+use std::process::Output;
+
+use tempfile::TempDir;
+use unwrapd::config::Config;
+
+use crate::support::process::unwrapd;
+use crate::support::{APP_SECRET, OPENAI_SECRET};
+
+const GOOD: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+[store]
+url = "sqlite:STORE"
+[[endpoint]]
+name = "production"
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET" }]
+[[destination]]
+name = "app"
+url = "http://127.0.0.1:3000/webhook"
+secret = { env = "APP_WEBHOOK_SECRET" }
+events = ["response.*"]
+"#;
+
+fn serve(config: &str) -> Output {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, config).unwrap();
+    unwrapd()
+        .args(["serve", "--config"])
+        .arg(file)
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .env("SHORT_SECRET", "whsec_c2hvcnQ=")
+        .env("SHORT_RAW_SECRET", "short-and-raw")
+        .output()
+        .unwrap()
+}
+
+/// The complaint about `GOOD` with `right` replaced by `wrong`: it must name the line of it.
+fn complaint(right: &str, wrong: &str) -> String {
+    assert!(GOOD.contains(right), "{right}");
+    let config = GOOD.replacen(right, wrong, 1);
+    let line = GOOD[..GOOD.find(right).unwrap()].matches('\n').count() + 1;
+    let refused = serve(&config);
+    let complaint = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{complaint}");
+    assert!(
+        complaint.contains(&format!("gateway.toml:{line}: ")),
+        "line {line}: {complaint}"
+    );
+    complaint
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_right_one() {
+    assert!(complaint("listen =", "lisen =").contains("did you mean `listen`?"));
+    assert!(complaint("secrets =", "secret =").contains("did you mean `secrets`?"));
+    assert!(complaint("events =", "event =").contains("did you mean `events`?"));
+}
+
+#[test]
+fn bad_addresses_and_urls_are_refused() {
+    assert!(complaint("\"127.0.0.1:0\"", "\"localhost\"").contains("an IP address and a port"));
+    assert!(complaint("\"http://127.0.0.1:3000/webhook\"", "\"app\"").contains("must be a URL"));
+    assert!(complaint("\"http://127.0.0.1:3000/webhook\"", "\"ftp://x/\"").contains("http://"));
+    assert!(complaint("\"sqlite:STORE\"", "\"mysql://x\"").contains("sqlite:"));
+    assert!(complaint("\"sqlite:STORE\"", "\"sqlite:\"").contains("path is missing"));
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_shown() {
+    let complaint = complaint("http://127.0.0.1:3000", "http://me:hunter2@127.0.0.1:3000");
+    assert!(
+        complaint.contains("must not hold a user or a password"),
+        "{complaint}"
+    );
+    assert!(!complaint.contains("hunter2"), "{complaint}");
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_not_shown() {
+    for (right, wrong) in [
+        (
+            "secret = { env = \"APP_WEBHOOK_SECRET\" }",
+            "secret = \"whsec_in_the_file\"",
+        ),
+        (
+            "secrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]",
+            "secrets = \"whsec_in_the_file\"",
+        ),
+        (
+            "secrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]",
+            "secrets = [\"whsec_in_the_file\"]",
+        ),
+        (
+            "secret = { env = \"APP_WEBHOOK_SECRET\" }",
+            "secret = { value = \"whsec_in_the_file\" }",
+        ),
+    ] {
+        let complaint = complaint(right, wrong);
+        assert!(!complaint.contains("in_the_file"), "{complaint}");
+    }
+}
+
+#[test]
+fn missing_and_short_secrets_are_refused_with_where_they_were_looked_for() {
+    let missing = complaint("APP_WEBHOOK_SECRET", "NO_SUCH_SECRET");
+    assert!(missing.contains("NO_SUCH_SECRET is not set"), "{missing}");
+    for name in ["SHORT_SECRET", "SHORT_RAW_SECRET"] {
+        let short = complaint("APP_WEBHOOK_SECRET", name);
+        assert!(short.contains("too few to be safe"), "{short}");
+        assert!(
+            !short.contains("c2hvcnQ") && !short.contains("short-and-raw"),
+            "{short}"
+        );
+    }
+    let file = complaint("env = \"APP_WEBHOOK_SECRET\"", "file = \"/no/such/file\"");
+    assert!(file.contains("/no/such/file cannot be read"), "{file}");
+}
+
+#[test]
+fn bad_names_and_patterns_are_refused() {
+    assert!(complaint("\"production\"", "\"Production!\"").contains("lower-case"));
+    assert!(complaint("\"response.*\"", "\"resp*\"").contains("an event pattern is"));
+    assert!(complaint("[\"response.*\"]", "[]").contains("leave `events` out"));
+}
+
+#[test]
+fn two_of_one_name_and_no_endpoint_are_refused() {
+    let twice = format!("{GOOD}\n[[endpoint]]\nname = \"production\"\nsecrets = []\n");
+    let refused = String::from_utf8(serve(&twice).stderr).unwrap();
+    assert!(
+        refused.contains("gateway.toml:16: the name `production` is taken"),
+        "{refused}"
+    );
+
+    let refused = String::from_utf8(serve("[server]\n").stderr).unwrap();
+    assert!(refused.contains("there is no [[endpoint]]"), "{refused}");
+}
+
+#[test]
+fn numbers_have_bounds() {
+    for wrong in [
+        "concurrency = 0",
+        "concurrency = 100000",
+        "timeout_seconds = 0",
+        "timeout_seconds = 86400",
+    ] {
+        let complaint = complaint("events = [\"response.*\"]", wrong);
+        assert!(complaint.contains("this must be 1 to"), "{complaint}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_said() {
+    let refused = unwrapd()
+        .args(["serve", "--config", "/no/such.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("/no/such.toml: cannot be read")
+    );
+}
+
+#[test]
+fn the_examples_are_good_configurations() {
+    let folder = TempDir::new().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, APP_SECRET).unwrap();
+    let from_file = format!("file = \"{}\"", secret.display());
+    for example in [
+        include_str!("../../examples/gateway.toml"),
+        include_str!("../../examples/gateway.full.toml"),
+    ] {
+        // Their secrets come from wherever they are kept; here, from a file.
+        let text = example
+            .replace("env = \"OPENAI_WEBHOOK_SECRET\"", &from_file)
+            .replace("env = \"APP_WEBHOOK_SECRET\"", &from_file);
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, &text).unwrap();
+        Config::read(&file).unwrap();
+    }
+}

@@ -1,0 +1,241 @@
+//! From the store to the application: the same bytes, proven afresh, until it has them.
+
+use std::time::Duration;
+
+use openai_webhooks::EventType;
+use unwrapd::delivery::Next;
+use unwrapd::feed::Happening;
+use unwrapd::route::Patterns;
+use unwrapd::store::Tally;
+
+use crate::support::application::{Answer, Application};
+use crate::support::{PATIENCE, TestGateway, Webhook, destination};
+
+/// The next attempt that is settled.
+async fn attempted(feed: &mut tokio::sync::broadcast::Receiver<Happening>) -> (u32, String, Next) {
+    loop {
+        let happening = tokio::time::timeout(PATIENCE, feed.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        if let Happening::Attempted {
+            attempt,
+            answer,
+            next,
+            ..
+        } = happening
+        {
+            return (attempt, answer, next);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_application_gets_the_same_bytes_under_the_same_id_signed_afresh_with_its_own_secret() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let webhook = Webhook::with_payload(
+        "wh_1",
+        "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \"data\":{\"id\":\"r\\u00e9\"}, \"new\": [1e400, 0.10]} ",
+    );
+    assert_eq!(test.post(&webhook).await, 200);
+
+    let delivered = app.next().await;
+    assert_eq!(delivered.payload, webhook.payload);
+    assert_eq!(delivered.webhook_id(), "wh_1");
+    assert_eq!(delivered.headers["content-type"], "application/json");
+    assert_ne!(
+        delivered.headers["webhook-signature"],
+        webhook.headers.signature
+    );
+    assert!(delivered.verified().is_ok());
+}
+
+#[tokio::test]
+async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
+    let answers = [500, 404, 401, 429, 503, 204].map(Answer::Status);
+    let mut app = Application::start(answers).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+
+    for (number, status) in (1..).zip([500, 404, 401, 429, 503, 204]) {
+        assert_eq!(app.next().await.webhook_id(), "wh_1");
+        let (attempt, answer, next) = attempted(&mut feed).await;
+        assert_eq!((attempt, answer), (number, format!("HTTP {status}")));
+        assert_eq!(next == Next::Delivered, status == 204);
+    }
+    let tally = test.gateway.store().tally().await.unwrap();
+    assert_eq!(
+        tally,
+        Tally {
+            messages: 1,
+            delivered: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_410_is_final_and_leaves_a_dead_letter() {
+    let app = Application::start([Answer::Status(410)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    assert_eq!(
+        attempted(&mut feed).await,
+        (1, "HTTP 410".into(), Next::Dead)
+    );
+    let tally = test.gateway.store().tally().await.unwrap();
+    assert_eq!(
+        tally,
+        Tally {
+            messages: 1,
+            dead: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let mut elsewhere = Application::start([]).await;
+    let mut app = Application::start([Answer::Redirect(elsewhere.url.clone())]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    app.next().await;
+    app.next().await;
+    assert!(!elsewhere.has_more());
+}
+
+#[tokio::test]
+async fn a_destination_that_asks_for_time_gets_it() {
+    let app = Application::start([Answer::RetryAfter(503, "120")]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    let before = jiff::Timestamp::now();
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    let (_, _, Next::Retry { due_at }) = attempted(&mut feed).await else {
+        panic!("a retry");
+    };
+    assert!(due_at.duration_since(before).as_secs() >= 120);
+}
+
+#[tokio::test]
+async fn a_retry_survives_a_restart() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let settings = || vec![destination("app", &app.url)];
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let test = TestGateway::start(settings()).await;
+    let mut feed = test.gateway.feed().listen();
+    assert_eq!(test.post(&webhook).await, 200);
+    attempted(&mut feed).await;
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, settings()).await;
+    app.next().await;
+    assert_eq!(app.next().await.payload, webhook.payload);
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn an_application_that_starts_late_gets_what_came_before() {
+    // Bound and dropped: a port where nobody is.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let url = format!("http://127.0.0.1:{port}/webhook");
+    let test = TestGateway::start(vec![destination("app", &url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    let (_, answer, next) = attempted(&mut feed).await;
+    assert!(answer.starts_with("no connection"), "{answer}");
+    assert!(matches!(next, Next::Retry { .. }));
+}
+
+#[tokio::test]
+async fn each_destination_gets_what_it_asked_for() {
+    let (mut responses, mut rest) = (Application::start([]).await, Application::start([]).await);
+    let mut first = destination("responses", &responses.url);
+    first.events = Patterns::parse(["response.*"]).unwrap();
+    let mut second = destination("rest", &rest.url);
+    second.events = Patterns::parse(["*", "!response.*"]).unwrap();
+    let test = TestGateway::start(vec![first, second]).await;
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::ResponseFailed))
+            .await,
+        200
+    );
+    assert_eq!(
+        test.post(&Webhook::new("wh_2", EventType::BatchFailed))
+            .await,
+        200
+    );
+
+    assert_eq!(responses.next().await.webhook_id(), "wh_1");
+    assert_eq!(rest.next().await.webhook_id(), "wh_2");
+    test.stop().await;
+    assert!(!responses.has_more() && !rest.has_more());
+}
+
+#[tokio::test]
+async fn a_destination_that_hangs_holds_nobody_else_up() {
+    let mut hanging = Application::start(vec![Answer::Hang; 100]).await;
+    let mut fine = Application::start([]).await;
+    let mut slow = destination("hanging", &hanging.url);
+    slow.concurrency = 1;
+    slow.timeout = Duration::from_secs(1);
+    let test = TestGateway::start(vec![slow, destination("fine", &fine.url)]).await;
+    for number in 0..20 {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
+        assert_eq!(test.post(&webhook).await, 200);
+    }
+    hanging.next().await;
+    let mut delivered: Vec<String> = Vec::new();
+    for _ in 0..20 {
+        delivered.push(fine.next().await.webhook_id().to_owned());
+    }
+    delivered.sort();
+    delivered.dedup();
+    assert_eq!(delivered.len(), 20);
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_under_way() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let store = std::sync::Arc::clone(test.gateway.store());
+    let mut feed = test.gateway.feed().listen();
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    app.next().await;
+    test.stop().await;
+    assert_eq!(attempted(&mut feed).await.2, Next::Delivered);
+    assert!(store.tally().await.is_err(), "the store is closed");
+}

@@ -1,0 +1,17 @@
+//! The promises of the gateway, attacked through its public doors: HTTP, the command line, the store.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod support;
+
+mod architecture;
+mod cli;
+mod config;
+mod crash;
+mod deduplicate;
+mod deliver;
+mod receive;
+#[cfg(feature = "peer-tests")]
+mod sdk_peers;
+mod secrecy;
+mod store_conformance;

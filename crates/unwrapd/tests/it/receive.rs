@@ -1,0 +1,180 @@
+//! `POST /webhooks/{endpoint}`: what is accepted, and what is refused and how.
+
+use openai_webhooks::EventType;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use unwrapd::store::Tally;
+
+use crate::support::{TestGateway, Webhook, openai, unix_now};
+
+#[tokio::test]
+async fn a_proven_webhook_is_kept_and_answered_200() {
+    let test = TestGateway::start(vec![]).await;
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    let tally = test.gateway.store().tally().await.unwrap();
+    assert_eq!(
+        tally,
+        Tally {
+            messages: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_authentic_body_that_is_no_event_is_kept_all_the_same() {
+    let test = TestGateway::start(vec![]).await;
+    assert_eq!(
+        test.post(&Webhook::with_payload("wh_1", "no JSON")).await,
+        200
+    );
+    assert_eq!(test.gateway.store().tally().await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_proven_is_refused_and_not_kept() {
+    let test = TestGateway::start(vec![]).await;
+    let genuine = Webhook::new("wh_1", EventType::BatchCompleted);
+
+    let mut forged = genuine.clone();
+    forged.payload = forged.payload.replace("batch_", "batcx_");
+    assert_eq!(test.post(&forged).await, 401);
+
+    let mut old = genuine.clone();
+    old.headers = openai()
+        .sign(&old.payload, "wh_1", unix_now() - 400)
+        .unwrap();
+    assert_eq!(test.post(&old).await, 401);
+
+    let mut early = genuine.clone();
+    early.headers = openai()
+        .sign(&early.payload, "wh_1", unix_now() + 400)
+        .unwrap();
+    assert_eq!(test.post(&early).await, 401);
+
+    let mut malformed = genuine.clone();
+    malformed.headers.timestamp = "yesterday".into();
+    assert_eq!(test.post(&malformed).await, 400);
+
+    let bare = test
+        .client()
+        .post(test.url("production"))
+        .body(genuine.payload);
+    assert_eq!(bare.send().await.unwrap().status(), 400);
+
+    assert_eq!(
+        test.gateway.store().tally().await.unwrap(),
+        Tally::default()
+    );
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_also_when_its_length_is_not_announced() {
+    let test = TestGateway::start(vec![]).await;
+    let webhook = Webhook::with_payload("wh_1", " ".repeat(unwrapd::receive::BODY_BYTES_MAX + 1));
+    assert_eq!(test.post(&webhook).await, 413);
+
+    assert_eq!(post_in_chunks(&test, &webhook).await, 413);
+    assert_eq!(
+        test.gateway.store().tally().await.unwrap(),
+        Tally::default()
+    );
+
+    let small = Webhook::new("wh_2", EventType::BatchCompleted);
+    assert_eq!(post_in_chunks(&test, &small).await, 200);
+}
+
+/// Without a `content-length`. Gives the status of the answer.
+async fn post_in_chunks(test: &TestGateway, webhook: &Webhook) -> u16 {
+    let mut stream = TcpStream::connect(test.gateway.public()).await.unwrap();
+    let mut request = "POST /webhooks/production HTTP/1.1\r\nhost: test\r\n".to_owned();
+    for (name, value) in webhook.headers.pairs() {
+        request.extend([name, ": ", value, "\r\n"]);
+    }
+    request += "transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    for chunk in webhook.payload.as_bytes().chunks(64 * 1024) {
+        let chunk = std::str::from_utf8(chunk).unwrap();
+        let length = format!("{:x}", chunk.len());
+        request.extend([&length, "\r\n", chunk, "\r\n"]);
+    }
+    request += "0\r\n\r\n";
+    // A server that has refused already may close before it has read everything.
+    drop(stream.write_all(request.as_bytes()).await);
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    let answer = std::str::from_utf8(&answer).unwrap();
+    answer.strip_prefix("HTTP/1.1 ").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_body_of_exactly_the_limit_is_accepted() {
+    let test = TestGateway::start(vec![]).await;
+    let webhook = Webhook::with_payload("wh_1", " ".repeat(unwrapd::receive::BODY_BYTES_MAX));
+    assert_eq!(test.post(&webhook).await, 200);
+}
+
+#[tokio::test]
+async fn the_public_port_answers_its_endpoints_and_nothing_else() {
+    let test = TestGateway::start(vec![]).await;
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post_to("unknown", &webhook).await.status(), 404);
+    let get = |path: &str| {
+        let url = format!("http://{}{path}", test.gateway.public());
+        test.client().get(url).send()
+    };
+    assert_eq!(get("/webhooks/production").await.unwrap().status(), 405);
+    for path in [
+        "/",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/webhooks",
+        "/webhooks/production/x",
+    ] {
+        assert_eq!(get(path).await.unwrap().status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn operators_see_that_it_lives_and_is_ready() {
+    let test = TestGateway::start(vec![]).await;
+    let admin = test.gateway.admin().unwrap();
+    for path in ["livez", "readyz"] {
+        let answer = test
+            .client()
+            .get(format!("http://{admin}/{path}"))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_answered_503_with_retry_after_and_readyz_says_why() {
+    let test = TestGateway::start(vec![]).await;
+    test.gateway.store().close().await;
+
+    let answer = test
+        .post_to(
+            "production",
+            &Webhook::new("wh_1", EventType::BatchCompleted),
+        )
+        .await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+
+    let admin = test.gateway.admin().unwrap();
+    let ready = test
+        .client()
+        .get(format!("http://{admin}/readyz"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 503);
+    assert!(ready.text().await.unwrap().contains("unavailable"));
+}

@@ -1,0 +1,49 @@
+//! No secret and no payload in what the gateway says.
+
+use openai_webhooks::EventType;
+use tempfile::TempDir;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, write_config};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn even_the_most_talkative_log_holds_no_secret_no_signature_and_no_payload() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &app.url);
+    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace")]);
+    let url = format!("{}?token=private", serving.url);
+
+    let genuine = Webhook::with_payload(
+        "wh_1",
+        EventType::ResponseFailed
+            .sample()
+            .replace("resp_abc123", "private-payload"),
+    );
+    let mut forged = genuine.clone();
+    forged.payload = forged.payload.replace("private", "changed");
+    let not_an_event = Webhook::with_payload("wh_2", r#"{"type": "private-payload"}"#);
+    let client = client();
+    for (webhook, status) in [(&genuine, 200), (&forged, 401), (&not_an_event, 200)] {
+        let answer = webhook.request(&client, &url).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert!(!answer.text().await.unwrap().contains("private"));
+    }
+    for _ in 0..3 {
+        app.next().await;
+    }
+    let (status, log) = serving.terminate();
+    assert!(status.success());
+    assert!(log.contains("no signature matches"), "it does log: {log}");
+    let signature = genuine.headers.signature.trim_start_matches("v1,");
+    for hidden in [
+        "private-payload",
+        "changed-payload",
+        OPENAI_SECRET.trim_start_matches("whsec_"),
+        APP_SECRET.trim_start_matches("whsec_"),
+        signature,
+    ] {
+        assert!(!log.contains(hidden), "{hidden} in {log}");
+    }
+}

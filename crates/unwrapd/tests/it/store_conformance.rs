@@ -1,0 +1,415 @@
+//! The contract of [`Store`] as a suite that every implementation runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use unwrapd::delivery::Next;
+use unwrapd::message::Message;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A place where a store can be opened again and again.
+trait Place {
+    fn open(&self) -> Arc<dyn Store>;
+}
+
+struct SqlitePlace(TempDir);
+
+impl SqlitePlace {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+}
+
+impl Place for SqlitePlace {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.0.path().join("store.db"), at(0)).unwrap())
+    }
+}
+
+macro_rules! every_store {
+    ($($promise:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    super::$promise(&super::SqlitePlace::new()).await;
+                }
+            )+
+        }
+    };
+}
+
+every_store!(
+    a_message_is_claimed_with_every_byte_it_had,
+    a_copy_is_a_duplicate_and_makes_no_delivery,
+    the_same_id_at_another_endpoint_is_new,
+    of_many_copies_at_once_one_is_new,
+    a_message_nobody_wants_is_kept,
+    what_is_claimed_is_leased_until_the_lease_ends,
+    a_claim_takes_the_longest_due_first_and_no_more_than_asked,
+    a_claim_takes_only_its_own_destination,
+    a_claim_says_when_the_next_is_due,
+    what_is_delivered_is_never_claimed_again,
+    what_is_to_be_retried_is_due_again_then,
+    what_is_dead_is_never_claimed_again,
+    a_late_settlement_changes_nothing,
+    a_settlement_counts_once,
+    everything_is_there_after_opening_again,
+    a_closed_store_is_unavailable,
+    concurrent_claims_never_share_a_delivery,
+);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_750_000_000 + second).unwrap()
+}
+
+fn message(id: &str, received_at: Timestamp) -> Message {
+    Message {
+        endpoint: "production".into(),
+        webhook_id: id.into(),
+        event_type: Some("batch.completed".into()),
+        sent_at: at(-1),
+        received_at,
+        payload: Bytes::from_static(b"\0\xFF {} \r\n"),
+    }
+}
+
+async fn accept(store: &Arc<dyn Store>, id: &str, second: i64) -> Accepted {
+    store
+        .accept(message(id, at(second)), vec!["app".into()])
+        .await
+        .unwrap()
+}
+
+async fn claim(store: &Arc<dyn Store>, second: i64) -> Claimed {
+    store.claim("app", at(second), LEASE, 100).await.unwrap()
+}
+
+async fn settle(store: &Arc<dyn Store>, delivery: i64, number: u32, next: Next) -> Settled {
+    let attempt = Attempt {
+        delivery,
+        number,
+        ended_at: at(1),
+        took: Duration::from_millis(5),
+        answer: "HTTP 200".into(),
+        next,
+    };
+    store.settle(attempt).await.unwrap()
+}
+
+fn ids(claimed: &Claimed) -> Vec<&str> {
+    claimed
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.message.webhook_id.as_str())
+        .collect()
+}
+
+async fn a_message_is_claimed_with_every_byte_it_had(place: &dyn Place) {
+    let store = place.open();
+    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let claimed = claim(&store, 0).await;
+    assert_eq!(claimed.deliveries.len(), 1);
+    assert_eq!(claimed.deliveries[0].message, message("wh_1", at(0)));
+    assert_eq!(claimed.deliveries[0].destination, "app");
+    assert_eq!(claimed.deliveries[0].attempt, 1);
+
+    let mut not_an_event = message("wh_2", at(0));
+    not_an_event.event_type = None;
+    not_an_event.payload = Bytes::new();
+    store
+        .accept(not_an_event.clone(), vec!["app".into()])
+        .await
+        .unwrap();
+    assert_eq!(claim(&store, 0).await.deliveries[0].message, not_an_event);
+}
+
+async fn a_copy_is_a_duplicate_and_makes_no_delivery(place: &dyn Place) {
+    let store = place.open();
+    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    assert_eq!(accept(&store, "wh_1", 5).await, Accepted::Duplicate);
+    assert_eq!(claim(&store, 9).await.deliveries.len(), 1);
+    assert_eq!(store.tally().await.unwrap().messages, 1);
+}
+
+async fn the_same_id_at_another_endpoint_is_new(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let mut other = message("wh_1", at(0));
+    other.endpoint = "staging".into();
+    assert_eq!(store.accept(other, vec![]).await.unwrap(), Accepted::New);
+}
+
+async fn of_many_copies_at_once_one_is_new(place: &dyn Place) {
+    let store = place.open();
+    let mut copies = JoinSet::new();
+    for _ in 0..100 {
+        let store = Arc::clone(&store);
+        copies.spawn(async move { accept(&store, "wh_1", 0).await });
+    }
+    let answers = copies.join_all().await;
+    let new = answers
+        .iter()
+        .filter(|answer| **answer == Accepted::New)
+        .count();
+    assert_eq!(new, 1);
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+}
+
+async fn a_message_nobody_wants_is_kept(place: &dyn Place) {
+    let store = place.open();
+    store.accept(message("wh_1", at(0)), vec![]).await.unwrap();
+    assert_eq!(claim(&store, 0).await, Claimed::default());
+    assert_eq!(
+        store.tally().await.unwrap(),
+        Tally {
+            messages: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+async fn what_is_claimed_is_leased_until_the_lease_ends(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+    assert_eq!(claim(&store, 59).await.deliveries.len(), 0);
+    let again = claim(&store, 60).await;
+    assert_eq!(again.deliveries.len(), 1);
+    assert_eq!(again.deliveries[0].attempt, 2);
+}
+
+async fn a_claim_takes_the_longest_due_first_and_no_more_than_asked(place: &dyn Place) {
+    let store = place.open();
+    for (id, second) in [("wh_c", 3), ("wh_a", 1), ("wh_b", 2), ("wh_future", 50)] {
+        accept(&store, id, second).await;
+    }
+    let claimed = store.claim("app", at(10), LEASE, 2).await.unwrap();
+    assert_eq!(ids(&claimed), ["wh_a", "wh_b"]);
+    assert_eq!(ids(&claim(&store, 10).await), ["wh_c"]);
+}
+
+async fn a_claim_takes_only_its_own_destination(place: &dyn Place) {
+    let store = place.open();
+    let destinations = vec!["app".into(), "audit".into()];
+    store
+        .accept(message("wh_1", at(0)), destinations)
+        .await
+        .unwrap();
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+    let audit = store.claim("audit", at(0), LEASE, 100).await.unwrap();
+    assert_eq!(audit.deliveries.len(), 1);
+    assert_eq!(audit.deliveries[0].destination, "audit");
+    let nobody = store.claim("nobody", at(0), LEASE, 100).await.unwrap();
+    assert_eq!(nobody, Claimed::default());
+}
+
+async fn a_claim_says_when_the_next_is_due(place: &dyn Place) {
+    let store = place.open();
+    assert_eq!(claim(&store, 0).await.next_due_at, None);
+    accept(&store, "wh_1", 5).await;
+    assert_eq!(claim(&store, 0).await.next_due_at, Some(at(5)));
+    assert_eq!(
+        claim(&store, 5).await.next_due_at,
+        Some(at(65)),
+        "the lease's end"
+    );
+}
+
+async fn what_is_delivered_is_never_claimed_again(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    assert_eq!(
+        settle(&store, delivery.id, 1, Next::Delivered).await,
+        Settled::Settled
+    );
+    assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
+    let tally = store.tally().await.unwrap();
+    assert_eq!(
+        tally,
+        Tally {
+            messages: 1,
+            delivered: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+async fn what_is_to_be_retried_is_due_again_then(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    settle(&store, delivery.id, 1, Next::Retry { due_at: at(7) }).await;
+    assert_eq!(claim(&store, 6).await.next_due_at, Some(at(7)));
+    let again = claim(&store, 7).await;
+    assert_eq!(again.deliveries[0].attempt, 2);
+}
+
+async fn what_is_dead_is_never_claimed_again(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    settle(&store, delivery.id, 1, Next::Dead).await;
+    assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
+    assert_eq!(
+        store.tally().await.unwrap(),
+        Tally {
+            messages: 1,
+            dead: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+async fn a_late_settlement_changes_nothing(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let late = claim(&store, 0).await.deliveries.remove(0);
+    let current = claim(&store, 60).await.deliveries.remove(0);
+    assert_eq!(
+        settle(&store, late.id, late.attempt, Next::Dead).await,
+        Settled::Fenced
+    );
+    assert_eq!(store.tally().await.unwrap().pending, 1);
+    assert_eq!(
+        settle(&store, current.id, current.attempt, Next::Delivered).await,
+        Settled::Settled
+    );
+}
+
+async fn a_settlement_counts_once(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    let retry = Next::Retry { due_at: at(7) };
+    assert_eq!(
+        settle(&store, delivery.id, 1, retry).await,
+        Settled::Settled
+    );
+    assert_eq!(
+        settle(&store, delivery.id, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(
+        settle(&store, 12345, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(claim(&store, 7).await.deliveries.len(), 1);
+}
+
+async fn everything_is_there_after_opening_again(place: &dyn Place) {
+    let store = place.open();
+    for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
+        accept(&store, id, 0).await;
+    }
+    let claimed = store.claim("app", at(0), LEASE, 3).await.unwrap();
+    for delivery in &claimed.deliveries {
+        let next = match delivery.message.webhook_id.as_str() {
+            "wh_delivered" => Next::Delivered,
+            "wh_dead" => Next::Dead,
+            _ => Next::Retry { due_at: at(9) },
+        };
+        settle(&store, delivery.id, 1, next).await;
+    }
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    assert_eq!(accept(&store, "wh_delivered", 1).await, Accepted::Duplicate);
+    let tally = Tally {
+        messages: 4,
+        pending: 2,
+        delivered: 1,
+        dead: 1,
+    };
+    assert_eq!(store.tally().await.unwrap(), tally);
+    assert_eq!(ids(&claim(&store, 9).await), ["wh_waiting", "wh_retried"]);
+}
+
+async fn a_closed_store_is_unavailable(place: &dyn Place) {
+    let store = place.open();
+    store.close().await;
+    store.close().await;
+    let refused = store.accept(message("wh_1", at(0)), vec![]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+}
+
+async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..200 {
+        accept(&store, &format!("wh_{number}"), 0).await;
+    }
+    let mut claims = JoinSet::new();
+    for _ in 0..40 {
+        let store = Arc::clone(&store);
+        claims.spawn(async move { store.claim("app", at(0), LEASE, 10).await.unwrap() });
+    }
+    let mut claimed: Vec<i64> = claims
+        .join_all()
+        .await
+        .into_iter()
+        .flat_map(|claimed| claimed.deliveries)
+        .map(|delivery| delivery.id)
+        .collect();
+    assert_eq!(claimed.len(), 200);
+    claimed.sort_unstable();
+    claimed.dedup();
+    assert_eq!(claimed.len(), 200);
+}
+
+#[tokio::test]
+async fn what_a_gone_owner_of_an_sqlite_store_had_leased_is_due_at_once() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    assert_eq!(claim(&store, 0).await.deliveries[0].attempt, 2);
+}
+
+#[test]
+fn a_second_process_is_kept_off_an_sqlite_store() {
+    let place = SqlitePlace::new();
+    let _first = place.open();
+    let second = SqliteStore::open(&place.0.path().join("store.db"), at(0));
+    let error = second.unwrap_err().to_string();
+    assert!(error.contains("another unwrapd is running"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "not a database, but long enough to be looked at as if it were one; it has more than a hundred bytes of text").unwrap();
+    let error = SqliteStore::open(&text, at(0)).unwrap_err();
+    assert!(matches!(error, StoreError::Unusable(_)), "{error}");
+    assert!(
+        std::fs::read_to_string(&text)
+            .unwrap()
+            .starts_with("not a database")
+    );
+
+    let other = folder.path().join("other.db");
+    let connection = rusqlite::Connection::open(&other).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let error = SqliteStore::open(&other, at(0)).unwrap_err();
+    assert!(error.to_string().contains("another application"), "{error}");
+
+    let newer = folder.path().join("newer.db");
+    drop(SqliteStore::open(&newer, at(0)).unwrap());
+    let connection = rusqlite::Connection::open(&newer).unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    let error = SqliteStore::open(&newer, at(0)).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+}

@@ -1,0 +1,101 @@
+//! An application that answers as a test tells it to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use openai_webhooks::{VerificationError, Verified, Webhooks};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{APP_SECRET, PATIENCE};
+
+/// Listens, tells the test of each request, and answers from its script; 200 once that is used up.
+pub(crate) struct Application {
+    pub(crate) url: String,
+    requests: mpsc::UnboundedReceiver<Delivered>,
+}
+
+/// A request that the application got.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivered {
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
+}
+
+/// An answer of the script.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Status(u16),
+    RetryAfter(u16, &'static str),
+    Redirect(String),
+    /// None at all.
+    Hang,
+}
+
+#[derive(Clone)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    told: mpsc::UnboundedSender<Delivered>,
+}
+
+impl Application {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/webhook", listener.local_addr().unwrap());
+        let (told, requests) = mpsc::unbounded_channel();
+        let router = Router::new()
+            .route("/webhook", post(answer))
+            .with_state(Script {
+                answers: Arc::new(Mutex::new(answers.into_iter().collect())),
+                told,
+            });
+        tokio::spawn(axum::serve(listener, router).into_future());
+        Self { url, requests }
+    }
+
+    /// The next request.
+    pub(crate) async fn next(&mut self) -> Delivered {
+        tokio::time::timeout(PATIENCE, self.requests.recv())
+            .await
+            .expect("a delivery")
+            .expect("the application runs")
+    }
+
+    /// Whether a request has come that was not asked for.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.requests.try_recv().is_ok()
+    }
+}
+
+impl Delivered {
+    pub(crate) fn webhook_id(&self) -> &str {
+        self.headers["webhook-id"].to_str().unwrap()
+    }
+
+    /// As an application checks it, now.
+    pub(crate) fn verified(&self) -> Result<Verified<'_>, VerificationError> {
+        Webhooks::new(APP_SECRET)
+            .unwrap()
+            .verify_signature(&self.payload, &self.headers)
+    }
+}
+
+async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes) -> Response {
+    let answer = script.answers.lock().unwrap().pop_front();
+    script.told.send(Delivered { headers, payload }).unwrap();
+    let status = |status| StatusCode::from_u16(status).unwrap();
+    match answer.unwrap_or(Answer::Status(200)) {
+        Answer::Status(code) => status(code).into_response(),
+        Answer::RetryAfter(code, after) => (status(code), [("retry-after", after)]).into_response(),
+        Answer::Redirect(to) => {
+            (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
+        }
+        Answer::Hang => std::future::pending().await,
+    }
+}

@@ -1,0 +1,150 @@
+//! What the tests share: a gateway in this process or as a process of its own, OpenAI's side, and an application's side.
+
+pub(crate) mod application;
+pub(crate) mod process;
+
+use std::time::Duration;
+
+use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
+use tempfile::TempDir;
+use unwrapd::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use unwrapd::gateway::Gateway;
+
+/// The secret between OpenAI and the gateway.
+pub(crate) const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+/// The secret between the gateway and an application.
+pub(crate) const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
+/// Only to end a test that would hang; nothing is expected to take that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn openai() -> Webhooks {
+    Webhooks::new(OPENAI_SECRET).unwrap()
+}
+
+/// A gateway in this process, on a free port, with an endpoint `production` and a store of its own.
+pub(crate) struct TestGateway {
+    pub(crate) gateway: Gateway,
+    pub(crate) folder: TempDir,
+    client: reqwest::Client,
+}
+
+impl TestGateway {
+    pub(crate) async fn start(destinations: Vec<DestinationSettings>) -> Self {
+        Self::start_in(TempDir::new().unwrap(), destinations).await
+    }
+
+    /// On the store that is in `folder`, if there is one.
+    pub(crate) async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
+        let gateway = Gateway::start(Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            admin: Some("127.0.0.1:0".parse().unwrap()),
+            store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
+            endpoints: vec![
+                EndpointSettings {
+                    name: "production".into(),
+                    webhooks: openai(),
+                },
+                EndpointSettings {
+                    name: "staging".into(),
+                    webhooks: openai(),
+                },
+            ],
+            destinations,
+        })
+        .await
+        .unwrap();
+        Self {
+            gateway,
+            folder,
+            client: client(),
+        }
+    }
+
+    pub(crate) fn url(&self, endpoint: &str) -> String {
+        format!("http://{}/webhooks/{endpoint}", self.gateway.public())
+    }
+
+    /// Posts it as OpenAI does and gives the status of the answer.
+    pub(crate) async fn post(&self, webhook: &Webhook) -> u16 {
+        self.post_to("production", webhook).await.status().as_u16()
+    }
+
+    pub(crate) async fn post_to(&self, endpoint: &str, webhook: &Webhook) -> reqwest::Response {
+        webhook
+            .request(&self.client, &self.url(endpoint))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Stops it and gives back its folder.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.gateway.stop().await;
+        self.folder
+    }
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+/// A signed request of OpenAI's.
+#[derive(Clone, Debug)]
+pub(crate) struct Webhook {
+    pub(crate) headers: WebhookHeaders,
+    pub(crate) payload: String,
+}
+
+impl Webhook {
+    pub(crate) fn new(id: &str, event_type: EventType) -> Self {
+        Self::with_payload(
+            id,
+            UnwrapWebhookEvent::sample(event_type, format!("evt_of_{id}"), 1_750_287_018).to_json(),
+        )
+    }
+
+    pub(crate) fn with_payload(id: &str, payload: impl Into<String>) -> Self {
+        let payload = payload.into();
+        Self {
+            headers: openai().sign(&payload, id, unix_now()).unwrap(),
+            payload,
+        }
+    }
+
+    pub(crate) fn request(&self, client: &reqwest::Client, url: &str) -> reqwest::RequestBuilder {
+        let mut request = client
+            .post(url)
+            .header("content-type", "application/json")
+            .body(self.payload.clone());
+        for (name, value) in self.headers.pairs() {
+            request = request.header(name, value);
+        }
+        request
+    }
+}
+
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A destination `name` at `url`, that is tried again quickly.
+pub(crate) fn destination(name: &str, url: &str) -> DestinationSettings {
+    let mut settings = DestinationSettings::new(
+        name,
+        url.parse().unwrap(),
+        Secret::parse(APP_SECRET).unwrap(),
+    );
+    settings.retry.first = Duration::from_millis(10);
+    settings
+}

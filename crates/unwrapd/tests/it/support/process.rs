@@ -1,0 +1,115 @@
+//! The gateway as users run it: a process, started from a configuration file.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+
+use super::{APP_SECRET, OPENAI_SECRET, PATIENCE};
+
+pub(crate) fn unwrapd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_unwrapd"));
+    command
+        .env_remove("UNWRAPD_LOG")
+        .env_remove("OPENAI_WEBHOOK_SECRET")
+        .env_remove("UNWRAPD_CRASH_AT")
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Writes a configuration with one endpoint `production` and one destination `app`.
+pub(crate) fn write_config(folder: &Path, destination: &str) {
+    let config = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [store]
+        url = "sqlite:{folder}/unwrapd.db"
+        [[endpoint]]
+        name = "production"
+        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
+        [[destination]]
+        name = "app"
+        url = "{destination}"
+        secret = {{ env = "APP_WEBHOOK_SECRET" }}
+        "#,
+        folder = folder.display(),
+    );
+    std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+}
+
+/// `unwrapd serve`, running.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) admin: String,
+    log: mpsc::Receiver<String>,
+}
+
+impl Serving {
+    /// Starts it on the configuration in `folder` and waits until it says that it receives.
+    pub(crate) fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = unwrapd()
+            .args(["serve", "--config"])
+            .arg(folder.join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", APP_SECRET)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (told, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // Nobody may listen any more; the pipe must be read all the same.
+                drop(told.send(line));
+            }
+        });
+        let mut serving = Self {
+            child,
+            url: String::new(),
+            admin: String::new(),
+            log,
+        };
+        serving.url = serving.announced("receiving on ");
+        serving.admin = serving.announced("for operators: ");
+        serving
+    }
+
+    fn announced(&self, what: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
+            if let Some((_, url)) = line.split_once(what) {
+                return url.to_owned();
+            }
+        }
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// SIGTERM, then everything it logged from the start of serving on.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.wait();
+        (status, self.log.iter().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
