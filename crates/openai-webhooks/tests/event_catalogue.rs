@@ -167,6 +167,7 @@ fn an_unknown_event_owes_nothing_but_its_type_and_id() {
         r#"{"id":"evt_1","type":"note.taken"}"#,
         r#"{"id":"evt_1","type":"note.taken","created_at":"today","data":[],"object":7}"#,
         r#"{"data":null,"created_at":-1.5,"type":"","id":""}"#,
+        r#"{"id":"evt_1","type":"note.taken","created_at":1e400}"#,
     ] {
         let event = unwrap(payload).unwrap();
         assert_eq!(event.to_json(), payload);
