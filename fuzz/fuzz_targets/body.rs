@@ -1,0 +1,40 @@
+//! A correctly signed body of any bytes: it is always taken as authentic, never panics, and an event that is read says the same
+//! after it was written and read again.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use openai_webhooks::{Secret, UnwrapError, UnwrapWebhookEvent, Webhooks};
+
+const NOW: u64 = 1_750_287_078;
+
+static WEBHOOKS: LazyLock<Webhooks> = LazyLock::new(|| Webhooks::from(&Secret::from_key([7; 32])));
+
+fuzz_target!(|body: &[u8]| {
+    let headers = WEBHOOKS.sign(body, "wh_1", NOW).unwrap();
+    match WEBHOOKS.unwrap_at(body, &headers, NOW) {
+        Ok(event) => check(&event),
+        Err(UnwrapError::Payload(error)) => {
+            assert_eq!(error.webhook_id(), "wh_1");
+            assert!(!error.to_string().is_empty());
+        }
+        Err(error) => panic!("refused, though it was signed: {error}"),
+    }
+});
+
+fn check(event: &UnwrapWebhookEvent) {
+    assert_eq!(
+        event.event_type().is_none(),
+        matches!(event, UnwrapWebhookEvent::Unknown(_))
+    );
+    let json = event.to_json();
+    let again: UnwrapWebhookEvent = serde_json::from_str(&json)
+        .unwrap_or_else(|error| panic!("written but not read again: {error}: {json}"));
+    assert_eq!(*event, again);
+    assert_eq!(again.to_json(), json);
+
+    let headers = WEBHOOKS.sign(&json, "wh_2", NOW).unwrap();
+    assert_eq!(WEBHOOKS.unwrap_at(&json, &headers, NOW).as_ref(), Ok(event));
+}
