@@ -202,7 +202,7 @@ fn second_opinion<'p>(
         && id.len() <= 256
         && id.iter().all(|b| matches!(b, b'!'..=b'-' | b'/'..=b'~'));
     let timestamp = only(1)?;
-    let is_timestamp = timestamp.len() <= 19 && timestamp.iter().all(|b| matches!(b, b'0'..=b'9'));
+    let is_timestamp = timestamp.len() <= 19 && timestamp.iter().all(u8::is_ascii_digit);
     if !is_id || !is_timestamp {
         return None;
     }
