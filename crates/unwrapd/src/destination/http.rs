@@ -1,6 +1,7 @@
 //! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature under the destination's own
 //! secret, so that the unmodified official SDK unwraps it, however long after.
 
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::Destination;
 use crate::config::DestinationSettings;
@@ -94,14 +96,27 @@ impl Destination for HttpDestination {
 
 /// The start of every HTTP client here.
 pub(crate) fn client() -> ClientBuilder {
-    // Set once for the process; a second time it fails because it is set, which is what we want.
-    drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
         .user_agent(concat!("unwrapd/", env!("CARGO_PKG_VERSION")))
         // A redirect would hand a signed event to someone nobody configured.
         .redirect(redirect::Policy::none())
         .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        .tls_backend_preconfigured(TLS.clone())
 }
+
+/// Trusts what the system trusts (`SSL_CERT_FILE` included); on a bare system that has no certificates, what Mozilla trusts.
+static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+});
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(response: &Response) -> Option<Duration> {

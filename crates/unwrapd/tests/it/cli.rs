@@ -87,6 +87,17 @@ fn dev_walks_the_whole_way_with_every_type_and_ends_well() {
     assert!(told.contains("34 of 34 event types delivered"), "{told}");
 }
 
+#[test]
+fn dev_works_where_the_system_has_no_certificates() {
+    let tour = unwrapd()
+        .args(["dev", "--once", "--listen", "127.0.0.1:0"])
+        .env("SSL_CERT_FILE", "/no/such/file")
+        .env("SSL_CERT_DIR", "/no/such/folder")
+        .output()
+        .unwrap();
+    assert!(tour.status.success(), "{}{}", stdout(&tour), stderr(&tour));
+}
+
 #[tokio::test]
 async fn dev_forwards_to_your_application() {
     let mut app = Application::start([Answer::Status(500)]).await;

@@ -89,6 +89,7 @@ impl TestGateway {
 }
 
 pub(crate) fn client() -> reqwest::Client {
+    // A client must be given a TLS to use, and these tests use none.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder()
         .timeout(PATIENCE)
