@@ -44,13 +44,7 @@ pub(crate) fn sign(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<
     mac.finalize().into_bytes().to_vec()
 }
 
-pub(crate) fn requests() -> impl Strategy<Value = Request> {
-    requests_with(bodies())
-}
-
-pub(crate) fn requests_with(
-    bodies: impl Strategy<Value = Vec<u8>>,
-) -> impl Strategy<Value = Request> {
+pub(crate) fn requests(bodies: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Request> {
     (
         secrets(),
         ids(),

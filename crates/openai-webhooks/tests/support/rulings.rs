@@ -1,0 +1,258 @@
+//! Where we knowingly differ from the official SDKs, one ruling at a time, with its reason; whatever is not here must not differ.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use openai_webhooks::{
+    PayloadProblem, UnwrapError, VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE,
+    WEBHOOK_TIMESTAMP,
+};
+use serde_json::value::RawValue;
+
+use crate::peers::{Op, Peer};
+use crate::requests::Request;
+
+/// What we accept and an SDK does not, as the request that the SDK would have to be sent to accept it. Every ruling changes
+/// nothing but what it names.
+pub(crate) struct Wider {
+    pub(crate) name: &'static str,
+    pub(crate) peers: &'static [Peer],
+    pub(crate) rewrite: fn(&mut Request),
+}
+
+/// In the order they are to be applied.
+pub(crate) const WIDER: &[Wider] = &[
+    // Files and environments bring a line end along; a key with a blank at its end is nobody's intention.
+    Wider {
+        name: "blanks around a secret are dropped",
+        peers: &[Peer::Python, Peer::Node],
+        rewrite: |request| request.secret = request.secret.trim_ascii().to_owned(),
+    },
+    // Copy and paste by double click leaves the padding out; no other key can be meant. Node pads it too.
+    Wider {
+        name: "padding that is missing in a secret is added",
+        peers: &[Peer::Python],
+        rewrite: |request| {
+            if request.secret.starts_with("whsec_") {
+                let digits = request.secret["whsec_".len()..].trim_end_matches('=').len();
+                let length = "whsec_".len() + digits.next_multiple_of(4);
+                while request.secret.len() < length {
+                    request.secret.push('=');
+                }
+            }
+        },
+    },
+    // They are no part of the value (RFC 9110, 5.5). Node's `Headers` drops them; Python relies on the server, and http.server
+    // drops only those in front.
+    Wider {
+        name: "blanks around the value of a header are dropped",
+        peers: &[Peer::Python],
+        rewrite: |request| {
+            for (_, value) in &mut request.headers {
+                *value = trimmed(value).to_vec();
+            }
+        },
+    },
+    // The same thing said twice by a proxy is no contradiction. Python takes the first, Node joins them.
+    Wider {
+        name: "a header that is repeated with the same value counts once",
+        peers: &[Peer::Node],
+        rewrite: |request| {
+            for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP] {
+                let values = values(request, name);
+                if values.windows(2).all(|pair| pair[0] == pair[1]) {
+                    replace(request, name, values.into_iter().next());
+                }
+            }
+        },
+    },
+    // Lists may be divided into several headers (RFC 9110, 5.3). Python takes the first, Node joins them with commas.
+    Wider {
+        name: "several webhook-signature headers are one list",
+        peers: &[Peer::Python, Peer::Node],
+        rewrite: |request| {
+            let mut lists = values(request, WEBHOOK_SIGNATURE);
+            lists.retain(|list| !list.is_empty());
+            if lists.len() > 1 || values(request, WEBHOOK_SIGNATURE).len() > 1 {
+                replace(request, WEBHOOK_SIGNATURE, Some(lists.join(&b' ')));
+            }
+        },
+    },
+    // Python divides at any white space, Node at blanks only.
+    Wider {
+        name: "signatures may be divided by tabs",
+        peers: &[Peer::Node],
+        rewrite: |request| {
+            for (name, value) in &mut request.headers {
+                if name.eq_ignore_ascii_case(WEBHOOK_SIGNATURE) {
+                    for byte in value {
+                        if *byte == b'\t' {
+                            *byte = b' ';
+                        }
+                    }
+                }
+            }
+        },
+    },
+    // One strange item costs only itself. `hmac.compare_digest` raises a TypeError at letters outside ASCII.
+    Wider {
+        name: "items that are not ASCII are skipped",
+        peers: &[Peer::Python],
+        rewrite: |request| {
+            for (name, value) in &mut request.headers {
+                if name.eq_ignore_ascii_case(WEBHOOK_SIGNATURE) && !value.is_ascii() {
+                    *value = items(value)
+                        .filter(|item| item.is_ascii())
+                        .collect::<Vec<_>>()
+                        .join(&b' ');
+                }
+            }
+        },
+    },
+];
+
+/// What we accept and an SDK fails at, in whatever form it is sent.
+pub(crate) fn is_beyond(peer: Peer, op: Op, request: &Request) -> Option<&'static str> {
+    let body = std::str::from_utf8(&request.body);
+    match (peer, op, body) {
+        // Both make text of the body before they verify it. Unwrapping is refused by us too.
+        (_, Op::Verify, Err(_)) => Some("a body that is not UTF-8 can be authentic"),
+        // Unknown fields are never an error to us, and Python has limits in what it reads as JSON.
+        (Peer::Python, Op::Unwrap, Ok(body)) => {
+            if body.contains(&"7".repeat(4301)) {
+                Some("an unknown field holds an integer of more than 4300 digits")
+            } else if body.contains(&"[".repeat(1000)) {
+                Some("an unknown field holds lists a thousand deep")
+            } else if body.contains("\"_fields_set\"") {
+                Some("an unknown field has the name of a parameter of the SDK's constructor")
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Why we refuse what an SDK accepts; `None` if there is no good reason.
+pub(crate) fn is_stricter(
+    peer: Peer,
+    request: &Request,
+    refusal: Option<&UnwrapError>,
+) -> Option<&'static str> {
+    use VerificationError as V;
+    let is_python = peer == Peer::Python;
+    let when = |condition: bool, name| condition.then_some(name);
+    match refusal {
+        None => Some("a secret that is surely not what was meant"),
+        Some(UnwrapError::Verification(error)) => match error {
+            V::MissingHeader { name } => {
+                when(*name == WEBHOOK_ID, "an empty webhook-id is a missing one")
+            }
+            V::ConflictingHeader { .. } => when(is_python, "headers that contradict each other"),
+            V::MalformedHeader { .. } => Some("a webhook-id that makes the signed text ambiguous"),
+            V::MalformedTimestamp => Some("a timestamp that is not 1 to 19 digits"),
+            V::TooManySignatures => Some("more than 32 signatures"),
+            V::SignatureMismatch if request.secret.trim_ascii() != request.secret => {
+                Some("the blanks around a secret are no part of the key")
+            }
+            V::SignatureMismatch if is_python => {
+                let is_signed_with_blanks = [WEBHOOK_ID, WEBHOOK_TIMESTAMP]
+                    .iter()
+                    .any(|name| raw_values(request, name).any(|value| trimmed(value) != value));
+                let is_divided_oddly = raw_values(request, WEBHOOK_SIGNATURE)
+                    .flatten()
+                    .any(|byte| matches!(byte, 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0));
+                when(
+                    is_signed_with_blanks,
+                    "the blanks around the value of a header are not signed",
+                )
+                .or(when(
+                    is_divided_oddly,
+                    "signatures are divided by blanks and tabs only",
+                ))
+            }
+            V::SignatureMismatch => when(
+                values(request, WEBHOOK_SIGNATURE)
+                    .iter()
+                    .flat_map(|list| items(list))
+                    .any(is_loosely_a_signature),
+                "a signature is canonical base64",
+            ),
+            _ => None,
+        },
+        Some(UnwrapError::Payload(error)) => match error.problem() {
+            PayloadProblem::NotAnObject | PayloadProblem::MissingField { .. } => {
+                Some("a body that is no event")
+            }
+            PayloadProblem::WrongField { .. } => Some("a field that is not what the type promises"),
+            PayloadProblem::ByteOrderMark => when(is_python, "a byte order mark is not JSON"),
+            PayloadProblem::NotJson { .. } => {
+                let body = String::from_utf8_lossy(&request.body);
+                let holds_no_json = ["NaN", "Infinity"]
+                    .iter()
+                    .any(|literal| body.contains(literal));
+                when(is_python && holds_no_json, "NaN and Infinity are not JSON").or(when(
+                    serde_json::from_str::<&RawValue>(&body).is_ok(),
+                    "a text or a number that none can be",
+                ))
+            }
+            _ => None,
+        },
+        Some(_) => None,
+    }
+}
+
+/// Node decodes what it can of an item and ignores the rest.
+fn is_loosely_a_signature(item: &[u8]) -> bool {
+    let item = item.strip_prefix(b"v1,").unwrap_or(item);
+    let digits: Vec<u8> = item
+        .split(|&byte| byte == b'=')
+        .next()
+        .into_iter()
+        .flatten()
+        .filter_map(|&byte| match byte {
+            b'-' => Some(b'+'),
+            b'_' => Some(b'/'),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => Some(byte),
+            _ => None,
+        })
+        .take(43)
+        .collect();
+    // 43 letters hold two bits more than 32 bytes: those may be anything.
+    digits.len() == 43 && STANDARD_NO_PAD.decode(&digits[..40]).is_ok()
+}
+
+fn raw_values<'r>(request: &'r Request, name: &str) -> impl Iterator<Item = &'r [u8]> {
+    request
+        .headers
+        .iter()
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| &value[..])
+}
+
+fn values(request: &Request, name: &str) -> Vec<Vec<u8>> {
+    raw_values(request, name)
+        .map(|value| trimmed(value).to_vec())
+        .collect()
+}
+
+fn replace(request: &mut Request, name: &str, value: Option<Vec<u8>>) {
+    request
+        .headers
+        .retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+    request
+        .headers
+        .extend(value.map(|value| (name.to_owned(), value)));
+}
+
+fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| matches!(byte, b' ' | b'\t'))
+}
+
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(|byte| !is_blank(byte));
+    let end = value.iter().rposition(|byte| !is_blank(byte));
+    start
+        .zip(end)
+        .map_or(&value[..0], |(start, end)| &value[start..=end])
+}
