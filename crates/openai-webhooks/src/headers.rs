@@ -107,11 +107,18 @@ impl<'h> SignedHeaders<'h> {
 pub(crate) struct CheckedHeaders<'h> {
     pub(crate) id: &'h str,
     pub(crate) timestamp: Timestamp<'h>,
-    signature: &'h [u8],
+    /// The first list of signatures, and the only one unless the header stands more than once.
+    pub(crate) signature: &'h [u8],
     more_signatures: Vec<&'h [u8]>,
 }
 
 impl<'h> CheckedHeaders<'h> {
+    pub(crate) fn has_too_many_signatures(&self) -> bool {
+        // Most lists need not be counted: they are too short for so many items with a blank between each.
+        let is_short = self.signature.len() < 2 * SIGNATURES_MAX && self.more_signatures.is_empty();
+        !is_short && self.signatures().nth(SIGNATURES_MAX).is_some()
+    }
+
     /// Every item of the signature list, in the order of arrival.
     pub(crate) fn signatures(&self) -> impl Iterator<Item = &'h [u8]> + Clone {
         std::iter::once(self.signature)
@@ -154,7 +161,12 @@ pub(crate) fn webhook_id(id: &[u8]) -> Result<&str, VerificationError> {
     if id.len() > WEBHOOK_ID_BYTES_MAX {
         return Err(malformed("it is longer than 256 bytes"));
     }
-    if !id.iter().all(|&b| b.is_ascii_graphic() && b != b'.') {
+    // Without an early exit this looks at many letters at a time.
+    let is_allowed = |letter: u8| letter.is_ascii_graphic() & (letter != b'.');
+    if !id
+        .iter()
+        .fold(true, |all, &letter| all & is_allowed(letter))
+    {
         return Err(malformed(
             "it holds a dot, a blank, or a letter outside printable ASCII",
         ));
@@ -285,21 +297,16 @@ impl<N: AsRef<[u8]>, V: HeaderValueLike> HeadersLike for BTreeMap<N, V> {
 
 #[cfg(feature = "http")]
 impl HeadersLike for http::HeaderMap {
-    /// Three look-ups by static names, whatever the number of headers.
+    /// Looks at every header: for the few dozen a request has that is cheaper than hashing three names.
     fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
-        use http::HeaderName;
-        static ID: HeaderName = HeaderName::from_static(WEBHOOK_ID);
-        static TIMESTAMP: HeaderName = HeaderName::from_static(WEBHOOK_TIMESTAMP);
-        static SIGNATURE: HeaderName = HeaderName::from_static(WEBHOOK_SIGNATURE);
-
-        for value in self.get_all(&ID) {
-            headers.id.offer(value.as_bytes());
-        }
-        for value in self.get_all(&TIMESTAMP) {
-            headers.timestamp.offer(value.as_bytes());
-        }
-        for value in self.get_all(&SIGNATURE) {
-            headers.offer_signature(value.as_bytes());
+        for (name, value) in self {
+            // A `HeaderName` is in lower case.
+            match name.as_str() {
+                WEBHOOK_ID => headers.id.offer(value.as_bytes()),
+                WEBHOOK_TIMESTAMP => headers.timestamp.offer(value.as_bytes()),
+                WEBHOOK_SIGNATURE => headers.offer_signature(value.as_bytes()),
+                _ => {}
+            }
         }
     }
 }

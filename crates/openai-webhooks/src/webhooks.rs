@@ -11,9 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::event::{PayloadError, UnwrapWebhookEvent};
-use crate::headers::{
-    CheckedHeaders, HeadersLike, SIGNATURES_MAX, SignedHeaders, WEBHOOK_ID_BYTES_MAX,
-};
+use crate::headers::{CheckedHeaders, HeadersLike, SIGNATURES_MAX, SignedHeaders};
 use crate::secret::{Secret, SecretError};
 
 /// How far `webhook-timestamp` may be from our clock, both ways, as in the official SDKs: five minutes.
@@ -150,11 +148,13 @@ impl Webhooks {
         headers: &CheckedHeaders<'_>,
         payload: &[u8],
     ) -> Result<usize, VerificationError> {
-        if headers.signatures().nth(SIGNATURES_MAX).is_some() {
+        if headers.has_too_many_signatures() {
             return Err(VerificationError::TooManySignatures);
         }
         let mut candidates = headers.signatures().filter_map(decode_signature);
-        let Some(first) = candidates.next() else {
+        // Nearly always the list is one signature, and there is nothing to take apart.
+        let sole = decode_signature(headers.signature);
+        let Some(first) = sole.or_else(|| candidates.next()) else {
             return Err(VerificationError::SignatureMismatch);
         };
         for (index, key) in self.keys.iter().enumerate() {
@@ -249,18 +249,10 @@ fn keyed(secret: &Secret) -> Hmac<Sha256> {
 
 /// The HMAC over `id.timestamp.payload` (Standard Webhooks, "Signature scheme").
 pub(crate) fn mac(key: &Hmac<Sha256>, id: &str, timestamp: &[u8], payload: &[u8]) -> Hmac<Sha256> {
-    const PREFIX_BYTES_MAX: usize = WEBHOOK_ID_BYTES_MAX + 1 + 20 + 1;
-    // One buffer and one update for the short parts: each update has a price of its own.
-    let mut prefix = [0; PREFIX_BYTES_MAX];
-    let id_end = id.len();
-    let timestamp_end = id_end + 1 + timestamp.len();
-    prefix[..id_end].copy_from_slice(id.as_bytes());
-    prefix[id_end] = b'.';
-    prefix[id_end + 1..timestamp_end].copy_from_slice(timestamp);
-    prefix[timestamp_end] = b'.';
-
     let mut mac = key.clone();
-    mac.update(&prefix[..=timestamp_end]);
+    for part in [id.as_bytes(), b".", timestamp, b"."] {
+        mac.update(part);
+    }
     mac.update(payload);
     mac
 }
