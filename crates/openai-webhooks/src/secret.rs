@@ -70,9 +70,9 @@ impl Secret {
             if is_prefix_in_other_case {
                 return Err(SecretError::PrefixCase);
             }
-            return Ok(Self::from_key(text.as_bytes().to_vec()));
+            return Self::from_key(text);
         };
-        decode(encoded).map(Self::from_key)
+        Self::from_key(decode(encoded)?)
     }
 
     /// Reads the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`].
@@ -84,12 +84,13 @@ impl Secret {
         }
     }
 
-    /// A secret from key bytes, for instance 32 bytes from the operating system's random source.
-    #[must_use]
-    pub fn from_key(key: impl Into<Vec<u8>>) -> Self {
-        Self {
-            key: Zeroizing::new(key.into()),
+    /// A secret from key bytes, for instance 32 bytes from the operating system's random source. There must be some.
+    pub fn from_key(key: impl Into<Vec<u8>>) -> Result<Self, SecretError> {
+        let key = Zeroizing::new(key.into());
+        if key.is_empty() {
+            return Err(SecretError::Empty);
         }
+        Ok(Self { key })
     }
 
     /// The secret as text to hand to someone: `whsec_` and the key in base64. Mind where it goes.

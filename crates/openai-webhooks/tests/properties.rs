@@ -154,7 +154,10 @@ fn whatever_is_signed_is_unwrapped_by_every_holder_of_one_of_the_secrets() {
         1000,
         (secrets, id, time, event),
         |(secrets, id, time, event)| {
-            let secrets: Vec<Secret> = secrets.into_iter().map(Secret::from_key).collect();
+            let secrets: Vec<Secret> = secrets
+                .into_iter()
+                .map(|key| Secret::from_key(key).unwrap())
+                .collect();
             let signer = secrets[1..]
                 .iter()
                 .fold(Webhooks::from(&secrets[0]), |signer, secret| {

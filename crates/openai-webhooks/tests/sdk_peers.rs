@@ -76,7 +76,10 @@ fn whatever_we_sign_the_official_sdks_unwrap() {
         event,
     );
     holds(500, values, |(keys, id, now, event)| {
-        let secrets: Vec<Secret> = keys.into_iter().map(Secret::from_key).collect();
+        let secrets: Vec<Secret> = keys
+            .into_iter()
+            .map(|key| Secret::from_key(key).unwrap())
+            .collect();
         let signer = secrets[1..]
             .iter()
             .fold(Webhooks::from(&secrets[0]), |signer, secret| {

@@ -22,18 +22,24 @@ mod texts {
     #[test]
     fn behind_the_prefix_is_base64_of_the_key() {
         let key: Vec<u8> = (0..24).collect();
-        assert_same(&Secret::parse(SECRET).unwrap(), &Secret::from_key(key));
+        assert_same(
+            &Secret::parse(SECRET).unwrap(),
+            &Secret::from_key(key).unwrap(),
+        );
     }
 
     #[test]
     fn a_text_without_the_prefix_is_the_key_itself() {
         let text = "not base64 – but fine";
-        assert_same(&Secret::parse(text).unwrap(), &Secret::from_key(text));
+        assert_same(
+            &Secret::parse(text).unwrap(),
+            &Secret::from_key(text).unwrap(),
+        );
     }
 
     #[test]
     fn blanks_and_line_ends_around_it_and_missing_padding_do_not_matter() {
-        let of_32_bytes = Secret::from_key([1; 32]);
+        let of_32_bytes = Secret::from_key([1; 32]).unwrap();
         let text = of_32_bytes.expose();
         assert!(text.ends_with('='));
         for variant in [
@@ -47,7 +53,7 @@ mod texts {
     #[test]
     fn an_exposed_secret_reads_back() {
         for bytes in [24, 25, 26, 32, 64] {
-            let secret = Secret::from_key(vec![7; bytes]);
+            let secret = Secret::from_key(vec![7; bytes]).unwrap();
             assert_eq!(secret.key_bytes(), bytes);
             assert_same(&Secret::parse(&secret.expose()).unwrap(), &secret);
         }
@@ -154,7 +160,7 @@ mod texts {
     #[test]
     fn a_key_too_short_to_be_safe_is_taken_only_where_a_test_asks_for_it() {
         assert_eq!(KEY_BYTES_MIN, 24);
-        let text = Secret::from_key([1; 23]).expose();
+        let text = Secret::from_key([1; 23]).unwrap().expose();
         assert_eq!(
             Secret::parse(&text).unwrap_err(),
             SecretError::TooShort { bytes: 23 }
@@ -348,7 +354,7 @@ mod printing {
     fn a_secret_prints_as_redacted() {
         for secret in [
             Secret::parse(SECRET).unwrap(),
-            Secret::from_key("raw text as a key"),
+            Secret::from_key("raw text as a key").unwrap(),
         ] {
             assert_eq!(format!("{secret:?}"), "Secret([redacted])");
             assert_eq!(format!("{secret:#?}"), "Secret([redacted])");
@@ -359,7 +365,7 @@ mod printing {
     fn webhooks_print_how_many_secrets_there_are_and_none_of_them() {
         let webhooks = Webhooks::new(SECRET)
             .unwrap()
-            .and(&Secret::from_key("raw text as a key"));
+            .and(&Secret::from_key("raw text as a key").unwrap());
         assert_eq!(
             format!("{webhooks:?}"),
             "Webhooks { secrets: 2 [redacted], tolerance_seconds: 300 }"
@@ -380,4 +386,12 @@ mod printing {
             )
         );
     }
+}
+
+#[test]
+fn a_key_without_bytes_is_refused() {
+    assert_eq!(
+        Secret::from_key(Vec::new()).unwrap_err(),
+        SecretError::Empty
+    );
 }

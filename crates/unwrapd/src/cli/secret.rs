@@ -15,5 +15,5 @@ pub(super) fn run() -> Result<(), Failure> {
 pub(super) fn generate() -> anyhow::Result<Secret> {
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random source: {error}"))?;
-    Ok(Secret::from_key(key))
+    Ok(Secret::from_key(key)?)
 }
