@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openai_webhooks::{
-    EventType, HeadersLike, Secret, SecretError, UnwrapError, UnwrapWebhookEvent,
+    EventType, HeadersLike, PayloadProblem, Secret, SecretError, UnwrapError, UnwrapWebhookEvent,
     VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, WebhookHeaders, Webhooks,
 };
 use property::holds;
@@ -21,6 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use requests::{Request, bodies, requests, unknown_events};
 use rule_sheet::Answer;
+use serde_json::{Value, json};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 const ID: &str = "wh_685342e6c53c8190a1be43f081506c52";
@@ -90,6 +91,42 @@ fn every_request_is_answered_as_the_rule_sheet_says() {
         "{answers:?}"
     );
     assert!(answers[&Answer::Ok] > all / 6, "{answers:?}");
+}
+
+#[test]
+fn every_field_of_every_event_may_be_missing_or_of_another_kind_exactly_as_documented() {
+    let webhooks = Webhooks::new(SECRET).unwrap();
+    let kinds = [
+        json!(null),
+        json!(true),
+        json!(7),
+        json!(7.5),
+        json!("text"),
+        json!([]),
+        json!(["text"]),
+        json!([{"name": "a", "value": "b"}]),
+        json!([{"name": "a"}]),
+        json!({}),
+        json!({"type": "text", "remote_url": "text", "id": "text"}),
+    ];
+    for &kind in EventType::ALL {
+        let event: Value = serde_json::from_str(kind.sample()).unwrap();
+        let mut places = vec![String::new()];
+        pointers(&event, "", &mut places);
+        for place in &places {
+            let changes = kinds.iter().map(|kind| changed(&event, place, Some(kind)));
+            for body in changes.chain([changed(&event, place, None)]) {
+                let body = body.to_string();
+                let headers = webhooks.sign(&body, ID, NOW).unwrap();
+                let answer = webhooks.unwrap_at(&body, &headers, NOW);
+                assert_eq!(
+                    Some(answer.is_ok()),
+                    rule_sheet::is_event(body.as_bytes()),
+                    "{kind}: {body} was answered {answer:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -282,7 +319,11 @@ fn no_authentic_body_makes_it_panic() {
                 let again = serde_json::from_str::<UnwrapWebhookEvent>(&event.to_json());
                 prop_assert_eq!(again.ok(), Some(event));
             }
-            Err(UnwrapError::Payload(error)) => prop_assert_eq!(error.webhook_id(), ID),
+            Err(UnwrapError::Payload(error)) => {
+                prop_assert_eq!(error.webhook_id(), ID);
+                let is_hinted_at = *error.problem() == PayloadProblem::ByteOrderMark;
+                prop_assert_eq!(is_hinted_at, body.starts_with(b"\xEF\xBB\xBF"));
+            }
             Err(error) => prop_assert!(false, "authentic, but {error}"),
         }
         Ok(())
@@ -409,11 +450,11 @@ fn no_error_shows_the_secret_the_signature_or_the_body() {
         b"Planted\xFF".to_vec(),
     ];
     for &kind in EventType::ALL {
-        let event: serde_json::Value = serde_json::from_str(kind.sample()).unwrap();
+        let event: Value = serde_json::from_str(kind.sample()).unwrap();
         for wrong in [
-            serde_json::json!("Planted"),
-            serde_json::json!({"Planted": "Planted"}),
-            serde_json::json!(["Planted"]),
+            json!("Planted"),
+            json!({"Planted": "Planted"}),
+            json!(["Planted"]),
         ] {
             for field in ["id", "type", "created_at", "data", "object"] {
                 let mut event = event.clone();
@@ -495,6 +536,42 @@ fn answer(request: &Request, ask: impl Fn(Webhooks) -> Result<(), UnwrapError>) 
         },
         Err(error) => panic!("an error without a class: {error}"),
     }
+}
+
+/// The place of every value inside this one, as JSON pointers.
+fn pointers(value: &Value, to_value: &str, found: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (key.clone(), value))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (at.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (key, value) in inner {
+        let pointer = format!("{to_value}/{key}");
+        pointers(value, &pointer, found);
+        found.push(pointer);
+    }
+}
+
+/// The value with another one at this place, or with none.
+fn changed(value: &Value, place: &str, other: Option<&Value>) -> Value {
+    let mut value = value.clone();
+    match (other, place.rsplit_once('/')) {
+        (Some(other), _) => *value.pointer_mut(place).expect("a place in it") = other.clone(),
+        (None, None) => value = Value::Null,
+        (None, Some((parent, key))) => match value.pointer_mut(parent).expect("a place in it") {
+            Value::Object(fields) => drop(fields.remove(key)),
+            Value::Array(items) => drop(items.pop()),
+            _ => {}
+        },
+    }
+    value
 }
 
 fn single_bit_changes(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {

@@ -82,7 +82,11 @@ fn secrets() -> impl Strategy<Value = SecretInUse> {
         key: text.clone().into_bytes(),
         text,
     };
-    let blanks = || select(vec!["", "\n", "\r\n", " ", "\t ", "  \n"]);
+    let blanks = || {
+        select(vec![
+            "", "\n", "\r\n", " ", "\t ", "  \n", "\u{a0}", "\u{85}", "\u{3000}", "\u{b}",
+        ])
+    };
     prop_oneof![
         16 => key().prop_map(move |key| SecretInUse { text: whsec(&key), key }),
         4 => "[!-~]{1,60}".prop_map(raw),

@@ -142,7 +142,7 @@ fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether an authentic body is an event; `None` where either answer will do, because a field that counts stands twice.
-fn is_event(body: &[u8]) -> Option<bool> {
+pub(crate) fn is_event(body: &[u8]) -> Option<bool> {
     let Some(event) = std::str::from_utf8(body).ok().and_then(Fields::read) else {
         return Some(false);
     };
