@@ -140,7 +140,7 @@ impl<'h> Timestamp<'h> {
 
     /// Digits only. A sign, a fraction or anything else behind the number would let someone move the border between the
     /// timestamp and the body of an authentic request and have it pass as another one.
-    fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
+    pub(crate) fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
         if text.len() > Self::DIGITS_MAX || !text.iter().all(u8::is_ascii_digit) {
             return Err(VerificationError::MalformedTimestamp);
         }
@@ -162,7 +162,7 @@ pub(crate) fn webhook_id(id: &[u8]) -> Result<&str, VerificationError> {
         return Err(malformed("it is longer than 256 bytes"));
     }
     // Without an early exit this looks at many letters at a time.
-    let is_allowed = |letter: u8| letter.is_ascii_graphic() & (letter != b'.');
+    let is_allowed = |letter: u8| letter.is_ascii_graphic() && letter != b'.';
     if !id
         .iter()
         .fold(true, |all, &letter| all & is_allowed(letter))

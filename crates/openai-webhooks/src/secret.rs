@@ -195,7 +195,7 @@ pub enum SecretError {
     SpareBits,
     /// Fewer than [`KEY_BYTES_MIN`] bytes of key.
     #[error(
-        "the webhook secret holds {bytes} bytes of key, which is too few to be safe: it needs {KEY_BYTES_MIN} or more (`Secret::parse_short` lets tests use shorter ones)"
+        "the webhook secret holds {bytes} bytes of key, which is too few to be safe: it needs {KEY_BYTES_MIN} or more; copy the whole secret"
     )]
     TooShort {
         /// How many bytes of key there are.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::Mac;
 
 use crate::headers::{
-    HeadersLike, SignedHeaders, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, webhook_id,
+    HeadersLike, SignedHeaders, Timestamp, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, webhook_id,
 };
 use crate::webhooks::{VerificationError, Webhooks, mac};
 
@@ -23,7 +23,8 @@ impl Webhooks {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Fails if no verifier would take `webhook_id`: it is 1 to 256 printable ASCII letters without blanks or dots.
+    /// Fails if no verifier would take them: `webhook_id` is 1 to 256 printable ASCII letters without blanks or dots, and
+    /// `timestamp` has at most 19 digits.
     pub fn sign(
         &self,
         payload: impl AsRef<[u8]>,
@@ -36,6 +37,7 @@ impl Webhooks {
         }
         self::webhook_id(id.as_bytes())?;
         let timestamp = timestamp.to_string();
+        Timestamp::read(timestamp.as_bytes())?;
         let signatures: Vec<String> = self
             .keys()
             .iter()

@@ -124,6 +124,17 @@ impl Webhooks {
         })
     }
 
+    /// The checks that need neither the body nor a secret, with the clock at `now`, in Unix seconds: what they refuse need not be
+    /// received to its end. What they let pass is not proven.
+    pub fn check_headers_at(
+        &self,
+        headers: &(impl HeadersLike + ?Sized),
+        now: u64,
+    ) -> Result<(), VerificationError> {
+        let headers = SignedHeaders::checked(headers)?;
+        self.check_time(headers.timestamp.seconds, now)
+    }
+
     fn check_time(&self, timestamp: u64, now: u64) -> Result<(), VerificationError> {
         let seconds = timestamp.abs_diff(now);
         let tolerance_seconds = self.tolerance_seconds;

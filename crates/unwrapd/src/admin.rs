@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use jiff::Timestamp;
 
 use crate::store::Store;
 
@@ -18,8 +19,8 @@ pub fn router(store: Arc<dyn Store>) -> Router {
 }
 
 async fn ready(State(store): State<Arc<dyn Store>>) -> (StatusCode, String) {
-    match store.tally().await {
-        Ok(_) => (StatusCode::OK, "ok\n".into()),
+    match store.ready(Timestamp::now()).await {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }

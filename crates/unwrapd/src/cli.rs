@@ -8,14 +8,15 @@ mod sign;
 mod trigger;
 mod verify;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
-use zeroize::Zeroizing;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, SecretSource, http_url};
 
 /// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
 #[derive(Parser)]
@@ -44,10 +45,14 @@ enum Command {
 /// How a command ends, beside well.
 #[derive(Debug)]
 enum Failure {
+    /// Whoever read the output has seen enough: 0.
+    NobodyReads,
     /// It was understood and did not succeed: 1.
     Failed(anyhow::Error),
     /// It was not understood, or the configuration is wrong: 2.
     Usage(anyhow::Error),
+    /// What it is about is not there: 3.
+    NotFound(anyhow::Error),
     /// The request is not authentic: 4. What to say is said.
     NotAuthentic,
 }
@@ -58,7 +63,13 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         if error.is::<ConfigError>() {
             return Self::Usage(error);
         }
-        Self::Failed(error)
+        match error
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind)
+        {
+            Some(std::io::ErrorKind::BrokenPipe) => Self::NobodyReads,
+            _ => Self::Failed(error),
+        }
     }
 }
 
@@ -73,9 +84,10 @@ pub fn main() -> ExitCode {
     };
     crate::telemetry::start(default_filter);
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => complain(&error, 1),
         Err(Failure::Usage(error)) => complain(&error, 2),
+        Err(Failure::NotFound(error)) => complain(&error, 3),
         Err(Failure::NotAuthentic) => ExitCode::from(4),
     }
 }
@@ -92,10 +104,44 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command")]
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    // Where stderr is closed, the exit code still tells.
+    drop(writeln!(std::io::stderr(), "error: {error:#}"));
     ExitCode::from(code)
+}
+
+fn usage(problem: impl Into<String>) -> Failure {
+    Failure::Usage(anyhow::Error::msg(problem.into()))
+}
+
+/// SIGINT and SIGTERM.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A URL for a person to type: without a scheme it is http.
+fn parse_url(text: &str) -> Result<reqwest::Url, String> {
+    if text.contains("://") {
+        return http_url(text);
+    }
+    http_url(&format!("http://{text}"))
 }
 
 /// Where a command takes the secret from. Never from its arguments: those are seen by everyone on the machine.
@@ -111,18 +157,11 @@ struct SecretArguments {
 
 impl SecretArguments {
     fn read(&self) -> Result<Secret, Failure> {
-        let usage = |problem: String| Failure::Usage(anyhow::Error::msg(problem));
-        let text = match &self.secret_file {
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|error| usage(format!("{}: {error}", file.display())))?,
-            None => std::env::var(&self.secret_env).map_err(|_| {
-                usage(format!(
-                    "the environment variable {} is not set: set it to the secret, or name a file with --secret-file",
-                    self.secret_env
-                ))
-            })?,
+        let source = match &self.secret_file {
+            Some(file) => SecretSource::File(file.clone()),
+            None => SecretSource::Env(self.secret_env.clone()),
         };
-        Secret::parse(&Zeroizing::new(text)).map_err(|error| usage(error.to_string()))
+        source.read().map_err(usage)
     }
 }
 
@@ -134,11 +173,11 @@ enum Output {
     Json,
 }
 
-/// Prints a line of data. That nobody reads on (a closed pipe) is no failure.
+/// Prints a line of data; gives an error where that cannot be written.
 macro_rules! say {
     ($($argument:tt)*) => {{
         use std::io::Write as _;
-        drop(writeln!(std::io::stdout().lock(), $($argument)*));
+        writeln!(std::io::stdout().lock(), $($argument)*)
     }};
 }
 use say;

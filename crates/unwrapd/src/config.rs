@@ -13,8 +13,10 @@ use openai_webhooks::{Secret, Webhooks};
 use crate::delivery::retry::RetryPolicy;
 use crate::route::Patterns;
 
+pub(crate) use file::http_url;
+pub(crate) use source::SecretSource;
+
 /// Everything a gateway runs on, checked.
-#[derive(Debug)]
 pub struct Config {
     /// The public port.
     pub listen: SocketAddr,
@@ -38,7 +40,6 @@ pub struct EndpointSettings {
 }
 
 /// Where we deliver.
-#[derive(Debug)]
 pub struct DestinationSettings {
     /// What it is called in the store, in logs and on the command line.
     pub name: String,

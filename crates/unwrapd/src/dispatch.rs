@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::crash;
 use crate::delivery::retry::RetryPolicy;
@@ -15,7 +15,7 @@ use crate::delivery::{Delivery, Next};
 use crate::destination::Destination;
 use crate::feed::{Feed, Happening};
 use crate::shutdown::Shutdown;
-use crate::store::{Attempt, Claimed, Settled, Store};
+use crate::store::{Attempt, Claimed, Settled, Store, StoreError};
 
 /// Most deliveries taken from the store at once.
 const CLAIM_MAX: usize = 64;
@@ -136,7 +136,7 @@ impl Dispatcher {
                 "not delivered: {answer}"
             );
         }
-        match self.store.settle(attempt).await {
+        match self.settle(attempt).await {
             Ok(Settled::Settled) => {
                 crash::point("settled");
                 self.feed.tell(|| Happening::Attempted {
@@ -158,6 +158,18 @@ impl Dispatcher {
             Err(error) => {
                 tracing::error!(destination = self.name, webhook_id, "not settled: {error}");
             }
+        }
+    }
+
+    /// Asks again while the lease lasts: what is not settled is delivered a second time.
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        let deadline = Instant::now() + LEASE_MARGIN;
+        loop {
+            let settled = self.store.settle(attempt.clone()).await;
+            if settled.is_ok() || Instant::now() + STORE_RETRY > deadline {
+                return settled;
+            }
+            sleep(STORE_RETRY).await;
         }
     }
 }

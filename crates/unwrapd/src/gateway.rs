@@ -2,21 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::feed::Feed;
 use crate::receive::Receiver;
-use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
+use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
-use crate::{admin, destination, receive, store};
+use crate::{admin, destination, listen, receive, store};
+
+/// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
+const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// A running gateway.
 pub struct Gateway {
@@ -30,11 +34,17 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens the store, binds the ports and begins to receive and to deliver.
+    /// Binds the ports, opens the store and begins to receive and to deliver.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        // First of all what may well fail: nothing is claimed by a gateway that does not come up.
+        let public = bind(config.listen).await?;
+        let admin = match config.admin {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let store = store::open(&config.store, Timestamp::now())
             .with_context(|| format!("cannot open the store {}", config.store))?;
-        let (switch, shutdown) = shutdown();
+        warn_of_strays(&*store, &config).await?;
         let feed = Feed::default();
         let bells = Bells::new(
             config
@@ -42,10 +52,9 @@ impl Gateway {
                 .iter()
                 .map(|settings| settings.name.clone()),
         );
-
-        let mut dispatchers = JoinSet::new();
+        let mut dispatchers = Vec::new();
         for settings in &config.destinations {
-            let dispatcher = Dispatcher {
+            dispatchers.push(Arc::new(Dispatcher {
                 name: settings.name.clone(),
                 destination: destination::build(settings)?,
                 concurrency: settings.concurrency,
@@ -54,11 +63,8 @@ impl Gateway {
                 store: Arc::clone(&store),
                 bell: bells.of(&settings.name),
                 feed: feed.clone(),
-            };
-            dispatchers.spawn(Arc::new(dispatcher).run(shutdown.clone()));
+            }));
         }
-
-        let mut servers = JoinSet::new();
         let receiver = Receiver {
             endpoints: config
                 .endpoints
@@ -74,29 +80,30 @@ impl Gateway {
             bells,
             feed: feed.clone(),
         };
-        let public = serve(
-            &mut servers,
-            config.listen,
-            receive::router(receiver),
-            &shutdown,
-        )
-        .await?;
-        let admin = match config.admin {
-            Some(address) => {
-                let router = admin::router(Arc::clone(&store));
-                Some(serve(&mut servers, address, router, &shutdown).await?)
-            }
-            None => None,
-        };
-        Ok(Self {
-            public,
-            admin,
-            store,
+
+        let (switch, shutdown) = shutdown();
+        let mut gateway = Self {
+            public: public.local_addr()?,
+            admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
+            store: Arc::clone(&store),
             feed,
             switch,
-            servers,
-            dispatchers,
-        })
+            servers: JoinSet::new(),
+            dispatchers: JoinSet::new(),
+        };
+        for dispatcher in dispatchers {
+            gateway.dispatchers.spawn(dispatcher.run(shutdown.clone()));
+        }
+        let router = receive::router(receiver);
+        gateway
+            .servers
+            .spawn(listen::serve(public, router, shutdown.clone()));
+        if let Some(admin) = admin {
+            gateway
+                .servers
+                .spawn(listen::serve(admin, admin::router(store), shutdown));
+        }
+        Ok(gateway)
     }
 
     /// Where OpenAI posts: `/webhooks/{endpoint}` on this address.
@@ -123,33 +130,50 @@ impl Gateway {
         &self.store
     }
 
-    /// Stops receiving, finishes the requests and deliveries under way, and closes the store, in this order: an acknowledgement
-    /// needs the store, and so does a settlement.
+    /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
+    /// work. Restart it then.
+    pub async fn failed(&mut self) {
+        tokio::select! {
+            Some(_) = self.servers.join_next() => {}
+            Some(_) = self.dispatchers.join_next() => {}
+            () = self.store.ended() => {}
+        }
+    }
+
+    /// Stops receiving and claiming, finishes the requests and deliveries under way within a bound, and closes the store last: an
+    /// acknowledgement needs it, and so does a settlement.
     pub async fn stop(mut self) {
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
-        while self.dispatchers.join_next().await.is_some() {}
+        let delivered = async { while self.dispatchers.join_next().await.is_some() {} };
+        if timeout(DELIVER_DRAIN_MAX, delivered).await.is_err() {
+            tracing::warn!(
+                "deliveries were still under way; they are made again at the next start"
+            );
+            self.dispatchers.shutdown().await;
+        }
         self.store.close().await;
     }
 }
 
-async fn serve(
-    servers: &mut JoinSet<()>,
-    address: SocketAddr,
-    router: Router,
-    shutdown: &Shutdown,
-) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; is another program using the port?")
-    })?;
-    let address = listener.local_addr()?;
-    let mut shutdown = shutdown.clone();
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.begun().await });
-    servers.spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!("the server on {address} ended: {error}");
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is another program using the port?"))
+}
+
+/// Deliveries of a destination that is no longer configured wait for ever; who renamed it wants to know.
+async fn warn_of_strays(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
+    for (name, deliveries) in store.backlog().await? {
+        if !config
+            .destinations
+            .iter()
+            .any(|settings| settings.name == name)
+        {
+            tracing::warn!(
+                "{deliveries} deliveries wait for the destination `{name}`, which is not configured: they stay in the store"
+            );
         }
-    });
-    Ok(address)
+    }
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub mod feed;
 
 pub mod shutdown;
 
+mod listen;
+
 pub mod telemetry;
 
 pub mod wake;

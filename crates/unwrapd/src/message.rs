@@ -1,11 +1,13 @@
 //! What we keep of a webhook.
 
+use std::fmt;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::Verified;
 
 /// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// Name of the endpoint that received it.
     pub endpoint: String,
@@ -47,5 +49,17 @@ impl Message {
     #[must_use]
     pub fn kind(&self) -> &str {
         self.event_type.as_deref().unwrap_or("(no event)")
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Without the payload: what is logged is read by more people than what is stored.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("endpoint", &self.endpoint)
+            .field("webhook_id", &self.webhook_id)
+            .field("event_type", &self.event_type)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ use crate::crash;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
 use crate::route::Patterns;
-use crate::store::{Accepted, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wake::Bells;
 
 /// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
@@ -61,6 +61,8 @@ async fn receive(
     };
     let received_at = Timestamp::now();
     let (parts, body) = request.into_parts();
+    // What can be refused by its headers costs no memory for a body.
+    receiver.refuse_early(webhooks, &endpoint, &parts.headers, received_at)?;
     let payload = read(body).await?;
     crash::point("received");
     receiver.feed.tell(|| Happening::Received {
@@ -71,12 +73,35 @@ async fn receive(
     let message = receiver.prove(webhooks, &endpoint, &payload, &parts.headers, received_at)?;
     crash::point("verified");
 
-    receiver.keep(message).await?;
+    // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
+    let kept = tokio::spawn(async move { receiver.keep(message).await });
+    kept.await.map_err(|_| Refusal::Broke)??;
     crash::point("accepted");
     Ok(StatusCode::OK)
 }
 
 impl Receiver {
+    fn refuse_early(
+        &self,
+        webhooks: &Webhooks,
+        endpoint: &str,
+        headers: &HeaderMap,
+        received_at: Timestamp,
+    ) -> Result<(), Refusal> {
+        webhooks
+            .check_headers_at(headers, unix_seconds(received_at))
+            .inspect_err(|error| self.tell_refused(endpoint, error))?;
+        Ok(())
+    }
+
+    fn tell_refused(&self, endpoint: &str, error: &VerificationError) {
+        tracing::warn!(endpoint, "refused a request: {error}");
+        self.feed.tell(|| Happening::Refused {
+            endpoint: endpoint.to_owned(),
+            error: error.clone(),
+        });
+    }
+
     fn prove(
         &self,
         webhooks: &Webhooks,
@@ -85,16 +110,9 @@ impl Receiver {
         headers: &HeaderMap,
         received_at: Timestamp,
     ) -> Result<Message, Refusal> {
-        let now = u64::try_from(received_at.as_second()).unwrap_or_default();
         let verified = webhooks
-            .verify_signature_at(payload, headers, now)
-            .inspect_err(|error| {
-                tracing::warn!(endpoint, "refused a request: {error}");
-                self.feed.tell(|| Happening::Refused {
-                    endpoint: endpoint.to_owned(),
-                    error: error.clone(),
-                });
-            })?;
+            .verify_signature_at(payload, headers, unix_seconds(received_at))
+            .inspect_err(|error| self.tell_refused(endpoint, error))?;
         let message = Message::new(endpoint, &verified, payload, received_at);
         self.feed.tell(|| Happening::Verified {
             endpoint: endpoint.to_owned(),
@@ -117,10 +135,9 @@ impl Receiver {
             accepted,
             destinations: destinations.clone(),
         });
-        if accepted == Accepted::New {
-            for destination in &destinations {
-                self.bells.ring(destination);
-            }
+        // For a duplicate too: if the first ring was lost, this one is not.
+        for destination in &destinations {
+            self.bells.ring(destination);
         }
         Ok(())
     }
@@ -132,6 +149,10 @@ impl Receiver {
             .map(|(name, _)| name.clone())
             .collect()
     }
+}
+
+fn unix_seconds(time: Timestamp) -> u64 {
+    u64::try_from(time.as_second()).unwrap_or_default()
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
@@ -157,8 +178,10 @@ enum Refusal {
     TooSlow,
     #[error(transparent)]
     NotProven(#[from] VerificationError),
-    #[error("not kept, send it again: {0}")]
+    #[error("cannot keep it now, send it again")]
     NotKept(#[from] StoreError),
+    #[error("it went wrong here, send it again")]
+    Broke,
 }
 
 impl IntoResponse for Refusal {
@@ -171,10 +194,10 @@ impl IntoResponse for Refusal {
             Self::NotProven(error) => {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
             }
-            Self::NotKept(_) => {
+            Self::NotKept(_) | Self::Broke => {
                 let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
-                let reason = "cannot keep it now, send it again\n";
-                return (StatusCode::SERVICE_UNAVAILABLE, retry_after, reason).into_response();
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return (status, retry_after, format!("{self}\n")).into_response();
             }
         };
         (status, format!("{self}\n")).into_response()

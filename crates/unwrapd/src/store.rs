@@ -39,8 +39,17 @@ pub trait Store: Send + Sync {
     /// someone else has claimed the delivery since: nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// How many deliveries there are in each state.
+    /// Writes something durably and for nothing: whether a message could be kept now.
+    async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// How many messages there are, and deliveries in each state. Takes the longer the more there are, and holds nobody up.
     async fn tally(&self) -> Result<Tally, StoreError>;
+
+    /// How many deliveries each destination has still to get; a destination without any is left out.
+    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
+
+    /// Waits until the store can never be used again, other than by closing it: a thread of it has died.
+    async fn ended(&self);
 
     /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].
     async fn close(&self);

@@ -16,7 +16,9 @@ pub fn start(default_filter: Option<&str>) {
         .with_writer(std::io::stderr)
         .with_ansi(is_colored)
         .with_env_filter(filter)
-        .with_target(false);
+        .with_target(false)
+        // It would print them to stderr, and panic where that is what fails.
+        .log_internal_errors(false);
     // In a test another one may have begun already.
     drop(subscriber.try_init());
 }

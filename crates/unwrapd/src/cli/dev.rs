@@ -3,8 +3,9 @@
 mod app;
 mod tour;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,86 +15,105 @@ use tokio::net::TcpListener;
 
 use super::secret::generate;
 use super::trigger::Sender;
-use super::{Failure, say};
+use super::{Failure, StopSignals, parse_url, say};
 use crate::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
 use crate::gateway::Gateway;
 use tour::Tour;
 
+/// Where to receive, unless that is taken.
+const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Longest time an attempt may take here.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// Name of the endpoint.
 const ENDPOINT: &str = "dev";
 
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Deliver to your application instead of the one built in
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     forward_to: Option<reqwest::Url>,
     /// End after the tour: with 0 if everything was delivered, else with 1
     #[arg(long)]
     once: bool,
-    /// Where to receive; if the port is taken, another one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    /// Where to receive [default: 127.0.0.1:8080, or another port if that is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// Keep the messages in this SQLite file [default: a new one, removed at the end]
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut signals = StopSignals::new()?;
     let temporary = TempDir::new().context("cannot make a temporary folder")?;
     let db = arguments
         .db
+        .clone()
         .unwrap_or_else(|| temporary.path().join("unwrapd-dev.db"));
     let (secret, is_ours) = secret()?;
     let webhooks = Webhooks::from(&secret);
 
     let (app, told) = app::start(webhooks.clone()).await?;
-    let destination = arguments.forward_to.clone().unwrap_or(app);
+    let mut destination = DestinationSettings::new(
+        "app",
+        arguments.forward_to.clone().unwrap_or(app),
+        secret.clone(),
+    );
+    // Someone is watching.
+    destination.timeout = ATTEMPT_MAX;
+    let to = destination.url.clone();
     let gateway = Gateway::start(Config {
-        listen: free(arguments.listen).await,
+        listen: match arguments.listen {
+            Some(address) => address,
+            None => usual_or_free().await,
+        },
         admin: None,
         store: StoreUrl::Sqlite(db.clone()),
         endpoints: vec![EndpointSettings {
             name: ENDPOINT.into(),
             webhooks: webhooks.clone(),
         }],
-        destinations: vec![DestinationSettings::new(
-            "app",
-            destination.clone(),
-            secret.clone(),
-        )],
+        destinations: vec![destination],
     })
     .await?;
     let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());
 
-    say!("unwrapd dev: receive, verify, store, acknowledge, deliver, all on this machine\n");
-    say!("  endpoint     {endpoint}    OpenAI would post here");
-    say!("  store        {}", db.display());
+    say!("unwrapd dev: receive, verify, store, acknowledge, deliver, all on this machine\n")?;
+    say!("  endpoint     {endpoint}    OpenAI would post here")?;
+    say!("  store        {}", db.display())?;
     let what = match arguments.forward_to {
         Some(_) => "your application",
         None => "an application in this process; it unwraps with the library",
     };
-    say!("  destination  {destination}    {what}");
+    say!("  destination  {to}    {what}")?;
     if is_ours {
-        say!(
-            "  secret       {}    made for this run",
-            secret.expose().as_str()
-        );
+        let secret = secret.expose();
+        say!("  secret       {}    made for this run", secret.as_str())?;
     } else {
-        say!("  secret       from {OPENAI_WEBHOOK_SECRET}");
+        say!("  secret       from {OPENAI_WEBHOOK_SECRET}")?;
     }
 
     let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
     let mut tour = Tour::new(&gateway, sender, told);
-    let is_delivered = tour.walk().await?;
+    let walked = tokio::select! {
+        walked = tour.walk() => walked?,
+        () = signals.next() => {
+            gateway.stop().await;
+            return Ok(());
+        }
+    };
     if arguments.once {
         gateway.stop().await;
-        if !is_delivered {
+        if !walked {
             return Err(anyhow::anyhow!("not everything was delivered").into());
         }
         return Ok(());
     }
-    explain(&endpoint, &secret, is_ours);
-    tour.stay().await?;
+    explain(&endpoint, &secret, is_ours)?;
+    tokio::select! {
+        stayed = tour.stay() => stayed?,
+        () = signals.next() => {}
+    }
     gateway.stop().await;
     Ok(())
 }
@@ -107,32 +127,34 @@ fn secret() -> Result<(Secret, bool), Failure> {
     }
 }
 
-/// `wanted` if nobody listens there, else a port that the system chooses.
-async fn free(wanted: SocketAddr) -> SocketAddr {
-    match TcpListener::bind(wanted).await {
-        Ok(_) => wanted,
-        Err(_) => SocketAddr::new(wanted.ip(), 0),
+/// The usual address if nobody listens there, else a port that the system chooses.
+async fn usual_or_free() -> SocketAddr {
+    match TcpListener::bind(USUAL).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            SocketAddr::new(USUAL.ip(), 0)
+        }
+        _ => USUAL,
     }
 }
 
-fn explain(endpoint: &str, secret: &Secret, is_ours: bool) {
-    say!("\nNow yours. In another terminal:");
+fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> std::io::Result<()> {
+    say!("\nNow yours. In another terminal:")?;
     if is_ours {
         say!(
             "  export {OPENAI_WEBHOOK_SECRET}={}",
             secret.expose().as_str()
-        );
+        )?;
     } else {
-        say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here");
+        say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
     }
-    say!("  unwrapd trigger response.completed --to {endpoint}");
-    say!("or with curl, any payload you like:");
+    say!("  unwrapd trigger response.completed --to {endpoint}")?;
+    say!("or with curl, any payload you like:")?;
     say!(
         "  echo '{{\"id\":\"evt_1\",\"type\":\"response.completed\",\"created_at\":1750287018,\"data\":{{\"id\":\"resp_1\"}}}}' > event.json"
-    );
-    say!("  unwrapd sign event.json > headers.txt");
-    say!("  curl -i -H @headers.txt --data-binary @event.json {endpoint}");
-    say!("Deliver to your own application, which unwraps with the same secret:");
-    say!("  unwrapd dev --forward-to http://127.0.0.1:3000/webhook");
-    say!("\nWaiting for more. Ctrl-C ends.\n");
+    )?;
+    say!("  unwrapd sign event.json > headers.txt")?;
+    say!("  curl -i -H @headers.txt --data-binary @event.json {endpoint}")?;
+    say!("Deliver to your own application, which unwraps with the same secret:")?;
+    say!("  unwrapd dev --forward-to http://127.0.0.1:3000/webhook")?;
+    say!("\nWaiting for more. Ctrl-C ends.\n")
 }

@@ -1,12 +1,12 @@
 //! A saved request: head and body as they came over the wire.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use anyhow::Context as _;
+use super::Failure;
 
 /// What was saved of a request.
-#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct SavedRequest {
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
@@ -50,15 +50,20 @@ fn header(line: &[u8]) -> Option<(String, String)> {
 }
 
 /// The bytes of a file, or of stdin where it is `-`.
-pub(super) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path.as_os_str() == "-" {
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .context("cannot read stdin")?;
-        return Ok(bytes);
-    }
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    bytes.map_err(|error| {
+        let problem = anyhow::anyhow!("cannot read {}: {error}", path.display());
+        match error.kind() {
+            ErrorKind::NotFound => Failure::NotFound(problem),
+            _ => Failure::Failed(problem),
+        }
+    })
 }
 
 /// A point in time as people write it: Unix seconds or RFC 3339. Gives Unix seconds.

@@ -8,7 +8,7 @@ use super::{Failure, say};
 const KEY_BYTES: usize = 32;
 
 pub(super) fn run() -> Result<(), Failure> {
-    say!("{}", generate()?.expose().as_str());
+    say!("{}", generate()?.expose().as_str())?;
     Ok(())
 }
 

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
+use super::{Failure, StopSignals};
 use crate::config::Config;
 use crate::gateway::Gateway;
 
@@ -27,9 +26,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|endpoint| endpoint.name.clone())
         .collect();
     // Before the ports are open: whoever sees them open may signal at once.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let gateway = Gateway::start(config).await?;
+    let mut signals = StopSignals::new()?;
+    let mut gateway = Gateway::start(config).await?;
     for name in names {
         tracing::info!("receiving on http://{}/webhooks/{name}", gateway.public());
     }
@@ -37,10 +35,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         tracing::info!("for operators: http://{admin}/readyz");
     }
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => {}
+        () = gateway.failed() => {
+            return Err(anyhow::anyhow!("a part of the gateway ended; start it again").into());
+        }
     }
-    tracing::info!("stopping: finishing what is under way");
-    gateway.stop().await;
+    tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
+    tokio::select! {
+        () = gateway.stop() => {}
+        () = signals.next() => tracing::warn!("ended at once; what was under way is made again at the next start"),
+    }
     Ok(())
 }

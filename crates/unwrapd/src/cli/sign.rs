@@ -1,10 +1,11 @@
 //! `unwrapd sign`: a payload into the three headers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use openai_webhooks::Webhooks;
-use serde_json::json;
 
 use super::request::{parse_time, read_bytes};
 use super::verify::unix_now;
@@ -20,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "PAYLOAD")]
     payload: PathBuf,
     /// The `webhook-id` [default: a new one]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// The `webhook-timestamp`, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -41,18 +42,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.output {
         Output::Human => {
             for (name, value) in headers.pairs() {
-                say!("{name}: {value}");
+                say!("{name}: {value}")?;
             }
         }
-        Output::Json => say!(
-            "{}",
-            json!(
-                headers
-                    .pairs()
-                    .into_iter()
-                    .collect::<std::collections::BTreeMap<_, _>>()
-            )
-        ),
+        Output::Json => {
+            let headers: BTreeMap<_, _> = headers.pairs().into();
+            say!("{}", serde_json::to_string(&headers)?)?;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 
 use super::sign::{new_event_id, new_webhook_id};
 use super::verify::unix_now;
-use super::{Failure, SecretArguments, say};
+use super::{Failure, SecretArguments, parse_url, say, usage};
 use crate::route::Patterns;
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Vec<String>,
     /// Where to post
-    #[arg(long, value_name = "URL", required_unless_present = "list")]
+    #[arg(long, value_name = "URL", required_unless_present = "list", value_parser = parse_url)]
     to: Option<reqwest::Url>,
     /// Print every event type and when it is sent
     #[arg(long)]
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.list {
         for event_type in EventType::ALL {
-            say!("{event_type:<34} {}", event_type.sent_when());
+            say!("{event_type:<34} {}", event_type.sent_when())?;
         }
         return Ok(());
     }
@@ -51,8 +51,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         let answer = sender.send(&request).await;
         let id = &request.headers.id;
         match &answer {
-            Ok(status) => say!("{event_type} {id} HTTP {status}"),
-            Err(problem) => say!("{event_type} {id} {problem}"),
+            Ok(status) => say!("{event_type} {id} HTTP {status}")?,
+            Err(problem) => say!("{event_type} {id} {problem}")?,
         }
         if !matches!(answer, Ok(200..=299)) {
             failures += 1;
@@ -64,27 +64,25 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The types that match any of these patterns; each must match something.
+/// The types that the patterns want, each of which must match something.
 fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
-    let usage = |problem: String| Failure::Usage(anyhow::Error::msg(problem));
-    let mut wanted = Vec::new();
+    let wanted = |patterns: &Patterns| -> Vec<EventType> {
+        let want = |event_type: &&EventType| patterns.want(Some(event_type.as_str()));
+        EventType::ALL.iter().filter(want).copied().collect()
+    };
     for text in texts {
-        let patterns = Patterns::parse([text.as_str()])
+        let pattern = Patterns::parse([text.trim_start_matches('!')])
             .map_err(|error| usage(format!("`{text}`: {error}")))?;
-        let before = wanted.len();
-        wanted.extend(
-            EventType::ALL
-                .iter()
-                .filter(|event_type| patterns.want(Some(event_type.as_str()))),
-        );
-        if wanted.len() == before {
+        if wanted(&pattern).is_empty() {
             return Err(usage(format!(
                 "`{text}` is no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
                 nearest(text)
             )));
         }
     }
-    Ok(wanted)
+    let patterns = Patterns::parse(texts.iter().map(String::as_str))
+        .map_err(|error| usage(error.to_string()))?;
+    Ok(wanted(&patterns))
 }
 
 fn nearest(text: &str) -> EventType {

@@ -1,6 +1,6 @@
 //! `unwrapd verify`: every check of one saved request, in order, each with its result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use openai_webhooks::{PayloadProblem, VerificationError, Verified, Webhooks};
 use serde::Serialize;
 
 use super::request::{SavedRequest, parse_time, read_bytes};
-use super::{Failure, Output, SecretArguments, say};
+use super::{Failure, Output, SecretArguments, say, usage};
 
 #[derive(Args)]
 #[command(
@@ -32,22 +32,40 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut request = SavedRequest::parse(&read_bytes(&arguments.request)?)?;
-    if let Some(body) = &arguments.body {
-        request.body = read_bytes(body)?;
-    }
+    let request = read(arguments)?;
     let webhooks = Webhooks::from(&arguments.secret.read()?);
     let now = arguments.at.unwrap_or_else(unix_now);
     let report = Report::of(&webhooks, &request, now);
     match arguments.output {
-        Output::Json => say!("{}", serde_json::to_string(&report)?),
-        Output::Human => report.print(),
+        Output::Json => say!("{}", serde_json::to_string(&report)?)?,
+        Output::Human => report.print()?,
     }
     if report.authentic {
         Ok(())
     } else {
         Err(Failure::NotAuthentic)
     }
+}
+
+fn read(arguments: &Arguments) -> Result<SavedRequest, Failure> {
+    let is_stdin = |path: &Path| path.as_os_str() == "-";
+    if is_stdin(&arguments.request) && arguments.body.as_deref().is_some_and(is_stdin) {
+        return Err(usage(
+            "the request and its body cannot both come from stdin",
+        ));
+    }
+    let mut request = SavedRequest::parse(&read_bytes(&arguments.request)?)
+        .map_err(|error| usage(error.to_string()))?;
+    match &arguments.body {
+        Some(body) => request.body = read_bytes(body)?,
+        None if request.body.is_empty() => {
+            return Err(usage(
+                "there is no body behind the headers: name its file with --body",
+            ));
+        }
+        None => {}
+    }
+    Ok(request)
 }
 
 /// The checks in the order in which they are made. A check that an earlier failure makes impossible is not listed.
@@ -119,16 +137,19 @@ impl Report {
             Err(
                 error @ (VerificationError::SignatureMismatch
                 | VerificationError::TooManySignatures),
-            ) => check("signature", Err(error.to_string())),
+            ) => {
+                let hint = cut_hint(webhooks, request);
+                check("signature", Err(format!("{error}{hint}")));
+            }
             Err(_) => {}
         }
         Self { authentic, checks }
     }
 
-    fn print(&self) {
+    fn print(&self) -> std::io::Result<()> {
         for Check { name, ok, detail } in &self.checks {
             let result = if *ok { "ok" } else { "FAILED" };
-            say!("{name:<10} {result:<7} {detail}");
+            say!("{name:<10} {result:<7} {detail}")?;
         }
         say!(
             "{}",
@@ -137,7 +158,7 @@ impl Report {
             } else {
                 "not authentic"
             }
-        );
+        )
     }
 }
 
@@ -151,6 +172,22 @@ fn describe(verified: &Verified<'_>) -> String {
         verified.webhook_id(),
         verified.payload().len()
     )
+}
+
+/// Editors and shells like to end a file with a line end that was not in the body.
+fn cut_hint(webhooks: &Webhooks, request: &SavedRequest) -> &'static str {
+    let Some(cut) = request.body.strip_suffix(b"\n") else {
+        return "";
+    };
+    let cut = cut.strip_suffix(b"\r").unwrap_or(cut);
+    let verified = sent_at(request)
+        .map(|sent_at| webhooks.verify_signature_at(cut, &request.headers, sent_at));
+    match verified {
+        Some(Ok(_)) => {
+            ". Without the line end at its end the body verifies: it was added when the request was saved"
+        }
+        _ => "",
+    }
 }
 
 fn not_an_event(problem: &PayloadProblem) -> String {

@@ -101,7 +101,7 @@ impl Endpoint {
         for source in self.secrets.get_ref() {
             let secret = source
                 .get_ref()
-                .read()
+                .read_strong()
                 .map_err(|problem| Mistake::new(source.span(), problem))?;
             webhooks = Some(match webhooks {
                 None => Webhooks::from(&secret),
@@ -126,10 +126,11 @@ impl Destination {
         let secret = self
             .secret
             .get_ref()
-            .read()
+            .read_strong()
             .map_err(|problem| Mistake::new(self.secret.span(), problem))?;
         Ok(DestinationSettings {
-            url: destination_url(&self.url)?,
+            url: http_url(self.url.get_ref())
+                .map_err(|problem| Mistake::new(self.url.span(), problem))?,
             secret,
             events: match &self.events {
                 Some(events) => patterns(events)?,
@@ -181,32 +182,36 @@ fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
 }
 
 fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
-    match text.get_ref().strip_prefix("sqlite:") {
-        Some("") => Err(Mistake::new(
-            text.span(),
-            "the path is missing: \"sqlite:unwrapd.db\"",
-        )),
-        Some(path) => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
-        None => Err(Mistake::new(
-            text.span(),
+    let mistake = |problem: &str| Mistake::new(text.span(), problem);
+    let Some(path) = text.get_ref().strip_prefix("sqlite:") else {
+        return Err(mistake(
             "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\"",
-        )),
+        ));
+    };
+    // In other programs these mean something else, and one of them a store that forgets.
+    let is_plain = !path.is_empty()
+        && !path.starts_with("//")
+        && !path.starts_with("file:")
+        && !path.contains('?')
+        && path != ":memory:";
+    if !is_plain {
+        return Err(mistake(
+            "behind \"sqlite:\" the path of a file is missing, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\"",
+        ));
     }
+    Ok(StoreUrl::Sqlite(PathBuf::from(path)))
 }
 
-fn destination_url(text: &Spanned<String>) -> Result<reqwest::Url, Mistake> {
-    let mistake = |problem: &str| Mistake::new(text.span(), problem);
+/// A URL to post to. The error does not show it.
+pub(crate) fn http_url(text: &str) -> Result<reqwest::Url, String> {
     let url: reqwest::Url = text
-        .get_ref()
         .parse()
-        .map_err(|_| mistake("this must be a URL, such as \"http://127.0.0.1:3000/webhook\""))?;
+        .map_err(|_| "this must be a URL, such as \"http://127.0.0.1:3000/webhook\"")?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(mistake("the URL must begin with http:// or https://"));
+        return Err("the URL must begin with http:// or https://".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(mistake(
-            "a URL is shown and logged, so it must not hold a user or a password: the signature is the proof",
-        ));
+        return Err("a URL is shown and logged, so it must not hold a user or a password: the signature is the proof".into());
     }
     Ok(url)
 }

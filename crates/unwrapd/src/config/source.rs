@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use openai_webhooks::Secret;
+use openai_webhooks::{KEY_BYTES_MIN, Secret};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use zeroize::Zeroizing;
@@ -54,6 +54,9 @@ fn explain(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `")
         && let Some((wrong, rest)) = rest.split_once('`')
     {
+        if looks_secret(wrong) {
+            return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
+        }
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         let nearest = known
             .iter()
@@ -68,32 +71,54 @@ fn explain(message: &str) -> String {
         Some((wrong, expected))
             if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
         {
-            format!("this must be {expected}")
+            match expected {
+                "u64" | "usize" => "this must be a whole number".into(),
+                "a sequence" => {
+                    "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
+                }
+                expected => format!("this must be {expected}"),
+            }
         }
         _ => message.to_owned(),
     }
 }
 
+fn looks_secret(text: &str) -> bool {
+    text.contains("whsec_")
+}
+
 /// Where a secret is to be read: never the configuration itself, which is copied, shown and committed.
 #[derive(Clone, Debug)]
-pub(super) enum SecretSource {
+pub(crate) enum SecretSource {
     Env(String),
     File(PathBuf),
 }
 
 impl SecretSource {
     /// Reads the secret. The error says where it was looked for, never what it is.
-    pub(super) fn read(&self) -> Result<Secret, String> {
+    pub(crate) fn read(&self) -> Result<Secret, String> {
+        let place = match self {
+            Self::Env(name) => name.as_str(),
+            Self::File(path) => path.to_str().unwrap_or_default(),
+        };
+        if looks_secret(place) {
+            return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
+        }
         let text = match self {
             Self::Env(name) => std::env::var(name).map_err(|_| {
-                format!("{self} is not set: set it to the secret, for instance in the unit file of the service")
+                format!("{self} is not set: set it to the secret, or name a file that holds it")
             }),
             Self::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("{self} cannot be read: {error}")),
         }?;
         let text = Zeroizing::new(text);
-        let secret = Secret::parse(&text).map_err(|error| format!("{self}: {error}"))?;
-        if secret.key_bytes() < openai_webhooks::KEY_BYTES_MIN {
+        Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
+    }
+
+    /// As [`read`](Self::read), and no secret that could be guessed.
+    pub(super) fn read_strong(&self) -> Result<Secret, String> {
+        let secret = self.read()?;
+        if secret.key_bytes() < KEY_BYTES_MIN {
             return Err(format!(
                 "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` makes a good one",
                 secret.key_bytes()
@@ -151,7 +176,7 @@ mod tests {
     #[test]
     fn a_message_keeps_no_value_of_the_text() {
         let message = r#"invalid type: string "whsec_secret, expected x", expected a sequence"#;
-        assert_eq!(explain(message), "this must be a sequence");
+        assert!(explain(message).starts_with("this must be a list"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The store in one SQLite file. One thread owns the only connection that writes; it takes everything that waits the moment it is
-//! free and makes one commit of it, so that many requests share an fsync and a lone one waits for nobody.
+//! The store in one SQLite file. One thread writes ([`writer`]), and answers only when what it wrote is durable.
 
+mod owned;
 mod schema;
 mod statements;
+mod writer;
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,21 +12,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
 use crate::crash;
 use crate::message::Message;
+use owned::Owned;
+use writer::{Change, Job, Writer};
 
-/// Most changes in one commit. More would only make the first of them wait.
-const BATCH_MAX: usize = 256;
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
 
 /// Keeps everything in one SQLite file (and its `-wal` and `-shm`), in WAL mode with an fsync for every commit.
 #[derive(Debug)]
 pub struct SqliteStore {
+    path: PathBuf,
     /// `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -36,36 +37,33 @@ impl SqliteStore {
     /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone had leased is due
     /// again at `now`.
     pub fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        let owned = own(path)?;
-        let connection = schema::connect(path)?;
+        let owned = Owned::take(path)?;
+        let path = owned.path().to_owned();
+        let connection = schema::connect(&path)?;
         statements::release_leases(&connection, now)
             .map_err(|error| schema::store_error(&error))?;
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer {
-            path: path.to_owned(),
-            connection: Some(connection),
-            jobs,
-            _owned: owned,
-        };
+        let writer = Writer::new(owned, connection, jobs);
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self {
+            path,
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
         })
     }
 
-    /// Has the writer run `change` in its next transaction, and gives the result once that is durable.
-    async fn ask<T, F>(&self, change: F) -> Result<T, StoreError>
+    /// Has the writer make the change in its next transaction, and gives the result once that is durable.
+    async fn ask<T, F>(&self, make: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
         let job = Box::new(Change {
-            make: change,
+            make,
             value: None,
             answer,
         });
@@ -76,26 +74,38 @@ impl SqliteStore {
         })?;
         result.await.map_err(|_| closed())?
     }
+
+    /// Asks beside the writer, which waits for nobody who only looks.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: fn(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        if lock(&self.queue).is_none() {
+            return Err(closed());
+        }
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let connection = schema::connect_to_read(&path)?;
+            query(&connection).map_err(|error| schema::store_error(&error))
+        });
+        read.await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
 }
 
-/// Locks the store for this process, by a file beside it: people may still look into the database with any tool.
-fn own(path: &Path) -> Result<File, StoreError> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    let lock = PathBuf::from(lock);
-    let problem = |what: String| StoreError::Unavailable(format!("{}: {what}", lock.display()));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock)
-        .map_err(|error| problem(error.to_string()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(problem(
-            "another unwrapd is running on this store; stop it, or give this one a store of its own".into(),
-        )),
-        Err(TryLockError::Error(error)) => Err(problem(error.to_string())),
+impl Drop for SqliteStore {
+    /// As closing does: what was asked for is done, and the lock is free when this returns.
+    fn drop(&mut self) {
+        lock(&self.queue).take();
+        if let Some(writer) = lock(&self.writer).take() {
+            join(writer);
+        }
+    }
+}
+
+fn join(writer: JoinHandle<()>) {
+    if writer.join().is_err() {
+        tracing::error!("the thread that writes the store ended by a panic");
     }
 }
 
@@ -139,96 +149,33 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.ask(move |connection| statements::ready(connection, now))
+            .await
+    }
+
     async fn tally(&self) -> Result<Tally, StoreError> {
-        self.ask(statements::tally).await
+        self.read(statements::tally).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.read(statements::backlog).await
+    }
+
+    async fn ended(&self) {
+        let queue = lock(&self.queue).as_ref().map(mpsc::Sender::downgrade);
+        match queue.and_then(|queue| queue.upgrade()) {
+            Some(queue) => queue.closed().await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn close(&self) {
         lock(&self.queue).take();
         let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
-            let joined = tokio::task::spawn_blocking(move || writer.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the thread that writes the store ended by a panic");
-            }
+            let joined = tokio::task::spawn_blocking(move || join(writer)).await;
+            joined.expect("joining does not panic");
         }
     }
-}
-
-/// A change that waits for its commit.
-trait Job: Send {
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
-
-    /// Tells who asked, once the fate of the whole transaction is known.
-    fn answer(self: Box<Self>, fate: Result<(), StoreError>);
-}
-
-struct Change<T, F> {
-    make: F,
-    value: Option<T>,
-    answer: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Job for Change<T, F>
-where
-    T: Send,
-    F: Fn(&Connection) -> rusqlite::Result<T> + Send,
-{
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.value = Some((self.make)(connection)?);
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, fate: Result<(), StoreError>) {
-        let Self { value, answer, .. } = *self;
-        // Who asked may have gone away meanwhile; the change stands all the same.
-        drop(answer.send(fate.and_then(|()| value.ok_or_else(closed))));
-    }
-}
-
-struct Writer {
-    path: PathBuf,
-    /// `None` after a failed write, until the next one.
-    connection: Option<Connection>,
-    jobs: mpsc::Receiver<Box<dyn Job>>,
-    /// Held, and with it the lock, for as long as we write.
-    _owned: File,
-}
-
-impl Writer {
-    /// Ends when the store is closed and everything asked for before is done.
-    fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        while self.jobs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            let fate = self.commit(&mut batch);
-            if let Err(error) = &fate {
-                tracing::error!("{error}; {} changes were undone", batch.len());
-            }
-            for job in batch.drain(..) {
-                job.answer(fate.clone());
-            }
-        }
-    }
-
-    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => schema::connect(&self.path)?,
-        };
-        // On the way out with an error the connection is dropped: after a failed write nothing it remembers is to be trusted.
-        run_in_transaction(&mut connection, batch).map_err(|error| schema::store_error(&error))?;
-        self.connection = Some(connection);
-        Ok(())
-    }
-}
-
-fn run_in_transaction(
-    connection: &mut Connection,
-    batch: &mut [Box<dyn Job>],
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in batch {
-        job.run(&transaction)?;
-    }
-    transaction.commit()
 }

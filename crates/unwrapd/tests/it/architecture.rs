@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "destination",
             "dispatch",
             "feed",
+            "listen",
             "receive",
             "shutdown",
             "store",
@@ -48,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["store"]),
+    ("listen", &["shutdown"]),
     ("destination", &["config", "delivery"]),
     ("store", &["config", "crash", "delivery", "message"]),
     ("config", &["delivery", "route"]),
@@ -75,6 +77,15 @@ fn each_module_names_only_what_it_may() {
                 "{path} names `{named}`, which {module} may not"
             );
         }
+    }
+}
+
+/// Or the arrows would not show: `super::super` leaves a module unnamed.
+#[test]
+fn only_the_command_line_climbs_above_its_own_module() {
+    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let climbs = text.contains("super::super");
+        assert!(!climbs || path.starts_with("cli/dev/"), "{path}");
     }
 }
 

@@ -255,6 +255,68 @@ fn trigger_lists_every_type() {
 }
 
 #[test]
+fn excluded_types_are_not_triggered() {
+    let sent = run(&[
+        "trigger",
+        "response.*",
+        "!response.failed",
+        "--to",
+        "127.0.0.1:9/webhook",
+    ]);
+    assert_eq!(stdout(&sent).lines().count(), 3);
+    assert!(!stdout(&sent).contains("response.failed"));
+}
+
+#[test]
+fn verify_finds_a_line_end_that_was_added() {
+    let mut webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    webhook.payload += "\n";
+    let saved = run_with_stdin(&["verify", "-"], &saved(&webhook));
+    assert_eq!(saved.status.code(), Some(4));
+    assert!(
+        stdout(&saved).contains("Without the line end"),
+        "{}",
+        stdout(&saved)
+    );
+}
+
+#[test]
+fn verify_asks_for_what_is_missing() {
+    let no_body = run_with_stdin(&["verify", "-"], b"webhook-id: wh_1\n\n");
+    assert_eq!(no_body.status.code(), Some(2));
+    assert!(stderr(&no_body).contains("--body"), "{}", stderr(&no_body));
+    assert_eq!(run(&["verify", "/no/such/file"]).status.code(), Some(3));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let status = unwrapd()
+        .arg("secret")
+        .stdout(full())
+        .stderr(full())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let wrong = run(&["sign", "-", "--secret-env", OPENAI_SECRET]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        !stderr(&wrong).contains(OPENAI_SECRET),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
+#[test]
 fn a_new_secret_is_a_good_one() {
     let made = stdout(&run(&["secret"]));
     assert_eq!(Secret::parse(&made).unwrap().key_bytes(), 32);

@@ -66,7 +66,16 @@ fn bad_addresses_and_urls_are_refused() {
     assert!(complaint("\"http://127.0.0.1:3000/webhook\"", "\"app\"").contains("must be a URL"));
     assert!(complaint("\"http://127.0.0.1:3000/webhook\"", "\"ftp://x/\"").contains("http://"));
     assert!(complaint("\"sqlite:STORE\"", "\"mysql://x\"").contains("sqlite:"));
-    assert!(complaint("\"sqlite:STORE\"", "\"sqlite:\"").contains("path is missing"));
+    for wrong in [
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite://x.db",
+        "sqlite:file:x",
+        "sqlite:x?mode=ro",
+    ] {
+        let wrong = format!("\"{wrong}\"");
+        assert!(complaint("\"sqlite:STORE\"", &wrong).contains("path of a file is missing"));
+    }
 }
 
 #[test]
@@ -98,6 +107,15 @@ fn a_secret_in_the_file_is_refused_and_not_shown() {
             "secret = { env = \"APP_WEBHOOK_SECRET\" }",
             "secret = { value = \"whsec_in_the_file\" }",
         ),
+        (
+            "env = \"APP_WEBHOOK_SECRET\"",
+            "env = \"whsec_in_the_file\"",
+        ),
+        (
+            "env = \"APP_WEBHOOK_SECRET\"",
+            "file = \"whsec_in_the_file\"",
+        ),
+        ("events =", "whsec_in_the_file ="),
     ] {
         let complaint = complaint(right, wrong);
         assert!(!complaint.contains("in_the_file"), "{complaint}");

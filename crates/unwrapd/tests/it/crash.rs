@@ -43,9 +43,8 @@ async fn kill_at(point: &str, pass: u32) {
             acknowledged.insert(id.clone());
         }
     }
-    let status = serving.wait();
-    assert!(!status.success(), "{case}: it died");
-    assert!(!serving.is_running());
+    let status = serving.died(&case);
+    assert!(!status.success(), "{case}");
 
     let serving = Serving::start(folder.path(), &[]);
     let mut delivered = BTreeSet::new();

@@ -1,8 +1,9 @@
 //! From the store to the application: the same bytes, proven afresh, until it has them.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use openai_webhooks::EventType;
+use tokio::sync::Notify;
 use unwrapd::delivery::Next;
 use unwrapd::feed::Happening;
 use unwrapd::route::Patterns;
@@ -157,22 +158,21 @@ async fn a_retry_survives_a_restart() {
 #[tokio::test]
 async fn an_application_that_starts_late_gets_what_came_before() {
     // Bound and dropped: a port where nobody is.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
-        .unwrap()
-        .port();
-    let url = format!("http://127.0.0.1:{port}/webhook");
+        .unwrap();
+    let url = format!("http://{address}/webhook");
     let test = TestGateway::start(vec![destination("app", &url)]).await;
     let mut feed = test.gateway.feed().listen();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
     let (_, answer, next) = attempted(&mut feed).await;
     assert!(answer.starts_with("no connection"), "{answer}");
     assert!(matches!(next, Next::Retry { .. }));
+
+    let mut app = Application::start_at(address, []).await;
+    assert_eq!(app.next().await.payload, webhook.payload);
 }
 
 #[tokio::test]
@@ -204,38 +204,70 @@ async fn each_destination_gets_what_it_asked_for() {
 async fn a_destination_that_hangs_holds_nobody_else_up() {
     let mut hanging = Application::start(vec![Answer::Hang; 100]).await;
     let mut fine = Application::start([]).await;
+    // Longer than any test waits: were anyone behind it, it would not be served in time.
     let mut slow = destination("hanging", &hanging.url);
-    slow.concurrency = 1;
-    slow.timeout = Duration::from_secs(1);
+    slow.timeout = 10 * PATIENCE;
     let test = TestGateway::start(vec![slow, destination("fine", &fine.url)]).await;
-    for number in 0..20 {
+    let mut sent = Vec::new();
+    for number in 10..60 {
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
         assert_eq!(test.post(&webhook).await, 200);
+        sent.push(webhook.headers.id);
     }
     hanging.next().await;
     let mut delivered: Vec<String> = Vec::new();
-    for _ in 0..20 {
+    for _ in &sent {
         delivered.push(fine.next().await.webhook_id().to_owned());
     }
     delivered.sort();
-    delivered.dedup();
-    assert_eq!(delivered.len(), 20);
-    test.stop().await;
+    assert_eq!(delivered, sent);
 }
 
 #[tokio::test]
 async fn stopping_finishes_what_is_under_way() {
+    let answer = Arc::new(Notify::new());
+    let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
+    app.next().await;
+
+    let public = test.gateway.public();
+    let stopping = tokio::spawn(test.stop());
+    // Once the port refuses, stopping has begun.
+    while tokio::net::TcpStream::connect(public).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    answer.notify_one();
+    let folder = stopping.await.unwrap();
+    assert_eq!(attempted(&mut feed).await.2, Next::Delivered);
+
+    let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
+    test.stop().await;
+    assert!(!app.has_more(), "it is settled");
+}
+
+#[tokio::test]
+async fn a_sender_that_hangs_up_early_loses_nothing() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let store = std::sync::Arc::clone(test.gateway.store());
+    // The database is busy, as it would be on a slow disk, and the sender does not wait for it.
+    let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut feed = test.gateway.feed().listen();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
-    app.next().await;
-    test.stop().await;
-    assert_eq!(attempted(&mut feed).await.2, Next::Delivered);
-    assert!(store.tally().await.is_err(), "the store is closed");
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let sending = webhook
+        .request(test.client(), &test.url("production"))
+        .send();
+    tokio::select! {
+        _ = sending => panic!("it cannot be answered yet"),
+        () = verified(&mut feed) => {}
+    }
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+}
+
+async fn verified(feed: &mut tokio::sync::broadcast::Receiver<Happening>) {
+    while !matches!(feed.recv().await.unwrap(), Happening::Verified { .. }) {}
 }

@@ -7,6 +7,7 @@ mod support;
 mod architecture;
 mod cli;
 mod config;
+#[cfg(feature = "crash-points")]
 mod crash;
 mod deduplicate;
 mod deliver;

@@ -154,27 +154,84 @@ async fn operators_see_that_it_lives_and_is_ready() {
     }
 }
 
+/// What a webhook is answered and what `/readyz` says.
+async fn answers(test: &TestGateway, id: &str) -> (u16, bool, u16, String) {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    let answer = test.post_to("production", &webhook).await;
+    let retry_after = answer.headers().contains_key("retry-after");
+    let admin = test.gateway.admin().unwrap();
+    let ready = test.client().get(format!("http://{admin}/readyz"));
+    let ready = ready.send().await.unwrap();
+    let (status, ready, why) = (answer.status(), ready.status(), ready.text().await.unwrap());
+    (status.as_u16(), retry_after, ready.as_u16(), why)
+}
+
 #[tokio::test]
 async fn what_cannot_be_kept_is_answered_503_with_retry_after_and_readyz_says_why() {
     let test = TestGateway::start(vec![]).await;
     test.gateway.store().close().await;
+    let (status, retry_after, ready, why) = answers(&test, "wh_1").await;
+    assert_eq!((status, retry_after, ready), (503, true, 503));
+    assert!(why.contains("unavailable"), "{why}");
+}
 
-    let answer = test
-        .post_to(
-            "production",
-            &Webhook::new("wh_1", EventType::BatchCompleted),
-        )
-        .await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.headers().contains_key("retry-after"));
+#[tokio::test]
+async fn a_database_that_was_removed_is_noticed_and_taken_back() {
+    let test = TestGateway::start(vec![]).await;
+    assert_eq!(answers(&test, "wh_1").await.0, 200);
+    let database = test.folder.path().join("unwrapd.db");
+    let elsewhere = test.folder.path().join("elsewhere");
+    std::fs::rename(&database, &elsewhere).unwrap();
+    let (status, retry_after, ready, why) = answers(&test, "wh_2").await;
+    assert_eq!((status, retry_after, ready), (503, true, 503));
+    assert!(why.contains("was removed or replaced"), "{why}");
+    assert!(!database.exists(), "no new one in its place");
 
-    let admin = test.gateway.admin().unwrap();
-    let ready = test
-        .client()
-        .get(format!("http://{admin}/readyz"))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(ready.status(), 503);
-    assert!(ready.text().await.unwrap().contains("unavailable"));
+    std::fs::rename(&elsewhere, &database).unwrap();
+    let (status, _, ready, _) = answers(&test, "wh_3").await;
+    assert_eq!((status, ready), (200, 200));
+    assert_eq!(answers(&test, "wh_2").await.0, 200);
+    assert_eq!(test.gateway.store().tally().await.unwrap().messages, 3);
+}
+
+#[tokio::test]
+async fn a_database_that_is_locked_refuses_and_goes_on_when_it_is_free() {
+    let test = TestGateway::start(vec![]).await;
+    assert_eq!(answers(&test, "wh_1").await.0, 200);
+    // Longer than we wait.
+    let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (status, retry_after, ready, why) = answers(&test, "wh_2").await;
+    assert_eq!((status, retry_after, ready), (503, true, 503));
+    assert!(why.contains("another process holds the lock"), "{why}");
+
+    lock.execute_batch("ROLLBACK").unwrap();
+    let (status, _, ready, _) = answers(&test, "wh_2").await;
+    assert_eq!((status, ready), (200, 200));
+}
+
+#[tokio::test]
+async fn a_request_without_a_chance_is_refused_before_its_body_is_read() {
+    let test = TestGateway::start(vec![]).await;
+    let mut stream = TcpStream::connect(test.gateway.public()).await.unwrap();
+    let head =
+        "POST /webhooks/production HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_up_stopping() {
+    let test = TestGateway::start(vec![]).await;
+    let _silent = TcpStream::connect(test.gateway.public()).await.unwrap();
+    // Stays open in the client's pool.
+    assert_eq!(
+        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
+            .await,
+        200
+    );
+    let bound = std::time::Duration::from_secs(10);
+    tokio::time::timeout(bound, test.stop()).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
+use unwrapd::message::Message;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
@@ -30,20 +31,38 @@ async fn even_the_most_talkative_log_holds_no_secret_no_signature_and_no_payload
         assert_eq!(answer.status(), status);
         assert!(!answer.text().await.unwrap().contains("private"));
     }
+    let mut signatures = vec![genuine.headers.signature.clone()];
     for _ in 0..3 {
-        app.next().await;
+        let delivered = app.next().await;
+        signatures.push(
+            delivered.headers["webhook-signature"]
+                .to_str()
+                .unwrap()
+                .to_owned(),
+        );
     }
     let (status, log) = serving.terminate();
     assert!(status.success());
     assert!(log.contains("no signature matches"), "it does log: {log}");
-    let signature = genuine.headers.signature.trim_start_matches("v1,");
-    for hidden in [
-        "private-payload",
-        "changed-payload",
-        OPENAI_SECRET.trim_start_matches("whsec_"),
-        APP_SECRET.trim_start_matches("whsec_"),
-        signature,
-    ] {
+    let secrets = [OPENAI_SECRET, APP_SECRET].map(|secret| secret.trim_start_matches("whsec_"));
+    let signatures = signatures
+        .iter()
+        .map(|signature| signature.trim_start_matches("v1,"));
+    let hidden = ["private", "changed-payload"]
+        .into_iter()
+        .chain(secrets)
+        .chain(signatures);
+    for hidden in hidden {
         assert!(!log.contains(hidden), "{hidden} in {log}");
     }
+}
+
+#[test]
+fn what_is_printed_for_debugging_holds_no_payload() {
+    let webhook = Webhook::with_payload("wh_1", "private-payload");
+    let openai = crate::support::openai();
+    let payload = bytes::Bytes::from(webhook.payload);
+    let verified = openai.verify_signature(&payload, &webhook.headers).unwrap();
+    let message = Message::new("production", &verified, &payload, jiff::Timestamp::now());
+    assert!(!format!("{message:?} {verified:?}").contains("private"));
 }

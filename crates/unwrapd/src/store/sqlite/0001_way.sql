@@ -37,3 +37,9 @@ CREATE TABLE attempt (
     answer      TEXT    NOT NULL,
     PRIMARY KEY (delivery, number)
 ) STRICT, WITHOUT ROWID;
+
+-- One row, written to see whether writing is possible.
+CREATE TABLE readiness (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    checked_at  INTEGER NOT NULL
+) STRICT;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::store::StoreError;
 
@@ -29,9 +29,25 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
             rusqlite::version()
         )));
     }
-    let mut connection = Connection::open(path).map_err(|error| store_error(&error))?;
+    // Without the flag for URIs: a path is a path.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
     check_ours(&connection)?;
     prepare(&mut connection).map_err(|error| store_error(&error))?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
+    connection
+        .busy_timeout(LOCK_WAIT_MAX)
+        .map_err(|error| store_error(&error))?;
     Ok(connection)
 }
 
@@ -63,7 +79,16 @@ fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.busy_timeout(LOCK_WAIT_MAX)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+        // Some file systems cannot; SQLite then quietly stays with what it had.
+        match row.get::<_, String>(0)?.as_str() {
+            "wal" => Ok(()),
+            _ => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+                Some("the file system cannot hold a write-ahead log; use a local one".into()),
+            )),
+        }
+    })?;
     // NORMAL may roll acknowledged commits back when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -140,6 +140,22 @@ pub(super) fn settle(connection: &Connection, attempt: &Attempt) -> rusqlite::Re
     Ok(Settled::Settled)
 }
 
+pub(super) fn ready(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO readiness (only, checked_at) VALUES (1, ?)")?
+        .execute(params![now.as_millisecond()])?;
+    Ok(())
+}
+
+pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    connection
+        .prepare_cached(
+            "SELECT destination, count(*) FROM delivery WHERE state IN ('waiting', 'leased') GROUP BY destination",
+        )?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
 pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     connection
         .prepare_cached(

@@ -1,6 +1,7 @@
 //! An application that answers as a test tells it to.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -11,7 +12,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use openai_webhooks::{VerificationError, Verified, Webhooks};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{APP_SECRET, PATIENCE};
 
@@ -36,6 +37,8 @@ pub(crate) enum Answer {
     Redirect(String),
     /// None at all.
     Hang,
+    /// 200, once the test lets it.
+    WhenTold(Arc<Notify>),
 }
 
 #[derive(Clone)]
@@ -46,7 +49,14 @@ struct Script {
 
 impl Application {
     pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), answers).await
+    }
+
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}/webhook", listener.local_addr().unwrap());
         let (told, requests) = mpsc::unbounded_channel();
         let router = Router::new()
@@ -97,5 +107,9 @@ async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes
             (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
         }
         Answer::Hang => std::future::pending().await,
+        Answer::WhenTold(signal) => {
+            signal.notified().await;
+            StatusCode::OK.into_response()
+        }
     }
 }

@@ -87,21 +87,27 @@ impl Serving {
         }
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    /// Waits for it to die by itself: its stderr ends with it.
+    pub(crate) fn died(&mut self, case: &str) -> ExitStatus {
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("{case}: it lives"),
+            }
+        }
     }
 
-    /// Waits for it to end by itself.
-    pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// SIGTERM, then everything it logged from the start of serving on.
     pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = self.wait();
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().unwrap();
         (status, self.log.iter().collect::<Vec<_>>().join("\n"))
     }
 }
