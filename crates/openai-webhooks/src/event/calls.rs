@@ -182,6 +182,11 @@ impl<'de> Deserialize<'de> for SipHeaders {
     }
 }
 
+/// Room for the headers of an ordinary call. One with more gets sixteen times as much, at once.
+const ORDINARY_CALL_BYTES: usize = 1024;
+/// Room for so many headers; a call with more of them is hardly heard of.
+const HEADERS: usize = 256;
+
 struct ListVisitor;
 
 impl<'de> Visitor<'de> for ListVisitor {
@@ -192,10 +197,9 @@ impl<'de> Visitor<'de> for ListVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<SipHeaders, A::Error> {
-        // As much as an ordinary call needs.
         let mut headers = SipHeaders {
-            text: String::with_capacity(512),
-            ends: Vec::with_capacity(16),
+            text: String::with_capacity(ORDINARY_CALL_BYTES),
+            ends: Vec::with_capacity(HEADERS),
         };
         while seq.next_element_seed(HeaderSeed(&mut headers))?.is_some() {}
         Ok(headers)
@@ -286,7 +290,11 @@ impl Visitor<'_> for AppendTo<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.push_str(text);
+        let Self(all) = self;
+        if all.capacity() - all.len() < text.len() {
+            all.reserve(text.len() + 15 * ORDINARY_CALL_BYTES);
+        }
+        all.push_str(text);
         Ok(())
     }
 }

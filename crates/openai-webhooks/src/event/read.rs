@@ -1,6 +1,5 @@
 //! Bytes into an event, in one pass where `type` stands before `data`, as OpenAI sends it.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -23,26 +22,15 @@ impl UnwrapWebhookEvent {
     }
 
     fn read_text(text: &str) -> Result<Self, PayloadProblem> {
-        let place = Cell::new(Place::Document);
+        let mut envelope = Envelope::default();
         let mut json = serde_json::Deserializer::from_str(text);
-        let envelope = EnvelopeSeed(&place)
-            .deserialize(&mut json)
-            .and_then(|envelope| json.end().map(|()| envelope));
-        match envelope {
-            Ok(Envelope::Event(event)) => Ok(event),
-            Ok(Envelope::Unknown {
-                id,
-                r#type,
-                created_at,
-            }) => UnknownWebhookEvent::new(id, r#type, created_at, text)
-                .map(Self::Unknown)
-                .map_err(|error| PayloadProblem::not_json(&error)),
+        match envelope.deserialize(&mut json).and_then(|()| json.end()) {
+            Ok(()) => envelope.into_event(text),
             // serde_json calls a number that is too large for us bad syntax, so every error gets this second look.
-            Err(error) => Self::read_unknown(text).ok_or(match place.get() {
+            Err(error) => Self::read_unknown(text).ok_or(match envelope.field {
                 _ if !error.is_data() => PayloadProblem::not_json(&error),
-                Place::Document => PayloadProblem::NotAnObject,
-                Place::Missing(field) => PayloadProblem::MissingField { field },
-                Place::Field(field) => PayloadProblem::WrongField { field },
+                None => PayloadProblem::NotAnObject,
+                Some(field) => PayloadProblem::WrongField { field },
             }),
         }
     }
@@ -73,82 +61,92 @@ impl<'de> Deserialize<'de> for UnwrapWebhookEvent {
     }
 }
 
-/// What the reader was at when it failed. serde's own message would quote the body.
-#[derive(Clone, Copy)]
-enum Place {
-    Document,
-    Missing(&'static str),
-    Field(&'static str),
+/// The fields of an event, as far as they are read. It is filled where it stands: an event is large, and moving it costs.
+#[derive(Default)]
+struct Envelope<'t> {
+    id: Option<String>,
+    object: Option<EventObject>,
+    created_at: Option<i64>,
+    r#type: Option<Type>,
+    data: Option<Data>,
+    data_before_type: Option<&'t RawValue>,
+    /// Which field is being read. Should it fail, serde's own message would quote the body.
+    field: Option<&'static str>,
 }
 
-enum Envelope {
-    Event(UnwrapWebhookEvent),
-    Unknown {
-        id: String,
-        r#type: String,
-        created_at: Option<i64>,
-    },
+impl Envelope<'_> {
+    fn into_event(self, text: &str) -> Result<UnwrapWebhookEvent, PayloadProblem> {
+        let missing = |field| PayloadProblem::MissingField { field };
+        let id = self.id.ok_or(missing("id"))?;
+        let event_type = match self.r#type.ok_or(missing("type"))? {
+            Type::Known(event_type) => event_type,
+            Type::Unknown(r#type) => {
+                return UnknownWebhookEvent::new(id, r#type, self.created_at, text)
+                    .map(UnwrapWebhookEvent::Unknown)
+                    .map_err(|error| PayloadProblem::not_json(&error));
+            }
+        };
+        let created_at = self.created_at.ok_or(missing("created_at"))?;
+        let data = match (self.data, self.data_before_type) {
+            (Some(data), _) => data,
+            (None, Some(json)) => Data::from_json(event_type, json.get())
+                .map_err(|_| PayloadProblem::WrongField { field: "data" })?,
+            (None, None) => return Err(missing("data")),
+        };
+        Ok(data.into_event(id, created_at, self.object))
+    }
 }
 
-struct EnvelopeSeed<'p>(&'p Cell<Place>);
+impl<'de> DeserializeSeed<'de> for &mut Envelope<'de> {
+    type Value = ();
 
-impl<'de> DeserializeSeed<'de> for EnvelopeSeed<'_> {
-    type Value = Envelope;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Envelope, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
-    type Value = Envelope;
+impl<'de> Visitor<'de> for &mut Envelope<'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
-        let place = self.0;
-        let mut id: Option<String> = None;
-        let mut object: Option<EventObject> = None;
-        let mut created_at: Option<i64> = None;
-        let mut r#type: Option<Type> = None;
-        let mut data: Option<Data> = None;
-        let mut data_before_type: Option<&'de RawValue> = None;
-
-        // A field that stands twice could mean either, to us and to the next reader: it is refused.
-        let once = |is_again: bool, field: &'static str| {
-            place.set(Place::Field(field));
-            if is_again {
-                return Err(A::Error::duplicate_field(field));
-            }
-            Ok(())
-        };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key()? {
+            // A field that stands twice could mean either, to us and to the next reader: it is refused.
+            let mut once = |is_again: bool, field: &'static str| {
+                self.field = Some(field);
+                if is_again {
+                    return Err(A::Error::duplicate_field(field));
+                }
+                Ok(())
+            };
             match key {
                 Key::Id => {
-                    once(id.is_some(), "id")?;
-                    id = Some(map.next_value()?);
+                    once(self.id.is_some(), "id")?;
+                    self.id = Some(map.next_value()?);
                 }
-                Key::Object => object = map.next_value::<MaybeObject>()?.0,
+                Key::Object => self.object = map.next_value::<MaybeObject>()?.0,
                 Key::CreatedAt => {
-                    once(created_at.is_some(), "created_at")?;
-                    created_at = Some(map.next_value::<UnixSeconds>()?.0);
+                    once(self.created_at.is_some(), "created_at")?;
+                    self.created_at = Some(map.next_value::<UnixSeconds>()?.0);
                 }
                 Key::Type => {
-                    once(r#type.is_some(), "type")?;
-                    r#type = Some(map.next_value()?);
+                    once(self.r#type.is_some(), "type")?;
+                    self.r#type = Some(map.next_value()?);
                 }
                 Key::Data => {
-                    once(data.is_some() || data_before_type.is_some(), "data")?;
-                    match &r#type {
+                    let is_again = self.data.is_some() || self.data_before_type.is_some();
+                    once(is_again, "data")?;
+                    match self.r#type {
                         Some(Type::Known(event_type)) => {
-                            data = Some(Data::next(*event_type, &mut map)?);
+                            self.data = Some(Data::next(event_type, &mut map)?);
                         }
                         Some(Type::Unknown(_)) => {
                             map.next_value::<IgnoredAny>()?;
                         }
-                        None => data_before_type = Some(map.next_value()?),
+                        None => self.data_before_type = Some(map.next_value()?),
                     }
                 }
                 Key::Other => {
@@ -156,32 +154,7 @@ impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
                 }
             }
         }
-
-        let missing = |field: &'static str| {
-            place.set(Place::Missing(field));
-            A::Error::missing_field(field)
-        };
-        let id = id.ok_or_else(|| missing("id"))?;
-        let event_type = match r#type.ok_or_else(|| missing("type"))? {
-            Type::Known(event_type) => event_type,
-            Type::Unknown(r#type) => {
-                return Ok(Envelope::Unknown {
-                    id,
-                    r#type,
-                    created_at,
-                });
-            }
-        };
-        let created_at = created_at.ok_or_else(|| missing("created_at"))?;
-        let data = match (data, data_before_type) {
-            (Some(data), _) => data,
-            (None, Some(json)) => {
-                place.set(Place::Field("data"));
-                Data::from_json(event_type, json.get()).map_err(A::Error::custom)?
-            }
-            (None, None) => return Err(missing("data")),
-        };
-        Ok(Envelope::Event(data.into_event(id, created_at, object)))
+        Ok(())
     }
 }
 
