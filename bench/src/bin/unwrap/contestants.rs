@@ -27,11 +27,13 @@ pub enum Who {
 
 pub struct Contestant {
     pub who: Who,
-    /// So many calls with the same request; gives nanoseconds a call.
-    pub run: Box<dyn FnMut(&Request, u32) -> f64>,
+    pub run: Box<Run>,
     /// A process needs more time at a stretch than a function, to outweigh what it costs to switch to it.
     pub seconds_a_round: f64,
 }
+
+/// So many calls with the same request; gives nanoseconds a call.
+type Run = dyn FnMut(&Request, u32) -> f64;
 
 pub fn in_rust() -> Vec<Contestant> {
     let ours = our_webhooks();
