@@ -29,8 +29,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::error::VerificationError;
 use crate::event::{PayloadError, UnwrapWebhookEvent};
-use crate::webhooks::{VerificationError, Webhooks};
+use crate::webhooks::Webhooks;
 
 /// Extracts the event of a proven request.
 ///

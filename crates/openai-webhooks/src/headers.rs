@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::webhooks::VerificationError;
+use crate::error::VerificationError;
 
 /// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the webhook again, so de-duplicate on it.
 pub const WEBHOOK_ID: &str = "webhook-id";
@@ -238,6 +238,21 @@ macro_rules! single_value {
 single_value!(str: as_bytes, String: as_bytes, Cow<'_, str>: as_bytes, Box<str>: as_bytes, [u8]: as_ref, Vec<u8>: as_ref);
 #[cfg(feature = "http")]
 single_value!(http::HeaderValue: as_bytes);
+
+impl<const LENGTH: usize> HeaderValueLike for [u8; LENGTH] {
+    fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
+        each(self);
+    }
+}
+
+/// Maps made of JSON may hold a name without a value.
+impl<V: HeaderValueLike> HeaderValueLike for Option<V> {
+    fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
+        if let Some(value) = self {
+            value.each(each);
+        }
+    }
+}
 
 impl<V: HeaderValueLike> HeaderValueLike for Vec<V> {
     fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {

@@ -4,10 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::Mac;
 
+use crate::error::VerificationError;
 use crate::headers::{
-    HeadersLike, SignedHeaders, Timestamp, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, webhook_id,
+    HeadersLike, SignedHeaders, Timestamp, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+    webhook_id,
 };
-use crate::webhooks::{VerificationError, Webhooks, mac};
+use crate::webhooks::{Webhooks, mac};
 
 impl Webhooks {
     /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to pass a verified webhook on.

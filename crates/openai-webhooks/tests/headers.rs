@@ -37,6 +37,34 @@ mod containers {
     }
 
     #[test]
+    fn a_name_without_a_value_is_a_missing_header() {
+        let some: Vec<(&str, Option<&str>)> = PAIRS
+            .iter()
+            .map(|(name, value)| (*name, Some(*value)))
+            .collect();
+        assert_proven(&some);
+        let mut none = some;
+        none[0].1 = None;
+        assert_eq!(
+            webhooks()
+                .verify_signature_at(BODY, &none, NOW)
+                .unwrap_err(),
+            VerificationError::MissingHeader { name: WEBHOOK_ID }
+        );
+    }
+
+    #[test]
+    fn byte_strings_are_values() {
+        let id = [("webhook-id", b"wh_685342e6c53c8190a1be43f081506c52")];
+        assert_eq!(
+            webhooks().verify_signature_at(BODY, &id, NOW).unwrap_err(),
+            VerificationError::MissingHeader {
+                name: WEBHOOK_TIMESTAMP
+            }
+        );
+    }
+
+    #[test]
     fn names_and_values_may_be_text_or_bytes_owned_or_not() {
         assert_proven(&PAIRS.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_proven(&PAIRS.map(|(name, value)| (name, Cow::Borrowed(value))));
