@@ -10,7 +10,8 @@ use openai_webhooks::{Secret, UnwrapError, UnwrapWebhookEvent, Webhooks};
 
 const NOW: u64 = 1_750_287_078;
 
-static WEBHOOKS: LazyLock<Webhooks> = LazyLock::new(|| Webhooks::from(&Secret::from_key([7; 32]).expect("a key")));
+static WEBHOOKS: LazyLock<Webhooks> =
+    LazyLock::new(|| Webhooks::from(&Secret::from_key([7; 32]).expect("a key")));
 
 fuzz_target!(|body: &[u8]| {
     let headers = WEBHOOKS.sign(body, "wh_1", NOW).unwrap();

@@ -31,7 +31,8 @@ const NAMES: [[&[u8]; 4]; 3] = [
     ],
 ];
 
-static WEBHOOKS: LazyLock<Webhooks> = LazyLock::new(|| Webhooks::from(&Secret::from_key(KEY).expect("a key")));
+static WEBHOOKS: LazyLock<Webhooks> =
+    LazyLock::new(|| Webhooks::from(&Secret::from_key(KEY).expect("a key")));
 
 #[derive(Arbitrary, Debug)]
 struct Request<'a> {

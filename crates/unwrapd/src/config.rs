@@ -6,11 +6,10 @@ mod source;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use openai_webhooks::{Secret, Webhooks};
 
-use crate::delivery::retry::RetryPolicy;
+use crate::delivery::limits::Limits;
 use crate::route::Patterns;
 
 pub(crate) use file::http_url;
@@ -49,20 +48,11 @@ pub struct DestinationSettings {
     pub secret: Secret,
     /// Which events it wants.
     pub events: Patterns,
-    /// Most deliveries under way at once.
-    pub concurrency: usize,
-    /// Longest time an attempt may take.
-    pub timeout: Duration,
-    /// When to try again.
-    pub retry: RetryPolicy,
+    /// How hard it may be pressed.
+    pub limits: Limits,
 }
 
 impl DestinationSettings {
-    /// Most deliveries under way at once, unless set.
-    pub const CONCURRENCY: usize = 16;
-    /// Longest time an attempt may take, unless set.
-    pub const TIMEOUT: Duration = Duration::from_secs(15);
-
     /// A destination that wants everything, with everything else as it is unless set.
     #[must_use]
     pub fn new(name: impl Into<String>, url: reqwest::Url, secret: Secret) -> Self {
@@ -71,9 +61,7 @@ impl DestinationSettings {
             url,
             secret,
             events: Patterns::everything(),
-            concurrency: Self::CONCURRENCY,
-            timeout: Self::TIMEOUT,
-            retry: RetryPolicy::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One message for one destination: what an attempt came to, and what happens next. Pure: the time and the randomness are arguments.
 
+pub mod limits;
 pub mod retry;
 
 use std::time::Duration;
@@ -9,6 +10,39 @@ use jiff::{SignedDuration, Timestamp};
 use crate::message::Message;
 use retry::RetryPolicy;
 
+/// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a caller and an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Someone is on the phone: within seconds or not at all.
+    Call,
+    /// Everything else: sooner or later, but surely.
+    Standard,
+}
+
+impl Lane {
+    /// Every lane, the most urgent first.
+    pub const ALL: [Self; 2] = [Self::Call, Self::Standard];
+
+    /// The lane of an event of this type.
+    #[must_use]
+    pub fn of(event_type: Option<&str>) -> Self {
+        match event_type {
+            Some("realtime.call.incoming") => Self::Call,
+            Some(event_type) if event_type.starts_with("live.") => Self::Call,
+            _ => Self::Standard,
+        }
+    }
+
+    /// What it is called in the store and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Standard => "standard",
+        }
+    }
+}
+
 /// A delivery that is ours to make until its lease runs out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -16,10 +50,25 @@ pub struct Delivery {
     pub id: i64,
     /// Name of the destination.
     pub destination: String,
+    /// How urgent it is.
+    pub lane: Lane,
     /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
     pub attempt: u32,
     /// What to deliver.
     pub message: Message,
+}
+
+impl Delivery {
+    /// Whether nobody waits for it any more, so that it is better not made. A call that rang three hours ago must not ring now; what is
+    /// not a call is made however late.
+    #[must_use]
+    pub fn is_expired(&self, policy: &RetryPolicy, now: Timestamp) -> bool {
+        self.lane == Lane::Call && now > self.deadline(policy)
+    }
+
+    fn deadline(&self, policy: &RetryPolicy) -> Timestamp {
+        later(self.message.received_at, policy.give_up_after)
+    }
 }
 
 /// What an attempt came to. A failure we expect is data, not an error.
@@ -87,7 +136,7 @@ impl Next {
         };
         let delay = policy.delay(delivery.attempt, retry_after, random);
         let due_at = later(now, delay);
-        if due_at > later(delivery.message.received_at, policy.give_up_after) {
+        if due_at > delivery.deadline(policy) {
             return Self::Dead;
         }
         Self::Retry { due_at }
@@ -112,6 +161,7 @@ mod tests {
         Delivery {
             id: 1,
             destination: "app".into(),
+            lane: Lane::Standard,
             attempt,
             message: Message {
                 endpoint: "production".into(),
@@ -144,6 +194,32 @@ mod tests {
             0.5,
         );
         assert_eq!(next, Next::Dead);
+    }
+
+    #[test]
+    fn calls_are_urgent_and_nothing_else_is() {
+        for urgent in [
+            "realtime.call.incoming",
+            "live.call.incoming",
+            "live.transport.incoming",
+        ] {
+            assert_eq!(Lane::of(Some(urgent)), Lane::Call, "{urgent}");
+        }
+        for patient in ["response.completed", "realtime.session.ended", "lively", ""] {
+            assert_eq!(Lane::of(Some(patient)), Lane::Standard, "{patient}");
+        }
+        assert_eq!(Lane::of(None), Lane::Standard);
+    }
+
+    #[test]
+    fn a_call_expires_and_nothing_else_does() {
+        let policy = RetryPolicy::call();
+        let at = |seconds| later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds));
+        let mut delivery = delivery(1);
+        assert!(!delivery.is_expired(&policy, at(1_000_000)));
+        delivery.lane = Lane::Call;
+        assert!(!delivery.is_expired(&policy, at(10)));
+        assert!(delivery.is_expired(&policy, at(11)));
     }
 
     proptest! {

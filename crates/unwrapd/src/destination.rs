@@ -10,10 +10,10 @@ use crate::delivery::{Delivery, Outcome};
 pub use http::HttpDestination;
 pub(crate) use http::{client, describe};
 
-/// Takes messages. A failure we expect (a refusal, a time-out, nobody there) is an [`Outcome`], not an error.
+/// Takes messages. A failure we expect (a refusal, nobody there) is an [`Outcome`], not an error.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// Tries once to hand the message over, within a bounded time.
+    /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go of everything it holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 }
 

@@ -1,5 +1,5 @@
-//! The loop behind a destination: claim what is due, send it, settle it. Each destination has its own, so a slow one costs its own
-//! deliveries only.
+//! The loop behind a destination: claim what is due, send it, settle it. Each lane of each destination has its own, so a slow one
+//! costs its own deliveries only, and no backlog stands before a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::crash;
-use crate::delivery::retry::RetryPolicy;
-use crate::delivery::{Delivery, Next};
+use crate::delivery::limits::Limits;
+use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::destination::Destination;
 use crate::feed::{Feed, Happening};
 use crate::shutdown::Shutdown;
@@ -26,18 +26,16 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before asking a store again that did not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// What delivering to one destination needs.
+/// What delivering to one destination in one lane needs.
 pub struct Dispatcher {
     /// Name of the destination.
     pub name: String,
+    /// The lane.
+    pub lane: Lane,
     /// Where to deliver.
-    pub destination: Box<dyn Destination>,
-    /// Most deliveries under way at once.
-    pub concurrency: usize,
-    /// Longest time an attempt may take.
-    pub timeout: Duration,
-    /// When to try again.
-    pub retry: RetryPolicy,
+    pub destination: Arc<dyn Destination>,
+    /// How hard it may be pressed.
+    pub limits: Limits,
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
     /// Rings when there is new work.
@@ -49,7 +47,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Delivers until shutdown, then finishes what is under way. A failing store does not end it.
     pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
-        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let slots = Arc::new(Semaphore::new(self.limits.concurrency));
         let mut under_way = JoinSet::new();
         while !shutdown.has_begun() {
             let rest = self.start_due(&slots, &mut under_way).await;
@@ -78,8 +76,11 @@ impl Dispatcher {
             return Rest::More;
         }
         let now = Timestamp::now();
-        let lease = self.timeout.saturating_add(LEASE_MARGIN);
-        let claimed = self.store.claim(&self.name, now, lease, limit).await;
+        let lease = self.limits.timeout.saturating_add(LEASE_MARGIN);
+        let claimed = self
+            .store
+            .claim(&self.name, self.lane, now, lease, limit)
+            .await;
         let Claimed {
             deliveries,
             next_due_at,
@@ -115,10 +116,11 @@ impl Dispatcher {
 
     async fn deliver(&self, delivery: Delivery) {
         let started = Instant::now();
-        let outcome = self.destination.send(&delivery).await;
+        let outcome = self.attempt(&delivery).await;
         crash::point("sent");
         let ended_at = Timestamp::now();
-        let next = Next::after(&outcome, &delivery, &self.retry, ended_at, fastrand::f64());
+        let retry = &self.limits.retry;
+        let next = Next::after(&outcome, &delivery, retry, ended_at, fastrand::f64());
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
@@ -159,6 +161,20 @@ impl Dispatcher {
                 tracing::error!(destination = self.name, webhook_id, "not settled: {error}");
             }
         }
+    }
+
+    async fn attempt(&self, delivery: &Delivery) -> Outcome {
+        if delivery.is_expired(&self.limits.retry, Timestamp::now()) {
+            return Outcome::Refused {
+                answer: "expired before it could be delivered".into(),
+            };
+        }
+        timeout(self.limits.timeout, self.destination.send(delivery))
+            .await
+            .unwrap_or_else(|_| Outcome::Failed {
+                answer: "no answer in time".into(),
+                retry_after: None,
+            })
     }
 
     /// Asks again while the lease lasts: what is not settled is delivered a second time.

@@ -11,6 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::delivery::Lane;
+use crate::destination::Destination;
 use crate::dispatch::Dispatcher;
 use crate::feed::Feed;
 use crate::receive::Receiver;
@@ -46,24 +48,26 @@ impl Gateway {
             .with_context(|| format!("cannot open the store {}", config.store))?;
         warn_of_strays(&*store, &config).await?;
         let feed = Feed::default();
-        let bells = Bells::new(
-            config
-                .destinations
-                .iter()
-                .map(|settings| settings.name.clone()),
-        );
+        let names: Vec<&str> = config
+            .destinations
+            .iter()
+            .map(|settings| settings.name.as_str())
+            .collect();
+        let bells = Bells::new(&names);
         let mut dispatchers = Vec::new();
         for settings in &config.destinations {
-            dispatchers.push(Arc::new(Dispatcher {
-                name: settings.name.clone(),
-                destination: destination::build(settings)?,
-                concurrency: settings.concurrency,
-                timeout: settings.timeout,
-                retry: settings.retry.clone(),
-                store: Arc::clone(&store),
-                bell: bells.of(&settings.name),
-                feed: feed.clone(),
-            }));
+            let destination: Arc<dyn Destination> = destination::build(settings)?.into();
+            for lane in Lane::ALL {
+                dispatchers.push(Arc::new(Dispatcher {
+                    name: settings.name.clone(),
+                    lane,
+                    destination: Arc::clone(&destination),
+                    limits: settings.limits.of(lane),
+                    store: Arc::clone(&store),
+                    bell: bells.of(&settings.name, lane),
+                    feed: feed.clone(),
+                }));
+            }
         }
         let receiver = Receiver {
             endpoints: config

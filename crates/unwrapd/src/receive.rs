@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use openai_webhooks::{VerificationError, Webhooks};
 
 use crate::crash;
+use crate::delivery::Lane;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
 use crate::route::Patterns;
@@ -124,6 +125,7 @@ impl Receiver {
 
     async fn keep(&self, message: Message) -> Result<(), Refusal> {
         let destinations = self.wanting(message.event_type.as_deref());
+        let lane = Lane::of(message.event_type.as_deref());
         let webhook_id = message.webhook_id.clone();
         let accepted = self
             .store
@@ -137,7 +139,7 @@ impl Receiver {
         });
         // For a duplicate too: if the first ring was lost, this one is not.
         for destination in &destinations {
-            self.bells.ring(destination);
+            self.bells.ring(destination, lane);
         }
         Ok(())
     }

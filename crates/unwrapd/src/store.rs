@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::config::StoreUrl;
-use crate::delivery::{Delivery, Next};
+use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 
 /// Keeps messages and their deliveries. Every implementation runs the suite in `tests/it/store_conformance.rs`.
@@ -25,11 +25,12 @@ pub trait Store: Send + Sync {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
-    /// Leases up to `limit` deliveries of `destination` that are due, the longest due first, each with its next attempt number.
+    /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due first, each with its next attempt number.
     /// Unless settled by then, they are due again when the lease ends.
     async fn claim(
         &self,
         destination: &str,
+        lane: Lane,
         now: Timestamp,
         lease: Duration,
         limit: usize,
@@ -69,7 +70,7 @@ pub enum Accepted {
 pub struct Claimed {
     /// Ours until the lease ends.
     pub deliveries: Vec<Delivery>,
-    /// When the next one of this destination is due, leases that run out included.
+    /// When the next one of this destination and lane is due, leases that run out included.
     pub next_due_at: Option<Timestamp>,
 }
 

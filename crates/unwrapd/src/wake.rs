@@ -5,31 +5,37 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// One bell a destination. Ringing while nobody waits is remembered, once, so no ring is lost between a look and a wait.
+use crate::delivery::Lane;
+
+/// One bell a destination and lane. Ringing while nobody waits is remembered, once, so no ring is lost between a look and a wait.
 #[derive(Clone, Debug, Default)]
-pub struct Bells(Arc<HashMap<String, Arc<Notify>>>);
+pub struct Bells(Arc<HashMap<Lane, HashMap<String, Arc<Notify>>>>);
 
 impl Bells {
     /// Bells for these destinations.
-    pub fn new(destinations: impl IntoIterator<Item = String>) -> Self {
-        Self(Arc::new(
-            destinations
-                .into_iter()
-                .map(|name| (name, Arc::default()))
-                .collect(),
-        ))
+    #[must_use]
+    pub fn new(destinations: &[&str]) -> Self {
+        let bells = || {
+            let bell = |name: &&str| ((*name).to_owned(), Arc::default());
+            destinations.iter().map(bell).collect()
+        };
+        Self(Arc::new(Lane::ALL.map(|lane| (lane, bells())).into()))
     }
 
-    /// There is work for this destination.
-    pub fn ring(&self, destination: &str) {
-        if let Some(bell) = self.0.get(destination) {
+    /// There is work for this destination in this lane.
+    pub fn ring(&self, destination: &str, lane: Lane) {
+        if let Some(bell) = self.get(destination, lane) {
             bell.notify_one();
         }
     }
 
-    /// The bell of a destination.
+    /// The bell of a destination and lane.
     #[must_use]
-    pub fn of(&self, destination: &str) -> Arc<Notify> {
-        self.0.get(destination).cloned().unwrap_or_default()
+    pub fn of(&self, destination: &str, lane: Lane) -> Arc<Notify> {
+        self.get(destination, lane).cloned().unwrap_or_default()
+    }
+
+    fn get(&self, destination: &str, lane: Lane) -> Option<&Arc<Notify>> {
+        self.0.get(&lane)?.get(destination)
     }
 }

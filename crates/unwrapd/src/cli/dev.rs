@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         secret.clone(),
     );
     // Someone is watching.
-    destination.timeout = ATTEMPT_MAX;
+    destination.limits.timeout = ATTEMPT_MAX;
     let to = destination.url.clone();
     let gateway = Gateway::start(Config {
         listen: match arguments.listen {

@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::source::{Mistake, SecretSource};
 use super::{Config, DestinationSettings, EndpointSettings, StoreUrl};
-use crate::delivery::retry::RetryPolicy;
+use crate::delivery::limits::Limits;
 use crate::route::Patterns;
 
 const LISTEN: SocketAddr =
@@ -128,6 +128,7 @@ impl Destination {
             .get_ref()
             .read_strong()
             .map_err(|problem| Mistake::new(self.secret.span(), problem))?;
+        let defaults = Limits::default();
         Ok(DestinationSettings {
             url: http_url(self.url.get_ref())
                 .map_err(|problem| Mistake::new(self.url.span(), problem))?,
@@ -136,11 +137,13 @@ impl Destination {
                 Some(events) => patterns(events)?,
                 None => Patterns::everything(),
             },
-            concurrency: within(self.concurrency, 1, CONCURRENCY_MAX)?
-                .unwrap_or(DestinationSettings::CONCURRENCY),
-            timeout: within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?
-                .map_or(DestinationSettings::TIMEOUT, Duration::from_secs),
-            retry: RetryPolicy::default(),
+            limits: Limits {
+                concurrency: within(self.concurrency, 1, CONCURRENCY_MAX)?
+                    .unwrap_or(defaults.concurrency),
+                timeout: within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?
+                    .map_or(defaults.timeout, Duration::from_secs),
+                retry: defaults.retry,
+            },
             name: self.name.into_inner(),
         })
     }

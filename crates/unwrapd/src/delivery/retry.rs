@@ -29,6 +29,16 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// For calls: a caller waits some seconds, and hears every one of them.
+    #[must_use]
+    pub fn call() -> Self {
+        Self {
+            first: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+            give_up_after: Duration::from_secs(10),
+        }
+    }
+
     /// The wait after `attempt` (counted from 1). `random` is uniform in 0 to 1; `retry_after` is what the destination asked for
     /// and is a lower bound.
     #[must_use]

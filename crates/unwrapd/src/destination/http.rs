@@ -32,7 +32,6 @@ impl HttpDestination {
     /// A destination with connections of its own, so that none waits for another's.
     pub fn new(settings: &DestinationSettings) -> anyhow::Result<Self> {
         let client = client()
-            .timeout(settings.timeout)
             .build()
             .with_context(|| format!("destination `{}`: cannot make a client", settings.name))?;
         Ok(Self {

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
 use crate::crash;
+use crate::delivery::Lane;
 use crate::message::Message;
 use owned::Owned;
 use writer::{Change, Job, Writer};
@@ -135,13 +136,16 @@ impl Store for SqliteStore {
     async fn claim(
         &self,
         destination: &str,
+        lane: Lane,
         now: Timestamp,
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         let destination = destination.to_owned();
-        self.ask(move |connection| statements::claim(connection, &destination, now, lease, limit))
-            .await
+        self.ask(move |connection| {
+            statements::claim(connection, &destination, lane, now, lease, limit)
+        })
+        .await
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {

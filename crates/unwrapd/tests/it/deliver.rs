@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use openai_webhooks::EventType;
 use tokio::sync::Notify;
 use unwrapd::delivery::Next;
 use unwrapd::feed::Happening;
+use unwrapd::message::Message;
 use unwrapd::route::Patterns;
-use unwrapd::store::Tally;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Store as _, Tally};
 
 use crate::support::application::{Answer, Application};
 use crate::support::{PATIENCE, TestGateway, Webhook, destination};
@@ -126,7 +129,7 @@ async fn a_destination_that_asks_for_time_gets_it() {
     let app = Application::start([Answer::RetryAfter(503, "120")]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut feed = test.gateway.feed().listen();
-    let before = jiff::Timestamp::now();
+    let before = Timestamp::now();
     assert_eq!(
         test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
             .await,
@@ -206,7 +209,7 @@ async fn a_destination_that_hangs_holds_nobody_else_up() {
     let mut fine = Application::start([]).await;
     // Longer than any test waits: were anyone behind it, it would not be served in time.
     let mut slow = destination("hanging", &hanging.url);
-    slow.timeout = 10 * PATIENCE;
+    slow.limits.timeout = 10 * PATIENCE;
     let test = TestGateway::start(vec![slow, destination("fine", &fine.url)]).await;
     let mut sent = Vec::new();
     for number in 10..60 {
@@ -270,4 +273,47 @@ async fn a_sender_that_hangs_up_early_loses_nothing() {
 
 async fn verified(feed: &mut tokio::sync::broadcast::Receiver<Happening>) {
     while !matches!(feed.recv().await.unwrap(), Happening::Verified { .. }) {}
+}
+
+#[tokio::test]
+async fn a_call_overtakes_a_backlog() {
+    let mut app = Application::start(vec![Answer::Hang; 16]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    // More than the application takes at once, and it answers none of them.
+    for number in 0..40 {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
+        assert_eq!(test.post(&webhook).await, 200);
+    }
+    for _ in 0..16 {
+        app.next().await;
+    }
+    let call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
+    assert_eq!(test.post(&call).await, 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_call");
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_took_within_seconds_is_given_up_and_not_rung_later() {
+    let mut app = Application::start([]).await;
+    let folder = {
+        // Arrives while nobody delivers.
+        let test = TestGateway::start(vec![]).await;
+        let folder = test.stop().await;
+        let store = SqliteStore::open(&folder.path().join("unwrapd.db"), Timestamp::now()).unwrap();
+        let webhook = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
+        let payload = bytes::Bytes::from(webhook.payload);
+        let openai = crate::support::openai();
+        let verified = openai.verify_signature(&payload, &webhook.headers).unwrap();
+        let arrived = Timestamp::now() - jiff::SignedDuration::from_secs(11);
+        let message = Message::new("production", &verified, &payload, arrived);
+        store.accept(message, vec!["app".into()]).await.unwrap();
+        store.close().await;
+        folder
+    };
+    let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
+    let store = Arc::clone(test.gateway.store());
+    while store.tally().await.unwrap().dead == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!app.has_more());
 }

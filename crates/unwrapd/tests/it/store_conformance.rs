@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use unwrapd::delivery::Next;
+use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
@@ -55,6 +55,7 @@ every_store!(
     what_is_claimed_is_leased_until_the_lease_ends,
     a_claim_takes_the_longest_due_first_and_no_more_than_asked,
     a_claim_takes_only_its_own_destination,
+    a_claim_takes_only_its_own_lane,
     a_claim_says_when_the_next_is_due,
     what_is_delivered_is_never_claimed_again,
     what_is_to_be_retried_is_due_again_then,
@@ -89,7 +90,10 @@ async fn accept(store: &Arc<dyn Store>, id: &str, second: i64) -> Accepted {
 }
 
 async fn claim(store: &Arc<dyn Store>, second: i64) -> Claimed {
-    store.claim("app", at(second), LEASE, 100).await.unwrap()
+    store
+        .claim("app", Lane::Standard, at(second), LEASE, 100)
+        .await
+        .unwrap()
 }
 
 async fn settle(store: &Arc<dyn Store>, delivery: i64, number: u32, next: Next) -> Settled {
@@ -191,7 +195,10 @@ async fn a_claim_takes_the_longest_due_first_and_no_more_than_asked(place: &dyn 
     for (id, second) in [("wh_c", 3), ("wh_a", 1), ("wh_b", 2), ("wh_future", 50)] {
         accept(&store, id, second).await;
     }
-    let claimed = store.claim("app", at(10), LEASE, 2).await.unwrap();
+    let claimed = store
+        .claim("app", Lane::Standard, at(10), LEASE, 2)
+        .await
+        .unwrap();
     assert_eq!(ids(&claimed), ["wh_a", "wh_b"]);
     assert_eq!(ids(&claim(&store, 10).await), ["wh_c"]);
 }
@@ -204,11 +211,32 @@ async fn a_claim_takes_only_its_own_destination(place: &dyn Place) {
         .await
         .unwrap();
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
-    let audit = store.claim("audit", at(0), LEASE, 100).await.unwrap();
+    let audit = store
+        .claim("audit", Lane::Standard, at(0), LEASE, 100)
+        .await
+        .unwrap();
     assert_eq!(audit.deliveries.len(), 1);
     assert_eq!(audit.deliveries[0].destination, "audit");
-    let nobody = store.claim("nobody", at(0), LEASE, 100).await.unwrap();
+    let nobody = store
+        .claim("nobody", Lane::Standard, at(0), LEASE, 100)
+        .await
+        .unwrap();
     assert_eq!(nobody, Claimed::default());
+}
+
+async fn a_claim_takes_only_its_own_lane(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let mut call = message("wh_call", at(0));
+    call.event_type = Some("realtime.call.incoming".into());
+    store.accept(call, vec!["app".into()]).await.unwrap();
+    let calls = store
+        .claim("app", Lane::Call, at(0), LEASE, 100)
+        .await
+        .unwrap();
+    assert_eq!(ids(&calls), ["wh_call"]);
+    assert_eq!(calls.deliveries[0].lane, Lane::Call);
+    assert_eq!(ids(&claim(&store, 0).await), ["wh_1"]);
 }
 
 async fn a_claim_says_when_the_next_is_due(place: &dyn Place) {
@@ -310,7 +338,10 @@ async fn everything_is_there_after_opening_again(place: &dyn Place) {
     for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
         accept(&store, id, 0).await;
     }
-    let claimed = store.claim("app", at(0), LEASE, 3).await.unwrap();
+    let claimed = store
+        .claim("app", Lane::Standard, at(0), LEASE, 3)
+        .await
+        .unwrap();
     for delivery in &claimed.deliveries {
         let next = match delivery.message.webhook_id.as_str() {
             "wh_delivered" => Next::Delivered,
@@ -350,7 +381,12 @@ async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {
     let mut claims = JoinSet::new();
     for _ in 0..40 {
         let store = Arc::clone(&store);
-        claims.spawn(async move { store.claim("app", at(0), LEASE, 10).await.unwrap() });
+        claims.spawn(async move {
+            store
+                .claim("app", Lane::Standard, at(0), LEASE, 10)
+                .await
+                .unwrap()
+        });
     }
     let mut claimed: Vec<i64> = claims
         .join_all()
@@ -410,7 +446,7 @@ async fn a_row_that_cannot_be_read_holds_up_its_own_destination_only() {
     for number in 0..50 {
         let store = Arc::clone(&store);
         asked.spawn(async move {
-            let claimed = store.claim("app", at(0), LEASE, 1).await;
+            let claimed = store.claim("app", Lane::Standard, at(0), LEASE, 1).await;
             let id = format!("wh_other_{number}");
             let accepted = store
                 .accept(message(&id, at(0)), vec!["audit".into()])

@@ -21,12 +21,13 @@ CREATE TABLE delivery (
     id          INTEGER PRIMARY KEY,
     message     INTEGER NOT NULL REFERENCES message (seq),
     destination TEXT    NOT NULL,
+    lane        TEXT    NOT NULL CHECK (lane IN ('call', 'standard')),
     state       TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'delivered', 'dead')),
     due_at      INTEGER NOT NULL,    -- waiting: when to try; leased: when the lease ends; else: when it was settled
     attempt     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE INDEX delivery_due ON delivery (destination, due_at) WHERE state IN ('waiting', 'leased');
+CREATE INDEX delivery_due ON delivery (destination, lane, due_at) WHERE state IN ('waiting', 'leased');
 CREATE INDEX delivery_leased ON delivery (state) WHERE state = 'leased';
 
 CREATE TABLE attempt (

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::crash;
-use crate::delivery::{Delivery, Next, later};
+use crate::delivery::{Delivery, Lane, Next, later};
 use crate::message::Message;
 use crate::store::{Accepted, Attempt, Claimed, Settled, Tally};
 
@@ -50,12 +50,15 @@ pub(super) fn accept(
             message.received_at.as_millisecond(),
             &*message.payload
         ])?;
-    let mut insert = connection
-        .prepare_cached("INSERT INTO delivery (message, destination, due_at) VALUES (?, ?, ?)")?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO delivery (message, destination, lane, due_at) VALUES (?, ?, ?, ?)",
+    )?;
+    let lane = Lane::of(message.event_type.as_deref());
     for destination in destinations {
         insert.execute(params![
             seq,
             destination,
+            lane.as_str(),
             message.received_at.as_millisecond()
         ])?;
     }
@@ -66,6 +69,7 @@ pub(super) fn accept(
 pub(super) fn claim(
     connection: &Connection,
     destination: &str,
+    lane: Lane,
     now: Timestamp,
     lease: Duration,
     limit: usize,
@@ -74,16 +78,17 @@ pub(super) fn claim(
         .prepare_cached(
             "SELECT delivery.id, attempt + 1, endpoint, webhook_id, event_type, sent_at, received_at, payload
              FROM delivery JOIN message ON message.seq = delivery.message
-             WHERE destination = ? AND state IN ('waiting', 'leased') AND due_at <= ?
+             WHERE destination = ? AND lane = ? AND state IN ('waiting', 'leased') AND due_at <= ?
              ORDER BY due_at LIMIT ?",
         )?
         .query_map(
             params![
                 destination,
+                lane.as_str(),
                 now.as_millisecond(),
                 i64::try_from(limit).unwrap_or(i64::MAX)
             ],
-            |row| delivery(row, destination),
+            |row| delivery(row, destination, lane),
         )?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let lease_end = later(now, lease).as_millisecond();
@@ -95,9 +100,9 @@ pub(super) fn claim(
     }
     let next_due_at = connection
         .prepare_cached(
-            "SELECT due_at FROM delivery WHERE destination = ? AND state IN ('waiting', 'leased') ORDER BY due_at LIMIT 1",
+            "SELECT due_at FROM delivery WHERE destination = ? AND lane = ? AND state IN ('waiting', 'leased') ORDER BY due_at LIMIT 1",
         )?
-        .query_row(params![destination], |row| timestamp(row, 0))
+        .query_row(params![destination, lane.as_str()], |row| timestamp(row, 0))
         .optional()?;
     Ok(Claimed {
         deliveries: due,
@@ -175,10 +180,11 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
         })
 }
 
-fn delivery(row: &Row<'_>, destination: &str) -> rusqlite::Result<Delivery> {
+fn delivery(row: &Row<'_>, destination: &str, lane: Lane) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         id: row.get(0)?,
         destination: destination.to_owned(),
+        lane,
         attempt: row.get(1)?,
         message: Message {
             endpoint: row.get(2)?,

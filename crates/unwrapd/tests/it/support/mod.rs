@@ -146,6 +146,6 @@ pub(crate) fn destination(name: &str, url: &str) -> DestinationSettings {
         url.parse().unwrap(),
         Secret::parse(APP_SECRET).unwrap(),
     );
-    settings.retry.first = Duration::from_millis(10);
+    settings.limits.retry.first = Duration::from_millis(10);
     settings
 }
