@@ -12,10 +12,12 @@ use sha2::block_api::compress256;
 use crate::allocations;
 use crate::request::{Request, SECRET};
 use crate::sdk::Sdk;
+use crate::walk::Walk;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     Sha256,
+    SerdeJsonWalk,
     OursVerify,
     Ours,
     AsyncOpenai,
@@ -42,6 +44,10 @@ pub fn in_rust() -> Vec<Contestant> {
     let standard = standardwebhooks::Webhook::new(SECRET).expect("a valid secret");
     vec![
         sha256(),
+        function(Who::SerdeJsonWalk, |request| {
+            let text = std::str::from_utf8(request.body.as_bytes()).expect("UTF-8");
+            black_box(serde_json::from_str::<Walk>(text).expect("JSON"));
+        }),
         function(Who::OursVerify, move |request| {
             let verified = ours.verify_signature_at(&request.body, &request.headers, request.now);
             black_box(verified.expect("authentic"));

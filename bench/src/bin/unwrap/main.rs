@@ -10,6 +10,7 @@ mod report;
 mod request;
 mod rounds;
 mod sdk;
+mod walk;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -73,6 +73,7 @@ fn judge(what: &str, measured: [f64; 3], gate: Gate) -> bool {
 fn name(who: Who) -> &'static str {
     match who {
         Who::Sha256 => "SHA-256 alone",
+        Who::SerdeJsonWalk => "serde_json alone, keeping nothing",
         Who::OursVerify => "openai-webhooks, verify only",
         Who::Ours => "openai-webhooks",
         Who::AsyncOpenai => "async-openai 0.43.0",
