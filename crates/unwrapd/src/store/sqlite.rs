@@ -1,4 +1,4 @@
-//! The store in one SQLite file. One thread writes ([`writer`]), and answers only when what it wrote is durable.
+//! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
 mod owned;
 mod schema;
