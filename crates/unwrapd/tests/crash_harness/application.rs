@@ -1,0 +1,127 @@
+//! A destination that books what it receives, and fails or hangs now and then.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use bytes::Bytes;
+use fastrand::Rng;
+use openai_webhooks::{WEBHOOK_ID, Webhooks};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use crate::ledger::{Ledger, Reception, known};
+use crate::verdict::Wrong;
+use crate::webhooks::{self, Destination};
+
+/// Of a hundred deliveries, so many fail
+const FAILING_PERCENT: u8 = 4;
+/// and so many are answered late.
+const HANGING_PERCENT: u8 = 6;
+const HANGING_MS_MAX: u64 = 300;
+const FAILURES: [StatusCode; 2] = [
+    StatusCode::INTERNAL_SERVER_ERROR,
+    StatusCode::TOO_MANY_REQUESTS,
+];
+
+pub(crate) struct Application {
+    pub(crate) destination: Destination,
+    pub(crate) url: String,
+}
+
+#[derive(Clone)]
+struct Receiving {
+    destination: Destination,
+    ledger: Ledger,
+    webhooks: Webhooks,
+    rng: Arc<Mutex<Rng>>,
+}
+
+enum Answer {
+    Success,
+    LateSuccess(Duration),
+    Failure(StatusCode),
+}
+
+impl Application {
+    pub(crate) async fn start(destination: Destination, ledger: Ledger, rng: Rng) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new()
+            .route("/{life}", post(receive))
+            .with_state(Receiving {
+                destination,
+                ledger,
+                webhooks: Webhooks::new(destination.secret()).unwrap(),
+                rng: Arc::new(Mutex::new(rng)),
+            });
+        tokio::spawn(axum::serve(listener, router).into_future());
+        Self { destination, url }
+    }
+}
+
+async fn receive(
+    State(receiving): State<Receiving>,
+    Path(life): Path<u32>,
+    headers: HeaderMap,
+    payload: Bytes,
+) -> StatusCode {
+    let Receiving {
+        destination,
+        ledger,
+        ..
+    } = &receiving;
+    let id = headers
+        .get(WEBHOOK_ID)
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or("(no id)");
+    let Some(number) = ledger.read(|book| known(book, id)) else {
+        ledger.offend(Wrong::Invented, id);
+        return StatusCode::OK;
+    };
+    if !destination.wants(number) {
+        ledger.offend(Wrong::Stray(*destination), id);
+    }
+    if *payload != *webhooks::payload(number).as_bytes() {
+        ledger.offend(Wrong::Altered, id);
+    }
+    if receiving
+        .webhooks
+        .verify_signature(&payload, &headers)
+        .is_err()
+    {
+        ledger.offend(Wrong::Unproven(*destination), id);
+    }
+
+    let answer = receiving.draw();
+    let has_failed = matches!(answer, Answer::Failure(_));
+    ledger.receive(number, *destination, Reception { life, has_failed });
+    match answer {
+        Answer::Failure(status) => return status,
+        // If the gateway is killed meanwhile, this ends here.
+        Answer::LateSuccess(delay) => sleep(delay).await,
+        Answer::Success => {}
+    }
+    ledger.deliver(number, *destination);
+    StatusCode::OK
+}
+
+impl Receiving {
+    fn draw(&self) -> Answer {
+        if self.ledger.is_calm() {
+            return Answer::Success;
+        }
+        let mut rng = self.rng.lock().unwrap();
+        let percent = rng.u8(..100);
+        if percent < FAILING_PERCENT {
+            Answer::Failure(FAILURES[rng.usize(..FAILURES.len())])
+        } else if percent < FAILING_PERCENT + HANGING_PERCENT {
+            Answer::LateSuccess(Duration::from_millis(rng.u64(1..=HANGING_MS_MAX)))
+        } else {
+            Answer::Success
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The gateway as a process, to be killed.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::application::Application;
+use crate::support::{OPENAI_SECRET, PATIENCE};
+
+/// Most deliveries under way at one destination, and so the most that a kill may have made twice.
+pub(crate) const CONCURRENCY: usize = 16;
+/// Much longer than a destination ever hangs, much shorter than [`PATIENCE`].
+const TIMEOUT_SECONDS: u64 = 5;
+const BINARY: &str = "unwrapd";
+/// Lines of the log that are shown if it ends by itself.
+const LOG_LINES: usize = 20;
+
+/// Keeps the binary as it is now: a build during a long run must not change what runs.
+pub(crate) fn copy_binary(folder: &Path) {
+    std::fs::copy(env!("CARGO_BIN_EXE_unwrapd"), folder.join(BINARY)).unwrap();
+}
+
+/// Writes the configuration of one life.
+pub(crate) fn write_config(folder: &Path, applications: &[Application], life: u32) {
+    let mut config = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        [store]
+        url = "sqlite:{folder}/unwrapd.db"
+        [[endpoint]]
+        name = "production"
+        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
+        "#,
+        folder = folder.display(),
+    );
+    for Application { destination, url } in applications {
+        let (name, events) = (destination.name(), destination.events());
+        let secret = folder.join(name);
+        std::fs::write(&secret, destination.secret()).unwrap();
+        write!(
+            config,
+            r#"
+            [[destination]]
+            name = "{name}"
+            url = "{url}/{life}"
+            secret = {{ file = "{secret}" }}
+            events = {events}
+            concurrency = {CONCURRENCY}
+            timeout_seconds = {TIMEOUT_SECONDS}
+            "#,
+            secret = secret.display(),
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+}
+
+pub(crate) struct Gateway {
+    child: Child,
+    url: oneshot::Receiver<String>,
+    log: JoinHandle<VecDeque<String>>,
+}
+
+impl Gateway {
+    /// Starts it on the configuration in `folder`.
+    pub(crate) fn start(folder: &Path, crash_at: Option<&str>) -> Self {
+        let mut command = Command::new(folder.join(BINARY));
+        command
+            .env_remove("UNWRAPD_LOG")
+            .env_remove("UNWRAPD_CRASH_AT")
+            .env("NO_COLOR", "1")
+            .args(["serve", "--config"])
+            .arg(folder.join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(crash_at) = crash_at {
+            command.env("UNWRAPD_CRASH_AT", crash_at);
+        }
+        let mut child = command.spawn().unwrap();
+        let (told, url) = oneshot::channel();
+        let log = tokio::spawn(read_log(child.stderr.take().unwrap(), told));
+        Self { child, url, log }
+    }
+
+    /// Waits until it receives, and gives the URL; `None` if it died before.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<Option<String>> {
+        let url = timeout(PATIENCE, &mut self.url).await;
+        Ok(url.context("the gateway does not start")?.ok())
+    }
+
+    pub(crate) async fn died(&mut self) {
+        self.child.wait().await.unwrap();
+    }
+
+    /// SIGKILL, unless it is dead already. An error if it ended in another way.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        // It may have ended already.
+        drop(self.child.start_kill());
+        let status = self.child.wait().await?;
+        if status.signal() != Some(Signal::KILL.as_raw()) {
+            let log = Vec::from(self.log.await?).join("\n");
+            bail!("the gateway ended by itself ({status}):\n{log}");
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for a good end.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().context("the gateway is gone")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process has a number")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .context("the gateway does not stop")??;
+        ensure!(status.success(), "the gateway did not stop well: {status}");
+        Ok(())
+    }
+}
+
+/// Reads the log to its end, tells the URL, and gives the last lines.
+async fn read_log(stderr: ChildStderr, told: oneshot::Sender<String>) -> VecDeque<String> {
+    let mut told = Some(told);
+    let mut last = VecDeque::new();
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some((_, url)) = line.split_once("receiving on ")
+            && let Some(told) = told.take()
+        {
+            // It may have been killed before anyone asked.
+            drop(told.send(url.to_owned()));
+        }
+        last.push_back(line);
+        if last.len() > LOG_LINES {
+            last.pop_front();
+        }
+    }
+    last
+}

@@ -1,0 +1,235 @@
+//! The books: what was posted, what was acknowledged, and what each destination received.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::verdict::{Offence, Wrong};
+use crate::webhooks::{self, Destination};
+
+/// Most deliveries still to be made; then no new webhook is sent. So the load lasts, and the drain does not.
+const UNDELIVERED_MAX: usize = 256;
+
+/// Shared by all; who waits for something in it is woken by every entry.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<watch::Sender<Book>>);
+
+#[derive(Default)]
+pub(crate) struct Book {
+    /// One for each number that was posted.
+    pub(crate) webhooks: Vec<Entry>,
+    pub(crate) offences: Vec<Offence>,
+    /// Requests posted, copies and repetitions included.
+    pub(crate) requests: u64,
+    /// Deliveries received, repetitions included.
+    receptions: u64,
+    acknowledged: usize,
+    /// Posted, not acknowledged, and to be sent again.
+    again: VecDeque<usize>,
+    /// Deliveries still to be made.
+    undelivered: usize,
+    /// Which process runs.
+    life: u32,
+    /// No new webhooks, no more failures.
+    is_calm: bool,
+}
+
+/// What is known of one webhook.
+#[derive(Default)]
+pub(crate) struct Entry {
+    /// The process that was the first to answer 200.
+    pub(crate) acknowledged_in: Option<u32>,
+    /// By destination.
+    deliveries: [Received; Destination::ALL.len()],
+}
+
+/// What a destination received of one webhook.
+#[derive(Default)]
+pub(crate) struct Received {
+    /// Each time it came.
+    pub(crate) receptions: Vec<Reception>,
+    /// Whether it was answered 200, as far as the destination can tell.
+    pub(crate) is_delivered: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Reception {
+    /// The process that sent it.
+    pub(crate) life: u32,
+    /// The destination answered that it failed.
+    pub(crate) has_failed: bool,
+}
+
+impl Entry {
+    pub(crate) fn at(&self, destination: Destination) -> &Received {
+        &self.deliveries[destination as usize]
+    }
+}
+
+/// What a sender is to do next.
+enum Next {
+    Post(usize),
+    Wait,
+    Nothing,
+}
+
+impl Ledger {
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+        look(&self.0.borrow())
+    }
+
+    pub(crate) fn begin_life(&self, life: u32) {
+        self.0.send_modify(|book| book.life = life);
+    }
+
+    pub(crate) fn calm(&self) {
+        self.0.send_modify(|book| book.is_calm = true);
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.read(|book| book.is_calm)
+    }
+
+    /// The number of the webhook to post next: a new one, or (if there is one and `rather_again`) one that was not acknowledged.
+    /// `None`: there will be no more.
+    pub(crate) async fn next(&self, rather_again: bool) -> Option<usize> {
+        let mut changes = self.0.subscribe();
+        loop {
+            let mut next = Next::Wait;
+            self.0.send_if_modified(|book| {
+                next = book.next(rather_again);
+                matches!(next, Next::Post(_))
+            });
+            match next {
+                Next::Post(number) => return Some(number),
+                Next::Nothing => return None,
+                Next::Wait => changes.changed().await.unwrap(),
+            }
+        }
+    }
+
+    pub(crate) fn posted(&self) -> usize {
+        self.read(|book| book.webhooks.len())
+    }
+
+    pub(crate) fn acknowledge(&self, number: usize) {
+        self.0.send_modify(|book| {
+            let life = book.life;
+            let first = &mut book.webhooks[number].acknowledged_in;
+            if first.is_none() {
+                *first = Some(life);
+                book.acknowledged += 1;
+            }
+        });
+    }
+
+    /// Has it sent again, unless a copy of it was acknowledged.
+    pub(crate) fn send_again(&self, number: usize) {
+        self.0.send_modify(|book| {
+            if book.webhooks[number].acknowledged_in.is_none() {
+                book.again.push_back(number);
+            }
+        });
+    }
+
+    pub(crate) fn count_request(&self) {
+        self.0.send_modify(|book| book.requests += 1);
+    }
+
+    pub(crate) fn receive(&self, number: usize, destination: Destination, reception: Reception) {
+        self.0.send_modify(|book| {
+            book.receptions += 1;
+            book.webhooks[number].deliveries[destination as usize]
+                .receptions
+                .push(reception);
+        });
+    }
+
+    /// The destination has it and says so.
+    pub(crate) fn deliver(&self, number: usize, destination: Destination) {
+        self.0.send_modify(|book| {
+            let received = &mut book.webhooks[number].deliveries[destination as usize];
+            if !std::mem::replace(&mut received.is_delivered, true) && destination.wants(number) {
+                book.undelivered -= 1;
+            }
+        });
+    }
+
+    pub(crate) fn offend(&self, wrong: Wrong, id: impl Into<String>) {
+        self.0.send_modify(|book| {
+            book.offences.push(Offence {
+                wrong,
+                id: id.into(),
+                life: Some(book.life),
+            });
+        });
+    }
+
+    pub(crate) fn has_offences(&self) -> bool {
+        self.read(|book| !book.offences.is_empty())
+    }
+
+    /// Waits until everything posted is acknowledged and delivered.
+    pub(crate) async fn settled(&self) {
+        let is_settled =
+            |book: &Book| book.undelivered == 0 && book.acknowledged == book.webhooks.len();
+        self.wait_for(is_settled).await;
+    }
+
+    pub(crate) fn receptions(&self) -> u64 {
+        self.read(|book| book.receptions)
+    }
+
+    /// Waits until so much has been received since the beginning.
+    pub(crate) async fn received_in_all(&self, receptions: u64) {
+        self.wait_for(|book| book.receptions >= receptions).await;
+    }
+
+    async fn wait_for(&self, is_so: impl FnMut(&Book) -> bool) {
+        drop(self.0.subscribe().wait_for(is_so).await.unwrap());
+    }
+
+    pub(crate) fn progress(&self) -> String {
+        self.read(|book| {
+            format!(
+                "{} posted, {} acknowledged, {} received, {} to be delivered,",
+                book.webhooks.len(),
+                book.acknowledged,
+                book.receptions,
+                book.undelivered
+            )
+        })
+    }
+}
+
+impl Book {
+    fn next(&mut self, rather_again: bool) -> Next {
+        let may_be_new = !self.is_calm && self.undelivered < UNDELIVERED_MAX;
+        if (rather_again || !may_be_new)
+            && let Some(number) = self.again.pop_front()
+        {
+            return Next::Post(number);
+        }
+        if may_be_new {
+            let number = self.webhooks.len();
+            self.webhooks.push(Entry::default());
+            self.undelivered += Destination::ALL
+                .into_iter()
+                .filter(|destination| destination.wants(number))
+                .count();
+            return Next::Post(number);
+        }
+        // Who has posted one that is not acknowledged comes here again; nobody has to wait for it.
+        if self.is_calm {
+            Next::Nothing
+        } else {
+            Next::Wait
+        }
+    }
+}
+
+/// The number of a webhook that was posted.
+pub(crate) fn known(book: &Book, id: &str) -> Option<usize> {
+    webhooks::number(id).filter(|number| *number < book.webhooks.len())
+}

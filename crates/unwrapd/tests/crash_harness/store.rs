@@ -1,0 +1,99 @@
+//! Reads what the gateway has kept, in SQL of our own: the tables are what people with any tool would see.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::webhooks::{self, Destination};
+
+/// By `webhook-id`.
+pub(crate) type Kept = HashMap<String, KeptWebhook>;
+
+#[derive(Default)]
+pub(crate) struct KeptWebhook {
+    /// How many messages there are with this id.
+    pub(crate) copies: u32,
+    /// Whether bytes and type are those that were posted.
+    pub(crate) is_exact: bool,
+    pub(crate) deliveries: Vec<KeptDelivery>,
+}
+
+pub(crate) struct KeptDelivery {
+    pub(crate) destination: String,
+    pub(crate) is_delivered: bool,
+    /// Attempts that were begun,
+    pub(crate) claimed: usize,
+    /// of these, settled as a success,
+    pub(crate) succeeded: usize,
+    /// and settled as anything else. The rest was never settled.
+    pub(crate) failed: usize,
+}
+
+/// Everything in the store, which nobody else has open.
+pub(crate) fn read(path: &Path) -> rusqlite::Result<Kept> {
+    let store = open(path)?;
+    let sound: String = store.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+    assert_eq!(sound, "ok", "the database is damaged");
+
+    let mut kept = Kept::new();
+    let mut messages = store.prepare("SELECT webhook_id, event_type, payload FROM message")?;
+    let mut rows = messages.query(())?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let kind: Option<String> = row.get(1)?;
+        let payload: Vec<u8> = row.get(2)?;
+        let is_exact = webhooks::number(&id).is_some_and(|number| {
+            payload == webhooks::payload(number).as_bytes()
+                && kind.as_deref() == webhooks::kind(number)
+        });
+        let webhook = kept.entry(id).or_default();
+        webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
+        webhook.copies += 1;
+    }
+
+    let mut deliveries = store.prepare(
+        "SELECT webhook_id, destination, state = 'delivered', delivery.attempt,
+                count(number) FILTER (WHERE answer LIKE 'HTTP 2%'), count(number) FILTER (WHERE answer NOT LIKE 'HTTP 2%')
+         FROM delivery JOIN message ON message.seq = delivery.message LEFT JOIN attempt ON attempt.delivery = delivery.id
+         GROUP BY delivery.id",
+    )?;
+    let mut rows = deliveries.query(())?;
+    while let Some(row) = rows.next()? {
+        let webhook = kept.entry(row.get(0)?).or_default();
+        webhook.deliveries.push(KeptDelivery {
+            destination: row.get(1)?,
+            is_delivered: row.get(2)?,
+            claimed: row.get(3)?,
+            succeeded: row.get(4)?,
+            failed: row.get(5)?,
+        });
+    }
+    Ok(kept)
+}
+
+/// How many deliveries are still to be made or to be settled.
+pub(crate) fn open_deliveries(path: &Path) -> u64 {
+    open(path)
+        .and_then(|store| {
+            store.query_row(
+                "SELECT count(*) FROM delivery WHERE state IN ('waiting', 'leased')",
+                (),
+                |row| row.get(0),
+            )
+        })
+        .unwrap()
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+impl KeptWebhook {
+    /// The deliveries to a destination; there should be one at most.
+    pub(crate) fn to(&self, destination: Destination) -> impl Iterator<Item = &KeptDelivery> {
+        self.deliveries
+            .iter()
+            .filter(move |delivery| delivery.destination == destination.name())
+    }
+}

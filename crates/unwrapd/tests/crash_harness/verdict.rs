@@ -1,0 +1,239 @@
+//! Compares the books with the store.
+//!
+//! **When may a delivery come again?** If the attempt before it failed, or if the process died between sending it and having its
+//! settlement on the disk. From outside, the second cannot be seen directly; but the store numbers an attempt when it is claimed, in a
+//! commit before it is sent, and writes a row for it when it is settled. So:
+//! - a destination receives at most as many copies as attempts were claimed;
+//! - one attempt, and no other, is settled as a success: the last. Each of the others is settled as failed, or was in flight when its
+//!   process died, which is the only way to end without a row;
+//! - two copies from the same process need a row that says failed, for a process does not survive its own death;
+//! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill. A delivery
+//!   occupies one of the destination's slots until it is settled, so of these there are at most [`CONCURRENCY`] for each
+//!   kill and destination.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use crate::gateway::CONCURRENCY;
+use crate::ledger::{Book, Entry, Ledger, known};
+use crate::store::{self, Kept, KeptDelivery};
+use crate::webhooks::{self, Destination};
+
+/// Ids shown of each kind of offence.
+const SHOWN_MAX: usize = 20;
+
+/// A broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wrong {
+    /// Answered 200 and not in the store.
+    NotKept,
+    /// Answered 200, wanted, and not delivered.
+    NotDelivered(Destination),
+    /// Never posted.
+    Invented,
+    /// Not the bytes, or not the type, that were posted.
+    Altered,
+    /// Not signed with the secret of the destination.
+    Unproven(Destination),
+    /// Not wanted there.
+    Stray(Destination),
+    /// More than one message, or more than one delivery for one destination.
+    Doubled,
+    /// An honest webhook that was answered neither 200 nor 503.
+    Refused(u16),
+    /// Never answered 200, although the gateway was there.
+    NotAcknowledged,
+    /// Delivered, and the store does not say so.
+    NotSettled(Destination),
+    /// Delivered again without a reason.
+    Again(Destination),
+    /// More deliveries in flight at a kill than may be; the id is the number of the process.
+    Crowded(Destination),
+}
+
+pub(crate) struct Offence {
+    pub(crate) wrong: Wrong,
+    pub(crate) id: String,
+    /// The process that answered 200, or that did it.
+    pub(crate) life: Option<u32>,
+}
+
+impl Wrong {
+    fn is_loss(self) -> bool {
+        matches!(self, Self::NotKept | Self::NotDelivered(_))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Verdict {
+    offences: BTreeMap<Wrong, Vec<String>>,
+    posted: usize,
+    requests: u64,
+    acknowledged: usize,
+    /// Deliveries made, each counted once.
+    delivered: usize,
+    /// Copies that came after one that the destination had failed,
+    after_failure: usize,
+    /// and after one that was in flight at a kill.
+    after_kill: usize,
+    /// By process and destination: what was in flight when it died and came again.
+    in_flight: BTreeMap<(u32, Destination), usize>,
+}
+
+impl Verdict {
+    pub(crate) fn reach(ledger: &Ledger, path: &Path) -> Self {
+        let kept = store::read(path).unwrap();
+        let mut verdict = Self::default();
+        ledger.read(|book| verdict.compare(book, &kept));
+        verdict
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.offences.is_empty()
+    }
+
+    fn compare(&mut self, book: &Book, kept: &Kept) {
+        self.posted = book.webhooks.len();
+        self.requests = book.requests;
+        for offence in &book.offences {
+            self.offend(offence.wrong, &offence.id, offence.life);
+        }
+        for id in kept.keys() {
+            if known(book, id).is_none() {
+                self.offend(Wrong::Invented, id, None);
+            }
+        }
+        for (number, entry) in book.webhooks.iter().enumerate() {
+            self.compare_webhook(number, entry, kept);
+        }
+        for ((life, destination), count) in std::mem::take(&mut self.in_flight) {
+            if count > CONCURRENCY {
+                self.offend(Wrong::Crowded(destination), &count.to_string(), Some(life));
+            }
+        }
+    }
+
+    fn compare_webhook(&mut self, number: usize, entry: &Entry, kept: &Kept) {
+        let id = webhooks::id(number);
+        let life = entry.acknowledged_in;
+        if life.is_some() {
+            self.acknowledged += 1;
+        } else {
+            self.offend(Wrong::NotAcknowledged, &id, None);
+        }
+        let Some(webhook) = kept.get(&id) else {
+            if life.is_some() {
+                self.offend(Wrong::NotKept, &id, life);
+            }
+            return;
+        };
+        if webhook.copies != 1 {
+            self.offend(Wrong::Doubled, &id, life);
+        }
+        if !webhook.is_exact {
+            self.offend(Wrong::Altered, &id, life);
+        }
+        for destination in Destination::ALL {
+            let deliveries: Vec<&KeptDelivery> = webhook.to(destination).collect();
+            match (deliveries.as_slice(), destination.wants(number)) {
+                ([], false) => {}
+                ([], true) => self.offend(Wrong::NotDelivered(destination), &id, life),
+                (_, false) => self.offend(Wrong::Stray(destination), &id, life),
+                ([delivery], true) => self.compare_delivery(&id, destination, entry, delivery),
+                ([_, _, ..], true) => self.offend(Wrong::Doubled, &id, life),
+            }
+        }
+    }
+
+    fn compare_delivery(
+        &mut self,
+        id: &str,
+        destination: Destination,
+        entry: &Entry,
+        delivery: &KeptDelivery,
+    ) {
+        let received = entry.at(destination);
+        let life = entry.acknowledged_in;
+        if received.is_delivered {
+            self.delivered += 1;
+        } else if life.is_some() {
+            self.offend(Wrong::NotDelivered(destination), id, life);
+        }
+        if received.is_delivered && !delivery.is_delivered {
+            self.offend(Wrong::NotSettled(destination), id, life);
+        }
+
+        let mut from_the_same = 0;
+        for pair in received.receptions.windows(2) {
+            let [earlier, later] = pair else { continue };
+            if earlier.life == later.life {
+                from_the_same += 1;
+            }
+            if earlier.has_failed {
+                self.after_failure += 1;
+            } else if earlier.life != later.life {
+                self.after_kill += 1;
+                *self
+                    .in_flight
+                    .entry((earlier.life, destination))
+                    .or_default() += 1;
+            }
+        }
+        let has_reasons = received.receptions.len() <= delivery.claimed
+            && from_the_same <= delivery.failed
+            && delivery.succeeded <= 1;
+        if !has_reasons {
+            self.offend(Wrong::Again(destination), id, life);
+        }
+    }
+
+    fn offend(&mut self, wrong: Wrong, id: &str, life: Option<u32>) {
+        let text = match life {
+            Some(life) => format!("{id} (life {life})"),
+            None => id.to_owned(),
+        };
+        self.offences.entry(wrong).or_default().push(text);
+    }
+
+    fn count(&self, is_meant: impl Fn(Wrong) -> bool) -> usize {
+        let meant = self.offences.iter().filter(|(wrong, _)| is_meant(**wrong));
+        meant.map(|(_, ids)| ids.len()).sum()
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// Ids only, never payloads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "posted      {} webhooks in {} requests",
+            self.posted, self.requests
+        )?;
+        writeln!(f, "acknowledged {}", self.acknowledged)?;
+        writeln!(f, "delivered   {}", self.delivered)?;
+        writeln!(
+            f,
+            "duplicates  {}: {} after a failure, {} in flight at a kill",
+            self.after_failure + self.after_kill,
+            self.after_failure,
+            self.after_kill
+        )?;
+        writeln!(f, "lost        {}", self.count(Wrong::is_loss))?;
+        write!(
+            f,
+            "invented    {}",
+            self.count(|wrong| wrong == Wrong::Invented)
+        )?;
+        for (wrong, ids) in &self.offences {
+            let shown = ids.len().min(SHOWN_MAX);
+            write!(
+                f,
+                "\n{wrong:?}: {} ({})",
+                ids.len(),
+                ids[..shown].join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}

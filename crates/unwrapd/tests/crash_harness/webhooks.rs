@@ -1,0 +1,90 @@
+//! What is posted: the number of a webhook decides its id, its bytes and who wants it. Pure, so that nothing has to be remembered.
+
+/// Types of events and who wants them: between them the one, the other, both and nobody. `None`: a body that is no event.
+/// Calls are left out: they expire by design when they cannot be delivered at once.
+const KINDS: [Option<&str>; 8] = [
+    Some("response.completed"),
+    Some("batch.completed"),
+    Some("response.cancelled"),
+    Some("eval.run.succeeded"),
+    Some("response.invented_tomorrow"),
+    Some("batch.failed"),
+    Some("fine_tuning.job.succeeded"),
+    None,
+];
+/// One in so many has a body of many pages.
+const LARGE_ONE_IN: u64 = 17;
+const LARGE_LETTERS: usize = 30_000;
+
+pub(crate) fn id(number: usize) -> String {
+    format!("wh_{number}")
+}
+
+/// The number in an id that may be anything.
+pub(crate) fn number(id: &str) -> Option<usize> {
+    let number = id.strip_prefix("wh_")?.parse().ok()?;
+    // `wh_007` is no id of ours.
+    (self::id(number) == id).then_some(number)
+}
+
+pub(crate) fn kind(number: usize) -> Option<&'static str> {
+    KINDS[number % KINDS.len()]
+}
+
+pub(crate) fn payload(number: usize) -> String {
+    let letters = match number as u64 % LARGE_ONE_IN {
+        0 => LARGE_LETTERS,
+        rest => usize::try_from(rest * 13).unwrap(),
+    };
+    let note = "x".repeat(letters);
+    match kind(number) {
+        // Blanks, escapes and letters that a new serialization would change.
+        Some(kind) => format!(
+            "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
+        ),
+        None => format!("no event, {number}: {note}"),
+    }
+}
+
+/// The two destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Destination {
+    App,
+    Audit,
+}
+
+impl Destination {
+    pub(crate) const ALL: [Self; 2] = [Self::App, Self::Audit];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Audit => "audit",
+        }
+    }
+
+    pub(crate) fn secret(self) -> &'static str {
+        match self {
+            Self::App => "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA",
+            Self::Audit => "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3",
+        }
+    }
+
+    /// Its patterns, as the configuration has them.
+    pub(crate) fn events(self) -> &'static str {
+        match self {
+            Self::App => r#"["response.*", "batch.*", "!response.cancelled"]"#,
+            Self::Audit => r#"["!response.*"]"#,
+        }
+    }
+
+    /// What these patterns mean, in other words than the gateway's.
+    pub(crate) fn wants(self, number: usize) -> bool {
+        match (self, kind(number)) {
+            (Self::App, Some("response.cancelled") | None) => false,
+            (Self::App, Some(kind)) => kind.starts_with("response.") || kind.starts_with("batch."),
+            (Self::Audit, Some(kind)) => !kind.starts_with("response."),
+            (Self::Audit, None) => true,
+        }
+    }
+}
