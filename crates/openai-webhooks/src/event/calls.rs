@@ -182,9 +182,10 @@ impl<'de> Deserialize<'de> for SipHeaders {
     }
 }
 
-/// Room for the headers of an ordinary call: so many bytes, so many headers. One with more gets sixteen times as much, at once.
+/// Room for the headers of an ordinary call. One with more gets sixteen times as much, at once.
 const ORDINARY_CALL_BYTES: usize = 1024;
-const ORDINARY_CALL_HEADERS: usize = 16;
+/// Room for so many headers; a call with more of them is hardly heard of.
+const HEADERS: usize = 256;
 
 struct ListVisitor;
 
@@ -198,7 +199,7 @@ impl<'de> Visitor<'de> for ListVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<SipHeaders, A::Error> {
         let mut headers = SipHeaders {
             text: String::with_capacity(ORDINARY_CALL_BYTES),
-            ends: Vec::with_capacity(ORDINARY_CALL_HEADERS),
+            ends: Vec::with_capacity(HEADERS),
         };
         while seq.next_element_seed(HeaderSeed(&mut headers))?.is_some() {}
         Ok(headers)
@@ -251,9 +252,6 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         }
         let name_end = name_end.ok_or_else(|| A::Error::missing_field("name"))?;
         let value_end = value_end.ok_or_else(|| A::Error::missing_field("value"))?;
-        if ends.len() == ends.capacity() {
-            ends.reserve(15 * ORDINARY_CALL_HEADERS);
-        }
         if is_value_first {
             let name = text.split_off(value_end);
             text.insert_str(start, &name);
