@@ -77,12 +77,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default_filter = match &cli.command {
+    let level = match &cli.command {
         // The tour tells every step itself.
-        Command::Dev(_) => Some("error"),
-        _ => None,
+        Command::Dev(_) => "error",
+        _ => "info",
     };
-    crate::telemetry::start(default_filter);
+    if let Err(problem) = crate::telemetry::start(level) {
+        return complain(&anyhow::Error::msg(problem), 2);
+    }
     match run(cli.command) {
         Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => complain(&error, 1),

@@ -130,14 +130,13 @@ impl Dispatcher {
             next,
         };
         let webhook_id = delivery.message.webhook_id;
-        if next != Next::Delivered {
-            let answer = outcome.answer();
-            tracing::warn!(
-                destination = self.name,
-                webhook_id,
-                "not delivered: {answer}"
-            );
-        }
+        self.log(
+            &webhook_id,
+            delivery.attempt,
+            outcome.answer(),
+            next,
+            ended_at,
+        );
         match self.settle(attempt).await {
             Ok(Settled::Settled) => {
                 crash::point("settled");
@@ -159,6 +158,27 @@ impl Dispatcher {
             // The lease runs out and it is delivered again: at least once, as promised.
             Err(error) => {
                 tracing::error!(destination = self.name, webhook_id, "not settled: {error}");
+            }
+        }
+    }
+
+    fn log(&self, webhook_id: &str, attempt: u32, answer: &str, next: Next, now: Timestamp) {
+        let destination = &self.name;
+        match next {
+            Next::Delivered => {
+                tracing::debug!(destination, webhook_id, attempt, "delivered: {answer}");
+            }
+            Next::Retry { due_at } => {
+                let seconds = due_at.duration_since(now).as_secs_f64();
+                tracing::warn!(
+                    destination,
+                    webhook_id,
+                    attempt,
+                    "not delivered yet, next attempt in {seconds:.1} s: {answer}"
+                );
+            }
+            Next::Dead => {
+                tracing::error!(destination, webhook_id, attempt, "given up: {answer}");
             }
         }
     }

@@ -46,7 +46,7 @@ impl Gateway {
         };
         let store = store::open(&config.store, Timestamp::now())
             .with_context(|| format!("cannot open the store {}", config.store))?;
-        warn_of_strays(&*store, &config).await?;
+        tell_backlog(&*store, &config).await?;
         let feed = Feed::default();
         let names: Vec<&str> = config
             .destinations
@@ -167,15 +167,17 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Deliveries of a destination that is no longer configured wait for ever; who renamed it wants to know.
-async fn warn_of_strays(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
+async fn tell_backlog(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
     for (name, deliveries) in store.backlog().await? {
-        if !config
+        if config
             .destinations
             .iter()
             .any(|settings| settings.name == name)
         {
+            tracing::info!("{deliveries} deliveries wait for `{name}`");
+        } else {
             tracing::warn!(
-                "{deliveries} deliveries wait for the destination `{name}`, which is not configured: they stay in the store"
+                "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store"
             );
         }
     }

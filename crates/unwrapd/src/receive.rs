@@ -21,7 +21,7 @@ use crate::delivery::Lane;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
 use crate::route::Patterns;
-use crate::store::{Store, StoreError};
+use crate::store::{Accepted, Store, StoreError};
 use crate::wake::Bells;
 
 /// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
@@ -58,6 +58,7 @@ async fn receive(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let Some(webhooks) = receiver.endpoints.get(&endpoint) else {
+        tracing::debug!("refused a request to an endpoint that is not configured");
         return Err(Refusal::NoSuchEndpoint);
     };
     let received_at = Timestamp::now();
@@ -127,11 +128,17 @@ impl Receiver {
         let destinations = self.wanting(message.event_type.as_deref());
         let lane = Lane::of(message.event_type.as_deref());
         let webhook_id = message.webhook_id.clone();
+        let kind = message.kind().to_owned();
         let accepted = self
             .store
             .accept(message, destinations.clone())
             .await
             .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
+        if accepted == Accepted::New && destinations.is_empty() {
+            tracing::info!(webhook_id, kind, "kept, and no destination wants it");
+        } else {
+            tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
+        }
         self.feed.tell(|| Happening::Accepted {
             webhook_id,
             accepted,

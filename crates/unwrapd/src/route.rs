@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use openai_webhooks::EventType;
+
 /// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!` in front what is not wanted.
 ///
 /// An event is wanted if a pattern matches and no `!` pattern does. A list of `!` patterns alone means everything else.
@@ -37,6 +39,12 @@ impl Patterns {
             patterns.wanted = Self::everything().wanted;
         }
         Ok(patterns)
+    }
+
+    /// Every type of the catalogue that is wanted.
+    pub fn known(&self) -> impl Iterator<Item = EventType> {
+        let all = EventType::ALL.iter().copied();
+        all.filter(|event_type| self.want(Some(event_type.as_str())))
     }
 
     /// Whether an event of this type is wanted. A body that is no event (`None`) is wanted only by a plain `*`.
@@ -79,6 +87,15 @@ impl FromStr for Pattern {
             _ => Err(PatternError),
         }
     }
+}
+
+/// The type that is spelt most like `text`.
+#[must_use]
+pub fn nearest_type(text: &str) -> EventType {
+    let likeness = |event_type: &EventType| strsim::jaro(event_type.as_str(), text);
+    let all = EventType::ALL.iter().copied();
+    all.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .unwrap_or(EventType::ResponseCompleted)
 }
 
 /// The text is no event pattern.

@@ -28,6 +28,10 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 const ENDPOINT: &str = "dev";
 
 #[derive(Args)]
+#[command(
+    after_help = "The secret, for the endpoint and for the application, is OPENAI_WEBHOOK_SECRET if that is set, \
+    else one made for this run."
+)]
 pub(super) struct Arguments {
     /// Deliver to your application instead of the one built in
     #[arg(long, value_name = "URL", value_parser = parse_url)]
@@ -137,24 +141,23 @@ async fn usual_or_free() -> SocketAddr {
     }
 }
 
-fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> std::io::Result<()> {
+fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()> {
+    // Not all who see this have it on their PATH: `cargo run` does not put it there.
+    let unwrapd = std::env::current_exe()?;
+    let unwrapd = unwrapd.display();
     say!("\nNow yours. In another terminal:")?;
     if is_ours {
-        say!(
-            "  export {OPENAI_WEBHOOK_SECRET}={}",
-            secret.expose().as_str()
-        )?;
+        let secret = secret.expose();
+        say!("  export {OPENAI_WEBHOOK_SECRET}={}", secret.as_str())?;
     } else {
         say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
     }
-    say!("  unwrapd trigger response.completed --to {endpoint}")?;
+    say!("  {unwrapd} trigger response.completed --to {endpoint}")?;
     say!("or with curl, any payload you like:")?;
-    say!(
-        "  echo '{{\"id\":\"evt_1\",\"type\":\"response.completed\",\"created_at\":1750287018,\"data\":{{\"id\":\"resp_1\"}}}}' > event.json"
-    )?;
-    say!("  unwrapd sign event.json > headers.txt")?;
+    say!("  {unwrapd} sign event.json > headers.txt")?;
     say!("  curl -i -H @headers.txt --data-binary @event.json {endpoint}")?;
-    say!("Deliver to your own application, which unwraps with the same secret:")?;
-    say!("  unwrapd dev --forward-to http://127.0.0.1:3000/webhook")?;
-    say!("\nWaiting for more. Ctrl-C ends.\n")
+    say!("Deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
+    say!("  {unwrapd} dev --forward-to http://127.0.0.1:3000/webhook")?;
+    say!("\nWaiting for more. Ctrl-C ends.\n")?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use super::sign::{new_event_id, new_webhook_id};
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
-use crate::route::Patterns;
+use crate::route::{Patterns, nearest_type};
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
 const ANSWER_SECONDS_MAX: u64 = 10;
@@ -66,32 +66,19 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// The types that the patterns want, each of which must match something.
 fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
-    let wanted = |patterns: &Patterns| -> Vec<EventType> {
-        let want = |event_type: &&EventType| patterns.want(Some(event_type.as_str()));
-        EventType::ALL.iter().filter(want).copied().collect()
-    };
     for text in texts {
         let pattern = Patterns::parse([text.trim_start_matches('!')])
             .map_err(|error| usage(format!("`{text}`: {error}")))?;
-        if wanted(&pattern).is_empty() {
+        if pattern.known().next().is_none() {
             return Err(usage(format!(
-                "`{text}` is no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
-                nearest(text)
+                "`{text}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
+                nearest_type(text)
             )));
         }
     }
     let patterns = Patterns::parse(texts.iter().map(String::as_str))
         .map_err(|error| usage(error.to_string()))?;
-    Ok(wanted(&patterns))
-}
-
-fn nearest(text: &str) -> EventType {
-    let likeness = |event_type: &EventType| strsim::jaro(event_type.as_str(), text);
-    EventType::ALL
-        .iter()
-        .copied()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .unwrap_or(EventType::ResponseCompleted)
+    Ok(patterns.known().collect())
 }
 
 /// Posts webhooks as OpenAI does.

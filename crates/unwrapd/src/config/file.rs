@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::source::{Mistake, SecretSource};
 use super::{Config, DestinationSettings, EndpointSettings, StoreUrl};
 use crate::delivery::limits::Limits;
-use crate::route::Patterns;
+use crate::route::{Patterns, nearest_type};
 
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -227,8 +227,16 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> 
         ));
     }
     for text in texts.get_ref() {
-        Patterns::parse([text.get_ref().as_str()])
+        let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
             .map_err(|error| Mistake::new(text.span(), error.to_string()))?;
+        if pattern.known().next().is_none() {
+            // OpenAI may have added one that we do not know: no reason to refuse.
+            let text = text.get_ref();
+            tracing::warn!(
+                "`{text}` matches no event type that is known today; did you mean `{}`?",
+                nearest_type(text)
+            );
+        }
     }
     Patterns::parse(texts.get_ref().iter().map(|text| text.get_ref().as_str()))
         .map_err(|error| Mistake::new(texts.span(), error.to_string()))

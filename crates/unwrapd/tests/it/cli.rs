@@ -289,6 +289,25 @@ fn verify_asks_for_what_is_missing() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_refused() {
+    let refused = unwrapd()
+        .arg("secret")
+        .env("UNWRAPD_LOG", "banana")
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("UNWRAPD_LOG must be one of"));
+    assert!(
+        unwrapd()
+            .arg("secret")
+            .env("UNWRAPD_LOG", "")
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let full = || {
         std::fs::File::options()

@@ -144,7 +144,7 @@ impl Tour {
         let deadline = Instant::now() + LATE_WAIT_MAX;
         if !self.waiting.is_empty() {
             say!(
-                "\n{} not delivered yet; they are kept and tried again, for 72 hours. Waiting a little:",
+                "\n{} not delivered yet; they are kept and tried again. Waiting a little:",
                 self.waiting.len()
             )?;
         }
