@@ -78,7 +78,13 @@ impl Destination for HttpDestination {
         let status = response.status();
         let retry_after = retry_after(&response);
         drain(response).await;
-        let answer = format!("HTTP {}", status.as_u16());
+        let answer = match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => format!(
+                "HTTP {} (does it verify with the secret of this destination?)",
+                status.as_u16()
+            ),
+            _ => format!("HTTP {}", status.as_u16()),
+        };
         if status.is_success() {
             Outcome::Delivered { answer }
         } else if status == StatusCode::GONE {

@@ -70,7 +70,8 @@ async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
     for (number, status) in (1..).zip([500, 404, 401, 429, 503, 204]) {
         assert_eq!(app.next().await.webhook_id(), "wh_1");
         let (attempt, answer, next) = attempted(&mut feed).await;
-        assert_eq!((attempt, answer), (number, format!("HTTP {status}")));
+        assert_eq!(attempt, number);
+        assert!(answer.starts_with(&format!("HTTP {status}")), "{answer}");
         assert_eq!(next == Next::Delivered, status == 204);
     }
     let tally = test.gateway.store().tally().await.unwrap();

@@ -168,10 +168,10 @@ impl Tour {
         loop {
             tokio::select! {
                 happening = self.feed.recv() => match happening {
-                    Ok(happening) => {
-                        let id = webhook_id(&happening).unwrap_or_default();
-                        say!("  {id} {}", tell(&happening))?;
-                    }
+                    Ok(happening) => match webhook_id(&happening) {
+                        Some(id) => say!("  {id} {}", tell(&happening))?,
+                        None => say!("  {}", tell(&happening))?,
+                    },
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         say!("  … and {missed} more steps, too fast to tell")?;
                     }
