@@ -49,7 +49,7 @@ pub trait Store: Send + Sync {
     /// How many deliveries each destination has still to get; a destination without any is left out.
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
 
-    /// Waits until the store can never be used again, other than by closing it: a thread of it has died.
+    /// Waits until the store can never be used again: it is closed, or a thread of it has died.
     async fn ended(&self);
 
     /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
 use crate::crash;
@@ -32,6 +32,8 @@ pub struct SqliteStore {
     /// `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the writer has ended.
+    alive: watch::Receiver<()>,
 }
 
 impl SqliteStore {
@@ -44,7 +46,8 @@ impl SqliteStore {
         statements::release_leases(&connection, now)
             .map_err(|error| schema::store_error(&error))?;
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer::new(owned, connection, jobs);
+        let (alive_until_dropped, alive) = watch::channel(());
+        let writer = Writer::new(owned, connection, jobs, alive_until_dropped);
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -53,6 +56,7 @@ impl SqliteStore {
             path,
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
+            alive,
         })
     }
 
@@ -167,11 +171,8 @@ impl Store for SqliteStore {
     }
 
     async fn ended(&self) {
-        let queue = lock(&self.queue).as_ref().map(mpsc::Sender::downgrade);
-        match queue.and_then(|queue| queue.upgrade()) {
-            Some(queue) => queue.closed().await,
-            None => std::future::pending().await,
-        }
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
     }
 
     async fn close(&self) {

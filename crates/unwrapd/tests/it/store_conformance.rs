@@ -64,6 +64,7 @@ every_store!(
     a_settlement_counts_once,
     everything_is_there_after_opening_again,
     a_closed_store_is_unavailable,
+    who_waits_for_the_end_does_not_hold_it_up,
     concurrent_claims_never_share_a_delivery,
 );
 
@@ -371,6 +372,11 @@ async fn a_closed_store_is_unavailable(place: &dyn Place) {
     store.close().await;
     let refused = store.accept(message("wh_1", at(0)), vec![]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+}
+
+async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn Place) {
+    let store = place.open();
+    tokio::join!(store.ended(), store.close());
 }
 
 async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {

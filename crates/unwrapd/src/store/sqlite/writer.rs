@@ -2,7 +2,7 @@
 //! share an fsync and a lone one waits for nobody.
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::owned::Owned;
 use super::schema;
@@ -50,6 +50,8 @@ pub(super) struct Writer {
     /// `None` after a failed write, until the next one.
     connection: Option<Connection>,
     jobs: mpsc::Receiver<Box<dyn Job>>,
+    /// Dropped when the thread ends, by a panic too: that is the signal.
+    _alive: watch::Sender<()>,
 }
 
 impl Writer {
@@ -57,11 +59,13 @@ impl Writer {
         owned: Owned,
         connection: Connection,
         jobs: mpsc::Receiver<Box<dyn Job>>,
+        alive: watch::Sender<()>,
     ) -> Self {
         Self {
             owned,
             connection: Some(connection),
             jobs,
+            _alive: alive,
         }
     }
 
@@ -73,7 +77,7 @@ impl Writer {
                 // One change that cannot be made is no reason to refuse the others.
                 Err(Failure::OfAChange(_)) if batch.len() > 1 => {
                     for job in batch.drain(..) {
-                        self.settle(&mut vec![job]);
+                        self.commit_alone(job);
                     }
                 }
                 fate => answer(&mut batch, fate),
@@ -81,9 +85,10 @@ impl Writer {
         }
     }
 
-    fn settle(&mut self, batch: &mut Vec<Box<dyn Job>>) {
-        let fate = self.commit(batch);
-        answer(batch, fate);
+    fn commit_alone(&mut self, job: Box<dyn Job>) {
+        let mut batch = vec![job];
+        let fate = self.commit(&mut batch);
+        answer(&mut batch, fate);
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
