@@ -3,7 +3,6 @@
 mod file;
 mod source;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,8 @@ use openai_webhooks::{Secret, Webhooks};
 
 use crate::delivery::limits::Limits;
 use crate::route::Patterns;
+use crate::store::StoreSettings;
+pub use crate::store::StoreUrl;
 
 pub(crate) use file::http_url;
 pub(crate) use source::SecretSource;
@@ -21,8 +22,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The port for operators; `None`: there is none.
     pub admin: Option<SocketAddr>,
-    /// Where messages are kept.
-    pub store: StoreUrl,
+    /// Where messages are kept, how long, and how many.
+    pub store: StoreSettings,
     /// Where OpenAI posts.
     pub endpoints: Vec<EndpointSettings>,
     /// Where we deliver.
@@ -62,21 +63,6 @@ impl DestinationSettings {
             secret,
             events: Patterns::everything(),
             limits: Limits::default(),
-        }
-    }
-}
-
-/// Where messages are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// `sqlite:PATH`
-    Sqlite(PathBuf),
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Delivery {
     pub lane: Lane,
     /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
     pub attempt: u32,
+    /// When it was first due, or replayed: from here its deadline counts.
+    pub since: Timestamp,
     /// What to deliver.
     pub message: Message,
 }
@@ -67,7 +69,7 @@ impl Delivery {
     }
 
     fn deadline(&self, policy: &RetryPolicy) -> Timestamp {
-        later(self.message.received_at, policy.give_up_after)
+        later(self.since, policy.give_up_after)
     }
 }
 
@@ -151,6 +153,14 @@ pub(crate) fn later(time: Timestamp, delay: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
+/// `time` less `delay`; the first representable moment where that is before it.
+pub(crate) fn earlier(time: Timestamp, delay: Duration) -> Timestamp {
+    SignedDuration::try_from(delay)
+        .ok()
+        .and_then(|delay| time.checked_sub(delay).ok())
+        .unwrap_or(Timestamp::MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,12 +173,14 @@ mod tests {
             destination: "app".into(),
             lane: Lane::Standard,
             attempt,
+            since: Timestamp::UNIX_EPOCH,
             message: Message {
                 endpoint: "production".into(),
                 webhook_id: "wh_1".into(),
                 event_type: None,
                 sent_at: Timestamp::UNIX_EPOCH,
                 received_at: Timestamp::UNIX_EPOCH,
+                secret: None,
                 payload: Bytes::new(),
             },
         }

@@ -45,7 +45,7 @@ impl Gateway {
             None => None,
         };
         let store = store::open(&config.store, Timestamp::now())
-            .with_context(|| format!("cannot open the store {}", config.store))?;
+            .with_context(|| format!("cannot open the store {}", config.store.url))?;
         tell_backlog(&*store, &config).await?;
         let feed = Feed::default();
         let names: Vec<&str> = config

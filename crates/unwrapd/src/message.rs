@@ -19,6 +19,9 @@ pub struct Message {
     pub sent_at: Timestamp,
     /// When it arrived here.
     pub received_at: Timestamp,
+    /// Which secret of the endpoint proved it, counted from 0 in the order they were configured then: tells when an old one is no
+    /// longer in use. `None` where that was not recorded.
+    pub secret: Option<u32>,
     /// The exact bytes that OpenAI signed.
     pub payload: Bytes,
 }
@@ -41,6 +44,7 @@ impl Message {
                 .and_then(|seconds| Timestamp::from_second(seconds).ok())
                 .unwrap_or(received_at),
             received_at,
+            secret: u32::try_from(verified.secret_index()).ok(),
             payload: payload.slice_ref(verified.payload()),
         }
     }

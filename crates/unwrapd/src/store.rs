@@ -1,5 +1,6 @@
 //! The only meeting place: what is received is put here, what is due is taken from here. It knows no HTTP.
 
+mod settings;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -8,9 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::config::StoreUrl;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
+
+pub use settings::{Bounds, StoreSettings, StoreUrl};
+
+/// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
+pub const DELIVERIES_MAX: usize = 256;
 
 /// Keeps messages and their deliveries. Every implementation runs the suite in `tests/it/store_conformance.rs`.
 ///
@@ -123,14 +128,21 @@ pub enum StoreError {
     /// More is waiting to be written than it takes.
     #[error("the store is busy")]
     Busy,
+    /// As much is kept as may be.
+    #[error("the store is full: {0}")]
+    Full(String),
     /// The file is no store of ours, or a newer version's.
     #[error("the store cannot be used: {0}")]
     Unusable(String),
 }
 
-/// Opens the store at `url`, and makes it if there is none.
-pub fn open(url: &StoreUrl, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
-    match url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, now)?)),
+/// Opens the store, and makes it if there is none.
+pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.url {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(
+            path,
+            &settings.bounds,
+            now,
+        )?)),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             None => usual_or_free().await,
         },
         admin: None,
-        store: StoreUrl::Sqlite(db.clone()),
+        store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings {
             name: ENDPOINT.into(),
             webhooks: webhooks.clone(),

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::source::{Mistake, SecretSource};
-use super::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use super::{Config, DestinationSettings, EndpointSettings};
 use crate::delivery::limits::Limits;
 use crate::route::{Patterns, nearest_type};
+use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl};
 
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -21,6 +22,12 @@ const STORE_PATH: &str = "unwrapd.db";
 const CONCURRENCY_MAX: usize = 1024;
 /// Longest time an attempt may take: so long is a delivery leased to nobody if the process dies.
 const TIMEOUT_SECONDS_MAX: u64 = 600;
+/// OpenAI sends a webhook again for 72 hours; whoever forgets earlier takes a copy for a new one.
+const DEDUPE_DAYS_MIN: u64 = 3;
+/// Longest time an id is remembered: all of them are held in memory.
+const DEDUPE_DAYS_MAX: u64 = 365;
+/// Most deliveries that may be allowed to wait.
+const UNDELIVERED_MAX: u64 = 1_000_000_000;
 /// Longest name of an endpoint or a destination.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -48,6 +55,8 @@ struct Server {
 #[serde(deny_unknown_fields)]
 struct StoreTable {
     url: Option<Spanned<String>>,
+    dedupe_days: Option<Spanned<u64>>,
+    undelivered_max: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +85,12 @@ impl File {
             ));
         }
         check_names(self.endpoint.iter().map(|endpoint| &endpoint.name))?;
+        if let Some(surplus) = self.destination.get(DELIVERIES_MAX) {
+            return Err(Mistake::new(
+                surplus.name.span(),
+                format!("there may be {DELIVERIES_MAX} destinations at most: take this one out"),
+            ));
+        }
         check_names(self.destination.iter().map(|destination| &destination.name))?;
         let endpoints = self.endpoint.into_iter().map(Endpoint::check);
         let destinations = self.destination.into_iter().map(Destination::check);
@@ -85,12 +100,29 @@ impl File {
                 .listen
                 .map_or(Ok(LISTEN), |text| address(&text))?,
             admin: self.server.admin.map(|text| address(&text)).transpose()?,
-            store: match self.store.url {
+            store: self.store.check()?,
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            destinations: destinations.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl StoreTable {
+    fn check(self) -> Result<StoreSettings, Mistake> {
+        let defaults = Bounds::default();
+        Ok(StoreSettings {
+            url: match self.url {
                 Some(url) => store_url(&url)?,
                 None => StoreUrl::Sqlite(STORE_PATH.into()),
             },
-            endpoints: endpoints.collect::<Result<_, _>>()?,
-            destinations: destinations.collect::<Result<_, _>>()?,
+            bounds: Bounds {
+                dedupe: within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX)?
+                    .map_or(defaults.dedupe, |days| {
+                        Duration::from_secs(days * 24 * 3600)
+                    }),
+                undelivered_max: within(self.undelivered_max, 1, UNDELIVERED_MAX)?
+                    .unwrap_or(defaults.undelivered_max),
+            },
         })
     }
 }

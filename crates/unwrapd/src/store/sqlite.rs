@@ -1,26 +1,35 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
+mod checkpoint;
+mod leases;
+mod memory;
 mod owned;
+mod readers;
 mod schema;
+mod seen;
 mod statements;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use super::{Accepted, Attempt, Claimed, Settled, Store, StoreError, Tally};
+use super::{Accepted, Attempt, Bounds, Claimed, Settled, Store, StoreError, Tally};
 use crate::crash;
-use crate::delivery::Lane;
+use crate::delivery::{Lane, earlier};
 use crate::message::Message;
+use checkpoint::Checkpoints;
+use memory::Memory;
 use owned::Owned;
-use writer::{Change, Job, Writer};
+use readers::Readers;
+use writer::{Change, Job, Urgency, Work, Writer};
 
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
@@ -28,54 +37,65 @@ const QUEUE_MAX: usize = 1024;
 /// Keeps everything in one SQLite file (and its `-wal` and `-shm`), in WAL mode with an fsync for every commit.
 #[derive(Debug)]
 pub struct SqliteStore {
-    path: PathBuf,
+    readers: Arc<Readers>,
     /// `None` once the store is closed.
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    queue: Mutex<Option<SyncSender<Box<dyn Job>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Closed when the writer has ended.
     alive: watch::Receiver<()>,
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone had leased is due
-    /// again at `now`.
-    pub fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
+    /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone was delivering is due
+    /// again.
+    pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
         let owned = Owned::take(path)?;
         let path = owned.path().to_owned();
-        let connection = schema::connect(&path)?;
-        statements::release_leases(&connection, now)
-            .map_err(|error| schema::store_error(&error))?;
-        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let mut connection = schema::connect(&path)?;
+        let problem = |error: rusqlite::Error| schema::store_error(&error);
+        let horizon = earlier(now, bounds.dedupe);
+        let memory = Memory::read(&connection, horizon, bounds.undelivered_max).map_err(problem)?;
+        let checkpoints = Checkpoints::start(&path)?;
+        checkpoints.watch(&mut connection).map_err(problem)?;
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
         let (alive_until_dropped, alive) = watch::channel(());
-        let writer = Writer::new(owned, connection, jobs, alive_until_dropped);
+        let writer = Writer {
+            owned,
+            connection: Some(connection),
+            memory,
+            checkpoints,
+            jobs,
+            _alive: alive_until_dropped,
+        };
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self {
-            path,
+            readers: Arc::new(Readers::new(&path)),
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
             alive,
         })
     }
 
-    /// Has the writer make the change in its next transaction, and gives the result once that is durable.
-    async fn ask<T, F>(&self, make: F) -> Result<T, StoreError>
+    /// Has the writer do it, and gives the result once that is durable.
+    async fn ask<T, F>(&self, urgency: Urgency, make: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: Fn(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
         let job = Box::new(Change {
+            urgency,
             make,
             value: None,
             answer,
         });
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
         queue.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-            mpsc::error::TrySendError::Closed(_) => closed(),
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => closed(),
         })?;
         result.await.map_err(|_| closed())?
     }
@@ -83,17 +103,14 @@ impl SqliteStore {
     /// Asks beside the writer, which waits for nobody who only looks.
     async fn read<T: Send + 'static>(
         &self,
-        query: fn(&Connection) -> rusqlite::Result<T>,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         if lock(&self.queue).is_none() {
             return Err(closed());
         }
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let connection = schema::connect_to_read(&path)?;
-            query(&connection).map_err(|error| schema::store_error(&error))
-        });
-        read.await
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || readers.read(query))
+            .await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
@@ -131,10 +148,12 @@ impl Store for SqliteStore {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
         let accepted = self
-            .ask(move |connection| statements::accept(connection, &message, &destinations))
+            .ask(Urgency::Now, move |work| {
+                statements::accept(work, &message, &destinations)
+            })
             .await;
         crash::point("committed");
-        accepted
+        accepted?
     }
 
     async fn claim(
@@ -146,20 +165,24 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         let destination = destination.to_owned();
-        self.ask(move |connection| {
-            statements::claim(connection, &destination, lane, now, lease, limit)
+        self.ask(Urgency::Look, move |work| {
+            statements::claim(work, &destination, lane, now, lease, limit)
         })
         .await
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
-        self.ask(move |connection| statements::settle(connection, &attempt))
-            .await
+        self.ask(Urgency::Soon, move |work| {
+            statements::settle(work, &attempt)
+        })
+        .await
     }
 
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.ask(move |connection| statements::ready(connection, now))
-            .await
+        self.ask(Urgency::Now, move |work| {
+            statements::ready(work.connection, now)
+        })
+        .await
     }
 
     async fn tally(&self) -> Result<Tally, StoreError> {
@@ -182,5 +205,6 @@ impl Store for SqliteStore {
             let joined = tokio::task::spawn_blocking(move || join(writer)).await;
             joined.expect("joining does not panic");
         }
+        self.readers.close();
     }
 }

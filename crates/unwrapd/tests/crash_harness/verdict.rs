@@ -1,9 +1,8 @@
 //! Compares the books with the store.
 //!
 //! **When may a delivery come again?** If the attempt before it failed, or if the process died between sending it and having its
-//! settlement on the disk. From outside, the second cannot be seen directly; but the store numbers an attempt when it is claimed, in a
-//! commit before it is sent, and writes a row for it when it is settled. So:
-//! - a destination receives at most as many copies as attempts were claimed;
+//! settlement on the disk. From outside, the second cannot be seen directly; but the store writes a row for an attempt when it is
+//! settled. So:
 //! - one attempt, and no other, is settled as a success: the last. Each of the others is settled as failed, or was in flight when its
 //!   process died, which is the only way to end without a row;
 //! - two copies from the same process need a row that says failed, for a process does not survive its own death;
@@ -180,9 +179,7 @@ impl Verdict {
                     .or_default() += 1;
             }
         }
-        let has_reasons = received.receptions.len() <= delivery.claimed
-            && from_the_same <= delivery.failed
-            && delivery.succeeded <= 1;
+        let has_reasons = from_the_same <= delivery.failed && delivery.succeeded <= 1;
         if !has_reasons {
             self.offend(Wrong::Again(destination), id, life);
         }

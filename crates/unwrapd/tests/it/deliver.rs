@@ -9,6 +9,7 @@ use unwrapd::delivery::Next;
 use unwrapd::feed::Happening;
 use unwrapd::message::Message;
 use unwrapd::route::Patterns;
+use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Store as _, Tally};
 
@@ -300,7 +301,12 @@ async fn a_call_that_nobody_took_within_seconds_is_given_up_and_not_rung_later()
         // Arrives while nobody delivers.
         let test = TestGateway::start(vec![]).await;
         let folder = test.stop().await;
-        let store = SqliteStore::open(&folder.path().join("unwrapd.db"), Timestamp::now()).unwrap();
+        let store = SqliteStore::open(
+            &folder.path().join("unwrapd.db"),
+            &Bounds::default(),
+            Timestamp::now(),
+        )
+        .unwrap();
         let webhook = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
         let payload = bytes::Bytes::from(webhook.payload);
         let openai = crate::support::openai();

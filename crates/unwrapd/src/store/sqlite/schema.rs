@@ -8,7 +8,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
-const MIGRATIONS: &[&str] = &[include_str!("0001_way.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("0001_way.sql"),
+    include_str!("0002_engine.sql"),
+];
 
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x756E_7772;
@@ -17,7 +20,7 @@ const APPLICATION_ID: i32 = 0x756E_7772;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// How long to wait for another process (a backup, someone's shell) that holds the lock.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Statements kept prepared: all of ours.
 const STATEMENTS_MAX: usize = 32;
@@ -37,6 +40,17 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
         Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
     check_ours(&connection)?;
     prepare(&mut connection).map_err(|error| store_error(&error))?;
+    Ok(connection)
+}
+
+/// Another connection that may write, to a database that [`connect`] has prepared.
+pub(super) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
+    connection
+        .busy_timeout(LOCK_WAIT_MAX)
+        .map_err(|error| store_error(&error))?;
     Ok(connection)
 }
 

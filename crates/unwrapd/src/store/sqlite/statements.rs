@@ -1,131 +1,142 @@
-//! What each verb of the store means in SQL. All of it runs inside the writer's transaction.
+//! What each verb of the store means in SQL. What changes something runs inside the writer's transaction.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
+use super::leases::Lease;
+use super::seen;
+use super::writer::Work;
 use crate::crash;
 use crate::delivery::{Delivery, Lane, Next, later};
 use crate::message::Message;
-use crate::store::{Accepted, Attempt, Claimed, Settled, Tally};
-
-/// Leases of a process that is gone hold nothing up: whoever opens the store owns it.
-pub(super) fn release_leases(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    connection.execute(
-        "UPDATE delivery SET state = 'waiting', due_at = ? WHERE state = 'leased'",
-        params![now.as_millisecond()],
-    )?;
-    Ok(())
-}
+use crate::store::{Accepted, Attempt, Claimed, DELIVERIES_MAX, Settled, StoreError, Tally};
 
 pub(super) fn accept(
-    connection: &Connection,
+    work: &mut Work<'_>,
     message: &Message,
     destinations: &[String],
-) -> rusqlite::Result<Accepted> {
-    let is_new = connection
+) -> rusqlite::Result<Result<Accepted, StoreError>> {
+    let connection = work.connection;
+    let hash = seen::hash(&message.endpoint, &message.webhook_id);
+    for seq in work.memory.seen.candidates(hash) {
+        if is_of(connection, seq, message)? {
+            return Ok(Ok(Accepted::Duplicate));
+        }
+    }
+    if let Err(full) = work.memory.has_room(destinations.len()) {
+        return Ok(Err(full));
+    }
+    let seq = work.memory.seen.add(hash);
+    let received_at = message.received_at.as_millisecond();
+    connection
         .prepare_cached(
-            "INSERT INTO seen (endpoint, webhook_id, received_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
-            message.endpoint,
-            message.webhook_id,
-            message.received_at.as_millisecond()
-        ])?
-        > 0;
-    if !is_new {
-        return Ok(Accepted::Duplicate);
-    }
-    let seq = connection
-        .prepare_cached(
-            "INSERT INTO message (endpoint, webhook_id, event_type, sent_at, received_at, payload) VALUES (?, ?, ?, ?, ?, ?)",
-        )?
-        .insert(params![
+            seq,
             message.endpoint,
             message.webhook_id,
             message.event_type,
             message.sent_at.as_millisecond(),
-            message.received_at.as_millisecond(),
-            &*message.payload
+            received_at,
+            message.secret,
         ])?;
+    connection
+        .prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?
+        .execute(params![seq, &*message.payload])?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO delivery (message, destination, lane, due_at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
     )?;
     let lane = Lane::of(message.event_type.as_deref());
-    for destination in destinations {
-        insert.execute(params![
-            seq,
-            destination,
-            lane.as_str(),
-            message.received_at.as_millisecond()
-        ])?;
+    for (id, destination) in (first_delivery(seq)..).zip(destinations) {
+        insert.execute(params![id, seq, destination, lane.as_str(), received_at])?;
     }
+    work.memory.pend(destinations.len());
     crash::point("written");
-    Ok(Accepted::New)
+    Ok(Ok(Accepted::New))
+}
+
+/// The id of the first delivery of a message.
+pub(super) fn first_delivery(seq: i64) -> i64 {
+    seq * i64::try_from(DELIVERIES_MAX).expect("a small number")
+}
+
+fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM message WHERE seq = ? AND endpoint = ? AND webhook_id = ?")?
+        .exists(params![seq, message.endpoint, message.webhook_id])
 }
 
 pub(super) fn claim(
-    connection: &Connection,
+    work: &mut Work<'_>,
     destination: &str,
     lane: Lane,
     now: Timestamp,
     lease: Duration,
     limit: usize,
 ) -> rusqlite::Result<Claimed> {
-    let due = connection
-        .prepare_cached(
-            "SELECT delivery.id, attempt + 1, endpoint, webhook_id, event_type, sent_at, received_at, payload
-             FROM delivery JOIN message ON message.seq = delivery.message
-             WHERE destination = ? AND lane = ? AND state IN ('waiting', 'leased') AND due_at <= ?
-             ORDER BY due_at LIMIT ?",
-        )?
-        .query_map(
-            params![
-                destination,
-                lane.as_str(),
-                now.as_millisecond(),
-                i64::try_from(limit).unwrap_or(i64::MAX)
-            ],
-            |row| delivery(row, destination, lane),
-        )?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let lease_end = later(now, lease).as_millisecond();
-    let mut lease = connection.prepare_cached(
-        "UPDATE delivery SET state = 'leased', attempt = attempt + 1, due_at = ? WHERE id = ?",
+    let leases = &mut work.memory.leases;
+    let mut waiting = work.connection.prepare_cached(
+        "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
     )?;
-    for delivery in &due {
-        lease.execute(params![lease_end, delivery.id])?;
+    let mut waiting = waiting.query(params![destination, lane.as_str()])?;
+    let mut claimed = Claimed::default();
+    let mut next_due_at: Option<Timestamp> = None;
+    while let Some(row) = waiting.next()? {
+        let id = row.get(0)?;
+        let held = leases.of(id);
+        if let Some(held) = held
+            && held.ends_at > now
+        {
+            next_due_at = Some(next_due_at.map_or(held.ends_at, |next| next.min(held.ends_at)));
+            continue;
+        }
+        let due_at = timestamp(row, 1)?;
+        if due_at > now || claimed.deliveries.len() == limit {
+            next_due_at = Some(next_due_at.map_or(due_at, |next| next.min(due_at)));
+            break;
+        }
+        let mut delivery = delivery(work.connection, id, destination, lane)?;
+        if let Some(held) = held {
+            // Whoever held it may still be at it: its settlement must not count.
+            delivery.attempt = delivery.attempt.max(held.attempt + 1);
+        }
+        claimed.deliveries.push(delivery);
     }
-    let next_due_at = connection
-        .prepare_cached(
-            "SELECT due_at FROM delivery WHERE destination = ? AND lane = ? AND state IN ('waiting', 'leased') ORDER BY due_at LIMIT 1",
-        )?
-        .query_row(params![destination, lane.as_str()], |row| timestamp(row, 0))
-        .optional()?;
+    let ends_at = later(now, lease);
+    for delivery in &claimed.deliveries {
+        let attempt = delivery.attempt;
+        leases.take(delivery.id, Lease { attempt, ends_at });
+        next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
+    }
     Ok(Claimed {
-        deliveries: due,
         next_due_at,
+        ..claimed
     })
 }
 
-pub(super) fn settle(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Settled> {
+pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
     let (state, due_at) = match attempt.next {
         Next::Delivered => ("delivered", attempt.ended_at),
         Next::Dead => ("dead", attempt.ended_at),
         Next::Retry { due_at } => ("waiting", due_at),
     };
-    // The attempt number is the fence: whoever has claimed the delivery since has moved it on.
+    if !work.memory.leases.settle(attempt.delivery, attempt.number) {
+        return Ok(Settled::Fenced);
+    }
+    let connection = work.connection;
     let is_settled = connection
         .prepare_cached(
-            "UPDATE delivery SET state = ?, due_at = ? WHERE id = ? AND attempt = ? AND state = 'leased'",
+            "UPDATE delivery SET state = ?, due_at = ?, attempt = ? WHERE id = ? AND attempt < ?3 AND state = 'waiting'",
         )?
         .execute(params![
             state,
             due_at.as_millisecond(),
+            attempt.number,
             attempt.delivery,
-            attempt.number
         ])?
         > 0;
     if !is_settled {
@@ -142,6 +153,9 @@ pub(super) fn settle(connection: &Connection, attempt: &Attempt) -> rusqlite::Re
             i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX),
             attempt.answer
         ])?;
+    if !matches!(attempt.next, Next::Retry { .. }) {
+        work.memory.done();
+    }
     Ok(Settled::Settled)
 }
 
@@ -155,7 +169,7 @@ pub(super) fn ready(connection: &Connection, now: Timestamp) -> rusqlite::Result
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     connection
         .prepare_cached(
-            "SELECT destination, count(*) FROM delivery WHERE state IN ('waiting', 'leased') GROUP BY destination",
+            "SELECT destination, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination",
         )?
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
@@ -165,7 +179,7 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM message),
-                    count(*) FILTER (WHERE state IN ('waiting', 'leased')),
+                    count(*) FILTER (WHERE state = 'waiting'),
                     count(*) FILTER (WHERE state = 'delivered'),
                     count(*) FILTER (WHERE state = 'dead')
              FROM delivery",
@@ -180,21 +194,36 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
         })
 }
 
-fn delivery(row: &Row<'_>, destination: &str, lane: Lane) -> rusqlite::Result<Delivery> {
-    Ok(Delivery {
-        id: row.get(0)?,
-        destination: destination.to_owned(),
-        lane,
-        attempt: row.get(1)?,
-        message: Message {
-            endpoint: row.get(2)?,
-            webhook_id: row.get(3)?,
-            event_type: row.get(4)?,
-            sent_at: timestamp(row, 5)?,
-            received_at: timestamp(row, 6)?,
-            payload: Bytes::from(row.get::<_, Vec<u8>>(7)?),
-        },
-    })
+fn delivery(
+    connection: &Connection,
+    id: i64,
+    destination: &str,
+    lane: Lane,
+) -> rusqlite::Result<Delivery> {
+    connection
+        .prepare_cached(
+            "SELECT attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
+             FROM delivery JOIN message ON message.seq = delivery.message JOIN body ON body.seq = message.seq
+             WHERE delivery.id = ?",
+        )?
+        .query_row(params![id], |row| {
+            Ok(Delivery {
+                id,
+                destination: destination.to_owned(),
+                lane,
+                attempt: row.get(0)?,
+                since: timestamp(row, 1)?,
+                message: Message {
+                    endpoint: row.get(2)?,
+                    webhook_id: row.get(3)?,
+                    event_type: row.get(4)?,
+                    sent_at: timestamp(row, 5)?,
+                    received_at: timestamp(row, 6)?,
+                    secret: row.get(7)?,
+                    payload: Bytes::from(row.get::<_, Vec<u8>>(8)?),
+                },
+            })
+        })
 }
 
 fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {

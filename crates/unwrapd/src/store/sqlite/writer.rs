@@ -1,20 +1,49 @@
 //! The thread that writes. It takes everything that waits the moment it is free and makes one commit of it, so that many requests
 //! share an fsync and a lone one waits for nobody.
 
-use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{oneshot, watch};
+
+use super::checkpoint::Checkpoints;
+use super::memory::Memory;
 use super::owned::Owned;
 use super::schema;
 use crate::store::StoreError;
 
 /// Most changes in one commit. More would only make the first of them wait.
 const BATCH_MAX: usize = 256;
+/// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
+const PATIENCE: Duration = Duration::from_millis(10);
 
-/// A change that waits for its commit.
+/// What a job works with.
+pub(super) struct Work<'w> {
+    /// In the writer's transaction, unless the job only looks.
+    pub(super) connection: &'w Connection,
+    /// What it remembers counts once the transaction is committed.
+    pub(super) memory: &'w mut Memory,
+}
+
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Nothing: it changes nothing on the disk, and is answered at once.
+    Look,
+    /// The next commit.
+    Now,
+    /// A commit, and it may be a later one: nobody waits for its answer.
+    Soon,
+}
+
+/// Something to do that waits for the writer.
 pub(super) trait Job: Send {
-    /// Makes the change. It may be asked to again, in another transaction, if the first came to nothing.
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    fn urgency(&self) -> Urgency;
+
+    /// Does it. It may be asked to again, in another transaction, if the first came to nothing.
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
 
     /// Tells who asked, once the fate of the whole transaction is known.
     fn answer(self: Box<Self>, fate: Result<(), StoreError>);
@@ -22,6 +51,7 @@ pub(super) trait Job: Send {
 
 /// The change that `make` makes, and who waits for its result.
 pub(super) struct Change<T, F> {
+    pub(super) urgency: Urgency,
     pub(super) make: F,
     pub(super) value: Option<T>,
     pub(super) answer: oneshot::Sender<Result<T, StoreError>>,
@@ -30,10 +60,14 @@ pub(super) struct Change<T, F> {
 impl<T, F> Job for Change<T, F>
 where
     T: Send,
-    F: Fn(&Connection) -> rusqlite::Result<T> + Send,
+    F: Fn(&mut Work<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.value = Some((self.make)(connection)?);
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        self.value = Some((self.make)(work)?);
         Ok(())
     }
 
@@ -46,33 +80,25 @@ where
 }
 
 pub(super) struct Writer {
-    owned: Owned,
+    pub(super) owned: Owned,
     /// `None` after a failed write, until the next one.
-    connection: Option<Connection>,
-    jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub(super) connection: Option<Connection>,
+    pub(super) memory: Memory,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) jobs: Receiver<Box<dyn Job>>,
     /// Dropped when the thread ends, by a panic too: that is the signal.
-    _alive: watch::Sender<()>,
+    pub(super) _alive: watch::Sender<()>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        owned: Owned,
-        connection: Connection,
-        jobs: mpsc::Receiver<Box<dyn Job>>,
-        alive: watch::Sender<()>,
-    ) -> Self {
-        Self {
-            owned,
-            connection: Some(connection),
-            jobs,
-            _alive: alive,
-        }
-    }
-
     /// Ends when the store is closed and everything asked for before is done.
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while self.jobs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        while let Ok(job) = self.jobs.recv() {
+            self.gather(job, &mut batch);
+            if batch.is_empty() {
+                continue;
+            }
             match self.commit(&mut batch) {
                 // One change that cannot be made is no reason to refuse the others.
                 Err(Failure::OfAChange(_)) if batch.len() > 1 => {
@@ -82,7 +108,49 @@ impl Writer {
                 }
                 fate => answer(&mut batch, fate),
             }
+            self.finish_checkpoint();
         }
+        self.checkpoints.close();
+    }
+
+    /// Takes what waits, and answers on the way who only looks. If nobody waits for a commit, it gives others a moment to come.
+    fn gather(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+        let until = Instant::now() + PATIENCE;
+        let mut is_awaited = false;
+        let mut next = Some(first);
+        loop {
+            match next.take().or_else(|| self.jobs.try_recv().ok()) {
+                Some(job) if job.urgency() == Urgency::Look => self.look(job),
+                Some(job) => {
+                    is_awaited |= job.urgency() == Urgency::Now;
+                    batch.push(job);
+                    if batch.len() == BATCH_MAX {
+                        return;
+                    }
+                }
+                None if is_awaited || batch.is_empty() => return,
+                None => match self
+                    .jobs
+                    .recv_timeout(until.saturating_duration_since(Instant::now()))
+                {
+                    Ok(job) => next = Some(job),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                },
+            }
+        }
+    }
+
+    fn look(&mut self, mut job: Box<dyn Job>) {
+        let fate = self.connect().and_then(|connection| {
+            let mut work = Work {
+                connection: &connection,
+                memory: &mut self.memory,
+            };
+            job.run(&mut work)?;
+            self.connection = Some(connection);
+            Ok(())
+        });
+        answer(&mut vec![job], fate);
     }
 
     fn commit_alone(&mut self, job: Box<dyn Job>) {
@@ -92,18 +160,41 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        let mut connection = if let Some(connection) = self.connection.take() {
-            connection
-        } else {
-            // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-            self.owned.check().map_err(Failure::OfTheStore)?;
-            schema::connect(self.owned.path()).map_err(Failure::OfTheStore)?
-        };
         // On the way out with an error the connection is dropped: after a failed write nothing it remembers is to be trusted.
-        run_in_transaction(&mut connection, batch)?;
+        let mut connection = self.connect()?;
+        let fate = run_in_transaction(&mut connection, &mut self.memory, batch)
+            .map_err(Failure::from)
+            .and_then(|()| self.owned.check().map_err(Failure::OfTheStore));
+        if fate.is_ok() {
+            self.memory.commit();
+            self.connection = Some(connection);
+        } else {
+            self.memory.rollback();
+        }
+        fate
+    }
+
+    /// The connection. A new one first reads what became of the last write.
+    fn connect(&mut self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
         self.owned.check().map_err(Failure::OfTheStore)?;
-        self.connection = Some(connection);
-        Ok(())
+        let mut connection = schema::connect(self.owned.path()).map_err(Failure::OfTheStore)?;
+        self.memory.read_again(&connection)?;
+        self.checkpoints.watch(&mut connection)?;
+        Ok(connection)
+    }
+
+    /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
+    fn finish_checkpoint(&mut self) {
+        if let Some(connection) = &self.connection
+            && self.checkpoints.is_nearly_done()
+            && let Err(error) = self.checkpoints.finish(connection)
+        {
+            tracing::warn!("the log of the store was not moved into the database: {error}");
+        }
     }
 }
 
@@ -118,7 +209,7 @@ fn answer(batch: &mut Vec<Box<dyn Job>>, fate: Result<(), Failure>) {
 }
 
 /// Why a transaction came to nothing.
-enum Failure {
+pub(super) enum Failure {
     /// It could not be written: no other would fare better now.
     OfTheStore(StoreError),
     /// One of its changes cannot be made: a row that cannot be read, a constraint.
@@ -141,11 +232,17 @@ impl From<rusqlite::Error> for Failure {
 
 fn run_in_transaction(
     connection: &mut Connection,
+    memory: &mut Memory,
     batch: &mut [Box<dyn Job>],
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut work = Work {
+        connection: &transaction,
+        memory,
+    };
     for job in batch {
-        job.run(&transaction)?;
+        job.run(&mut work)?;
     }
+    memory.write(&transaction)?;
     transaction.commit()
 }

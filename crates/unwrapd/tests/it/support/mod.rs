@@ -38,7 +38,7 @@ impl TestGateway {
         let gateway = Gateway::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: Some("127.0.0.1:0".parse().unwrap()),
-            store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")),
+            store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")).into(),
             endpoints: vec![
                 EndpointSettings {
                     name: "production".into(),

@@ -1,0 +1,96 @@
+//! Moves the log into the database beside the writer, so that no commit waits for it.
+//!
+//! A thread of its own copies most of the log while the writer goes on; what was written meanwhile, a little, the writer copies
+//! itself between two commits, and then begins the log anew. So the log stays small under any load.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::{lock, schema};
+use crate::store::StoreError;
+
+/// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than needed, more take longer at once.
+const LOG_PAGES: i32 = 4000;
+
+/// The thread that moves the log, as the writer sees it.
+pub(super) struct Checkpoints {
+    order: Mutex<Option<SyncSender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    is_nearly_done: Arc<AtomicBool>,
+}
+
+impl Checkpoints {
+    pub(super) fn start(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let connection = schema::connect_beside(path)?;
+        // One order at a time: while one is carried out there is no room for another, and none is needed.
+        let (order, orders) = sync_channel(1);
+        let is_nearly_done = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&is_nearly_done);
+        let thread = std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || run(&connection, &orders, &done))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Arc::new(Self {
+            order: Mutex::new(Some(order)),
+            thread: Mutex::new(Some(thread)),
+            is_nearly_done,
+        }))
+    }
+
+    /// Gives the order whenever a commit on this connection leaves a long log; SQLite itself then moves nothing.
+    pub(super) fn watch(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
+        let checkpoints = Arc::clone(self);
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            if pages >= LOG_PAGES
+                && let Some(order) = &*lock(&checkpoints.order)
+            {
+                // Full: the order stands already.
+                let _: Result<(), _> = order.try_send(());
+            }
+            Ok(())
+        }))
+    }
+
+    pub(super) fn is_nearly_done(&self) -> bool {
+        self.is_nearly_done.load(Ordering::Acquire)
+    }
+
+    /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for: there is a next time.
+    pub(super) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
+        self.is_nearly_done.store(false, Ordering::Release);
+        connection.busy_timeout(Duration::ZERO)?;
+        let moved = checkpoint(connection, "RESTART");
+        connection.busy_timeout(schema::LOCK_WAIT_MAX)?;
+        moved
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.order).take();
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that moves the log of the store ended by a panic");
+        }
+    }
+}
+
+fn run(connection: &Connection, orders: &Receiver<()>, is_nearly_done: &AtomicBool) {
+    while orders.recv().is_ok() {
+        match checkpoint(connection, "PASSIVE") {
+            Ok(()) => is_nearly_done.store(true, Ordering::Release),
+            Err(error) => {
+                tracing::warn!("the log of the store was not moved into the database: {error}");
+            }
+        }
+    }
+}
+
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |_| Ok(()))
+}

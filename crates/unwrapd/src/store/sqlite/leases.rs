@@ -1,0 +1,52 @@
+//! Who is working on which delivery. In memory only: the process that holds the lock of the database is the only one that works on
+//! it, so whoever opens it next may take everything that is due.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+#[derive(Default)]
+pub(super) struct Leases {
+    held: HashMap<i64, Lease>,
+    /// Settled in the transaction under way.
+    settled: Vec<i64>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Lease {
+    /// The attempt that is being made.
+    pub(super) attempt: u32,
+    pub(super) ends_at: Timestamp,
+}
+
+impl Leases {
+    /// The last lease of a delivery, ended or not, if it is not settled.
+    pub(super) fn of(&self, delivery: i64) -> Option<Lease> {
+        self.held.get(&delivery).copied()
+    }
+
+    pub(super) fn take(&mut self, delivery: i64, lease: Lease) {
+        self.held.insert(delivery, lease);
+    }
+
+    /// Whether this attempt is the current one. The lease ends with the transaction under way.
+    pub(super) fn settle(&mut self, delivery: i64, attempt: u32) -> bool {
+        let is_current = self
+            .of(delivery)
+            .is_some_and(|lease| lease.attempt == attempt);
+        if is_current {
+            self.settled.push(delivery);
+        }
+        is_current
+    }
+
+    pub(super) fn commit(&mut self) {
+        for delivery in self.settled.drain(..) {
+            self.held.remove(&delivery);
+        }
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.settled.clear();
+    }
+}

@@ -1,0 +1,96 @@
+//! What the writer knows without asking the disk. What changes in it during a transaction shares the transaction's fate.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::leases::Leases;
+use super::seen::{IDS_MAX, Seen};
+use crate::store::StoreError;
+
+pub(super) struct Memory {
+    pub(super) seen: Seen,
+    pub(super) leases: Leases,
+    /// Deliveries neither made nor given up,
+    pending: u64,
+    /// as the transaction under way would have it.
+    pending_then: u64,
+    pending_max: u64,
+}
+
+impl Memory {
+    /// Reads what there is. Ids from before `horizon` need not be known.
+    pub(super) fn read(
+        connection: &Connection,
+        horizon: Timestamp,
+        pending_max: u64,
+    ) -> rusqlite::Result<Self> {
+        let pending = count_pending(connection)?;
+        Ok(Self {
+            seen: Seen::read(connection, horizon)?,
+            leases: Leases::default(),
+            pending,
+            pending_then: pending,
+            pending_max,
+        })
+    }
+
+    /// After a write whose fate is unknown: finds out.
+    pub(super) fn read_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.seen.read_tail(connection)?;
+        self.pending = count_pending(connection)?;
+        self.pending_then = self.pending;
+        Ok(())
+    }
+
+    /// Whether one more message with so many deliveries may be kept.
+    pub(super) fn has_room(&self, deliveries: usize) -> Result<(), StoreError> {
+        if deliveries > 0 && self.pending_then >= self.pending_max {
+            return Err(StoreError::Full(format!(
+                "{} deliveries wait already; see to the destinations, or raise `undelivered_max` in [store]",
+                self.pending_then
+            )));
+        }
+        if self.seen.ids() >= IDS_MAX {
+            return Err(StoreError::Full(format!(
+                "it remembers {IDS_MAX} ids already; shorten `dedupe_days` in [store]"
+            )));
+        }
+        Ok(())
+    }
+
+    /// So many deliveries more wait.
+    pub(super) fn pend(&mut self, deliveries: usize) {
+        self.pending_then += deliveries as u64;
+    }
+
+    /// A delivery was made or given up.
+    pub(super) fn done(&mut self) {
+        self.pending_then = self.pending_then.saturating_sub(1);
+    }
+
+    /// What goes to the disk with the transaction.
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        self.seen
+            .write_blocks(connection, Timestamp::now().as_millisecond())
+    }
+
+    pub(super) fn commit(&mut self) {
+        self.seen.commit();
+        self.leases.commit();
+        self.pending = self.pending_then;
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.seen.rollback();
+        self.leases.rollback();
+        self.pending_then = self.pending;
+    }
+}
+
+fn count_pending(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row(
+        "SELECT count(*) FROM delivery WHERE state = 'waiting'",
+        (),
+        |row| row.get(0),
+    )
+}

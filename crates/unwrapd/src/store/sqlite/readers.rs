@@ -1,0 +1,50 @@
+//! Connections for those who only look. They wait for nobody and hold nobody up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rusqlite::Connection;
+
+use super::{lock, schema};
+use crate::store::StoreError;
+
+/// Most connections kept open while nobody looks; each holds two files and a page cache.
+const IDLE_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Runs the query. It blocks: not for a thread of the runtime.
+    pub(super) fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let connection = lock(&self.idle).pop();
+        let connection = match connection {
+            Some(connection) => connection,
+            None => schema::connect_to_read(&self.path)?,
+        };
+        // After an error the connection is not used again.
+        let value = query(&connection).map_err(|error| schema::store_error(&error))?;
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+        Ok(value)
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.idle).clear();
+    }
+}

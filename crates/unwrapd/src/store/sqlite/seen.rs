@@ -1,0 +1,248 @@
+//! Which ids were seen, in memory: a look at every new message, and no index on the disk that grows with random ids.
+//!
+//! The set holds a part of each id's hash and the message it belongs to. What looks the same is compared with the stored id, so a
+//! clash of hashes costs one look and never a message. On the disk the hashes stand in blocks of consecutive messages, from which
+//! the set is filled at the start; it forgets a block when all of it is older than the dedupe horizon.
+
+use hashbrown::HashTable;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+
+/// Ids in a block: 32 KiB of hashes, the unit that is forgotten at once.
+const BLOCK_IDS: usize = 4096;
+/// Most ids in the set, at about 14 bytes each (18 just after it has grown). A hundred ids a second for a week.
+pub(super) const IDS_MAX: usize = 64 * 1024 * 1024;
+/// Parts of the set. Each grows by itself, so that no request waits for millions of ids to move.
+const SHARDS: usize = 256;
+
+/// The set, and what of it is not on the disk in a block yet.
+pub(super) struct Seen {
+    shards: Vec<HashTable<Entry>>,
+    ids: usize,
+    /// The number of the next message.
+    next_seq: i64,
+    /// Hashes of the last messages, not yet in a block.
+    tail: Vec<u64>,
+    /// How much of the tail the transaction under way has added.
+    uncommitted: usize,
+}
+
+/// The upper half of the hash, and the lower half of the message's number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    hash: u32,
+    seq: u32,
+}
+
+impl Seen {
+    /// Reads what is on the disk; ids that arrived before `horizon` need not be known.
+    pub(super) fn read(connection: &Connection, horizon: Timestamp) -> rusqlite::Result<Self> {
+        let mut seen = Self {
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            ids: 0,
+            next_seq: 1,
+            tail: Vec::with_capacity(BLOCK_IDS),
+            uncommitted: 0,
+        };
+        let mut blocks = connection.prepare(
+            "SELECT first_seq, hashes FROM seen_block WHERE newest_at >= ? ORDER BY first_seq",
+        )?;
+        let mut blocks = blocks.query(params![horizon.as_millisecond()])?;
+        while let Some(block) = blocks.next()? {
+            let first_seq: i64 = block.get(0)?;
+            for (seq, hash) in (first_seq..).zip(hashes(block.get_ref(1)?.as_blob()?)) {
+                seen.insert(hash, seq);
+            }
+        }
+        seen.read_tail(connection)?;
+        Ok(seen)
+    }
+
+    /// Reads the messages that stand in no block. After a write whose fate is unknown, this finds out.
+    pub(super) fn read_tail(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.rollback();
+        let after_blocks = connection
+            .query_row(
+                "SELECT first_seq + length(hashes) / 8 FROM seen_block ORDER BY first_seq DESC LIMIT 1",
+                (),
+                |row| row.get(0),
+            )
+            .optional()?;
+        let first_seq: i64 = match after_blocks {
+            Some(seq) => seq,
+            None => {
+                connection.query_row("SELECT coalesce(min(seq), 1) FROM message", (), |row| {
+                    row.get(0)
+                })?
+            }
+        };
+        let known_to = self.next_seq;
+        self.tail.clear();
+        self.next_seq = first_seq;
+        let mut messages = connection
+            .prepare("SELECT seq, endpoint, webhook_id FROM message WHERE seq >= ? ORDER BY seq")?;
+        let mut messages = messages.query(params![first_seq])?;
+        while let Some(message) = messages.next()? {
+            let seq: i64 = message.get(0)?;
+            let hash = hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
+            // Never so, but a gap must not move hashes to other messages.
+            self.tail
+                .resize(usize::try_from(seq - first_seq).unwrap_or(0), 0);
+            self.tail.push(hash);
+            self.next_seq = seq + 1;
+            if seq >= known_to {
+                self.insert(hash, seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many ids there are.
+    pub(super) fn ids(&self) -> usize {
+        self.ids
+    }
+
+    /// The messages whose id may be the one with this hash.
+    pub(super) fn candidates(&self, hash: u64) -> impl Iterator<Item = i64> {
+        let newest = self.next_seq;
+        let (shard, entry_hash) = place(hash);
+        self.shards[shard]
+            .iter_hash(spread(entry_hash))
+            .filter(move |entry| entry.hash == entry_hash)
+            .map(move |entry| whole_seq(entry.seq, newest))
+    }
+
+    /// Adds an id and gives its message a number. It counts when the transaction is committed.
+    pub(super) fn add(&mut self, hash: u64) -> i64 {
+        let seq = self.next_seq;
+        self.insert(hash, seq);
+        self.tail.push(hash);
+        self.uncommitted += 1;
+        self.next_seq += 1;
+        seq
+    }
+
+    /// Writes full blocks, in the transaction that added the last of their ids.
+    pub(super) fn write_blocks(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
+        if self.tail.len() < BLOCK_IDS {
+            return Ok(());
+        }
+        let first_seq = self.next_seq - i64::try_from(self.tail.len()).unwrap_or(i64::MAX);
+        let bytes: Vec<u8> = self
+            .tail
+            .iter()
+            .flat_map(|hash| hash.to_le_bytes())
+            .collect();
+        connection
+            .prepare_cached(
+                "INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)",
+            )?
+            .execute(params![first_seq, now, bytes])?;
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) {
+        self.uncommitted = 0;
+        if self.tail.len() >= BLOCK_IDS {
+            self.tail.clear();
+        }
+    }
+
+    pub(super) fn rollback(&mut self) {
+        for _ in 0..std::mem::take(&mut self.uncommitted) {
+            self.next_seq -= 1;
+            if let Some(hash) = self.tail.pop() {
+                self.remove(hash, self.next_seq);
+            }
+        }
+    }
+
+    /// Forgets the oldest block if all its ids arrived before `horizon`, and says whether there was one. The caller's transaction
+    /// removes it from the disk; should that fail, an id is forgotten early in memory only, until the next start.
+    pub(super) fn forget_block(
+        &mut self,
+        connection: &Connection,
+        horizon: Timestamp,
+    ) -> rusqlite::Result<bool> {
+        let block: Option<(i64, Vec<u8>)> = connection
+            .prepare_cached(
+                "DELETE FROM seen_block WHERE first_seq = (SELECT min(first_seq) FROM seen_block) AND newest_at < ? RETURNING first_seq, hashes",
+            )?
+            .query_row(params![horizon.as_millisecond()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let Some((first_seq, bytes)) = block else {
+            return Ok(false);
+        };
+        for (seq, hash) in (first_seq..).zip(hashes(&bytes)) {
+            self.remove(hash, seq);
+        }
+        Ok(true)
+    }
+
+    fn insert(&mut self, hash: u64, seq: i64) {
+        let (shard, hash) = place(hash);
+        let entry = Entry {
+            hash,
+            seq: half_seq(seq),
+        };
+        self.shards[shard].insert_unique(spread(hash), entry, |entry| spread(entry.hash));
+        self.ids += 1;
+    }
+
+    fn remove(&mut self, hash: u64, seq: i64) {
+        let (shard, hash) = place(hash);
+        let entry = Entry {
+            hash,
+            seq: half_seq(seq),
+        };
+        if let Ok(found) = self.shards[shard].find_entry(spread(hash), |other| *other == entry) {
+            found.remove();
+            self.ids -= 1;
+        }
+    }
+}
+
+/// A hash that is the same in every version, as it stands on the disk.
+pub(super) fn hash(endpoint: &str, webhook_id: &str) -> u64 {
+    let mut hash = Sha256::new();
+    // Neither may hold a NUL.
+    for part in [endpoint, "\0", webhook_id] {
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    u64::from_le_bytes(hash[..8].try_into().expect("8 of 32 bytes"))
+}
+
+fn hashes(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes
+        .chunks_exact(8)
+        .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "two parts of the hash")]
+fn place(hash: u64) -> (usize, u32) {
+    (hash as usize % SHARDS, (hash >> 32) as u32)
+}
+
+/// The table wants all 64 bits to be random.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the lower half is meant"
+)]
+fn half_seq(seq: i64) -> u32 {
+    seq as u32
+}
+
+/// The number that ends in `half` and is the nearest below `next`: there are never more ids than such halves.
+fn whole_seq(half: u32, next: i64) -> i64 {
+    let seq = (next & !i64::from(u32::MAX)) | i64::from(half);
+    if seq < next { seq } else { seq - (1 << 32) }
+}
