@@ -15,6 +15,8 @@ use crate::delivery::Lane;
 use crate::destination::Destination;
 use crate::dispatch::Dispatcher;
 use crate::feed::Feed;
+use crate::intake::{Intake, Rules};
+use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
@@ -29,6 +31,7 @@ pub struct Gateway {
     public: SocketAddr,
     admin: Option<SocketAddr>,
     store: Arc<dyn Store>,
+    quarantine: Arc<Quarantine>,
     feed: Feed,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
@@ -69,7 +72,7 @@ impl Gateway {
                 }));
             }
         }
-        let receiver = Receiver {
+        let rules = Rules {
             endpoints: config
                 .endpoints
                 .into_iter()
@@ -80,9 +83,13 @@ impl Gateway {
                 .into_iter()
                 .map(|settings| (settings.name, settings.events))
                 .collect(),
-            store: Arc::clone(&store),
             bells,
-            feed: feed.clone(),
+        };
+        let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
+        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let receiver = Receiver {
+            intake,
+            quarantine: Arc::clone(&quarantine),
         };
 
         let (switch, shutdown) = shutdown();
@@ -90,6 +97,7 @@ impl Gateway {
             public: public.local_addr()?,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
             store: Arc::clone(&store),
+            quarantine,
             feed,
             switch,
             servers: JoinSet::new(),
@@ -132,6 +140,12 @@ impl Gateway {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What could not be proven.
+    #[must_use]
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its

@@ -12,6 +12,10 @@ pub mod gateway;
 
 pub mod receive;
 
+pub mod intake;
+
+pub mod quarantine;
+
 pub mod message;
 
 pub mod route;

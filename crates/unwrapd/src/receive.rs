@@ -1,6 +1,5 @@
 //! `POST /webhooks/{endpoint}`: within limits → proven → kept → acknowledged. The only place that answers OpenAI.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,14 @@ use axum::routing::post;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
-use openai_webhooks::{VerificationError, Webhooks};
+use openai_webhooks::VerificationError;
 
 use crate::crash;
-use crate::delivery::Lane;
-use crate::feed::{Feed, Happening};
+use crate::feed::Happening;
+use crate::intake::Intake;
 use crate::message::Message;
-use crate::route::Patterns;
-use crate::store::{Accepted, Store, StoreError};
-use crate::wake::Bells;
+use crate::quarantine::Quarantine;
+use crate::store::StoreError;
 
 /// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -33,16 +31,10 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// What receiving needs.
 pub struct Receiver {
-    /// How to prove a request, by name of the endpoint.
-    pub endpoints: HashMap<String, Webhooks>,
-    /// What each destination wants, by name.
-    pub destinations: Vec<(String, Patterns)>,
-    /// Where messages are kept.
-    pub store: Arc<dyn Store>,
-    /// Who to tell that there is work.
-    pub bells: Bells,
-    /// Who looks on.
-    pub feed: Feed,
+    /// Where what is proven goes.
+    pub intake: Arc<Intake>,
+    /// Where the rest goes.
+    pub quarantine: Arc<Quarantine>,
 }
 
 /// The public port: this one route and nothing else.
@@ -57,106 +49,72 @@ async fn receive(
     Path(endpoint): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
-    let Some(webhooks) = receiver.endpoints.get(&endpoint) else {
+    let rules = receiver.intake.rules();
+    let Some(webhooks) = rules.endpoints.get(&endpoint) else {
         tracing::debug!("refused a request to an endpoint that is not configured");
         return Err(Refusal::NoSuchEndpoint);
     };
     let received_at = Timestamp::now();
     let (parts, body) = request.into_parts();
+    let arrival = Arrival {
+        endpoint: &endpoint,
+        headers: &parts.headers,
+        received_at,
+    };
     // What can be refused by its headers costs no memory for a body.
-    receiver.refuse_early(webhooks, &endpoint, &parts.headers, received_at)?;
+    webhooks
+        .check_headers_at(&parts.headers, unix_seconds(received_at))
+        .inspect_err(|error| receiver.refuse(&arrival, None, error))?;
     let payload = read(body).await?;
     crash::point("received");
-    receiver.feed.tell(|| Happening::Received {
+    receiver.intake.feed().tell(|| Happening::Received {
         endpoint: endpoint.clone(),
         bytes: payload.len(),
     });
 
-    let message = receiver.prove(webhooks, &endpoint, &payload, &parts.headers, received_at)?;
+    let verified = webhooks
+        .verify_signature_at(&payload, &parts.headers, unix_seconds(received_at))
+        .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
+    let message = Message::new(&endpoint, &verified, &payload, received_at);
+    receiver.intake.feed().tell(|| Happening::Verified {
+        endpoint: endpoint.clone(),
+        webhook_id: message.webhook_id.clone(),
+        kind: message.kind().to_owned(),
+    });
     crash::point("verified");
 
     // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
-    let kept = tokio::spawn(async move { receiver.keep(message).await });
-    kept.await.map_err(|_| Refusal::Broke)??;
+    let intake = Arc::clone(&receiver.intake);
+    tokio::spawn(async move { intake.keep(message).await })
+        .await
+        .map_err(|_| Refusal::Broke)?
+        .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
     crash::point("accepted");
     Ok(StatusCode::OK)
 }
 
-impl Receiver {
-    fn refuse_early(
-        &self,
-        webhooks: &Webhooks,
-        endpoint: &str,
-        headers: &HeaderMap,
-        received_at: Timestamp,
-    ) -> Result<(), Refusal> {
-        webhooks
-            .check_headers_at(headers, unix_seconds(received_at))
-            .inspect_err(|error| self.tell_refused(endpoint, error))?;
-        Ok(())
-    }
+/// A request that is being looked at.
+struct Arrival<'r> {
+    endpoint: &'r str,
+    headers: &'r HeaderMap,
+    received_at: Timestamp,
+}
 
-    fn tell_refused(&self, endpoint: &str, error: &VerificationError) {
+impl Receiver {
+    fn refuse(&self, arrival: &Arrival<'_>, payload: Option<&Bytes>, error: &VerificationError) {
+        let endpoint = arrival.endpoint;
         tracing::warn!(endpoint, "refused a request: {error}");
-        self.feed.tell(|| Happening::Refused {
+        self.intake.feed().tell(|| Happening::Refused {
             endpoint: endpoint.to_owned(),
             error: error.clone(),
         });
-    }
-
-    fn prove(
-        &self,
-        webhooks: &Webhooks,
-        endpoint: &str,
-        payload: &Bytes,
-        headers: &HeaderMap,
-        received_at: Timestamp,
-    ) -> Result<Message, Refusal> {
-        let verified = webhooks
-            .verify_signature_at(payload, headers, unix_seconds(received_at))
-            .inspect_err(|error| self.tell_refused(endpoint, error))?;
-        let message = Message::new(endpoint, &verified, payload, received_at);
-        self.feed.tell(|| Happening::Verified {
-            endpoint: endpoint.to_owned(),
-            webhook_id: message.webhook_id.clone(),
-            kind: message.kind().to_owned(),
-        });
-        Ok(message)
-    }
-
-    async fn keep(&self, message: Message) -> Result<(), Refusal> {
-        let destinations = self.wanting(message.event_type.as_deref());
-        let lane = Lane::of(message.event_type.as_deref());
-        let webhook_id = message.webhook_id.clone();
-        let kind = message.kind().to_owned();
-        let accepted = self
-            .store
-            .accept(message, destinations.clone())
-            .await
-            .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
-        if accepted == Accepted::New && destinations.is_empty() {
-            tracing::info!(webhook_id, kind, "kept, and no destination wants it");
-        } else {
-            tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
-        }
-        self.feed.tell(|| Happening::Accepted {
-            webhook_id,
-            accepted,
-            destinations: destinations.clone(),
-        });
-        // For a duplicate too: if the first ring was lost, this one is not.
-        for destination in &destinations {
-            self.bells.ring(destination, lane);
-        }
-        Ok(())
-    }
-
-    fn wanting(&self, event_type: Option<&str>) -> Vec<String> {
-        self.destinations
-            .iter()
-            .filter(|(_, patterns)| patterns.want(event_type))
-            .map(|(name, _)| name.clone())
-            .collect()
+        self.quarantine.add(
+            endpoint,
+            arrival.headers,
+            payload,
+            error,
+            arrival.received_at,
+        );
     }
 }
 

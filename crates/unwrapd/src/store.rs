@@ -3,10 +3,12 @@
 mod settings;
 pub mod sqlite;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::delivery::{Delivery, Lane, Next};
@@ -44,6 +46,23 @@ pub trait Store: Send + Sync {
     /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`] means that the lease had run out and
     /// someone else has claimed the delivery since: nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
+
+    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] the oldest goes.
+    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError>;
+
+    /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival.
+    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError>;
+
+    /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
+    async fn release(
+        &self,
+        suspect: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError>;
+
+    /// Removes this request from the quarantine, or all, and says how many it removed.
+    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
 
     /// Writes something durably and for nothing: whether a message could be kept now.
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
@@ -94,6 +113,41 @@ pub struct Attempt {
     pub answer: String,
     /// What becomes of the delivery.
     pub next: Next,
+}
+
+/// Most requests in the quarantine.
+pub const SUSPECTS_MAX: i64 = 1000;
+
+/// A request that could not be proven.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its number in the quarantine; the store gives it.
+    pub id: i64,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Why it was refused.
+    pub reason: String,
+    /// Names and values of the headers that matter.
+    pub headers: Vec<(String, String)>,
+    /// Size of its body in bytes, where that is known.
+    pub size: Option<u64>,
+    /// Its body, if it is small and was read.
+    pub body: Option<Bytes>,
+}
+
+impl fmt::Debug for Suspect {
+    /// Without what its sender chose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Suspect")
+            .field("id", &self.id)
+            .field("endpoint", &self.endpoint)
+            .field("received_at", &self.received_at)
+            .field("reason", &self.reason)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether a settlement counted.

@@ -4,6 +4,7 @@ mod checkpoint;
 mod leases;
 mod memory;
 mod owned;
+mod quarantine;
 mod readers;
 mod schema;
 mod seen;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::{Accepted, Attempt, Bounds, Claimed, Settled, Store, StoreError, Tally};
+use super::{Accepted, Attempt, Bounds, Claimed, Settled, Store, StoreError, Suspect, Tally};
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
@@ -174,6 +175,37 @@ impl Store for SqliteStore {
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
         self.ask(Urgency::Soon, move |work| {
             statements::settle(work, &attempt)
+        })
+        .await
+    }
+
+    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+        self.ask(Urgency::Soon, move |work| {
+            quarantine::add(work.connection, &suspect)
+        })
+        .await
+    }
+
+    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        self.read(move |connection| quarantine::list(connection, after, limit))
+            .await
+    }
+
+    async fn release(
+        &self,
+        suspect: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        self.ask(Urgency::Now, move |work| {
+            quarantine::release(work, suspect, &message, &destinations)
+        })
+        .await?
+    }
+
+    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
+        self.ask(Urgency::Now, move |work| {
+            quarantine::discard(work.connection, suspect)
         })
         .await
     }

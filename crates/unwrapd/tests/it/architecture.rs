@@ -27,7 +27,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "destination",
             "dispatch",
             "feed",
+            "intake",
             "listen",
+            "quarantine",
             "receive",
             "shutdown",
             "store",
@@ -36,9 +38,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "receive",
-        &[
-            "crash", "delivery", "feed", "message", "route", "store", "wake",
-        ],
+        &["crash", "feed", "intake", "message", "quarantine", "store"],
+    ),
+    ("quarantine", &["intake", "message", "store"]),
+    (
+        "intake",
+        &["delivery", "feed", "message", "route", "store", "wake"],
     ),
     (
         "dispatch",

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod deduplicate;
 mod deliver;
+mod quarantine;
 mod receive;
 #[cfg(feature = "peer-tests")]
 mod sdk_peers;

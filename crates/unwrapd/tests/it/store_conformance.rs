@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Accepted, Attempt, Bounds, Claimed, Settled, Store, StoreError, Tally};
+use unwrapd::store::{
+    Accepted, Attempt, Bounds, Claimed, SUSPECTS_MAX, Settled, Store, StoreError, Suspect, Tally,
+};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -68,6 +70,10 @@ every_store!(
     a_late_settlement_changes_nothing,
     a_settlement_counts_once,
     everything_is_there_after_opening_again,
+    what_is_quarantined_is_listed_in_the_order_of_arrival,
+    the_quarantine_keeps_the_newest_only,
+    what_is_released_is_accepted_and_leaves_the_quarantine,
+    what_is_discarded_is_gone,
     a_closed_store_is_unavailable,
     who_waits_for_the_end_does_not_hold_it_up,
     concurrent_claims_never_share_a_delivery,
@@ -370,6 +376,75 @@ async fn everything_is_there_after_opening_again(place: &dyn Place) {
     };
     assert_eq!(store.tally().await.unwrap(), tally);
     assert_eq!(ids(&claim(&store, 9).await), ["wh_waiting", "wh_retried"]);
+}
+
+fn suspect(number: i64) -> Suspect {
+    Suspect {
+        id: 0,
+        endpoint: "production".into(),
+        received_at: at(number),
+        reason: "no signature matches".into(),
+        headers: vec![("webhook-id".into(), format!("wh_{number}"))],
+        size: Some(4),
+        body: Some(Bytes::from_static(b"\0\xFF{}")),
+    }
+}
+
+async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..3 {
+        store.quarantine(suspect(number)).await.unwrap();
+    }
+    let mut first = store.suspects(0, 2).await.unwrap();
+    let rest = store.suspects(first[1].id, 9).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (2, 1));
+    assert_eq!(rest[0].headers[0].1, "wh_2");
+    first[0].id = 0;
+    assert_eq!(first[0], suspect(0));
+    assert_eq!(store.tally().await.unwrap(), Tally::default());
+}
+
+async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
+    let store = place.open();
+    let mut added = JoinSet::new();
+    for number in 0..SUSPECTS_MAX + 10 {
+        let store = Arc::clone(&store);
+        added.spawn(async move { while store.quarantine(suspect(number)).await.is_err() {} });
+    }
+    added.join_all().await;
+    let kept = store.suspects(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    assert_eq!(kept[0].id, 11);
+}
+
+async fn what_is_released_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
+    let store = place.open();
+    store.quarantine(suspect(1)).await.unwrap();
+    store.quarantine(suspect(2)).await.unwrap();
+    let ids: Vec<i64> = store
+        .suspects(0, 9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|suspect| suspect.id)
+        .collect();
+    let release = |id| store.release(id, message("wh_1", at(0)), vec!["app".into()]);
+    assert_eq!(release(ids[0]).await.unwrap(), Accepted::New);
+    assert_eq!(release(ids[1]).await.unwrap(), Accepted::Duplicate);
+    assert!(store.suspects(0, 9).await.unwrap().is_empty());
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+}
+
+async fn what_is_discarded_is_gone(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..3 {
+        store.quarantine(suspect(number)).await.unwrap();
+    }
+    let first = store.suspects(0, 1).await.unwrap()[0].id;
+    assert_eq!(store.discard(Some(first)).await.unwrap(), 1);
+    assert_eq!(store.discard(Some(first)).await.unwrap(), 0);
+    assert_eq!(store.discard(None).await.unwrap(), 2);
+    assert!(store.suspects(0, 9).await.unwrap().is_empty());
 }
 
 async fn a_closed_store_is_unavailable(place: &dyn Place) {

@@ -35,6 +35,15 @@ impl TestGateway {
 
     /// On the store that is in `folder`, if there is one.
     pub(crate) async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
+        Self::start_proving(openai(), folder, destinations).await
+    }
+
+    /// With `webhooks` to prove what arrives at `production`.
+    pub(crate) async fn start_proving(
+        webhooks: Webhooks,
+        folder: TempDir,
+        destinations: Vec<DestinationSettings>,
+    ) -> Self {
         let gateway = Gateway::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: Some("127.0.0.1:0".parse().unwrap()),
@@ -42,7 +51,7 @@ impl TestGateway {
             endpoints: vec![
                 EndpointSettings {
                     name: "production".into(),
-                    webhooks: openai(),
+                    webhooks,
                 },
                 EndpointSettings {
                     name: "staging".into(),

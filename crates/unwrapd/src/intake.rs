@@ -1,0 +1,141 @@
+//! The way in, between HTTP and the store: who is proven how, who wants what, and the one place that accepts a message.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openai_webhooks::Webhooks;
+
+use crate::delivery::Lane;
+use crate::feed::{Feed, Happening};
+use crate::message::Message;
+use crate::route::Patterns;
+use crate::store::{Accepted, Store, StoreError};
+use crate::wake::Bells;
+
+/// What may change while the gateway runs.
+pub struct Rules {
+    /// How to prove a request, by name of the endpoint.
+    pub endpoints: HashMap<String, Webhooks>,
+    /// What each destination wants, by name.
+    pub destinations: Vec<(String, Patterns)>,
+    /// Who to tell that there is work.
+    pub bells: Bells,
+}
+
+impl Rules {
+    fn wanting(&self, event_type: Option<&str>) -> Vec<String> {
+        self.destinations
+            .iter()
+            .filter(|(_, patterns)| patterns.want(event_type))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+/// Accepts messages under the rules of the moment.
+pub struct Intake {
+    rules: RwLock<Arc<Rules>>,
+    store: Arc<dyn Store>,
+    feed: Feed,
+}
+
+impl Intake {
+    /// Begins with these rules.
+    #[must_use]
+    pub fn new(rules: Rules, store: Arc<dyn Store>, feed: Feed) -> Self {
+        Self {
+            rules: RwLock::new(Arc::new(rules)),
+            store,
+            feed,
+        }
+    }
+
+    /// The rules of this moment. Hold them for one request, so that it is treated by one set of them.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these rules count.
+    pub fn follow(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Where the messages go.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Who looks on.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Keeps the message with a delivery for each destination that wants it, and rings there.
+    pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
+        let told = Told::of(&message);
+        let (rules, destinations) = self.wanting(&message);
+        let accepted = self.store.accept(message, destinations.clone()).await?;
+        self.tell(told, &rules, destinations, accepted);
+        Ok(accepted)
+    }
+
+    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `suspect`: it leaves it in the same commit.
+    pub async fn release(&self, suspect: i64, message: Message) -> Result<Accepted, StoreError> {
+        let told = Told::of(&message);
+        let (rules, destinations) = self.wanting(&message);
+        let accepted = self
+            .store
+            .release(suspect, message, destinations.clone())
+            .await?;
+        self.tell(told, &rules, destinations, accepted);
+        Ok(accepted)
+    }
+
+    fn wanting(&self, message: &Message) -> (Arc<Rules>, Vec<String>) {
+        let rules = self.rules();
+        let destinations = rules.wanting(message.event_type.as_deref());
+        (rules, destinations)
+    }
+
+    fn tell(&self, told: Told, rules: &Rules, destinations: Vec<String>, accepted: Accepted) {
+        let Told {
+            webhook_id,
+            kind,
+            lane,
+        } = told;
+        if accepted == Accepted::New && destinations.is_empty() {
+            tracing::info!(webhook_id, kind, "kept, and no destination wants it");
+        } else {
+            tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
+        }
+        // For a duplicate too: if the first ring was lost, this one is not.
+        for destination in &destinations {
+            rules.bells.ring(destination, lane);
+        }
+        self.feed.tell(|| Happening::Accepted {
+            webhook_id,
+            accepted,
+            destinations,
+        });
+    }
+}
+
+/// What is told of a message once it is kept.
+struct Told {
+    webhook_id: String,
+    kind: String,
+    lane: Lane,
+}
+
+impl Told {
+    fn of(message: &Message) -> Self {
+        Self {
+            webhook_id: message.webhook_id.clone(),
+            kind: message.kind().to_owned(),
+            lane: Lane::of(message.event_type.as_deref()),
+        }
+    }
+}

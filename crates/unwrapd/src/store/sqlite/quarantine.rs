@@ -1,0 +1,83 @@
+//! The quarantine in SQL.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+
+use super::statements::{self, timestamp};
+use super::writer::Work;
+use crate::message::Message;
+use crate::store::{Accepted, SUSPECTS_MAX, StoreError, Suspect};
+
+pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<()> {
+    let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
+    connection
+        .prepare_cached(
+            "INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            suspect.endpoint,
+            suspect.received_at.as_millisecond(),
+            suspect.reason,
+            headers,
+            suspect.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
+            suspect.body.as_deref(),
+        ])?;
+    connection
+        .prepare_cached("DELETE FROM quarantine WHERE id <= ?")?
+        .execute(params![connection.last_insert_rowid() - SUSPECTS_MAX])?;
+    Ok(())
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Suspect>> {
+    connection
+        .prepare_cached(
+            "SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )?
+        .query_map(
+            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
+            suspect,
+        )?
+        .collect()
+}
+
+pub(super) fn release(
+    work: &mut Work<'_>,
+    suspect: i64,
+    message: &Message,
+    destinations: &[String],
+) -> rusqlite::Result<Result<Accepted, StoreError>> {
+    let accepted = statements::accept(work, message, destinations)?;
+    if accepted.is_ok() {
+        discard(work.connection, Some(suspect))?;
+    }
+    Ok(accepted)
+}
+
+pub(super) fn discard(connection: &Connection, suspect: Option<i64>) -> rusqlite::Result<u64> {
+    let discarded = connection
+        .prepare_cached("DELETE FROM quarantine WHERE ?1 IS NULL OR id = ?1")?
+        .execute(params![suspect])?;
+    Ok(discarded as u64)
+}
+
+fn suspect(row: &Row<'_>) -> rusqlite::Result<Suspect> {
+    let headers: String = row.get(4)?;
+    let received_at: Timestamp = timestamp(row, 2)?;
+    Ok(Suspect {
+        id: row.get(0)?,
+        endpoint: row.get(1)?,
+        received_at,
+        reason: row.get(3)?,
+        headers: serde_json::from_str(&headers).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error))
+        })?,
+        size: row.get(5)?,
+        body: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+    })
+}

@@ -1,0 +1,159 @@
+//! What could not be proven, and what becomes of it.
+
+use std::sync::Arc;
+
+use openai_webhooks::{EventType, Webhooks};
+use tempfile::TempDir;
+use unwrapd::quarantine::Retried;
+use unwrapd::store::{Store, Suspect};
+
+use crate::support::application::Application;
+use crate::support::{TestGateway, Webhook, destination, openai};
+
+const OTHER_SECRET: &str = "whsec_////////////////////////////////";
+
+/// Writing is not waited for by who is refused; so ask until it is there.
+async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<Suspect> {
+    loop {
+        let suspects = store.suspects(0, 100).await.unwrap();
+        if suspects.len() >= count {
+            return suspects;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() {
+    let mut app = Application::start([]).await;
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(
+        wrong,
+        TempDir::new().unwrap(),
+        vec![destination("app", &app.url)],
+    )
+    .await;
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 401);
+    assert_eq!(test.post(&webhook).await, 401);
+    let suspects = quarantined(test.gateway.store(), 2).await;
+    assert_eq!(suspects[0].endpoint, "production");
+    assert!(suspects[0].reason.contains("no signature matches"));
+    assert_eq!(
+        suspects[0].body.as_deref(),
+        Some(webhook.payload.as_bytes())
+    );
+    let still = test.gateway.quarantine().retry(None).await.unwrap();
+    assert_eq!(
+        still,
+        Retried {
+            unproven: 2,
+            ..Retried::default()
+        }
+    );
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
+    assert_eq!(test.gateway.store().tally().await.unwrap().messages, 0);
+    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    assert_eq!(
+        retried,
+        Retried {
+            accepted: 1,
+            duplicates: 1,
+            ..Retried::default()
+        }
+    );
+    let received = app.next().await;
+    assert_eq!(received.headers["webhook-id"], "wh_1");
+    assert_eq!(received.payload, webhook.payload.as_bytes());
+    assert!(
+        test.gateway
+            .store()
+            .suspects(0, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_forged_request_stays_and_one_can_be_retried_alone() {
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(wrong, TempDir::new().unwrap(), vec![]).await;
+    let genuine = Webhook::new("wh_1", EventType::BatchCompleted);
+    let mut forged = genuine.clone();
+    forged.payload = forged.payload.replace("batch_", "batcx_");
+    for webhook in [&forged, &genuine] {
+        assert_eq!(test.post(webhook).await, 401);
+    }
+    let ids: Vec<i64> = quarantined(test.gateway.store(), 2)
+        .await
+        .iter()
+        .map(|suspect| suspect.id)
+        .collect();
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, vec![]).await;
+    for (expected, id) in [(0, 404), (1, ids[1])] {
+        let retried = test.gateway.quarantine().retry(Some(id)).await.unwrap();
+        assert_eq!(retried.accepted, expected);
+    }
+    assert_eq!(
+        test.gateway
+            .quarantine()
+            .retry(None)
+            .await
+            .unwrap()
+            .unproven,
+        1
+    );
+    assert_eq!(test.gateway.store().tally().await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn only_what_matters_of_a_request_is_kept() {
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(wrong, TempDir::new().unwrap(), vec![]).await;
+    let large = Webhook::with_payload("wh_large", "x".repeat(100_000));
+    let answer = large
+        .request(test.client(), &test.url("production"))
+        .header("authorization", "Bearer not-yours")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 401);
+    let bare = test
+        .client()
+        .post(test.url("production"))
+        .body("twelve bytes");
+    assert_eq!(bare.send().await.unwrap().status(), 400);
+    let suspects = quarantined(test.gateway.store(), 2).await;
+    assert!(suspects.iter().all(|suspect| suspect.body.is_none()));
+    let mut sizes: Vec<_> = suspects.iter().map(|suspect| suspect.size).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [Some(12), Some(100_000)]);
+    assert!(
+        suspects
+            .iter()
+            .flat_map(|suspect| &suspect.headers)
+            .all(|(name, _)| name != "authorization")
+    );
+    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    assert_eq!(retried.without_body, 2);
+}
+
+#[tokio::test]
+async fn a_flood_of_forgeries_writes_little() {
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(wrong, TempDir::new().unwrap(), vec![]).await;
+    for number in 0..300 {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+        assert_eq!(test.post(&webhook).await, 401);
+    }
+    // What is in the store when it is closed and opened again is all there will be.
+    let folder = test.stop().await;
+    let test = TestGateway::start_proving(openai(), folder, vec![]).await;
+    let kept = test.gateway.store().suspects(0, 1000).await.unwrap().len();
+    assert!((1..300).contains(&kept), "{kept}");
+}
