@@ -31,7 +31,7 @@ pub struct Config {
 }
 
 /// Where OpenAI posts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EndpointSettings {
     /// The last part of its path.
     pub name: String,
@@ -40,6 +40,7 @@ pub struct EndpointSettings {
 }
 
 /// Where we deliver.
+#[derive(Clone)]
 pub struct DestinationSettings {
     /// What it is called in the store, in logs and on the command line.
     pub name: String,
@@ -51,6 +52,21 @@ pub struct DestinationSettings {
     pub events: Patterns,
     /// How hard it may be pressed.
     pub limits: Limits,
+}
+
+impl PartialEq for DestinationSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |settings: &Self| {
+            (
+                settings.name.clone(),
+                settings.url.clone(),
+                settings.secret.expose(),
+                settings.events.clone(),
+                settings.limits.clone(),
+            )
+        };
+        parts(self) == parts(other)
+    }
 }
 
 impl DestinationSettings {

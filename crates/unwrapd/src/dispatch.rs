@@ -140,6 +140,8 @@ impl Dispatcher {
         match self.settle(attempt).await {
             Ok(Settled::Settled) => {
                 crash::point("settled");
+                // Until then it looked leased, perhaps to a dispatcher that has taken over from this one.
+                self.bell.notify_one();
                 self.feed.tell(|| Happening::Attempted {
                     webhook_id,
                     destination: delivery.destination,

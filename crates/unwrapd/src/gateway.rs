@@ -1,5 +1,7 @@
 //! Wires the parts, starts them, and stops them in order.
 
+mod workers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::delivery::Lane;
-use crate::destination::Destination;
-use crate::dispatch::Dispatcher;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
 use crate::quarantine::Quarantine;
@@ -21,7 +19,8 @@ use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
-use crate::{admin, destination, listen, receive, store};
+use crate::{admin, listen, receive, store};
+use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
 const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -31,11 +30,13 @@ pub struct Gateway {
     public: SocketAddr,
     admin: Option<SocketAddr>,
     store: Arc<dyn Store>,
+    intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
     feed: Feed,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
-    dispatchers: JoinSet<()>,
+    workers: Workers,
+    config: Config,
 }
 
 impl Gateway {
@@ -51,44 +52,15 @@ impl Gateway {
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         tell_backlog(&*store, &config).await?;
         let feed = Feed::default();
-        let names: Vec<&str> = config
-            .destinations
-            .iter()
-            .map(|settings| settings.name.as_str())
-            .collect();
-        let bells = Bells::new(&names);
-        let mut dispatchers = Vec::new();
-        for settings in &config.destinations {
-            let destination: Arc<dyn Destination> = destination::build(settings)?.into();
-            for lane in Lane::ALL {
-                dispatchers.push(Arc::new(Dispatcher {
-                    name: settings.name.clone(),
-                    lane,
-                    destination: Arc::clone(&destination),
-                    limits: settings.limits.of(lane),
-                    store: Arc::clone(&store),
-                    bell: bells.of(&settings.name, lane),
-                    feed: feed.clone(),
-                }));
-            }
-        }
-        let rules = Rules {
-            endpoints: config
-                .endpoints
-                .into_iter()
-                .map(|endpoint| (endpoint.name, endpoint.webhooks))
-                .collect(),
-            destinations: config
-                .destinations
-                .into_iter()
-                .map(|settings| (settings.name, settings.events))
-                .collect(),
-            bells,
-        };
+        let destinations = Built::all(config.destinations.clone())?;
+        let bells = Bells::new(destinations.iter().map(Built::name));
+        let mut workers = Workers::new(Arc::clone(&store), feed.clone());
+        workers.follow(destinations, &bells);
+        let rules = rules(&config, bells);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
         let receiver = Receiver {
-            intake,
+            intake: Arc::clone(&intake),
             quarantine: Arc::clone(&quarantine),
         };
 
@@ -97,15 +69,14 @@ impl Gateway {
             public: public.local_addr()?,
             admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
             store: Arc::clone(&store),
+            intake,
             quarantine,
             feed,
             switch,
             servers: JoinSet::new(),
-            dispatchers: JoinSet::new(),
+            workers,
+            config,
         };
-        for dispatcher in dispatchers {
-            gateway.dispatchers.spawn(dispatcher.run(shutdown.clone()));
-        }
         let router = receive::router(receiver);
         gateway
             .servers
@@ -148,12 +119,37 @@ impl Gateway {
         &self.quarantine
     }
 
+    /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
+    /// dropped. On an error nothing has changed.
+    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+        let destinations = Built::all(config.destinations.clone())?;
+        let bells = self
+            .intake
+            .rules()
+            .bells
+            .for_these(destinations.iter().map(Built::name));
+        for (key, is_other) in [
+            ("listen", config.listen != self.config.listen),
+            ("admin", config.admin != self.config.admin),
+            ("[store]", config.store != self.config.store),
+        ] {
+            if is_other {
+                tracing::warn!("{key} has changed; that counts from the next start");
+            }
+        }
+        // The workers first: whoever hears of a destination may deliver to it.
+        self.workers.follow(destinations, &bells);
+        self.intake.follow(rules(&config, bells));
+        self.config = config;
+        Ok(())
+    }
+
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
     /// work. Restart it then.
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.servers.join_next() => {}
-            Some(_) = self.dispatchers.join_next() => {}
+            () = self.workers.failed() => {}
             () = self.store.ended() => {}
         }
     }
@@ -163,14 +159,28 @@ impl Gateway {
     pub async fn stop(mut self) {
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
-        let delivered = async { while self.dispatchers.join_next().await.is_some() {} };
-        if timeout(DELIVER_DRAIN_MAX, delivered).await.is_err() {
+        if !self.workers.stop(DELIVER_DRAIN_MAX).await {
             tracing::warn!(
                 "deliveries were still under way; they are made again at the next start"
             );
-            self.dispatchers.shutdown().await;
         }
         self.store.close().await;
+    }
+}
+
+fn rules(config: &Config, bells: Bells) -> Rules {
+    Rules {
+        endpoints: config
+            .endpoints
+            .iter()
+            .map(|endpoint| (endpoint.name.clone(), endpoint.webhooks.clone()))
+            .collect(),
+        destinations: config
+            .destinations
+            .iter()
+            .map(|settings| (settings.name.clone(), settings.events.clone()))
+            .collect(),
+        bells,
     }
 }
 

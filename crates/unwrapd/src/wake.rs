@@ -14,12 +14,21 @@ pub struct Bells(Arc<HashMap<Lane, HashMap<String, Arc<Notify>>>>);
 impl Bells {
     /// Bells for these destinations.
     #[must_use]
-    pub fn new(destinations: &[&str]) -> Self {
-        let bells = || {
-            let bell = |name: &&str| ((*name).to_owned(), Arc::default());
-            destinations.iter().map(bell).collect()
+    pub fn new<'n>(destinations: impl IntoIterator<Item = &'n str>) -> Self {
+        Self::default().for_these(destinations)
+    }
+
+    /// Bells for these destinations; who waits for one that was there before goes on hearing it.
+    #[must_use]
+    pub fn for_these<'n>(&self, destinations: impl IntoIterator<Item = &'n str>) -> Self {
+        let names: Vec<&str> = destinations.into_iter().collect();
+        let bells = |lane| {
+            names
+                .iter()
+                .map(|name| ((*name).to_owned(), self.of(name, lane)))
+                .collect()
         };
-        Self(Arc::new(Lane::ALL.map(|lane| (lane, bells())).into()))
+        Self(Arc::new(Lane::ALL.map(|lane| (lane, bells(lane))).into()))
     }
 
     /// There is work for this destination in this lane.

@@ -1,8 +1,9 @@
 //! `unwrapd serve`: the gateway, until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, StopSignals};
 use crate::config::Config;
@@ -27,6 +28,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .collect();
     // Before the ports are open: whoever sees them open may signal at once.
     let mut signals = StopSignals::new()?;
+    let mut reload = signal(SignalKind::hangup())?;
     let mut gateway = Gateway::start(config).await?;
     for name in names {
         tracing::info!("receiving on http://{}/webhooks/{name}", gateway.public());
@@ -34,10 +36,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(admin) = gateway.admin() {
         tracing::info!("for operators: http://{admin}/readyz");
     }
-    tokio::select! {
-        () = signals.next() => {}
-        () = gateway.failed() => {
-            return Err(anyhow::anyhow!("a part of the gateway ended; start it again").into());
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            Some(()) = reload.recv() => reload_from(&arguments.config, &mut gateway),
+            () = gateway.failed() => {
+                return Err(anyhow::anyhow!("a part of the gateway ended; start it again").into());
+            }
         }
     }
     tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
@@ -46,4 +51,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         () = signals.next() => tracing::warn!("ended at once; what was under way is made again at the next start"),
     }
     Ok(())
+}
+
+/// SIGHUP: reads the configuration and the secrets it names again. A mistake is said and changes nothing.
+fn reload_from(path: &Path, gateway: &mut Gateway) {
+    let reloaded = Config::read(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|config| gateway.reload(config));
+    match reloaded {
+        Ok(()) => tracing::info!("{} was read again and counts from now on", path.display()),
+        Err(error) => tracing::error!("nothing was changed: {error:#}"),
+    }
 }

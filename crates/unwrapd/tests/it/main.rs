@@ -13,6 +13,7 @@ mod deduplicate;
 mod deliver;
 mod quarantine;
 mod receive;
+mod reload;
 #[cfg(feature = "peer-tests")]
 mod sdk_peers;
 mod secrecy;

@@ -78,7 +78,8 @@ impl Serving {
         serving
     }
 
-    fn announced(&self, what: &str) -> String {
+    /// Waits until it logs something with `what` in it, and gives what follows.
+    pub(crate) fn announced(&self, what: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
             if let Some((_, url)) = line.split_once(what) {

@@ -1,0 +1,132 @@
+//! The dispatchers, by destination: started, replaced and stopped one destination at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::DestinationSettings;
+use crate::delivery::Lane;
+use crate::destination::{self, Destination};
+use crate::dispatch::Dispatcher;
+use crate::feed::Feed;
+use crate::shutdown::{ShutdownSwitch, shutdown};
+use crate::store::Store;
+use crate::wake::Bells;
+
+pub(super) struct Workers {
+    store: Arc<dyn Store>,
+    feed: Feed,
+    running: HashMap<String, Running>,
+    /// Each tells whether it was meant to end.
+    tasks: JoinSet<bool>,
+}
+
+/// The dispatchers of one destination. Dropping it has them finish what is under way and end.
+struct Running {
+    settings: DestinationSettings,
+    _switch: ShutdownSwitch,
+}
+
+/// A destination that can be delivered to: all that may fail has been done.
+pub(super) struct Built {
+    settings: DestinationSettings,
+    destination: Arc<dyn Destination>,
+}
+
+impl Built {
+    pub(super) fn all(settings: Vec<DestinationSettings>) -> anyhow::Result<Vec<Self>> {
+        settings
+            .into_iter()
+            .map(|settings| {
+                Ok(Self {
+                    destination: destination::build(&settings)?.into(),
+                    settings,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.settings.name
+    }
+}
+
+impl Workers {
+    pub(super) fn new(store: Arc<dyn Store>, feed: Feed) -> Self {
+        Self {
+            store,
+            feed,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// From now on delivers to these destinations. What is unchanged goes on as it is; dispatchers of what is changed or gone
+    /// finish the deliveries under way, beside those that take over.
+    pub(super) fn follow(&mut self, destinations: Vec<Built>, bells: &Bells) {
+        let mut before = std::mem::take(&mut self.running);
+        for Built {
+            settings,
+            destination,
+        } in destinations
+        {
+            let name = settings.name.clone();
+            let running = match before.remove(&name) {
+                Some(running) if running.settings == settings => running,
+                _ => self.start(settings, &destination, bells),
+            };
+            self.running.insert(name, running);
+        }
+    }
+
+    fn start(
+        &mut self,
+        settings: DestinationSettings,
+        destination: &Arc<dyn Destination>,
+        bells: &Bells,
+    ) -> Running {
+        let (switch, shutdown) = shutdown();
+        for lane in Lane::ALL {
+            let dispatcher = Arc::new(Dispatcher {
+                name: settings.name.clone(),
+                lane,
+                destination: Arc::clone(destination),
+                limits: settings.limits.of(lane),
+                store: Arc::clone(&self.store),
+                bell: bells.of(&settings.name, lane),
+                feed: self.feed.clone(),
+            });
+            let shutdown = shutdown.clone();
+            self.tasks.spawn(async move {
+                dispatcher.run(shutdown.clone()).await;
+                shutdown.has_begun()
+            });
+        }
+        Running {
+            settings,
+            _switch: switch,
+        }
+    }
+
+    /// Waits until a dispatcher ends that was not meant to.
+    pub(super) async fn failed(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if !matches!(ended, Ok(true)) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Begins nothing new, and finishes what is under way within `drain`. Says whether everything was finished.
+    pub(super) async fn stop(&mut self, drain: Duration) -> bool {
+        self.running.clear();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let is_finished = timeout(drain, ended).await.is_ok();
+        self.tasks.shutdown().await;
+        is_finished
+    }
+}
