@@ -118,7 +118,7 @@ impl Workers {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Begins nothing new, and finishes what is under way within `drain`. Says whether everything was finished.
