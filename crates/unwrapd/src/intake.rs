@@ -83,12 +83,12 @@ impl Intake {
     }
 
     /// As [`keep`](Self::keep), for a message that waited in the quarantine as `suspect`: it leaves it in the same commit.
-    pub async fn release(&self, suspect: i64, message: Message) -> Result<Accepted, StoreError> {
+    pub async fn acquit(&self, suspect: i64, message: Message) -> Result<Accepted, StoreError> {
         let told = Told::of(&message);
         let (rules, destinations) = self.wanting(&message);
         let accepted = self
             .store
-            .release(suspect, message, destinations.clone())
+            .acquit(suspect, message, destinations.clone())
             .await?;
         self.tell(told, &rules, destinations, accepted);
         Ok(accepted)

@@ -149,7 +149,7 @@ impl Quarantine {
             return Ok(());
         };
         let message = Message::new(&suspect.endpoint, &verified, body, suspect.received_at);
-        match self.intake.release(suspect.id, message).await? {
+        match self.intake.acquit(suspect.id, message).await? {
             Accepted::New => retried.accepted += 1,
             Accepted::Duplicate => retried.duplicates += 1,
         }

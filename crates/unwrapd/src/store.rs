@@ -54,7 +54,7 @@ pub trait Store: Send + Sync {
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError>;
 
     /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
-    async fn release(
+    async fn acquit(
         &self,
         suspect: i64,
         message: Message,

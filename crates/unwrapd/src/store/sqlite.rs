@@ -191,14 +191,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn release(
+    async fn acquit(
         &self,
         suspect: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
         self.ask(Urgency::Now, move |work| {
-            quarantine::release(work, suspect, &message, &destinations)
+            quarantine::acquit(work, suspect, &message, &destinations)
         })
         .await?
     }

@@ -72,7 +72,7 @@ every_store!(
     everything_is_there_after_opening_again,
     what_is_quarantined_is_listed_in_the_order_of_arrival,
     the_quarantine_keeps_the_newest_only,
-    what_is_released_is_accepted_and_leaves_the_quarantine,
+    what_is_acquitted_is_accepted_and_leaves_the_quarantine,
     what_is_discarded_is_gone,
     a_closed_store_is_unavailable,
     who_waits_for_the_end_does_not_hold_it_up,
@@ -417,7 +417,7 @@ async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     assert_eq!(kept[0].id, 11);
 }
 
-async fn what_is_released_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
+async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
     let store = place.open();
     store.quarantine(suspect(1)).await.unwrap();
     store.quarantine(suspect(2)).await.unwrap();
@@ -428,9 +428,9 @@ async fn what_is_released_is_accepted_and_leaves_the_quarantine(place: &dyn Plac
         .iter()
         .map(|suspect| suspect.id)
         .collect();
-    let release = |id| store.release(id, message("wh_1", at(0)), vec!["app".into()]);
-    assert_eq!(release(ids[0]).await.unwrap(), Accepted::New);
-    assert_eq!(release(ids[1]).await.unwrap(), Accepted::Duplicate);
+    let acquit = |id| store.acquit(id, message("wh_1", at(0)), vec!["app".into()]);
+    assert_eq!(acquit(ids[0]).await.unwrap(), Accepted::New);
+    assert_eq!(acquit(ids[1]).await.unwrap(), Accepted::Duplicate);
     assert!(store.suspects(0, 9).await.unwrap().is_empty());
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
 }

@@ -46,7 +46,7 @@ pub(super) fn list(
         .collect()
 }
 
-pub(super) fn release(
+pub(super) fn acquit(
     work: &mut Work<'_>,
     suspect: i64,
     message: &Message,
