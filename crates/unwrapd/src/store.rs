@@ -63,6 +63,9 @@ pub trait Store: Send + Sync {
 
     /// Removes this request from the quarantine, or all, and says how many it removed.
     async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
+    /// Gives leases back, by delivery and attempt number as claimed: no attempt was made. Each is due as it was, with the same number.
+    /// A lease that is someone else's by now is left alone. Leases alone need not survive a crash, and so this need not.
+    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError>;
 
     /// Writes something durably and for nothing: whether a message could be kept now.
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;

@@ -210,6 +210,16 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+        self.ask(Urgency::Look, move |work| {
+            for &(delivery, attempt) in &leases {
+                work.memory.leases.release(delivery, attempt);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
         self.ask(Urgency::Now, move |work| {
             statements::ready(work.connection, now)

@@ -69,6 +69,8 @@ every_store!(
     what_is_dead_is_never_claimed_again,
     a_late_settlement_changes_nothing,
     a_settlement_counts_once,
+    what_is_released_is_due_again_under_the_same_number,
+    a_lease_that_is_someone_elses_is_not_released,
     everything_is_there_after_opening_again,
     what_is_quarantined_is_listed_in_the_order_of_arrival,
     the_quarantine_keeps_the_newest_only,
@@ -344,6 +346,37 @@ async fn a_settlement_counts_once(place: &dyn Place) {
         Settled::Fenced
     );
     assert_eq!(claim(&store, 7).await.deliveries.len(), 1);
+}
+
+async fn what_is_released_is_due_again_under_the_same_number(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    for _ in 0..2 {
+        let claimed = claim(&store, 0).await.deliveries.remove(0);
+        assert_eq!(claimed.attempt, 1);
+        store.release(vec![(claimed.id, 1)]).await.unwrap();
+    }
+    // Nothing was attempted, so nothing can be settled.
+    let id = claim(&store, 0).await.deliveries.remove(0).id;
+    store.release(vec![(id, 1)]).await.unwrap();
+    assert_eq!(
+        settle(&store, id, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(store.tally().await.unwrap().pending, 1);
+}
+
+async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let late = claim(&store, 0).await.deliveries.remove(0);
+    let current = claim(&store, 60).await.deliveries.remove(0);
+    store.release(vec![(late.id, late.attempt)]).await.unwrap();
+    assert_eq!(claim(&store, 61).await.deliveries, []);
+    assert_eq!(
+        settle(&store, current.id, current.attempt, Next::Delivered).await,
+        Settled::Settled
+    );
 }
 
 async fn everything_is_there_after_opening_again(place: &dyn Place) {

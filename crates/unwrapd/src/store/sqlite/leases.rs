@@ -29,6 +29,18 @@ impl Leases {
         self.held.insert(delivery, lease);
     }
 
+    /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is late: nobody has taken its place.
+    pub(super) fn release(&mut self, delivery: i64, attempt: u32) {
+        if let Some(lease) = self.held.get_mut(&delivery)
+            && lease.attempt == attempt
+        {
+            *lease = Lease {
+                attempt: attempt.saturating_sub(1),
+                ends_at: Timestamp::MIN,
+            };
+        }
+    }
+
     /// Whether this attempt is the current one. The lease ends with the transaction under way.
     pub(super) fn settle(&mut self, delivery: i64, attempt: u32) -> bool {
         let is_current = self
