@@ -1,26 +1,40 @@
 //! The loop behind a destination: claim what is due, send it, settle it. Each lane of each destination has its own, so a slow one
 //! costs its own deliveries only, and no backlog stands before a call.
+//!
+//! A slot is free again as soon as the destination has answered; the settlement waits for its commit in the background. A destination
+//! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
 
+mod attempt;
+mod ready;
+mod settle;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
+use crate::clock::Clock;
 use crate::crash;
 use crate::delivery::limits::Limits;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::destination::Destination;
-use crate::feed::{Feed, Happening};
+use crate::feed::Feed;
 use crate::shutdown::Shutdown;
-use crate::store::{Attempt, Claimed, Settled, Store, StoreError};
+use crate::store::{Claimed, Store, StoreError};
+use ready::Ready;
 
-/// Most deliveries taken from the store at once.
-const CLAIM_MAX: usize = 64;
+/// Most deliveries claimed at once.
+const CLAIM_MAX: usize = 256;
+/// Least time between two claims while deliveries are under way: what comes free or comes in meanwhile is claimed together.
+const CLAIM_GAP: Duration = Duration::from_millis(2);
 /// How much longer a lease is than the longest attempt: room to settle.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// Most settlements under way: as many as fill one commit of the store while another is being made. Above, nothing new is begun.
+const SETTLING_MAX: usize = 512;
 /// Longest sleep without a look at the store: back-stop for a clock that was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before asking a store again that did not answer.
@@ -34,197 +48,350 @@ pub struct Dispatcher {
     pub lane: Lane,
     /// Where to deliver.
     pub destination: Arc<dyn Destination>,
-    /// How hard it may be pressed.
-    pub limits: Limits,
+    /// How hard the destination may be pressed. It may change at any time.
+    pub limits: watch::Receiver<Limits>,
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
     /// Rings when there is new work.
     pub bell: Arc<Notify>,
     /// Who looks on.
     pub feed: Feed,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl Dispatcher {
-    /// Delivers until shutdown, then finishes what is under way. A failing store does not end it.
-    pub async fn run(self: Arc<Self>, mut shutdown: Shutdown) {
-        let slots = Arc::new(Semaphore::new(self.limits.concurrency));
-        let mut under_way = JoinSet::new();
-        while !shutdown.has_begun() {
-            let rest = self.start_due(&slots, &mut under_way).await;
-            let is_free = || slots.available_permits() > 0;
-            if rest == Rest::More && is_free() {
-                continue;
-            }
+    /// Delivers until shutdown, then finishes what is under way, settlements included. A failing store does not end it, nor does a
+    /// destination that panics.
+    pub async fn run(self, mut shutdown: Shutdown) {
+        let mut limits = self.limits.clone();
+        let bell = Arc::clone(&self.bell);
+        let mut lane = Running::new(Arc::new(self));
+        loop {
+            lane.begin_ready();
+            lane.claim_if_it_is_time();
+            let wake_at = lane.wake_at();
+            // In this order, so that a seed makes a simulation go the same way again.
             tokio::select! {
+                biased;
                 () = shutdown.begun() => break,
-                Some(_) = under_way.join_next() => {}
-                () = self.bell.notified(), if is_free() => {}
-                () = rest.over(), if is_free() => {}
+                claimed = joined(&mut lane.claim), if lane.claim.is_some() => lane.claimed(claimed),
+                Some(ended) = lane.attempts.join_next_with_id() => lane.ended(ended),
+                Some(settled) = lane.settling.join_next() => lane.settled(settled),
+                () = bell.notified() => lane.due = Due::Now,
+                Ok(()) = limits.changed() => {}
+                () = sleep_until(wake_at) => {}
             }
+            lane.drain();
         }
-        while under_way.join_next().await.is_some() {}
+        lane.finish().await;
+    }
+}
+
+/// One lane of one destination, at work.
+struct Running {
+    lane: Arc<Dispatcher>,
+    limits: Limits,
+    due: Due,
+    /// The claim that is being made, with its limit and when it was begun.
+    claim: Option<JoinHandle<Looked>>,
+    claimed_at: Option<Instant>,
+    /// Claimed and not yet begun.
+    ready: Ready,
+    attempts: JoinSet<Outcome>,
+    under_way: HashMap<tokio::task::Id, UnderWay>,
+    /// Each says when its delivery is due again, if it is.
+    settling: JoinSet<Option<Timestamp>>,
+    is_store_failing: bool,
+}
+
+/// When there is something to claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Due {
+    Now,
+    At(Instant),
+}
+
+/// A claim, and what it asked for.
+struct Looked {
+    limit: usize,
+    now: Timestamp,
+    claimed: Result<Claimed, StoreError>,
+}
+
+struct UnderWay {
+    delivery: Arc<Delivery>,
+    begun_at: Instant,
+}
+
+impl Running {
+    fn new(lane: Arc<Dispatcher>) -> Self {
+        let limits = lane.limits.borrow().of(lane.lane);
+        Self {
+            limits,
+            lane,
+            due: Due::Now,
+            claim: None,
+            claimed_at: None,
+            ready: Ready::default(),
+            attempts: JoinSet::new(),
+            under_way: HashMap::new(),
+            settling: JoinSet::new(),
+            is_store_failing: false,
+        }
     }
 
-    /// Starts as many due deliveries as there is room for, and says when to look again.
-    async fn start_due(
-        self: &Arc<Self>,
-        slots: &Arc<Semaphore>,
-        under_way: &mut JoinSet<()>,
-    ) -> Rest {
-        let limit = slots.available_permits().min(CLAIM_MAX);
-        if limit == 0 {
-            return Rest::More;
+    /// Begins what is claimed, as far as there is room.
+    fn begin_ready(&mut self) {
+        self.limits = self.lane.limits.borrow().of(self.lane.lane);
+        while self.free_slots() > 0
+            && let Some(delivery) = self.ready.next()
+        {
+            self.begin(delivery);
         }
-        let now = Timestamp::now();
-        let lease = self.limits.timeout.saturating_add(LEASE_MARGIN);
-        let claimed = self
-            .store
-            .claim(&self.name, self.lane, now, lease, limit)
-            .await;
+        let stale = self.ready.take_stale();
+        if !stale.is_empty() {
+            self.release(&stale);
+        }
+    }
+
+    fn begin(&mut self, delivery: Delivery) {
+        let delivery = Arc::new(delivery);
+        let begun_at = Instant::now();
+        if delivery.is_expired(&self.limits.retry, self.lane.clock.now()) {
+            let answer = "expired before it could be delivered".into();
+            self.settle(
+                &UnderWay { delivery, begun_at },
+                &Outcome::Refused { answer },
+            );
+            return;
+        }
+        let attempt = attempt::make(
+            Arc::clone(&self.lane.destination),
+            Arc::clone(&delivery),
+            self.limits.timeout,
+        );
+        let id = self.attempts.spawn(attempt).id();
+        self.under_way.insert(id, UnderWay { delivery, begun_at });
+    }
+
+    fn free_slots(&self) -> usize {
+        if self.settling.len() >= SETTLING_MAX {
+            return 0;
+        }
+        self.limits.concurrency.saturating_sub(self.under_way.len())
+    }
+
+    fn claim_if_it_is_time(&mut self) {
+        let limit = self.wanted();
+        if self.claim.is_some()
+            || limit == 0
+            || self.claim_at().is_none_or(|at| at > Instant::now())
+        {
+            return;
+        }
+        self.claimed_at = Some(Instant::now());
+        self.ready.count_anew();
+        // Until the bell rings: what comes in from here on may be missed by the claim.
+        self.due = Due::At(Instant::now() + SLEEP_MAX);
+        let lane = Arc::clone(&self.lane);
+        let lease = self.limits.timeout + ready::WAIT_MAX + LEASE_MARGIN;
+        self.claim = Some(tokio::spawn(async move {
+            let now = lane.clock.now();
+            let claimed = lane
+                .store
+                .claim(&lane.name, lane.lane, now, lease, limit)
+                .await;
+            Looked {
+                limit,
+                now,
+                claimed,
+            }
+        }));
+    }
+
+    /// How many deliveries could be made use of.
+    fn wanted(&self) -> usize {
+        (self.free_slots() + self.ready.ahead())
+            .saturating_sub(self.ready.len())
+            .min(CLAIM_MAX)
+    }
+
+    /// When to claim. `None`: not before something changes.
+    fn claim_at(&self) -> Option<Instant> {
+        if self.claim.is_some() || self.wanted() == 0 || self.ready.is_plenty() {
+            return None;
+        }
+        let due_at = match self.due {
+            Due::Now => Instant::now(),
+            Due::At(time) => time,
+        };
+        match self.claimed_at {
+            Some(claimed_at) if !self.under_way.is_empty() => {
+                Some(due_at.max(claimed_at + CLAIM_GAP))
+            }
+            _ => Some(due_at),
+        }
+    }
+
+    /// When to look again, unless something happens before.
+    fn wake_at(&self) -> Instant {
+        [self.claim_at(), self.ready.stale_at()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + SLEEP_MAX)
+    }
+
+    fn claimed(&mut self, looked: Result<Looked, JoinError>) {
+        self.claim = None;
+        let Ok(looked) = looked else {
+            self.store_failed("a look at it broke off");
+            return;
+        };
         let Claimed {
             deliveries,
             next_due_at,
-        } = match claimed {
+        } = match looked.claimed {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(destination = self.name, "nothing could be claimed: {error}");
-                return Rest::Until(Instant::now() + STORE_RETRY);
+                self.store_failed(&error.to_string());
+                return;
             }
         };
+        if self.is_store_failing {
+            self.is_store_failing = false;
+            tracing::info!(destination = self.lane.name, "claiming again");
+        }
         if !deliveries.is_empty() {
             crash::point("claimed");
         }
-        let is_full = deliveries.len() == limit;
-        for delivery in deliveries {
-            let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-                break;
-            };
-            let dispatcher = Arc::clone(self);
-            under_way.spawn(async move {
-                dispatcher.deliver(delivery).await;
-                drop(slot);
-            });
+        if deliveries.len() == looked.limit {
+            self.due = Due::Now;
+        } else if let Some(due_at) = next_due_at {
+            self.due_by(due_at, looked.now);
         }
-        if is_full {
-            return Rest::More;
-        }
-        let wait = next_due_at.map_or(SLEEP_MAX, |due_at| {
-            Duration::try_from(due_at.duration_since(now)).unwrap_or_default()
-        });
-        Rest::Until(Instant::now() + wait.min(SLEEP_MAX))
+        self.ready.add(deliveries);
     }
 
-    async fn deliver(&self, delivery: Delivery) {
-        let started = Instant::now();
-        let outcome = self.attempt(&delivery).await;
-        crash::point("sent");
-        let ended_at = Timestamp::now();
-        let retry = &self.limits.retry;
-        let next = Next::after(&outcome, &delivery, retry, ended_at, fastrand::f64());
-        let attempt = Attempt {
+    fn store_failed(&mut self, problem: &str) {
+        let destination = &self.lane.name;
+        if self.is_store_failing {
+            tracing::debug!(destination, "nothing could be claimed: {problem}");
+        } else {
+            self.is_store_failing = true;
+            tracing::error!(destination, "nothing can be claimed: {problem}");
+        }
+        self.due = Due::At(Instant::now() + STORE_RETRY);
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Outcome), JoinError>) {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), attempt::broke_off()),
+        };
+        if let Some(under_way) = self.under_way.remove(&id) {
+            self.ready.finished();
+            self.settle(&under_way, &outcome);
+        }
+    }
+
+    /// Decides what follows from the outcome, and has that recorded.
+    fn settle(&mut self, under_way: &UnderWay, outcome: &Outcome) {
+        let UnderWay { delivery, begun_at } = under_way;
+        let now = self.lane.clock.now();
+        let next = Next::after(outcome, delivery, &self.limits.retry, now, fastrand::f64());
+        settle::log(delivery, outcome.answer(), next, now);
+        let attempt = crate::store::Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
-            ended_at,
-            took: started.elapsed(),
+            ended_at: now,
+            took: begun_at.elapsed(),
             answer: outcome.answer().to_owned(),
             next,
         };
-        let webhook_id = delivery.message.webhook_id;
-        self.log(
-            &webhook_id,
-            delivery.attempt,
-            outcome.answer(),
-            next,
-            ended_at,
-        );
-        match self.settle(attempt).await {
-            Ok(Settled::Settled) => {
-                crash::point("settled");
-                // Until then it looked leased, perhaps to a dispatcher that has taken over from this one.
-                self.bell.notify_one();
-                self.feed.tell(|| Happening::Attempted {
-                    webhook_id,
-                    destination: delivery.destination,
-                    attempt: delivery.attempt,
-                    answer: outcome.answer().to_owned(),
-                    next,
-                });
-            }
-            Ok(Settled::Fenced) => {
-                tracing::warn!(
-                    destination = self.name,
-                    webhook_id,
-                    "settled too late; it is delivered again"
-                );
-            }
-            // The lease runs out and it is delivered again: at least once, as promised.
+        let lane = Arc::clone(&self.lane);
+        let delivery = Arc::clone(delivery);
+        self.settling
+            .spawn(async move { settle::settle(&lane, &delivery, attempt).await });
+    }
+
+    /// Where a delivery is due again, it is claimed then.
+    fn settled(&mut self, settled: Result<Option<Timestamp>, JoinError>) {
+        match settled {
+            Ok(Some(due_at)) => self.due_by(due_at, self.lane.clock.now()),
+            Ok(None) => {}
+            // A bug. The lease runs out.
             Err(error) => {
-                tracing::error!(destination = self.name, webhook_id, "not settled: {error}");
+                tracing::error!(destination = self.lane.name, "not settled: {error}");
             }
         }
     }
 
-    fn log(&self, webhook_id: &str, attempt: u32, answer: &str, next: Next, now: Timestamp) {
-        let destination = &self.name;
-        match next {
-            Next::Delivered => {
-                tracing::debug!(destination, webhook_id, attempt, "delivered: {answer}");
-            }
-            Next::Retry { due_at } => {
-                let seconds = due_at.duration_since(now).as_secs_f64();
-                tracing::warn!(
-                    destination,
-                    webhook_id,
-                    attempt,
-                    "not delivered yet, next attempt in {seconds:.1} s: {answer}"
+    fn due_by(&mut self, due_at: Timestamp, now: Timestamp) {
+        let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
+        let due_at = Instant::now() + wait.min(SLEEP_MAX);
+        if let Due::At(time) = &mut self.due {
+            *time = due_at.min(*time);
+        }
+    }
+
+    /// Takes what else has ended by now, so that its slots are filled together.
+    fn drain(&mut self) {
+        while let Some(ended) = self.attempts.try_join_next_with_id() {
+            self.ended(ended);
+        }
+        while let Some(settled) = self.settling.try_join_next() {
+            self.settled(settled);
+        }
+    }
+
+    fn release(&mut self, deliveries: &[Delivery]) {
+        let leases = deliveries
+            .iter()
+            .map(|delivery| (delivery.id, delivery.attempt))
+            .collect();
+        let lane = Arc::clone(&self.lane);
+        self.settling.spawn(async move {
+            // Else the leases run out.
+            if let Err(error) = lane.store.release(leases).await {
+                tracing::debug!(
+                    destination = lane.name,
+                    "leases were not given back: {error}"
                 );
             }
-            Next::Dead => {
-                tracing::error!(destination, webhook_id, attempt, "given up: {answer}");
-            }
-        }
+            Some(lane.clock.now())
+        });
     }
 
-    async fn attempt(&self, delivery: &Delivery) -> Outcome {
-        if delivery.is_expired(&self.limits.retry, Timestamp::now()) {
-            return Outcome::Refused {
-                answer: "expired before it could be delivered".into(),
-            };
+    async fn finish(mut self) {
+        if let Some(claim) = self.claim.take()
+            && let Ok(looked) = claim.await
+            && let Ok(claimed) = looked.claimed
+        {
+            self.ready.add(claimed.deliveries);
         }
-        timeout(self.limits.timeout, self.destination.send(delivery))
-            .await
-            .unwrap_or_else(|_| Outcome::Failed {
-                answer: "no answer in time".into(),
-                retry_after: None,
-            })
-    }
-
-    /// Asks again while the lease lasts: what is not settled is delivered a second time.
-    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
-        let deadline = Instant::now() + LEASE_MARGIN;
+        let unbegun = self.ready.take_all();
+        if !unbegun.is_empty() {
+            self.release(&unbegun);
+        }
         loop {
-            let settled = self.store.settle(attempt.clone()).await;
-            if settled.is_ok() || Instant::now() + STORE_RETRY > deadline {
-                return settled;
+            tokio::select! {
+                biased;
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
+                Some(settled) = self.settling.join_next() => self.settled(settled),
+                else => break,
             }
-            sleep(STORE_RETRY).await;
+            // A dispatcher that takes over has seen it leased until now.
+            self.lane.bell.notify_one();
         }
     }
 }
 
-/// How long there is nothing to do, unless the bell rings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Rest {
-    /// There may be more due than there was room for.
-    More,
-    Until(Instant),
-}
-
-impl Rest {
-    async fn over(self) {
-        match self {
-            Self::More => {}
-            Self::Until(time) => sleep_until(time).await,
-        }
+/// What the task in the option comes to; it stays in its place until it is over.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
     }
 }

@@ -53,7 +53,7 @@ impl Gateway {
         tell_backlog(&*store, &config).await?;
         let feed = Feed::default();
         let destinations = Built::all(config.destinations.clone())?;
-        let bells = Bells::new(destinations.iter().map(Built::name));
+        let bells = Bells::default();
         let mut workers = Workers::new(Arc::clone(&store), feed.clone());
         workers.follow(destinations, &bells);
         let rules = rules(&config, bells);
@@ -123,11 +123,7 @@ impl Gateway {
     /// dropped. On an error nothing has changed.
     pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         let destinations = Built::all(config.destinations.clone())?;
-        let bells = self
-            .intake
-            .rules()
-            .bells
-            .for_these(destinations.iter().map(Built::name));
+        let bells = self.intake.rules().bells.clone();
         for (key, is_other) in [
             ("listen", config.listen != self.config.listen),
             ("admin", config.admin != self.config.admin),

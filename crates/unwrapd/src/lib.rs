@@ -30,6 +30,8 @@ pub mod delivery;
 
 pub mod admin;
 
+pub mod clock;
+
 pub mod crash;
 
 pub mod feed;

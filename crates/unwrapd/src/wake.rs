@@ -1,7 +1,7 @@
 //! Tells whoever waits for work at a destination that there is some.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
@@ -9,42 +9,31 @@ use crate::delivery::Lane;
 
 /// One bell a destination and lane. Ringing while nobody waits is remembered, once, so no ring is lost between a look and a wait.
 #[derive(Clone, Debug, Default)]
-pub struct Bells(Arc<HashMap<Lane, HashMap<String, Arc<Notify>>>>);
+pub struct Bells(Arc<RwLock<HashMap<String, OfLanes>>>);
+
+type OfLanes = [Arc<Notify>; Lane::ALL.len()];
 
 impl Bells {
-    /// Bells for these destinations.
-    #[must_use]
-    pub fn new<'n>(destinations: impl IntoIterator<Item = &'n str>) -> Self {
-        Self::default().for_these(destinations)
-    }
-
-    /// Bells for these destinations; who waits for one that was there before goes on hearing it.
-    #[must_use]
-    pub fn for_these<'n>(&self, destinations: impl IntoIterator<Item = &'n str>) -> Self {
-        let names: Vec<&str> = destinations.into_iter().collect();
-        let bells = |lane| {
-            names
-                .iter()
-                .map(|name| ((*name).to_owned(), self.of(name, lane)))
-                .collect()
-        };
-        Self(Arc::new(Lane::ALL.map(|lane| (lane, bells(lane))).into()))
-    }
-
     /// There is work for this destination in this lane.
     pub fn ring(&self, destination: &str, lane: Lane) {
-        if let Some(bell) = self.get(destination, lane) {
-            bell.notify_one();
+        let bells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bells) = bells.get(destination) {
+            bells[lane as usize].notify_one();
+        }
+    }
+
+    /// Something changed for this destination in every lane.
+    pub fn ring_all(&self, destination: &str) {
+        for lane in Lane::ALL {
+            self.ring(destination, lane);
         }
     }
 
     /// The bell of a destination and lane.
     #[must_use]
     pub fn of(&self, destination: &str, lane: Lane) -> Arc<Notify> {
-        self.get(destination, lane).cloned().unwrap_or_default()
-    }
-
-    fn get(&self, destination: &str, lane: Lane) -> Option<&Arc<Notify>> {
-        self.0.get(&lane)?.get(destination)
+        let mut bells = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let bells = bells.entry(destination.to_owned()).or_default();
+        Arc::clone(&bells[lane as usize])
     }
 }

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::config::DestinationSettings;
 use crate::delivery::Lane;
+use crate::delivery::limits::Limits;
 use crate::destination::{self, Destination};
 use crate::dispatch::Dispatcher;
 use crate::feed::Feed;
@@ -27,6 +30,7 @@ pub(super) struct Workers {
 /// The dispatchers of one destination. Dropping it has them finish what is under way and end.
 struct Running {
     settings: DestinationSettings,
+    limits: watch::Sender<Limits>,
     _switch: ShutdownSwitch,
 }
 
@@ -48,9 +52,15 @@ impl Built {
             })
             .collect()
     }
+}
 
-    pub(super) fn name(&self) -> &str {
-        &self.settings.name
+impl Running {
+    fn differs_in_limits_only(&self, settings: &DestinationSettings) -> bool {
+        let with_our_limits = DestinationSettings {
+            limits: self.settings.limits.clone(),
+            ..settings.clone()
+        };
+        self.settings == with_our_limits
     }
 }
 
@@ -75,7 +85,13 @@ impl Workers {
         {
             let name = settings.name.clone();
             let running = match before.remove(&name) {
-                Some(running) if running.settings == settings => running,
+                Some(running) if running.differs_in_limits_only(&settings) => {
+                    running.limits.send_replace(settings.limits.clone());
+                    Running {
+                        settings,
+                        ..running
+                    }
+                }
                 _ => self.start(settings, &destination, bells),
             };
             self.running.insert(name, running);
@@ -89,16 +105,18 @@ impl Workers {
         bells: &Bells,
     ) -> Running {
         let (switch, shutdown) = shutdown();
+        let (limits, current) = watch::channel(settings.limits.clone());
         for lane in Lane::ALL {
-            let dispatcher = Arc::new(Dispatcher {
+            let dispatcher = Dispatcher {
                 name: settings.name.clone(),
                 lane,
                 destination: Arc::clone(destination),
-                limits: settings.limits.of(lane),
+                limits: current.clone(),
                 store: Arc::clone(&self.store),
                 bell: bells.of(&settings.name, lane),
                 feed: self.feed.clone(),
-            });
+                clock: Clock::default(),
+            };
             let shutdown = shutdown.clone();
             self.tasks.spawn(async move {
                 dispatcher.run(shutdown.clone()).await;
@@ -107,6 +125,7 @@ impl Workers {
         }
         Running {
             settings,
+            limits,
             _switch: switch,
         }
     }

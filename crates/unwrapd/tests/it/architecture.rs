@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "gateway",
         &[
             "admin",
+            "clock",
             "config",
             "delivery",
             "destination",
@@ -48,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "dispatch",
         &[
+            "clock",
             "crash",
             "delivery",
             "destination",

@@ -1,0 +1,101 @@
+//! What is claimed and not yet begun.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::delivery::Delivery;
+
+/// How long a claim may take: it waits for a commit, and a slow disk takes its time. As much is claimed ahead as ends within this.
+const CLAIM_TIME: Duration = Duration::from_millis(20);
+/// Most claimed ahead of the slots, whatever the speed: all of it is in memory.
+const AHEAD_MAX: usize = 256;
+/// Longest wait between claim and attempt. Then the lease is given back: whoever is faster may have it.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// A queue of deliveries, and how many it should hold: none for a destination that answers slowly, more the faster it answers.
+#[derive(Default)]
+pub(super) struct Ready {
+    deliveries: VecDeque<(Instant, Delivery)>,
+    ahead: usize,
+    /// Attempts that ended since the last claim,
+    finished: u32,
+    /// which was then.
+    counted_from: Option<Instant>,
+}
+
+impl Ready {
+    pub(super) fn add(&mut self, deliveries: Vec<Delivery>) {
+        let now = Instant::now();
+        self.deliveries
+            .extend(deliveries.into_iter().map(|delivery| (now, delivery)));
+    }
+
+    /// The next to begin.
+    pub(super) fn next(&mut self) -> Option<Delivery> {
+        let is_stale = self.stale_at().is_some_and(|time| time <= Instant::now());
+        if is_stale {
+            return None;
+        }
+        self.deliveries.pop_front().map(|(_, delivery)| delivery)
+    }
+
+    /// Another attempt ended.
+    pub(super) fn finished(&mut self) {
+        self.finished += 1;
+    }
+
+    /// A claim begins.
+    pub(super) fn count_anew(&mut self) {
+        let now = Instant::now();
+        let per = self.counted_from.map_or(CLAIM_TIME, |from| now - from);
+        let share = CLAIM_TIME.as_secs_f64() / per.as_secs_f64().max(0.001);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "neither negative nor, after `min`, large"
+        )]
+        let ahead = (f64::from(self.finished) * share).min(1e6) as usize;
+        self.ahead = ahead.min(AHEAD_MAX);
+        self.finished = 0;
+        self.counted_from = Some(now);
+    }
+
+    /// How many to claim beyond what there are slots for.
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// Whether a claim would be made too early to be a large one.
+    pub(super) fn is_plenty(&self) -> bool {
+        self.deliveries.len() > self.ahead / 2
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// When the first of them has waited too long.
+    pub(super) fn stale_at(&self) -> Option<Instant> {
+        self.deliveries.front().map(|(since, _)| *since + WAIT_MAX)
+    }
+
+    /// Those that have waited too long. The destination has slowed down, so nothing is claimed ahead for now.
+    pub(super) fn take_stale(&mut self) -> Vec<Delivery> {
+        let now = Instant::now();
+        let stale = self
+            .deliveries
+            .partition_point(|(since, _)| *since + WAIT_MAX <= now);
+        if stale > 0 {
+            self.ahead = 0;
+        }
+        let stale = self.deliveries.drain(..stale);
+        stale.map(|(_, delivery)| delivery).collect()
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Delivery> {
+        let all = self.deliveries.drain(..);
+        all.map(|(_, delivery)| delivery).collect()
+    }
+}

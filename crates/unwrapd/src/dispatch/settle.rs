@@ -1,0 +1,95 @@
+//! What an attempt came to is recorded, and told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{Dispatcher, LEASE_MARGIN, STORE_RETRY};
+use crate::crash;
+use crate::delivery::{Delivery, Next};
+use crate::feed::Happening;
+use crate::store::{Attempt, Settled, Store, StoreError};
+
+/// How long to wait before asking a store again that has much to do.
+const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+/// Gives when the delivery is due again, if it is.
+pub(super) async fn settle(
+    lane: &Dispatcher,
+    delivery: &Delivery,
+    attempt: Attempt,
+) -> Option<Timestamp> {
+    let due_at = match attempt.next {
+        Next::Retry { due_at } => Some(due_at),
+        Next::Delivered | Next::Dead => None,
+    };
+    let destination = &lane.name;
+    let webhook_id = &delivery.message.webhook_id;
+    match settle_patiently(&*lane.store, &attempt).await {
+        Ok(Settled::Settled) => {
+            crash::point("settled");
+            lane.feed.tell(|| Happening::Attempted {
+                webhook_id: webhook_id.clone(),
+                destination: destination.clone(),
+                attempt: attempt.number,
+                answer: attempt.answer,
+                next: attempt.next,
+            });
+            due_at
+        }
+        Ok(Settled::Fenced) => {
+            tracing::warn!(
+                destination,
+                webhook_id,
+                "settled too late; it is delivered again"
+            );
+            None
+        }
+        // The lease runs out and it is delivered again: at least once, as promised.
+        Err(error) => {
+            tracing::error!(destination, webhook_id, "not settled: {error}");
+            None
+        }
+    }
+}
+
+/// Asks again while the lease lasts: what is not settled is delivered a second time.
+async fn settle_patiently(store: &dyn Store, attempt: &Attempt) -> Result<Settled, StoreError> {
+    let deadline = Instant::now() + LEASE_MARGIN;
+    loop {
+        let settled = store.settle(attempt.clone()).await;
+        let wait = match &settled {
+            Ok(_) => return settled,
+            Err(StoreError::Busy) => BUSY_RETRY,
+            Err(_) => STORE_RETRY,
+        };
+        if Instant::now() + wait > deadline {
+            return settled;
+        }
+        sleep(wait).await;
+    }
+}
+
+pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp) {
+    let destination = &delivery.destination;
+    let webhook_id = &delivery.message.webhook_id;
+    let attempt = delivery.attempt;
+    match next {
+        Next::Delivered => {
+            tracing::debug!(destination, webhook_id, attempt, "delivered: {answer}");
+        }
+        Next::Retry { due_at } => {
+            let seconds = due_at.duration_since(now).as_secs_f64();
+            tracing::warn!(
+                destination,
+                webhook_id,
+                attempt,
+                "not delivered yet, next attempt in {seconds:.1} s: {answer}"
+            );
+        }
+        Next::Dead => {
+            tracing::error!(destination, webhook_id, attempt, "given up: {answer}");
+        }
+    }
+}
