@@ -76,6 +76,19 @@ pub trait Store: Send + Sync {
     /// How many deliveries each destination has still to get; a destination without any is left out.
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
 
+    /// How many deliveries each destination has still to get, and how many were given up; a destination with neither is left out.
+    async fn standings(&self) -> Result<Vec<Standing>, StoreError>;
+
+    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts meanwhile. Pausing it again changes
+    /// nothing.
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Forgets that.
+    async fn resume(&self, destination: &str) -> Result<(), StoreError>;
+
+    /// The destinations that are paused, by name, and since when.
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+
     /// Waits until the store can never be used again: it is closed, or a thread of it has died.
     async fn ended(&self);
 
@@ -171,6 +184,17 @@ pub struct Tally {
     pub pending: u64,
     /// Deliveries done.
     pub delivered: u64,
+    /// Deliveries given up.
+    pub dead: u64,
+}
+
+/// What there is for one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name.
+    pub destination: String,
+    /// Deliveries waiting for an attempt, or being attempted.
+    pub waiting: u64,
     /// Deliveries given up.
     pub dead: u64,
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod leases;
 mod memory;
 mod owned;
+mod pause;
 mod quarantine;
 mod readers;
 mod schema;
@@ -22,7 +23,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::{Accepted, Attempt, Bounds, Claimed, Settled, Store, StoreError, Suspect, Tally};
+use super::{
+    Accepted, Attempt, Bounds, Claimed, Settled, Standing, Store, StoreError, Suspect, Tally,
+};
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
@@ -233,6 +236,30 @@ impl Store for SqliteStore {
 
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
         self.read(statements::backlog).await
+    }
+
+    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+        self.read(pause::standings).await
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.ask(Urgency::Now, move |work| {
+            pause::pause(work.connection, &destination, now)
+        })
+        .await
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.ask(Urgency::Now, move |work| {
+            pause::resume(work.connection, &destination)
+        })
+        .await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(pause::paused).await
     }
 
     async fn ended(&self) {

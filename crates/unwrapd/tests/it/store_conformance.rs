@@ -12,7 +12,8 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, SUSPECTS_MAX, Settled, Store, StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
+    Suspect, Tally,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -71,6 +72,8 @@ every_store!(
     a_settlement_counts_once,
     what_is_released_is_due_again_under_the_same_number,
     a_lease_that_is_someone_elses_is_not_released,
+    what_is_paused_stays_so_until_it_is_resumed,
+    what_stands_is_counted_for_each_destination,
     everything_is_there_after_opening_again,
     what_is_quarantined_is_listed_in_the_order_of_arrival,
     the_quarantine_keeps_the_newest_only,
@@ -377,6 +380,49 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn Place) {
         settle(&store, current.id, current.attempt, Next::Delivered).await,
         Settled::Settled
     );
+}
+
+async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
+    let store = place.open();
+    assert_eq!(store.paused().await.unwrap(), []);
+    store.pause("b", at(1)).await.unwrap();
+    store.pause("a", at(2)).await.unwrap();
+    store.pause("a", at(3)).await.unwrap();
+    let both = [("a".to_owned(), at(2)), ("b".to_owned(), at(1))];
+    assert_eq!(store.paused().await.unwrap(), both);
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    assert_eq!(store.paused().await.unwrap(), both);
+    store.resume("b").await.unwrap();
+    store.resume("never paused").await.unwrap();
+    assert_eq!(store.paused().await.unwrap(), both[..1]);
+}
+
+async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
+    let store = place.open();
+    assert_eq!(store.standings().await.unwrap(), []);
+    for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
+        accept(&store, id, 0).await;
+    }
+    let audit = vec!["audit".to_owned()];
+    store.accept(message("wh_5", at(0)), audit).await.unwrap();
+    for delivery in claim(&store, 0).await.deliveries {
+        match delivery.message.webhook_id.as_str() {
+            "wh_delivered" => settle(&store, delivery.id, 1, Next::Delivered).await,
+            "wh_dead" => settle(&store, delivery.id, 1, Next::Dead).await,
+            _ => continue,
+        };
+    }
+    let standing = |destination: &str, waiting, dead| Standing {
+        destination: destination.into(),
+        waiting,
+        dead,
+    };
+    let mut standings = store.standings().await.unwrap();
+    standings.sort_by(|a, b| a.destination.cmp(&b.destination));
+    assert_eq!(standings, [standing("app", 2, 1), standing("audit", 1, 0)]);
 }
 
 async fn everything_is_there_after_opening_again(place: &dyn Place) {

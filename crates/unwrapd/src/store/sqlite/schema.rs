@@ -11,6 +11,7 @@ use crate::store::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("0001_way.sql"),
     include_str!("0002_engine.sql"),
+    include_str!("0003_pause.sql"),
     include_str!("0004_quarantine.sql"),
 ];
 
