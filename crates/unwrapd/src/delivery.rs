@@ -1,6 +1,8 @@
 //! One message for one destination: what an attempt came to, and what happens next. Pure: the time and the randomness are arguments.
 
+pub mod breaker;
 pub mod limits;
+pub mod pace;
 pub mod retry;
 
 use std::time::Duration;
@@ -136,6 +138,12 @@ impl Next {
             Outcome::Refused { .. } => return Self::Dead,
             Outcome::Failed { retry_after, .. } => *retry_after,
         };
+        if policy
+            .attempts_max
+            .is_some_and(|max| delivery.attempt >= max)
+        {
+            return Self::Dead;
+        }
         let delay = policy.delay(delivery.attempt, retry_after, random);
         let due_at = later(now, delay);
         if due_at > delivery.deadline(policy) {

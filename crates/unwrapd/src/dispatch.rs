@@ -5,6 +5,7 @@
 //! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
 
 mod attempt;
+mod gate;
 mod ready;
 mod settle;
 
@@ -19,12 +20,14 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
 use crate::crash;
+use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::destination::Destination;
 use crate::feed::Feed;
 use crate::shutdown::Shutdown;
 use crate::store::{Claimed, Store, StoreError};
+pub use gate::Gate;
 use ready::Ready;
 
 /// Most deliveries claimed at once.
@@ -50,6 +53,8 @@ pub struct Dispatcher {
     pub destination: Arc<dyn Destination>,
     /// How hard the destination may be pressed. It may change at any time.
     pub limits: watch::Receiver<Limits>,
+    /// What the lanes of the destination share.
+    pub gate: Arc<Gate>,
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
     /// Rings when there is new work.
@@ -122,6 +127,7 @@ struct Looked {
 struct UnderWay {
     delivery: Arc<Delivery>,
     begun_at: Instant,
+    permit: Permit,
 }
 
 impl Running {
@@ -145,34 +151,52 @@ impl Running {
     fn begin_ready(&mut self) {
         self.limits = self.lane.limits.borrow().of(self.lane.lane);
         while self.free_slots() > 0
-            && let Some(delivery) = self.ready.next()
+            && let Some(delivery) = self.ready.first()
         {
-            self.begin(delivery);
+            if delivery.is_expired(&self.limits.retry, self.lane.clock.now()) {
+                self.bury_first();
+                continue;
+            }
+            let Some(permit) = self.lane.gate.begin(self.lane.lane, self.limits.rate) else {
+                break;
+            };
+            if let Some(delivery) = self.ready.take_first() {
+                self.begin(delivery, permit);
+            }
         }
-        let stale = self.ready.take_stale();
-        if !stale.is_empty() {
-            self.release(&stale);
+        let useless = if self.lane.gate.is_shut(self.lane.lane) {
+            self.ready.take_all()
+        } else {
+            self.ready.take_stale()
+        };
+        if !useless.is_empty() {
+            self.release(&useless);
         }
     }
 
-    fn begin(&mut self, delivery: Delivery) {
+    fn begin(&mut self, delivery: Delivery, permit: Permit) {
         let delivery = Arc::new(delivery);
-        let begun_at = Instant::now();
-        if delivery.is_expired(&self.limits.retry, self.lane.clock.now()) {
-            let answer = "expired before it could be delivered".into();
-            self.settle(
-                &UnderWay { delivery, begun_at },
-                &Outcome::Refused { answer },
-            );
-            return;
-        }
         let attempt = attempt::make(
             Arc::clone(&self.lane.destination),
             Arc::clone(&delivery),
             self.limits.timeout,
         );
         let id = self.attempts.spawn(attempt).id();
-        self.under_way.insert(id, UnderWay { delivery, begun_at });
+        let under_way = UnderWay {
+            delivery,
+            begun_at: Instant::now(),
+            permit,
+        };
+        self.under_way.insert(id, under_way);
+    }
+
+    fn bury_first(&mut self) {
+        if let Some(delivery) = self.ready.take_first() {
+            let outcome = Outcome::Refused {
+                answer: "expired before it could be delivered".into(),
+            };
+            self.settle(&Arc::new(delivery), &outcome, Duration::ZERO, Turn::Stays);
+        }
     }
 
     fn free_slots(&self) -> usize {
@@ -213,6 +237,7 @@ impl Running {
     /// How many deliveries could be made use of.
     fn wanted(&self) -> usize {
         (self.free_slots() + self.ready.ahead())
+            .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
             .saturating_sub(self.ready.len())
             .min(CLAIM_MAX)
     }
@@ -236,7 +261,14 @@ impl Running {
 
     /// When to look again, unless something happens before.
     fn wake_at(&self) -> Instant {
-        [self.claim_at(), self.ready.stale_at()]
+        let gate_opens_at = || {
+            let (lane, rate) = (self.lane.lane, self.limits.rate);
+            let is_waited_for = self.free_slots() > 0 && self.lane.gate.admits(lane, rate) == 0;
+            is_waited_for
+                .then(|| self.lane.gate.opens_at(lane, rate))
+                .flatten()
+        };
+        [self.claim_at(), self.ready.stale_at(), gate_opens_at()]
             .into_iter()
             .flatten()
             .min()
@@ -271,6 +303,7 @@ impl Running {
         } else if let Some(due_at) = next_due_at {
             self.due_by(due_at, looked.now);
         }
+        self.lane.gate.progress().add_claimed(deliveries.len());
         self.ready.add(deliveries);
     }
 
@@ -292,21 +325,23 @@ impl Running {
         };
         if let Some(under_way) = self.under_way.remove(&id) {
             self.ready.finished();
-            self.settle(&under_way, &outcome);
+            let now = self.lane.clock.now();
+            let turn = self.lane.gate.end(under_way.permit, &outcome, now);
+            let took = under_way.begun_at.elapsed();
+            self.settle(&under_way.delivery, &outcome, took, turn);
         }
     }
 
     /// Decides what follows from the outcome, and has that recorded.
-    fn settle(&mut self, under_way: &UnderWay, outcome: &Outcome) {
-        let UnderWay { delivery, begun_at } = under_way;
+    fn settle(&mut self, delivery: &Arc<Delivery>, outcome: &Outcome, took: Duration, turn: Turn) {
         let now = self.lane.clock.now();
         let next = Next::after(outcome, delivery, &self.limits.retry, now, fastrand::f64());
-        settle::log(delivery, outcome.answer(), next, now);
+        settle::log(delivery, outcome.answer(), next, now, turn);
         let attempt = crate::store::Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
             ended_at: now,
-            took: begun_at.elapsed(),
+            took,
             answer: outcome.answer().to_owned(),
             next,
         };

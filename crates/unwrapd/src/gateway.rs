@@ -2,6 +2,7 @@
 
 mod workers;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
+use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
@@ -54,8 +56,15 @@ impl Gateway {
         let feed = Feed::default();
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
-        let mut workers = Workers::new(Arc::clone(&store), feed.clone());
-        workers.follow(destinations, &bells);
+        let mut workers = Workers {
+            store: Arc::clone(&store),
+            feed: feed.clone(),
+            bells: bells.clone(),
+            board: Board::default(),
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        workers.follow(destinations);
         let rules = rules(&config, bells);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
@@ -134,7 +143,7 @@ impl Gateway {
             }
         }
         // The workers first: whoever hears of a destination may deliver to it.
-        self.workers.follow(destinations, &bells);
+        self.workers.follow(destinations);
         self.intake.follow(rules(&config, bells));
         self.config = config;
         Ok(())

@@ -36,6 +36,8 @@ pub mod crash;
 
 pub mod feed;
 
+pub mod progress;
+
 pub mod shutdown;
 
 mod listen;

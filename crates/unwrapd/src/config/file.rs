@@ -12,6 +12,7 @@ use toml::Spanned;
 use super::source::{Mistake, SecretSource};
 use super::{Config, DestinationSettings, EndpointSettings};
 use crate::delivery::limits::Limits;
+use crate::delivery::retry::RetryPolicy;
 use crate::route::{Patterns, nearest_type};
 use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl};
 
@@ -22,6 +23,14 @@ const STORE_PATH: &str = "unwrapd.db";
 const CONCURRENCY_MAX: usize = 1024;
 /// Longest time an attempt may take: so long is a delivery leased to nobody if the process dies.
 const TIMEOUT_SECONDS_MAX: u64 = 600;
+/// Most deliveries a second that can be asked for; one machine does not make more.
+const RATE_MAX: u32 = 100_000;
+/// Most attempts that can be asked for: at most one an hour after the first day, this is for ever.
+const ATTEMPTS_MAX: u32 = 1_000_000;
+/// Longest deadline of a delivery: a month. Whatever has not been taken by then, somebody must look at.
+const DEADLINE_HOURS_MAX: u64 = 30 * 24;
+/// Longest back-off between two attempts: a day.
+const RETRY_SECONDS_MAX: u64 = 24 * 3600;
 /// OpenAI sends a webhook again for 72 hours; whoever forgets earlier takes a copy for a new one.
 const DEDUPE_DAYS_MIN: u64 = 3;
 /// Longest time an id is remembered: all of them are held in memory.
@@ -74,7 +83,12 @@ struct Destination {
     secret: Spanned<SecretSource>,
     events: Option<Spanned<Vec<Spanned<String>>>>,
     concurrency: Option<Spanned<usize>>,
+    rate: Option<Spanned<u32>>,
     timeout_seconds: Option<Spanned<u64>>,
+    attempts_max: Option<Spanned<u32>>,
+    deadline_hours: Option<Spanned<u64>>,
+    retry_first_seconds: Option<Spanned<u64>>,
+    retry_max_seconds: Option<Spanned<u64>>,
 }
 
 impl File {
@@ -172,13 +186,51 @@ impl Destination {
             limits: Limits {
                 concurrency: within(self.concurrency, 1, CONCURRENCY_MAX)?
                     .unwrap_or(defaults.concurrency),
+                rate: within(self.rate, 1, RATE_MAX)?,
                 timeout: within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?
                     .map_or(defaults.timeout, Duration::from_secs),
-                retry: defaults.retry,
+                retry: retry_policy(
+                    self.retry_first_seconds,
+                    self.retry_max_seconds,
+                    self.deadline_hours,
+                    self.attempts_max,
+                )?,
             },
             name: self.name.into_inner(),
         })
     }
+}
+
+fn retry_policy(
+    first_seconds: Option<Spanned<u64>>,
+    max_seconds: Option<Spanned<u64>>,
+    deadline_hours: Option<Spanned<u64>>,
+    attempts_max: Option<Spanned<u32>>,
+) -> Result<RetryPolicy, Mistake> {
+    let defaults = RetryPolicy::default();
+    let max_span = max_seconds.as_ref().map(Spanned::span);
+    let first_span = first_seconds.as_ref().map(Spanned::span);
+    let first =
+        within(first_seconds, 1, RETRY_SECONDS_MAX)?.map_or(defaults.first, Duration::from_secs);
+    let max = within(max_seconds, 1, RETRY_SECONDS_MAX)?
+        .map_or(defaults.max.max(first), Duration::from_secs);
+    if first > max
+        && let Some(span) = max_span.or(first_span)
+    {
+        return Err(Mistake::new(
+            span,
+            "`retry_max_seconds` must not be less than `retry_first_seconds`",
+        ));
+    }
+    Ok(RetryPolicy {
+        first,
+        max,
+        give_up_after: within(deadline_hours, 1, DEADLINE_HOURS_MAX)?
+            .map_or(defaults.give_up_after, |hours| {
+                Duration::from_secs(hours * 3600)
+            }),
+        attempts_max: within(attempts_max, 1, ATTEMPTS_MAX)?,
+    })
 }
 
 /// Names stand in paths, in logs and on the command line, so they are plain and there is one of each.

@@ -72,7 +72,7 @@ fn explain(message: &str) -> String {
             if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
         {
             match expected {
-                "u64" | "usize" => "this must be a whole number".into(),
+                "u32" | "u64" | "usize" => "this must be a whole number".into(),
                 "a sequence" => {
                     "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
                 }

@@ -10,6 +10,8 @@ use super::retry::RetryPolicy;
 pub struct Limits {
     /// Most deliveries under way at once.
     pub concurrency: usize,
+    /// Most deliveries begun in a second, both lanes together. `None`: as many as it takes.
+    pub rate: Option<u32>,
     /// Longest time an attempt may take.
     pub timeout: Duration,
     /// When to try again.
@@ -20,6 +22,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            rate: None,
             timeout: Duration::from_secs(15),
             retry: RetryPolicy::default(),
         }
@@ -35,6 +38,7 @@ impl Limits {
             Lane::Standard => self.clone(),
             Lane::Call => Self {
                 concurrency: 16,
+                rate: self.rate,
                 timeout: self.timeout.min(Duration::from_secs(5)),
                 retry: RetryPolicy::call(),
             },

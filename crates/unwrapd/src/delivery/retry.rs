@@ -15,6 +15,8 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// How long after its arrival a message is given up.
     pub give_up_after: Duration,
+    /// After how many attempts it is given up. `None`: when the time is over.
+    pub attempts_max: Option<u32>,
 }
 
 impl Default for RetryPolicy {
@@ -24,6 +26,7 @@ impl Default for RetryPolicy {
             max: Duration::from_secs(3600),
             // As long as OpenAI itself keeps trying.
             give_up_after: Duration::from_secs(72 * 3600),
+            attempts_max: None,
         }
     }
 }
@@ -36,6 +39,7 @@ impl RetryPolicy {
             first: Duration::from_millis(50),
             max: Duration::from_secs(1),
             give_up_after: Duration::from_secs(10),
+            attempts_max: None,
         }
     }
 

@@ -32,12 +32,13 @@ impl Ready {
             .extend(deliveries.into_iter().map(|delivery| (now, delivery)));
     }
 
-    /// The next to begin.
-    pub(super) fn next(&mut self) -> Option<Delivery> {
-        let is_stale = self.stale_at().is_some_and(|time| time <= Instant::now());
-        if is_stale {
-            return None;
-        }
+    /// The next to begin, if it has not waited too long.
+    pub(super) fn first(&self) -> Option<&Delivery> {
+        let (since, delivery) = self.deliveries.front()?;
+        (since.elapsed() < WAIT_MAX).then_some(delivery)
+    }
+
+    pub(super) fn take_first(&mut self) -> Option<Delivery> {
         self.deliveries.pop_front().map(|(_, delivery)| delivery)
     }
 

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Dispatcher, LEASE_MARGIN, STORE_RETRY};
 use crate::crash;
+use crate::delivery::breaker::Turn;
 use crate::delivery::{Delivery, Next};
 use crate::feed::Happening;
 use crate::store::{Attempt, Settled, Store, StoreError};
@@ -71,7 +72,8 @@ async fn settle_patiently(store: &dyn Store, attempt: &Attempt) -> Result<Settle
     }
 }
 
-pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp) {
+/// One line when a destination begins to fail, and not one for every attempt while it does.
+pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp, turn: Turn) {
     let destination = &delivery.destination;
     let webhook_id = &delivery.message.webhook_id;
     let attempt = delivery.attempt;
@@ -81,12 +83,12 @@ pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp)
         }
         Next::Retry { due_at } => {
             let seconds = due_at.duration_since(now).as_secs_f64();
-            tracing::warn!(
-                destination,
-                webhook_id,
-                attempt,
-                "not delivered yet, next attempt in {seconds:.1} s: {answer}"
-            );
+            let what = format_args!("not delivered yet, next attempt in {seconds:.1} s: {answer}");
+            if turn == Turn::Fails {
+                tracing::warn!(destination, webhook_id, attempt, "{what}");
+            } else {
+                tracing::debug!(destination, webhook_id, attempt, "{what}");
+            }
         }
         Next::Dead => {
             tracing::error!(destination, webhook_id, attempt, "given up: {answer}");

@@ -13,22 +13,26 @@ use crate::config::DestinationSettings;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
 use crate::destination::{self, Destination};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Gate};
 use crate::feed::Feed;
+use crate::progress::Board;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
 
 pub(super) struct Workers {
-    store: Arc<dyn Store>,
-    feed: Feed,
-    running: HashMap<String, Running>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) feed: Feed,
+    pub(super) bells: Bells,
+    /// How it goes at each destination.
+    pub(super) board: Board,
+    pub(super) running: HashMap<String, Running>,
     /// Each tells whether it was meant to end.
-    tasks: JoinSet<bool>,
+    pub(super) tasks: JoinSet<bool>,
 }
 
 /// The dispatchers of one destination. Dropping it has them finish what is under way and end.
-struct Running {
+pub(super) struct Running {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
     _switch: ShutdownSwitch,
@@ -65,18 +69,9 @@ impl Running {
 }
 
 impl Workers {
-    pub(super) fn new(store: Arc<dyn Store>, feed: Feed) -> Self {
-        Self {
-            store,
-            feed,
-            running: HashMap::new(),
-            tasks: JoinSet::new(),
-        }
-    }
-
     /// From now on delivers to these destinations. What is unchanged goes on as it is; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
-    pub(super) fn follow(&mut self, destinations: Vec<Built>, bells: &Bells) {
+    pub(super) fn follow(&mut self, destinations: Vec<Built>) {
         let mut before = std::mem::take(&mut self.running);
         for Built {
             settings,
@@ -92,7 +87,7 @@ impl Workers {
                         ..running
                     }
                 }
-                _ => self.start(settings, &destination, bells),
+                _ => self.start(settings, &destination),
             };
             self.running.insert(name, running);
         }
@@ -102,18 +97,20 @@ impl Workers {
         &mut self,
         settings: DestinationSettings,
         destination: &Arc<dyn Destination>,
-        bells: &Bells,
     ) -> Running {
         let (switch, shutdown) = shutdown();
         let (limits, current) = watch::channel(settings.limits.clone());
+        let progress = self.board.of(&settings.name);
+        let gate = Arc::new(Gate::new(&settings.name, progress, self.bells.clone()));
         for lane in Lane::ALL {
             let dispatcher = Dispatcher {
                 name: settings.name.clone(),
                 lane,
                 destination: Arc::clone(destination),
                 limits: current.clone(),
+                gate: Arc::clone(&gate),
                 store: Arc::clone(&self.store),
-                bell: bells.of(&settings.name, lane),
+                bell: self.bells.of(&settings.name, lane),
                 feed: self.feed.clone(),
                 clock: Clock::default(),
             };

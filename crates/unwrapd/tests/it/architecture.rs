@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intake",
             "listen",
             "quarantine",
+            "progress",
             "receive",
             "shutdown",
             "store",
@@ -54,8 +55,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "delivery",
             "destination",
             "feed",
+            "progress",
             "shutdown",
             "store",
+            "wake",
         ],
     ),
     ("admin", &["store"]),
@@ -73,7 +76,9 @@ const PURE: &[&str] = &[
     "message.rs",
     "route.rs",
     "delivery.rs",
+    "delivery/breaker.rs",
     "delivery/limits.rs",
+    "delivery/pace.rs",
     "delivery/retry.rs",
 ];
 
@@ -128,6 +133,8 @@ fn no_allowed_arrow_is_left_over() {
 fn the_pure_row_awaits_nothing_and_reads_no_clock() {
     for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
         if PURE.contains(&path.as_str()) {
+            // Its tests may: they need some instant to begin with.
+            let text = text.split("#[cfg(test)]").next().unwrap();
             for impure in [
                 "async ", ".await", "::now()", "std::fs", "std::net", "fastrand",
             ] {

@@ -1,0 +1,248 @@
+//! Whether a destination is worth trying. Pure: the time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row at which a destination counts as down. Fewer may be one bad message that is tried again and again.
+pub const FAILURES_MAX: u32 = 10;
+/// Most deliveries that find out together whether it is up again. More than one, or a single message that always fails would speak
+/// for all.
+pub const PROBES_MAX: usize = 4;
+/// How long it is left alone after it went down; twice as long after each time that it was found still down,
+const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
+/// up to this: so long may deliveries wait for nothing when it is up again.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// Opens on a run of failures, lets a few deliveries through now and then, and closes on the first that succeeds. While it is open
+/// no attempts are used up.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    state: State,
+    /// In a row, while closed.
+    failures: u32,
+    /// The last wait, while not closed.
+    back_off: Duration,
+    /// Counts the changes of state: what began before one says nothing about the time after it.
+    epoch: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum State {
+    #[default]
+    Closed,
+    Open {
+        until: Instant,
+    },
+    HalfOpen {
+        probes: usize,
+    },
+}
+
+/// How things stand with a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// It is taken to be up.
+    Closed,
+    /// It is down and left alone until then.
+    Open {
+        /// When it is tried again.
+        until: Instant,
+    },
+    /// The next deliveries find out.
+    HalfOpen,
+}
+
+/// A delivery that was begun; to be given back when it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit {
+    epoch: u64,
+}
+
+/// What the end of a delivery changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    Stays,
+    /// The first failure after a success.
+    Fails,
+    /// It is down.
+    Opens,
+    /// It is still down.
+    Reopens,
+    /// It is up again.
+    Closes,
+}
+
+impl Breaker {
+    /// How many deliveries may be begun now.
+    pub fn admits(&mut self, now: Instant) -> usize {
+        if let State::Open { until } = self.state
+            && until <= now
+        {
+            self.enter(State::HalfOpen { probes: 0 });
+        }
+        match self.state {
+            State::Closed => usize::MAX,
+            State::Open { .. } => 0,
+            State::HalfOpen { probes } => PROBES_MAX.saturating_sub(probes),
+        }
+    }
+
+    /// Begins one. Whoever begins more than are admitted only adds to what is known.
+    pub fn begin(&mut self) -> Permit {
+        if let State::HalfOpen { probes } = &mut self.state {
+            *probes += 1;
+        }
+        Permit { epoch: self.epoch }
+    }
+
+    /// One has ended.
+    pub fn end(&mut self, permit: Permit, is_success: bool, now: Instant) -> Turn {
+        if is_success {
+            self.failures = 0;
+            if self.state == State::Closed {
+                return Turn::Stays;
+            }
+            self.enter(State::Closed);
+            return Turn::Closes;
+        }
+        if permit.epoch != self.epoch {
+            return Turn::Stays;
+        }
+        match self.state {
+            State::Closed => {
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    self.open(BACK_OFF_FIRST, now);
+                    Turn::Opens
+                } else if self.failures == 1 {
+                    Turn::Fails
+                } else {
+                    Turn::Stays
+                }
+            }
+            State::HalfOpen { .. } => {
+                self.open(self.back_off.saturating_mul(2).min(BACK_OFF_MAX), now);
+                Turn::Reopens
+            }
+            State::Open { .. } => Turn::Stays,
+        }
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn circuit(&self) -> Circuit {
+        match self.state {
+            State::Closed => Circuit::Closed,
+            State::Open { until } => Circuit::Open { until },
+            State::HalfOpen { .. } => Circuit::HalfOpen,
+        }
+    }
+
+    fn open(&mut self, back_off: Duration, now: Instant) {
+        self.back_off = back_off;
+        self.enter(State::Open {
+            until: now + back_off,
+        });
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.failures = 0;
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Begins one and ends it at once.
+    fn one(breaker: &mut Breaker, is_success: bool, now: Instant) -> Turn {
+        let permit = breaker.begin();
+        breaker.end(permit, is_success, now)
+    }
+
+    fn open(now: Instant) -> Breaker {
+        let mut breaker = Breaker::default();
+        let turns: Vec<Turn> = (0..FAILURES_MAX)
+            .map(|_| one(&mut breaker, false, now))
+            .collect();
+        assert_eq!(turns.first(), Some(&Turn::Fails));
+        assert_eq!(turns.last(), Some(&Turn::Opens));
+        assert!(turns[1..9].iter().all(|turn| *turn == Turn::Stays));
+        breaker
+    }
+
+    #[test]
+    fn a_run_of_failures_opens_it_and_a_success_in_between_does_not() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        for _ in 0..5 {
+            for _ in 1..FAILURES_MAX {
+                assert_ne!(one(&mut breaker, false, now), Turn::Opens);
+            }
+            assert_eq!(one(&mut breaker, true, now), Turn::Stays);
+        }
+        assert_eq!(open(now).admits(now), 0);
+    }
+
+    #[test]
+    fn after_a_while_a_few_find_out_and_a_success_closes_it() {
+        let now = Instant::now();
+        let mut breaker = open(now);
+        assert_eq!(breaker.admits(now + SECOND / 2), 0);
+        assert_eq!(breaker.admits(now + SECOND), PROBES_MAX);
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen);
+        let probes: Vec<Permit> = (0..PROBES_MAX).map(|_| breaker.begin()).collect();
+        assert_eq!(breaker.admits(now + SECOND), 0);
+        assert_eq!(
+            breaker.end(probes[0], false, now + SECOND),
+            Turn::Reopens,
+            "the first answer counts"
+        );
+        assert_eq!(breaker.end(probes[1], false, now + SECOND), Turn::Stays);
+        assert_eq!(breaker.end(probes[2], true, now + SECOND), Turn::Closes);
+        assert_eq!(breaker.admits(now + SECOND), usize::MAX);
+        assert_eq!(breaker.end(probes[3], false, now + SECOND), Turn::Stays);
+    }
+
+    #[test]
+    fn the_wait_grows_up_to_a_minute_and_begins_small_again() {
+        let mut now = Instant::now();
+        let mut breaker = open(now);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let Circuit::Open { until } = breaker.circuit() else {
+                panic!("open");
+            };
+            assert_eq!((until - now).as_secs(), seconds);
+            now = until;
+            assert_eq!(breaker.admits(now), PROBES_MAX);
+            assert_eq!(one(&mut breaker, false, now), Turn::Reopens);
+        }
+        assert_eq!(one(&mut breaker, true, now), Turn::Closes);
+        for _ in 0..FAILURES_MAX {
+            one(&mut breaker, false, now);
+        }
+        assert_eq!(
+            breaker.circuit(),
+            Circuit::Open {
+                until: now + SECOND
+            }
+        );
+    }
+
+    #[test]
+    fn what_began_before_it_opened_does_not_keep_it_open() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        let early = breaker.begin();
+        for _ in 0..FAILURES_MAX {
+            one(&mut breaker, false, now);
+        }
+        assert_eq!(breaker.admits(now + SECOND), PROBES_MAX);
+        assert_eq!(breaker.end(early, false, now + SECOND), Turn::Stays);
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen);
+    }
+}

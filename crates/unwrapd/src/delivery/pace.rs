@@ -1,0 +1,116 @@
+//! How many deliveries a second. Pure: the time is an argument.
+
+use std::time::{Duration, Instant};
+
+use super::Lane;
+
+/// Time whose deliveries may be made at once, so that timers need not be exact.
+const BURST: Duration = Duration::from_millis(100);
+
+/// A token bucket that both lanes of a destination draw from (kept as the time up to which it is spent, which needs no timer). The
+/// last token is a call's: no backlog stands before it here either.
+#[derive(Debug, Default)]
+pub struct Pace {
+    spent_until: Option<Instant>,
+}
+
+impl Pace {
+    /// How many may be begun now, at `rate` a second.
+    #[must_use]
+    pub fn available(&self, rate: u32, lane: Lane, now: Instant) -> usize {
+        let interval = interval(rate);
+        let ahead = self.ahead(now);
+        let room = allowance(rate, lane);
+        match room.checked_sub(ahead) {
+            Some(left) => {
+                usize::try_from(left.as_nanos() / interval.as_nanos()).unwrap_or(usize::MAX)
+            }
+            None => 0,
+        }
+    }
+
+    /// Begins one, if one may be begun.
+    pub fn take(&mut self, rate: u32, lane: Lane, now: Instant) -> bool {
+        let may = self.available(rate, lane, now) > 0;
+        if may {
+            let from = self.spent_until.map_or(now, |until| until.max(now));
+            self.spent_until = Some(from + interval(rate));
+        }
+        may
+    }
+
+    /// When the next may be begun.
+    #[must_use]
+    pub fn next_at(&self, rate: u32, lane: Lane, now: Instant) -> Instant {
+        let over = (self.ahead(now) + interval(rate)).saturating_sub(allowance(rate, lane));
+        now + over
+    }
+
+    fn ahead(&self, now: Instant) -> Duration {
+        self.spent_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+}
+
+/// Most deliveries at once at `rate` a second, when none were made before: those of a tenth of a second and one for a call.
+#[must_use]
+pub fn burst(rate: u32) -> usize {
+    let interval = interval(rate).as_nanos();
+    let deliveries = (BURST.as_nanos() / interval).max(1) + 1;
+    usize::try_from(deliveries).unwrap_or(usize::MAX)
+}
+
+fn allowance(rate: u32, lane: Lane) -> Duration {
+    let burst = u32::try_from(burst(rate)).unwrap_or(u32::MAX);
+    let reserved = match lane {
+        Lane::Call => 0,
+        Lane::Standard => 1,
+    };
+    interval(rate) * (burst - reserved)
+}
+
+fn interval(rate: u32) -> Duration {
+    let rate = u64::from(rate.max(1));
+    Duration::from_nanos(1_000_000_000_u64.div_ceil(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_call_finds_a_token_behind_a_backlog() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        while pace.take(10, Lane::Standard, now) {}
+        assert!(pace.take(10, Lane::Call, now));
+        assert!(!pace.take(10, Lane::Call, now));
+    }
+
+    proptest! {
+        #[test]
+        fn the_rate_is_reached_and_never_exceeded(
+            rate in 1_u32..5000,
+            steps in prop::collection::vec(0_u64..300, 1..200),
+        ) {
+            let begin = Instant::now();
+            let mut now = begin;
+            let mut pace = Pace::default();
+            let mut taken = 0_u32;
+            for milliseconds in steps {
+                now += Duration::from_millis(milliseconds);
+                while pace.take(rate, Lane::Standard, now) {
+                    taken += 1;
+                }
+                let allowed = (now - begin).as_secs_f64() * f64::from(rate);
+                let burst = u32::try_from(burst(rate)).unwrap();
+                prop_assert!(f64::from(taken) <= allowed + f64::from(burst));
+                let next_at = pace.next_at(rate, Lane::Standard, now);
+                prop_assert!(next_at > now);
+                prop_assert!(next_at <= now + interval(rate));
+                prop_assert_eq!(pace.available(rate, Lane::Standard, next_at), 1);
+            }
+        }
+    }
+}

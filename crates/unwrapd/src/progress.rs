@@ -1,0 +1,152 @@
+//! How it goes at each destination, for whoever wants to know without asking the store. Reading it costs nothing worth counting.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// How it goes at one destination, both lanes together, since this process began.
+#[derive(Debug, Default)]
+pub struct Progress {
+    claimed: AtomicU64,
+    delivered: AtomicU64,
+    is_paused: AtomicBool,
+    is_down: AtomicBool,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    circuit: Circuit,
+    last_success: Option<Instant>,
+    last_answer: Option<Answer>,
+}
+
+/// Whether a destination is taken to be up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Circuit {
+    /// It is.
+    #[default]
+    Closed,
+    /// It is down, and left alone until then.
+    Open {
+        /// When it is tried again.
+        probe_at: Timestamp,
+    },
+    /// It was down; the next deliveries find out.
+    HalfOpen,
+}
+
+/// What a destination answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer or what went wrong, for people; without content of a message.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Progress {
+    /// Deliveries taken from the store, each as often as it was taken.
+    #[must_use]
+    pub fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries made.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Whether someone has paused it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing can be expected of it for now: it is paused, or down.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_paused() || self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is taken to be up.
+    #[must_use]
+    pub fn circuit(&self) -> Circuit {
+        self.told().circuit
+    }
+
+    /// When it last took a delivery.
+    #[must_use]
+    pub fn last_success(&self) -> Option<Instant> {
+        self.told().last_success
+    }
+
+    /// What it last answered.
+    #[must_use]
+    pub fn last_answer(&self) -> Option<Answer> {
+        self.told().last_answer.clone()
+    }
+
+    /// So many more were taken from the store.
+    pub fn add_claimed(&self, deliveries: usize) {
+        self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
+    }
+
+    /// It answered. `delivered_at`: and has the message, since then.
+    pub fn answered(&self, text: &str, at: Timestamp, delivered_at: Option<Instant>) {
+        let mut told = self.told();
+        match &mut told.last_answer {
+            Some(answer) if answer.text == text => answer.at = at,
+            answer => {
+                *answer = Some(Answer {
+                    text: text.to_owned(),
+                    at,
+                });
+            }
+        }
+        if delivered_at.is_some() {
+            told.last_success = delivered_at;
+            self.delivered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It is up, or is not.
+    pub fn set_circuit(&self, circuit: Circuit) {
+        self.told().circuit = circuit;
+        self.is_down
+            .store(circuit != Circuit::Closed, Ordering::Relaxed);
+    }
+
+    /// It is paused, or is not. Who delivers there must be told by its bells.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::SeqCst);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The progress of every destination, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<RwLock<BTreeMap<String, Arc<Progress>>>>);
+
+impl Board {
+    /// The progress of this destination; it begins with the first who asks.
+    #[must_use]
+    pub fn of(&self, destination: &str) -> Arc<Progress> {
+        let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(board.entry(destination.to_owned()).or_default())
+    }
+
+    /// The progress of this destination, if it has any.
+    #[must_use]
+    pub fn get(&self, destination: &str) -> Option<Arc<Progress>> {
+        let board = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        board.get(destination).map(Arc::clone)
+    }
+}
