@@ -17,4 +17,5 @@ mod reload;
 #[cfg(feature = "peer-tests")]
 mod sdk_peers;
 mod secrecy;
+mod sqlite_store;
 mod store_conformance;
