@@ -86,23 +86,32 @@ impl DestinationSettings {
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            file: path.to_owned(),
-            line: None,
-            problem: format!("cannot be read: {error}"),
-        })?;
-        Self::parse(&text).map_err(|mistake| ConfigError {
+        read(path, file::File::check)
+    }
+
+    /// Reads of the file only where messages are kept. The secrets it names need not be there.
+    pub fn read_store(path: &Path) -> Result<StoreSettings, ConfigError> {
+        read(path, file::File::check_store)
+    }
+}
+
+fn read<T>(
+    path: &Path,
+    check: impl FnOnce(file::File) -> Result<T, source::Mistake>,
+) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+        file: path.to_owned(),
+        line: None,
+        problem: format!("cannot be read: {error}"),
+    })?;
+    toml::from_str::<file::File>(&text)
+        .map_err(|error| source::Mistake::from_toml(&error))
+        .and_then(check)
+        .map_err(|mistake| ConfigError {
             file: path.to_owned(),
             line: mistake.line(&text),
             problem: mistake.problem,
         })
-    }
-
-    fn parse(text: &str) -> Result<Self, source::Mistake> {
-        toml::from_str::<file::File>(text)
-            .map_err(|error| source::Mistake::from_toml(&error))?
-            .check()
-    }
 }
 
 /// What is wrong with a configuration, where, and what to do. It never holds a value of the file.

@@ -21,7 +21,7 @@ use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
-use crate::{admin, listen, receive, store};
+use crate::{admin, listen, prune, receive, store};
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
@@ -86,6 +86,9 @@ impl Gateway {
             workers,
             config,
         };
+        gateway
+            .servers
+            .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
         let router = receive::router(receiver);
         gateway
             .servers

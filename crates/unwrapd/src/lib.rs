@@ -28,6 +28,8 @@ pub mod destination;
 
 pub mod delivery;
 
+pub mod prune;
+
 pub mod admin;
 
 pub mod clock;

@@ -70,6 +70,11 @@ pub trait Store: Send + Sync {
     /// Writes something durably and for nothing: whether a message could be kept now.
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
 
+    /// Takes a step in forgetting what has been kept as long as the settings say, or is more than they allow, the oldest first. What
+    /// waits for delivery stays, and an id is known for the whole dedupe horizon. A step is short, so that nobody who receives waits for
+    /// it: ask again as long as there is more, and now and then.
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError>;
+
     /// How many messages there are, and deliveries in each state. Takes the longer the more there are, and holds nobody up.
     async fn tally(&self) -> Result<Tally, StoreError>;
 
@@ -173,6 +178,15 @@ pub enum Settled {
     Settled,
     /// It came too late.
     Fenced,
+}
+
+/// What a step of pruning has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Messages whose content is gone: the payload, the deliveries and their attempts.
+    pub messages: u64,
+    /// Whether it goes on.
+    pub is_more: bool,
 }
 
 /// How many there are.

@@ -35,6 +35,12 @@ const RETRY_SECONDS_MAX: u64 = 24 * 3600;
 const DEDUPE_DAYS_MIN: u64 = 3;
 /// Longest time an id is remembered: all of them are held in memory.
 const DEDUPE_DAYS_MAX: u64 = 365;
+/// Longest time a message is kept: ten years.
+const RETENTION_DAYS_MAX: u64 = 3650;
+/// Smallest store that is worth having, in MiB: some thousands of messages.
+const SIZE_MB_MIN: u64 = 16;
+/// Largest store, in MiB: 16 TiB.
+const SIZE_MB_MAX: u64 = 16 * 1024 * 1024;
 /// Most deliveries that may be allowed to wait.
 const UNDELIVERED_MAX: u64 = 1_000_000_000;
 /// Longest name of an endpoint or a destination.
@@ -66,6 +72,8 @@ struct StoreTable {
     url: Option<Spanned<String>>,
     dedupe_days: Option<Spanned<u64>>,
     undelivered_max: Option<Spanned<u64>>,
+    retention_days: Option<Spanned<u64>>,
+    size_max_mb: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +100,11 @@ struct Destination {
 }
 
 impl File {
+    /// Only where messages are kept: for who needs no secrets.
+    pub(super) fn check_store(self) -> Result<StoreSettings, Mistake> {
+        self.store.check()
+    }
+
     pub(super) fn check(self) -> Result<Config, Mistake> {
         if self.endpoint.is_empty() {
             return Err(Mistake::whole(
@@ -131,14 +144,21 @@ impl StoreTable {
             },
             bounds: Bounds {
                 dedupe: within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX)?
-                    .map_or(defaults.dedupe, |days| {
-                        Duration::from_secs(days * 24 * 3600)
-                    }),
+                    .map_or(defaults.dedupe, days),
                 undelivered_max: within(self.undelivered_max, 1, UNDELIVERED_MAX)?
                     .unwrap_or(defaults.undelivered_max),
+                retention: within(self.retention_days, 1, RETENTION_DAYS_MAX)?
+                    .map_or(defaults.retention, days),
+                size_max: within(self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX)?
+                    .map(|mebibytes| mebibytes * 1024 * 1024)
+                    .or(defaults.size_max),
             },
         })
     }
+}
+
+fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 3600)
 }
 
 impl Endpoint {

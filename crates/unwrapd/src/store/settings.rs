@@ -29,6 +29,11 @@ pub struct Bounds {
     pub dedupe: Duration,
     /// Most deliveries that wait; while there are more, messages that somebody wants are refused.
     pub undelivered_max: u64,
+    /// How long a message is kept after it arrived and after its last delivery was settled. What waits for delivery is kept longer.
+    pub retention: Duration,
+    /// Most bytes that are kept. Near it, messages that wait for nothing go before their time; at it, new ones are refused. `None`: as
+    /// many as the disk has.
+    pub size_max: Option<u64>,
 }
 
 impl Default for Bounds {
@@ -36,6 +41,8 @@ impl Default for Bounds {
         Self {
             dedupe: Duration::from_secs(7 * 24 * 3600),
             undelivered_max: 10_000_000,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            size_max: None,
         }
     }
 }

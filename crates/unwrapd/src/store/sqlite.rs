@@ -5,10 +5,12 @@ mod leases;
 mod memory;
 mod owned;
 mod pause;
+mod prune;
 mod quarantine;
 mod readers;
 mod schema;
 mod seen;
+mod size;
 mod statements;
 mod writer;
 
@@ -24,7 +26,8 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Settled, Standing, Store, StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, Pruned, Settled, Standing, Store, StoreError, Suspect,
+    Tally,
 };
 use crate::crash;
 use crate::delivery::{Lane, earlier};
@@ -32,6 +35,7 @@ use crate::message::Message;
 use checkpoint::Checkpoints;
 use memory::Memory;
 use owned::Owned;
+use prune::Pruner;
 use readers::Readers;
 use writer::{Change, Job, Urgency, Work, Writer};
 
@@ -47,6 +51,7 @@ pub struct SqliteStore {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Closed when the writer has ended.
     alive: watch::Receiver<()>,
+    pruner: tokio::sync::Mutex<Pruner>,
 }
 
 impl SqliteStore {
@@ -58,7 +63,8 @@ impl SqliteStore {
         let mut connection = schema::connect(&path)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         let horizon = earlier(now, bounds.dedupe);
-        let memory = Memory::read(&connection, horizon, bounds.undelivered_max).map_err(problem)?;
+        let mut memory = Memory::read(&connection, horizon, bounds).map_err(problem)?;
+        memory.tidy(&mut connection).map_err(problem)?;
         let checkpoints = Checkpoints::start(&path)?;
         checkpoints.watch(&mut connection).map_err(problem)?;
         let (queue, jobs) = sync_channel(QUEUE_MAX);
@@ -80,6 +86,7 @@ impl SqliteStore {
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
             alive,
+            pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
         })
     }
 
@@ -224,10 +231,31 @@ impl Store for SqliteStore {
     }
 
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.ask(Urgency::Now, move |work| {
-            statements::ready(work.connection, now)
+        self.ask(Urgency::Now, move |work| statements::ready(work, now))
+            .await?
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruner = self.pruner.lock().await;
+        let mut stepped = pruner.clone();
+        let (stepped, found) = self
+            .read(move |connection| {
+                let found = stepped.look(connection, now)?;
+                Ok((stepped, found))
+            })
+            .await?;
+        let messages = if found.is_nothing() {
+            0
+        } else {
+            self.ask(Urgency::Soon, move |work| found.remove(work))
+                .await?
+        };
+        // Not before: a step that failed is taken again.
+        *pruner = stepped;
+        Ok(Pruned {
+            messages,
+            is_more: pruner.is_at_it(),
         })
-        .await
     }
 
     async fn tally(&self) -> Result<Tally, StoreError> {

@@ -172,6 +172,22 @@ fn numbers_have_bounds() {
 }
 
 #[test]
+fn what_is_kept_has_bounds_that_keep_the_promises() {
+    let url = "url = \"sqlite:STORE\"";
+    for (wrong, bounds) in [
+        ("dedupe_days = 2", "3 to 365"),
+        ("retention_days = 0", "1 to 3650"),
+        ("size_max_mb = 15", "16 to 16777216"),
+    ] {
+        let complaint = complaint(url, wrong);
+        assert!(
+            complaint.contains(&format!("this must be {bounds}")),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
 fn a_missing_file_is_said() {
     let refused = unwrapd()
         .args(["serve", "--config", "/no/such.toml"])

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod deduplicate;
 mod deliver;
+mod prune;
 mod quarantine;
 mod receive;
 mod reload;

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use unwrapd::delivery::Lane;
-use unwrapd::store::{Accepted, StoreError};
+use unwrapd::delivery::{Lane, Next};
+use unwrapd::message::Message;
+use unwrapd::store::{Accepted, Bounds, StoreError};
 
-use crate::store_conformance::{LEASE, Place as _, SqlitePlace, accept, at, claim, message, open};
+use crate::store_conformance::{
+    DAY, LEASE, Place as _, SqlitePlace, accept, at, claim, message, open, prune, settle,
+};
 
 #[tokio::test]
 async fn what_a_gone_owner_had_leased_is_due_at_once() {
@@ -109,4 +113,127 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     connection.pragma_update(None, "user_version", 999).unwrap();
     let error = open(&newer).unwrap_err();
     assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+fn bytes_in_use(place: &SqlitePlace) -> u64 {
+    let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+    connection
+        .query_row(
+            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+            (),
+            |row| row.get(0),
+        )
+        .unwrap()
+}
+
+/// Large enough for a few of them to fill a small store.
+fn large(id: &str, second: i64) -> Message {
+    Message {
+        payload: Bytes::from(vec![b'x'; 100_000]),
+        ..message(id, at(second))
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_pruning_is_short_however_much_there_is_to_forget() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    let mut accepted = JoinSet::new();
+    for number in 0..5_000 {
+        let store = Arc::clone(&store);
+        accepted.spawn(async move {
+            let message = message(&format!("wh_{number}"), at(0));
+            while store.accept(message.clone(), vec![]).await == Err(StoreError::Busy) {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    accepted.join_all().await;
+
+    let mut messages = 0;
+    loop {
+        let pruned = store.prune(at(31 * DAY)).await.unwrap();
+        assert!(pruned.messages <= 256, "{pruned:?}");
+        messages += pruned.messages;
+        if !pruned.is_more {
+            break;
+        }
+    }
+    assert_eq!(messages, 5_000);
+    let tally = store.tally().await.unwrap();
+    assert_eq!(tally.messages, 1, "the newest tells the number of the next");
+    store.close().await;
+    let blocks: u32 = rusqlite::Connection::open(place.0.path().join("store.db"))
+        .unwrap()
+        .query_row("SELECT count(*) FROM seen_block", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(blocks, 1, "the newest tells where the next begins");
+}
+
+#[tokio::test]
+async fn near_its_size_a_store_forgets_the_oldest_that_wait_for_nothing() {
+    let place = SqlitePlace::new();
+    let size_max = 4 * 1024 * 1024;
+    let store = place.open_within(&Bounds {
+        size_max: Some(size_max),
+        ..Bounds::default()
+    });
+    let to_app = || vec!["app".to_owned()];
+    store.accept(large("wh_waits", 0), to_app()).await.unwrap();
+    for number in 0..100 {
+        let accepted = store
+            .accept(large(&format!("wh_{number}"), 0), vec![])
+            .await;
+        assert_eq!(accepted, Ok(Accepted::New), "{number}");
+        prune(&store, 1).await;
+        assert!(bytes_in_use(&place) < size_max, "{number}");
+    }
+    let kept = kept(&place);
+    assert_eq!(kept.first().unwrap(), "wh_waits", "it was never delivered");
+    assert_eq!(kept.last().unwrap(), "wh_99", "the youngest go last");
+    assert!(kept.len() > 20, "no more than needed: {kept:?}");
+    let accepted = store.accept(large("wh_0", 0), vec![]).await;
+    assert_eq!(accepted, Ok(Accepted::Duplicate), "the id is known");
+}
+
+#[tokio::test]
+async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delivered() {
+    let place = SqlitePlace::new();
+    let store = place.open_within(&Bounds {
+        size_max: Some(4 * 1024 * 1024),
+        ..Bounds::default()
+    });
+    let fill = async |second: i64| {
+        for number in 0..100 {
+            let message = large(&format!("wh_{second}_{number}"), 0);
+            if let Err(error) = store.accept(message, vec!["app".into()]).await {
+                return error;
+            }
+            prune(&store, second).await;
+        }
+        panic!("it takes everything");
+    };
+    let full = fill(1).await;
+    assert!(matches!(full, StoreError::Full(_)), "{full}");
+    assert!(full.to_string().contains("`size_max_mb`"), "{full}");
+    assert_eq!(store.ready(at(1)).await, Err(full));
+
+    for delivery in claim(&store, 1).await.deliveries {
+        settle(&store, delivery.id, 1, Next::Delivered).await;
+    }
+    assert!(prune(&store, 100).await > 0);
+    assert_eq!(store.ready(at(100)).await, Ok(()));
+    fill(200).await;
+}
+
+/// The ids of what is kept with its payload, the oldest first.
+fn kept(place: &SqlitePlace) -> Vec<String> {
+    let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+    connection
+        .prepare("SELECT webhook_id FROM message JOIN body USING (seq) ORDER BY seq")
+        .unwrap()
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
 }

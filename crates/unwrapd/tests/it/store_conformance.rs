@@ -16,6 +16,7 @@ use unwrapd::store::{
     Suspect, Tally,
 };
 
+pub(crate) const DAY: i64 = 24 * 3600;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 pub(crate) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
@@ -24,7 +25,11 @@ pub(crate) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
 
 /// A place where a store can be opened again and again.
 pub(crate) trait Place {
-    fn open(&self) -> Arc<dyn Store>;
+    fn open(&self) -> Arc<dyn Store> {
+        self.open_within(&Bounds::default())
+    }
+
+    fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store>;
 }
 
 pub(crate) struct SqlitePlace(pub(crate) TempDir);
@@ -36,8 +41,9 @@ impl SqlitePlace {
 }
 
 impl Place for SqlitePlace {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(open(&self.0.path().join("store.db")).unwrap())
+    fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
+        let path = self.0.path().join("store.db");
+        Arc::new(SqliteStore::open(&path, bounds, at(0)).unwrap())
     }
 }
 
@@ -82,6 +88,10 @@ every_store!(
     a_closed_store_is_unavailable,
     who_waits_for_the_end_does_not_hold_it_up,
     concurrent_claims_never_share_a_delivery,
+    what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not,
+    a_message_is_kept_as_long_from_its_last_settlement,
+    however_short_the_retention_an_id_is_known_for_the_whole_horizon,
+    a_clock_that_was_set_costs_no_message,
 );
 
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -129,6 +139,18 @@ pub(crate) async fn settle(
         next,
     };
     store.settle(attempt).await.unwrap()
+}
+
+/// Steps until nothing is left to forget, and how many messages that was.
+pub(crate) async fn prune(store: &Arc<dyn Store>, second: i64) -> u64 {
+    let mut messages = 0;
+    loop {
+        let pruned = store.prune(at(second)).await.unwrap();
+        messages += pruned.messages;
+        if !pruned.is_more {
+            return messages;
+        }
+    }
 }
 
 pub(crate) fn ids(claimed: &Claimed) -> Vec<&str> {
@@ -570,4 +592,113 @@ async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {
     claimed.sort_unstable();
     claimed.dedup();
     assert_eq!(claimed.len(), 200);
+}
+
+async fn what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(place: &dyn Place) {
+    let store = place.open();
+    for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
+        accept(&store, id, 0).await;
+    }
+    let unwanted = message("wh_unwanted", at(0));
+    store.accept(unwanted, vec![]).await.unwrap();
+    let claimed = store
+        .claim("app", Lane::Standard, at(0), LEASE, 3)
+        .await
+        .unwrap();
+    for (delivery, next) in
+        claimed
+            .deliveries
+            .iter()
+            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(7) }])
+    {
+        settle(&store, delivery.id, 1, next).await;
+    }
+    let to_audit = vec!["audit".into()];
+    store
+        .accept(message("wh_young", at(2 * DAY)), to_audit)
+        .await
+        .unwrap();
+
+    assert_eq!(prune(&store, 29 * DAY).await, 0);
+    assert_eq!(store.tally().await.unwrap().messages, 6);
+    assert_eq!(
+        prune(&store, 31 * DAY).await,
+        3,
+        "delivered, dead, unwanted"
+    );
+    let tally = Tally {
+        messages: 3,
+        pending: 3,
+        ..Tally::default()
+    };
+    assert_eq!(store.tally().await.unwrap(), tally);
+
+    assert_eq!(prune(&store, 1000 * DAY).await, 0);
+    let claimed = claim(&store, 1000 * DAY).await;
+    assert_eq!(ids(&claimed), ["wh_leased", "wh_waiting"]);
+    assert_eq!(claimed.deliveries[1].message, message("wh_waiting", at(0)));
+}
+
+async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 40 * DAY).await.deliveries.remove(0);
+    let attempt = Attempt {
+        delivery: delivery.id,
+        number: 1,
+        ended_at: at(40 * DAY),
+        took: Duration::ZERO,
+        answer: "HTTP 410".into(),
+        next: Next::Dead,
+    };
+    store.settle(attempt).await.unwrap();
+    assert_eq!(prune(&store, 69 * DAY).await, 0);
+    assert_eq!(prune(&store, 71 * DAY).await, 1);
+    assert_eq!(store.tally().await.unwrap().dead, 0);
+}
+
+async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place: &dyn Place) {
+    let bounds = Bounds {
+        retention: Duration::ZERO,
+        ..Bounds::default()
+    };
+    let store = place.open_within(&bounds);
+    for id in ["wh_1", "wh_2", "wh_3"] {
+        store.accept(message(id, at(0)), vec![]).await.unwrap();
+    }
+    assert_eq!(prune(&store, 7 * DAY - 1).await, 3);
+    for id in ["wh_1", "wh_2", "wh_3"] {
+        assert_eq!(accept(&store, id, 7 * DAY - 1).await, Accepted::Duplicate);
+    }
+    store.close().await;
+    drop(store);
+
+    let store = place.open_within(&bounds);
+    for id in ["wh_1", "wh_2", "wh_3"] {
+        assert_eq!(accept(&store, id, 7 * DAY - 1).await, Accepted::Duplicate);
+    }
+    assert_eq!(prune(&store, 7 * DAY + 1).await, 0, "nothing is left of it");
+    assert_eq!(accept(&store, "wh_1", 7 * DAY + 1).await, Accepted::New);
+}
+
+async fn a_clock_that_was_set_costs_no_message(place: &dyn Place) {
+    let store = place.open();
+    // Ahead by years, far behind, and right, in turn.
+    for (id, day) in [
+        ("wh_ahead", 5000),
+        ("wh_behind", -5000),
+        ("wh_right", 20),
+        ("wh_old", 0),
+        ("wh_last", 20),
+    ] {
+        store
+            .accept(message(id, at(day * DAY)), vec![])
+            .await
+            .unwrap();
+    }
+    assert_eq!(prune(&store, 31 * DAY).await, 2, "behind and old");
+    for id in ["wh_ahead", "wh_right", "wh_last"] {
+        assert_eq!(accept(&store, id, 24 * DAY).await, Accepted::Duplicate);
+    }
+    assert_eq!(prune(&store, 30 * DAY).await, 0);
 }

@@ -1,11 +1,12 @@
 //! What the writer knows without asking the disk. What changes in it during a transaction shares the transaction's fate.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::leases::Leases;
 use super::seen::{IDS_MAX, Seen};
-use crate::store::StoreError;
+use super::size;
+use crate::store::{Bounds, StoreError};
 
 pub(super) struct Memory {
     pub(super) seen: Seen,
@@ -15,6 +16,9 @@ pub(super) struct Memory {
     /// as the transaction under way would have it.
     pending_then: u64,
     pending_max: u64,
+    /// Bytes in use when the last transaction was to be committed, and what the one under way has added.
+    size: u64,
+    size_max: Option<u64>,
 }
 
 impl Memory {
@@ -22,7 +26,7 @@ impl Memory {
     pub(super) fn read(
         connection: &Connection,
         horizon: Timestamp,
-        pending_max: u64,
+        bounds: &Bounds,
     ) -> rusqlite::Result<Self> {
         let pending = count_pending(connection)?;
         Ok(Self {
@@ -30,8 +34,19 @@ impl Memory {
             leases: Leases::default(),
             pending,
             pending_then: pending,
-            pending_max,
+            pending_max: bounds.undelivered_max,
+            size: size::used(connection)?,
+            size_max: bounds.size_max,
         })
+    }
+
+    /// Puts ids of many messages that stand in no block into blocks: after a migration nobody else has.
+    pub(super) fn tidy(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.write(&transaction)?;
+        transaction.commit()?;
+        self.commit();
+        Ok(())
     }
 
     /// After a write whose fate is unknown: finds out.
@@ -42,7 +57,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Whether one more message with so many deliveries may be kept.
+    /// Whether one more message with so many deliveries may be kept. The error says what to do.
     pub(super) fn has_room(&self, deliveries: usize) -> Result<(), StoreError> {
         if deliveries > 0 && self.pending_then >= self.pending_max {
             return Err(StoreError::Full(format!(
@@ -55,11 +70,18 @@ impl Memory {
                 "it remembers {IDS_MAX} ids already; shorten `dedupe_days` in [store]"
             )));
         }
+        if self.size_max.is_some_and(|max| self.size >= max) {
+            return Err(StoreError::Full(
+                "it has the size that `size_max_mb` in [store] allows, and what could go is gone or going; see to the destinations, or raise it"
+                    .into(),
+            ));
+        }
         Ok(())
     }
 
-    /// So many deliveries more wait.
-    pub(super) fn pend(&mut self, deliveries: usize) {
+    /// A message of so many bytes more is kept, and so many deliveries more wait.
+    pub(super) fn pend(&mut self, bytes: usize, deliveries: usize) {
+        self.size += bytes as u64;
         self.pending_then += deliveries as u64;
     }
 
@@ -69,9 +91,12 @@ impl Memory {
     }
 
     /// What goes to the disk with the transaction.
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.seen
-            .write_blocks(connection, Timestamp::now().as_millisecond())
+    pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.seen.write_blocks(connection)?;
+        if self.size_max.is_some() {
+            self.size = size::used(connection)?;
+        }
+        Ok(())
     }
 
     pub(super) fn commit(&mut self) {

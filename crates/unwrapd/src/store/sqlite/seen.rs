@@ -3,6 +3,8 @@
 //! The set holds a part of each id's hash and the message it belongs to. What looks the same is compared with the stored id, so a
 //! clash of hashes costs one look and never a message. On the disk the hashes stand in blocks of consecutive messages, from which
 //! the set is filled at the start; it forgets a block when all of it is older than the dedupe horizon.
+//!
+//! The times of arrival are those of a clock that may be set, so no order is expected of them: a block is as young as the youngest in it.
 
 use hashbrown::HashTable;
 use jiff::Timestamp;
@@ -22,8 +24,8 @@ pub(super) struct Seen {
     ids: usize,
     /// The number of the next message.
     next_seq: i64,
-    /// Hashes of the last messages, not yet in a block.
-    tail: Vec<u64>,
+    /// The last messages, not yet in a block.
+    tail: Vec<Tail>,
     /// How much of the tail the transaction under way has added.
     uncommitted: usize,
 }
@@ -33,6 +35,22 @@ pub(super) struct Seen {
 struct Entry {
     hash: u32,
     seq: u32,
+}
+
+/// A message that stands in no block.
+#[derive(Clone, Copy)]
+struct Tail {
+    hash: u64,
+    /// In milliseconds since 1970.
+    received_at: i64,
+}
+
+impl Tail {
+    /// In the place of a message that is gone: in no set, and of no age.
+    const NONE: Self = Self {
+        hash: 0,
+        received_at: i64::MIN,
+    };
 }
 
 impl Seen {
@@ -81,15 +99,21 @@ impl Seen {
         self.tail.clear();
         self.next_seq = first_seq;
         let mut messages = connection
-            .prepare("SELECT seq, endpoint, webhook_id FROM message WHERE seq >= ? ORDER BY seq")?;
+            .prepare("SELECT seq, endpoint, webhook_id, received_at FROM message WHERE seq >= ? ORDER BY seq")?;
         let mut messages = messages.query(params![first_seq])?;
         while let Some(message) = messages.next()? {
             let seq: i64 = message.get(0)?;
             let hash = hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
-            // Never so, but a gap must not move hashes to other messages.
-            self.tail
-                .resize(usize::try_from(seq - first_seq).unwrap_or(0), 0);
-            self.tail.push(hash);
+            // Messages that are gone leave gaps, which must not move hashes to other messages.
+            let place = usize::try_from(seq - first_seq)
+                .ok()
+                .filter(|place| *place < IDS_MAX)
+                .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, seq))?;
+            self.tail.resize(place, Tail::NONE);
+            self.tail.push(Tail {
+                hash,
+                received_at: message.get(3)?,
+            });
             self.next_seq = seq + 1;
             if seq >= known_to {
                 self.insert(hash, seq);
@@ -113,73 +137,70 @@ impl Seen {
             .map(move |entry| whole_seq(entry.seq, newest))
     }
 
-    /// Adds an id and gives its message a number. It counts when the transaction is committed.
-    pub(super) fn add(&mut self, hash: u64) -> i64 {
+    /// Adds an id that arrived then (milliseconds since 1970) and gives its message a number. It counts when the transaction is
+    /// committed.
+    pub(super) fn add(&mut self, hash: u64, received_at: i64) -> i64 {
         let seq = self.next_seq;
         self.insert(hash, seq);
-        self.tail.push(hash);
+        self.tail.push(Tail { hash, received_at });
         self.uncommitted += 1;
         self.next_seq += 1;
         seq
     }
 
     /// Writes full blocks, in the transaction that added the last of their ids.
-    pub(super) fn write_blocks(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
-        if self.tail.len() < BLOCK_IDS {
-            return Ok(());
+    pub(super) fn write_blocks(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut first_seq = self.next_seq - signed(self.tail.len());
+        for block in self.tail.chunks_exact(BLOCK_IDS) {
+            let newest_at = block.iter().map(|tail| tail.received_at).max();
+            let hashes: Vec<u8> = block
+                .iter()
+                .flat_map(|tail| tail.hash.to_le_bytes())
+                .collect();
+            connection
+                .prepare_cached(
+                    "INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)",
+                )?
+                .execute(params![first_seq, newest_at, hashes])?;
+            first_seq += signed(BLOCK_IDS);
         }
-        let first_seq = self.next_seq - i64::try_from(self.tail.len()).unwrap_or(i64::MAX);
-        let bytes: Vec<u8> = self
-            .tail
-            .iter()
-            .flat_map(|hash| hash.to_le_bytes())
-            .collect();
-        connection
-            .prepare_cached(
-                "INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)",
-            )?
-            .execute(params![first_seq, now, bytes])?;
         Ok(())
     }
 
     pub(super) fn commit(&mut self) {
         self.uncommitted = 0;
-        if self.tail.len() >= BLOCK_IDS {
-            self.tail.clear();
-        }
+        let written = self.tail.len() / BLOCK_IDS * BLOCK_IDS;
+        self.tail.drain(..written);
     }
 
     pub(super) fn rollback(&mut self) {
         for _ in 0..std::mem::take(&mut self.uncommitted) {
             self.next_seq -= 1;
-            if let Some(hash) = self.tail.pop() {
-                self.remove(hash, self.next_seq);
+            if let Some(tail) = self.tail.pop() {
+                self.remove(tail.hash, self.next_seq);
             }
         }
     }
 
-    /// Forgets the oldest block if all its ids arrived before `horizon`, and says whether there was one. The caller's transaction
-    /// removes it from the disk; should that fail, an id is forgotten early in memory only, until the next start.
+    /// Forgets the block that begins with this message if all its ids arrived before `horizon`. The newest block stays: it tells
+    /// where the tail begins. The caller's transaction removes it from the disk; should that fail, ids that nobody need know are
+    /// forgotten in memory only, until the next start.
     pub(super) fn forget_block(
         &mut self,
         connection: &Connection,
+        first_seq: i64,
         horizon: Timestamp,
-    ) -> rusqlite::Result<bool> {
-        let block: Option<(i64, Vec<u8>)> = connection
+    ) -> rusqlite::Result<()> {
+        let block: Option<Vec<u8>> = connection
             .prepare_cached(
-                "DELETE FROM seen_block WHERE first_seq = (SELECT min(first_seq) FROM seen_block) AND newest_at < ? RETURNING first_seq, hashes",
+                "DELETE FROM seen_block WHERE first_seq = ? AND newest_at < ? AND first_seq < (SELECT max(first_seq) FROM seen_block) RETURNING hashes",
             )?
-            .query_row(params![horizon.as_millisecond()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            .query_row(params![first_seq, horizon.as_millisecond()], |row| row.get(0))
             .optional()?;
-        let Some((first_seq, bytes)) = block else {
-            return Ok(false);
-        };
-        for (seq, hash) in (first_seq..).zip(hashes(&bytes)) {
+        for (seq, hash) in (first_seq..).zip(block.iter().flat_map(|bytes| hashes(bytes))) {
             self.remove(hash, seq);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn insert(&mut self, hash: u64, seq: i64) {
@@ -205,6 +226,19 @@ impl Seen {
     }
 }
 
+/// A block that [`Seen::forget_block`] would forget.
+pub(super) fn old_block(
+    connection: &Connection,
+    horizon: Timestamp,
+) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT first_seq FROM seen_block WHERE newest_at < ? AND first_seq < (SELECT max(first_seq) FROM seen_block) ORDER BY first_seq LIMIT 1",
+        )?
+        .query_row(params![horizon.as_millisecond()], |row| row.get(0))
+        .optional()
+}
+
 /// A hash that is the same in every version, as it stands on the disk.
 pub(super) fn hash(endpoint: &str, webhook_id: &str) -> u64 {
     let mut hash = Sha256::new();
@@ -220,6 +254,10 @@ fn hashes(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes
         .chunks_exact(8)
         .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("memory holds fewer")
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "two parts of the hash")]

@@ -1,5 +1,6 @@
 //! What each verb of the store means in SQL. What changes something runs inside the writer's transaction.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,8 +30,8 @@ pub(super) fn accept(
     if let Err(full) = work.memory.has_room(destinations.len()) {
         return Ok(Err(full));
     }
-    let seq = work.memory.seen.add(hash);
     let received_at = message.received_at.as_millisecond();
+    let seq = work.memory.seen.add(hash, received_at);
     connection
         .prepare_cached(
             "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -51,17 +52,18 @@ pub(super) fn accept(
         "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
     )?;
     let lane = Lane::of(message.event_type.as_deref());
-    for (id, destination) in (first_delivery(seq)..).zip(destinations) {
+    for (id, destination) in deliveries_of(seq).zip(destinations) {
         insert.execute(params![id, seq, destination, lane.as_str(), received_at])?;
     }
-    work.memory.pend(destinations.len());
+    work.memory.pend(message.payload.len(), destinations.len());
     crash::point("written");
     Ok(Ok(Accepted::New))
 }
 
-/// The id of the first delivery of a message.
-pub(super) fn first_delivery(seq: i64) -> i64 {
-    seq * i64::try_from(DELIVERIES_MAX).expect("a small number")
+/// The ids that deliveries of a message may have.
+pub(super) fn deliveries_of(seq: i64) -> RangeInclusive<i64> {
+    let count = i64::try_from(DELIVERIES_MAX).expect("a small number");
+    seq * count..=seq * count + (count - 1)
 }
 
 fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
@@ -159,11 +161,14 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     Ok(Settled::Settled)
 }
 
-pub(super) fn ready(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    connection
+pub(super) fn ready(
+    work: &mut Work<'_>,
+    now: Timestamp,
+) -> rusqlite::Result<Result<(), StoreError>> {
+    work.connection
         .prepare_cached("INSERT OR REPLACE INTO readiness (only, checked_at) VALUES (1, ?)")?
         .execute(params![now.as_millisecond()])?;
-    Ok(())
+    Ok(work.memory.has_room(1))
 }
 
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {

@@ -1,0 +1,46 @@
+//! Has the store forget what is old or too much, a little at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use crate::shutdown::Shutdown;
+use crate::store::{Pruned, Store};
+
+/// How long a store that had nothing to forget is left alone: it may fill up meanwhile.
+const REST: Duration = Duration::from_secs(5);
+/// How long after a step that failed the next one is tried.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Goes on until shutdown. A failing store does not end it.
+pub async fn run(store: Arc<dyn Store>, mut shutdown: Shutdown) {
+    let mut messages = 0;
+    loop {
+        let started = Instant::now();
+        let pause = match store.prune(Timestamp::now()).await {
+            Ok(pruned) => {
+                messages += pruned.messages;
+                if !pruned.is_more && messages > 0 {
+                    tracing::info!("forgot {messages} messages that have been kept long enough");
+                    messages = 0;
+                }
+                pause(pruned, started.elapsed())
+            }
+            Err(error) => {
+                tracing::warn!("nothing could be forgotten: {error}");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// As long again as the step took: the busier the store is, the less it is asked.
+fn pause(pruned: Pruned, took: Duration) -> Duration {
+    if pruned.is_more { took } else { REST }
+}

@@ -1,0 +1,271 @@
+//! Forgets what is old or too much, in steps so short that nobody who receives waits for one.
+//!
+//! A sweep goes through the messages once, the oldest first. A reader looks beside the writer, and the writer removes what it found.
+//! The times of arrival are those of a clock that may be set, so each message is judged by its own and none by its neighbours'.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::statements::deliveries_of;
+use super::writer::Work;
+use super::{seen, size};
+use crate::delivery::{earlier, later};
+use crate::store::Bounds;
+
+/// Messages that are looked at in one step: some milliseconds of a reader's time, after which the log may be moved again.
+const LOOK_MAX: i64 = 4096;
+/// Messages that are removed in one step: a millisecond or two of the writer's time.
+const REMOVE_MAX: usize = 256;
+/// How often what is old is looked for. What is kept for days may stay an hour longer.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How long a store in which everything waits is left alone before settled messages are looked for again.
+const CROWDED_REST: Duration = Duration::from_secs(10);
+
+/// What of a message need not be kept, if none of its deliveries waits or was settled since.
+const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
+    WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 AND (state = 'waiting' OR due_at >= ?1))";
+
+/// What is to be forgotten, and how far that is done.
+#[derive(Clone, Debug)]
+pub(super) struct Pruner {
+    bounds: Bounds,
+    sweep: Option<Sweep>,
+    /// When the next sweep through what is old is due, and the time at which that was decided: a clock that was set back shows.
+    next_at: Timestamp,
+    decided_at: Timestamp,
+    /// Until then more than enough waits, and nothing could be done about it.
+    crowded_until: Option<Timestamp>,
+}
+
+/// A walk through what there is, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sweep {
+    /// Ids that need not be known any more.
+    Ids,
+    /// Messages that are old, behind the one with this number.
+    Old { after: i64 },
+    /// Messages that wait for nothing, behind the one with this number, until there is room.
+    Crowded { after: i64 },
+}
+
+/// What a step is to remove.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    horizon: Timestamp,
+    block: Option<i64>,
+    messages: Vec<Old>,
+}
+
+/// A message of which something need not be kept.
+#[derive(Debug)]
+struct Old {
+    seq: i64,
+    /// Its payload, its deliveries and their attempts.
+    content: bool,
+    /// That it ever arrived.
+    row: bool,
+}
+
+impl Pruner {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            bounds: bounds.clone(),
+            sweep: None,
+            next_at: Timestamp::MIN,
+            decided_at: Timestamp::MIN,
+            crowded_until: None,
+        }
+    }
+
+    /// Whether a sweep is under way.
+    pub(super) fn is_at_it(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// Takes the next step: finds what it is to remove.
+    pub(super) fn look(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> rusqlite::Result<Found> {
+        let horizon = earlier(now, self.bounds.dedupe);
+        let mut found = Found {
+            horizon,
+            ..Found::default()
+        };
+        self.begin(size::used(connection)?, now);
+        match self.sweep {
+            None => {}
+            Some(Sweep::Ids) => {
+                found.block = seen::old_block(connection, horizon)?;
+                if found.block.is_none() {
+                    self.sweep = Some(Sweep::Old { after: 0 });
+                }
+            }
+            Some(Sweep::Old { after }) => {
+                let before = earlier(now, self.bounds.retention);
+                let (messages, after) = look(connection, after, before, horizon)?;
+                found.messages = messages;
+                self.sweep = after.map(|after| Sweep::Old { after });
+            }
+            Some(Sweep::Crowded { after }) => {
+                let (messages, after) = look(connection, after, Timestamp::MAX, horizon)?;
+                found.messages = messages;
+                self.sweep = after.map(|after| Sweep::Crowded { after });
+                if self.sweep.is_none() {
+                    self.rest_crowded(now);
+                }
+            }
+        }
+        if self.sweep.is_none() {
+            self.decided_at = now;
+        }
+        Ok(found)
+    }
+
+    /// Begins or ends a sweep as the size and the time demand.
+    fn begin(&mut self, size: u64, now: Timestamp) {
+        if let Some(size_max) = self.bounds.size_max {
+            // Near enough to begin, so that there is room while it lasts; and far enough away to be done for a while.
+            let (high, low) = (size_max / 10 * 9, size_max / 10 * 8);
+            if let Some(Sweep::Crowded { .. }) = self.sweep {
+                if size <= low {
+                    self.sweep = None;
+                }
+            } else if size > high {
+                if self.crowded_until.is_none_or(|until| now >= until) {
+                    self.sweep = Some(Sweep::Crowded { after: 0 });
+                    if self.crowded_until.is_none() {
+                        tracing::warn!(
+                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for nothing go before their time"
+                        );
+                    }
+                }
+            } else if size <= low {
+                self.crowded_until = None;
+            }
+        }
+        let is_due = now >= self.next_at || now < self.decided_at;
+        if self.sweep.is_none() && is_due {
+            self.sweep = Some(Sweep::Ids);
+            self.next_at = later(now, SWEEP_EVERY);
+        }
+    }
+
+    fn rest_crowded(&mut self, now: Timestamp) {
+        if self.crowded_until.is_none() {
+            tracing::warn!(
+                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: see to the destinations, or raise it"
+            );
+        }
+        self.crowded_until = Some(later(now, CROWDED_REST));
+    }
+}
+
+impl Found {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.block.is_none() && self.messages.is_empty()
+    }
+
+    /// Removes it, and gives the number of messages whose content is gone. What was replayed since it was found stays.
+    pub(super) fn remove(&self, work: &mut Work<'_>) -> rusqlite::Result<u64> {
+        if let Some(block) = self.block {
+            work.memory
+                .seen
+                .forget_block(work.connection, block, self.horizon)?;
+        }
+        let mut removed = 0;
+        for old in &self.messages {
+            if old.content && !remove_content(work.connection, old.seq)? {
+                continue;
+            }
+            removed += u64::from(old.content);
+            if old.row {
+                work.connection
+                    .prepare_cached("DELETE FROM message WHERE seq = ?")?
+                    .execute(params![old.seq])?;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Unless a delivery of it waits.
+fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
+    let (first, last) = deliveries_of(seq).into_inner();
+    let waits = connection
+        .prepare_cached("SELECT 1 FROM delivery WHERE id BETWEEN ? AND ? AND state = 'waiting'")?
+        .exists(params![first, last])?;
+    if waits {
+        return Ok(false);
+    }
+    connection
+        .prepare_cached("DELETE FROM attempt WHERE delivery BETWEEN ? AND ?")?
+        .execute(params![first, last])?;
+    connection
+        .prepare_cached("DELETE FROM delivery WHERE id BETWEEN ? AND ?")?
+        .execute(params![first, last])?;
+    connection
+        .prepare_cached("DELETE FROM body WHERE seq = ?")?
+        .execute(params![seq])?;
+    Ok(true)
+}
+
+/// The next messages behind `after` that arrived and were settled before `before`, with what of each may go, and how far that was
+/// looked; `None` at the end. What arrived before `horizon` need not be known any more.
+fn look(
+    connection: &Connection,
+    after: i64,
+    before: Timestamp,
+    horizon: Timestamp,
+) -> rusqlite::Result<(Vec<Old>, Option<i64>)> {
+    let (first, newest): (Option<i64>, Option<i64>) = connection
+        .prepare_cached(
+            "SELECT (SELECT min(seq) FROM message WHERE seq > ?), (SELECT max(seq) FROM message)",
+        )?
+        .query_row(params![after], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(newest)) = (first, newest) else {
+        return Ok((Vec::new(), None));
+    };
+    let last = first.saturating_add(LOOK_MAX - 1).min(newest);
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT seq, received_at, EXISTS (SELECT 1 FROM body WHERE body.seq = message.seq) FROM message
+         WHERE seq BETWEEN ?3 AND ?4 AND received_at < max(?1, ?2) AND {IS_SETTLED} ORDER BY seq"
+    ))?;
+    let (before, horizon) = (before.as_millisecond(), horizon.as_millisecond());
+    let mut rows = statement.query(params![before, horizon, first, last])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        let received_at: i64 = row.get(1)?;
+        let has_content = row.get(2)?;
+        let content = has_content && received_at < before;
+        // The newest one tells the number of the next.
+        let row = received_at < horizon && (content || !has_content) && seq != newest;
+        if content || row {
+            found.push(Old { seq, content, row });
+        }
+        if found.len() == REMOVE_MAX {
+            return Ok((found, Some(seq)));
+        }
+    }
+    Ok((found, (last < newest).then_some(last)))
+}
+
+/// How many messages a sweep would remove the content of now, and the bytes of their payloads.
+pub(super) fn count(
+    connection: &Connection,
+    bounds: &Bounds,
+    now: Timestamp,
+) -> rusqlite::Result<(u64, u64)> {
+    connection.query_row(
+        &format!(
+            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message JOIN body ON body.seq = message.seq
+             WHERE received_at < ?1 AND {IS_SETTLED}"
+        ),
+        params![earlier(now, bounds.retention).as_millisecond()],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+}
