@@ -1,6 +1,6 @@
 //! Named places between two steps of the way, where a test can have the process die as a power cut would have it.
 
-/// The places, in the order a webhook passes them.
+/// The places, in the order a webhook passes them. One more, `migrated`, lies between a migration of the store and its commit.
 pub const POINTS: &[&str] = &[
     "received",
     "verified",

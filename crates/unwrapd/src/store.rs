@@ -226,6 +226,11 @@ pub enum StoreError {
     /// As much is kept as may be.
     #[error("the store is full: {0}")]
     Full(String),
+    /// Another process has it. What is given is the file that the other holds locked.
+    #[error(
+        "{0}: another unwrapd is running on this store; stop it, or give this one a store of its own"
+    )]
+    InUse(String),
     /// The file is no store of ours, or a newer version's.
     #[error("the store cannot be used: {0}")]
     Unusable(String),

@@ -1,8 +1,10 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
 mod checkpoint;
+mod filesystem;
 mod leases;
 mod memory;
+mod migration;
 mod owned;
 mod pause;
 mod prune;

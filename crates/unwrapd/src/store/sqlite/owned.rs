@@ -4,6 +4,7 @@ use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::filesystem;
 use crate::store::StoreError;
 
 /// The database for its owner only: payloads name callers and users.
@@ -32,6 +33,7 @@ impl Owned {
         let problem = |path: &Path, error: &dyn std::fmt::Display| {
             StoreError::Unavailable(format!("{}: {error}", path.display()))
         };
+        filesystem::check(path)?;
         let database = File::options()
             .create(true)
             .append(true)
@@ -51,10 +53,7 @@ impl Owned {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(problem(
-                    &lock_path,
-                    &"another unwrapd is running on this store; stop it, or give this one a store of its own",
-                ));
+                return Err(StoreError::InUse(lock_path.display().to_string()));
             }
             Err(TryLockError::Error(error)) => return Err(problem(&lock_path, &error)),
         }

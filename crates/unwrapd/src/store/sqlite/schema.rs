@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::migration;
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("0001_way.sql"),
     include_str!("0002_engine.sql"),
     include_str!("0003_pause.sql"),
@@ -16,7 +17,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
-const APPLICATION_ID: i32 = 0x756E_7772;
+pub(super) const APPLICATION_ID: i32 = 0x756E_7772;
 
 /// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -40,8 +41,11 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
-    check_ours(&connection)?;
+    let version = check_ours(&connection)?;
     prepare(&mut connection).map_err(|error| store_error(&error))?;
+    if version < MIGRATIONS.len() {
+        migration::run(&mut connection, version)?;
+    }
     Ok(connection)
 }
 
@@ -67,8 +71,8 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Before anything is changed: the path may lead to someone else's file.
-fn check_ours(connection: &Connection) -> Result<(), StoreError> {
+/// The version of the schema. Before anything is changed: the path may lead to someone else's file.
+pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     let (application, tables, version) =
         read_marks(connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID && tables > 0 {
@@ -81,7 +85,7 @@ fn check_ours(connection: &Connection) -> Result<(), StoreError> {
             "the file was written by a newer version of unwrapd; run that version".into(),
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
 fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {
@@ -108,17 +112,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     // NORMAL may roll acknowledged commits back when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (_, _, version) = read_marks(&transaction)?;
-    for migration in MIGRATIONS.iter().skip(version) {
-        transaction.execute_batch(migration)?;
-    }
-    if version < MIGRATIONS.len() {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
-    }
-    transaction.commit()
+    Ok(())
 }
 
 /// SQLite's messages name tables and files, never values.

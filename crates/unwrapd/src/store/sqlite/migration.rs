@@ -1,0 +1,88 @@
+//! Brings the schema of an earlier version up to date: forward only, and each step in one transaction, so that whatever interrupts it
+//! leaves the file as it was before the step.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::schema::{APPLICATION_ID, MIGRATIONS, store_error};
+use super::size;
+use crate::crash;
+use crate::store::StoreError;
+
+/// How often someone who waits for a large migration is told that it goes on.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Steps of SQLite's between two looks at the clock: some milliseconds.
+const LOOK_EVERY: i32 = 1_000_000;
+/// Space needed beside the database, in parts of its size: what is written anew stands in the log first and then in the file.
+const SPACE_FACTOR: u64 = 3;
+
+/// From `version` to the present one.
+pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
+    let problem = |error: rusqlite::Error| store_error(&error);
+    let space = size::used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
+    if version > 0 {
+        tracing::info!(
+            "bringing the store from schema {version} to {}; this takes up to {space} MB of free space beside it",
+            MIGRATIONS.len()
+        );
+        tell_progress(connection).map_err(problem)?;
+    }
+    let started = Instant::now();
+    for (migration, to) in MIGRATIONS.iter().zip(1..).skip(version) {
+        step(connection, migration, to).map_err(|error| {
+            let hint = match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => {
+                    format!("; make room for {space} MB and start again")
+                }
+                _ => String::new(),
+            };
+            StoreError::Unavailable(format!(
+                "it could not be brought from schema {} to {to}, and is as it was: {}{hint}",
+                to - 1,
+                store_error(&error)
+            ))
+        })?;
+    }
+    if version > 0 {
+        connection
+            .progress_handler(0, None::<fn() -> bool>)
+            .map_err(problem)?;
+        // What was rewritten stands in the log as well: that space is given back.
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+            .map_err(problem)?;
+        tracing::info!(
+            "the store is up to date, after {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+fn step(connection: &mut Connection, migration: &str, to: i32) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", to)?;
+    crash::point("migrated");
+    transaction.commit()
+}
+
+fn tell_progress(connection: &mut Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    let mut told = started;
+    connection.progress_handler(
+        LOOK_EVERY,
+        Some(move || {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                tracing::info!(
+                    "still bringing the store up to date, {} s so far",
+                    started.elapsed().as_secs()
+                );
+            }
+            false
+        }),
+    )
+}
