@@ -12,6 +12,9 @@ pub const POINTS: &[&str] = &[
     "settled",
 ];
 
+/// The places in a replay.
+pub const REPLAY_POINTS: &[&str] = &["replayed", "replay committed"];
+
 /// Dies here if `UNWRAPD_CRASH_AT` names this place (`sent`, or `sent:3` for the third time it is passed).
 #[cfg(feature = "crash-points")]
 pub(crate) fn point(name: &str) {

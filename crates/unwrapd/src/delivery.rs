@@ -8,12 +8,14 @@ pub mod retry;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 use retry::RetryPolicy;
 
 /// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a caller and an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// Someone is on the phone: within seconds or not at all.
     Call,
@@ -56,6 +58,8 @@ pub struct Delivery {
     pub lane: Lane,
     /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
     pub attempt: u32,
+    /// How many attempts were made before it was replayed: they do not lengthen the wait for the next one.
+    pub earlier: u32,
     /// When it was first due, or replayed: from here its deadline counts.
     pub since: Timestamp,
     /// What to deliver.
@@ -138,13 +142,11 @@ impl Next {
             Outcome::Refused { .. } => return Self::Dead,
             Outcome::Failed { retry_after, .. } => *retry_after,
         };
-        if policy
-            .attempts_max
-            .is_some_and(|max| delivery.attempt >= max)
-        {
+        let attempt = delivery.attempt.saturating_sub(delivery.earlier);
+        if policy.attempts_max.is_some_and(|max| attempt >= max) {
             return Self::Dead;
         }
-        let delay = policy.delay(delivery.attempt, retry_after, random);
+        let delay = policy.delay(attempt, retry_after, random);
         let due_at = later(now, delay);
         if due_at > delivery.deadline(policy) {
             return Self::Dead;
@@ -181,6 +183,7 @@ mod tests {
             destination: "app".into(),
             lane: Lane::Standard,
             attempt,
+            earlier: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {
                 endpoint: "production".into(),
@@ -214,6 +217,21 @@ mod tests {
             0.5,
         );
         assert_eq!(next, Next::Dead);
+    }
+
+    #[test]
+    fn a_replayed_delivery_is_retried_as_quickly_as_a_new_one() {
+        let mut delivery = delivery(21);
+        let wait = |delivery: &Delivery| {
+            let now = Timestamp::UNIX_EPOCH;
+            Next::after(&failed(None), delivery, &RetryPolicy::default(), now, 1.0)
+        };
+        let after = |seconds| Next::Retry {
+            due_at: later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds)),
+        };
+        assert_eq!(wait(&delivery), after(3600));
+        delivery.earlier = 20;
+        assert_eq!(wait(&delivery), after(1));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The only meeting place: what is received is put here, what is due is taken from here. It knows no HTTP.
 
+pub mod filter;
+mod kept;
+pub mod replay;
 mod settings;
 pub mod sqlite;
 
@@ -14,6 +17,10 @@ use jiff::Timestamp;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 
+use filter::Filter;
+use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+
+pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use settings::{Bounds, StoreSettings, StoreUrl};
 
 /// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
@@ -93,6 +100,41 @@ pub trait Store: Send + Sync {
 
     /// The destinations that are paused, by name, and since when.
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+    /// Counts what a replay would do, and changes nothing.
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
+
+    /// Takes a replay a step further: makes at least `limit` deliveries due `now`, or all that are left, message by message. Ask until it
+    /// is [`ReplayStep::Done`].
+    ///
+    /// What takes part is settled when the token is first used, `as_of` then or now; each message is come to once, and the progress is
+    /// kept in the commit that makes its deliveries due. So whoever asks again with the same token, after a crash or at the same time,
+    /// has no delivery made twice. What waits or is being made is left as it is. [`StoreError::Full`] means that as much waits as a
+    /// replay may cause: what is done is done, and the same token goes on later.
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError>;
+
+    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at `as_of`: they stay visible as dropped,
+    /// and "the dead" no longer means them. `after` is where the step before ended.
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError>;
+
+    /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
+    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError>;
+
+    /// The messages with this `webhook-id` (one for each endpoint it came to), with their attempts and, if asked for, their bodies.
+    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError>;
 
     /// Waits until the store can never be used again: it is closed, or a thread of it has died.
     async fn ended(&self);

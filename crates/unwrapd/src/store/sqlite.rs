@@ -3,6 +3,7 @@
 mod checkpoint;
 mod filesystem;
 mod leases;
+mod look;
 mod memory;
 mod migration;
 mod owned;
@@ -10,10 +11,12 @@ mod pause;
 mod prune;
 mod quarantine;
 mod readers;
+mod replay;
 mod schema;
 mod seen;
 mod size;
 mod statements;
+mod walk;
 mod writer;
 
 use std::path::Path;
@@ -27,9 +30,11 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::filter::Filter;
+use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Pruned, Settled, Standing, Store, StoreError, Suspect,
-    Tally,
+    Accepted, Attempt, Bounds, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store,
+    StoreError, Suspect, Tally,
 };
 use crate::crash;
 use crate::delivery::{Lane, earlier};
@@ -290,6 +295,40 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         self.read(pause::paused).await
+    }
+
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
+        self.plan_replay(replay, now).await
+    }
+
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError> {
+        self.step_replay(replay, token, as_of, now, limit).await
+    }
+
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        self.step_drop(filter, as_of, after, now, limit).await
+    }
+
+    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
+        self.find_page(filter, now, page).await
+    }
+
+    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+        self.show_all(webhook_id, with_payload).await
     }
 
     async fn ended(&self) {

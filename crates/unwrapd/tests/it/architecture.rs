@@ -66,7 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prune", &["shutdown", "store"]),
     ("listen", &["shutdown"]),
     ("destination", &["config", "delivery"]),
-    ("store", &["crash", "delivery", "message"]),
+    ("store", &["crash", "delivery", "message", "route"]),
     ("config", &["delivery", "route", "store"]),
     ("feed", &["delivery", "store"]),
     ("delivery", &["message"]),
@@ -82,6 +82,9 @@ const PURE: &[&str] = &[
     "delivery/limits.rs",
     "delivery/pace.rs",
     "delivery/retry.rs",
+    "store/filter.rs",
+    "store/replay.rs",
+    "store/kept.rs",
 ];
 
 #[test]

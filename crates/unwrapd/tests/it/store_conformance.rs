@@ -60,6 +60,8 @@ macro_rules! every_store {
     };
 }
 
+mod replay;
+
 every_store!(
     a_message_is_claimed_with_every_byte_it_had,
     a_copy_is_a_duplicate_and_makes_no_delivery,

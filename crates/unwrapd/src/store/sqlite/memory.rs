@@ -79,6 +79,17 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether so many deliveries more may be made again. They leave half of the room to what arrives.
+    pub(super) fn has_room_to_replay(&self, deliveries: u64) -> Result<(), StoreError> {
+        if self.pending_then + deliveries > self.pending_max / 2 {
+            return Err(StoreError::Full(format!(
+                "{} deliveries wait already, and a replay leaves room for what arrives; go on with the same token when fewer wait, or raise `undelivered_max` in [store]",
+                self.pending_then
+            )));
+        }
+        Ok(())
+    }
+
     /// A message of so many bytes more is kept, and so many deliveries more wait.
     pub(super) fn pend(&mut self, bytes: usize, deliveries: usize) {
         self.size += bytes as u64;

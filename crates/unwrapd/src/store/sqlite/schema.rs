@@ -14,6 +14,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("0002_engine.sql"),
     include_str!("0003_pause.sql"),
     include_str!("0004_quarantine.sql"),
+    include_str!("0005_replay.sql"),
 ];
 
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).

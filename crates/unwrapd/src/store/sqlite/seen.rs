@@ -250,7 +250,8 @@ pub(super) fn hash(endpoint: &str, webhook_id: &str) -> u64 {
     u64::from_le_bytes(hash[..8].try_into().expect("8 of 32 bytes"))
 }
 
-fn hashes(bytes: &[u8]) -> impl Iterator<Item = u64> {
+/// The hashes of a block, in the order of its messages.
+pub(super) fn hashes(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes
         .chunks_exact(8)
         .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")))

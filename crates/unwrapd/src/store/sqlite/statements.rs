@@ -186,7 +186,7 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
             "SELECT (SELECT count(*) FROM message),
                     count(*) FILTER (WHERE state = 'waiting'),
                     count(*) FILTER (WHERE state = 'delivered'),
-                    count(*) FILTER (WHERE state = 'dead')
+                    count(*) FILTER (WHERE state = 'dead' AND dropped_at IS NULL)
              FROM delivery",
         )?
         .query_row((), |row| {
@@ -207,7 +207,7 @@ fn delivery(
 ) -> rusqlite::Result<Delivery> {
     connection
         .prepare_cached(
-            "SELECT attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
+            "SELECT attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload, earlier
              FROM delivery JOIN message ON message.seq = delivery.message JOIN body ON body.seq = message.seq
              WHERE delivery.id = ?",
         )?
@@ -217,6 +217,7 @@ fn delivery(
                 destination: destination.to_owned(),
                 lane,
                 attempt: row.get(0)?,
+                earlier: row.get(9)?,
                 since: timestamp(row, 1)?,
                 message: Message {
                     endpoint: row.get(2)?,

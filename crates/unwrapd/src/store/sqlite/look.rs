@@ -1,0 +1,208 @@
+//! What is kept, for people to look at.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::SqliteStore;
+use super::replay::{lane, status};
+use super::statements::{deliveries_of, timestamp};
+use super::walk::{Order, newest, walk};
+use crate::store::filter::{Filter, Selection};
+use crate::store::{
+    ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page, StoreError,
+};
+
+impl SqliteStore {
+    pub(super) async fn find_page(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<Found, StoreError> {
+        let selection = filter.select(now);
+        let limit = page.limit.clamp(1, PAGE_MAX);
+        let mut messages = Vec::new();
+        let mut next = match page.after {
+            Some(after) => Some(after),
+            None => Some(self.read(newest).await?),
+        };
+        while let Some(from) = next
+            && messages.len() < limit
+        {
+            let selection = selection.clone();
+            (messages, next) = self
+                .read(move |connection| {
+                    let next = find_piece(connection, &selection, from, limit, &mut messages)?;
+                    Ok((messages, next))
+                })
+                .await?;
+        }
+        Ok(Found { messages, next })
+    }
+
+    pub(super) async fn show_all(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<Kept>, StoreError> {
+        let selection = Filter {
+            webhook_id: vec![webhook_id.to_owned()],
+            ..Filter::default()
+        }
+        .select(Timestamp::MIN);
+        let mut messages = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let selection = selection.clone();
+            (messages, next) = self
+                .read(move |connection| {
+                    let next =
+                        show_piece(connection, &selection, from, with_payload, &mut messages)?;
+                    Ok((messages, next))
+                })
+                .await?;
+        }
+        Ok(messages)
+    }
+}
+
+fn find_piece(
+    connection: &Connection,
+    selection: &Selection,
+    from: i64,
+    limit: usize,
+    messages: &mut Vec<Kept>,
+) -> rusqlite::Result<Option<i64>> {
+    let filter = &selection.filter;
+    walk(
+        connection,
+        selection,
+        1..=from,
+        Order::NewestFirst,
+        |message| {
+            let deliveries = deliveries(connection, message.seq, filter, 1)?;
+            if !deliveries.is_empty() || !filter.names_deliveries() {
+                messages.push(kept(connection, message.seq, deliveries)?);
+            }
+            Ok(if messages.len() == limit {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        },
+    )
+}
+
+fn show_piece(
+    connection: &Connection,
+    selection: &Selection,
+    from: i64,
+    with_payload: bool,
+    messages: &mut Vec<Kept>,
+) -> rusqlite::Result<Option<i64>> {
+    let filter = &selection.filter;
+    walk(
+        connection,
+        selection,
+        from..=i64::MAX,
+        Order::OldestFirst,
+        |message| {
+            let deliveries = deliveries(connection, message.seq, filter, ATTEMPTS_SHOWN_MAX)?;
+            let mut kept = kept(connection, message.seq, deliveries)?;
+            if with_payload {
+                kept.payload = payload(connection, message.seq)?;
+            }
+            messages.push(kept);
+            Ok(ControlFlow::Continue(()))
+        },
+    )
+}
+
+fn kept(
+    connection: &Connection,
+    seq: i64,
+    deliveries: Vec<KeptDelivery>,
+) -> rusqlite::Result<Kept> {
+    connection
+        .prepare_cached(
+            "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(payload)
+             FROM message LEFT JOIN body USING (seq) WHERE seq = ?",
+        )?
+        .query_row(params![seq], |row| {
+            Ok(Kept {
+                webhook_id: row.get(0)?,
+                endpoint: row.get(1)?,
+                event_type: row.get(2)?,
+                sent_at: timestamp(row, 3)?,
+                received_at: timestamp(row, 4)?,
+                secret: row.get(5)?,
+                bytes: row.get(6)?,
+                deliveries,
+                payload: None,
+            })
+        })
+}
+
+/// Those that the filter wants, with their latest attempts, the earliest of these first.
+fn deliveries(
+    connection: &Connection,
+    seq: i64,
+    filter: &Filter,
+    attempts_max: usize,
+) -> rusqlite::Result<Vec<KeptDelivery>> {
+    let mut found = Vec::new();
+    let ids = deliveries_of(seq);
+    let mut rows = connection.prepare_cached(
+        "SELECT id, destination, lane, state, dropped_at, since, due_at, attempt FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
+    )?;
+    let mut rows = rows.query(params![ids.start(), ids.end()])?;
+    while let Some(row) = rows.next()? {
+        let is_dropped = row.get_ref(4)? != rusqlite::types::ValueRef::Null;
+        let status = status(row.get_ref(3)?.as_str()?, is_dropped);
+        if filter.wants(row.get_ref(1)?.as_str()?, status) {
+            found.push(KeptDelivery {
+                destination: row.get(1)?,
+                lane: lane(row.get_ref(2)?.as_str()?),
+                status,
+                since: timestamp(row, 5)?,
+                at: timestamp(row, if is_dropped { 4 } else { 6 })?,
+                attempts: row.get(7)?,
+                latest: attempts(connection, row.get(0)?, attempts_max)?,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn attempts(
+    connection: &Connection,
+    delivery: i64,
+    max: usize,
+) -> rusqlite::Result<Vec<KeptAttempt>> {
+    let mut attempts: Vec<KeptAttempt> = connection
+        .prepare_cached(
+            "SELECT number, ended_at, took_ms, answer, body FROM attempt WHERE delivery = ? ORDER BY number DESC LIMIT ?",
+        )?
+        .query_map(params![delivery, max], |row| {
+            Ok(KeptAttempt {
+                number: row.get(0)?,
+                ended_at: timestamp(row, 1)?,
+                took_ms: row.get(2)?,
+                answer: row.get(3)?,
+                body: row.get(4)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    attempts.reverse();
+    Ok(attempts)
+}
+
+fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Bytes>> {
+    connection
+        .prepare_cached("SELECT payload FROM body WHERE seq = ?")?
+        .query_row(params![seq], |row| row.get(0).map(Vec::into))
+        .optional()
+}

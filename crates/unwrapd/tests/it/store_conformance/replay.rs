@@ -1,0 +1,804 @@
+//! Looking at what is kept, delivering it again, and dropping what is dead.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use unwrapd::delivery::{Lane, Next};
+use unwrapd::message::Message;
+use unwrapd::store::filter::{Filter, Status};
+use unwrapd::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed};
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Bounds, Found, Page, Settled, Store, StoreError};
+
+use super::{LEASE, Place, SqlitePlace, at, message};
+
+every_store!(
+    a_plan_counts_and_changes_nothing,
+    a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made,
+    the_same_token_twice_delivers_once,
+    a_token_that_was_used_for_something_else_is_refused,
+    a_replay_goes_on_where_it_was_after_opening_again,
+    a_replay_asked_for_by_many_at_once_delivers_once,
+    a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token,
+    what_arrives_after_the_plan_or_the_beginning_takes_no_part,
+    ages_count_from_the_first_use_of_the_token,
+    a_filter_means_types_times_endpoints_destinations_and_ids,
+    a_destination_that_was_not_there_then_gets_its_own_delivery,
+    a_replayed_delivery_counts_its_deadline_and_its_back_off_anew,
+    a_late_settlement_of_before_the_replay_changes_nothing,
+    what_is_dropped_stays_dropped_and_visible,
+    pages_follow_each_other_without_gap_or_overlap,
+    a_message_is_shown_with_its_attempts_and_its_payload,
+    times_and_ids_are_found_among_many_whatever_the_clock_did,
+);
+
+fn filter(json: &str) -> Filter {
+    serde_json::from_str(json).unwrap()
+}
+
+fn replay_of(json: &str) -> Replay {
+    Replay {
+        filter: filter(json),
+        to: None,
+    }
+}
+
+async fn accept_as(
+    store: &Arc<dyn Store>,
+    id: &str,
+    event_type: &str,
+    second: i64,
+    destinations: &[&str],
+) {
+    let message = Message {
+        event_type: Some(event_type.into()),
+        ..message(id, at(second))
+    };
+    let destinations = destinations.iter().map(|&name| name.to_owned()).collect();
+    store.accept(message, destinations).await.unwrap();
+}
+
+/// Claims what is due for `destination` and settles it.
+async fn settle_all(store: &Arc<dyn Store>, destination: &str, second: i64, next: Next) -> usize {
+    let mut settled = 0;
+    for lane in Lane::ALL {
+        let claimed = store
+            .claim(destination, lane, at(second), LEASE, 100_000)
+            .await
+            .unwrap();
+        settled += claimed.deliveries.len();
+        for delivery in claimed.deliveries {
+            let attempt = super::Attempt {
+                delivery: delivery.id,
+                number: delivery.attempt,
+                ended_at: at(second),
+                took: std::time::Duration::from_millis(5),
+                answer: "HTTP 500".into(),
+                next,
+            };
+            assert_eq!(store.settle(attempt).await.unwrap(), Settled::Settled);
+        }
+    }
+    settled
+}
+
+async fn due(store: &Arc<dyn Store>, destination: &str, second: i64) -> Vec<String> {
+    let mut ids = Vec::new();
+    for lane in Lane::ALL {
+        let claimed = store
+            .claim(destination, lane, at(second), LEASE, 100_000)
+            .await
+            .unwrap();
+        ids.extend(
+            claimed
+                .deliveries
+                .into_iter()
+                .map(|delivery| delivery.message.webhook_id),
+        );
+    }
+    ids.sort();
+    ids
+}
+
+async fn step(
+    store: &Arc<dyn Store>,
+    replay: &Replay,
+    token: &str,
+    second: i64,
+    limit: usize,
+) -> ReplayStep {
+    store
+        .replay(replay, &token.parse().unwrap(), None, at(second), limit)
+        .await
+        .unwrap()
+}
+
+/// The whole of it.
+async fn run(store: &Arc<dyn Store>, replay: &Replay, token: &str, second: i64) -> Counts {
+    loop {
+        match step(store, replay, token, second, 3).await {
+            ReplayStep::More(_) => {}
+            ReplayStep::Done(replayed) => return replayed.counts,
+            ReplayStep::AnotherReplay => panic!("{token}"),
+        }
+    }
+}
+
+async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
+    let page = Page {
+        after: None,
+        limit: 500,
+    };
+    let found = store.find(&filter(json), at(0), page).await.unwrap();
+    assert_eq!(found.next, None);
+    ids(&found)
+}
+
+fn ids(found: &Found) -> Vec<String> {
+    found
+        .messages
+        .iter()
+        .map(|kept| kept.webhook_id.clone())
+        .collect()
+}
+
+/// Three for `app`: delivered, dead, waiting; one that nobody wants.
+async fn four(place: &dyn Place) -> Arc<dyn Store> {
+    let store = place.open();
+    accept_as(&store, "wh_delivered", "batch.completed", 1, &["app"]).await;
+    settle_all(&store, "app", 10, Next::Delivered).await;
+    accept_as(&store, "wh_dead", "batch.failed", 2, &["app"]).await;
+    settle_all(&store, "app", 11, Next::Dead).await;
+    accept_as(&store, "wh_waiting", "batch.expired", 3, &["app"]).await;
+    accept_as(&store, "wh_unwanted", "batch.expired", 4, &[]).await;
+    store
+}
+
+async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
+    let store = four(place).await;
+    accept_as(&store, "wh_call", "live.call.incoming", 5, &["app"]).await;
+    let call = store
+        .claim("app", Lane::Call, at(6), LEASE, 1)
+        .await
+        .unwrap();
+    super::settle(&store, call.deliveries[0].id, 1, Next::Dead).await;
+    let tally = store.tally().await.unwrap();
+
+    let plan = store
+        .plan(
+            &replay_of(r#"{"webhook_id":["wh_dead","wh_none"]}"#),
+            at(20),
+        )
+        .await
+        .unwrap();
+    assert_eq!(plan.unknown, ["wh_none"]);
+    assert_eq!(plan.counts.deliveries, 1);
+    let plan = store.plan(&Replay::default(), at(20)).await.unwrap();
+    let expected = Plan {
+        as_of: AsOf {
+            at: at(20),
+            newest: plan.as_of.newest,
+        },
+        counts: Counts {
+            messages: 3,
+            deliveries: 3,
+            calls: 1,
+            waiting: 1,
+            gone: 0,
+        },
+        oldest: Some(at(1)),
+        newest: Some(at(5)),
+        destinations: [("app".to_owned(), 3)].into(),
+        unknown: vec![],
+    };
+    assert_eq!(plan, expected);
+    assert_eq!(store.tally().await.unwrap(), tally);
+    assert_eq!(due(&store, "app", 20).await, ["wh_waiting"]);
+}
+
+async fn a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made(place: &dyn Place) {
+    let store = four(place).await;
+    accept_as(&store, "wh_leased", "batch.expired", 5, &["app"]).await;
+    let claimed = store
+        .claim("app", Lane::Standard, at(20), LEASE, 2)
+        .await
+        .unwrap();
+    let leased = &claimed.deliveries[1];
+    assert_eq!(leased.message.webhook_id, "wh_leased");
+    let waiting = &claimed.deliveries[0];
+    super::settle(
+        &store,
+        waiting.id,
+        waiting.attempt,
+        Next::Retry { due_at: at(90) },
+    )
+    .await;
+
+    let ReplayStep::Done(replayed) = step(&store, &Replay::default(), "t1", 30, 500).await else {
+        panic!("it has more");
+    };
+    let counts = Counts {
+        messages: 2,
+        deliveries: 2,
+        waiting: 2,
+        ..Counts::default()
+    };
+    let app = ("app".to_owned(), Lane::Standard);
+    assert_eq!(
+        replayed,
+        Replayed {
+            counts,
+            due: [app].into()
+        }
+    );
+    assert_eq!(
+        due(&store, "app", 29).await,
+        [""; 0],
+        "not before it was replayed"
+    );
+    assert_eq!(due(&store, "app", 30).await, ["wh_dead", "wh_delivered"]);
+    assert_eq!(
+        super::settle(&store, leased.id, 1, Next::Delivered).await,
+        Settled::Settled
+    );
+    assert_eq!(store.tally().await.unwrap().pending, 3);
+}
+
+async fn the_same_token_twice_delivers_once(place: &dyn Place) {
+    let store = four(place).await;
+    let first = run(&store, &replay_of(r#"{"status":["dead"]}"#), "t1", 20).await;
+    assert_eq!(first.deliveries, 1);
+    assert_eq!(due(&store, "app", 20).await, ["wh_dead", "wh_waiting"]);
+    assert_eq!(settle_all(&store, "app", 100, Next::Dead).await, 2);
+    let second = run(&store, &replay_of(r#"{"status":["dead"]}"#), "t1", 200).await;
+    assert_eq!(second, first);
+    assert_eq!(due(&store, "app", 1000).await, [""; 0]);
+    assert_eq!(
+        run(&store, &replay_of(r#"{"status":["dead"]}"#), "t2", 200)
+            .await
+            .deliveries,
+        2
+    );
+}
+
+async fn a_token_that_was_used_for_something_else_is_refused(place: &dyn Place) {
+    let store = four(place).await;
+    let dead = replay_of(r#"{"status":["dead"]}"#);
+    run(&store, &dead, "t1", 20).await;
+    let elsewhere = Replay {
+        to: Some("audit".into()),
+        ..dead.clone()
+    };
+    for other in [Replay::default(), elsewhere] {
+        assert_eq!(
+            step(&store, &other, "t1", 21, 9).await,
+            ReplayStep::AnotherReplay
+        );
+    }
+    assert_eq!(due(&store, "audit", 30).await, [""; 0]);
+}
+
+async fn a_replay_goes_on_where_it_was_after_opening_again(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..10 {
+        accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
+    }
+    settle_all(&store, "app", 2, Next::Delivered).await;
+    let step = step(&store, &Replay::default(), "t1", 10, 4).await;
+    let ReplayStep::More(replayed) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(replayed.counts.deliveries, 4);
+    assert_eq!(settle_all(&store, "app", 11, Next::Delivered).await, 4);
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    assert_eq!(
+        run(&store, &Replay::default(), "t1", 20).await.deliveries,
+        10
+    );
+    assert_eq!(
+        due(&store, "app", 20).await,
+        ["wh_4", "wh_5", "wh_6", "wh_7", "wh_8", "wh_9"]
+    );
+}
+
+async fn a_replay_asked_for_by_many_at_once_delivers_once(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..40 {
+        accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
+    }
+    settle_all(&store, "app", 2, Next::Delivered).await;
+    let mut runs = JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        runs.spawn(async move { run(&store, &Replay::default(), "t1", 10).await });
+    }
+    for counts in runs.join_all().await {
+        assert_eq!(counts.deliveries, 40);
+    }
+    assert_eq!(store.tally().await.unwrap().pending, 40);
+    assert_eq!(settle_all(&store, "app", 10, Next::Delivered).await, 40);
+}
+
+async fn a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..4 {
+        accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
+    }
+    settle_all(&store, "app", 2, Next::Dead).await;
+    let dead = replay_of(r#"{"status":["dead"]}"#);
+    loop {
+        let step = step(&store, &dead, "t1", 10, 1).await;
+        settle_all(&store, "app", 10, Next::Dead).await;
+        if let ReplayStep::Done(replayed) = step {
+            assert_eq!(replayed.counts.deliveries, 4);
+            return;
+        }
+    }
+}
+
+async fn what_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn Place) {
+    let store = four(place).await;
+    let everything = Replay::default();
+    let plan = store.plan(&everything, at(20)).await.unwrap();
+    accept_as(&store, "wh_after_the_plan", "batch.failed", 1, &["app"]).await;
+    settle_all(&store, "app", 21, Next::Dead).await;
+    let planned = store
+        .replay(
+            &everything,
+            &"t1".parse().unwrap(),
+            Some(plan.as_of),
+            at(22),
+            1,
+        )
+        .await
+        .unwrap();
+    assert!(matches!(planned, ReplayStep::More(_)), "{planned:?}");
+    let begun = step(&store, &everything, "t2", 22, 1).await;
+    assert!(matches!(begun, ReplayStep::More(_)), "{begun:?}");
+    accept_as(
+        &store,
+        "wh_after_the_beginning",
+        "batch.failed",
+        1,
+        &["app"],
+    )
+    .await;
+    settle_all(&store, "app", 23, Next::Dead).await;
+
+    run(&store, &everything, "t1", 24).await;
+    let t1 = due(&store, "app", 24).await;
+    assert!(!t1.contains(&"wh_after_the_plan".to_owned()), "{t1:?}");
+    run(&store, &everything, "t2", 25).await;
+    assert_eq!(due(&store, "app", 25).await, ["wh_after_the_plan"]);
+}
+
+async fn ages_count_from_the_first_use_of_the_token(place: &dyn Place) {
+    let store = place.open();
+    for second in [0, 10, 20] {
+        accept_as(
+            &store,
+            &format!("wh_{second}"),
+            "batch.failed",
+            second,
+            &["app"],
+        )
+        .await;
+    }
+    settle_all(&store, "app", 30, Next::Dead).await;
+    let recent = replay_of(r#"{"since":"15s"}"#);
+    let first = step(&store, &recent, "t1", 25, 1).await;
+    assert!(matches!(first, ReplayStep::More(_)), "{first:?}");
+    run(&store, &recent, "t1", 4000).await;
+    assert_eq!(due(&store, "app", 5000).await, ["wh_10", "wh_20"]);
+}
+
+async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
+    let store = place.open();
+    accept_as(&store, "wh_1", "response.completed", 1, &["app"]).await;
+    accept_as(&store, "wh_2", "response.failed", 2, &["app", "audit"]).await;
+    accept_as(&store, "wh_3", "batch.failed", 3, &["audit"]).await;
+    let mut elsewhere = message("wh_4", at(4));
+    elsewhere.endpoint = "staging".into();
+    store.accept(elsewhere, vec!["app".into()]).await.unwrap();
+    settle_all(&store, "app", 5, Next::Delivered).await;
+    settle_all(&store, "audit", 5, Next::Dead).await;
+
+    let since = at(2);
+    let cases: [(&str, &[&str]); 10] = [
+        ("{}", &["wh_4", "wh_3", "wh_2", "wh_1"]),
+        (r#"{"type":["response.*"]}"#, &["wh_2", "wh_1"]),
+        (r#"{"type":["!response.*"]}"#, &["wh_4", "wh_3"]),
+        (
+            &format!(r#"{{"since":"{since}"}}"#),
+            &["wh_4", "wh_3", "wh_2"],
+        ),
+        (&format!(r#"{{"until":"{since}"}}"#), &["wh_1"]),
+        (r#"{"status":["dead"]}"#, &["wh_3", "wh_2"]),
+        (r#"{"destination":["app"]}"#, &["wh_4", "wh_2", "wh_1"]),
+        (r#"{"destination":["app"],"status":["dead"]}"#, &[]),
+        (r#"{"endpoint":["staging"]}"#, &["wh_4"]),
+        (
+            r#"{"webhook_id":["wh_3","wh_1","wh_9"]}"#,
+            &["wh_3", "wh_1"],
+        ),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(found(&store, asked).await, expected, "{asked}");
+        let plan = store.plan(&replay_of(asked), at(9)).await.unwrap();
+        assert_eq!(plan.counts.messages, expected.len() as u64, "{asked}");
+    }
+    let replayed = run(
+        &store,
+        &replay_of(r#"{"destination":["audit"],"type":["batch.*"]}"#),
+        "t1",
+        10,
+    )
+    .await;
+    assert_eq!(replayed.deliveries, 1);
+    assert_eq!(due(&store, "app", 10).await, [""; 0]);
+    assert_eq!(due(&store, "audit", 10).await, ["wh_3"]);
+}
+
+async fn a_destination_that_was_not_there_then_gets_its_own_delivery(place: &dyn Place) {
+    let store = four(place).await;
+    let to_audit = Replay {
+        to: Some("audit".into()),
+        filter: Filter::default(),
+    };
+    let plan = store.plan(&to_audit, at(20)).await.unwrap();
+    assert_eq!(plan.destinations, [("audit".to_owned(), 4)].into());
+    assert_eq!(run(&store, &to_audit, "t1", 20).await, plan.counts);
+    assert_eq!(due(&store, "app", 20).await, ["wh_waiting"]);
+    assert_eq!(settle_all(&store, "audit", 100, Next::Delivered).await, 4);
+    assert_eq!(run(&store, &to_audit, "t1", 200).await, plan.counts);
+    assert_eq!(due(&store, "audit", 200).await, [""; 0]);
+
+    let dead = Replay {
+        to: Some("spare".into()),
+        filter: filter(r#"{"status":["dead"]}"#),
+    };
+    assert_eq!(run(&store, &dead, "t2", 200).await.deliveries, 1);
+    assert_eq!(due(&store, "spare", 200).await, ["wh_dead"]);
+}
+
+async fn a_replayed_delivery_counts_its_deadline_and_its_back_off_anew(place: &dyn Place) {
+    let store = place.open();
+    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
+    settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
+    settle_all(&store, "app", 4, Next::Dead).await;
+    run(&store, &Replay::default(), "t1", 500).await;
+    let claimed = store
+        .claim("app", Lane::Standard, at(500), LEASE, 1)
+        .await
+        .unwrap();
+    let delivery = &claimed.deliveries[0];
+    assert_eq!((delivery.attempt, delivery.earlier), (3, 2));
+    assert_eq!(delivery.since, at(500));
+}
+
+async fn a_late_settlement_of_before_the_replay_changes_nothing(place: &dyn Place) {
+    let store = place.open();
+    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
+    let late = store
+        .claim("app", Lane::Standard, at(1), LEASE, 1)
+        .await
+        .unwrap();
+    settle_all(&store, "app", 100, Next::Dead).await;
+    run(&store, &Replay::default(), "t1", 200).await;
+    let late = late.deliveries[0].id;
+    assert_eq!(
+        super::settle(&store, late, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(due(&store, "app", 200).await, ["wh_1"]);
+}
+
+async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..7 {
+        let destination = if number == 6 { "audit" } else { "app" };
+        accept_as(
+            &store,
+            &format!("wh_{number}"),
+            "batch.failed",
+            number,
+            &[destination],
+        )
+        .await;
+    }
+    settle_all(&store, "app", 10, Next::Dead).await;
+    settle_all(&store, "audit", 10, Next::Dead).await;
+    let as_of = store.plan(&Replay::default(), at(20)).await.unwrap().as_of;
+    accept_as(&store, "wh_later", "batch.failed", 21, &["app"]).await;
+    settle_all(&store, "app", 22, Next::Dead).await;
+
+    let app = filter(r#"{"destination":["app"]}"#);
+    let mut after = None;
+    let mut dropped = 0;
+    loop {
+        let step = store
+            .drop_dead(&app, as_of, after, at(30), 2)
+            .await
+            .unwrap();
+        dropped += step.deliveries;
+        assert!(step.deliveries <= 2);
+        after = step.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(dropped, 6);
+    assert_eq!(store.tally().await.unwrap().dead, 2);
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    let again = store
+        .drop_dead(&app, as_of, None, at(31), 100)
+        .await
+        .unwrap();
+    assert_eq!(again.deliveries, 0);
+    assert_eq!(
+        found(&store, r#"{"status":["dead"]}"#).await,
+        ["wh_later", "wh_6"]
+    );
+    let kept = store.show("wh_0", false).await.unwrap().remove(0);
+    assert_eq!(kept.deliveries[0].status, Status::Dropped);
+    assert_eq!(kept.deliveries[0].at, at(30));
+    assert_eq!(
+        run(&store, &Replay::default(), "t1", 40).await.deliveries,
+        2
+    );
+    let asked_for = replay_of(r#"{"status":["dropped"],"webhook_id":["wh_0"]}"#);
+    assert_eq!(run(&store, &asked_for, "t2", 40).await.deliveries, 1);
+    assert_eq!(due(&store, "app", 40).await, ["wh_0", "wh_later"]);
+}
+
+async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
+    let store = place.open();
+    for number in 0..25 {
+        accept_as(
+            &store,
+            &format!("wh_{number:02}"),
+            "batch.failed",
+            number,
+            &["app"],
+        )
+        .await;
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = Page { after, limit: 10 };
+        let found = store.find(&Filter::default(), at(0), page).await.unwrap();
+        assert!(found.messages.len() <= 10);
+        seen.extend(ids(&found));
+        after = found.next;
+        accept_as(
+            &store,
+            &format!("wh_new_{}", seen.len()),
+            "batch.failed",
+            99,
+            &[],
+        )
+        .await;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..25)
+        .rev()
+        .map(|number| format!("wh_{number:02}"))
+        .collect();
+    assert_eq!(seen, expected);
+    for odd in [0, -1, i64::MIN] {
+        let page = Page {
+            after: Some(odd),
+            limit: 0,
+        };
+        assert_eq!(
+            store.find(&Filter::default(), at(0), page).await.unwrap(),
+            Found::default()
+        );
+    }
+}
+
+async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place) {
+    let store = place.open();
+    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
+    let mut elsewhere = message("wh_1", at(4));
+    elsewhere.endpoint = "staging".into();
+    store.accept(elsewhere, vec![]).await.unwrap();
+    settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
+    settle_all(&store, "app", 4, Next::Delivered).await;
+
+    let shown = store.show("wh_1", true).await.unwrap();
+    let endpoints: Vec<&str> = shown.iter().map(|kept| kept.endpoint.as_str()).collect();
+    assert_eq!(endpoints, ["production", "staging"]);
+    let kept = &shown[0];
+    assert_eq!(kept.payload, Some(message("wh_1", at(1)).payload));
+    assert_eq!(kept.bytes, Some(8));
+    assert_eq!(kept.secret, Some(1));
+    assert_eq!((kept.sent_at, kept.received_at), (at(-1), at(1)));
+    assert_eq!(kept.event_type.as_deref(), Some("batch.failed"));
+    let delivery = &kept.deliveries[0];
+    assert_eq!(
+        (delivery.status, delivery.attempts, delivery.at),
+        (Status::Delivered, 2, at(4))
+    );
+    let numbers: Vec<u32> = delivery
+        .latest
+        .iter()
+        .map(|attempt| attempt.number)
+        .collect();
+    assert_eq!(numbers, [1, 2]);
+    assert_eq!(delivery.latest[0].answer, "HTTP 500");
+    assert_eq!(delivery.latest[0].took_ms, 5);
+
+    assert_eq!(store.show("wh_1", false).await.unwrap()[0].payload, None);
+    assert_eq!(store.show("wh_2", true).await.unwrap(), []);
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
+    let listed = store.find(&Filter::default(), at(0), page).await.unwrap();
+    assert_eq!(
+        listed.messages[1].deliveries[0].latest,
+        kept.deliveries[0].latest[1..]
+    );
+}
+
+/// Enough messages for several of whatever a store keeps its books in, with a clock that goes back and forth.
+async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
+    const MESSAGES: i64 = 9_500;
+    const AT_ONCE: i64 = 500;
+    let second = |number: i64| match number {
+        // Set back by an hour for a while, and far ahead once.
+        5_000..5_100 => number - 3_600,
+        7_000 => number + 1_000_000,
+        _ => number,
+    };
+    let store = place.open();
+    for first in (0..MESSAGES).step_by(500) {
+        let mut accepted = JoinSet::new();
+        for number in first..first + AT_ONCE {
+            let store = Arc::clone(&store);
+            accepted.spawn(async move {
+                let id = format!("wh_{number}");
+                accept_as(&store, &id, "batch.failed", second(number), &[]).await;
+            });
+        }
+        accepted.join_all().await;
+    }
+
+    let windows = [
+        (0, 10),
+        (1_399, 1_420),
+        (4_990, 5_110),
+        (9_400, 2_000_000),
+        (9_500, 9_600),
+    ];
+    for (since, until) in windows {
+        let asked = format!(r#"{{"since":"{}","until":"{}"}}"#, at(since), at(until));
+        let mut expected: Vec<String> = (0..MESSAGES)
+            .filter(|&number| (since..until).contains(&second(number)))
+            .map(|number| format!("wh_{number}"))
+            .collect();
+        let mut found = found(&store, &asked).await;
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{asked}");
+    }
+    for number in [0, 4_094, 4_095, 4_096, 8_191, 8_192, 9_499] {
+        let id = format!("wh_{number}");
+        let shown = store.show(&id, false).await.unwrap();
+        assert_eq!(shown.len(), 1, "{id}");
+        assert_eq!(shown[0].received_at, at(second(number)), "{id}");
+    }
+    assert_eq!(store.show("wh_9500", false).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_has_no_body_any_more_is_counted_and_left() {
+    let place = SqlitePlace::new();
+    let store = four(&place).await;
+    let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+    let removed = connection
+        .execute(
+            "DELETE FROM body WHERE seq = (SELECT seq FROM message WHERE webhook_id = 'wh_dead')",
+            (),
+        )
+        .unwrap();
+    assert_eq!(removed, 1);
+    let expected = Counts {
+        messages: 1,
+        deliveries: 1,
+        waiting: 1,
+        gone: 1,
+        calls: 0,
+    };
+    assert_eq!(
+        store.plan(&Replay::default(), at(20)).await.unwrap().counts,
+        expected
+    );
+    assert_eq!(run(&store, &Replay::default(), "t1", 20).await, expected);
+    assert_eq!(due(&store, "app", 20).await, ["wh_delivered", "wh_waiting"]);
+    assert_eq!(store.show("wh_dead", true).await.unwrap()[0].bytes, None);
+}
+
+#[tokio::test]
+async fn a_replay_leaves_room_for_what_arrives() {
+    let place = SqlitePlace::new();
+    let bounds = Bounds {
+        undelivered_max: 10,
+        ..Bounds::default()
+    };
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&place.0.path().join("store.db"), &bounds, at(0)).unwrap());
+    for number in 0..8 {
+        accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
+    }
+    settle_all(&store, "app", 2, Next::Dead).await;
+    let token = "t1".parse().unwrap();
+    let replay = Replay::default();
+    let first = store
+        .replay(&replay, &token, None, at(3), 100)
+        .await
+        .unwrap();
+    let ReplayStep::More(replayed) = first else {
+        panic!("{first:?}")
+    };
+    assert_eq!(replayed.counts.deliveries, 5);
+    let full = store.replay(&replay, &token, None, at(3), 100).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    accept_as(&store, "wh_new", "batch.failed", 1, &["app"]).await;
+
+    assert_eq!(settle_all(&store, "app", 4, Next::Delivered).await, 6);
+    assert_eq!(run(&store, &replay, "t1", 5).await.deliveries, 8);
+    assert_eq!(settle_all(&store, "app", 6, Next::Delivered).await, 3);
+}
+
+#[tokio::test]
+async fn a_time_far_away_is_no_problem() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    super::accept(&store, "wh_1", 0).await;
+    let page = Page {
+        after: Some(i64::MAX),
+        limit: usize::MAX,
+    };
+    let asked = filter(r#"{"since":"-009999-01-02T01:59:59Z","until":"9999-12-30T22:00:00Z"}"#);
+    let found = store.find(&asked, Timestamp::MAX, page).await.unwrap();
+    assert_eq!(ids(&found), ["wh_1"]);
+}
+
+/// The books that make times quick to find are filled for what was there before them.
+#[tokio::test]
+async fn what_was_kept_before_there_were_replays_is_found_and_replayed() {
+    let place = SqlitePlace::new();
+    let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+    for schema in [
+        include_str!("../../../src/store/sqlite/0001_way.sql"),
+        include_str!("../../../src/store/sqlite/0002_engine.sql"),
+        "WITH RECURSIVE n (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < 5000)
+         INSERT INTO message SELECT seq, 'old', 'wh_' || seq, 'batch.failed', 0, seq * 1000, NULL FROM n;
+         INSERT INTO body SELECT seq, x'7B7D' FROM message;
+         INSERT INTO delivery SELECT seq * 256, seq, 'app', 'standard', 'dead', received_at, received_at, 1 FROM message;
+         PRAGMA application_id = 0x756E7772;
+         PRAGMA user_version = 2;",
+    ] {
+        connection.execute_batch(schema).unwrap();
+    }
+    drop(connection);
+
+    let store = place.open();
+    let early = r#"{"until":"1970-01-01T00:00:04Z"}"#;
+    assert_eq!(found(&store, early).await, ["wh_3", "wh_2", "wh_1"]);
+    assert_eq!(store.show("wh_77", false).await.unwrap().len(), 1);
+    assert_eq!(run(&store, &replay_of(early), "t1", 0).await.deliveries, 3);
+    assert_eq!(due(&store, "app", 0).await, ["wh_1", "wh_2", "wh_3"]);
+}
