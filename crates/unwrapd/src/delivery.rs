@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod limits;
 pub mod pace;
 pub mod retry;
+pub mod said;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 use retry::RetryPolicy;
+use said::Said;
 
 /// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a caller and an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +88,8 @@ pub enum Outcome {
     Delivered {
         /// What it answered, for people.
         answer: String,
+        /// What else it said.
+        said: Said,
     },
     /// It does not have it and should get it again.
     Failed {
@@ -93,22 +97,46 @@ pub enum Outcome {
         answer: String,
         /// How long the destination asked us to wait.
         retry_after: Option<Duration>,
+        /// What else it said.
+        said: Said,
     },
     /// It will never want it (a 410).
     Refused {
         /// What it answered, for people.
         answer: String,
+        /// What else it said.
+        said: Said,
     },
 }
 
 impl Outcome {
+    /// A failure of which nothing is known but what went wrong.
+    #[must_use]
+    pub fn failed(answer: impl Into<String>) -> Self {
+        Self::Failed {
+            answer: answer.into(),
+            retry_after: None,
+            said: Said::default(),
+        }
+    }
+
     /// What the destination answered or what went wrong, for people.
     #[must_use]
     pub fn answer(&self) -> &str {
         match self {
-            Self::Delivered { answer } | Self::Failed { answer, .. } | Self::Refused { answer } => {
-                answer
-            }
+            Self::Delivered { answer, .. }
+            | Self::Failed { answer, .. }
+            | Self::Refused { answer, .. } => answer,
+        }
+    }
+
+    /// What else the destination said: not for the log.
+    #[must_use]
+    pub fn said(&self) -> &Said {
+        match self {
+            Self::Delivered { said, .. }
+            | Self::Failed { said, .. }
+            | Self::Refused { said, .. } => said,
         }
     }
 }
@@ -201,6 +229,7 @@ mod tests {
         Outcome::Failed {
             answer: "500".into(),
             retry_after,
+            said: Said::default(),
         }
     }
 
@@ -208,6 +237,7 @@ mod tests {
     fn a_refusal_is_final_at_once() {
         let refused = Outcome::Refused {
             answer: "410".into(),
+            said: Said::default(),
         };
         let next = Next::after(
             &refused,

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
+use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::destination::Destination;
 use crate::feed::Feed;
@@ -194,6 +195,7 @@ impl Running {
         if let Some(delivery) = self.ready.take_first() {
             let outcome = Outcome::Refused {
                 answer: "expired before it could be delivered".into(),
+                said: Said::default(),
             };
             self.settle(&Arc::new(delivery), &outcome, Duration::ZERO, Turn::Stays);
         }
@@ -343,6 +345,7 @@ impl Running {
             ended_at: now,
             took,
             answer: outcome.answer().to_owned(),
+            said: outcome.said().clone(),
             next,
         };
         let lane = Arc::clone(&self.lane);

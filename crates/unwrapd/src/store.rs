@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 
@@ -174,6 +175,8 @@ pub struct Attempt {
     pub took: Duration,
     /// What the destination answered or what went wrong, for people; without content of the message.
     pub answer: String,
+    /// What else the destination said. It may hold content of the message.
+    pub said: Said,
     /// What becomes of the delivery.
     pub next: Next,
 }

@@ -11,9 +11,12 @@ use openai_webhooks::Webhooks;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::{Instant, timeout};
 
-use super::Destination;
+use super::{Destination, left};
 use crate::config::DestinationSettings;
+use crate::delivery::limits::Limits;
+use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
 
 /// How long to wait for a connection.
@@ -21,11 +24,15 @@ const CONNECT_SECONDS_MAX: u64 = 5;
 /// How much of an answer is read, so that its connection can be used again; more is not worth it.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// How long the body of an answer is waited for. What matters stood in its head.
+const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
+
 /// An application behind a URL.
 pub struct HttpDestination {
     client: Client,
     url: reqwest::Url,
     webhooks: Webhooks,
+    limits: Limits,
 }
 
 impl HttpDestination {
@@ -38,6 +45,7 @@ impl HttpDestination {
             client,
             url: settings.url.clone(),
             webhooks: Webhooks::from(&settings.secret),
+            limits: settings.limits.clone(),
         })
     }
 
@@ -66,18 +74,15 @@ impl HttpDestination {
 #[async_trait]
 impl Destination for HttpDestination {
     async fn send(&self, delivery: &Delivery) -> Outcome {
+        let started = Instant::now();
         let response = match self.post(delivery).await {
             Ok(response) => response,
-            Err(answer) => {
-                return Outcome::Failed {
-                    answer,
-                    retry_after: None,
-                };
-            }
+            Err(problem) => return Outcome::failed(problem),
         };
         let status = response.status();
         let retry_after = retry_after(&response);
-        drain(response).await;
+        let time = left(self.limits.of(delivery.lane).timeout, started);
+        let said = said(response, time.min(BODY_WAIT_MAX)).await;
         let answer = match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => format!(
                 "HTTP {} (does it verify with the secret of this destination?)",
@@ -86,13 +91,14 @@ impl Destination for HttpDestination {
             _ => format!("HTTP {}", status.as_u16()),
         };
         if status.is_success() {
-            Outcome::Delivered { answer }
+            Outcome::Delivered { answer, said }
         } else if status == StatusCode::GONE {
-            Outcome::Refused { answer }
+            Outcome::Refused { answer, said }
         } else {
             Outcome::Failed {
                 answer,
                 retry_after,
+                said,
             }
         }
     }
@@ -134,14 +140,23 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-async fn drain(mut response: Response) {
-    let mut bytes = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        bytes += chunk.len();
-        if bytes > ANSWER_BYTES_MAX {
-            return;
+/// The beginning of the body. The head has decided the outcome: a body that is slow or long costs its connection and nothing else.
+async fn said(mut response: Response, time: Duration) -> Said {
+    let mut beginning = Vec::new();
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = Said::READ_MAX - beginning.len();
+            beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            bytes += chunk.len();
+            if bytes > ANSWER_BYTES_MAX {
+                break;
+            }
         }
-    }
+    };
+    // Late or not: what has come by then is what it said.
+    drop(timeout(time, read).await);
+    Said::beginning(&beginning)
 }
 
 /// What went wrong, down to its cause, without the URL.

@@ -17,18 +17,12 @@ pub(super) async fn make(
 ) -> Outcome {
     let outcome = timeout(longest, destination.send(&delivery))
         .await
-        .unwrap_or_else(|_| Outcome::Failed {
-            answer: "no answer in time".into(),
-            retry_after: None,
-        });
+        .unwrap_or_else(|_| Outcome::failed("no answer in time"));
     crash::point("sent");
     outcome
 }
 
 /// The outcome of an attempt that panicked. Whether the destination has the message nobody knows, so it gets it again.
 pub(super) fn broke_off() -> Outcome {
-    Outcome::Failed {
-        answer: "the attempt broke off in unwrapd (a bug; please report it)".into(),
-        retry_after: None,
-    }
+    Outcome::failed("the attempt broke off in unwrapd (a bug; please report it)")
 }

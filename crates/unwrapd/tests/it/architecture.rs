@@ -85,6 +85,7 @@ const PURE: &[&str] = &[
     "store/filter.rs",
     "store/replay.rs",
     "store/kept.rs",
+    "delivery/said.rs",
 ];
 
 #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use unwrapd::delivery::said::Said;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
@@ -138,6 +139,7 @@ pub(crate) async fn settle(
         ended_at: at(1),
         took: Duration::from_millis(5),
         answer: "HTTP 200".into(),
+        said: Said::default(),
         next,
     };
     store.settle(attempt).await.unwrap()
@@ -651,6 +653,7 @@ async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
         ended_at: at(40 * DAY),
         took: Duration::ZERO,
         answer: "HTTP 410".into(),
+        said: Said::default(),
         next: Next::Dead,
     };
     store.settle(attempt).await.unwrap();

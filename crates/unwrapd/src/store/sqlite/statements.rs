@@ -146,14 +146,15 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     }
     connection
         .prepare_cached(
-            "INSERT INTO attempt (delivery, number, ended_at, took_ms, answer) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO attempt (delivery, number, ended_at, took_ms, answer, body) VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             attempt.delivery,
             attempt.number,
             attempt.ended_at.as_millisecond(),
             i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX),
-            attempt.answer
+            attempt.answer,
+            Some(attempt.said.as_str()).filter(|said| !said.is_empty()),
         ])?;
     if !matches!(attempt.next, Next::Retry { .. }) {
         work.memory.done();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use unwrapd::delivery::said::Said;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
@@ -75,6 +76,7 @@ async fn settle_all(store: &Arc<dyn Store>, destination: &str, second: i64, next
                 ended_at: at(second),
                 took: std::time::Duration::from_millis(5),
                 answer: "HTTP 500".into(),
+                said: Said::default(),
                 next,
             };
             assert_eq!(store.settle(attempt).await.unwrap(), Settled::Settled);
