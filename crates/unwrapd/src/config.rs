@@ -6,13 +6,12 @@ mod source;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use openai_webhooks::{Secret, Webhooks};
+use openai_webhooks::Webhooks;
 
-use crate::delivery::limits::Limits;
-use crate::route::Patterns;
 use crate::store::StoreSettings;
 pub use crate::store::StoreUrl;
 
+pub use crate::destination::DestinationSettings;
 pub(crate) use file::http_url;
 pub(crate) use source::SecretSource;
 
@@ -37,50 +36,6 @@ pub struct EndpointSettings {
     pub name: String,
     /// How its requests are proven.
     pub webhooks: Webhooks,
-}
-
-/// Where we deliver.
-#[derive(Clone)]
-pub struct DestinationSettings {
-    /// What it is called in the store, in logs and on the command line.
-    pub name: String,
-    /// Where it listens.
-    pub url: reqwest::Url,
-    /// What we sign with.
-    pub secret: Secret,
-    /// Which events it wants.
-    pub events: Patterns,
-    /// How hard it may be pressed.
-    pub limits: Limits,
-}
-
-impl PartialEq for DestinationSettings {
-    fn eq(&self, other: &Self) -> bool {
-        let parts = |settings: &Self| {
-            (
-                settings.name.clone(),
-                settings.url.clone(),
-                settings.secret.expose(),
-                settings.events.clone(),
-                settings.limits.clone(),
-            )
-        };
-        parts(self) == parts(other)
-    }
-}
-
-impl DestinationSettings {
-    /// A destination that wants everything, with everything else as it is unless set.
-    #[must_use]
-    pub fn new(name: impl Into<String>, url: reqwest::Url, secret: Secret) -> Self {
-        Self {
-            name: name.into(),
-            url,
-            secret,
-            events: Patterns::everything(),
-            limits: Limits::default(),
-        }
-    }
 }
 
 impl Config {

@@ -1,16 +1,23 @@
-//! Where messages are delivered.
+//! Where messages are delivered: an application behind a URL, a command, or a file of JSON lines.
 
-mod http;
+pub mod command;
+pub mod http;
+pub mod jsonl;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
+use openai_webhooks::{Secret, Webhooks};
 use tokio::time::Instant;
 
-use crate::config::DestinationSettings;
+use crate::delivery::limits::Limits;
 use crate::delivery::{Delivery, Outcome};
+use crate::route::Patterns;
+use command::{CommandDestination, CommandSettings};
+use http::{HttpDestination, HttpSettings};
+use jsonl::{JsonLinesDestination, JsonLinesSettings};
 
-pub use http::HttpDestination;
 pub(crate) use http::{client, describe};
 
 /// How much earlier than its caller, at most, a destination ends by itself.
@@ -23,9 +30,67 @@ pub trait Destination: Send + Sync {
     async fn send(&self, delivery: &Delivery) -> Outcome;
 }
 
+/// Where we deliver.
+#[derive(Clone, PartialEq)]
+pub struct DestinationSettings {
+    /// What it is called in the store, in logs and on the command line.
+    pub name: String,
+    /// What takes the messages.
+    pub kind: Kind,
+    /// Which events it wants.
+    pub events: Patterns,
+    /// How hard it may be pressed.
+    pub limits: Limits,
+}
+
+/// What takes the messages of a destination.
+#[derive(Clone, PartialEq)]
+pub enum Kind {
+    /// An application behind a URL.
+    Http(HttpSettings),
+    /// A command, run for each message.
+    Command(CommandSettings),
+    /// A file of JSON lines, or stdout.
+    JsonLines(JsonLinesSettings),
+}
+
+impl DestinationSettings {
+    /// An application that wants everything, with everything else as it is unless set.
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a secret that is not needed any more is wiped here"
+    )]
+    pub fn new(name: impl Into<String>, url: reqwest::Url, secret: Secret) -> Self {
+        Self::of(
+            name,
+            Kind::Http(HttpSettings::new(url, Webhooks::from(&secret))),
+        )
+    }
+
+    /// A destination that wants everything, with everything else as it is unless set.
+    #[must_use]
+    pub fn of(name: impl Into<String>, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            events: Patterns::everything(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Makes a destination of its settings.
 pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destination>> {
-    Ok(Box::new(HttpDestination::new(settings)?))
+    let limits = settings.limits.clone();
+    let built = || -> anyhow::Result<Box<dyn Destination>> {
+        Ok(match &settings.kind {
+            Kind::Http(http) => Box::new(HttpDestination::new(http.clone(), limits)?),
+            Kind::Command(command) => Box::new(CommandDestination::new(command.clone(), limits)),
+            Kind::JsonLines(lines) => Box::new(JsonLinesDestination::new(lines.clone())?),
+        })
+    };
+    built().with_context(|| format!("destination `{}`", settings.name))
 }
 
 /// How much longer a destination may take that was called at `started`: until a moment before its caller gives up, so that what it

@@ -58,14 +58,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let webhooks = Webhooks::from(&secret);
 
     let (app, told) = app::start(webhooks.clone()).await?;
-    let mut destination = DestinationSettings::new(
-        "app",
-        arguments.forward_to.clone().unwrap_or(app),
-        secret.clone(),
-    );
+    let to = arguments.forward_to.clone().unwrap_or(app);
+    let mut destination = DestinationSettings::new("app", to.clone(), secret.clone());
     // Someone is watching.
     destination.limits.timeout = ATTEMPT_MAX;
-    let to = destination.url.clone();
     let gateway = Gateway::start(Config {
         listen: match arguments.listen {
             Some(address) => address,

@@ -1,5 +1,7 @@
 //! The configuration as it is written, and the checks that make it a [`Config`].
 
+mod kind;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -87,8 +89,12 @@ struct Endpoint {
 #[serde(deny_unknown_fields)]
 struct Destination {
     name: Spanned<String>,
-    url: Spanned<String>,
-    secret: Spanned<SecretSource>,
+    url: Option<Spanned<String>>,
+    secret: Option<Spanned<SecretSource>>,
+    secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
+    connect_timeout_seconds: Option<Spanned<u64>>,
+    command: Option<Spanned<Vec<String>>>,
+    jsonl: Option<Spanned<String>>,
     events: Option<Spanned<Vec<Spanned<String>>>>,
     concurrency: Option<Spanned<usize>>,
     rate: Option<Spanned<u32>>,
@@ -163,18 +169,7 @@ fn days(days: u64) -> Duration {
 
 impl Endpoint {
     fn check(self) -> Result<EndpointSettings, Mistake> {
-        let mut webhooks: Option<Webhooks> = None;
-        for source in self.secrets.get_ref() {
-            let secret = source
-                .get_ref()
-                .read_strong()
-                .map_err(|problem| Mistake::new(source.span(), problem))?;
-            webhooks = Some(match webhooks {
-                None => Webhooks::from(&secret),
-                Some(webhooks) => webhooks.and(&secret),
-            });
-        }
-        let webhooks = webhooks.ok_or_else(|| {
+        let webhooks = webhooks(self.secrets.get_ref())?.ok_or_else(|| {
             Mistake::new(
                 self.secrets.span(),
                 "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
@@ -188,17 +183,11 @@ impl Endpoint {
 }
 
 impl Destination {
-    fn check(self) -> Result<DestinationSettings, Mistake> {
-        let secret = self
-            .secret
-            .get_ref()
-            .read_strong()
-            .map_err(|problem| Mistake::new(self.secret.span(), problem))?;
+    fn check(mut self) -> Result<DestinationSettings, Mistake> {
+        let kind = self.kind()?;
         let defaults = Limits::default();
         Ok(DestinationSettings {
-            url: http_url(self.url.get_ref())
-                .map_err(|problem| Mistake::new(self.url.span(), problem))?,
-            secret,
+            kind,
             events: match &self.events {
                 Some(events) => patterns(events)?,
                 None => Patterns::everything(),
@@ -251,6 +240,22 @@ fn retry_policy(
             }),
         attempts_max: within(attempts_max, 1, ATTEMPTS_MAX)?,
     })
+}
+
+/// What several secrets prove or sign, the newest first; `None` if there is none.
+fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistake> {
+    let mut webhooks: Option<Webhooks> = None;
+    for source in sources {
+        let secret = source
+            .get_ref()
+            .read_strong()
+            .map_err(|problem| Mistake::new(source.span(), problem))?;
+        webhooks = Some(match webhooks {
+            None => Webhooks::from(&secret),
+            Some(webhooks) => webhooks.and(&secret),
+        });
+    }
+    Ok(webhooks)
 }
 
 /// Names stand in paths, in logs and on the command line, so they are plain and there is one of each.

@@ -83,7 +83,7 @@ fn explain(message: &str) -> String {
     }
 }
 
-fn looks_secret(text: &str) -> bool {
+pub(super) fn looks_secret(text: &str) -> bool {
     text.contains("whsec_")
 }
 

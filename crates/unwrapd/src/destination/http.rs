@@ -14,20 +14,51 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout};
 
 use super::{Destination, left};
-use crate::config::DestinationSettings;
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
 
-/// How long to wait for a connection.
-const CONNECT_SECONDS_MAX: u64 = 5;
+/// How long to wait for a connection, unless set.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of an answer is read, so that its connection can be used again; more is not worth it.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
 /// How long the body of an answer is waited for. What matters stood in its head.
 const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
 
 /// An application behind a URL.
+#[derive(Clone)]
+pub struct HttpSettings {
+    /// Where it listens.
+    pub url: reqwest::Url,
+    /// What we sign with: a signature for each secret, so that it may know the old one or the new while they are exchanged.
+    pub webhooks: Webhooks,
+    /// How long to wait for a connection, a look-up of its name included.
+    pub connect_timeout: Duration,
+}
+
+impl PartialEq for HttpSettings {
+    /// Secrets that sign alike are the same.
+    fn eq(&self, other: &Self) -> bool {
+        let signed = |settings: &Self| settings.webhooks.sign("", "wh_of_nothing", 0).ok();
+        self.url == other.url
+            && self.connect_timeout == other.connect_timeout
+            && signed(self) == signed(other)
+    }
+}
+
+impl HttpSettings {
+    /// With everything as it is unless set.
+    #[must_use]
+    pub fn new(url: reqwest::Url, webhooks: Webhooks) -> Self {
+        Self {
+            url,
+            webhooks,
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+}
+
+/// Delivers to an application behind a URL.
 pub struct HttpDestination {
     client: Client,
     url: reqwest::Url,
@@ -37,15 +68,16 @@ pub struct HttpDestination {
 
 impl HttpDestination {
     /// A destination with connections of its own, so that none waits for another's.
-    pub fn new(settings: &DestinationSettings) -> anyhow::Result<Self> {
+    pub fn new(settings: HttpSettings, limits: Limits) -> anyhow::Result<Self> {
         let client = client()
+            .connect_timeout(settings.connect_timeout)
             .build()
-            .with_context(|| format!("destination `{}`: cannot make a client", settings.name))?;
+            .context("cannot make a client")?;
         Ok(Self {
             client,
-            url: settings.url.clone(),
-            webhooks: Webhooks::from(&settings.secret),
-            limits: settings.limits.clone(),
+            url: settings.url,
+            webhooks: settings.webhooks,
+            limits,
         })
     }
 
@@ -112,7 +144,7 @@ pub(crate) fn client() -> ClientBuilder {
         .redirect(redirect::Policy::none())
         // Nor through a proxy that only the environment names.
         .no_proxy()
-        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        .connect_timeout(CONNECT_TIMEOUT)
         .tls_backend_preconfigured(TLS.clone())
 }
 
@@ -133,8 +165,8 @@ static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
@@ -161,6 +193,9 @@ async fn said(mut response: Response, time: Duration) -> Said {
 
 /// What went wrong, down to its cause, without the URL.
 pub(crate) fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() && error.is_connect() {
+        return "no connection in time".into();
+    }
     if error.is_timeout() {
         return "no answer in time".into();
     }

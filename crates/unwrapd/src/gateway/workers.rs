@@ -60,8 +60,13 @@ impl Built {
 
 impl Running {
     fn differs_in_limits_only(&self, settings: &DestinationSettings) -> bool {
+        // A destination itself knows how long an attempt may take.
+        let ours = Limits {
+            timeout: settings.limits.timeout,
+            ..self.settings.limits.clone()
+        };
         let with_our_limits = DestinationSettings {
-            limits: self.settings.limits.clone(),
+            limits: ours,
             ..settings.clone()
         };
         self.settings == with_our_limits

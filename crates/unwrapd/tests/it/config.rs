@@ -165,10 +165,83 @@ fn numbers_have_bounds() {
         "concurrency = 100000",
         "timeout_seconds = 0",
         "timeout_seconds = 86400",
+        "connect_timeout_seconds = 0",
+        "connect_timeout_seconds = 61",
     ] {
         let complaint = complaint("events = [\"response.*\"]", wrong);
         assert!(complaint.contains("this must be 1 to"), "{complaint}");
     }
+}
+
+#[test]
+fn a_destination_is_exactly_one_thing() {
+    let url =
+        "url = \"http://127.0.0.1:3000/webhook\"\nsecret = { env = \"APP_WEBHOOK_SECRET\" }\n";
+    let none = complaint(
+        "\"app\"\nurl = \"http://127.0.0.1:3000/webhook\"",
+        "\"app\"",
+    );
+    assert!(
+        none.contains("one of `url = \"https://…\"`, `command = [\"program\""),
+        "{none}"
+    );
+    for second in ["command = [\"true\"]", "jsonl = \"events.jsonl\""] {
+        let both = complaint("events = [\"response.*\"]", second);
+        assert!(both.contains("make another [[destination]]"), "{both}");
+    }
+    // What belongs to a URL alone.
+    for kind in ["command = [\"true\"]", "jsonl = \"-\""] {
+        for key in [
+            "secret = { env = \"APP_WEBHOOK_SECRET\" }",
+            "secrets = [{ env = \"APP_WEBHOOK_SECRET\" }]",
+            "connect_timeout_seconds = 5",
+        ] {
+            let config = GOOD.replace(url, &format!("{kind}\n{key}\n"));
+            let refused = String::from_utf8(serve(&config).stderr).unwrap();
+            let name = key.split(' ').next().unwrap();
+            assert!(
+                refused.contains(&format!("gateway.toml:12: `{name}` belongs to a `url`")),
+                "{refused}"
+            );
+        }
+    }
+}
+
+#[test]
+fn bad_commands_and_paths_are_refused() {
+    let url =
+        "url = \"http://127.0.0.1:3000/webhook\"\nsecret = { env = \"APP_WEBHOOK_SECRET\" }\n";
+    for (kind, remedy) in [
+        ("command = []", "a program and its arguments"),
+        ("command = [\"\"]", "a program and its arguments"),
+        ("command = \"true\"", "this must be a list"),
+        (
+            "command = [\"true\", \"a\\u0000b\"]",
+            "character zero: take it out",
+        ),
+        (
+            "command = [\"true\", \"--secret=whsec_in_the_file\"]",
+            "read it from a file",
+        ),
+        ("jsonl = \"\"", "the path of a file, or \"-\" for stdout"),
+    ] {
+        let complaint = complaint(url, &format!("{kind}\n"));
+        assert!(complaint.contains(remedy), "{complaint}");
+        assert!(!complaint.contains("in_the_file"), "{complaint}");
+    }
+}
+
+#[test]
+fn a_url_needs_one_to_three_secrets() {
+    let secret = "secret = { env = \"APP_WEBHOOK_SECRET\" }\n";
+    let url = format!("url = \"http://127.0.0.1:3000/webhook\"\n{secret}");
+    let none = complaint(&url, "url = \"http://127.0.0.1:3000/webhook\"\n");
+    assert!(none.contains("`unwrapd secret` makes one"), "{none}");
+    assert!(complaint(secret, "secrets = []\n").contains("nothing to sign with"));
+    let four = "{ env = \"APP_WEBHOOK_SECRET\" }, ".repeat(4);
+    assert!(complaint(secret, &format!("secrets = [{four}]\n")).contains("more than 3 secrets"));
+    let both = complaint("events = [\"response.*\"]", "secrets = []");
+    assert!(both.contains("there is a `secret` already"), "{both}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod deduplicate;
 mod deliver;
+mod destinations;
 mod prune;
 mod quarantine;
 mod receive;

@@ -84,3 +84,31 @@ async fn the_official_sdk_for_python_unwraps_every_type_that_is_delivered() {
 async fn the_official_sdk_for_node_unwraps_every_type_that_is_delivered() {
     every_type_is_unwrapped_by("node-receiver").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdks_that_know_the_old_secret_unwrap_while_it_is_exchanged() {
+    for name in ["python-receiver", "node-receiver"] {
+        let (mut peer, url) = Peer::start(name);
+        let folder = TempDir::new().unwrap();
+        write_config(folder.path(), &url);
+        let config = folder.path().join("unwrapd.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text.replace(
+            "secret = { env = \"APP_WEBHOOK_SECRET\" }",
+            "secrets = [{ env = \"NEW_SECRET\" }, { env = \"APP_WEBHOOK_SECRET\" }]",
+        );
+        std::fs::write(&config, text).unwrap();
+        let new = "whsec_bmV3IHNlY3JldCBvZiB0aGUgYXBwbGljYXRpb24=";
+        let serving = Serving::start(folder.path(), &[("NEW_SECRET", new)]);
+        let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+        let answer = webhook
+            .request(&client(), &serving.url)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+        let told = peer.next();
+        assert_eq!(told["ok"], true, "{name}: {told}");
+        assert!(serving.terminate().0.success());
+    }
+}

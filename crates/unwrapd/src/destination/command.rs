@@ -1,0 +1,206 @@
+//! Runs a command for each message: the payload on its stdin, what is known about it in its environment, and its exit code decides.
+//! No shell: the arguments are passed as they are.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::{Instant, timeout};
+
+use super::{Destination, left};
+use crate::delivery::limits::Limits;
+use crate::delivery::said::Said;
+use crate::delivery::{Delivery, Outcome};
+
+/// What a command gets of our environment: where things are and how to talk. The rest may hold secrets of ours.
+const ENVIRONMENT_KEPT: [&str; 9] = [
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_ALL",
+];
+/// Longest text of a message that is put in the environment. A command whose environment is too large cannot be started at all.
+const VALUE_BYTES_MAX: usize = 1024;
+/// `EX_TEMPFAIL` of sysexits.h: not now.
+const TRY_LATER: i32 = 75;
+/// How long a command that says "not now" is left in peace, at least: the first back-offs would ask again within a second.
+const TRY_LATER_WAIT: Duration = Duration::from_secs(10);
+/// How long the output is waited for once the command is gone: something it left behind may hold it open for ever.
+const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// A command, run for each message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// What to run: a path, or a name to look for in `PATH`.
+    pub program: String,
+    /// What to pass to it.
+    pub arguments: Vec<String>,
+}
+
+/// Delivers by running a command.
+pub struct CommandDestination {
+    settings: CommandSettings,
+    limits: Limits,
+}
+
+impl CommandDestination {
+    /// A destination that runs a command of its own for each message.
+    #[must_use]
+    pub fn new(settings: CommandSettings, limits: Limits) -> Self {
+        Self { settings, limits }
+    }
+
+    fn start(&self, delivery: &Delivery) -> io::Result<(Group, ChildStdin, pipe::Receiver)> {
+        // One pipe for both, so that what was printed stays in order.
+        let (output, printed) = io::pipe()?;
+        let output = pipe::Receiver::from_owned_fd(output.into())?;
+        let mut child = Command::new(&self.settings.program)
+            .args(&self.settings.arguments)
+            .env_clear()
+            .envs(
+                ENVIRONMENT_KEPT
+                    .iter()
+                    .filter_map(|name| std::env::var_os(name).map(|value| (name, value))),
+            )
+            .envs(about(delivery))
+            .stdin(Stdio::piped())
+            .stdout(printed.try_clone()?)
+            .stderr(printed)
+            .process_group(0)
+            .spawn()?;
+        let stdin = child.stdin.take().expect("it is piped");
+        Ok((Group(child), stdin, output))
+    }
+}
+
+#[async_trait]
+impl Destination for CommandDestination {
+    async fn send(&self, delivery: &Delivery) -> Outcome {
+        let started = Instant::now();
+        let (mut group, stdin, output) = match self.start(delivery) {
+            Ok(running) => running,
+            Err(error) => {
+                return Outcome::failed(format!(
+                    "`{}` cannot be started: {error}; is it there, and may it be executed?",
+                    self.settings.program
+                ));
+            }
+        };
+        let time = left(self.limits.of(delivery.lane).timeout, started);
+        let mut printed = Vec::new();
+        let ended = {
+            let mut talk = pin!(async {
+                tokio::join!(
+                    tell(stdin, &delivery.message.payload),
+                    listen(output, &mut printed)
+                );
+            });
+            let mut has_talked = false;
+            let ended = timeout(time, async {
+                loop {
+                    tokio::select! {
+                        ended = group.0.wait() => return ended,
+                        () = &mut talk, if !has_talked => has_talked = true,
+                    }
+                }
+            })
+            .await;
+            drop(group);
+            if !has_talked {
+                // What it printed last may still be in the pipe.
+                drop(timeout(OUTPUT_WAIT_MAX, talk).await);
+            }
+            ended
+        };
+        let said = Said::end(&printed);
+        match ended {
+            Ok(Ok(status)) => outcome(status, said),
+            Ok(Err(error)) => Outcome::Failed {
+                answer: format!("how it ended is not known: {error}"),
+                retry_after: None,
+                said,
+            },
+            Err(_) => Outcome::Failed {
+                answer: "no end in time; it was killed".into(),
+                retry_after: None,
+                said,
+            },
+        }
+    }
+}
+
+fn outcome(status: ExitStatus, said: Said) -> Outcome {
+    let (answer, retry_after) = match (status.code(), status.signal()) {
+        (Some(0), _) => {
+            let answer = "exit 0".into();
+            return Outcome::Delivered { answer, said };
+        }
+        (Some(TRY_LATER), _) => ("exit 75: try later".into(), Some(TRY_LATER_WAIT)),
+        (Some(code), _) => (format!("exit {code}"), None),
+        (None, Some(signal)) => (format!("ended by signal {signal}"), None),
+        (None, None) => ("ended in an unknown way".into(), None),
+    };
+    Outcome::Failed {
+        answer,
+        retry_after,
+        said,
+    }
+}
+
+/// A running command and all that it has started. Dropped before its end, all of it is killed.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Until its end is known its id is nobody else's; afterwards there is none.
+        let leader = self
+            .0
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        if let Some(leader) = leader {
+            // It may have ended at this very moment.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+/// What is known about a message, for the environment of a command. What is not there, or cannot be put there, is left out.
+fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
+    #[derive(Deserialize)]
+    struct Event {
+        id: String,
+    }
+    let message = &delivery.message;
+    let event: Option<Event> = serde_json::from_slice(&message.payload).ok();
+    [
+        ("UNWRAPD_EVENT_TYPE", message.event_type.clone()),
+        ("UNWRAPD_EVENT_ID", event.map(|event| event.id)),
+        ("UNWRAPD_WEBHOOK_ID", Some(message.webhook_id.clone())),
+        ("UNWRAPD_ENDPOINT", Some(message.endpoint.clone())),
+        ("UNWRAPD_DESTINATION", Some(delivery.destination.clone())),
+        ("UNWRAPD_ATTEMPT", Some(delivery.attempt.to_string())),
+        ("UNWRAPD_RECEIVED_AT", Some(message.received_at.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .filter(|(_, value)| value.len() <= VALUE_BYTES_MAX && !value.contains('\0'))
+}
+
+async fn tell(mut stdin: ChildStdin, payload: &[u8]) {
+    // A command need not read it, or not to its end: its exit code decides.
+    drop(stdin.write_all(payload).await);
+}
+
+/// Keeps the end of what is printed; the rest is read so that the command does not wait for us.
+async fn listen(mut output: pipe::Receiver, printed: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    while let Ok(bytes @ 1..) = output.read(&mut buffer).await {
+        printed.extend_from_slice(&buffer[..bytes]);
+        printed.drain(..printed.len().saturating_sub(Said::READ_MAX));
+    }
+}

@@ -1,0 +1,259 @@
+//! Writes each message as a line of JSON, to a file or to stdout.
+//!
+//! ```json
+//! {"webhook_id":"wh_1","endpoint":"production","type":"batch.completed","received_at":"2026-01-01T00:00:00.123Z","attempt":1,"payload":{"id":"evt_1","type":"batch.completed"}}
+//! ```
+//! `payload` is what OpenAI signed, byte for byte: from behind the first `,"payload":` up to the `}` that ends the line. Where it
+//! could not stand there unchanged, because there are line ends in it or blanks around it, they are blanks or gone, and
+//! `payload_base64` has the exact bytes; what is no JSON is only there.
+
+mod file;
+
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Destination;
+use crate::delivery::said::Said;
+use crate::delivery::{Delivery, Outcome};
+use file::LinesFile;
+
+/// Most lines that share a sync of the disk, and most that wait for the next one.
+const BATCH_MAX: usize = 64;
+
+/// Where the lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonLinesSettings {
+    /// To the end of this file. It may be moved away at any time; then a new one is begun.
+    File(PathBuf),
+    /// To stdout of this process.
+    Stdout,
+}
+
+/// Delivers by writing a line. A message is delivered once its line is on the disk.
+pub struct JsonLinesDestination {
+    lines: mpsc::Sender<Line>,
+}
+
+impl JsonLinesDestination {
+    /// A destination with a thread of its own, since a disk, or whoever reads stdout, may take as long as it likes.
+    pub fn new(settings: JsonLinesSettings) -> anyhow::Result<Self> {
+        let (lines, waiting) = mpsc::channel(BATCH_MAX);
+        let output = match settings {
+            JsonLinesSettings::File(path) => Output::File(LinesFile::new(path)),
+            JsonLinesSettings::Stdout => Output::Stdout { is_torn: false },
+        };
+        std::thread::Builder::new()
+            .name("json-lines".into())
+            .spawn(move || write_all(waiting, output))
+            .context("cannot start a thread to write lines")?;
+        Ok(Self { lines })
+    }
+}
+
+#[async_trait]
+impl Destination for JsonLinesDestination {
+    async fn send(&self, delivery: &Delivery) -> Outcome {
+        const GONE: &str = "the thread that writes lines is gone: start the gateway again";
+        let (written, fate) = oneshot::channel();
+        let line = Line {
+            bytes: line(delivery),
+            written,
+        };
+        if self.lines.send(line).await.is_err() {
+            return Outcome::failed(GONE);
+        }
+        match fate.await {
+            Ok(Ok(())) => Outcome::Delivered {
+                answer: "written".into(),
+                said: Said::default(),
+            },
+            Ok(Err(problem)) => Outcome::failed(problem),
+            Err(_) => Outcome::failed(GONE),
+        }
+    }
+}
+
+/// A line and who waits for it.
+struct Line {
+    /// Begins with a line end, which is left out unless what stands before it has none.
+    bytes: Vec<u8>,
+    written: oneshot::Sender<Result<(), String>>,
+}
+
+impl Line {
+    fn bytes(&self, is_behind_torn: bool) -> &[u8] {
+        &self.bytes[usize::from(!is_behind_torn)..]
+    }
+}
+
+enum Output {
+    File(LinesFile),
+    Stdout {
+        /// Whether the last line may have been cut short.
+        is_torn: bool,
+    },
+}
+
+/// Takes all lines that wait, writes each at once, and makes them durable together. One that fails takes the others with it, and
+/// they all come again.
+fn write_all(mut waiting: mpsc::Receiver<Line>, mut output: Output) {
+    let mut batch = Vec::new();
+    while let Some(line) = waiting.blocking_recv() {
+        batch.push(line);
+        while batch.len() < BATCH_MAX
+            && let Ok(line) = waiting.try_recv()
+        {
+            batch.push(line);
+        }
+        // Who no longer waits comes again.
+        batch.retain(|line| !line.written.is_closed());
+        let fate = match &mut output {
+            Output::File(file) => file.append(&batch),
+            Output::Stdout { is_torn } => {
+                let printed = print(&batch, *is_torn);
+                *is_torn = printed.is_err();
+                printed.map_err(|error| format!("stdout: {error}"))
+            }
+        };
+        for line in batch.drain(..) {
+            drop(line.written.send(fate.clone()));
+        }
+    }
+}
+
+fn print(batch: &[Line], mut is_torn: bool) -> io::Result<()> {
+    // Whoever else prints waits for the lock. Behind it there is no buffer of ours that could cut a line in two.
+    let lock = io::stdout().lock();
+    let mut stdout = std::fs::File::from(lock.as_fd().try_clone_to_owned()?);
+    for line in batch {
+        stdout.write_all(line.bytes(is_torn))?;
+        is_torn = false;
+    }
+    Ok(())
+}
+
+/// The line of a delivery, between line ends.
+fn line(delivery: &Delivery) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Record<'a> {
+        webhook_id: &'a str,
+        endpoint: &'a str,
+        #[serde(rename = "type")]
+        event_type: Option<&'a str>,
+        received_at: String,
+        attempt: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload_base64: Option<String>,
+        // Last, so that it can be found without a parser.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Box<RawValue>>,
+    }
+    let message = &delivery.message;
+    let payload = on_one_line(&message.payload);
+    let is_exact = payload
+        .as_ref()
+        .is_some_and(|json| json.get().as_bytes() == &*message.payload);
+    let record = Record {
+        webhook_id: &message.webhook_id,
+        endpoint: &message.endpoint,
+        event_type: message.event_type.as_deref(),
+        received_at: message.received_at.to_string(),
+        attempt: delivery.attempt,
+        payload_base64: (!is_exact).then(|| STANDARD.encode(&message.payload)),
+        payload,
+    };
+    let mut line = b"\n".to_vec();
+    serde_json::to_writer(&mut line, &record).expect("texts and numbers into memory");
+    line.push(b'\n');
+    line
+}
+
+/// The payload, if it is JSON, without the line ends: in JSON they stand between the words only, where a blank means the same.
+fn on_one_line(payload: &[u8]) -> Option<Box<RawValue>> {
+    let text = str::from_utf8(payload).ok()?;
+    RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::Lane;
+    use crate::message::Message;
+
+    fn line_of(payload: &[u8]) -> Vec<u8> {
+        line(&Delivery {
+            id: 1,
+            destination: "file".into(),
+            lane: Lane::Standard,
+            attempt: 1,
+            earlier: 0,
+            since: Timestamp::UNIX_EPOCH,
+            message: Message {
+                endpoint: "production".into(),
+                // No id looks like this; it shows that the key is found for certain.
+                webhook_id: r#"x","payload":"#.into(),
+                event_type: Some(r#"","payload":{"#.into()),
+                sent_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                secret: None,
+                payload: Bytes::copy_from_slice(payload),
+            },
+        })
+    }
+
+    /// As the documentation says that they are found.
+    fn payload_in(line: &[u8]) -> Vec<u8> {
+        let line = str::from_utf8(line).unwrap();
+        let line = line.strip_prefix('\n').unwrap().strip_suffix('\n').unwrap();
+        assert!(!line.contains(['\n', '\r']));
+        let fields: HashMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap();
+        if let Some(exact) = fields.get("payload_base64") {
+            return STANDARD.decode(exact.get().trim_matches('"')).unwrap();
+        }
+        let (_, rest) = line.split_once(r#","payload":"#).unwrap();
+        rest.strip_suffix('}').unwrap().into()
+    }
+
+    #[test]
+    fn json_that_fits_on_a_line_stands_there_as_it_is() {
+        let payload = br#"{ "type":"a" ,"n":[1e400,0.10,"r\u00e9"],"n":1}"#;
+        let line = line_of(payload);
+        assert!(!line.windows(6).any(|part| part == b"base64"));
+        assert_eq!(payload_in(&line), payload);
+    }
+
+    #[test]
+    fn other_json_stands_there_beside_the_exact_bytes() {
+        let line = line_of(b" {\r\n  \"type\": \"a\"\n}\n");
+        let fields: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(fields["payload"]["type"], "a");
+        assert_eq!(payload_in(&line), b" {\r\n  \"type\": \"a\"\n}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_can_be_recovered_byte_for_byte(payload: Vec<u8>) {
+            prop_assert_eq!(payload_in(&line_of(&payload)), payload);
+        }
+
+        #[test]
+        fn so_can_any_that_is_nearly_json(payload in r#"[ \n\r]?[{\["]{0,2}[a-z0-9:", \n\r]{0,8}[}\]"]{0,2}[ \n\r]?"#) {
+            prop_assert_eq!(payload_in(&line_of(payload.as_bytes())), payload.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Each kind of destination: what it hands over, and what it makes of what comes back.
+
+mod command;
+mod http;
+mod jsonl;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use unwrapd::delivery::{Delivery, Lane, Outcome};
+use unwrapd::destination::{DestinationSettings, Kind, build};
+use unwrapd::message::Message;
+
+use crate::support::PATIENCE;
+
+/// A destination that may take longer than any test waits.
+fn patient(kind: Kind) -> DestinationSettings {
+    let mut settings = DestinationSettings::of("app", kind);
+    settings.limits.timeout = 10 * PATIENCE;
+    settings
+}
+
+fn delivery(payload: impl Into<Bytes>) -> Delivery {
+    Delivery {
+        id: 1,
+        destination: "app".into(),
+        lane: Lane::Standard,
+        attempt: 3,
+        message: Message {
+            endpoint: "production".into(),
+            webhook_id: "wh_1".into(),
+            event_type: Some("batch.completed".into()),
+            sent_at: Timestamp::UNIX_EPOCH,
+            received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            payload: payload.into(),
+        },
+    }
+}
+
+async fn sent(settings: &DestinationSettings, delivery: &Delivery) -> Outcome {
+    let destination = build(settings).unwrap();
+    tokio::time::timeout(PATIENCE, destination.send(delivery))
+        .await
+        .expect("an outcome")
+}

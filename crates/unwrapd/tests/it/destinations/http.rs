@@ -1,0 +1,328 @@
+//! An application behind a URL: who it may be, and what is made of its answer.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use openai_webhooks::{EventType, Secret, Webhooks};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use unwrapd::config::Config;
+use unwrapd::delivery::{Next, Outcome};
+use unwrapd::destination::http::HttpSettings;
+use unwrapd::destination::{DestinationSettings, Kind, build};
+use unwrapd::feed::Happening;
+
+use super::{delivery, patient, sent};
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::{APP_SECRET, OPENAI_SECRET, TestGateway, Webhook, destination};
+
+fn http(url: &str) -> HttpSettings {
+    HttpSettings::new(url.parse().unwrap(), Webhooks::new(APP_SECRET).unwrap())
+}
+
+fn to(url: &str) -> DestinationSettings {
+    patient(Kind::Http(http(url)))
+}
+
+/// Answers each request with the next of its answers, as it stands, and then no more.
+struct RawServer {
+    url: String,
+    connections: Arc<AtomicUsize>,
+    requests: mpsc::UnboundedReceiver<()>,
+}
+
+impl RawServer {
+    async fn start(answers: impl IntoIterator<Item = String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/webhook", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let answers: VecDeque<String> = answers.into_iter().collect();
+        let answers = Arc::new(Mutex::new(answers));
+        let (told, requests) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(answer(connection, Arc::clone(&answers), told.clone()));
+            }
+        });
+        Self {
+            url,
+            connections,
+            requests,
+        }
+    }
+}
+
+async fn answer(
+    mut connection: TcpStream,
+    answers: Arc<Mutex<VecDeque<String>>>,
+    told: mpsc::UnboundedSender<()>,
+) {
+    let mut request = Vec::new();
+    loop {
+        // The tests send `{}`, which nothing before the end of a request contains.
+        while !request.ends_with(b"{}") {
+            if connection.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        request.clear();
+        // Not every test listens.
+        let _ = told.send(());
+        let answer = answers.lock().unwrap().pop_front();
+        match answer {
+            Some(answer) => connection.write_all(answer.as_bytes()).await.unwrap(),
+            // Whoever waits for the rest of it waits for ever.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn response(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
+}
+
+#[tokio::test]
+async fn what_an_application_says_is_kept_apart_from_the_answer() {
+    let long = "long ".repeat(2000);
+    let server = RawServer::start([
+        response("500 Oh", "", "cannot reach\nthe database"),
+        response("200 OK", "", &long),
+        response("410 Gone", "", "no such tenant"),
+    ])
+    .await;
+    let destination = build(&to(&server.url)).unwrap();
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }));
+    assert_eq!(outcome.answer(), "HTTP 500");
+    assert_eq!(outcome.said().as_str(), "cannot reach\\nthe database");
+
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }));
+    let said = outcome.said().as_str();
+    assert!(said.starts_with("long long") && said.ends_with(" …") && said.len() < 4096);
+
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Refused { .. }));
+    assert_eq!(outcome.said().as_str(), "no such tenant");
+    let connections = server.connections.load(Ordering::SeqCst);
+    assert_eq!(connections, 1, "one connection serves them all");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_does_not_hold_up_what_its_head_decided() {
+    let endless = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
+    let server = RawServer::start([endless.to_owned()]).await;
+    let outcome = sent(&to(&server.url), &delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_eq!(outcome.said().as_str(), "half of it");
+}
+
+/// It may well be what it was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_says_is_not_logged() {
+    let mut server = RawServer::start([
+        response("500 Oh", "", "private-echo"),
+        response("200 OK", "", "private-echo"),
+    ])
+    .await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &server.url);
+    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace,unwrapd=trace")]);
+    let webhook = Webhook::with_payload("wh_1", "{}");
+    let client = crate::support::client();
+    let answer = webhook.request(&client, &serving.url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    for _ in 0..2 {
+        server.requests.recv().await.unwrap();
+    }
+    let (_, log) = serving.terminate();
+    assert!(log.contains("delivered: HTTP 200"), "{log}");
+    assert!(!log.contains("private"), "{log}");
+}
+
+#[tokio::test]
+async fn a_date_in_retry_after_is_understood_and_nonsense_is_none() {
+    let header = |after: &str| format!("retry-after: {after}\r\n");
+    let in_ten_minutes = SystemTime::now() + Duration::from_secs(600);
+    let dates = [in_ten_minutes, SystemTime::UNIX_EPOCH].map(httpdate::fmt_http_date);
+    let texts = [
+        dates[0].as_str(),
+        dates[1].as_str(),
+        " 7 ",
+        "99999999999999999999999",
+        "soon",
+        "-1",
+    ];
+    let server =
+        RawServer::start(texts.map(|text| response("503 Busy", &header(text), "busy"))).await;
+    let destination = build(&to(&server.url)).unwrap();
+    let mut waits = Vec::new();
+    for _ in texts {
+        let Outcome::Failed { retry_after, .. } = destination.send(&delivery("{}")).await else {
+            panic!("a failure");
+        };
+        waits.push(retry_after.map(|wait| wait.as_secs()));
+    }
+    let first = waits.remove(0).unwrap();
+    assert!((500..=600).contains(&first), "{first}");
+    assert_eq!(waits, [Some(0), Some(7), Some(u64::MAX), None, None]);
+}
+
+#[tokio::test]
+async fn no_application_can_silence_itself_for_longer_than_an_hour() {
+    let app = Application::start([Answer::RetryAfter(503, "99999999")]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut feed = test.gateway.feed().listen();
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
+    let due_at = loop {
+        if let Happening::Attempted { next, .. } = feed.recv().await.unwrap() {
+            let Next::Retry { due_at } = next else {
+                panic!("a retry");
+            };
+            break due_at;
+        }
+    };
+    let wait = due_at.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((3000..=3600).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn while_a_secret_is_exchanged_the_old_one_and_the_new_one_both_verify() {
+    let mut app = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &app.url);
+    let config = folder.path().join("unwrapd.toml");
+    let written = std::fs::read_to_string(&config).unwrap();
+    let secret = |name: &str, secret: &str| {
+        std::fs::write(folder.path().join(name), secret).unwrap();
+        format!("{{ file = \"{}\" }}", folder.path().join(name).display())
+    };
+    let new = "whsec_bmV3IHNlY3JldCBvZiB0aGUgYXBwbGljYXRpb24=";
+    let (openai, old, new_file) = (
+        secret("openai", OPENAI_SECRET),
+        secret("old", APP_SECRET),
+        secret("new", new),
+    );
+    let changed = written
+        .replace("{ env = \"OPENAI_WEBHOOK_SECRET\" }", &openai)
+        .replace(
+            "secret = { env = \"APP_WEBHOOK_SECRET\" }",
+            &format!("secrets = [{new_file}, {old}]"),
+        );
+    std::fs::write(&config, changed).unwrap();
+    let destinations = Config::read(&config).unwrap().destinations;
+    let test = TestGateway::start(destinations).await;
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
+
+    let delivered = app.next().await;
+    let signatures = delivered.headers["webhook-signature"].to_str().unwrap();
+    assert_eq!(signatures.split(' ').count(), 2, "{signatures}");
+    for secret in [APP_SECRET, new] {
+        let application = Webhooks::from(&Secret::parse(secret).unwrap());
+        let event = application.unwrap(&delivered.payload, &delivered.headers);
+        assert!(event.is_ok(), "{event:?}");
+    }
+}
+
+/// A server that speaks TLS with a certificate of an authority of its own, whose certificate (PEM) it gives too.
+fn tls_server() -> (SocketAddr, String) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".into()])
+        .unwrap()
+        .signed_by(&key, &authority)
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
+            let mut request = [0; 4096];
+            // Whoever does not trust it hangs up here.
+            while let Ok(1..) = std::io::Read::read(&mut stream, &mut request) {
+                let answer = response("200 OK", "", "");
+                drop(std::io::Write::write_all(&mut stream, answer.as_bytes()));
+            }
+        }
+    });
+    (address, authority.pem())
+}
+
+#[tokio::test]
+async fn a_certificate_of_nobody_we_know_is_refused() {
+    let (address, _) = tls_server();
+    let url = format!("https://localhost:{}/webhook", address.port());
+    let outcome = sent(&to(&url), &delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }));
+    assert!(
+        outcome
+            .answer()
+            .contains("invalid peer certificate: UnknownIssuer"),
+        "{outcome:?}"
+    );
+}
+
+/// Shows that it is the trust that the test above lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_authority_that_the_system_knows_is_accepted() {
+    use std::io::BufRead as _;
+
+    let (address, authority) = tls_server();
+    let folder = TempDir::new().unwrap();
+    let url = format!("https://localhost:{}/webhook", address.port());
+    write_config(folder.path(), &url);
+    let trusted = folder.path().join("authority.pem");
+    std::fs::write(&trusted, authority).unwrap();
+    let mut serving = unwrapd()
+        .args(["serve", "--config"])
+        .arg(folder.path().join("unwrapd.toml"))
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .env("SSL_CERT_FILE", &trusted)
+        .env("UNWRAPD_LOG", "unwrapd=debug")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(serving.stderr.take().unwrap()).lines();
+    let mut told = |what: &str| {
+        let found = log.find(|line| line.as_ref().unwrap().contains(what));
+        found.expect(what).unwrap()
+    };
+    let receiving = told("receiving on ");
+    let (_, url) = receiving.split_once("receiving on ").unwrap();
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let client = crate::support::client();
+    let answer = webhook.request(&client, url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let attempted = told("delivered");
+    assert!(attempted.contains("delivered: HTTP 200"), "{attempted}");
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+}
