@@ -17,6 +17,8 @@ use super::secret::generate;
 use super::trigger::Sender;
 use super::{Failure, StopSignals, parse_url, say};
 use crate::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use crate::destination::Kind;
+use crate::destination::http::HttpSettings;
 use crate::gateway::Gateway;
 use tour::Tour;
 
@@ -59,7 +61,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let (app, told) = app::start(webhooks.clone()).await?;
     let to = arguments.forward_to.clone().unwrap_or(app);
-    let mut destination = DestinationSettings::new("app", to.clone(), secret.clone());
+    let mut http = HttpSettings::new(to.clone(), webhooks.clone());
+    // Whoever develops has names for all kinds of places, and means them.
+    http.allow_private = true;
+    let mut destination = DestinationSettings::of("app", Kind::Http(http));
     // Someone is watching.
     destination.limits.timeout = ATTEMPT_MAX;
     let gateway = Gateway::start(Config {

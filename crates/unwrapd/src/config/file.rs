@@ -93,6 +93,7 @@ struct Destination {
     secret: Option<Spanned<SecretSource>>,
     secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
     connect_timeout_seconds: Option<Spanned<u64>>,
+    allow_private: Option<Spanned<bool>>,
     command: Option<Spanned<Vec<String>>>,
     jsonl: Option<Spanned<String>>,
     events: Option<Spanned<Vec<Spanned<String>>>>,

@@ -1,6 +1,8 @@
 //! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature under the destination's own
 //! secret, so that the unmodified official SDK unwraps it, however long after.
 
+mod vet;
+
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +10,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use openai_webhooks::Webhooks;
+use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore};
@@ -17,6 +20,7 @@ use super::{Destination, left};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
+use vet::{Lookup, Reach, Vetting};
 
 /// How long to wait for a connection, unless set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +38,8 @@ pub struct HttpSettings {
     pub webhooks: Webhooks,
     /// How long to wait for a connection, a look-up of its name included.
     pub connect_timeout: Duration,
+    /// Whether its name may lead to an address that is not of the public internet. An address in the URL itself always may be.
+    pub allow_private: bool,
 }
 
 impl PartialEq for HttpSettings {
@@ -42,6 +48,7 @@ impl PartialEq for HttpSettings {
         let signed = |settings: &Self| settings.webhooks.sign("", "wh_of_nothing", 0).ok();
         self.url == other.url
             && self.connect_timeout == other.connect_timeout
+            && self.allow_private == other.allow_private
             && signed(self) == signed(other)
     }
 }
@@ -54,6 +61,7 @@ impl HttpSettings {
             url,
             webhooks,
             connect_timeout: CONNECT_TIMEOUT,
+            allow_private: false,
         }
     }
 }
@@ -69,8 +77,19 @@ pub struct HttpDestination {
 impl HttpDestination {
     /// A destination with connections of its own, so that none waits for another's.
     pub fn new(settings: HttpSettings, limits: Limits) -> anyhow::Result<Self> {
+        Self::with_lookup(settings, limits, Arc::new(Lookup))
+    }
+
+    /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name has. They are vetted all the same.
+    pub fn with_lookup(
+        settings: HttpSettings,
+        limits: Limits,
+        lookup: Arc<dyn Resolve>,
+    ) -> anyhow::Result<Self> {
+        let reach = Reach::of(&settings);
         let client = client()
             .connect_timeout(settings.connect_timeout)
+            .dns_resolver(Vetting { lookup, reach })
             .build()
             .context("cannot make a client")?;
         Ok(Self {

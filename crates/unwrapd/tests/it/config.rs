@@ -194,6 +194,7 @@ fn a_destination_is_exactly_one_thing() {
         for key in [
             "secret = { env = \"APP_WEBHOOK_SECRET\" }",
             "secrets = [{ env = \"APP_WEBHOOK_SECRET\" }]",
+            "allow_private = true",
             "connect_timeout_seconds = 5",
         ] {
             let config = GOOD.replace(url, &format!("{kind}\n{key}\n"));

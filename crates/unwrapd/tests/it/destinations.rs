@@ -25,12 +25,15 @@ fn delivery(payload: impl Into<Bytes>) -> Delivery {
         destination: "app".into(),
         lane: Lane::Standard,
         attempt: 3,
+        earlier: 0,
+        since: Timestamp::UNIX_EPOCH,
         message: Message {
             endpoint: "production".into(),
             webhook_id: "wh_1".into(),
             event_type: Some("batch.completed".into()),
             sent_at: Timestamp::UNIX_EPOCH,
             received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            secret: None,
             payload: payload.into(),
         },
     }

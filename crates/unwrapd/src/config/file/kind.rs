@@ -66,6 +66,7 @@ impl Destination {
         )?;
         Ok(Kind::Http(HttpSettings {
             connect_timeout: connect_timeout.map_or(defaults.connect_timeout, Duration::from_secs),
+            allow_private: self.allow_private.take().is_some_and(Spanned::into_inner),
             ..defaults
         }))
     }
@@ -103,6 +104,7 @@ impl Destination {
                 "connect_timeout_seconds",
                 span(self.connect_timeout_seconds.as_ref()),
             ),
+            ("allow_private", span(self.allow_private.as_ref())),
         ];
         for (key, span) in keys {
             if let Some(span) = span {

@@ -1,20 +1,22 @@
 //! An application behind a URL: who it may be, and what is made of its answer.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use openai_webhooks::{EventType, Secret, Webhooks};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use unwrapd::config::Config;
+use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::{Next, Outcome};
-use unwrapd::destination::http::HttpSettings;
-use unwrapd::destination::{DestinationSettings, Kind, build};
+use unwrapd::destination::http::{HttpDestination, HttpSettings};
+use unwrapd::destination::{Destination as _, DestinationSettings, Kind, build};
 use unwrapd::feed::Happening;
 
 use super::{delivery, patient, sent};
@@ -195,6 +197,97 @@ async fn no_application_can_silence_itself_for_longer_than_an_hour() {
     };
     let wait = due_at.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((3000..=3600).contains(&wait), "{wait}");
+}
+
+/// Gives each look-up the next of its answers.
+struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
+
+impl ScriptedLookup {
+    fn new<const N: usize>(answers: [&[&str]; N]) -> Arc<Self> {
+        let parsed = answers.map(|answer| answer.iter().map(|ip| ip.parse().unwrap()).collect());
+        Arc::new(Self(Mutex::new(parsed.into())))
+    }
+}
+
+impl Resolve for ScriptedLookup {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let found = self.0.lock().unwrap().pop_front().expect("one more");
+        let found = found.into_iter().map(|ip| SocketAddr::new(ip, 0));
+        Box::pin(async move { Ok(Box::new(found) as Addrs) })
+    }
+}
+
+async fn with_lookup(settings: HttpSettings, lookup: Arc<ScriptedLookup>) -> Outcome {
+    let limits = Limits::default();
+    let destination = HttpDestination::with_lookup(settings, limits, lookup).unwrap();
+    destination.send(&delivery("{}")).await
+}
+
+/// The URL of the application under a name instead of its address.
+fn named(app: &Application, name: &str) -> String {
+    app.url.replace("127.0.0.1", name)
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_a_private_address_is_refused_with_the_remedy() {
+    let mut app = Application::start([]).await;
+    for address in [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "::1",
+        "::ffff:127.0.0.1",
+        "fd00::1",
+    ] {
+        let lookup = ScriptedLookup::new([&[address]]);
+        let outcome = with_lookup(http(&named(&app, "app.example")), lookup).await;
+        assert!(matches!(outcome, Outcome::Failed { .. }));
+        assert_eq!(
+            outcome.answer(),
+            format!(
+                "no connection: `app.example` leads to {address}, which is not on the public internet; \
+                 if that is meant, set `allow_private = true` for this destination"
+            )
+        );
+    }
+    assert!(!app.has_more());
+}
+
+#[tokio::test]
+async fn a_private_name_is_fine_where_the_configuration_says_so() {
+    let mut app = Application::start([]).await;
+    let mut settings = http(&named(&app, "app"));
+    settings.allow_private = true;
+    let outcome = with_lookup(settings, ScriptedLookup::new([&["127.0.0.1"]])).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert!(app.next().await.verified().is_ok());
+}
+
+#[tokio::test]
+async fn a_name_is_looked_at_each_time_a_connection_is_made() {
+    // The name turns between two connections.
+    let closing = "connection: close\r\n";
+    let server = RawServer::start([
+        response("200 OK", closing, ""),
+        response("200 OK", closing, ""),
+    ])
+    .await;
+    let lookup = ScriptedLookup::new([&["127.0.0.1"], &["169.254.169.254"]]);
+    let settings = http(&server.url.replace("127.0.0.1", "localhost"));
+    let destination = HttpDestination::with_lookup(settings, Limits::default(), lookup).unwrap();
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(outcome.answer().contains("169.254.169.254"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn localhost_is_a_name_like_an_address() {
+    let mut app = Application::start([]).await;
+    let settings = to(&named(&app, "localhost"));
+    let outcome = sent(&settings, &delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    app.next().await;
 }
 
 #[tokio::test]
