@@ -4,6 +4,7 @@ pub mod command;
 pub mod http;
 pub mod jsonl;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -91,6 +92,17 @@ pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destinati
         })
     };
     built().with_context(|| format!("destination `{}`", settings.name))
+}
+
+/// Warns of destinations that lead to ourselves, at `public`: what we deliver is not what we accept, and nobody else gets it.
+pub fn tell_loops(destinations: &[DestinationSettings], public: SocketAddr) {
+    for DestinationSettings { name, kind, .. } in destinations {
+        if matches!(kind, Kind::Http(http) if http.leads_to(public)) {
+            tracing::warn!(
+                "the `url` of `{name}` leads to this gateway itself: set it to that of your application"
+            );
+        }
+    }
 }
 
 /// How much longer a destination may take that was called at `started`: until a moment before its caller gives up, so that what it

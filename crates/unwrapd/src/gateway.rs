@@ -21,7 +21,7 @@ use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
-use crate::{admin, listen, prune, receive, store};
+use crate::{admin, destination, listen, prune, receive, store};
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
@@ -53,6 +53,7 @@ impl Gateway {
         let store = store::open(&config.store, Timestamp::now())
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         tell_backlog(&*store, &config).await?;
+        destination::tell_loops(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
@@ -145,6 +146,7 @@ impl Gateway {
                 tracing::warn!("{key} has changed; that counts from the next start");
             }
         }
+        destination::tell_loops(&config.destinations, self.public);
         // The workers first: whoever hears of a destination may deliver to it.
         self.workers.follow(destinations);
         self.intake.follow(rules(&config, bells));

@@ -3,6 +3,7 @@
 
 mod vet;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
@@ -63,6 +64,20 @@ impl HttpSettings {
             connect_timeout: CONNECT_TIMEOUT,
             allow_private: false,
         }
+    }
+
+    /// Whether it leads to a server that listens on `address` of this machine, as far as can be seen without asking anyone.
+    #[must_use]
+    pub fn leads_to(&self, address: SocketAddr) -> bool {
+        let host = self.url.host_str().unwrap_or_default();
+        let (listens_everywhere, ip) = (address.ip().is_unspecified(), address.ip());
+        let is_here = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(named) => {
+                named == ip || listens_everywhere && (named.is_loopback() || named.is_unspecified())
+            }
+            Err(_) => vet::is_localhost(host) && (listens_everywhere || ip.is_loopback()),
+        };
+        is_here && self.url.port_or_known_default() == Some(address.port())
     }
 }
 

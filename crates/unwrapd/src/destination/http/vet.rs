@@ -41,7 +41,7 @@ impl Reach {
 }
 
 /// Whether this is the name of this machine, for every machine.
-fn is_localhost(host: &str) -> bool {
+pub(super) fn is_localhost(host: &str) -> bool {
     matches!(host, "localhost" | "localhost.")
 }
 

@@ -419,3 +419,69 @@ async fn a_certificate_of_an_authority_that_the_system_knows_is_accepted() {
     serving.kill().unwrap();
     serving.wait().unwrap();
 }
+
+#[test]
+fn a_destination_that_leads_back_to_the_gateway_is_seen() {
+    let leads = |url: &str, address: &str| http(url).leads_to(address.parse().unwrap());
+    for (url, address) in [
+        (
+            "http://127.0.0.1:8080/webhooks/production",
+            "127.0.0.1:8080",
+        ),
+        ("http://localhost:8080/", "127.0.0.1:8080"),
+        ("http://localhost:8080/", "[::1]:8080"),
+        ("http://127.0.0.1:8080/", "0.0.0.0:8080"),
+        ("http://[::1]:8080/", "[::]:8080"),
+        ("http://0.0.0.0:8080/", "0.0.0.0:8080"),
+        ("http://10.0.0.1/", "10.0.0.1:80"),
+    ] {
+        assert!(leads(url, address), "{url} {address}");
+    }
+    for (url, address) in [
+        (
+            "http://127.0.0.1:3000/webhooks/production",
+            "127.0.0.1:8080",
+        ),
+        ("http://10.0.0.2:8080/", "0.0.0.0:8080"),
+        ("http://localhost:8080/", "10.0.0.1:8080"),
+        ("https://10.0.0.1/", "10.0.0.1:80"),
+        ("http://app.example:8080/", "0.0.0.0:8080"),
+    ] {
+        assert!(!leads(url, address), "{url} {address}");
+    }
+}
+
+#[test]
+fn a_loop_is_warned_of_at_the_start() {
+    // Bound and dropped: a port where nobody is.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let folder = TempDir::new().unwrap();
+    write_config(
+        folder.path(),
+        &format!("http://{address}/webhooks/production"),
+    );
+    let config = folder.path().join("unwrapd.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replacen("127.0.0.1:0", &address.to_string(), 1);
+    std::fs::write(&config, text).unwrap();
+    let mut serving = unwrapd()
+        .args(["serve", "--config"])
+        .arg(&config)
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(serving.stderr.take().unwrap());
+    let mut warned = String::new();
+    while !warned.contains("leads to this gateway itself") {
+        let bytes = std::io::BufRead::read_line(&mut log, &mut warned).unwrap();
+        assert!(bytes > 0, "{warned}");
+    }
+    assert!(warned.contains("`app`"), "{warned}");
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+}
