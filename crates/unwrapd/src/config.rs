@@ -1,6 +1,7 @@
 //! File and environment into one checked [`Config`]. A mistake is refused at the start, with file, line and remedy.
 
 mod file;
+mod server;
 mod source;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ pub use crate::store::StoreUrl;
 
 pub use crate::destination::DestinationSettings;
 pub(crate) use file::http_url;
+pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 
 /// Everything a gateway runs on, checked.
@@ -21,6 +23,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The port for operators; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// How the ports are served.
+    pub server: ServerSettings,
     /// Where messages are kept, how long, and how many.
     pub store: StoreSettings,
     /// Where OpenAI posts.
@@ -36,6 +40,20 @@ pub struct EndpointSettings {
     pub name: String,
     /// How its requests are proven.
     pub webhooks: Webhooks,
+    /// Most requests at once, beside the bound for all endpoints.
+    pub requests_max: usize,
+}
+
+impl EndpointSettings {
+    /// An endpoint with everything else as it is unless set.
+    #[must_use]
+    pub fn new(name: impl Into<String>, webhooks: Webhooks) -> Self {
+        Self {
+            name: name.into(),
+            webhooks,
+            requests_max: server::ENDPOINT_REQUESTS_USUAL,
+        }
+    }
 }
 
 impl Config {

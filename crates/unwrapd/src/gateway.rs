@@ -15,11 +15,13 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
+use crate::listen::Listen;
 use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
+use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
 use workers::{Built, Workers};
@@ -35,6 +37,8 @@ pub struct Gateway {
     intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
     feed: Feed,
+    limits: Arc<receive::Limits>,
+    tls: Option<Arc<Tls>>,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
     workers: Workers,
@@ -69,7 +73,17 @@ impl Gateway {
         let rules = rules(&config, bells);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let (public_port, admin_port) = (
+            Listen::public(&config.server),
+            Listen::admin(&config.server),
+        );
+        let limits = Arc::new(receive::Limits::new(
+            config.server.requests_max,
+            config.server.body_timeout,
+        ));
+        limits.follow(requests_max(&config));
         let receiver = Receiver {
+            limits: Arc::clone(&limits),
             intake: Arc::clone(&intake),
             quarantine: Arc::clone(&quarantine),
         };
@@ -82,6 +96,8 @@ impl Gateway {
             intake,
             quarantine,
             feed,
+            limits,
+            tls: config.server.tls.clone(),
             switch,
             servers: JoinSet::new(),
             workers,
@@ -93,11 +109,12 @@ impl Gateway {
         let router = receive::router(receiver);
         gateway
             .servers
-            .spawn(listen::serve(public, router, shutdown.clone()));
+            .spawn(listen::serve(public, router, public_port, shutdown.clone()));
         if let Some(admin) = admin {
+            let router = admin::router(store);
             gateway
                 .servers
-                .spawn(listen::serve(admin, admin::router(store), shutdown));
+                .spawn(listen::serve(admin, router, admin_port, shutdown));
         }
         Ok(gateway)
     }
@@ -112,6 +129,12 @@ impl Gateway {
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The certificate of the public port, if it has one: to be read again when told to.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// What happens, from now on.
@@ -141,14 +164,19 @@ impl Gateway {
             ("listen", config.listen != self.config.listen),
             ("admin", config.admin != self.config.admin),
             ("[store]", config.store != self.config.store),
+            ("[server]", !config.server.serves_as(&self.config.server)),
         ] {
             if is_other {
                 tracing::warn!("{key} has changed; that counts from the next start");
             }
         }
         destination::tell_loops(&config.destinations, self.public);
+        if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
+            current.adopt(read);
+        }
         // The workers first: whoever hears of a destination may deliver to it.
         self.workers.follow(destinations);
+        self.limits.follow(requests_max(&config));
         self.intake.follow(rules(&config, bells));
         self.config = config;
         Ok(())
@@ -176,6 +204,14 @@ impl Gateway {
         }
         self.store.close().await;
     }
+}
+
+/// How many requests of each endpoint there may be at once.
+fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
+    config
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
 fn rules(config: &Config, bells: Bells) -> Rules {

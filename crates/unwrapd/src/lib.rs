@@ -44,6 +44,10 @@ pub mod shutdown;
 
 mod listen;
 
+pub mod tls;
+
+mod places;
+
 pub mod telemetry;
 
 pub mod wake;

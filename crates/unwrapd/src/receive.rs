@@ -1,17 +1,16 @@
 //! `POST /webhooks/{endpoint}`: within limits → proven → kept → acknowledged. The only place that answers OpenAI.
 
+mod limits;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use openai_webhooks::VerificationError;
 
@@ -22,10 +21,10 @@ use crate::message::Message;
 use crate::quarantine::Quarantine;
 use crate::store::StoreError;
 
+pub use limits::Limits;
+
 /// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Longest time for a body to arrive.
-const BODY_SECONDS_MAX: u64 = 10;
 /// When OpenAI may try again while we cannot keep what it sends.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -35,6 +34,8 @@ pub struct Receiver {
     pub intake: Arc<Intake>,
     /// Where the rest goes.
     pub quarantine: Arc<Quarantine>,
+    /// How much may be received at once.
+    pub limits: Arc<Limits>,
 }
 
 /// The public port: this one route and nothing else.
@@ -65,7 +66,8 @@ async fn receive(
     webhooks
         .check_headers_at(&parts.headers, unix_seconds(received_at))
         .inspect_err(|error| receiver.refuse(&arrival, None, error))?;
-    let payload = read(body).await?;
+    let mut admission = receiver.limits.admit(&endpoint).await?;
+    let payload = admission.read(body).await?;
     crash::point("received");
     receiver.intake.feed().tell(|| Happening::Received {
         endpoint: endpoint.clone(),
@@ -85,8 +87,12 @@ async fn receive(
 
     // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
     let intake = Arc::clone(&receiver.intake);
-    tokio::spawn(async move { intake.keep(message).await })
-        .await
+    let kept = tokio::spawn(async move {
+        let kept = intake.keep(message).await;
+        drop(admission);
+        kept
+    });
+    kept.await
         .map_err(|_| Refusal::Broke)?
         .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
     crash::point("accepted");
@@ -122,16 +128,6 @@ fn unix_seconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_second()).unwrap_or_default()
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
-        Ok(Err(_)) => Err(Refusal::Broken),
-        Err(_) => Err(Refusal::TooSlow),
-    }
-}
-
 /// Why a webhook was not accepted. Nothing of it was kept.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -141,8 +137,10 @@ enum Refusal {
     TooLarge,
     #[error("the body broke off")]
     Broken,
-    #[error("the body did not arrive within {BODY_SECONDS_MAX} s")]
-    TooSlow,
+    #[error("the body did not arrive within {0} s")]
+    TooSlow(u64),
+    #[error("too much is being received, send it again")]
+    Full,
     #[error(transparent)]
     NotProven(#[from] VerificationError),
     #[error("cannot keep it now, send it again")]
@@ -157,11 +155,11 @@ impl IntoResponse for Refusal {
             Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken => StatusCode::BAD_REQUEST,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::NotProven(error) => {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
             }
-            Self::NotKept(_) | Self::Broke => {
+            Self::Full | Self::NotKept(_) | Self::Broke => {
                 let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 return (status, retry_after, format!("{self}\n")).into_response();

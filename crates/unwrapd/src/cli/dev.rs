@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use super::secret::generate;
 use super::trigger::Sender;
 use super::{Failure, StopSignals, parse_url, say};
-use crate::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use crate::destination::Kind;
 use crate::destination::http::HttpSettings;
 use crate::gateway::Gateway;
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     once: bool,
     /// Where to receive [default: 127.0.0.1:8080, or another port if that is taken]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen: Option<SocketAddr>,
     /// Keep the messages in this SQLite file [default: a new one, removed at the end]
     #[arg(long, value_name = "FILE")]
@@ -73,11 +73,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             None => usual_or_free().await,
         },
         admin: None,
+        server: ServerSettings::default(),
         store: StoreUrl::Sqlite(db.clone()).into(),
-        endpoints: vec![EndpointSettings {
-            name: ENDPOINT.into(),
-            webhooks: webhooks.clone(),
-        }],
+        endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],
     })
     .await?;
@@ -121,6 +119,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     gateway.stop().await;
     Ok(())
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = port.unwrap_or(USUAL.port());
+        let example = SocketAddr::new(USUAL.ip(), port);
+        format!("this must be an IP address and a port, such as {example}")
+    })
 }
 
 /// The secret to work with, and whether it was made here.

@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, StopSignals};
 use crate::config::Config;
 use crate::gateway::Gateway;
+
+/// Open files beside the connections of the public port: the store, the admin port, destinations.
+const OTHER_FILES: u64 = 256;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,12 +30,21 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .iter()
         .map(|endpoint| endpoint.name.clone())
         .collect();
+    allow_open_files(config.server.connections_max);
+    let scheme = if config.server.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     // Before the ports are open: whoever sees them open may signal at once.
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut gateway = Gateway::start(config).await?;
     for name in names {
-        tracing::info!("receiving on http://{}/webhooks/{name}", gateway.public());
+        tracing::info!(
+            "receiving on {scheme}://{}/webhooks/{name}",
+            gateway.public()
+        );
     }
     if let Some(admin) = gateway.admin() {
         tracing::info!("for operators: http://{admin}/readyz");
@@ -61,5 +74,27 @@ fn reload_from(path: &Path, gateway: &mut Gateway) {
     match reloaded {
         Ok(()) => tracing::info!("{} was read again and counts from now on", path.display()),
         Err(error) => tracing::error!("nothing was changed: {error:#}"),
+    }
+}
+
+/// As many open files as the machine lets us have, and a warning if they are too few: its usual soft limit is for programs of
+/// the last century.
+fn allow_open_files(connections_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let allowed = match setrlimit(Resource::Nofile, all) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let needed = u64::try_from(connections_max).unwrap_or(u64::MAX) + OTHER_FILES;
+    if let Some(allowed) = allowed
+        && allowed < needed
+    {
+        tracing::warn!(
+            "this process may open {allowed} files and would need {needed}: raise the limit (ulimit -n, LimitNOFILE) or lower `connections_max`"
+        );
     }
 }

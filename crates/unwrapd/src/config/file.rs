@@ -3,7 +3,6 @@
 mod kind;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use openai_webhooks::Webhooks;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::server::{Server, endpoint_requests};
 use super::source::{Mistake, SecretSource};
 use super::{Config, DestinationSettings, EndpointSettings};
 use crate::delivery::limits::Limits;
@@ -18,8 +18,6 @@ use crate::delivery::retry::RetryPolicy;
 use crate::route::{Patterns, nearest_type};
 use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl};
 
-const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 const STORE_PATH: &str = "unwrapd.db";
 /// Most deliveries under way at one destination. Each holds a connection and a message in memory.
 const CONCURRENCY_MAX: usize = 1024;
@@ -63,13 +61,6 @@ pub(super) struct File {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Server {
-    listen: Option<Spanned<String>>,
-    admin: Option<Spanned<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoreTable {
     url: Option<Spanned<String>>,
     dedupe_days: Option<Spanned<u64>>,
@@ -83,6 +74,7 @@ struct StoreTable {
 struct Endpoint {
     name: Spanned<String>,
     secrets: Spanned<Vec<Spanned<SecretSource>>>,
+    requests_max: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -129,11 +121,9 @@ impl File {
         let endpoints = self.endpoint.into_iter().map(Endpoint::check);
         let destinations = self.destination.into_iter().map(Destination::check);
         Ok(Config {
-            listen: self
-                .server
-                .listen
-                .map_or(Ok(LISTEN), |text| address(&text))?,
-            admin: self.server.admin.map(|text| address(&text)).transpose()?,
+            listen: self.server.listen()?,
+            admin: self.server.admin()?,
+            server: self.server.check()?,
             store: self.store.check()?,
             endpoints: endpoints.collect::<Result<_, _>>()?,
             destinations: destinations.collect::<Result<_, _>>()?,
@@ -179,6 +169,7 @@ impl Endpoint {
         Ok(EndpointSettings {
             name: self.name.into_inner(),
             webhooks,
+            requests_max: endpoint_requests(self.requests_max)?,
         })
     }
 }
@@ -285,15 +276,6 @@ fn check_names<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Result<(
     Ok(())
 }
 
-fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
-    text.get_ref().parse().map_err(|_| {
-        Mistake::new(
-            text.span(),
-            "this must be an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"",
-        )
-    })
-}
-
 fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
     let mistake = |problem: &str| Mistake::new(text.span(), problem);
     let Some(path) = text.get_ref().strip_prefix("sqlite:") else {
@@ -352,7 +334,7 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> 
         .map_err(|error| Mistake::new(texts.span(), error.to_string()))
 }
 
-fn within<T: PartialOrd + std::fmt::Display + Copy>(
+pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
     number: Option<Spanned<T>>,
     min: T,
     max: T,

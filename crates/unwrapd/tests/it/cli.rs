@@ -365,3 +365,16 @@ fn a_missing_or_bad_secret_is_a_usage_error_that_does_not_show_it() {
     assert_eq!(bad.status.code(), Some(2));
     assert!(!stderr(&bad).contains("very"), "{}", stderr(&bad));
 }
+
+#[test]
+fn a_port_alone_is_refused_with_an_address_to_write_instead() {
+    for wrong in ["9000", ":9000", "localhost:9000"] {
+        let refused = unwrapd()
+            .args(["dev", "--once", "--listen", wrong])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        let complaint = stderr(&refused);
+        assert!(complaint.contains("such as 127.0.0.1:9000"), "{complaint}");
+    }
+}

@@ -262,6 +262,29 @@ fn what_is_kept_has_bounds_that_keep_the_promises() {
 }
 
 #[test]
+fn the_limits_of_the_server_have_bounds() {
+    let listen = "listen = \"127.0.0.1:0\"";
+    for wrong in [
+        "connections_max = 1",
+        "connections_max = 100000",
+        "requests_max = 0",
+        "head_timeout_seconds = 0",
+        "body_timeout_seconds = 301",
+        "idle_timeout_seconds = 3601",
+    ] {
+        let complaint = complaint(listen, wrong);
+        assert!(complaint.contains("this must be "), "{complaint}");
+    }
+    let wrong = "name = \"production\"\nrequests_max = 100000";
+    let config = GOOD.replacen("name = \"production\"", wrong, 1);
+    let refused = String::from_utf8(serve(&config).stderr).unwrap();
+    assert!(
+        refused.contains("gateway.toml:8: this must be 1 to 16384"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_missing_file_is_said() {
     let refused = unwrapd()
         .args(["serve", "--config", "/no/such.toml"])

@@ -55,7 +55,7 @@ fn folder() -> TempDir {
     folder
 }
 
-fn reload(serving: &Serving) {
+fn reload(serving: &mut Serving) {
     serving.signal(Signal::HUP);
     serving.announced("was read again");
 }
@@ -77,15 +77,15 @@ async fn a_secret_is_rotated_without_a_restart() {
         webhook
     };
     configure(&folder, &["old"], &[]);
-    let serving = Serving::start(folder.path(), &[]);
+    let mut serving = Serving::start(folder.path(), &[]);
     assert_eq!(post(&serving, &by_new("wh_1")).await, 401);
     configure(&folder, &["new", "old"], &[]);
-    reload(&serving);
+    reload(&mut serving);
     assert_eq!(post(&serving, &by_new("wh_1")).await, 200);
     let by_old = Webhook::new("wh_2", EventType::BatchCompleted);
     assert_eq!(post(&serving, &by_old).await, 200);
     configure(&folder, &["new"], &[]);
-    reload(&serving);
+    reload(&mut serving);
     assert_eq!(post(&serving, &by_old).await, 401);
 }
 
@@ -96,12 +96,12 @@ async fn a_new_destination_gets_what_arrives_from_then_on_and_a_changed_one_what
     let mut audit = Application::start([]).await;
     let busy = Application::start(vec![Answer::Status(503); 1000]).await;
     configure(&folder, &["old"], &[("app", &busy.url)]);
-    let serving = Serving::start(folder.path(), &[]);
+    let mut serving = Serving::start(folder.path(), &[]);
     let first = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(post(&serving, &first).await, 200);
     let both = [("app", app.url.as_str()), ("audit", &audit.url)];
     configure(&folder, &["old"], &both);
-    reload(&serving);
+    reload(&mut serving);
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     let second = Webhook::new("wh_2", EventType::BatchCompleted);
     assert_eq!(post(&serving, &second).await, 200);
@@ -114,7 +114,7 @@ async fn a_bad_file_is_said_and_changes_nothing() {
     let folder = folder();
     let mut app = Application::start([]).await;
     configure(&folder, &["old"], &[("app", &app.url)]);
-    let serving = Serving::start(folder.path(), &[]);
+    let mut serving = Serving::start(folder.path(), &[]);
     for bad in ["[[endpoint]]\nname = 7", "", "\u{0}"] {
         std::fs::write(folder.path().join("unwrapd.toml"), bad).unwrap();
         serving.signal(Signal::HUP);
@@ -134,7 +134,7 @@ async fn no_request_and_no_delivery_is_dropped_by_many_reloads() {
     let mut app = Application::start([]).await;
     let urls = [app.url.clone(), format!("{}?again", app.url)];
     configure(&folder, &["old"], &[("app", &urls[1])]);
-    let serving = Serving::start(folder.path(), &[]);
+    let mut serving = Serving::start(folder.path(), &[]);
     let endpoint = serving.url.clone();
     let posting = tokio::spawn(async move {
         let client = client();
@@ -147,7 +147,7 @@ async fn no_request_and_no_delivery_is_dropped_by_many_reloads() {
     let mut delivered = BTreeMap::<String, u32>::new();
     for round in 0..RELOADS {
         configure(&folder, &["old"], &[("app", &urls[round % 2])]);
-        tokio::task::block_in_place(|| reload(&serving));
+        tokio::task::block_in_place(|| reload(&mut serving));
         let delivery = app.next().await;
         assert!(delivery.verified().is_ok(), "round {round}");
         *delivered

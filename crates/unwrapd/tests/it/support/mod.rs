@@ -2,12 +2,13 @@
 
 pub(crate) mod application;
 pub(crate) mod process;
+pub(crate) mod wire;
 
 use std::time::Duration;
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use tempfile::TempDir;
-use unwrapd::config::{Config, DestinationSettings, EndpointSettings, StoreUrl};
+use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use unwrapd::gateway::Gateway;
 
 /// The secret between OpenAI and the gateway.
@@ -35,7 +36,12 @@ impl TestGateway {
 
     /// On the store that is in `folder`, if there is one.
     pub(crate) async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
-        Self::start_proving(openai(), folder, destinations).await
+        Self::start_as(openai(), folder, destinations, ServerSettings::default()).await
+    }
+
+    /// With ports that are served so.
+    pub(crate) async fn served(server: ServerSettings) -> Self {
+        Self::start_as(openai(), TempDir::new().unwrap(), vec![], server).await
     }
 
     /// With `webhooks` to prove what arrives at `production`.
@@ -44,19 +50,23 @@ impl TestGateway {
         folder: TempDir,
         destinations: Vec<DestinationSettings>,
     ) -> Self {
+        Self::start_as(webhooks, folder, destinations, ServerSettings::default()).await
+    }
+
+    async fn start_as(
+        webhooks: Webhooks,
+        folder: TempDir,
+        destinations: Vec<DestinationSettings>,
+        server: ServerSettings,
+    ) -> Self {
         let gateway = Gateway::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: Some("127.0.0.1:0".parse().unwrap()),
+            server,
             store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")).into(),
             endpoints: vec![
-                EndpointSettings {
-                    name: "production".into(),
-                    webhooks,
-                },
-                EndpointSettings {
-                    name: "staging".into(),
-                    webhooks: openai(),
-                },
+                EndpointSettings::new("production", webhooks),
+                EndpointSettings::new("staging", openai()),
             ],
             destinations,
         })

@@ -39,12 +39,33 @@ pub(crate) fn write_config(folder: &Path, destination: &str) {
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
 }
 
+/// Writes a configuration with one endpoint `production` and these lines in `[server]`.
+pub(crate) fn write_server_config(folder: &Path, server: &str) {
+    let config = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        {server}
+        [store]
+        url = "sqlite:{folder}/unwrapd.db"
+        [[endpoint]]
+        name = "production"
+        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
+        "#,
+        folder = folder.display(),
+    );
+    std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+}
+
 /// `unwrapd serve`, running.
 pub(crate) struct Serving {
     child: Child,
     pub(crate) url: String,
     pub(crate) admin: String,
     log: mpsc::Receiver<String>,
+    /// What it logged before it received.
+    begin: Vec<String>,
 }
 
 impl Serving {
@@ -72,6 +93,7 @@ impl Serving {
             url: String::new(),
             admin: String::new(),
             log,
+            begin: Vec::new(),
         };
         serving.url = serving.announced("receiving on ");
         serving.admin = serving.announced("for operators: ");
@@ -79,12 +101,13 @@ impl Serving {
     }
 
     /// Waits until it logs something with `what` in it, and gives what follows.
-    pub(crate) fn announced(&self, what: &str) -> String {
+    pub(crate) fn announced(&mut self, what: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
             if let Some((_, url)) = line.split_once(what) {
                 return url.to_owned();
             }
+            self.begin.push(line);
         }
     }
 
@@ -99,17 +122,28 @@ impl Serving {
         }
     }
 
+    /// The most memory it had so far, in KiB; 0 where the system does not tell.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        peak.map_or(0, |peak| peak.parse().unwrap())
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// SIGTERM, then everything it logged from the start of serving on.
+    /// SIGTERM, then everything it logged.
     pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
-        (status, self.log.iter().collect::<Vec<_>>().join("\n"))
+        let mut log = std::mem::take(&mut self.begin);
+        log.extend(self.log.iter());
+        (status, log.join("\n"))
     }
 }
 

@@ -1,0 +1,157 @@
+//! The `[server]` table: the ports, and how hard they may be pressed.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::file::within;
+use super::source::Mistake;
+use crate::tls::{Tls, TlsPart};
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Connections at once unless set. With files and destinations it fits into 1,024 open files, the usual soft limit.
+const CONNECTIONS_USUAL: usize = 768;
+/// Fewer would let a handful of strangers keep everyone out.
+const CONNECTIONS_MIN: usize = 8;
+/// More need other limits of the machine, and the slowest of them could not be found in time.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Requests at once, of all endpoints, unless set: more than HTTP/1.1 could have, and eight proxies' worth of HTTP/2.
+const REQUESTS_USUAL: usize = 1024;
+/// Requests at once of one endpoint unless set: a quarter is left for the others.
+pub(super) const ENDPOINT_REQUESTS_USUAL: usize = 768;
+/// Most requests at once. Each holds what it sent in memory until it is committed.
+const REQUESTS_MAX: usize = 16_384;
+/// OpenAI sends a head in one packet; half a minute is for the worst of lines.
+const HEAD_USUAL: Duration = Duration::from_secs(30);
+/// OpenAI's bodies are a packet or a few.
+const BODY_USUAL: Duration = Duration::from_secs(10);
+/// To keep a connection saves its sender a handshake or two, if the next webhook comes soon.
+const IDLE_USUAL: Duration = Duration::from_secs(30);
+/// Longest time for a head or a body: whoever is slower is no sender of webhooks.
+const ARRIVAL_SECONDS_MAX: u64 = 300;
+/// Longest time for an idle connection: proxies in front keep theirs for minutes.
+const IDLE_SECONDS_MAX: u64 = 3600;
+
+/// How the ports are served.
+pub struct ServerSettings {
+    /// Connections to the public port at once. A newcomer pushes out the one that has kept us waiting the longest.
+    pub connections_max: usize,
+    /// Requests at once, of all endpoints.
+    pub requests_max: usize,
+    /// Longest time for the head of a request to arrive.
+    pub head_timeout: Duration,
+    /// Longest time for the body of a request to arrive.
+    pub body_timeout: Duration,
+    /// Longest time for a connection to be idle, and for a client to take nothing of its answer.
+    pub idle_timeout: Duration,
+    /// TLS of the public port; `None`: there is a proxy in front that does it, or nobody outside.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_USUAL,
+            requests_max: REQUESTS_USUAL,
+            head_timeout: HEAD_USUAL,
+            body_timeout: BODY_USUAL,
+            idle_timeout: IDLE_USUAL,
+            tls: None,
+        }
+    }
+}
+
+impl ServerSettings {
+    /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served.
+    pub(crate) fn serves_as(&self, other: &Self) -> bool {
+        let parts = |settings: &Self| {
+            (
+                (settings.connections_max, settings.requests_max),
+                (
+                    settings.head_timeout,
+                    settings.body_timeout,
+                    settings.idle_timeout,
+                ),
+                settings.tls.is_some(),
+            )
+        };
+        parts(self) == parts(other)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    listen: Option<Spanned<String>>,
+    admin: Option<Spanned<String>>,
+    connections_max: Option<Spanned<usize>>,
+    requests_max: Option<Spanned<usize>>,
+    head_timeout_seconds: Option<Spanned<u64>>,
+    body_timeout_seconds: Option<Spanned<u64>>,
+    idle_timeout_seconds: Option<Spanned<u64>>,
+    tls: Option<TlsTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    certificate: Spanned<String>,
+    key: Spanned<String>,
+}
+
+impl Server {
+    pub(super) fn listen(&self) -> Result<SocketAddr, Mistake> {
+        self.listen.as_ref().map_or(Ok(LISTEN), address)
+    }
+
+    pub(super) fn admin(&self) -> Result<Option<SocketAddr>, Mistake> {
+        self.admin.as_ref().map(address).transpose()
+    }
+
+    pub(super) fn check(self) -> Result<ServerSettings, Mistake> {
+        let usual = ServerSettings::default();
+        let seconds =
+            |number, max, usual| Ok(within(number, 1, max)?.map_or(usual, Duration::from_secs));
+        let (arrival, idle) = (ARRIVAL_SECONDS_MAX, IDLE_SECONDS_MAX);
+        Ok(ServerSettings {
+            connections_max: within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX)?
+                .unwrap_or(usual.connections_max),
+            requests_max: within(self.requests_max, 1, REQUESTS_MAX)?.unwrap_or(usual.requests_max),
+            head_timeout: seconds(self.head_timeout_seconds, arrival, usual.head_timeout)?,
+            body_timeout: seconds(self.body_timeout_seconds, arrival, usual.body_timeout)?,
+            idle_timeout: seconds(self.idle_timeout_seconds, idle, usual.idle_timeout)?,
+            tls: self.tls.map(TlsTable::check).transpose()?,
+        })
+    }
+}
+
+impl TlsTable {
+    fn check(self) -> Result<Arc<Tls>, Mistake> {
+        let (certificate, key) = (self.certificate.get_ref(), self.key.get_ref());
+        Tls::read(Path::new(certificate), Path::new(key)).map_err(|error| {
+            let span = match error.part() {
+                TlsPart::Certificate => self.certificate.span(),
+                TlsPart::Key => self.key.span(),
+            };
+            Mistake::new(span, error.to_string())
+        })
+    }
+}
+
+/// How many requests one endpoint may have at once.
+pub(super) fn endpoint_requests(number: Option<Spanned<usize>>) -> Result<usize, Mistake> {
+    Ok(within(number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
+}
+
+fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
+    text.get_ref().parse().map_err(|_| {
+        Mistake::new(
+            text.span(),
+            "this must be an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"",
+        )
+    })
+}

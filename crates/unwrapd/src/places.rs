@@ -1,0 +1,252 @@
+//! So many at once. When no place is left, whoever has kept us waiting the longest gives up theirs, strangers before those who have
+//! shown that they belong here: crowds of slow clients push out each other, and a quick one finds a place.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use slab::Slab;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// In place of a time: it waits for nobody, so it may stay.
+const FIRM: u64 = u64::MAX;
+/// In place of a time: it was asked to go.
+const ASKED: u64 = u64::MAX - 1;
+/// Added to the time of those who are asked last. A time alone is never so large: it would take 146,000 years.
+const TRUSTED: u64 = 1 << 62;
+
+/// The places of one kind.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    seats: Mutex<Slab<Arc<Seat>>>,
+    /// Told when someone begins to wait, and so could be asked to go.
+    yields: Notify,
+    opened: Instant,
+    max: usize,
+}
+
+struct Seat {
+    /// Since when it waits for its client, in microseconds from the opening; or one of the two above.
+    waits_since: AtomicU64,
+    is_trusted: AtomicBool,
+    asked: Notify,
+}
+
+/// One place. It is free again when this is dropped.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    seat: Arc<Seat>,
+    key: usize,
+    // The last field: whoever gets this permit finds the seat gone.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// So many places, all free.
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(max)),
+            seats: Mutex::new(Slab::new()),
+            yields: Notify::new(),
+            opened: Instant::now(),
+            max,
+        })
+    }
+
+    /// Takes a place, if need be one that is given up for it; `None` if all are taken and none can be given up. It counts
+    /// as waiting for its client.
+    pub(crate) async fn try_take(self: &Arc<Self>) -> Option<Place> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(self.seat(permit));
+        }
+        if !self.ask_the_slowest() {
+            return None;
+        }
+        Some(self.next_free().await)
+    }
+
+    /// As [`try_take`](Self::try_take), and waits where that gives `None`.
+    pub(crate) async fn take(self: &Arc<Self>) -> Place {
+        loop {
+            // Before looking: who begins to wait after the look is not overlooked.
+            let yields = self.yields.notified();
+            if let Some(place) = self.try_take().await {
+                return place;
+            }
+            tokio::select! {
+                place = self.next_free() => return place,
+                () = yields => {}
+            }
+        }
+    }
+
+    /// Asks whoever has waited the longest for its client to give up its place. False if nobody waits.
+    pub(crate) fn ask_the_slowest(&self) -> bool {
+        let seats = self.seats();
+        loop {
+            let slowest = seats
+                .iter()
+                .map(|(_, seat)| (seat.waits_since.load(Ordering::Relaxed), seat))
+                .filter(|(since, _)| *since < ASKED)
+                .min_by_key(|(since, _)| *since);
+            let Some((since, seat)) = slowest else {
+                return false;
+            };
+            let asked = seat.waits_since.compare_exchange(
+                since,
+                ASKED,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            // Else it has moved on in this instant.
+            if asked.is_ok() {
+                seat.asked.notify_one();
+                return true;
+            }
+        }
+    }
+
+    /// Asks everyone.
+    pub(crate) fn ask_all(&self) {
+        for (_, seat) in self.seats().iter() {
+            seat.asked.notify_one();
+        }
+    }
+
+    /// Waits until all places are free. Nobody may take one any more.
+    pub(crate) async fn all_free(&self) {
+        let all = u32::try_from(self.max).unwrap_or(u32::MAX);
+        drop(self.free.acquire_many(all).await);
+    }
+
+    async fn next_free(self: &Arc<Self>) -> Place {
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        self.seat(permit.expect("it is never closed"))
+    }
+
+    fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        let seat = Arc::new(Seat {
+            waits_since: AtomicU64::new(self.now()),
+            is_trusted: AtomicBool::new(false),
+            asked: Notify::new(),
+        });
+        let key = self.seats().insert(Arc::clone(&seat));
+        Place {
+            places: Arc::clone(self),
+            seat,
+            key,
+            _permit: permit,
+        }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Slab<Arc<Seat>>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        let since = self.opened.elapsed().as_micros();
+        u64::try_from(since).unwrap_or_default().min(TRUSTED - 1)
+    }
+}
+
+impl Place {
+    /// From now on it waits for its client, and could be asked to go.
+    pub(crate) fn waits(&self) {
+        let rank = if self.seat.is_trusted.load(Ordering::Relaxed) {
+            TRUSTED
+        } else {
+            0
+        };
+        let since = self.places.now() + rank;
+        self.seat.waits_since.store(since, Ordering::Relaxed);
+        self.places.yields.notify_waiters();
+    }
+
+    /// From the next time that it waits it is asked after all those who are not trusted.
+    pub(crate) fn trust(&self) {
+        self.seat.is_trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it waits for nobody.
+    pub(crate) fn works(&self) {
+        self.seat.waits_since.store(FIRM, Ordering::Relaxed);
+    }
+
+    /// Waits to be asked to give up the place.
+    pub(crate) async fn asked(&self) {
+        self.seat.asked.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.seats().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets the clock of the places move on.
+    fn tick(places: &Places) {
+        let now = places.now();
+        while places.now() == now {}
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_the_longest_gives_way_and_who_works_stays() {
+        let places = Places::new(3);
+        let working = places.try_take().await.unwrap();
+        working.works();
+        let slowest = places.try_take().await.unwrap();
+        let slow = places.try_take().await.unwrap();
+        // It moved after `slow` was seated, so that one is the slowest now.
+        tick(&places);
+        slowest.waits();
+
+        let newcomer = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.try_take().await }
+        });
+        slow.asked().await;
+        drop(slow);
+        let newcomer = newcomer.await.unwrap().unwrap();
+        newcomer.works();
+        slowest.works();
+        assert!(places.try_take().await.is_none());
+        drop((working, slowest, newcomer));
+        places.all_free().await;
+    }
+
+    #[tokio::test]
+    async fn strangers_give_way_first() {
+        let places = Places::new(2);
+        let trusted = places.take().await;
+        trusted.trust();
+        trusted.waits();
+        tick(&places);
+        let stranger = places.take().await;
+        assert!(places.ask_the_slowest());
+        stranger.asked().await;
+        assert!(places.ask_the_slowest());
+        trusted.asked().await;
+        assert!(!places.ask_the_slowest());
+    }
+
+    #[tokio::test]
+    async fn who_takes_waits_until_someone_begins_to_wait() {
+        let places = Places::new(1);
+        let only = places.take().await;
+        only.works();
+        let newcomer = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.take().await }
+        });
+        tokio::task::yield_now().await;
+        only.waits();
+        only.asked().await;
+        drop(only);
+        newcomer.await.unwrap();
+    }
+}

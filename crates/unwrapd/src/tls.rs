@@ -1,0 +1,276 @@
+//! TLS of the public port: a certificate and its key from files, read again when these change.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
+use zeroize::Zeroizing;
+
+/// How often at most the files are looked at, when connections come: two calls of the file system.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Largest file of certificates or of a key. A long chain has some ten thousand bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// What we speak, the preferred one first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Whoever else is on the machine may read the file.
+const READABLE_BY_ALL: u32 = 0o004;
+
+/// A certificate in use, and where it came from.
+pub struct Tls {
+    current: RwLock<Current>,
+    opened: Instant,
+    /// When the files were last looked at, in milliseconds from the opening.
+    looked: AtomicU64,
+}
+
+struct Current {
+    files: Files,
+    seen: Option<[Stamp; 2]>,
+    config: Arc<ServerConfig>,
+}
+
+#[derive(Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// What changes about a file when it is written or replaced.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Tls {
+    /// Reads a certificate with its chain, and its key. The error says which file is wrong and what to do.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        let files = Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        Ok(Arc::new(Self {
+            current: RwLock::new(Current {
+                seen: files.stamps(),
+                config: files.read()?,
+                files,
+            }),
+            opened: Instant::now(),
+            looked: AtomicU64::new(0),
+        }))
+    }
+
+    /// Reads the files again. After an error everything is as before: the old certificate goes on serving.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let files = self.with_current(|current| current.files.clone());
+        // Before they are read: what is written while we read is seen as a change later.
+        let seen = files.stamps();
+        let read = files.read();
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // After an error too: it is told once, until they change again.
+        current.seen = seen;
+        current.config = read?;
+        Ok(())
+    }
+
+    /// Serves from now on what `other` has read, from its files: for a configuration that was read again.
+    pub fn adopt(&self, other: &Self) {
+        let other = other.with_current(|other| Current {
+            files: other.files.clone(),
+            seen: other.seen,
+            config: Arc::clone(&other.config),
+        });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
+    }
+
+    /// What a new connection is to use. Now and then it has the files looked at, for the connections after it.
+    pub(crate) fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or_default();
+        let looked = self.looked.load(Ordering::Relaxed);
+        let is_due = u128::from(now.saturating_sub(looked)) >= LOOK_EVERY.as_millis();
+        let is_ours = || {
+            let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.looked.compare_exchange(looked, now, from, to).is_ok()
+        };
+        if is_due && is_ours() {
+            let tls = Arc::clone(self);
+            tokio::task::spawn_blocking(move || tls.look());
+        }
+        self.with_current(|current| Arc::clone(&current.config))
+    }
+
+    fn look(&self) {
+        let (files, seen) = self.with_current(|current| (current.files.clone(), current.seen));
+        if files.stamps() == seen {
+            return;
+        }
+        match self.reload() {
+            Ok(()) => tracing::info!("the TLS certificate was changed; the new one is in use"),
+            Err(error) => tracing::error!(
+                "the TLS certificate was changed and is not usable, the one before goes on serving: {error}"
+            ),
+        }
+    }
+
+    fn with_current<T>(&self, get: impl FnOnce(&Current) -> T) -> T {
+        get(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> Option<[Stamp; 2]> {
+        let stamp = |path: &Path| {
+            let data = std::fs::metadata(path).ok()?;
+            let (seconds, nanoseconds) = (data.ctime(), data.ctime_nsec());
+            Some((data.dev(), data.ino(), data.size(), seconds, nanoseconds))
+        };
+        Some([stamp(&self.certificate)?, stamp(&self.key)?])
+    }
+
+    fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let chain = self.read_certificate()?;
+        let key = self.read_key()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let pair =
+            CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => self.key_problem(format!(
+                    "the key does not belong to the certificate in {}: its own certificate must stand first in that file",
+                    self.certificate.display()
+                )),
+                Error::InvalidCertificate(_) => self.certificate_problem(
+                    "its first certificate cannot be read: write it anew, as PEM",
+                ),
+                _ => self.key_problem("the key is of no usable kind: use ECDSA P-256, P-384, Ed25519, or RSA of 2048 bits or more, as PEM"),
+            })?;
+        self.warn_of_validity(&pair, &provider);
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| self.certificate_problem(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        Ok(Arc::new(config))
+    }
+
+    fn read_certificate(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let text = read(&self.certificate)
+            .map_err(|error| self.certificate_problem(format!("cannot be read: {error}")))?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|_| self.certificate_problem("it is no good PEM: write it anew"))?;
+        if chain.is_empty() {
+            return Err(self.certificate_problem(
+                "there is no certificate in it: it must hold -----BEGIN CERTIFICATE-----, the own one first and then its chain",
+            ));
+        }
+        Ok(chain)
+    }
+
+    fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        let text = read(&self.key)
+            .map_err(|error| self.key_problem(format!("cannot be read: {error}")))?;
+        let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
+        if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
+            return Err(self.key_problem(
+                "the key is encrypted, and nobody is here to type its password: decrypt it (openssl pkey -in FILE -out NEW) and guard it by its permissions",
+            ));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+            self.key_problem("there is no key in it: it must hold -----BEGIN PRIVATE KEY-----")
+        })?;
+        if std::fs::metadata(&self.key).is_ok_and(|data| data.mode() & READABLE_BY_ALL != 0) {
+            tracing::warn!(
+                "everyone on this machine may read the TLS key {0}: chmod o-r {0}",
+                self.key.display()
+            );
+        }
+        Ok(key)
+    }
+
+    /// Senders check the dates, so they would refuse; but an old certificate may be better than none, so we do not.
+    fn warn_of_validity(&self, pair: &CertifiedKey, provider: &CryptoProvider) {
+        let Ok(certificate) = pair.end_entity_cert().and_then(ParsedCertificate::try_from) else {
+            return;
+        };
+        // With nobody to trust it must fail, but it looks at the dates before that.
+        let verified = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &RootCertStore::empty(),
+            &[],
+            UnixTime::now(),
+            provider.signature_verification_algorithms.all,
+        );
+        let Err(Error::InvalidCertificate(error)) = verified else {
+            return;
+        };
+        let problem = match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "is not valid yet"
+            }
+            _ => return,
+        };
+        tracing::warn!(
+            "the TLS certificate {} {problem}: OpenAI will not connect until it is renewed",
+            self.certificate.display()
+        );
+    }
+
+    fn certificate_problem(&self, problem: impl Into<String>) -> TlsError {
+        TlsError {
+            part: TlsPart::Certificate,
+            file: self.certificate.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    fn key_problem(&self, problem: impl Into<String>) -> TlsError {
+        TlsError {
+            part: TlsPart::Key,
+            file: self.key.clone(),
+            problem: problem.into(),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let bytes = std::fs::metadata(path)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "it has more than {FILE_BYTES_MAX} bytes"
+        )));
+    }
+    std::fs::read(path).map(Zeroizing::new)
+}
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPart {
+    /// The certificate with its chain.
+    Certificate,
+    /// Its key.
+    Key,
+}
+
+/// Why a certificate and a key cannot be used, and what to do. It holds nothing of the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct TlsError {
+    part: TlsPart,
+    file: PathBuf,
+    problem: String,
+}
+
+impl TlsError {
+    /// The file that is wrong.
+    #[must_use]
+    pub fn part(&self) -> TlsPart {
+        self.part
+    }
+}
