@@ -1,0 +1,122 @@
+//! The gateway as a process under attack, with good traffic all the while.
+
+use std::net::SocketAddr;
+
+use openai_webhooks::EventType;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::support::process::{Serving, write_server_config};
+use crate::support::wire::{request, send, statuses};
+use crate::support::{PATIENCE, Webhook, client};
+
+/// Most memory the process may ever have, whatever is done to it. A build without optimisation has some 20 MiB to begin with.
+const MEMORY_KIB_MAX: u64 = 256 * 1024;
+/// Honest senders.
+const SENDERS: usize = 4;
+
+/// So many in the suite, or so many when `HOSTILE_FULL` is set.
+pub(super) fn size(usual: usize, full: usize) -> usize {
+    match std::env::var_os("HOSTILE_FULL") {
+        Some(_) => full,
+        None => usual,
+    }
+}
+
+pub(super) struct Siege {
+    pub(super) address: SocketAddr,
+    serving: Serving,
+    _folder: TempDir,
+    began: Instant,
+    memory_before: u64,
+    accepted: watch::Receiver<usize>,
+    senders: JoinSet<()>,
+    ended: watch::Sender<bool>,
+}
+
+impl Siege {
+    /// Starts the gateway with these lines in `[server]`, and good traffic.
+    pub(super) fn begin(server: &str) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let all = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        setrlimit(Resource::Nofile, all).unwrap();
+        let folder = TempDir::new().unwrap();
+        write_server_config(folder.path(), server);
+        let serving = Serving::start(folder.path(), &[]);
+        let url: reqwest::Url = serving.url.parse().unwrap();
+        let address = url.socket_addrs(|| None).unwrap()[0];
+        let (counter, accepted) = watch::channel(0);
+        let (ended, _) = watch::channel(false);
+        let mut senders = JoinSet::new();
+        for sender in 0..SENDERS {
+            let (counter, ended) = (counter.clone(), ended.subscribe());
+            let url = serving.url.clone();
+            senders.spawn(async move {
+                let kept = client();
+                for n in 0.. {
+                    let webhook =
+                        Webhook::new(&format!("wh_{sender}_{n}"), EventType::BatchCompleted);
+                    // On a connection that is kept, or on a new one.
+                    let status = if n % 2 == 0 {
+                        let answer = webhook.request(&kept, &url).send().await.unwrap();
+                        answer.status().as_u16()
+                    } else {
+                        let mut stream = send(address, request(&webhook)).await;
+                        let mut answer = [0; 12];
+                        stream.read_exact(&mut answer).await.unwrap();
+                        statuses(&answer)[0]
+                    };
+                    assert_eq!(status, 200);
+                    counter.send_modify(|accepted| *accepted += 1);
+                    if *ended.borrow() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self {
+            address,
+            memory_before: serving.peak_memory_kib(),
+            serving,
+            _folder: folder,
+            began: Instant::now(),
+            accepted,
+            senders,
+            ended,
+        }
+    }
+
+    /// Waits until so many more good webhooks were accepted.
+    pub(super) async fn good_get_through(&self, more: usize) {
+        let mut accepted = self.accepted.clone();
+        let enough = *accepted.borrow() + more;
+        let through = timeout(PATIENCE, accepted.wait_for(|accepted| *accepted >= enough));
+        through.await.expect("good webhooks get through").unwrap();
+    }
+
+    /// Looks whether all good webhooks were accepted, memory was bounded, nothing broke, and it still stops well.
+    pub(super) async fn end(self, what: &str) {
+        self.good_get_through(SENDERS).await;
+        self.ended.send_replace(true);
+        self.senders.join_all().await;
+        let accepted = *self.accepted.borrow();
+        let peak = self.serving.peak_memory_kib();
+        eprintln!(
+            "{what}: {accepted} good webhooks accepted, {:.1} s, peak memory {} MiB (before: {})",
+            self.began.elapsed().as_secs_f64(),
+            peak / 1024,
+            self.memory_before / 1024,
+        );
+        assert!(peak < MEMORY_KIB_MAX, "{what}: {peak} KiB");
+        let (status, log) = self.serving.terminate();
+        assert!(status.success(), "{what}: {log}");
+        assert!(!log.contains("panicked"), "{what}: {log}");
+    }
+}
