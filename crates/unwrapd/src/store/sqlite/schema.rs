@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::migration;
 use crate::store::StoreError;
@@ -105,7 +105,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
         match row.get::<_, String>(0)?.as_str() {
             "wal" => Ok(()),
             _ => Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+                ffi::Error::new(ffi::SQLITE_IOERR),
                 Some("the file system cannot hold a write-ahead log; use a local one".into()),
             )),
         }
@@ -113,6 +113,20 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     // NORMAL may roll acknowledged commits back when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    move_log(connection)
+}
+
+/// Moves the log that was found into the database, with a sync of its own, and cuts it off. The log may hold commits that no sync has
+/// brought to the disk: the process died before it, or the sync failed. They can be read, because the page cache has them, and a
+/// later sync succeeds without writing them again; to acknowledge one as a duplicate, or to go on behind it, would be to trust it.
+fn move_log(connection: &Connection) -> rusqlite::Result<()> {
+    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+    if is_busy {
+        return Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_BUSY),
+            None,
+        ));
+    }
     Ok(())
 }
 
