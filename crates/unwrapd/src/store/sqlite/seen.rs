@@ -71,6 +71,7 @@ impl Seen {
             let first_seq: i64 = block.get(0)?;
             for (seq, hash) in (first_seq..).zip(hashes(block.get_ref(1)?.as_blob()?)) {
                 seen.insert(hash, seq);
+                seen.next_seq = seq + 1;
             }
         }
         seen.read_tail(connection)?;
@@ -80,22 +81,31 @@ impl Seen {
     /// Reads the messages that stand in no block. After a write whose fate is unknown, this finds out.
     pub(super) fn read_tail(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.rollback();
-        let after_blocks = connection
+        let known_to = self.next_seq;
+        let last_block: Option<(i64, Vec<u8>)> = connection
             .query_row(
-                "SELECT first_seq + length(hashes) / 8 FROM seen_block ORDER BY first_seq DESC LIMIT 1",
+                "SELECT first_seq, hashes FROM seen_block ORDER BY first_seq DESC LIMIT 1",
                 (),
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?;
-        let first_seq: i64 = match after_blocks {
-            Some(seq) => seq,
+        let first_seq = match last_block {
+            Some((mut seq, bytes)) => {
+                for hash in hashes(&bytes) {
+                    // Written by the commit whose fate was unknown.
+                    if seq >= known_to {
+                        self.insert(hash, seq);
+                    }
+                    seq += 1;
+                }
+                seq
+            }
             None => {
                 connection.query_row("SELECT coalesce(min(seq), 1) FROM message", (), |row| {
                     row.get(0)
                 })?
             }
         };
-        let known_to = self.next_seq;
         self.tail.clear();
         self.next_seq = first_seq;
         let mut messages = connection
@@ -284,4 +294,41 @@ fn half_seq(seq: i64) -> u32 {
 fn whole_seq(half: u32, next: i64) -> i64 {
     let seq = (next & !i64::from(u32::MAX)) | i64::from(half);
     if seq < next { seq } else { seq - (1 << 32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its sync failed, so it was taken back; but it is there when the file is opened again.
+    #[test]
+    fn a_block_of_a_commit_that_seemed_to_fail_is_known() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE message (seq INTEGER PRIMARY KEY, endpoint, webhook_id, received_at);
+                 CREATE TABLE seen_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);",
+            )
+            .unwrap();
+        let mut seen = Seen::read(&connection, Timestamp::UNIX_EPOCH).unwrap();
+        let hash_of = |number: usize| hash("production", &format!("wh_{number}"));
+        for number in 0..BLOCK_IDS {
+            seen.add(hash_of(number), 0);
+            connection
+                .execute(
+                    "INSERT INTO message VALUES (?, 'production', ?, 0)",
+                    params![number + 1, format!("wh_{number}")],
+                )
+                .unwrap();
+        }
+        seen.write_blocks(&connection).unwrap();
+        seen.rollback();
+        seen.read_tail(&connection).unwrap();
+
+        assert_eq!(seen.ids(), BLOCK_IDS);
+        for number in 0..BLOCK_IDS {
+            let seq = i64::try_from(number).unwrap() + 1;
+            assert!(seen.candidates(hash_of(number)).any(|other| other == seq));
+        }
+    }
 }
