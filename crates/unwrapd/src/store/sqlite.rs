@@ -65,15 +65,17 @@ impl SqliteStore {
     /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone was delivering is due
     /// again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
-        let owned = Owned::take(path)?;
+        let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
         let mut connection = schema::connect(&path)?;
+        owned.know_log()?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         let horizon = earlier(now, bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds).map_err(problem)?;
         memory.tidy(&mut connection).map_err(problem)?;
         let checkpoints = Checkpoints::start(&path)?;
         checkpoints.watch(&mut connection).map_err(problem)?;
+        let readers = Arc::new(Readers::new(&path));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let (alive_until_dropped, alive) = watch::channel(());
         let writer = Writer {
@@ -81,6 +83,7 @@ impl SqliteStore {
             connection: Some(connection),
             memory,
             checkpoints,
+            readers: Arc::clone(&readers),
             jobs,
             _alive: alive_until_dropped,
         };
@@ -89,7 +92,7 @@ impl SqliteStore {
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self {
-            readers: Arc::new(Readers::new(&path)),
+            readers,
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
             alive,

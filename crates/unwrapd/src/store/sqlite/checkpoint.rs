@@ -27,14 +27,14 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     pub(super) fn start(path: &Path) -> Result<Arc<Self>, StoreError> {
-        let connection = schema::connect_beside(path)?;
         // One order at a time: while one is carried out there is no room for another, and none is needed.
         let (order, orders) = sync_channel(1);
         let is_nearly_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&is_nearly_done);
+        let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &orders, &done))
+            .spawn(move || run(&path, &orders, &done))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Arc::new(Self {
             order: Mutex::new(Some(order)),
@@ -80,9 +80,13 @@ impl Checkpoints {
     }
 }
 
-fn run(connection: &Connection, orders: &Receiver<()>, is_nearly_done: &AtomicBool) {
+fn run(path: &Path, orders: &Receiver<()>, is_nearly_done: &AtomicBool) {
     while orders.recv().is_ok() {
-        match checkpoint(connection, "PASSIVE") {
+        // Opened each time: a log that the writer has given up must not be moved over what it has written since.
+        let moved = schema::connect_beside(path).and_then(|connection| {
+            checkpoint(&connection, "PASSIVE").map_err(|error| schema::store_error(&error))
+        });
+        match moved {
             Ok(()) => is_nearly_done.store(true, Ordering::Release),
             Err(error) => {
                 tracing::warn!("the log of the store was not moved into the database: {error}");

@@ -15,6 +15,8 @@ const DATABASE_MODE: u32 = 0o600;
 pub(super) struct Owned {
     database: Known,
     lock: Known,
+    /// The log of the database and its index, as long as they are open.
+    log: Vec<Known>,
     /// The lock lasts as long as this is open.
     _lock: File,
 }
@@ -64,6 +66,7 @@ impl Owned {
         Ok(Self {
             database: known(&path, &database)?,
             lock: known(&lock_path, &lock)?,
+            log: Vec::new(),
             _lock: lock,
         })
     }
@@ -73,9 +76,27 @@ impl Owned {
         &self.database.path
     }
 
+    /// From now on the log belongs to the files as well: SQLite has it open.
+    pub(super) fn know_log(&mut self) -> Result<(), StoreError> {
+        for suffix in ["-wal", "-shm"] {
+            let mut path = self.database.path.as_os_str().to_owned();
+            path.push(suffix);
+            let path = PathBuf::from(path);
+            let metadata = std::fs::metadata(&path)
+                .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+            self.log.push(Known::new(&path, &metadata));
+        }
+        Ok(())
+    }
+
+    /// SQLite no longer has the log open, and may make a new one.
+    pub(super) fn forget_log(&mut self) {
+        self.log.clear();
+    }
+
     /// An error if the files were removed or replaced behind our back. What is written to a removed file is gone with us.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        for known in [&self.database, &self.lock] {
+        for known in [&self.database, &self.lock].into_iter().chain(&self.log) {
             if !known.is_there() {
                 return Err(StoreError::Unavailable(format!(
                     "{} was removed or replaced; put it back, or stop unwrapd and start it anew",

@@ -14,7 +14,14 @@ const IDLE_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    /// How often all were closed. Who has taken a connection before does not put it back after.
+    closings: u64,
 }
 
 impl Readers {
@@ -30,7 +37,10 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let connection = lock(&self.idle).pop();
+        let (connection, closings) = {
+            let mut idle = lock(&self.idle);
+            (idle.connections.pop(), idle.closings)
+        };
         let connection = match connection {
             Some(connection) => connection,
             None => schema::connect_to_read(&self.path)?,
@@ -38,13 +48,15 @@ impl Readers {
         // After an error the connection is not used again.
         let value = query(&connection).map_err(|error| schema::store_error(&error))?;
         let mut idle = lock(&self.idle);
-        if idle.len() < IDLE_MAX {
-            idle.push(connection);
+        if idle.closings == closings && idle.connections.len() < IDLE_MAX {
+            idle.connections.push(connection);
         }
         Ok(value)
     }
 
     pub(super) fn close(&self) {
-        lock(&self.idle).clear();
+        let mut idle = lock(&self.idle);
+        idle.connections.clear();
+        idle.closings += 1;
     }
 }

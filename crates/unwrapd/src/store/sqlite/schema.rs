@@ -36,13 +36,32 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
             rusqlite::version()
         )));
     }
-    // Without the flag for URIs: a path is a path.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection =
-        Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     let version = check_ours(&connection)?;
+    bring_up_to_date(connection, version)
+}
+
+/// As [`connect`], for a database that was open before. One that is empty now has lost what it held, and is no new one: it would take
+/// webhooks it has seen for new ones.
+pub(super) fn connect_again(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path, OpenFlags::empty())?;
+    let version = check_ours(&connection)?;
+    if version == 0 {
+        return Err(StoreError::Unusable(
+            "the file was emptied; restore a backup, or stop unwrapd and start it to begin anew"
+                .into(),
+        ));
+    }
+    bring_up_to_date(connection, version)
+}
+
+fn open(path: &Path, more: OpenFlags) -> Result<Connection, StoreError> {
+    // Without the flag for URIs: a path is a path.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))
+}
+
+fn bring_up_to_date(mut connection: Connection, version: usize) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| store_error(&error))?;
     if version < MIGRATIONS.len() {
         migration::run(&mut connection, version)?;
@@ -119,7 +138,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
 /// Moves the log that was found into the database, with a sync of its own, and cuts it off. The log may hold commits that no sync has
 /// brought to the disk: the process died before it, or the sync failed. They can be read, because the page cache has them, and a
 /// later sync succeeds without writing them again; to acknowledge one as a duplicate, or to go on behind it, would be to trust it.
-fn move_log(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn move_log(connection: &Connection) -> rusqlite::Result<()> {
     let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
     if is_busy {
         return Err(rusqlite::Error::SqliteFailure(

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::checkpoint::Checkpoints;
 use super::memory::Memory;
 use super::owned::Owned;
+use super::readers::Readers;
 use super::schema;
 use crate::store::StoreError;
 
@@ -85,6 +86,7 @@ pub(super) struct Writer {
     pub(super) connection: Option<Connection>,
     pub(super) memory: Memory,
     pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) readers: Arc<Readers>,
     pub(super) jobs: Receiver<Box<dyn Job>>,
     /// Dropped when the thread ends, by a panic too: that is the signal.
     pub(super) _alive: watch::Sender<()>,
@@ -164,7 +166,17 @@ impl Writer {
         let mut connection = self.connect()?;
         let fate = run_in_transaction(&mut connection, &mut self.memory, batch)
             .map_err(Failure::from)
-            .and_then(|()| self.owned.check().map_err(Failure::OfTheStore));
+            .and_then(|()| {
+                self.owned.check().map_err(|error| {
+                    // If it is the log that was removed, only this connection can still read it.
+                    if let Err(error) = schema::move_log(&connection) {
+                        tracing::warn!(
+                            "the log of the store was not moved into the database: {error}"
+                        );
+                    }
+                    Failure::OfTheStore(error)
+                })
+            });
         if fate.is_ok() {
             self.memory.commit();
             self.connection = Some(connection);
@@ -179,9 +191,14 @@ impl Writer {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
+        // All are opened anew: who has the old log open would mistake it for the new one.
+        self.readers.close();
+        self.owned.forget_log();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
         self.owned.check().map_err(Failure::OfTheStore)?;
-        let mut connection = schema::connect(self.owned.path()).map_err(Failure::OfTheStore)?;
+        let path = self.owned.path();
+        let mut connection = schema::connect_again(path).map_err(Failure::OfTheStore)?;
+        self.owned.know_log().map_err(Failure::OfTheStore)?;
         self.memory.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
         Ok(connection)
