@@ -81,6 +81,7 @@ impl SqliteStore {
         let writer = Writer {
             owned,
             connection: Some(connection),
+            failed: None,
             memory,
             checkpoints,
             readers: Arc::clone(&readers),

@@ -162,6 +162,24 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             "another process holds the lock of the database; is a second unwrapd running on it?"
                 .into(),
         ),
+        Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+/// SQLite says that it was the disk, and not what it was doing.
+fn io_error(error: &rusqlite::Error) -> String {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    let doing = match code {
+        Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ) => "reading",
+        Some(ffi::SQLITE_IOERR_WRITE) => "writing",
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => "syncing",
+        Some(ffi::SQLITE_IOERR_TRUNCATE) => "truncating",
+        // Also without room for it.
+        Some(ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP) => {
+            "making the index of the log; is the disk full?"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error} while {doing}")
 }

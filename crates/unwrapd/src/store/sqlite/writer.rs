@@ -84,6 +84,8 @@ pub(super) struct Writer {
     pub(super) owned: Owned,
     /// `None` after a failed write, until the next one.
     pub(super) connection: Option<Connection>,
+    /// Why it is `None`.
+    pub(super) failed: Option<StoreError>,
     pub(super) memory: Memory,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) readers: Arc<Readers>,
@@ -177,20 +179,45 @@ impl Writer {
                     Failure::OfTheStore(error)
                 })
             });
-        if fate.is_ok() {
-            self.memory.commit();
-            self.connection = Some(connection);
-        } else {
-            self.memory.rollback();
+        match &fate {
+            Ok(()) => {
+                self.memory.commit();
+                self.connection = Some(connection);
+                self.failed = None;
+            }
+            Err(Failure::OfTheStore(error)) => {
+                self.memory.rollback();
+                self.failed = Some(error.clone());
+            }
+            Err(Failure::OfAChange(_)) => self.memory.rollback(),
         }
         fate
     }
 
     /// The connection. A new one first reads what became of the last write.
     fn connect(&mut self) -> Result<Connection, Failure> {
-        if let Some(connection) = self.connection.take() {
-            return Ok(connection);
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self
+                .connect_again()
+                .map_err(|failure| self.tell_both(failure)),
         }
+    }
+
+    /// What went wrong first says more than that the file cannot be opened since.
+    fn tell_both(&self, failure: Failure) -> Failure {
+        match (failure, &self.failed) {
+            (
+                Failure::OfTheStore(StoreError::Unavailable(now)),
+                Some(StoreError::Unavailable(first)),
+            ) if now != *first => Failure::OfTheStore(StoreError::Unavailable(format!(
+                "{first}; since then it cannot be opened: {now}"
+            ))),
+            (failure, _) => failure,
+        }
+    }
+
+    fn connect_again(&mut self) -> Result<Connection, Failure> {
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
         self.owned.forget_log();
