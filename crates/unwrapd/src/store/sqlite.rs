@@ -82,6 +82,7 @@ impl SqliteStore {
             owned,
             connection: Some(connection),
             failed: None,
+            next_check: None,
             memory,
             checkpoints,
             readers: Arc::clone(&readers),

@@ -149,15 +149,30 @@ pub(super) fn move_log(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// An error if any page is damaged. Takes the longer the larger the file is.
+pub(super) fn look_through(connection: &Connection) -> Result<(), StoreError> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
+        .map_err(|error| store_error(&error))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(damaged())
+}
+
+fn damaged() -> StoreError {
+    StoreError::Unusable(
+        "the file is damaged; restore a backup, or move it away to begin anew".into(),
+    )
+}
+
 /// SQLite's messages name tables and files, never values.
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             StoreError::Unusable("the file is not an SQLite database".into())
         }
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable(
-            "the file is damaged; restore a backup, or move it away to begin anew".into(),
-        ),
+        Some(ErrorCode::DatabaseCorrupt) => damaged(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
             "another process holds the lock of the database; is a second unwrapd running on it?"
                 .into(),

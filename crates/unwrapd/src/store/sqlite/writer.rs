@@ -20,6 +20,11 @@ const BATCH_MAX: usize = 256;
 /// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// A damaged file is looked through again after so many times as long as that takes,
+const CHECK_RESTS: u32 = 10;
+/// and not before that.
+const CHECK_REST_MIN: Duration = Duration::from_secs(1);
+
 /// What a job works with.
 pub(super) struct Work<'w> {
     /// In the writer's transaction, unless the job only looks.
@@ -86,6 +91,8 @@ pub(super) struct Writer {
     pub(super) connection: Option<Connection>,
     /// Why it is `None`.
     pub(super) failed: Option<StoreError>,
+    /// When a damaged file may be looked through again.
+    pub(super) next_check: Option<Instant>,
     pub(super) memory: Memory,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) readers: Arc<Readers>,
@@ -150,9 +157,13 @@ impl Writer {
                 connection: &connection,
                 memory: &mut self.memory,
             };
-            job.run(&mut work)?;
-            self.connection = Some(connection);
-            Ok(())
+            let done = job.run(&mut work).map_err(Failure::from);
+            match &done {
+                Err(Failure::OfTheStore(error)) => self.failed = Some(error.clone()),
+                Ok(()) => self.connection = Some(connection),
+                Err(Failure::OfAChange(_)) => {}
+            }
+            done
         });
         answer(&mut vec![job], fate);
     }
@@ -218,6 +229,7 @@ impl Writer {
     }
 
     fn connect_again(&mut self) -> Result<Connection, Failure> {
+        self.wait_with_damage()?;
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
         self.owned.forget_log();
@@ -225,10 +237,33 @@ impl Writer {
         self.owned.check().map_err(Failure::OfTheStore)?;
         let path = self.owned.path();
         let mut connection = schema::connect_again(path).map_err(Failure::OfTheStore)?;
+        self.check_damage(&connection)?;
         self.owned.know_log().map_err(Failure::OfTheStore)?;
         self.memory.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
         Ok(connection)
+    }
+
+    /// Where one page is damaged, what is kept today may not be found tomorrow, even if most of the file can still be written.
+    fn wait_with_damage(&self) -> Result<(), Failure> {
+        match (&self.failed, self.next_check) {
+            (Some(damage @ StoreError::Unusable(_)), Some(next)) if Instant::now() < next => {
+                Err(Failure::OfTheStore(damage.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_damage(&mut self, connection: &Connection) -> Result<(), Failure> {
+        if matches!(self.failed, Some(StoreError::Unusable(_))) {
+            let started = Instant::now();
+            let checked = schema::look_through(connection);
+            self.next_check =
+                Some(Instant::now() + CHECK_REST_MIN.max(started.elapsed() * CHECK_RESTS));
+            checked.map_err(Failure::OfTheStore)?;
+            self.failed = None;
+        }
+        Ok(())
     }
 
     /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
