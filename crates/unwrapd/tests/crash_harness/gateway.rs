@@ -31,18 +31,24 @@ pub(crate) fn copy_binary(folder: &Path) {
 }
 
 /// Writes the configuration of one life.
-pub(crate) fn write_config(folder: &Path, applications: &[Application], life: u32) {
+pub(crate) fn write_config(
+    folder: &Path,
+    database: &Path,
+    applications: &[Application],
+    life: u32,
+) {
     let mut config = format!(
         r#"
         [server]
         listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
         [store]
-        url = "sqlite:{folder}/unwrapd.db"
+        url = "sqlite:{database}"
         [[endpoint]]
         name = "production"
         secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
         "#,
-        folder = folder.display(),
+        database = database.display(),
     );
     for Application { destination, url } in applications {
         let (name, events) = (destination.name(), destination.events());
@@ -68,36 +74,54 @@ pub(crate) fn write_config(folder: &Path, applications: &[Application], life: u3
 
 pub(crate) struct Gateway {
     child: Child,
-    url: oneshot::Receiver<String>,
+    addresses: oneshot::Receiver<Addresses>,
     log: JoinHandle<VecDeque<String>>,
+}
+
+/// Where it is to be found.
+pub(crate) struct Addresses {
+    /// Where webhooks are posted.
+    pub(crate) webhooks: String,
+    /// Where it says whether it is ready.
+    #[allow(dead_code, reason = "the tests of faults ask there")]
+    pub(crate) readyz: String,
 }
 
 impl Gateway {
     /// Starts it on the configuration in `folder`.
     pub(crate) fn start(folder: &Path, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
-        command
+        if let Some(crash_at) = crash_at {
+            command.env("UNWRAPD_CRASH_AT", crash_at);
+        }
+        Self::start_by(command, folder)
+    }
+
+    /// Starts it by a command that takes the arguments of the gateway.
+    pub(crate) fn start_by(mut command: Command, folder: &Path) -> Self {
+        let mut child = command
             .env_remove("UNWRAPD_LOG")
-            .env_remove("UNWRAPD_CRASH_AT")
             .env("NO_COLOR", "1")
             .args(["serve", "--config"])
             .arg(folder.join("unwrapd.toml"))
             .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
             .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        if let Some(crash_at) = crash_at {
-            command.env("UNWRAPD_CRASH_AT", crash_at);
-        }
-        let mut child = command.spawn().unwrap();
-        let (told, url) = oneshot::channel();
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (told, addresses) = oneshot::channel();
         let log = tokio::spawn(read_log(child.stderr.take().unwrap(), told));
-        Self { child, url, log }
+        Self {
+            child,
+            addresses,
+            log,
+        }
     }
 
-    /// Waits until it receives, and gives the URL; `None` if it died before.
-    pub(crate) async fn ready(&mut self) -> anyhow::Result<Option<String>> {
-        let url = timeout(PATIENCE, &mut self.url).await;
-        Ok(url.context("the gateway does not start")?.ok())
+    /// Waits until it receives, and says where; `None` if it died before.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<Option<Addresses>> {
+        let addresses = timeout(PATIENCE, &mut self.addresses).await;
+        Ok(addresses.context("the gateway does not start")?.ok())
     }
 
     pub(crate) async fn died(&mut self) {
@@ -129,17 +153,24 @@ impl Gateway {
     }
 }
 
-/// Reads the log to its end, tells the URL, and gives the last lines.
-async fn read_log(stderr: ChildStderr, told: oneshot::Sender<String>) -> VecDeque<String> {
+/// Reads the log to its end, tells the addresses, and gives the last lines.
+async fn read_log(stderr: ChildStderr, told: oneshot::Sender<Addresses>) -> VecDeque<String> {
     let mut told = Some(told);
+    let mut webhooks = String::new();
     let mut last = VecDeque::new();
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some((_, url)) = line.split_once("receiving on ")
+        if let Some((_, url)) = line.split_once("receiving on ") {
+            url.clone_into(&mut webhooks);
+        }
+        if let Some((_, readyz)) = line.split_once("for operators: ")
             && let Some(told) = told.take()
         {
             // It may have been killed before anyone asked.
-            drop(told.send(url.to_owned()));
+            drop(told.send(Addresses {
+                webhooks: std::mem::take(&mut webhooks),
+                readyz: readyz.to_owned(),
+            }));
         }
         last.push_back(line);
         if last.len() > LOG_LINES {

@@ -24,7 +24,9 @@ pub(crate) struct Book {
     pub(crate) requests: u64,
     /// Deliveries received, repetitions included.
     receptions: u64,
-    acknowledged: usize,
+    pub(crate) acknowledged: usize,
+    /// Answers that it cannot be kept now.
+    pub(crate) refused: usize,
     /// Posted, not acknowledged, and to be sent again.
     again: VecDeque<usize>,
     /// Deliveries still to be made.
@@ -109,6 +111,14 @@ impl Ledger {
         }
     }
 
+    /// A new webhook that is not posted by a sender. What it is delivered to is still to come.
+    #[allow(dead_code, reason = "the tests of faults do so")]
+    pub(crate) fn announce(&self) -> usize {
+        let mut number = 0;
+        self.0.send_modify(|book| number = book.announce());
+        number
+    }
+
     pub(crate) fn posted(&self) -> usize {
         self.read(|book| book.webhooks.len())
     }
@@ -122,6 +132,10 @@ impl Ledger {
                 book.acknowledged += 1;
             }
         });
+    }
+
+    pub(crate) fn refuse(&self) {
+        self.0.send_modify(|book| book.refused += 1);
     }
 
     /// Has it sent again, unless a copy of it was acknowledged.
@@ -186,16 +200,17 @@ impl Ledger {
         self.wait_for(|book| book.receptions >= receptions).await;
     }
 
-    async fn wait_for(&self, is_so: impl FnMut(&Book) -> bool) {
+    pub(crate) async fn wait_for(&self, is_so: impl FnMut(&Book) -> bool) {
         drop(self.0.subscribe().wait_for(is_so).await.unwrap());
     }
 
     pub(crate) fn progress(&self) -> String {
         self.read(|book| {
             format!(
-                "{} posted, {} acknowledged, {} received, {} to be delivered,",
+                "{} posted, {} acknowledged, {} times refused, {} received, {} to be delivered,",
                 book.webhooks.len(),
                 book.acknowledged,
+                book.refused,
                 book.receptions,
                 book.undelivered
             )
@@ -204,6 +219,17 @@ impl Ledger {
 }
 
 impl Book {
+    /// A new webhook.
+    fn announce(&mut self) -> usize {
+        let number = self.webhooks.len();
+        self.webhooks.push(Entry::default());
+        self.undelivered += Destination::ALL
+            .into_iter()
+            .filter(|destination| destination.wants(number))
+            .count();
+        number
+    }
+
     fn next(&mut self, rather_again: bool) -> Next {
         let may_be_new = !self.is_calm && self.undelivered < UNDELIVERED_MAX;
         if (rather_again || !may_be_new)
@@ -212,13 +238,7 @@ impl Book {
             return Next::Post(number);
         }
         if may_be_new {
-            let number = self.webhooks.len();
-            self.webhooks.push(Entry::default());
-            self.undelivered += Destination::ALL
-                .into_iter()
-                .filter(|destination| destination.wants(number))
-                .count();
-            return Next::Post(number);
+            return Next::Post(self.announce());
         }
         // Who has posted one that is not acknowledged comes here again; nobody has to wait for it.
         if self.is_calm {

@@ -236,8 +236,8 @@ impl<'a> Run<'a> {
         let mut gateway = self.start(crash_at.as_deref());
         if let Kill::Starting(after) = kill {
             sleep(after).await;
-        } else if let Some(url) = gateway.ready().await? {
-            self.url.send_replace(Some(url));
+        } else if let Some(addresses) = gateway.ready().await? {
+            self.url.send_replace(Some(addresses.webhooks));
         }
         match kill {
             Kill::Starting(_) => self.tally.starting += 1,
@@ -260,11 +260,11 @@ impl<'a> Run<'a> {
     async fn drain(&mut self) -> anyhow::Result<()> {
         self.ledger.calm();
         let mut gateway = self.start(None);
-        let url = gateway
+        let addresses = gateway
             .ready()
             .await?
             .context("it ended before it received")?;
-        self.url.send_replace(Some(url));
+        self.url.send_replace(Some(addresses.webhooks));
         // What is missing when the time is up is for the verdict to say.
         let in_time = timeout(DRAIN_MAX, self.ledger.settled()).await.is_ok();
         gateway.stop().await?;
@@ -293,7 +293,8 @@ impl<'a> Run<'a> {
         self.lives += 1;
         self.ledger.begin_life(self.lives);
         // Each process delivers to URLs of its own: so it is known which one a request is from, even if it is read late.
-        write_config(self.folder, &self.applications, self.lives);
+        let database = self.folder.join("unwrapd.db");
+        write_config(self.folder, &database, &self.applications, self.lives);
         Gateway::start(self.folder, crash_at)
     }
 }

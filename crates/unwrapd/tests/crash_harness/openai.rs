@@ -37,7 +37,7 @@ pub(crate) async fn send(
 }
 
 /// Posts copies of a webhook, all at once, and books the answers.
-async fn post(
+pub(crate) async fn post(
     ledger: &Ledger,
     url: &mut watch::Receiver<Option<String>>,
     client: &reqwest::Client,
@@ -62,7 +62,7 @@ async fn post(
         };
         match answer.status().as_u16() {
             200 => ledger.acknowledge(number),
-            503 => {}
+            503 if answer.headers().contains_key("retry-after") => ledger.refuse(),
             status => ledger.offend(Wrong::Refused(status), webhooks::id(number)),
         }
     }

@@ -39,7 +39,7 @@ pub(crate) enum Wrong {
     Stray(Destination),
     /// More than one message, or more than one delivery for one destination.
     Doubled,
-    /// An honest webhook that was answered neither 200 nor 503.
+    /// An honest webhook that was answered neither 200 nor 503 with `Retry-After`.
     Refused(u16),
     /// Never answered 200, although the gateway was there.
     NotAcknowledged,
