@@ -1,0 +1,113 @@
+//! Commits that are slow or fail, and who is told what about them.
+
+use std::time::Duration;
+
+use openai_webhooks::EventType;
+use rustix::io::Errno;
+use tokio::task::JoinSet;
+
+use crate::openai;
+use crate::rig::Rig;
+use crate::shim::{Fault, LOG, SYNC, WRITE};
+use crate::support::Webhook;
+
+/// Any; each test has a run of its own.
+const SEED: u64 = 20_260_104;
+/// Requests at once,
+const CROWD: usize = 64;
+/// and most commits that they may need if they share: one for who comes first, one for who comes meanwhile, and some for a busy machine.
+const SHARED_COMMITS_MAX: u64 = 8;
+const SLOW: Duration = Duration::from_millis(200);
+/// Copies of a webhook that are sent at once.
+const COPIES: usize = 8;
+const DOUBLED_WEBHOOKS: usize = 40;
+/// Of a hundred writes to the log and syncs of it, so many fail: of the commits, which take about twenty, nearly half.
+const FAILING_PERCENT: u64 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_disk_many_requests_share_a_sync_and_a_lone_one_waits_for_nobody() {
+    let rig = Rig::start(SEED).await;
+    // The first sync of a log has its header to save as well.
+    assert_eq!(post(&rig, "wh_first").await, 200);
+    rig.shim.slow_down(SLOW);
+
+    let before = rig.shim.counters().syncs;
+    assert_eq!(post(&rig, "wh_alone").await, 200);
+    assert_eq!(rig.shim.counters().syncs - before, 1);
+
+    let mut answers = JoinSet::new();
+    for number in 0..CROWD {
+        answers.spawn(unwanted(&format!("wh_crowd_{number}"), &rig).send());
+    }
+    for answer in answers.join_all().await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    let commits = rig.shim.counters().syncs - before - 1;
+    assert!(commits <= SHARED_COMMITS_MAX, "{commits} commits");
+}
+
+/// The sync is held up while the original and its copies wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
+    let rig = Rig::start(SEED).await;
+    for (is_kept, expected) in [(false, 503), (true, 200)] {
+        rig.shim.hold();
+        let held = rig.shim.counters().held;
+        let mut answers = JoinSet::new();
+        answers.spawn(unwanted("wh_1", &rig).send());
+        rig.shim
+            .until("the original is written", |now| now.held > held)
+            .await;
+        for _ in 0..COPIES {
+            answers.spawn(unwanted("wh_1", &rig).send());
+        }
+        if !is_kept {
+            rig.shim.inject(&Fault::new(SYNC, Errno::IO));
+        }
+        assert!(
+            answers.try_join_next().is_none(),
+            "answered before it is kept"
+        );
+        rig.shim.let_go();
+        for answer in answers.join_all().await {
+            assert_eq!(answer.unwrap().status(), expected);
+        }
+        rig.shim.lift();
+    }
+    assert_eq!(rig.count("wh_1"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_copies_sent_while_commits_fail_none_is_acknowledged_unless_one_is_kept() {
+    let mut rig = Rig::start(SEED).await;
+    rig.shim.inject(&Fault {
+        files: LOG,
+        percent: FAILING_PERCENT,
+        torn: true,
+        ..Fault::new(WRITE | SYNC, Errno::IO)
+    });
+    let mut url = rig.url.subscribe();
+    for _ in 0..DOUBLED_WEBHOOKS {
+        let number = rig.ledger.next(false).await.unwrap();
+        while rig
+            .ledger
+            .read(|book| book.webhooks[number].acknowledged_in.is_none())
+        {
+            openai::post(&rig.ledger, &mut url, &rig.client, number, COPIES).await;
+        }
+    }
+    assert!(rig.ledger.read(|book| book.refused) > 0);
+    rig.cut_power().await;
+    rig.start_gateway().await.unwrap();
+    rig.balances().await;
+}
+
+async fn post(rig: &Rig, id: &str) -> u16 {
+    unwanted(id, rig).send().await.unwrap().status().as_u16()
+}
+
+/// What no destination wants is kept and costs no commit but its own.
+fn unwanted(id: &str, rig: &Rig) -> reqwest::RequestBuilder {
+    let url = rig.url.borrow().clone().unwrap();
+    Webhook::new(id, EventType::ResponseCancelled).request(&rig.client, &url)
+}

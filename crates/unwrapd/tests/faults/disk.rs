@@ -1,0 +1,51 @@
+//! A disk that fails under load: what cannot be kept is answered 503, `/readyz` says why, and receiving goes on when the cause is gone.
+
+use rustix::io::Errno;
+
+use crate::rig::Rig;
+use crate::shim::{Fault, OPEN, SYNC, TRUNCATE, WRITE};
+
+/// Any; each test has a run of its own.
+const SEED: u64 = 20_260_101;
+
+/// Under load, everything is refused while the fault lasts and received when it is lifted; in the end the books balance.
+async fn is_refused_while_it_lasts(fault: Fault, why: &str) {
+    let rig = Rig::start_under_load(SEED).await;
+    rig.shim.inject(&fault);
+    rig.refuses().await;
+    rig.says_why(why).await;
+    rig.shim.lift();
+    rig.acknowledges().await;
+    assert_eq!(rig.readyz().await, (200, "ok\n".into()));
+    rig.balances().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_room_to_write_is_refused_while_it_lasts() {
+    is_refused_while_it_lasts(Fault::new(WRITE | TRUNCATE, Errno::NOSPC), "full").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_stops_half_way_is_refused_while_it_lasts() {
+    let fault = Fault {
+        torn: true,
+        ..Fault::new(WRITE, Errno::NOSPC)
+    };
+    is_refused_while_it_lasts(fault, "full").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_error_is_refused_while_it_lasts() {
+    is_refused_while_it_lasts(Fault::new(WRITE, Errno::IO), "disk I/O error").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_sync_is_refused_while_it_lasts() {
+    is_refused_while_it_lasts(Fault::new(SYNC, Errno::IO), "disk I/O error").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_file_system_is_refused_while_it_lasts() {
+    let fault = Fault::new(OPEN | WRITE | SYNC | TRUNCATE, Errno::ROFS);
+    is_refused_while_it_lasts(fault, "read").await;
+}

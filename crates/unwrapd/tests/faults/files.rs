@@ -1,0 +1,163 @@
+//! Files that are damaged, emptied or taken away behind the back of the running gateway.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::rig::{Rig, move_log};
+use crate::shim::{DATABASE, Fault, READ, SYNC, Shim};
+use crate::support::process::{Serving, write_config};
+use crate::support::{PATIENCE, Webhook, client};
+
+/// Any; each test has a run of its own.
+const SEED: u64 = 20_260_103;
+/// The first page of a database says that it is one; the garbage comes behind it.
+const HEADER_BYTES: u64 = PAGE_BYTES;
+const PAGE_BYTES: u64 = 4096;
+const SOME: usize = 40;
+/// More than a page holds.
+const LARGE_BYTES: usize = 30_000;
+
+/// The disk gives other bytes than were written, for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_reads_as_garbage_is_refused_until_it_reads_well() {
+    let mut rig = Rig::start(SEED).await;
+    rig.deliver(SOME).await;
+    move_log(&rig.database());
+    rig.close_database().await;
+    rig.shim.inject(&Fault {
+        files: DATABASE,
+        garbled: true,
+        ..Fault::new(READ, Errno::IO)
+    });
+    rig.load();
+    rig.refuses().await;
+    rig.says_why("the file is damaged").await;
+    rig.shim.lift();
+    rig.acknowledges().await;
+    rig.balances().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_database_acknowledges_nothing() {
+    let mut rig = Rig::start(SEED).await;
+    rig.deliver(SOME).await;
+    move_log(&rig.database());
+    let database = File::options().write(true).open(rig.database()).unwrap();
+    let garbage = database.metadata().unwrap().len() - HEADER_BYTES;
+    let garbage = vec![0xA5; usize::try_from(garbage).unwrap()];
+    database.write_all_at(&garbage, HEADER_BYTES).unwrap();
+    rig.close_database().await;
+    acknowledges_nothing(rig, "the file is damaged").await;
+}
+
+/// Not a new database in the place of the old one: it would take webhooks it has seen for new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_database_acknowledges_nothing() {
+    let mut rig = Rig::start(SEED).await;
+    rig.deliver(SOME).await;
+    move_log(&rig.database());
+    let database = File::options().write(true).open(rig.database()).unwrap();
+    database.set_len(0).unwrap();
+    rig.close_database().await;
+    acknowledges_nothing(rig, "was emptied").await;
+}
+
+async fn acknowledges_nothing(mut rig: Rig, why: &str) {
+    let acknowledged = rig.ledger.read(|book| book.acknowledged);
+    rig.load();
+    rig.refuses().await;
+    rig.says_why(why).await;
+    assert_eq!(rig.ledger.read(|book| book.acknowledged), acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vanished_database_is_refused_until_it_is_back() {
+    is_refused_without("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vanished_lock_is_refused_until_it_is_back() {
+    is_refused_without(".lock").await;
+}
+
+async fn is_refused_without(suffix: &str) {
+    let rig = Rig::start_under_load(SEED).await;
+    let (file, elsewhere) = (rig.file(suffix), rig.file(".elsewhere"));
+    std::fs::rename(&file, &elsewhere).unwrap();
+    rig.refuses().await;
+    rig.says_why("was removed or replaced").await;
+    std::fs::rename(&elsewhere, &file).unwrap();
+    rig.acknowledges().await;
+    rig.balances().await;
+}
+
+/// What is written to a removed log is gone with the process: it must go into the database before anything more is acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
+    let mut rig = Rig::start_under_load(SEED).await;
+    std::fs::remove_file(rig.file("-wal")).unwrap();
+    rig.acknowledges().await;
+    rig.kill().await;
+    rig.start_gateway().await.unwrap();
+    rig.balances().await;
+}
+
+/// Accepting goes well, for it never meets the damage; delivering does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
+    let folder = TempDir::new().unwrap();
+    let database = folder.path().join("unwrapd.db");
+    // Nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    write_config(folder.path(), &format!("http://{}/", address.unwrap()));
+    let shim = Shim::new(&folder.path().join("shim"), &database);
+    let serving = Serving::start(folder.path(), &shim.environment());
+    let client = client();
+    let post = async |id: String| {
+        let large = Webhook::with_payload(&id, "x".repeat(LARGE_BYTES));
+        let answer = large.request(&client, &serving.url).send().await;
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(post("wh_damaged".into()).await, 200);
+
+    let connection = move_log(&database);
+    let pages: Vec<u64> = connection
+        .prepare("SELECT pageno FROM dbstat WHERE name = 'body' AND pagetype = 'overflow'")
+        .unwrap()
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    drop(connection);
+    let file = File::options().write(true).open(&database).unwrap();
+    let garbage = vec![0xA5; usize::try_from(PAGE_BYTES).unwrap()];
+    for page in pages {
+        file.write_all_at(&garbage, (page - 1) * PAGE_BYTES)
+            .unwrap();
+    }
+    shim.inject(&Fault {
+        count: 1,
+        ..Fault::new(SYNC, Errno::IO)
+    });
+    // It, or the record of a delivery that failed, is what fails.
+    post("wh_while_the_sync_fails".into()).await;
+    assert_eq!(shim.counters().faults, 1);
+
+    // Until the delivery is tried again.
+    let refused = async {
+        for number in 0.. {
+            if post(format!("wh_{number}")).await == 503 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it is refused");
+    let why = client.get(&serving.admin).send().await.unwrap();
+    let why = why.text().await.unwrap();
+    assert!(why.contains("the file is damaged"), "{why}");
+}

@@ -1,0 +1,118 @@
+//! A real disk without room: a small one in memory, filled up.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::rig::Rig;
+
+/// Any; each test has a run of its own.
+const SEED: u64 = 20_260_106;
+/// Enough for what the test has to keep.
+const DISK_SIZE: &str = "size=64m";
+
+/// Mounted where only its own processes see it; so it is gone with the last of them, whatever happens to the test.
+pub(crate) struct SmallDisk {
+    /// Waits for the end of its input.
+    keeper: Child,
+    folder: PathBuf,
+    /// It is in a user namespace.
+    has_users: bool,
+}
+
+impl SmallDisk {
+    pub(crate) async fn mount(folder: &Path) -> Self {
+        // Who is root may mount; who is not, or not quite, may be within a user namespace.
+        for unshare in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
+            if let Some(keeper) = keep(folder, unshare).await {
+                return Self {
+                    keeper,
+                    folder: folder.to_owned(),
+                    has_users: unshare.contains(&"--user"),
+                };
+            }
+        }
+        panic!(
+            "a full disk is tried on a tmpfs, which can be mounted neither here nor in a user namespace: be root with the capability \
+             SYS_ADMIN, or allow user namespaces"
+        );
+    }
+
+    /// The program, to be run where the disk is seen.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        if self.has_users {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command
+            .args(["--mount", "--target"])
+            .arg(self.keeper.id().unwrap().to_string())
+            .args(["--", program]);
+        command
+    }
+
+    /// A file on the disk, as it is seen from outside.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let root = format!("/proc/{}/root", self.keeper.id().unwrap());
+        let folder = self.folder.strip_prefix("/").unwrap();
+        Path::new(&root).join(folder).join(name)
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut ballast = File::create(self.file("ballast")).unwrap();
+        let zeros = vec![0; 1 << 16];
+        loop {
+            match ballast.write(&zeros) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.file("ballast")).unwrap();
+    }
+}
+
+/// A process that sees the disk and keeps it, if that is allowed.
+async fn keep(folder: &Path, unshare: &[&str]) -> Option<Child> {
+    let script =
+        format!("mount -t tmpfs -o {DISK_SIZE} unwrapd-faults \"$0\" && echo mounted && read -r _");
+    let mut keeper = Command::new("unshare")
+        .args(unshare)
+        .args(["sh", "-c", &script])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("`unshare` and `nsenter` of util-linux are needed to try a full disk");
+    let mut line = String::new();
+    let stdout = keeper.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).await.unwrap();
+    (line == "mounted\n").then_some(keeper)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_answered_503_and_receiving_goes_on_once_there_is_room() {
+    let mut rig = Rig::before_start(SEED).await;
+    rig.use_small_disk().await;
+    rig.start_gateway().await.unwrap();
+    rig.load();
+    for _ in 0..2 {
+        rig.acknowledges().await;
+        rig.small_disk().fill();
+        rig.refuses().await;
+        rig.says_why("full").await;
+        rig.small_disk().make_room();
+        rig.acknowledges().await;
+        assert_eq!(rig.readyz().await, (200, "ok\n".into()));
+    }
+    rig.balances().await;
+}

@@ -1,0 +1,296 @@
+//! A gateway on a disk of ours, and all around it that the books need: senders that pour webhooks in, applications that get them.
+
+use std::path::{Path, PathBuf};
+
+use fastrand::Rng;
+use rusqlite::Connection;
+use rustix::io::Errno;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::application::Application;
+use crate::full_disk::SmallDisk;
+use crate::gateway::{Gateway, write_config};
+use crate::ledger::{Book, Ledger};
+use crate::power;
+use crate::shim::{Fault, SYNC, Shim};
+use crate::support::{self, PATIENCE};
+use crate::verdict::Verdict;
+use crate::webhooks::Destination;
+use crate::{openai, store};
+
+const SENDERS: usize = 4;
+/// Answers of a kind that make it plain: more than the senders can have on the way at once.
+const PLAIN: usize = 40;
+/// Restarts until nothing waits in the store.
+const DRAINS_MAX: u32 = 8;
+
+pub(crate) struct Rig {
+    pub(crate) shim: Shim,
+    pub(crate) ledger: Ledger,
+    /// Where the senders post; `None` while there is no gateway.
+    pub(crate) url: watch::Sender<Option<String>>,
+    pub(crate) client: reqwest::Client,
+    folder: TempDir,
+    applications: Vec<Application>,
+    senders: JoinSet<()>,
+    rng: Rng,
+    gateway: Option<Gateway>,
+    small_disk: Option<SmallDisk>,
+    readyz: String,
+    /// Processes started so far.
+    lives: u32,
+}
+
+impl Rig {
+    /// Starts everything but the senders.
+    pub(crate) async fn start(seed: u64) -> Self {
+        let mut rig = Self::before_start(seed).await;
+        rig.start_gateway().await.unwrap();
+        rig
+    }
+
+    /// Everything but the gateway and the senders.
+    pub(crate) async fn before_start(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let folder = TempDir::new().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let ledger = Ledger::default();
+        let mut applications = Vec::new();
+        for destination in Destination::ALL {
+            applications.push(Application::start(destination, ledger.clone(), rng.fork()).await);
+        }
+        let shim = Shim::new(&folder.path().join("shim"), &disk.join("unwrapd.db"));
+        shim.seed(rng.u64(1..));
+        Self {
+            shim,
+            ledger,
+            url: watch::Sender::new(None),
+            client: support::client(),
+            folder,
+            applications,
+            senders: JoinSet::new(),
+            rng,
+            gateway: None,
+            small_disk: None,
+            readyz: String::new(),
+            lives: 0,
+        }
+    }
+
+    /// Starts everything, and waits until webhooks pour in.
+    pub(crate) async fn start_under_load(seed: u64) -> Self {
+        let mut rig = Self::start(seed).await;
+        rig.load();
+        rig.acknowledges().await;
+        rig
+    }
+
+    pub(crate) fn load(&mut self) {
+        for _ in 0..SENDERS {
+            self.senders.spawn(openai::send(
+                self.ledger.clone(),
+                self.url.subscribe(),
+                self.client.clone(),
+                self.rng.fork(),
+            ));
+        }
+    }
+
+    /// Posts so many webhooks and waits until they are delivered and settled: then it is quiet.
+    pub(crate) async fn deliver(&mut self, count: usize) {
+        for _ in 0..count {
+            let number = self.ledger.next(false).await.unwrap();
+            let mut url = self.url.subscribe();
+            openai::post(&self.ledger, &mut url, &self.client, number, 1).await;
+        }
+        timeout(PATIENCE, self.ledger.settled()).await.unwrap();
+        // The changes are made in order: when this one is made, so is the last settlement.
+        assert_eq!(self.readyz().await.0, 200);
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.file("")
+    }
+
+    /// The database, or a file beside it.
+    pub(crate) fn file(&self, suffix: &str) -> PathBuf {
+        self.folder.path().join(format!("disk/unwrapd.db{suffix}"))
+    }
+
+    /// How many messages there are with this id, as anyone with any tool sees it.
+    pub(crate) fn count(&self, id: &str) -> u32 {
+        let connection = Connection::open(self.database()).unwrap();
+        connection.busy_timeout(PATIENCE).unwrap();
+        connection
+            .query_row(
+                "SELECT count(*) FROM message WHERE webhook_id = ?",
+                [id],
+                |row| row.get(0),
+            )
+            .unwrap()
+    }
+
+    /// Has the gateway open its database anew when it is next asked for something.
+    pub(crate) async fn close_database(&self) {
+        self.shim.inject(&Fault {
+            count: 1,
+            ..Fault::new(SYNC, Errno::IO)
+        });
+        // Or it has noticed before the sync.
+        assert_eq!(self.readyz().await.0, 503);
+        self.shim.lift();
+    }
+
+    /// The database is to be on a disk that can be filled, instead of one that can be told to fail.
+    pub(crate) async fn use_small_disk(&mut self) {
+        self.small_disk = Some(SmallDisk::mount(&self.folder.path().join("disk")).await);
+    }
+
+    pub(crate) fn small_disk(&self) -> &SmallDisk {
+        self.small_disk.as_ref().unwrap()
+    }
+
+    /// Starts a process on what is on the disk. An error if it ended before it received.
+    pub(crate) async fn start_gateway(&mut self) -> anyhow::Result<()> {
+        self.lives += 1;
+        self.ledger.begin_life(self.lives);
+        let folder = self.folder.path();
+        write_config(folder, &self.database(), &self.applications, self.lives);
+        let program = env!("CARGO_BIN_EXE_unwrapd");
+        let command = if let Some(disk) = &self.small_disk {
+            disk.command(program)
+        } else {
+            let mut command = Command::new(program);
+            command.envs(self.shim.environment());
+            command
+        };
+        let mut gateway = Gateway::start_by(command, folder);
+        let Some(addresses) = gateway.ready().await? else {
+            return gateway.kill().await;
+        };
+        self.gateway = Some(gateway);
+        self.readyz = addresses.readyz;
+        self.url.send_replace(Some(addresses.webhooks));
+        Ok(())
+    }
+
+    pub(crate) async fn kill(&mut self) {
+        self.url.send_replace(None);
+        if let Some(gateway) = self.gateway.take() {
+            gateway.kill().await.unwrap();
+        }
+    }
+
+    /// Takes the power away: the process is gone, and so is what no sync has brought to the disk, or some of it.
+    pub(crate) async fn cut_power(&mut self) {
+        self.kill().await;
+        self.shim.lift();
+        power::cut(&self.database(), self.shim.images(), &mut self.rng);
+    }
+
+    /// Waits until more are acknowledged: it receives.
+    pub(crate) async fn acknowledges(&self) {
+        let aim = self.ledger.read(|book| book.acknowledged) + PLAIN;
+        self.wait_for("acknowledges", |book| book.acknowledged >= aim)
+            .await;
+    }
+
+    /// Waits until more are refused.
+    pub(crate) async fn refuses(&self) {
+        let aim = self.ledger.read(|book| book.refused) + PLAIN;
+        self.wait_for("refuses", |book| book.refused >= aim).await;
+    }
+
+    async fn wait_for(&self, what: &str, is_so: impl FnMut(&Book) -> bool) {
+        let waited = timeout(PATIENCE, self.ledger.wait_for(is_so)).await;
+        assert!(
+            waited.is_ok(),
+            "it no longer {what}: {}",
+            self.ledger.progress()
+        );
+    }
+
+    /// What `/readyz` says.
+    pub(crate) async fn readyz(&self) -> (u16, String) {
+        let answer = self.client.get(&self.readyz).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// `/readyz` says that it is not, and why.
+    pub(crate) async fn says_why(&self, why: &str) {
+        let (status, text) = self.readyz().await;
+        assert!(status == 503 && text.contains(why), "{status} {text}");
+    }
+
+    /// Lets everything be acknowledged and delivered, and checks the books.
+    pub(crate) async fn balances(mut self) {
+        self.shim.lift();
+        self.ledger.calm();
+        // What is missing when the time is up is for the verdict to say.
+        let settled = timeout(PATIENCE, self.ledger.settled()).await;
+        if settled.is_ok() {
+            while let Some(sender) = self.senders.join_next().await {
+                sender.unwrap();
+            }
+            // What was delivered when its settlement failed is still to be delivered again.
+            for _ in 0..DRAINS_MAX {
+                self.stop().await;
+                self.take_from_small_disk();
+                let waiting = store::open_deliveries(&self.database());
+                if waiting == 0 {
+                    break;
+                }
+                let aim = self.ledger.receptions() + waiting;
+                self.start_gateway().await.unwrap();
+                let received = timeout(PATIENCE, self.ledger.received_in_all(aim)).await;
+                assert!(received.is_ok(), "deliveries wait and are not made");
+            }
+        }
+        self.stop().await;
+        self.take_from_small_disk();
+        let verdict = Verdict::reach(&self.ledger, &self.database());
+        if !verdict.is_clean() || settled.is_err() {
+            let kept = self.folder.keep();
+            panic!("{verdict}\nthe store is kept in {}", kept.display());
+        }
+    }
+
+    /// Its paths lead elsewhere from outside, which SQLite does not care for.
+    fn take_from_small_disk(&self) {
+        if let Some(disk) = &self.small_disk {
+            for suffix in ["", "-wal"] {
+                let taken = self.file(suffix);
+                // What was there before may be gone now.
+                drop(std::fs::remove_file(&taken));
+                let name = taken.file_name().unwrap().to_str().unwrap();
+                let file = disk.file(name);
+                if file.exists() {
+                    std::fs::copy(file, &taken).unwrap();
+                }
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.url.send_replace(None);
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop().await.unwrap();
+        }
+    }
+}
+
+/// Has everything in the database and nothing in its log.
+pub(crate) fn move_log(database: &Path) -> Connection {
+    let connection = Connection::open(database).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    let is_busy: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))
+        .unwrap();
+    assert!(!is_busy, "somebody reads");
+    connection
+}
