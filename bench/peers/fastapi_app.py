@@ -1,0 +1,36 @@
+"""The application people write with FastAPI and OpenAI's SDK; with a database as argument it stores each event before it answers."""
+
+import socket
+import sqlite3
+import sys
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from openai import OpenAI
+
+app = FastAPI()
+client = OpenAI()
+database = None
+if len(sys.argv) > 1:
+    database = sqlite3.connect(sys.argv[1], isolation_level=None)  # a commit a statement
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE event (webhook_id TEXT PRIMARY KEY, type TEXT NOT NULL, payload BLOB NOT NULL)")
+
+
+@app.post("/webhook")
+async def webhook(request: Request):
+    body = await request.body()
+    event = client.webhooks.unwrap(body, request.headers)
+    if database is not None:
+        database.execute(
+            "INSERT OR IGNORE INTO event VALUES (?, ?, ?)", (request.headers["webhook-id"], event.type, body)
+        )
+    return Response(status_code=200)
+
+
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{listener.getsockname()[1]}/webhook", flush=True)
+server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+server.run(sockets=[listener])

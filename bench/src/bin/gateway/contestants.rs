@@ -1,0 +1,144 @@
+//! Who is measured: each a process of its own, started afresh for each round.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::folder::Folder;
+use crate::process::Process;
+use crate::webhook::SECRET;
+
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+
+/// What they run on.
+pub struct Installed {
+    /// The binary.
+    pub unwrapd: PathBuf,
+    /// The folder with the SDKs and frameworks, as scripts/bench installs them.
+    pub sdks: PathBuf,
+    /// Where databases may lie.
+    pub work: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Bare,
+    Unwrapd,
+    FastApi,
+    FastApiSqlite,
+    Express,
+    ExpressSqlite,
+    Fastify,
+}
+
+impl Who {
+    pub const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Unwrapd,
+        Self::FastApiSqlite,
+        Self::ExpressSqlite,
+        Self::FastApi,
+        Self::Express,
+        Self::Fastify,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare axum",
+            Self::Unwrapd => "unwrapd",
+            Self::FastApi => "FastAPI 0.165.0 + openai 3.54.0",
+            Self::FastApiSqlite => "FastAPI 0.165.0 + openai 3.54.0 + SQLite",
+            Self::Express => "Express 5.3.0 + openai 7.57.0",
+            Self::ExpressSqlite => "Express 5.3.0 + openai 7.57.0 + SQLite",
+            Self::Fastify => "Fastify 5.12.8 + openai 7.57.0",
+        }
+    }
+
+    /// Starts it with its database, if it has one, in `folder`.
+    pub fn start(self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
+        let sdks = &installed.sdks;
+        let database = folder.file("peer.db");
+        let command = match self {
+            Self::Bare => bare()?,
+            Self::Unwrapd => return Gateway::receiving().start(installed, folder),
+            Self::FastApi => python(sdks, "fastapi_app.py", None),
+            Self::FastApiSqlite => python(sdks, "fastapi_app.py", Some(&database)),
+            Self::Express => node(sdks, "express_app.cjs", None),
+            Self::ExpressSqlite => node(sdks, "express_app.cjs", Some(&database)),
+            Self::Fastify => node(sdks, "fastify_app.cjs", None),
+        };
+        Process::start(self.name(), &command, "/webhook")
+    }
+}
+
+fn bare() -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bare");
+    Ok(command)
+}
+
+fn python(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
+    let mut command = Command::new(sdks.join("python/bin/python"));
+    command
+        .arg(format!("{PEERS}/{script}"))
+        .args(database)
+        .env("OPENAI_API_KEY", "unused")
+        .env("OPENAI_WEBHOOK_SECRET", SECRET);
+    command
+}
+
+fn node(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
+    let mut command = Command::new("node");
+    command
+        .arg(format!("{PEERS}/{script}"))
+        .args(database)
+        .env("NODE_ENV", "production")
+        .env("NODE_PATH", sdks.join("node/node_modules"))
+        .env("OPENAI_API_KEY", "unused")
+        .env("OPENAI_WEBHOOK_SECRET", SECRET);
+    command
+}
+
+/// The gateway with its destinations, else as it is unless configured.
+#[derive(Default)]
+pub struct Gateway {
+    destinations: String,
+}
+
+/// Name of its database.
+pub const DATABASE: &str = "unwrapd.db";
+/// Name of its endpoint.
+pub const ENDPOINT: &str = "bench";
+
+impl Gateway {
+    /// It stores, and delivers nothing.
+    pub fn receiving() -> Self {
+        Self::default()
+    }
+
+    /// It delivers everything there too. Further lines of its table may follow.
+    #[must_use]
+    pub fn and(mut self, name: &str, url: &str, more: &str) -> Self {
+        self.destinations += &format!(
+            "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{more}\n"
+        );
+        self
+    }
+
+    /// Starts it on the database in `folder`, which may be there already.
+    pub fn start(&self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
+        let config = folder.file("unwrapd.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sqlite:{}\"\n[[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
+            folder.file(DATABASE).display(),
+            self.destinations,
+        );
+        std::fs::write(&config, text)?;
+        let mut command = Command::new(&installed.unwrapd);
+        command
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("OPENAI_WEBHOOK_SECRET", SECRET)
+            .env("APP_WEBHOOK_SECRET", SECRET);
+        Process::start("unwrapd", &command, &format!("/webhooks/{ENDPOINT}"))
+    }
+}

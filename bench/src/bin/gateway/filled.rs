@@ -1,0 +1,147 @@
+//! Databases that are full already. Filling takes minutes, so they are kept until the schema changes or their messages grow too old.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use jiff::Timestamp;
+use openai_webhooks::Webhooks;
+use unwrapd::config::StoreUrl;
+use unwrapd::message::Message;
+use unwrapd::store::{self, Store, StoreError};
+
+use crate::contestants::{DATABASE, ENDPOINT, Installed};
+use crate::folder::Folder;
+use crate::webhook::{Ids, Kind, OpenAi, SECRET};
+
+/// Well within the time that messages and their ids are kept.
+const AGE_MAX: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Messages on their way into the store at once: enough for the largest commits.
+const UNDER_WAY: usize = 512;
+const TOLD_EVERY: u64 = 250_000;
+
+/// What a database holds.
+#[derive(Clone, Copy)]
+pub struct Content {
+    pub messages: u64,
+    pub ids: Ids,
+    /// The destination to which each message is due.
+    pub due_to: Option<&'static str>,
+}
+
+/// The database itself, filled if need be. What is done to it stays.
+pub fn kept(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> {
+    let Content {
+        messages,
+        ids,
+        due_to,
+    } = content;
+    let schema = schema(installed)?;
+    let name = format!("{schema}-{messages}-{ids:?}-{}", due_to.unwrap_or("kept"));
+    let folder = installed.work.join("filled").join(name);
+    let database = folder.join(DATABASE);
+    let is_whole = folder.join("whole");
+    let is_fresh = || Some(is_whole.metadata().ok()?.modified().ok()?.elapsed().ok()? < AGE_MAX);
+    if is_fresh() != Some(true) {
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        tokio::runtime::Runtime::new()?.block_on(fill(&database, content))?;
+        File::create(is_whole)?;
+    }
+    Ok(database)
+}
+
+/// A copy in a folder of its own, ready to be started on.
+pub fn copied(installed: &Installed, content: Content) -> anyhow::Result<Folder> {
+    let original = kept(installed, content)?;
+    let folder = Folder::new(&installed.work)?;
+    let copy = folder.file(DATABASE);
+    std::fs::copy(&original, &copy).context("there is no room for a copy of a full database")?;
+    // Written back now, not while something is measured.
+    File::open(copy)?.sync_all()?;
+    Ok(folder)
+}
+
+/// A short name for the tables as this version makes them.
+fn schema(installed: &Installed) -> anyhow::Result<String> {
+    let folder = Folder::new(&installed.work)?;
+    let path = folder.file(DATABASE);
+    drop(open(&path)?);
+    let connection = rusqlite::Connection::open(path)?;
+    let tables: String = connection.query_row(
+        "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY name)",
+        (),
+        |row| row.get(0),
+    )?;
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(tables);
+    Ok(digest[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+fn open(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let url = StoreUrl::Sqlite(path.to_owned());
+    Ok(store::open(&url, Timestamp::now())?)
+}
+
+async fn fill(path: &Path, content: Content) -> anyhow::Result<()> {
+    let Content { messages, ids, .. } = content;
+    eprintln!("filling a database with {messages} messages, ids {ids:?}");
+    let store = open(path)?;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..UNDER_WAY {
+        let (store, next) = (Arc::clone(&store), Arc::clone(&next));
+        senders.spawn(async move {
+            let mut openai = OpenAi::new(ids, Kind::Response);
+            let webhooks = Webhooks::new(SECRET)?;
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= messages {
+                    return anyhow::Ok(());
+                }
+                if number > 0 && number % TOLD_EVERY == 0 {
+                    eprintln!("  {number}");
+                }
+                let message = message(&mut openai, &webhooks)?;
+                let due_to: Vec<String> = content.due_to.map(Into::into).into_iter().collect();
+                accept(&*store, message, due_to).await?;
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender??;
+    }
+    store.close().await;
+    Ok(())
+}
+
+fn message(openai: &mut OpenAi, webhooks: &Webhooks) -> anyhow::Result<Message> {
+    let (headers, body) = openai.event();
+    let payload = Bytes::from(body);
+    let verified = webhooks.verify_signature(&payload, &headers)?;
+    Ok(Message::new(
+        ENDPOINT,
+        &verified,
+        &payload,
+        Timestamp::now(),
+    ))
+}
+
+async fn accept(store: &dyn Store, message: Message, due_to: Vec<String>) -> anyhow::Result<()> {
+    loop {
+        match store.accept(message.clone(), due_to.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Busy) => tokio::task::yield_now().await,
+            Err(error) => bail!("the store takes no more: {error}"),
+        }
+    }
+}

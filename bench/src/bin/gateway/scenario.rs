@@ -1,0 +1,109 @@
+//! What is asked of the gateway, a question a file. Each measures whom it compares in turns, and gives ratios.
+
+mod calls;
+mod deliver;
+mod half_load;
+mod memory;
+mod neighbour;
+mod receive;
+mod start;
+mod stored;
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::contestants::{Installed, Who};
+use crate::folder::Folder;
+use crate::load::Load;
+use crate::report::Report;
+use crate::webhook::{Ids, Kind, OpenAi};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Durable receive beside a bare handler and the applications people write
+    Receive,
+    /// Received and delivered under a flood, with the backlog flat
+    Deliver,
+    /// Latency at half of what it could take, beside an fdatasync
+    HalfLoad,
+    /// Receiving with millions of messages stored
+    Stored,
+    /// Calls behind a backlog
+    Calls,
+    /// Resident memory, idle and with a backlog
+    Memory,
+    /// From the start to the first 200 with millions of messages stored
+    Start,
+    /// A destination beside one that hangs
+    Neighbour,
+}
+
+/// How long and how much.
+pub struct Scale {
+    pub rounds: usize,
+    pub warm_up: Duration,
+    pub time: Duration,
+    pub deliver_time: Duration,
+    /// Stored; twice as many for the start, a fifth as many due.
+    pub messages: u64,
+    pub calls_backlog: u64,
+    /// How long memory is watched.
+    pub watch: Duration,
+    pub ids: Ids,
+}
+
+impl Scale {
+    pub const FULL: Self = Self {
+        rounds: 3,
+        warm_up: Duration::from_millis(1500),
+        time: Duration::from_secs(6),
+        deliver_time: Duration::from_secs(60),
+        messages: 5_000_000,
+        calls_backlog: 10_000,
+        watch: Duration::from_secs(20),
+        ids: Ids::LedByTime,
+    };
+
+    /// Whether the benchmark works, not how fast anything is.
+    pub const QUICK: Self = Self {
+        rounds: 1,
+        warm_up: Duration::from_millis(200),
+        time: Duration::from_millis(800),
+        deliver_time: Duration::from_secs(3),
+        messages: 20_000,
+        calls_backlog: 1_000,
+        watch: Duration::from_secs(2),
+        ids: Ids::LedByTime,
+    };
+}
+
+impl Scenario {
+    pub fn run(self, with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+        match self {
+            Self::Receive => receive::run(with, scale, report),
+            Self::Deliver => deliver::run(with, scale, report),
+            Self::HalfLoad => half_load::run(with, scale, report),
+            Self::Stored => stored::run(with, scale, report),
+            Self::Calls => calls::run(with, scale, report),
+            Self::Memory => memory::run(with, scale, report),
+            Self::Start => start::run(with, scale, report),
+            Self::Neighbour => neighbour::run(with, scale, report),
+        }
+    }
+}
+
+/// What a fresh contestant answers a second when it is flooded.
+fn flooded(with: &Installed, scale: &Scale, who: Who) -> anyhow::Result<f64> {
+    let folder = Folder::new(&with.work)?;
+    let server = who.start(with, &folder)?;
+    let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
+    load.flood(scale.warm_up)?;
+    let answers = load.flood(scale.time)?;
+    eprintln!("  {}: {:.0}/s", who.name(), answers.rate);
+    Ok(answers.rate)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,84 @@
+//! Whether a call gets through while ten thousand other events wait for the same, slow application.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::{Scale, milliseconds};
+use crate::contestants::{Gateway, Installed};
+use crate::filled::{self, Content};
+use crate::load::Load;
+use crate::report::{Gate, Report};
+use crate::sink::{Manner, Sink};
+use crate::statistics::{median, percentile};
+use crate::webhook::{Ids, Kind, OpenAi};
+
+/// How long the application takes for anything.
+const DELAY: Duration = Duration::from_millis(100);
+const CONCURRENCY: u64 = 16;
+const CALLS_A_SECOND: f64 = 25.0;
+/// How much longer calls come than others are measured: they are few, and it is the worst of them that counts.
+const TIMES: u32 = 2;
+
+pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let time = scale.time * TIMES;
+    // What is delivered meanwhile comes on top, so that the backlog is there until the end.
+    let deliveries_a_second = CONCURRENCY as f64 / DELAY.as_secs_f64();
+    let delivered_max = (deliveries_a_second * (time + scale.warm_up * 2).as_secs_f64()) as u64;
+    let backlog = scale.calls_backlog + delivered_max;
+    let content = Content {
+        messages: backlog,
+        ids: Ids::LedByTime,
+        due_to: Some("app"),
+    };
+    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    for _ in 0..scale.rounds {
+        let folder = filled::copied(with, content)?;
+        let mut sink = Sink::start(Manner::Slow(DELAY))?;
+        let more = format!("concurrency = {CONCURRENCY}");
+        let gateway = Gateway::receiving().and("app", sink.url(), &more);
+        let gateway = gateway.start(with, &folder)?;
+        let mut load = Load::new(gateway.url(), OpenAi::new(Ids::LedByTime, Kind::Call))?;
+        load.pace(CALLS_A_SECOND, scale.warm_up)?;
+        // So that the last of them has arrived, and does not count below.
+        thread::sleep(scale.warm_up);
+        sink.latencies(Kind::Call)?;
+
+        load.pace(CALLS_A_SECOND, time)?;
+        let waiting = backlog.saturating_sub(sink.latencies(Kind::Response)?.len() as u64);
+        thread::sleep(DELAY);
+        let latencies = sink.latencies(Kind::Call)?;
+        let sent = (CALLS_A_SECOND * time.as_secs_f64()) as usize;
+        ensure!(
+            latencies.len() >= sent,
+            "of {sent} calls {} arrived",
+            latencies.len()
+        );
+        ensure!(
+            waiting >= scale.calls_backlog,
+            "the backlog fell to {waiting}"
+        );
+        p50.push(milliseconds(percentile(&latencies, 0.50)));
+        p99.push(milliseconds(percentile(&latencies, 0.99)));
+        eprintln!(
+            "  {} calls, {waiting} others waiting: p99 {:.2} ms",
+            latencies.len(),
+            p99[p99.len() - 1]
+        );
+    }
+    report.fact(
+        format!("a call behind {} others, p50, ms", scale.calls_backlog),
+        format!("{:.2}", median(&p50)),
+    );
+    report.gate(
+        format!(
+            "a call from OpenAI to the application behind {} others, p99",
+            scale.calls_backlog
+        ),
+        median(&p99),
+        " ms",
+        Gate::AtMost(25.0, 5.0),
+    );
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! A flood that is received and delivered at once. Receiving must not starve delivering: the backlog stays flat.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Scale, flooded};
+use crate::contestants::{Gateway, Installed, Who};
+use crate::folder::Folder;
+use crate::load::Load;
+use crate::report::{Gate, Report};
+use crate::sink::{Manner, Sink};
+use crate::statistics::{median, ratio};
+use crate::webhook::{Kind, OpenAi};
+
+/// A flat backlog is no more than this of traffic, at the end and ever.
+const BACKLOG_SECONDS_MAX: f64 = 2.0;
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// How long the rest may take to be delivered when no more comes.
+const REST_PATIENCE: Duration = Duration::from_secs(10);
+
+struct Round {
+    delivered_a_second: f64,
+    /// Seconds of traffic, at the end.
+    backlog: f64,
+    /// Seconds of traffic, at its worst.
+    backlog_max: f64,
+    refused: u64,
+    undelivered: u64,
+}
+
+pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let mut bare = Vec::new();
+    let mut rounds = Vec::new();
+    for _ in 0..scale.rounds {
+        bare.push(flooded(with, scale, Who::Bare)?);
+        rounds.push(deliver(with, scale)?);
+    }
+    let of = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+    let delivered = of(|round| round.delivered_a_second);
+    let refused: u64 = rounds.iter().map(|round| round.refused).sum();
+    let undelivered: u64 = rounds.iter().map(|round| round.undelivered).sum();
+
+    let seconds = scale.deliver_time.as_secs();
+    report.fact(
+        format!("received and delivered for {seconds} s, deliveries a second"),
+        format!("{:.0}", median(&delivered)),
+    );
+    report.fact(
+        "its backlog at its worst, in seconds of traffic",
+        format!("{:.2}", median(&of(|round| round.backlog_max))),
+    );
+    report.fact(
+        "refused with 503 meanwhile and sent again, all rounds",
+        refused,
+    );
+    report.fact(
+        format!("accepted and not delivered {REST_PATIENCE:?} after the end, all rounds"),
+        undelivered,
+    );
+    report.gate(
+        "receive → delivered / bare axum",
+        ratio(&delivered, &bare),
+        "",
+        Gate::AtLeast(0.15, 0.25),
+    );
+    report.gate(
+        format!("backlog after {seconds} s, in seconds of traffic"),
+        median(&of(|round| round.backlog)),
+        " s",
+        Gate::AtMost(BACKLOG_SECONDS_MAX, 0.5),
+    );
+    Ok(())
+}
+
+fn deliver(with: &Installed, scale: &Scale) -> anyhow::Result<Round> {
+    let folder = Folder::new(&with.work)?;
+    let mut sink = Sink::start(Manner::Prompt)?;
+    let gateway = Gateway::receiving().and("app", sink.url(), "");
+    let gateway = gateway.start(with, &folder)?;
+    let mut load = Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?;
+    load.flood(scale.warm_up)?;
+
+    let accepted = load.accepted();
+    let backlog = |sink: &mut Sink| {
+        // In this order: what is delivered in between must not make it look smaller than nothing.
+        let accepted = accepted.load(Ordering::Relaxed);
+        anyhow::Ok(accepted.saturating_sub(sink.count()?))
+    };
+    let start = Instant::now();
+    let delivered_before = sink.count()?;
+    let (answers, backlog_max) = thread::scope(|scope| {
+        let (until_dropped, is_over) = channel::<()>();
+        let sampler = scope.spawn(|| {
+            let is_over = is_over;
+            let mut backlog_max = 0;
+            while is_over.recv_timeout(SAMPLE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                backlog_max = backlog(&mut sink)?.max(backlog_max);
+            }
+            anyhow::Ok(backlog_max)
+        });
+        let answers = load.flood(scale.deliver_time);
+        drop(until_dropped);
+        let backlog_max = sampler.join().expect("sampling does not panic");
+        anyhow::Ok((answers?, backlog_max?))
+    })?;
+    let delivered = sink.count()? - delivered_before;
+    let delivered_a_second = delivered as f64 / start.elapsed().as_secs_f64();
+    let backlog_end = backlog(&mut sink)?;
+    let undelivered = wait_for_rest(|| backlog(&mut sink))?;
+    eprintln!(
+        "  received {:.0}/s, delivered {delivered_a_second:.0}/s, backlog {backlog_end}",
+        answers.rate
+    );
+    Ok(Round {
+        delivered_a_second,
+        backlog: backlog_end as f64 / delivered_a_second,
+        backlog_max: backlog_max as f64 / delivered_a_second,
+        refused: answers.refused,
+        undelivered,
+    })
+}
+
+fn wait_for_rest(mut backlog: impl FnMut() -> anyhow::Result<u64>) -> anyhow::Result<u64> {
+    let deadline = Instant::now() + REST_PATIENCE;
+    loop {
+        let rest = backlog()?;
+        if rest == 0 || Instant::now() > deadline {
+            return Ok(rest);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}

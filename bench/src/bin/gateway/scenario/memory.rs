@@ -1,0 +1,79 @@
+//! What the gateway keeps in memory, with nothing to do and with a great deal.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Scale;
+use crate::contestants::{Gateway, Installed};
+use crate::filled::{self, Content};
+use crate::folder::Folder;
+use crate::load::Load;
+use crate::process::Process;
+use crate::report::{Gate, Report};
+use crate::sink::{Manner, Sink};
+use crate::webhook::{Ids, Kind, OpenAi};
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+const MIB: f64 = 1024.0 * 1024.0;
+
+pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let (idle, after_flood) = idle(with, scale)?;
+    let due = scale.messages / 5;
+    let with_backlog = with_backlog(with, scale, due)?;
+    report.fact("resident after a flood, MiB", format!("{after_flood:.1}"));
+    report.gate("resident, idle", idle, " MiB", Gate::AtMost(64.0, 32.0));
+    report.gate(
+        format!("resident at most, with {due} deliveries due to nobody who listens"),
+        with_backlog,
+        " MiB",
+        Gate::AtMost(128.0, 96.0),
+    );
+    Ok(())
+}
+
+fn idle(with: &Installed, scale: &Scale) -> anyhow::Result<(f64, f64)> {
+    let folder = Folder::new(&with.work)?;
+    let sink = Sink::start(Manner::Prompt)?;
+    let gateway = Gateway::receiving().and("app", sink.url(), "");
+    let gateway = gateway.start(with, &folder)?;
+    let idle = most_resident(&gateway, scale.watch / 4)?;
+    Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?.flood(scale.time)?;
+    thread::sleep(scale.watch / 4);
+    let after_flood = gateway.resident_bytes()? as f64 / MIB;
+    eprintln!("  idle {idle:.1} MiB, after a flood {after_flood:.1} MiB");
+    Ok((idle, after_flood))
+}
+
+fn with_backlog(with: &Installed, scale: &Scale, due: u64) -> anyhow::Result<f64> {
+    let folder = filled::copied(
+        with,
+        Content {
+            messages: due,
+            ids: Ids::LedByTime,
+            due_to: Some("app"),
+        },
+    )?;
+    let gateway = Gateway::receiving().and("app", &refusing_url()?, "");
+    let gateway = gateway.start(with, &folder)?;
+    let most = most_resident(&gateway, scale.watch)?;
+    eprintln!("  with {due} due {most:.1} MiB");
+    Ok(most)
+}
+
+/// A port that was free a moment ago.
+fn refusing_url() -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    Ok(format!("http://{}/", listener.local_addr()?))
+}
+
+/// MiB.
+fn most_resident(process: &Process, time: Duration) -> anyhow::Result<f64> {
+    let end = Instant::now() + time;
+    let mut most = 0;
+    while Instant::now() < end {
+        most = process.resident_bytes()?.max(most);
+        thread::sleep(SAMPLE_EVERY);
+    }
+    Ok(most as f64 / MIB)
+}

@@ -1,0 +1,39 @@
+//! How soon a webhook is accepted after a start, whatever is stored.
+
+use std::time::Instant;
+
+use super::Scale;
+use crate::contestants::{Gateway, Installed};
+use crate::filled::{self, Content};
+use crate::load::Load;
+use crate::report::{Gate, Report};
+use crate::statistics::median;
+use crate::webhook::{Ids, Kind, OpenAi};
+
+pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let messages = scale.messages * 2;
+    let folder = filled::copied(
+        with,
+        Content {
+            messages,
+            ids: Ids::LedByTime,
+            due_to: None,
+        },
+    )?;
+    let mut times = Vec::new();
+    for _ in 0..scale.rounds {
+        let start = Instant::now();
+        let gateway = Gateway::receiving().start(with, &folder)?;
+        Load::new(gateway.url(), OpenAi::new(Ids::LedByTime, Kind::Response))?.one()?;
+        times.push(start.elapsed().as_secs_f64());
+        eprintln!("  first 200 after {:.3} s", times[times.len() - 1]);
+        gateway.stop()?;
+    }
+    report.gate(
+        format!("start to the first 200 with {messages} messages stored"),
+        median(&times),
+        " s",
+        Gate::AtMost(1.0, 0.2),
+    );
+    Ok(())
+}

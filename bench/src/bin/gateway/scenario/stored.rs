@@ -1,0 +1,58 @@
+//! Whether receiving slows down as the database grows.
+
+use super::Scale;
+use crate::contestants::{Gateway, Installed};
+use crate::filled::{self, Content};
+use crate::folder::Folder;
+use crate::load::Load;
+use crate::report::{Gate, Report};
+use crate::statistics::{median, ratio};
+use crate::webhook::{Ids, Kind, OpenAi};
+
+pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    for (ids, name) in [(Ids::LedByTime, "led by time"), (Ids::Random, "random")] {
+        let messages = scale.messages;
+        let full_folder = filled::copied(
+            with,
+            Content {
+                messages,
+                ids,
+                due_to: None,
+            },
+        )?;
+        let (mut empty, mut full) = (Vec::new(), Vec::new());
+        for _ in 0..scale.rounds {
+            empty.push(rate(with, scale, ids, &Folder::new(&with.work)?)?);
+            full.push(rate(with, scale, ids, &full_folder)?);
+            eprintln!(
+                "  ids {name}: empty {:.0}/s, full {:.0}/s",
+                empty[empty.len() - 1],
+                full[full.len() - 1]
+            );
+        }
+        report.fact(
+            format!("nothing stored, ids {name}, 200s a second"),
+            format!("{:.0}", median(&empty)),
+        );
+        report.fact(
+            format!("{messages} messages stored, ids {name}, 200s a second"),
+            format!("{:.0}", median(&full)),
+        );
+        report.gate(
+            format!("{messages} messages stored / nothing stored, ids {name}"),
+            ratio(&full, &empty),
+            "",
+            Gate::AtLeast(0.8, 0.95),
+        );
+    }
+    Ok(())
+}
+
+fn rate(with: &Installed, scale: &Scale, ids: Ids, folder: &Folder) -> anyhow::Result<f64> {
+    let gateway = Gateway::receiving().start(with, folder)?;
+    let mut load = Load::new(gateway.url(), OpenAi::new(ids, Kind::Response))?;
+    load.flood(scale.warm_up)?;
+    let answers = load.flood(scale.time)?;
+    gateway.stop()?;
+    Ok(answers.rate)
+}

@@ -1,0 +1,86 @@
+//! The application behind the gateway: takes what is delivered, in a process of its own, and remembers how long each took to come.
+
+mod server;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::http;
+use crate::process::Process;
+use crate::webhook::Kind;
+
+pub use server::serve;
+
+/// How the application behaves.
+#[derive(Clone, Copy)]
+pub enum Manner {
+    /// Answers at once.
+    Prompt,
+    /// Answers after so long.
+    Slow(Duration),
+    /// Takes everything and answers nothing.
+    Hung,
+}
+
+/// A running one, asked over a connection of its own.
+pub struct Sink {
+    process: Process,
+    control: TcpStream,
+}
+
+impl Sink {
+    pub fn start(manner: Manner) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("sink");
+        match manner {
+            Manner::Prompt => {}
+            Manner::Slow(delay) => {
+                command.args(["--delay-ms", &delay.as_millis().to_string()]);
+            }
+            Manner::Hung => {
+                command.arg("--hang");
+            }
+        }
+        let process = Process::start("the sink", &command, "/delivered")?;
+        let control = TcpStream::connect(process.host())?;
+        Ok(Self { process, control })
+    }
+
+    pub fn url(&self) -> &str {
+        self.process.url()
+    }
+
+    /// Deliveries that arrived.
+    pub fn count(&mut self) -> anyhow::Result<u64> {
+        let text = self.ask("count")?;
+        Ok(str::from_utf8(&text)?.parse()?)
+    }
+
+    /// How long each delivery of that kind took from OpenAI to here, since this was asked last.
+    pub fn latencies(&mut self, kind: Kind) -> anyhow::Result<Vec<Duration>> {
+        let microseconds = self.ask(server::name(kind))?;
+        let each = microseconds.chunks_exact(4).map(|bytes| {
+            let bytes = bytes.try_into().expect("four of them");
+            Duration::from_micros(u32::from_le_bytes(bytes).into())
+        });
+        Ok(each.collect())
+    }
+
+    fn ask(&mut self, what: &str) -> anyhow::Result<Vec<u8>> {
+        write!(self.control, "GET /{what} HTTP/1.1\r\n\r\n")?;
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = self.control.read(&mut buffer)?;
+            anyhow::ensure!(count > 0, "the sink is gone");
+            answer.extend_from_slice(&buffer[..count]);
+            if let Some(whole) = http::whole(&answer).context("the sink answers oddly")? {
+                return Ok(answer[whole.head..whole.body].to_vec());
+            }
+        }
+    }
+}
