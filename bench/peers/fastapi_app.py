@@ -31,6 +31,7 @@ async def webhook(request: Request):
 
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
+listener.listen()  # who connects before uvicorn is up waits
 print(f"http://127.0.0.1:{listener.getsockname()[1]}/webhook", flush=True)
 server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
 server.run(sockets=[listener])

@@ -96,21 +96,29 @@ enum Role {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.role {
-        Some(Role::Bare) => bare::serve()?,
-        Some(Role::Sink { hang: true, .. }) => sink::serve(Manner::Hung)?,
+    let has_passed = match arguments.role {
+        Some(Role::Bare) => bare::serve().map(|()| true),
+        Some(Role::Sink { hang: true, .. }) => sink::serve(Manner::Hung).map(|()| true),
         Some(Role::Sink { delay_ms, .. }) => {
             let slow = |delay| Manner::Slow(Duration::from_millis(delay));
-            sink::serve(delay_ms.map_or(Manner::Prompt, slow))?;
+            sink::serve(delay_ms.map_or(Manner::Prompt, slow)).map(|()| true)
         }
-        None => return measure(&arguments.measure),
+        None => measure(&arguments.measure),
+    };
+    match has_passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn measure(arguments: &Measure) -> anyhow::Result<ExitCode> {
+/// Says whether every gate was passed.
+fn measure(arguments: &Measure) -> anyhow::Result<bool> {
     let mut scale = if arguments.quick {
         Scale::QUICK
     } else {
@@ -119,6 +127,7 @@ fn measure(arguments: &Measure) -> anyhow::Result<ExitCode> {
     scale.messages = arguments.messages.unwrap_or(scale.messages);
     scale.ids = arguments.ids;
     std::fs::create_dir_all(&arguments.work)?;
+    folder::sweep(&arguments.work)?;
     let installed = Installed {
         unwrapd: arguments.unwrapd.canonicalize()?,
         sdks: arguments.sdks.clone(),
@@ -134,10 +143,5 @@ fn measure(arguments: &Measure) -> anyhow::Result<ExitCode> {
             eprintln!("  took {:.0} s", started.elapsed().as_secs_f64());
         }
     }
-    let has_passed = report.print();
-    Ok(if has_passed || arguments.quick {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(report.print(!arguments.quick))
 }

@@ -10,6 +10,8 @@ pub const SECRET: &str = "whsec_BwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSY=";
 /// What the body of every event begins with; the time it was sent follows.
 const BODY_START: &str = r#"{"id": "evt_"#;
 const SENT_AT_DIGITS: usize = 16;
+/// Where the type of every event has begun and ended, so that no large body is searched.
+const TYPE_BYTES_MAX: usize = 140;
 
 /// In which order the ids of webhooks come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,8 +105,8 @@ pub fn seen(body: &[u8]) -> Option<(Kind, Duration)> {
     let digits = body.get(BODY_START.len()..BODY_START.len() + SENT_AT_DIGITS)?;
     let sent_at = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
     let took = since_1970().saturating_sub(Duration::from_nanos(sent_at));
-    // Both kinds begin alike up to the type, which so stands at one place.
-    let kind = if memchr::memmem::find(&body[..body.len().min(140)], b"call.incoming").is_some() {
+    let start = &body[..body.len().min(TYPE_BYTES_MAX)];
+    let kind = if memchr::memmem::find(start, b"call.incoming").is_some() {
         Kind::Call
     } else {
         Kind::Response

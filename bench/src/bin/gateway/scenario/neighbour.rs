@@ -33,7 +33,7 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         "a destination alone, p99, ms",
         format!("{:.2}", median(&alone)),
     );
-    report.gate(
+    report.wish(
         "p99 beside a destination that hangs / alone",
         ratio(&beside, &alone),
         "",
