@@ -64,12 +64,14 @@ impl Report {
 
     /// Prints both tables, and says whether every gate was passed. Without `judged`, numbers are too small to be held against gates.
     pub fn print(&self, judged: bool) -> bool {
-        println!("| measured | |");
-        println!("|---|--:|");
-        for (what, value) in &self.facts {
-            println!("| {what} | {value} |");
+        if !self.facts.is_empty() {
+            println!("| measured | |");
+            println!("|---|--:|");
+            for (what, value) in &self.facts {
+                println!("| {what} | {value} |");
+            }
+            println!();
         }
-        println!();
         println!("| with its gate (aim) | | |");
         println!("|---|--:|---|");
         let mut has_passed = true;

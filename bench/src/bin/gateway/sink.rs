@@ -5,15 +5,19 @@ mod server;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::http;
 use crate::process::Process;
 use crate::webhook::Kind;
 
 pub use server::serve;
+
+/// How long deliveries may take to come when no more are sent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the application behaves.
 #[derive(Clone, Copy)]
@@ -70,13 +74,29 @@ impl Sink {
         Ok(each.collect())
     }
 
+    /// The same, once there are so many.
+    pub fn wait_for(&mut self, kind: Kind, count: usize) -> anyhow::Result<Vec<Duration>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut latencies = self.latencies(kind)?;
+        while latencies.len() < count {
+            ensure!(
+                Instant::now() < deadline,
+                "of {count} webhooks {} were delivered",
+                latencies.len()
+            );
+            thread::sleep(Duration::from_millis(20));
+            latencies.extend(self.latencies(kind)?);
+        }
+        Ok(latencies)
+    }
+
     fn ask(&mut self, what: &str) -> anyhow::Result<Vec<u8>> {
         write!(self.control, "GET /{what} HTTP/1.1\r\n\r\n")?;
         let mut answer = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = self.control.read(&mut buffer)?;
-            anyhow::ensure!(count > 0, "the sink is gone");
+            ensure!(count > 0, "the sink is gone");
             answer.extend_from_slice(&buffer[..count]);
             if let Some(whole) = http::whole(&answer).context("the sink answers oddly")? {
                 return Ok(answer[whole.head..whole.body].to_vec());

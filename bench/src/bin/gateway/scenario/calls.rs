@@ -1,6 +1,5 @@
 //! Whether a call gets through while ten thousand other events wait for the same, slow application.
 
-use std::thread;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -40,21 +39,12 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         let gateway = Gateway::receiving().and("app", sink.url(), &more);
         let gateway = gateway.start(with, &folder)?;
         let mut load = Load::new(gateway.url(), OpenAi::new(Ids::LedByTime, Kind::Call))?;
-        load.pace(CALLS_A_SECOND, scale.warm_up)?;
-        // So that the last of them has arrived, and does not count below.
-        thread::sleep(scale.warm_up);
-        sink.latencies(Kind::Call)?;
+        let warm_up = load.pace(CALLS_A_SECOND, scale.warm_up)?;
+        sink.wait_for(Kind::Call, warm_up.latencies.len())?;
 
-        load.pace(CALLS_A_SECOND, time)?;
+        let answers = load.pace(CALLS_A_SECOND, time)?;
         let waiting = backlog.saturating_sub(sink.latencies(Kind::Response)?.len() as u64);
-        thread::sleep(DELAY);
-        let latencies = sink.latencies(Kind::Call)?;
-        let sent = (CALLS_A_SECOND * time.as_secs_f64()) as usize;
-        ensure!(
-            latencies.len() >= sent,
-            "of {sent} calls {} arrived",
-            latencies.len()
-        );
+        let latencies = sink.wait_for(Kind::Call, answers.latencies.len())?;
         ensure!(
             waiting >= scale.calls_backlog,
             "the backlog fell to {waiting}"

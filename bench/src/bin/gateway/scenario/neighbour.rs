@@ -1,7 +1,5 @@
 //! Whether a destination notices that another one hangs.
 
-use std::thread;
-
 use super::{Scale, milliseconds};
 use crate::contestants::{Gateway, Installed};
 use crate::folder::Folder;
@@ -53,17 +51,9 @@ fn p99(with: &Installed, scale: &Scale, has_neighbour: bool) -> anyhow::Result<f
     }
     let gateway = gateway.start(with, &folder)?;
     let mut load = Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?;
-    load.pace(A_SECOND, scale.warm_up)?;
-    thread::sleep(scale.warm_up);
-    fine.latencies(Kind::Response)?;
-
-    let sent = load.pace(A_SECOND, scale.time)?.latencies.len();
-    thread::sleep(scale.warm_up);
-    let latencies = fine.latencies(Kind::Response)?;
-    anyhow::ensure!(
-        latencies.len() >= sent,
-        "of {sent} webhooks {} were delivered",
-        latencies.len()
-    );
+    let warm_up = load.pace(A_SECOND, scale.warm_up)?;
+    fine.wait_for(Kind::Response, warm_up.latencies.len())?;
+    let answers = load.pace(A_SECOND, scale.time)?;
+    let latencies = fine.wait_for(Kind::Response, answers.latencies.len())?;
     Ok(milliseconds(percentile(&latencies, 0.99)))
 }
