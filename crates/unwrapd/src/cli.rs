@@ -1,5 +1,7 @@
 //! The command line. stdout is data, stderr is talk.
 
+mod admin;
+mod destinations;
 mod dev;
 mod request;
 mod secret;
@@ -32,6 +34,8 @@ enum Command {
     Dev(dev::Arguments),
     /// Run the gateway
     Serve(serve::Arguments),
+    /// See how the destinations of a running gateway fare; pause, resume and test them
+    Destinations(destinations::Arguments),
     /// Send signed sample events to a URL
     Trigger(trigger::Arguments),
     /// Check a saved request and say exactly which check fails, and why
@@ -99,6 +103,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
         Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),
+        Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),

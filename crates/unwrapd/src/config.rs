@@ -1,5 +1,6 @@
 //! File and environment into one checked [`Config`]. A mistake is refused at the start, with file, line and remedy.
 
+mod access;
 mod file;
 mod server;
 mod source;
@@ -9,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use openai_webhooks::Webhooks;
 
+use crate::admin::AdminToken;
 use crate::store::StoreSettings;
 pub use crate::store::StoreUrl;
 
 pub use crate::destination::DestinationSettings;
+pub(crate) use access::admin_access;
 pub(crate) use file::http_url;
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
@@ -25,6 +28,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How the ports are served.
     pub server: ServerSettings,
+    /// What operators have to know there. `None`: nothing, so only this machine must reach it.
+    pub admin_token: Option<AdminToken>,
     /// Where messages are kept, how long, and how many.
     pub store: StoreSettings,
     /// Where OpenAI posts.
@@ -56,6 +61,16 @@ impl EndpointSettings {
     }
 }
 
+impl ConfigError {
+    fn new(file: &Path, text: &str, mistake: source::Mistake) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: mistake.line(text),
+            problem: mistake.problem,
+        }
+    }
+}
+
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -80,11 +95,7 @@ fn read<T>(
     toml::from_str::<file::File>(&text)
         .map_err(|error| source::Mistake::from_toml(&error))
         .and_then(check)
-        .map_err(|mistake| ConfigError {
-            file: path.to_owned(),
-            line: mistake.line(&text),
-            problem: mistake.problem,
-        })
+        .map_err(|mistake| ConfigError::new(path, &text, mistake))
 }
 
 /// What is wrong with a configuration, where, and what to do. It never holds a value of the file.

@@ -29,6 +29,9 @@ const MARGIN_MAX: Duration = Duration::from_millis(250);
 pub trait Destination: Send + Sync {
     /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go of everything it holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
+
+    /// What it is, in a word: `http`, `command`, `jsonl`.
+    fn kind(&self) -> &'static str;
 }
 
 /// Where we deliver.

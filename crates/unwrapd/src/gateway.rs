@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::admin::{Admin, Targets};
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
@@ -61,11 +62,23 @@ impl Gateway {
         let feed = Feed::default();
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
+        let board = Board::default();
+        for (name, _) in store.paused().await? {
+            board.of(&name).set_paused(true);
+        }
+        let targets = Targets::default();
+        let operators = Admin {
+            store: Arc::clone(&store),
+            targets: targets.clone(),
+            bells: bells.clone(),
+            token: config.admin_token.clone(),
+        };
         let mut workers = Workers {
             store: Arc::clone(&store),
             feed: feed.clone(),
             bells: bells.clone(),
-            board: Board::default(),
+            board: board.clone(),
+            targets: targets.clone(),
             running: HashMap::new(),
             tasks: JoinSet::new(),
         };
@@ -111,7 +124,7 @@ impl Gateway {
             .servers
             .spawn(listen::serve(public, router, public_port, shutdown.clone()));
         if let Some(admin) = admin {
-            let router = admin::router(store);
+            let router = admin::router(operators);
             gateway
                 .servers
                 .spawn(listen::serve(admin, router, admin_port, shutdown));
@@ -163,6 +176,7 @@ impl Gateway {
         for (key, is_other) in [
             ("listen", config.listen != self.config.listen),
             ("admin", config.admin != self.config.admin),
+            ("admin_token", config.admin_token != self.config.admin_token),
             ("[store]", config.store != self.config.store),
             ("[server]", !config.server.serves_as(&self.config.server)),
         ] {

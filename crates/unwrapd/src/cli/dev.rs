@@ -74,6 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         },
         admin: None,
         server: ServerSettings::default(),
+        admin_token: None,
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],
         destinations: vec![destination],

@@ -120,9 +120,11 @@ impl File {
         check_names(self.destination.iter().map(|destination| &destination.name))?;
         let endpoints = self.endpoint.into_iter().map(Endpoint::check);
         let destinations = self.destination.into_iter().map(Destination::check);
+        let (admin, admin_token) = self.server.admin()?;
         Ok(Config {
             listen: self.server.listen()?,
-            admin: self.server.admin()?,
+            admin,
+            admin_token,
             server: self.server.check()?,
             store: self.store.check()?,
             endpoints: endpoints.collect::<Result<_, _>>()?,

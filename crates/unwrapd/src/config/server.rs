@@ -9,7 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::within;
-use super::source::Mistake;
+use super::source::{Mistake, SecretSource};
+use crate::admin::AdminToken;
 use crate::tls::{Tls, TlsPart};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -88,6 +89,7 @@ impl ServerSettings {
 pub(super) struct Server {
     listen: Option<Spanned<String>>,
     admin: Option<Spanned<String>>,
+    admin_token: Option<Spanned<SecretSource>>,
     connections_max: Option<Spanned<usize>>,
     requests_max: Option<Spanned<usize>>,
     head_timeout_seconds: Option<Spanned<u64>>,
@@ -108,8 +110,27 @@ impl Server {
         self.listen.as_ref().map_or(Ok(LISTEN), address)
     }
 
-    pub(super) fn admin(&self) -> Result<Option<SocketAddr>, Mistake> {
-        self.admin.as_ref().map(address).transpose()
+    /// Where operators ask, and what they have to know.
+    pub(super) fn admin(&self) -> Result<(Option<SocketAddr>, Option<AdminToken>), Mistake> {
+        let token = match &self.admin_token {
+            Some(source) => {
+                let secret = source.get_ref().read_strong();
+                let secret = secret.map_err(|problem| Mistake::new(source.span(), problem))?;
+                Some(AdminToken::new(&secret))
+            }
+            None => None,
+        };
+        let Some(text) = &self.admin else {
+            return Ok((None, token));
+        };
+        let admin = address(text)?;
+        if !admin.ip().is_loopback() && token.is_none() {
+            return Err(Mistake::new(
+                text.span(),
+                "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+            ));
+        }
+        Ok((Some(admin), token))
     }
 
     pub(super) fn check(self) -> Result<ServerSettings, Mistake> {
@@ -147,7 +168,7 @@ pub(super) fn endpoint_requests(number: Option<Spanned<usize>>) -> Result<usize,
     Ok(within(number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
 }
 
-fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
+pub(super) fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {
     text.get_ref().parse().map_err(|_| {
         Mistake::new(
             text.span(),

@@ -80,6 +80,10 @@ impl CommandDestination {
 
 #[async_trait]
 impl Destination for CommandDestination {
+    fn kind(&self) -> &'static str {
+        "command"
+    }
+
     async fn send(&self, delivery: &Delivery) -> Outcome {
         let started = Instant::now();
         let (mut group, stdin, output) = match self.start(delivery) {

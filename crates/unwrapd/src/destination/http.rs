@@ -139,6 +139,10 @@ impl HttpDestination {
 
 #[async_trait]
 impl Destination for HttpDestination {
+    fn kind(&self) -> &'static str {
+        "http"
+    }
+
     async fn send(&self, delivery: &Delivery) -> Outcome {
         let started = Instant::now();
         let response = match self.post(delivery).await {

@@ -61,6 +61,10 @@ impl JsonLinesDestination {
 
 #[async_trait]
 impl Destination for JsonLinesDestination {
+    fn kind(&self) -> &'static str {
+        "jsonl"
+    }
+
     async fn send(&self, delivery: &Delivery) -> Outcome {
         const GONE: &str = "the thread that writes lines is gone: start the gateway again";
         let (written, fate) = oneshot::channel();

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::admin::{Target, Targets};
 use crate::clock::Clock;
 use crate::config::DestinationSettings;
 use crate::delivery::Lane;
@@ -26,6 +27,8 @@ pub(super) struct Workers {
     pub(super) bells: Bells,
     /// How it goes at each destination.
     pub(super) board: Board,
+    /// The destinations, as operators see them.
+    pub(super) targets: Targets,
     pub(super) running: HashMap<String, Running>,
     /// Each tells whether it was meant to end.
     pub(super) tasks: JoinSet<bool>,
@@ -96,6 +99,9 @@ impl Workers {
             };
             self.running.insert(name, running);
         }
+        for gone in before.keys() {
+            self.targets.remove(gone);
+        }
     }
 
     fn start(
@@ -106,6 +112,14 @@ impl Workers {
         let (switch, shutdown) = shutdown();
         let (limits, current) = watch::channel(settings.limits.clone());
         let progress = self.board.of(&settings.name);
+        self.targets.insert(
+            settings.name.as_str(),
+            Target {
+                destination: Arc::clone(destination),
+                progress: Arc::clone(&progress),
+                timeout: settings.limits.timeout,
+            },
+        );
         let gate = Arc::new(Gate::new(&settings.name, progress, self.bells.clone()));
         for lane in Lane::ALL {
             let dispatcher = Dispatcher {

@@ -317,3 +317,33 @@ fn the_examples_are_good_configurations() {
         Config::read(&file).unwrap();
     }
 }
+
+#[test]
+fn an_admin_port_for_others_needs_a_token() {
+    let open = GOOD.replacen("[server]", "[server]\nadmin = \"0.0.0.0:8081\"", 1);
+    let refused = serve(&open);
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(error.contains("gateway.toml:3:"), "{error}");
+    assert!(error.contains("admin_token"), "{error}");
+}
+
+#[test]
+fn limits_beyond_reason_are_refused() {
+    for (limit, problem) in [
+        ("rate = 0", "1 to 100000"),
+        ("attempts_max = 0", "1 to 1000000"),
+        ("deadline_hours = 721", "1 to 720"),
+        ("retry_first_seconds = 0", "1 to 86400"),
+        (
+            "retry_first_seconds = 9\nretry_max_seconds = 8",
+            "must not be less than",
+        ),
+        ("rate = -1", "whole number"),
+    ] {
+        let refused = serve(&format!("{GOOD}{limit}\n"));
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{limit}: {error}");
+        assert!(error.contains(problem), "{limit}: {error}");
+    }
+}

@@ -14,6 +14,7 @@ mod deliver;
 mod destinations;
 mod hostile;
 mod listen;
+mod operate;
 mod prune;
 mod quarantine;
 mod receive;

@@ -63,6 +63,7 @@ impl TestGateway {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: Some("127.0.0.1:0".parse().unwrap()),
             server,
+            admin_token: None,
             store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")).into(),
             endpoints: vec![
                 EndpointSettings::new("production", webhooks),

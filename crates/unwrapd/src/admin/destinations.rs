@@ -1,0 +1,216 @@
+//! How each destination fares, and the switches of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use openai_webhooks::{EventType, UnwrapWebhookEvent};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
+
+use super::{Admin, Problem, Target, json};
+use crate::delivery::{Delivery, Lane, Outcome};
+use crate::message::Message;
+use crate::progress::Circuit;
+use crate::store::Standing;
+
+pub(super) fn router() -> Router<Admin> {
+    Router::new()
+        .route("/api/v1/destinations", get(list))
+        .route("/api/v1/destinations/{name}/pause", post(pause))
+        .route("/api/v1/destinations/{name}/resume", post(resume))
+        .route("/api/v1/destinations/{name}/test", post(test))
+}
+
+/// One destination, as the API shows it.
+#[derive(Serialize)]
+struct View {
+    name: String,
+    /// `None`: it is not configured (any more), but deliveries of it are in the store.
+    #[serde(flatten)]
+    configured: Option<Configured>,
+    is_configured: bool,
+    paused_since: Option<Timestamp>,
+    waiting: u64,
+    dead: u64,
+}
+
+#[derive(Serialize)]
+struct Configured {
+    kind: &'static str,
+    state: &'static str,
+    next_probe_at: Option<Timestamp>,
+    /// Since this process began.
+    claimed: u64,
+    delivered: u64,
+    last_answer: Option<String>,
+    last_answer_at: Option<Timestamp>,
+}
+
+async fn list(State(admin): State<Admin>) -> Result<Response, Problem> {
+    let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
+    let mut standings: BTreeMap<String, Standing> = admin
+        .store
+        .standings()
+        .await?
+        .into_iter()
+        .map(|standing| (standing.destination.clone(), standing))
+        .collect();
+    let mut views: Vec<View> = Vec::new();
+    for (name, target) in admin.targets.all() {
+        let standing = standings.remove(&name).unwrap_or_default();
+        let paused_since = paused.remove(&name);
+        views.push(view(name, Some(&target), paused_since, &standing));
+    }
+    for (name, standing) in standings {
+        let paused_since = paused.remove(&name);
+        views.push(view(name, None, paused_since, &standing));
+    }
+    Ok(json(&serde_json::json!({ "destinations": views })))
+}
+
+fn view(
+    name: String,
+    target: Option<&Target>,
+    paused_since: Option<Timestamp>,
+    standing: &Standing,
+) -> View {
+    View {
+        name,
+        configured: target.map(configured),
+        is_configured: target.is_some(),
+        paused_since,
+        waiting: standing.waiting,
+        dead: standing.dead,
+    }
+}
+
+fn configured(target: &Target) -> Configured {
+    let progress = &target.progress;
+    let (state, next_probe_at) = match progress.circuit() {
+        Circuit::Closed => ("closed", None),
+        Circuit::Open { probe_at } => ("open", Some(probe_at)),
+        Circuit::HalfOpen => ("half-open", None),
+    };
+    let (last_answer, last_answer_at) = progress
+        .last_answer()
+        .map(|answer| (answer.text, answer.at))
+        .unzip();
+    Configured {
+        kind: target.destination.kind(),
+        state,
+        next_probe_at,
+        claimed: progress.claimed(),
+        delivered: progress.delivered(),
+        last_answer,
+        last_answer_at,
+    }
+}
+
+/// Durable first, so that what was answered stays so.
+async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let target = target(&admin, &name)?;
+    admin.store.pause(&name, Timestamp::now()).await?;
+    switched(&admin, &name, &target, true);
+    Ok(json(&serde_json::json!({ "name": name, "paused": true })))
+}
+
+async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let target = target(&admin, &name)?;
+    admin.store.resume(&name).await?;
+    switched(&admin, &name, &target, false);
+    Ok(json(&serde_json::json!({ "name": name, "paused": false })))
+}
+
+fn switched(admin: &Admin, name: &str, target: &Target, is_paused: bool) {
+    target.progress.set_paused(is_paused);
+    admin.bells.ring_all(name);
+    let what = if is_paused { "paused" } else { "resumed" };
+    tracing::info!(destination = name, "{what} by an operator");
+}
+
+fn target(admin: &Admin, name: &str) -> Result<Target, Problem> {
+    admin
+        .targets
+        .get(name)
+        .ok_or_else(|| Problem::NoSuchDestination(name.to_owned()))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+}
+
+/// Sends one sample now, whatever the state of the destination, and keeps nothing of it.
+async fn test(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let target = target(&admin, &name)?;
+    let wanted = if body.is_empty() {
+        Test::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| Problem::Unreadable(error.to_string()))?
+    };
+    let event_type = match wanted.event_type {
+        None => EventType::ResponseCompleted,
+        Some(text) => text.parse().map_err(|_| {
+            Problem::Unreadable(format!(
+                "there is no event type `{text}`; `unwrapd trigger --list` lists them"
+            ))
+        })?,
+    };
+    let delivery = sample(name, event_type);
+    let begun_at = Instant::now();
+    let outcome = match timeout(target.timeout, target.destination.send(&delivery)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::failed("no answer in time"),
+    };
+    let what = match outcome {
+        Outcome::Delivered { .. } => "delivered",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Refused { .. } => "refused",
+    };
+    Ok(json(&serde_json::json!({
+        "outcome": what,
+        "answer": outcome.answer(),
+        "took_ms": milliseconds(begun_at.elapsed()),
+        "webhook_id": delivery.message.webhook_id,
+        "type": event_type.as_str(),
+    })))
+}
+
+fn sample(destination: String, event_type: EventType) -> Delivery {
+    let now = Timestamp::now();
+    let id = uuid::Uuid::now_v7().simple();
+    let event = UnwrapWebhookEvent::sample(event_type, format!("evt_test_{id}"), now.as_second());
+    Delivery {
+        id: 0,
+        destination,
+        lane: Lane::of(Some(event_type.as_str())),
+        attempt: 1,
+        earlier: 0,
+        since: now,
+        message: Message {
+            endpoint: "test".into(),
+            webhook_id: format!("wh_test_{id}"),
+            event_type: Some(event_type.as_str().to_owned()),
+            sent_at: now,
+            received_at: now,
+            secret: None,
+            payload: event.to_json().into(),
+        },
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

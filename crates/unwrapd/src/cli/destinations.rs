@@ -1,0 +1,143 @@
+//! `unwrapd destinations`: how the destinations of a running gateway fare, and their switches.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::admin::AdminArguments;
+use super::{Failure, Output, say};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List them: whether each is up, what waits, what was given up, what it answered last
+    Ls {
+        #[command(flatten)]
+        admin: AdminArguments,
+        #[arg(long, value_enum, default_value_t = Output::Human)]
+        output: Output,
+    },
+    /// Deliver nothing to one, until it is resumed; its deliveries wait, its calls expire
+    Pause(Named),
+    /// Deliver to one again
+    Resume(Named),
+    /// Send one a signed sample event now, and say what it answers; nothing is kept of it
+    Test {
+        #[command(flatten)]
+        named: Named,
+        /// Type of the event [default: response.completed]
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct Named {
+    /// Name of the destination
+    name: String,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls { admin, output } => {
+            let answer = admin.client()?.get(&["destinations"]).await?;
+            match output {
+                Output::Human => list(&answer["destinations"]),
+                Output::Json => Ok(say!("{answer}")?),
+            }
+        }
+        Command::Pause(named) => {
+            switch(named, "pause").await?;
+            Ok(say!(
+                "{} is paused; `unwrapd destinations resume {0}` ends that",
+                named.name
+            )?)
+        }
+        Command::Resume(named) => {
+            switch(named, "resume").await?;
+            Ok(say!("{} is not paused", named.name)?)
+        }
+        Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
+    }
+}
+
+async fn switch(named: &Named, verb: &str) -> Result<Value, Failure> {
+    let client = named.admin.client()?;
+    client
+        .post(&["destinations", &named.name, verb], None)
+        .await
+}
+
+async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
+    let body = event_type.map(|event_type| json!({ "type": event_type }));
+    let path = ["destinations", &named.name, "test"];
+    let answer = named.admin.client()?.post(&path, body.as_ref()).await?;
+    say!(
+        "{} {} {} ({} ms)",
+        text(&answer["type"]),
+        text(&answer["webhook_id"]),
+        text(&answer["answer"]),
+        answer["took_ms"]
+    )?;
+    if text(&answer["outcome"]) != "delivered" {
+        return Err(anyhow::anyhow!("not delivered").into());
+    }
+    Ok(())
+}
+
+fn list(destinations: &Value) -> Result<(), Failure> {
+    let rows = destinations
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let width = |key: &str, head: &str| {
+        let longest = rows.iter().map(|row| text(&row[key]).len()).max();
+        longest.unwrap_or_default().max(head.len())
+    };
+    let (name, kind) = (width("name", "NAME"), width("kind", "KIND"));
+    say!(
+        "{:name$}  {:kind$}  {:9}  {:>8}  {:>8}  LAST ANSWER",
+        "NAME",
+        "KIND",
+        "STATE",
+        "WAITING",
+        "DEAD"
+    )?;
+    for row in rows {
+        let state = if row["paused_since"].is_string() {
+            "paused"
+        } else if row["is_configured"] == Value::Bool(false) {
+            "unknown"
+        } else {
+            match text(&row["state"]) {
+                "closed" => "up",
+                "open" => "down",
+                _ => "probing",
+            }
+        };
+        let last = match (row["last_answer"].as_str(), row["next_probe_at"].as_str()) {
+            (Some(answer), Some(at)) => format!("{answer} (next try {at})"),
+            (Some(answer), None) => answer.to_owned(),
+            _ if state == "unknown" => "not configured".to_owned(),
+            _ => "-".to_owned(),
+        };
+        say!(
+            "{:name$}  {:kind$}  {state:9}  {:>8}  {:>8}  {last}",
+            text(&row["name"]),
+            text(&row["kind"]),
+            row["waiting"].as_u64().unwrap_or_default(),
+            row["dead"].as_u64().unwrap_or_default(),
+        )?;
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

@@ -1,0 +1,262 @@
+//! What an operator sees of the destinations, and the switches.
+
+use std::process::Output;
+
+use openai_webhooks::EventType;
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use unwrapd::delivery::breaker::FAILURES_MAX;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::{TestGateway, Webhook, client, destination};
+
+async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
+    let url = format!("http://{}{path}", test.gateway.admin().unwrap());
+    let response = test.client().request(method, url).send().await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.bytes().await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// The only destination, as the port shows it.
+async fn shown(test: &TestGateway) -> Value {
+    let (status, mut answer) = ask(test, Method::GET, "/api/v1/destinations").await;
+    assert_eq!(status, 200);
+    answer["destinations"][0].take()
+}
+
+async fn post(test: &TestGateway, id: &str) {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
+}
+
+#[tokio::test]
+async fn a_paused_destination_gets_nothing_until_it_is_resumed_whatever_restarts_meanwhile() {
+    let mut app = Application::start([]).await;
+    let settings = || vec![destination("app", &app.url)];
+    let test = TestGateway::start(settings()).await;
+    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
+    assert_eq!(status, 200);
+    post(&test, "wh_1").await;
+    let view = shown(&test).await;
+    assert!(view["paused_since"].is_string(), "{view}");
+    assert_eq!(view["waiting"], 1);
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, settings()).await;
+    post(&test, "wh_2").await;
+    assert!(shown(&test).await["paused_since"].is_string());
+    assert_eq!(shown(&test).await["claimed"], 0);
+    assert!(!app.has_more());
+    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/resume").await;
+    assert_eq!(status, 200);
+    let mut got = [app.next().await, app.next().await].map(|it| it.webhook_id().to_owned());
+    got.sort();
+    assert_eq!(got, ["wh_1", "wh_2"]);
+    assert!(shown(&test).await["paused_since"].is_null());
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_shown_so_and_up_again_on_the_first_success() {
+    let failures = usize::try_from(FAILURES_MAX).unwrap();
+    let mut app = Application::start(vec![Answer::Status(500); failures]).await;
+    let mut settings = destination("app", &app.url);
+    settings.limits.retry.max = settings.limits.retry.first;
+    let test = TestGateway::start(vec![settings]).await;
+    assert_eq!(shown(&test).await["state"], "closed");
+    post(&test, "wh_1").await;
+    for _ in 0..failures {
+        app.next().await;
+    }
+    let view = loop {
+        let view = shown(&test).await;
+        if view["state"] != "closed" {
+            break view;
+        }
+    };
+    assert_eq!(view["last_answer"], "HTTP 500");
+    assert_eq!(view["waiting"], 1);
+    // The probe.
+    app.next().await;
+    while shown(&test).await["state"] != "closed" {}
+    while shown(&test).await["waiting"] != 0 {}
+    let view = shown(&test).await;
+    assert_eq!(view["last_answer"], "HTTP 200");
+    assert_eq!(view["delivered"], 1);
+}
+
+#[tokio::test]
+async fn a_test_sends_one_sample_that_verifies_and_keeps_nothing() {
+    let mut app = Application::start([Answer::Status(200), Answer::Status(500)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let path = "/api/v1/destinations/app/test";
+    let (status, answer) = ask(&test, Method::POST, path).await;
+    assert_eq!((status, &answer["outcome"]), (200, &"delivered".into()));
+    let delivered = app.next().await;
+    assert_eq!(answer["webhook_id"], delivered.webhook_id());
+    let verified = delivered.verified().unwrap();
+    assert_eq!(verified.event().unwrap().kind(), "response.completed");
+    let (_, answer) = ask(&test, Method::POST, path).await;
+    assert_eq!(answer["outcome"], "failed");
+    assert_eq!(answer["answer"], "HTTP 500");
+    assert_eq!(test.gateway.store().tally().await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_switched() {
+    let test = TestGateway::start(vec![]).await;
+    for verb in ["pause", "resume", "test"] {
+        let path = format!("/api/v1/destinations/app/{verb}");
+        let (status, answer) = ask(&test, Method::POST, &path).await;
+        assert_eq!(status, 404);
+        assert!(answer["error"].as_str().unwrap().contains("no destination"));
+    }
+    assert_eq!(test.gateway.store().paused().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_steer_the_gateway_on_its_readers_machine() {
+    let test = TestGateway::start(vec![]).await;
+    let url = format!(
+        "http://{}/api/v1/destinations",
+        test.gateway.admin().unwrap()
+    );
+    for (name, value) in [("origin", "https://evil.example"), ("host", "evil.example")] {
+        let asked = test.client().get(&url).header(name, value).send();
+        assert_eq!(asked.await.unwrap().status(), 403, "{name}");
+    }
+    let asked = test.client().get(&url).header("host", "localhost:8081");
+    assert_eq!(asked.send().await.unwrap().status(), 200);
+}
+
+fn serve_with_token(folder: &TempDir) -> Serving {
+    write_config(folder.path(), "http://127.0.0.1:9/webhook");
+    let file = folder.path().join("unwrapd.toml");
+    let config = std::fs::read_to_string(&file).unwrap().replace(
+        "admin = \"127.0.0.1:0\"",
+        "admin = \"0.0.0.0:0\"\nadmin_token = { env = \"ADMIN_TOKEN\" }",
+    );
+    std::fs::write(&file, config).unwrap();
+    Serving::start(folder.path(), &[("ADMIN_TOKEN", TOKEN)])
+}
+
+const TOKEN: &str = "a token that nobody guesses so soon";
+
+#[tokio::test]
+async fn beyond_this_machine_only_who_knows_the_token_may_steer() {
+    let folder = TempDir::new().unwrap();
+    let serving = serve_with_token(&folder);
+    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let status = async |path: &str, token: Option<&str>| {
+        let mut request = client().get(format!("{admin}{path}"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("/livez", None).await, 200);
+    assert_eq!(status("/readyz", None).await, 200);
+    assert_eq!(status("/api/v1/destinations", None).await, 401);
+    assert_eq!(status("/api/v1/destinations", Some("x")).await, 401);
+    assert_eq!(status("/api/v1/destinations", Some(&TOKEN[1..])).await, 401);
+    assert_eq!(status("/api/v1/destinations", Some(TOKEN)).await, 200);
+    let (_, log) = serving.terminate();
+    assert!(!log.contains(TOKEN));
+}
+
+fn run(arguments: &[&str]) -> Output {
+    unwrapd()
+        .args(arguments)
+        .env("ADMIN_TOKEN", TOKEN)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_lists_pauses_resumes_and_tests() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let admin = format!("http://{}", test.gateway.admin().unwrap());
+    let destinations = |arguments: &[&str]| {
+        let arguments = [&["destinations"], arguments, &["--admin", &admin]].concat();
+        tokio::task::block_in_place(|| run(&arguments))
+    };
+    let list = stdout(&destinations(&["ls"]));
+    assert!(list.contains("app   http  up"), "{list}");
+    stdout(&destinations(&["pause", "app"]));
+    post(&test, "wh_1").await;
+    let list = stdout(&destinations(&["ls"]));
+    assert!(list.contains("app   http  paused            1"), "{list}");
+    let told = stdout(&destinations(&["test", "app", "--type", "batch.failed"]));
+    assert!(told.contains("HTTP 200"), "{told}");
+    assert!(app.next().await.webhook_id().starts_with("wh_test_"));
+    stdout(&destinations(&["resume", "app"]));
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    let json = stdout(&destinations(&["ls", "--output", "json"]));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["destinations"][0]["name"], "app");
+
+    assert_eq!(destinations(&["pause", "ap"]).status.code(), Some(3));
+    assert_eq!(
+        destinations(&["test", "app", "--type", "nothing"])
+            .status
+            .code(),
+        Some(2)
+    );
+    drop(app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_finds_the_port_and_the_token_in_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    let serving = serve_with_token(&folder);
+    let config = folder.path().join("unwrapd.toml");
+    let config = config.to_str().unwrap();
+    // The port is known only now.
+    let text = std::fs::read_to_string(config).unwrap();
+    let address = serving.admin.trim_start_matches("http://");
+    let address = address.trim_end_matches("/readyz");
+    std::fs::write(config, text.replacen("0.0.0.0:0", address, 1)).unwrap();
+    let list = stdout(&run(&["destinations", "ls", "--config", config]));
+    assert!(list.contains("app"), "{list}");
+
+    let url = serving
+        .admin
+        .replace("/readyz", "")
+        .replace("0.0.0.0", "127.0.0.1");
+    let refused = run(&["destinations", "ls", "--admin", &url]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("admin_token"));
+    drop(serving);
+    let nobody = run(&["destinations", "ls", "--admin", &url]);
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("does `unwrapd serve` run"));
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each_attempt() {
+    let failures = usize::try_from(FAILURES_MAX).unwrap() + 6;
+    let mut app = Application::start(vec![Answer::Status(500); failures]).await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &app.url);
+    let serving = Serving::start(folder.path(), &[]);
+    for number in 0..failures {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+        let sent = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(sent.unwrap().status(), 200);
+    }
+    for _ in 0..failures + 1 {
+        app.next().await;
+    }
+    let (_, log) = serving.terminate();
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("not delivered yet"), 1, "{log}");
+    assert_eq!(lines("down: "), 1, "{log}");
+    assert_eq!(lines("up again"), 1, "{log}");
+}
