@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
@@ -81,7 +81,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = shutdown.begun() => break,
-                claimed = joined(&mut lane.claim), if lane.claim.is_some() => lane.claimed(claimed),
+                Some(claimed) = lane.claim.join_next() => lane.claimed(claimed),
                 Some(ended) = lane.attempts.join_next_with_id() => lane.ended(ended),
                 Some(settled) = lane.settling.join_next() => lane.settled(settled),
                 () = bell.notified() => lane.due = Due::Now,
@@ -99,8 +99,9 @@ struct Running {
     lane: Arc<Dispatcher>,
     limits: Limits,
     due: Due,
-    /// The claim that is being made, with its limit and when it was begun.
-    claim: Option<JoinHandle<Looked>>,
+    /// The claim that is being made, or none,
+    claim: JoinSet<Looked>,
+    /// and when the last one was begun.
     claimed_at: Option<Instant>,
     /// Claimed and not yet begun.
     ready: Ready,
@@ -121,6 +122,8 @@ enum Due {
 /// A claim, and what it asked for.
 struct Looked {
     limit: usize,
+    /// What the lease leaves room for.
+    timeout: Duration,
     now: Timestamp,
     claimed: Result<Claimed, StoreError>,
 }
@@ -138,7 +141,7 @@ impl Running {
             limits,
             lane,
             due: Due::Now,
-            claim: None,
+            claim: JoinSet::new(),
             claimed_at: None,
             ready: Ready::default(),
             attempts: JoinSet::new(),
@@ -161,8 +164,8 @@ impl Running {
             let Some(permit) = self.lane.gate.begin(self.lane.lane, self.limits.rate) else {
                 break;
             };
-            if let Some(delivery) = self.ready.take_first() {
-                self.begin(delivery, permit);
+            if let Some((delivery, longest)) = self.ready.take_first() {
+                self.begin(delivery, longest, permit);
             }
         }
         let useless = if self.lane.gate.is_shut(self.lane.lane) {
@@ -175,12 +178,12 @@ impl Running {
         }
     }
 
-    fn begin(&mut self, delivery: Delivery, permit: Permit) {
+    fn begin(&mut self, delivery: Delivery, longest: Duration, permit: Permit) {
         let delivery = Arc::new(delivery);
         let attempt = attempt::make(
             Arc::clone(&self.lane.destination),
             Arc::clone(&delivery),
-            self.limits.timeout,
+            longest.min(self.limits.timeout),
         );
         let id = self.attempts.spawn(attempt).id();
         let under_way = UnderWay {
@@ -192,7 +195,7 @@ impl Running {
     }
 
     fn bury_first(&mut self) {
-        if let Some(delivery) = self.ready.take_first() {
+        if let Some((delivery, _)) = self.ready.take_first() {
             let outcome = Outcome::Refused {
                 answer: "expired before it could be delivered".into(),
                 said: Said::default(),
@@ -210,7 +213,7 @@ impl Running {
 
     fn claim_if_it_is_time(&mut self) {
         let limit = self.wanted();
-        if self.claim.is_some()
+        if !self.claim.is_empty()
             || limit == 0
             || self.claim_at().is_none_or(|at| at > Instant::now())
         {
@@ -221,8 +224,9 @@ impl Running {
         // Until the bell rings: what comes in from here on may be missed by the claim.
         self.due = Due::At(Instant::now() + SLEEP_MAX);
         let lane = Arc::clone(&self.lane);
-        let lease = self.limits.timeout + ready::WAIT_MAX + LEASE_MARGIN;
-        self.claim = Some(tokio::spawn(async move {
+        let timeout = self.limits.timeout;
+        let lease = timeout + ready::WAIT_MAX + LEASE_MARGIN;
+        self.claim.spawn(async move {
             let now = lane.clock.now();
             let claimed = lane
                 .store
@@ -230,10 +234,11 @@ impl Running {
                 .await;
             Looked {
                 limit,
+                timeout,
                 now,
                 claimed,
             }
-        }));
+        });
     }
 
     /// How many deliveries could be made use of.
@@ -246,7 +251,7 @@ impl Running {
 
     /// When to claim. `None`: not before something changes.
     fn claim_at(&self) -> Option<Instant> {
-        if self.claim.is_some() || self.wanted() == 0 || self.ready.is_plenty() {
+        if !self.claim.is_empty() || self.wanted() == 0 || self.ready.is_plenty() {
             return None;
         }
         let due_at = match self.due {
@@ -278,7 +283,6 @@ impl Running {
     }
 
     fn claimed(&mut self, looked: Result<Looked, JoinError>) {
-        self.claim = None;
         let Ok(looked) = looked else {
             self.store_failed("a look at it broke off");
             return;
@@ -306,7 +310,7 @@ impl Running {
             self.due_by(due_at, looked.now);
         }
         self.lane.gate.progress().add_claimed(deliveries.len());
-        self.ready.add(deliveries);
+        self.ready.add(deliveries, looked.timeout);
     }
 
     fn store_failed(&mut self, problem: &str) {
@@ -403,11 +407,15 @@ impl Running {
     }
 
     async fn finish(mut self) {
-        if let Some(claim) = self.claim.take()
-            && let Ok(looked) = claim.await
-            && let Ok(claimed) = looked.claimed
-        {
-            self.ready.add(claimed.deliveries);
+        while let Some(looked) = self.claim.join_next().await {
+            if let Ok(Looked {
+                claimed: Ok(claimed),
+                timeout,
+                ..
+            }) = looked
+            {
+                self.ready.add(claimed.deliveries, timeout);
+            }
         }
         let unbegun = self.ready.take_all();
         if !unbegun.is_empty() {
@@ -423,13 +431,5 @@ impl Running {
             // A dispatcher that takes over has seen it leased until now.
             self.lane.bell.notify_one();
         }
-    }
-}
-
-/// What the task in the option comes to; it stays in its place until it is over.
-async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
     }
 }

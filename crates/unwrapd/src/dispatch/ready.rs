@@ -17,7 +17,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A queue of deliveries, and how many it should hold: none for a destination that answers slowly, more the faster it answers.
 #[derive(Default)]
 pub(super) struct Ready {
-    deliveries: VecDeque<(Instant, Delivery)>,
+    deliveries: VecDeque<Waiting>,
     ahead: usize,
     /// Attempts that ended since the last claim,
     finished: u32,
@@ -25,21 +25,34 @@ pub(super) struct Ready {
     counted_from: Option<Instant>,
 }
 
+struct Waiting {
+    since: Instant,
+    timeout: Duration,
+    delivery: Delivery,
+}
+
 impl Ready {
-    pub(super) fn add(&mut self, deliveries: Vec<Delivery>) {
-        let now = Instant::now();
-        self.deliveries
-            .extend(deliveries.into_iter().map(|delivery| (now, delivery)));
+    /// Adds these. Their leases leave room for attempts of `timeout`.
+    pub(super) fn add(&mut self, deliveries: Vec<Delivery>, timeout: Duration) {
+        let since = Instant::now();
+        let waiting = deliveries.into_iter().map(|delivery| Waiting {
+            since,
+            timeout,
+            delivery,
+        });
+        self.deliveries.extend(waiting);
     }
 
     /// The next to begin, if it has not waited too long.
     pub(super) fn first(&self) -> Option<&Delivery> {
-        let (since, delivery) = self.deliveries.front()?;
-        (since.elapsed() < WAIT_MAX).then_some(delivery)
+        let first = self.deliveries.front()?;
+        (first.since.elapsed() < WAIT_MAX).then_some(&first.delivery)
     }
 
-    pub(super) fn take_first(&mut self) -> Option<Delivery> {
-        self.deliveries.pop_front().map(|(_, delivery)| delivery)
+    /// The next, and how long its attempt may take at most.
+    pub(super) fn take_first(&mut self) -> Option<(Delivery, Duration)> {
+        let first = self.deliveries.pop_front()?;
+        Some((first.delivery, first.timeout))
     }
 
     /// Another attempt ended.
@@ -79,7 +92,7 @@ impl Ready {
 
     /// When the first of them has waited too long.
     pub(super) fn stale_at(&self) -> Option<Instant> {
-        self.deliveries.front().map(|(since, _)| *since + WAIT_MAX)
+        self.deliveries.front().map(|first| first.since + WAIT_MAX)
     }
 
     /// Those that have waited too long. The destination has slowed down, so nothing is claimed ahead for now.
@@ -87,16 +100,16 @@ impl Ready {
         let now = Instant::now();
         let stale = self
             .deliveries
-            .partition_point(|(since, _)| *since + WAIT_MAX <= now);
+            .partition_point(|waiting| waiting.since + WAIT_MAX <= now);
         if stale > 0 {
             self.ahead = 0;
         }
         let stale = self.deliveries.drain(..stale);
-        stale.map(|(_, delivery)| delivery).collect()
+        stale.map(|waiting| waiting.delivery).collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Delivery> {
         let all = self.deliveries.drain(..);
-        all.map(|(_, delivery)| delivery).collect()
+        all.map(|waiting| waiting.delivery).collect()
     }
 }

@@ -17,6 +17,8 @@ use unwrapd::store::{
     Suspect, Tally,
 };
 
+use crate::support::memory_store::{Disk, MemoryStore};
+
 pub(crate) const DAY: i64 = 24 * 3600;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
@@ -48,15 +50,40 @@ impl Place for SqlitePlace {
     }
 }
 
+impl Place for Disk {
+    fn open_within(&self, _bounds: &Bounds) -> Arc<dyn Store> {
+        self.open()
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::open(self))
+    }
+}
+
 macro_rules! every_store {
-    ($($promise:ident),+ $(,)?) => {
+    // Promises of the model too, and those of the real stores only.
+    ($($modelled:ident),* $(,)?; $($promise:ident),+ $(,)?) => {
         mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $modelled() {
+                    super::$modelled(&super::SqlitePlace::new()).await;
+                }
+            )*
             $(
                 #[tokio::test]
                 async fn $promise() {
                     super::$promise(&super::SqlitePlace::new()).await;
                 }
             )+
+        }
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $modelled() {
+                    super::$modelled(&super::Disk::default()).await;
+                }
+            )*
         }
     };
 }
@@ -84,13 +111,13 @@ every_store!(
     what_is_paused_stays_so_until_it_is_resumed,
     what_stands_is_counted_for_each_destination,
     everything_is_there_after_opening_again,
+    a_closed_store_is_unavailable,
+    who_waits_for_the_end_does_not_hold_it_up,
+    concurrent_claims_never_share_a_delivery;
     what_is_quarantined_is_listed_in_the_order_of_arrival,
     the_quarantine_keeps_the_newest_only,
     what_is_acquitted_is_accepted_and_leaves_the_quarantine,
     what_is_discarded_is_gone,
-    a_closed_store_is_unavailable,
-    who_waits_for_the_end_does_not_hold_it_up,
-    concurrent_claims_never_share_a_delivery,
     what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not,
     a_message_is_kept_as_long_from_its_last_settlement,
     however_short_the_retention_an_id_is_known_for_the_whole_horizon,

@@ -14,7 +14,7 @@ use unwrapd::store::{Bounds, Found, Page, Settled, Store, StoreError};
 
 use super::{LEASE, Place, SqlitePlace, at, message};
 
-every_store!(
+every_store!(;
     a_plan_counts_and_changes_nothing,
     a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made,
     the_same_token_twice_delivers_once,

@@ -1,0 +1,315 @@
+//! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use unwrapd::delivery::{Delivery, Lane, Next};
+use unwrapd::message::Message;
+use unwrapd::store::filter::Filter;
+use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use unwrapd::store::{
+    Accepted, Attempt, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store, StoreError,
+    Suspect, Tally,
+};
+
+/// What outlives a crash.
+#[derive(Clone, Default)]
+pub(crate) struct Disk(Arc<Mutex<Rows>>);
+
+#[derive(Default)]
+struct Rows {
+    seen: HashSet<(String, String)>,
+    rows: BTreeMap<i64, Row>,
+    paused: BTreeMap<String, Timestamp>,
+}
+
+struct Row {
+    message: Message,
+    destination: String,
+    lane: Lane,
+    state: State,
+    due_at: Timestamp,
+    attempt: u32,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Waiting,
+    Delivered,
+    Dead,
+}
+
+/// A store on a disk in memory; what it knows beside the disk is gone with it.
+pub(crate) struct MemoryStore {
+    disk: Disk,
+    /// Attempt number and end, by delivery.
+    leases: Mutex<HashMap<i64, (u32, Timestamp)>>,
+    is_open: watch::Sender<bool>,
+}
+
+impl MemoryStore {
+    pub(crate) fn open(disk: &Disk) -> Self {
+        Self {
+            disk: disk.clone(),
+            leases: Mutex::default(),
+            is_open: watch::Sender::new(true),
+        }
+    }
+
+    fn kept(&self) -> Result<MutexGuard<'_, Rows>, StoreError> {
+        if *self.is_open.borrow() {
+            Ok(self.disk.0.lock().unwrap())
+        } else {
+            Err(StoreError::Unavailable("it is closed".into()))
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn accept(
+        &self,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        let mut kept = self.kept()?;
+        let key = (message.endpoint.clone(), message.webhook_id.clone());
+        if !kept.seen.insert(key) {
+            return Ok(Accepted::Duplicate);
+        }
+        for destination in destinations {
+            let id = i64::try_from(kept.rows.len()).unwrap() + 1;
+            let row = Row {
+                destination,
+                lane: Lane::of(message.event_type.as_deref()),
+                state: State::Waiting,
+                due_at: message.received_at,
+                attempt: 0,
+                message: message.clone(),
+            };
+            kept.rows.insert(id, row);
+        }
+        Ok(Accepted::New)
+    }
+
+    async fn claim(
+        &self,
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Claimed, StoreError> {
+        let kept = self.kept()?;
+        let mut leases = self.leases.lock().unwrap();
+        let mut waiting: Vec<(Timestamp, i64)> = kept
+            .rows
+            .iter()
+            .filter(|(_, row)| {
+                row.state == State::Waiting && row.destination == destination && row.lane == lane
+            })
+            .map(|(id, row)| {
+                let leased_until = leases.get(id).map(|(_, ends_at)| *ends_at);
+                let leased_until = leased_until.filter(|ends_at| *ends_at > now);
+                (leased_until.unwrap_or(row.due_at), *id)
+            })
+            .collect();
+        waiting.sort_unstable();
+        let ends_at = now + SignedDuration::try_from(lease).unwrap();
+        let mut claimed = Claimed::default();
+        let mut next_due_at = None;
+        for (due_at, id) in waiting {
+            if due_at > now || claimed.deliveries.len() == limit {
+                next_due_at = Some(due_at);
+                break;
+            }
+            let row = &kept.rows[&id];
+            let held = leases.get(&id).map_or(0, |(attempt, _)| *attempt);
+            let attempt = (row.attempt + 1).max(held + 1);
+            leases.insert(id, (attempt, ends_at));
+            claimed.deliveries.push(Delivery {
+                id,
+                destination: row.destination.clone(),
+                lane,
+                attempt,
+                earlier: 0,
+                since: row.message.received_at,
+                message: row.message.clone(),
+            });
+        }
+        claimed.next_due_at = if claimed.deliveries.is_empty() {
+            next_due_at
+        } else {
+            Some(next_due_at.map_or(ends_at, |due_at| due_at.min(ends_at)))
+        };
+        Ok(claimed)
+    }
+
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        let mut kept = self.kept()?;
+        let mut leases = self.leases.lock().unwrap();
+        let is_current = leases
+            .get(&attempt.delivery)
+            .is_some_and(|(number, _)| *number == attempt.number);
+        let Some(row) = kept.rows.get_mut(&attempt.delivery) else {
+            return Ok(Settled::Fenced);
+        };
+        if !is_current || row.state != State::Waiting || attempt.number <= row.attempt {
+            return Ok(Settled::Fenced);
+        }
+        leases.remove(&attempt.delivery);
+        row.attempt = attempt.number;
+        match attempt.next {
+            Next::Delivered => row.state = State::Delivered,
+            Next::Dead => row.state = State::Dead,
+            Next::Retry { due_at } => row.due_at = due_at,
+        }
+        Ok(Settled::Settled)
+    }
+
+    async fn release(&self, released: Vec<(i64, u32)>) -> Result<(), StoreError> {
+        let mut leases = self.leases.lock().unwrap();
+        for (delivery, attempt) in released {
+            if let Some(lease) = leases.get_mut(&delivery)
+                && lease.0 == attempt
+            {
+                *lease = (attempt - 1, Timestamp::MIN);
+            }
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, _now: Timestamp) -> Result<(), StoreError> {
+        self.kept().map(drop)
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        let kept = self.kept()?;
+        let count = |state| kept.rows.values().filter(|row| row.state == state).count() as u64;
+        Ok(Tally {
+            messages: kept.seen.len() as u64,
+            pending: count(State::Waiting),
+            delivered: count(State::Delivered),
+            dead: count(State::Dead),
+        })
+    }
+
+    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let standings = self.standings().await?.into_iter();
+        let waiting = standings.map(|standing| (standing.destination, standing.waiting));
+        Ok(waiting.filter(|(_, waiting)| *waiting > 0).collect())
+    }
+
+    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+        let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
+        for row in self.kept()?.rows.values() {
+            if row.state == State::Delivered {
+                continue;
+            }
+            let standing = standings.entry(row.destination.clone()).or_default();
+            standing.destination.clone_from(&row.destination);
+            match row.state {
+                State::Dead => standing.dead += 1,
+                _ => standing.waiting += 1,
+            }
+        }
+        Ok(standings.into_values().collect())
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut kept = self.kept()?;
+        kept.paused.entry(destination.to_owned()).or_insert(now);
+        Ok(())
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        self.kept()?.paused.remove(destination);
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        Ok(self.kept()?.paused.clone().into_iter().collect())
+    }
+
+    async fn quarantine(&self, _suspect: Suspect) -> Result<(), StoreError> {
+        Err(beyond())
+    }
+
+    async fn suspects(&self, _after: i64, _limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        Err(beyond())
+    }
+
+    async fn acquit(
+        &self,
+        _suspect: i64,
+        _message: Message,
+        _destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        Err(beyond())
+    }
+
+    async fn discard(&self, _suspect: Option<i64>) -> Result<u64, StoreError> {
+        Err(beyond())
+    }
+
+    async fn prune(&self, _now: Timestamp) -> Result<Pruned, StoreError> {
+        Err(beyond())
+    }
+
+    async fn plan(&self, _replay: &Replay, _now: Timestamp) -> Result<Plan, StoreError> {
+        Err(beyond())
+    }
+
+    async fn replay(
+        &self,
+        _replay: &Replay,
+        _token: &Token,
+        _as_of: Option<AsOf>,
+        _now: Timestamp,
+        _limit: usize,
+    ) -> Result<ReplayStep, StoreError> {
+        Err(beyond())
+    }
+
+    async fn drop_dead(
+        &self,
+        _filter: &Filter,
+        _as_of: AsOf,
+        _after: Option<i64>,
+        _now: Timestamp,
+        _limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        Err(beyond())
+    }
+
+    async fn find(
+        &self,
+        _filter: &Filter,
+        _now: Timestamp,
+        _page: Page,
+    ) -> Result<Found, StoreError> {
+        Err(beyond())
+    }
+
+    async fn show(&self, _webhook_id: &str, _with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+        Err(beyond())
+    }
+
+    async fn ended(&self) {
+        let mut is_open = self.is_open.subscribe();
+        drop(is_open.wait_for(|is_open| !is_open).await);
+    }
+
+    async fn close(&self) {
+        self.is_open.send_replace(false);
+    }
+}
+
+/// The model is of delivering; what else is kept, the real stores show.
+fn beyond() -> StoreError {
+    StoreError::Unavailable("the model does not do this".into())
+}

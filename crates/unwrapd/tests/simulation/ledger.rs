@@ -1,0 +1,577 @@
+//! Watches every step and knows the promises. The first that is broken is kept.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use unwrapd::clock::Clock;
+use unwrapd::delivery::limits::Limits;
+use unwrapd::delivery::pace::burst;
+use unwrapd::delivery::{Delivery, Lane, Next};
+use unwrapd::message::Message;
+use unwrapd::store::{Accepted, Attempt, Claimed, Settled, Tally};
+
+use crate::world::payload;
+
+pub(crate) struct Ledger {
+    clock: Clock,
+    is_told: bool,
+    books: Mutex<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    broken: Option<String>,
+    digest: DefaultHasher,
+    begun_at: Option<Instant>,
+    /// By destination and `webhook-id`.
+    entries: BTreeMap<(String, String), Entry>,
+    /// By the store's name for a delivery.
+    names: HashMap<i64, (String, String)>,
+    places: BTreeMap<String, Place>,
+    messages: u64,
+    /// Something happened after which a delivery may be made twice.
+    may_repeat: bool,
+    jumped_at: Option<Instant>,
+    looks: HashMap<(String, Lane), u32>,
+}
+
+/// One message for one destination.
+struct Entry {
+    lane: Lane,
+    since: Timestamp,
+    is_stored: bool,
+    is_accepted: bool,
+    /// Attempts, deadline and what else may end it.
+    due_at: Timestamp,
+    /// The last attempt that is settled.
+    attempt: u32,
+    end: Option<Next>,
+    /// Settlements under way; of a crash on SQLite nobody knows whether they counted.
+    settling: Vec<Attempt>,
+    /// Attempt and end of the lease.
+    lease: Option<(u32, Timestamp)>,
+    /// The last attempt that was made, in this life of the process.
+    made: u32,
+    /// What each attempt came to, in this life of the process.
+    came: HashMap<u32, Came>,
+    delivered: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Came {
+    Delivered,
+    Failed,
+    Refused,
+    /// Dropped by who waited for it, or by a panic.
+    BrokeOff,
+}
+
+/// One destination.
+struct Place {
+    limits: Limits,
+    /// The concurrency before the last change, which counts until that instant is over.
+    before: (usize, Instant),
+    under_way: HashMap<Lane, usize>,
+    begun: VecDeque<Instant>,
+    paused_at: Option<Instant>,
+}
+
+impl Ledger {
+    pub(crate) fn new(clock: Clock, is_told: bool) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            is_told,
+            books: Mutex::default(),
+        })
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+
+    /// Writes down what happens; the digest of it all tells two schedules apart.
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
+        let mut books = self.books();
+        let begun_at = *books.begun_at.get_or_insert_with(Instant::now);
+        let what = format!("{:>12?} {}", begun_at.elapsed(), what());
+        what.hash(&mut books.digest);
+        if self.is_told {
+            #[allow(clippy::print_stderr, reason = "someone asked for this schedule")]
+            {
+                eprintln!("{what}");
+            }
+        }
+    }
+
+    fn breaks(&self, what: impl FnOnce() -> String) {
+        let mut books = self.books();
+        if books.broken.is_none() {
+            books.broken = Some(what());
+        }
+    }
+
+    fn check(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.breaks(what);
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Result<u64, String> {
+        let books = self.books();
+        match &books.broken {
+            Some(broken) => Err(broken.clone()),
+            None => Ok(books.digest.finish()),
+        }
+    }
+
+    pub(crate) fn may_repeat(&self) {
+        self.books().may_repeat = true;
+    }
+
+    // What the schedule does.
+
+    pub(crate) fn limited(&self, name: &str, limits: &Limits) {
+        let mut books = self.books();
+        let now = Instant::now();
+        if let Some(place) = books.places.get_mut(name) {
+            if place.limits.rate != limits.rate {
+                place.begun.clear();
+            }
+            place.before = (place.limits.concurrency, now);
+            place.limits = limits.clone();
+        } else {
+            let place = Place {
+                limits: limits.clone(),
+                before: (0, now),
+                under_way: HashMap::new(),
+                begun: VecDeque::new(),
+                paused_at: None,
+            };
+            books.places.insert(name.to_owned(), place);
+        }
+    }
+
+    pub(crate) fn paused(&self, name: &str, is_paused: bool) {
+        let mut books = self.books();
+        let place = books.places.get_mut(name).unwrap();
+        place.paused_at = is_paused.then(|| place.paused_at.unwrap_or_else(Instant::now));
+    }
+
+    pub(crate) fn jumped(&self, is_forward: bool) {
+        let mut books = self.books();
+        books.jumped_at = Some(Instant::now());
+        books.may_repeat |= is_forward;
+    }
+
+    /// Everything in memory is gone, leases too.
+    pub(crate) fn restarted(&self) {
+        let mut books = self.books();
+        for place in books.places.values_mut() {
+            place.begun.clear();
+        }
+        for entry in books.entries.values_mut() {
+            entry.lease = None;
+            entry.made = 0;
+            entry.came.clear();
+        }
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        let books = self.books();
+        let places = books.places.values();
+        places.flat_map(|place| place.under_way.values()).sum()
+    }
+
+    /// How often each lane has looked into the store since the last time.
+    pub(crate) fn take_looks(&self) -> HashMap<(String, Lane), u32> {
+        std::mem::take(&mut self.books().looks)
+    }
+
+    // What the store sees.
+
+    pub(crate) fn offered(&self, message: &Message, destinations: &[String]) {
+        let mut books = self.books();
+        for destination in destinations {
+            let key = (destination.clone(), message.webhook_id.clone());
+            books.entries.entry(key).or_insert_with(|| Entry {
+                lane: Lane::of(message.event_type.as_deref()),
+                since: message.received_at,
+                is_stored: false,
+                is_accepted: false,
+                due_at: message.received_at,
+                attempt: 0,
+                end: None,
+                settling: Vec::new(),
+                lease: None,
+                made: 0,
+                came: HashMap::new(),
+                delivered: 0,
+            });
+        }
+    }
+
+    pub(crate) fn stored(&self, _endpoint: &str, id: &str, accepted: Accepted) {
+        let mut books = self.books();
+        let mut was_stored = false;
+        for ((_, of), entry) in &mut books.entries {
+            if of == id {
+                was_stored |= entry.is_stored;
+                entry.is_stored = true;
+            }
+        }
+        books.messages += u64::from(accepted == Accepted::New);
+        drop(books);
+        self.check(was_stored == (accepted == Accepted::Duplicate), || {
+            format!("{id} was stored before: {was_stored}, and is {accepted:?}")
+        });
+    }
+
+    pub(crate) fn accepted(&self, _endpoint: &str, id: &str) {
+        let mut books = self.books();
+        let entries = books.entries.iter_mut();
+        entries
+            .filter(|((_, of), _)| of == id)
+            .for_each(|(_, entry)| entry.is_accepted = true);
+    }
+
+    pub(crate) fn looks(&self, destination: &str, lane: Lane) {
+        let mut books = self.books();
+        *books
+            .looks
+            .entry((destination.to_owned(), lane))
+            .or_default() += 1;
+        let paused_at = books.places[destination].paused_at;
+        drop(books);
+        self.check(paused_at.is_none_or(|at| at == Instant::now()), || {
+            format!("{destination} is paused, and its deliveries are claimed")
+        });
+    }
+
+    pub(crate) fn claimed(
+        &self,
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+        claimed: &Claimed,
+    ) {
+        let lease_ends_at = now + SignedDuration::try_from(lease).unwrap();
+        self.check(claimed.deliveries.len() <= limit, || {
+            "claimed more than asked for".into()
+        });
+        for delivery in &claimed.deliveries {
+            let id = &delivery.message.webhook_id;
+            let attempt = delivery.attempt;
+            self.note(|| format!("{destination} claims {id}, attempt {attempt}"));
+            self.check(
+                delivery.destination == destination && delivery.lane == lane,
+                || format!("{id} is claimed for {destination}, {lane:?}"),
+            );
+            let key = (delivery.destination.clone(), id.clone());
+            let mut books = self.books();
+            books.names.insert(delivery.id, key.clone());
+            let Some(entry) = books.entries.get_mut(&key) else {
+                drop(books);
+                self.breaks(|| format!("{key:?} is invented"));
+                continue;
+            };
+            let mut due_at = entry.due_at;
+            for unknown in entry.settling.drain(..) {
+                // It was lost with a process, and may have counted.
+                if unknown.number < attempt {
+                    entry.attempt = entry.attempt.max(unknown.number);
+                }
+                if let Next::Retry { due_at: then } = unknown.next {
+                    due_at = due_at.min(then);
+                }
+            }
+            let is_due = now.as_millisecond() >= due_at.as_millisecond();
+            let is_free = entry.lease.is_none_or(|(_, ends_at)| ends_at <= now);
+            let (last, end) = (entry.attempt, entry.end);
+            entry.lease = Some((attempt, lease_ends_at));
+            entry.is_stored = true;
+            drop(books);
+            self.check(is_due, || {
+                format!("{key:?} is claimed at {now}, due at {due_at}")
+            });
+            self.check(is_free, || format!("{key:?} is leased to two"));
+            self.check(attempt > last, || {
+                format!("{key:?}: attempt {attempt} comes after {last}")
+            });
+            self.check(end.is_none(), || {
+                format!("{key:?} is claimed after its end, {end:?}")
+            });
+        }
+    }
+
+    pub(crate) fn released(&self, leases: &[(i64, u32)]) {
+        let mut books = self.books();
+        for (delivery, attempt) in leases {
+            let key = books.names[delivery].clone();
+            let entry = books.entries.get_mut(&key).unwrap();
+            if entry.lease.is_some_and(|(held, _)| held == *attempt) {
+                entry.lease = None;
+            }
+        }
+    }
+
+    /// Whether the decision is right.
+    pub(crate) fn settles(&self, attempt: &Attempt) {
+        let mut books = self.books();
+        let key = books.names[&attempt.delivery].clone();
+        let limits = books.places[&key.0].limits.clone();
+        let entry = books.entries.get_mut(&key).unwrap();
+        let came = entry.came.get(&attempt.number).copied();
+        let policy = limits.of(entry.lane).retry;
+        let deadline = entry.since + SignedDuration::try_from(policy.give_up_after).unwrap();
+        let is_tired = policy.attempts_max.is_some_and(|max| attempt.number >= max);
+        // The longest wait there is in these schedules: what is due before the deadline all the same may not be given up.
+        let longest =
+            SignedDuration::try_from(policy.max).unwrap() + SignedDuration::from_secs(200);
+        let is_right = match (attempt.next, came) {
+            (Next::Delivered, came) => came == Some(Came::Delivered),
+            (Next::Retry { due_at }, came) => {
+                matches!(came, Some(Came::Failed | Came::BrokeOff)) && due_at >= attempt.ended_at
+            }
+            (Next::Dead, Some(Came::Refused)) => true,
+            (Next::Dead, None) => entry.lane == Lane::Call && attempt.ended_at > deadline,
+            (Next::Dead, Some(Came::Failed | Came::BrokeOff)) => {
+                is_tired || attempt.ended_at + longest > deadline
+            }
+            (Next::Dead, Some(Came::Delivered)) => false,
+        };
+        let is_new = !entry
+            .settling
+            .iter()
+            .any(|under_way| under_way.number == attempt.number);
+        if is_new {
+            entry.settling.push(attempt.clone());
+        }
+        drop(books);
+        let (number, next) = (attempt.number, attempt.next);
+        self.check(is_right, || {
+            format!("{key:?}: attempt {number} came to {came:?}, and then {next:?}")
+        });
+    }
+
+    pub(crate) fn settled(&self, attempt: &Attempt, settled: Option<&Settled>) {
+        let mut books = self.books();
+        let key = books.names[&attempt.delivery].clone();
+        let entry = books.entries.get_mut(&key).unwrap();
+        entry
+            .settling
+            .retain(|under_way| under_way.number != attempt.number);
+        let held = entry.lease.map(|(held, _)| held);
+        let is_settled = settled == Some(&Settled::Settled);
+        if is_settled {
+            entry.attempt = attempt.number;
+            entry.lease = None;
+            match attempt.next {
+                Next::Retry { due_at } => entry.due_at = due_at,
+                end => entry.end = Some(end),
+            }
+        }
+        drop(books);
+        let (number, next) = (attempt.number, attempt.next);
+        self.note(|| {
+            format!(
+                "{} settles {}, attempt {number}: {next:?}, {settled:?}",
+                key.0, key.1
+            )
+        });
+        self.check(
+            !is_settled || held.is_none_or(|held| held == number),
+            || format!("{key:?}: attempt {number} is settled while {held:?} is being made"),
+        );
+    }
+
+    // What a destination sees.
+
+    pub(crate) fn begins(self: &Arc<Self>, name: &str, delivery: &Delivery) -> UnderWay {
+        let now = Instant::now();
+        let message = &delivery.message;
+        let (number, lane) = (delivery.attempt, delivery.lane);
+        let key = (name.to_owned(), message.webhook_id.clone());
+        self.note(|| format!("{name} is sent {}, attempt {number}", message.webhook_id));
+        let mut books = self.books();
+        let jumps = books.jumped_at == Some(now);
+        let place = books.places.get_mut(name).unwrap();
+        let limits = place.limits.of(lane);
+        let paused_at = place.paused_at;
+        let (before, changed_at) = place.before;
+        let most = match lane {
+            Lane::Standard if changed_at == now => limits.concurrency.max(before),
+            _ => limits.concurrency,
+        };
+        let under_way = place.under_way.entry(lane).or_default();
+        *under_way += 1;
+        let under_way = *under_way;
+        place.begun.push_back(now);
+        while place
+            .begun
+            .front()
+            .is_some_and(|begun| now - *begun >= Duration::from_secs(1))
+        {
+            place.begun.pop_front();
+        }
+        let begun = place.begun.len();
+        let entry = books.entries.get_mut(&key);
+        let is_known = entry.is_some();
+        let (made, settled, end, since) = match entry {
+            Some(entry) => {
+                let made = std::mem::replace(&mut entry.made, number);
+                entry.came.insert(number, Came::BrokeOff);
+                (made, entry.attempt, entry.end, entry.since)
+            }
+            None => (0, 0, None, delivery.since),
+        };
+        drop(books);
+        self.check(is_known && delivery.destination == name, || {
+            format!(
+                "{key:?} is invented, or another's: {}",
+                delivery.destination
+            )
+        });
+        self.check(message.payload == payload(&message.webhook_id), || {
+            format!("{key:?}: other bytes")
+        });
+        self.check(under_way <= most, || {
+            format!("{name} {lane:?}: {under_way} under way, {most} allowed")
+        });
+        self.check(number > made && number > settled, || {
+            format!("{key:?}: attempt {number} is made after {made}, and {settled} is settled")
+        });
+        self.check(end.is_none(), || {
+            format!("{key:?} is sent after its end, {end:?}")
+        });
+        self.check(paused_at.is_none_or(|at| at == now), || {
+            format!("{name} is paused and sent {key:?}")
+        });
+        if let Some(rate) = limits.rate {
+            let most = usize::try_from(rate).unwrap() + burst(rate);
+            self.check(begun <= most, || {
+                format!("{name}: {begun} in a second, {most} allowed")
+            });
+        }
+        let age = self.clock.now().duration_since(since);
+        let longest = SignedDuration::try_from(limits.retry.give_up_after).unwrap();
+        self.check(lane == Lane::Standard || jumps || age <= longest, || {
+            format!("{key:?}: a call is rung after {age:?}")
+        });
+        UnderWay {
+            ledger: Arc::clone(self),
+            key,
+            lane,
+            number,
+        }
+    }
+
+    // In the end.
+
+    /// Whether the store and the ledger agree on what there is.
+    pub(crate) fn compare(&self, tally: Tally) {
+        let books = self.books();
+        let stored = books
+            .entries
+            .values()
+            .filter(|entry| entry.is_stored)
+            .count() as u64;
+        let messages = books.messages;
+        drop(books);
+        let kept = tally.pending + tally.delivered + tally.dead;
+        self.check(kept == stored && tally.messages == messages, || {
+            format!("the store has {tally:?}, and {messages} messages with {stored} deliveries were kept")
+        });
+    }
+
+    /// Whether everything came to an end, and to which.
+    pub(crate) fn close(&self, tally: Tally) {
+        self.compare(tally);
+        self.check(tally.pending == 0, || {
+            format!("deliveries still wait: {tally:?}")
+        });
+        let books = self.books();
+        let may_repeat = books.may_repeat;
+        let mut broken = None;
+        for (key, entry) in &books.entries {
+            if !entry.is_accepted {
+                continue;
+            }
+            let may_be_dead = entry.end == Some(Next::Dead)
+                || entry
+                    .settling
+                    .iter()
+                    .any(|attempt| attempt.next == Next::Dead);
+            if entry.delivered == 0 && !may_be_dead {
+                broken = Some(format!(
+                    "{key:?} was accepted, and neither delivered nor given up"
+                ));
+            }
+            if entry.delivered > 1 && !may_repeat {
+                broken = Some(format!(
+                    "{key:?} was delivered {} times for no reason",
+                    entry.delivered
+                ));
+            }
+        }
+        let delivered = books
+            .entries
+            .values()
+            .filter(|entry| entry.delivered > 0)
+            .count() as u64;
+        drop(books);
+        if let Some(broken) = broken {
+            self.breaks(|| broken);
+        }
+        self.check(tally.delivered <= delivered, || {
+            format!(
+                "{delivered} were delivered, and the store has {}",
+                tally.delivered
+            )
+        });
+    }
+
+    pub(crate) fn is_delivered(&self, destination: &str, id: &str) -> bool {
+        let books = self.books();
+        let key = (destination.to_owned(), id.to_owned());
+        books
+            .entries
+            .get(&key)
+            .is_some_and(|entry| entry.delivered > 0)
+    }
+
+    pub(crate) fn breaks_promise(&self, what: String) {
+        self.breaks(|| what);
+    }
+}
+
+/// An attempt that is being made.
+pub(crate) struct UnderWay {
+    ledger: Arc<Ledger>,
+    key: (String, String),
+    lane: Lane,
+    number: u32,
+}
+
+impl UnderWay {
+    pub(crate) fn came_to(&mut self, came: Came) {
+        let mut books = self.ledger.books();
+        if let Some(entry) = books.entries.get_mut(&self.key) {
+            entry.came.insert(self.number, came);
+            entry.delivered += u32::from(came == Came::Delivered);
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books();
+        let place = books.places.get_mut(&self.key.0).unwrap();
+        *place.under_way.get_mut(&self.lane).unwrap() -= 1;
+    }
+}

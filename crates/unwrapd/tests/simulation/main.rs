@@ -1,0 +1,92 @@
+//! Lives the life of a gateway's deliveries thousands of times over, in no time, each time otherwise.
+//!
+//! A schedule ([`world`]) is what a seed makes of it: messages arrive, single and doubled; destinations ([`script`]) succeed, fail, hang,
+//! panic and refuse; the store ([`store`]) is slow and fails before and after it has done its work; the process crashes and starts
+//! again; the clock on the wall jumps; destinations are paused and resumed, and their limits change. The dispatchers are the real ones,
+//! and time is Tokio's, paused: it jumps to whatever happens next. A ledger ([`ledger`]) watches every claim, attempt and settlement, and
+//! the first broken promise ends the schedule with its seed.
+//!
+//! - `SIM_SEED=7 cargo test --test simulation` goes through one schedule again and tells each step;
+//! - `SIM_SCHEDULES=100000 cargo test --release --test simulation` makes a long run of it, from `SIM_SEED` on if that is set too.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+mod ledger;
+#[path = "../it/support/memory_store.rs"]
+mod memory_store;
+mod script;
+mod store;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+
+use memory_store::Disk;
+use world::Place;
+
+/// Schedules of a run that is not told how many.
+const SCHEDULES: u64 = 2000;
+/// On SQLite, where time does not jump while the disk is at work.
+const SCHEDULES_ON_SQLITE: u64 = 8;
+/// A processor each.
+const THREADS: usize = 2;
+
+#[test]
+fn whatever_happens_the_promises_hold() {
+    run_all(SCHEDULES, || Place::Memory(Disk::default()));
+}
+
+#[test]
+fn whatever_happens_on_sqlite_the_promises_hold() {
+    run_all(SCHEDULES_ON_SQLITE, || {
+        Place::Sqlite(TempDir::new().unwrap())
+    });
+}
+
+#[test]
+fn a_seed_makes_the_same_schedule_again() {
+    for seed in 0..20 {
+        let [first, second] = [(); 2].map(|()| run(seed, Place::Memory(Disk::default()), false));
+        assert_eq!(first.unwrap(), second.unwrap(), "seed {seed}");
+    }
+}
+
+fn run_all(schedules: u64, place: impl Fn() -> Place + Sync) {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let seed: Option<u64> = number("SIM_SEED");
+    let schedules = number("SIM_SCHEDULES").unwrap_or(seed.map_or(schedules, |_| 1));
+    let from = seed.unwrap_or_default();
+    let is_told = seed.is_some() && schedules == 1;
+    let next = AtomicU64::new(from);
+    let broken = std::thread::scope(|scope| {
+        let walk = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::SeqCst);
+                if seed >= from + schedules {
+                    return None;
+                }
+                if let Err(broken) = run(seed, place(), is_told) {
+                    // The other thread need not go on.
+                    next.store(u64::MAX / 2, Ordering::SeqCst);
+                    return Some(format!("SIM_SEED={seed}: {broken}"));
+                }
+            }
+        };
+        let threads = [(); THREADS].map(|()| scope.spawn(walk));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let broken: Vec<String> = broken.into_iter().flatten().collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// One schedule. Gives a digest of everything that happened in it.
+fn run(seed: u64, place: Place, is_told: bool) -> Result<u64, String> {
+    // The jitter of retries is drawn from here.
+    fastrand::seed(seed);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(world::live(seed, place, is_told))
+}

@@ -1,0 +1,248 @@
+//! A store that is slow, that fails before or after it has done its work, and that tells the ledger the truth.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fastrand::Rng;
+use jiff::Timestamp;
+use tokio::time::sleep;
+use unwrapd::delivery::Lane;
+use unwrapd::message::Message;
+use unwrapd::store::filter::Filter;
+use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use unwrapd::store::{
+    Accepted, Attempt, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store, StoreError,
+    Suspect, Tally,
+};
+
+use crate::ledger::Ledger;
+
+pub(crate) struct Troubled {
+    pub(crate) inner: Arc<dyn Store>,
+    /// Whether threads of its own do its work, which paused time does not know of.
+    pub(crate) has_threads: bool,
+    pub(crate) rng: Mutex<Rng>,
+    /// How many of a hundred calls fail.
+    pub(crate) trouble: Arc<Mutex<u32>>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fails {
+    No,
+    Before,
+    After,
+}
+
+impl Troubled {
+    fn fate(&self) -> Fails {
+        let trouble = *self.trouble.lock().unwrap();
+        let mut rng = self.rng.lock().unwrap();
+        match rng.u32(0..100) < trouble {
+            true if rng.bool() => Fails::Before,
+            true => Fails::After,
+            false => Fails::No,
+        }
+    }
+
+    async fn delay(&self) {
+        let milliseconds = {
+            let mut rng = self.rng.lock().unwrap();
+            if rng.bool() { 0 } else { rng.u64(0..15) }
+        };
+        if milliseconds > 0 {
+            sleep(Duration::from_millis(milliseconds)).await;
+        }
+    }
+
+    /// Does `work` with all that may come before and after it.
+    async fn troubled<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let failure = || Err(StoreError::Unavailable("as the schedule says".into()));
+        let fails = self.fate();
+        self.delay().await;
+        if fails == Fails::Before {
+            return failure();
+        }
+        let done = self.real(work).await;
+        self.delay().await;
+        match fails {
+            Fails::After => failure(),
+            _ => done,
+        }
+    }
+
+    /// While this is pending time stands still, or it would run away from a thread that is at work.
+    async fn real<T>(&self, work: impl Future<Output = T>) -> T {
+        if !self.has_threads {
+            return work.await;
+        }
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let hold = tokio::task::spawn_blocking(move || wait.recv().is_ok());
+        let value = work.await;
+        drop(done);
+        hold.await.unwrap();
+        value
+    }
+}
+
+#[async_trait]
+impl Store for Troubled {
+    async fn accept(
+        &self,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        self.ledger.offered(&message, &destinations);
+        let (endpoint, id) = (message.endpoint.clone(), message.webhook_id.clone());
+        let accepted = self.troubled(async {
+            let accepted = self.inner.accept(message, destinations).await?;
+            self.ledger.stored(&endpoint, &id, accepted);
+            Ok(accepted)
+        });
+        let accepted = accepted.await?;
+        self.ledger.accepted(&endpoint, &id);
+        Ok(accepted)
+    }
+
+    async fn claim(
+        &self,
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Claimed, StoreError> {
+        self.ledger.looks(destination, lane);
+        self.troubled(async {
+            let claimed = self
+                .inner
+                .claim(destination, lane, now, lease, limit)
+                .await?;
+            self.ledger
+                .claimed(destination, lane, now, lease, limit, &claimed);
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        self.ledger.settles(&attempt);
+        self.troubled(async {
+            let settled = self.inner.settle(attempt.clone()).await;
+            self.ledger.settled(&attempt, settled.as_ref().ok());
+            settled
+        })
+        .await
+    }
+
+    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+        self.troubled(async {
+            self.inner.release(leases.clone()).await?;
+            self.ledger.released(&leases);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.ready(now)).await
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        self.real(self.inner.tally()).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.real(self.inner.backlog()).await
+    }
+
+    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+        self.real(self.inner.standings()).await
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.pause(destination, now)).await
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        self.real(self.inner.resume(destination)).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.real(self.inner.paused()).await
+    }
+
+    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+        self.real(self.inner.quarantine(suspect)).await
+    }
+
+    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        self.real(self.inner.suspects(after, limit)).await
+    }
+
+    async fn acquit(
+        &self,
+        suspect: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        self.real(self.inner.acquit(suspect, message, destinations))
+            .await
+    }
+
+    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
+        self.real(self.inner.discard(suspect)).await
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        self.real(self.inner.prune(now)).await
+    }
+
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
+        self.real(self.inner.plan(replay, now)).await
+    }
+
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError> {
+        self.real(self.inner.replay(replay, token, as_of, now, limit))
+            .await
+    }
+
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        self.real(self.inner.drop_dead(filter, as_of, after, now, limit))
+            .await
+    }
+
+    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
+        self.real(self.inner.find(filter, now, page)).await
+    }
+
+    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+        self.real(self.inner.show(webhook_id, with_payload)).await
+    }
+
+    async fn ended(&self) {
+        self.inner.ended().await;
+    }
+
+    async fn close(&self) {
+        self.real(self.inner.close()).await;
+    }
+}

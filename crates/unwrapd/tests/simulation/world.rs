@@ -1,0 +1,459 @@
+//! A schedule: what happens, one thing after another, and what is asked of it in the end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use unwrapd::clock::Clock;
+use unwrapd::delivery::Lane;
+use unwrapd::delivery::limits::Limits;
+use unwrapd::dispatch::{Dispatcher, Gate};
+use unwrapd::feed::Feed;
+use unwrapd::message::Message;
+use unwrapd::progress::Board;
+use unwrapd::shutdown::{ShutdownSwitch, shutdown};
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Bounds, Store};
+use unwrapd::wake::Bells;
+
+use crate::ledger::Ledger;
+use crate::memory_store::{Disk, MemoryStore};
+use crate::script::{Mood, Scripted};
+use crate::store::Troubled;
+
+/// Longest time for everything to come to an end once all is well: longer than the clock goes back in a schedule and every back-off.
+const CALM_MAX: Duration = Duration::from_secs(4 * 3600);
+/// How long a destination that is fine may wait for what has just arrived: a claim, a timer and a slow store.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// Where messages outlive a crash.
+pub(crate) enum Place {
+    Memory(Disk),
+    Sqlite(TempDir),
+}
+
+/// The bytes of a message: each has its own.
+pub(crate) fn payload(id: &str) -> Bytes {
+    format!("{{\"id\":\"{id}\"}}").into()
+}
+
+struct World {
+    rng: Rng,
+    clock: Clock,
+    place: Place,
+    ledger: Arc<Ledger>,
+    destinations: Vec<Known>,
+    process: Option<Process>,
+    sent: Vec<(Message, Vec<String>)>,
+    trouble: Arc<Mutex<u32>>,
+}
+
+/// A destination, as the world knows it.
+struct Known {
+    name: String,
+    mood: Arc<Mutex<Mood>>,
+    limits: watch::Sender<Limits>,
+    is_paused: bool,
+}
+
+/// What a crash ends.
+struct Process {
+    store: Arc<Troubled>,
+    bells: Bells,
+    board: Board,
+    dispatchers: JoinSet<()>,
+    switch: ShutdownSwitch,
+}
+
+/// One schedule, from its beginning to its end.
+pub(crate) async fn live(seed: u64, place: Place, is_told: bool) -> Result<u64, String> {
+    let mut rng = Rng::with_seed(seed);
+    let clock = Clock::simulated(Timestamp::from_second(1_750_000_000).unwrap());
+    let ledger = Ledger::new(clock.clone(), is_told);
+    let mut world = World {
+        destinations: Vec::new(),
+        process: None,
+        sent: Vec::new(),
+        trouble: Arc::default(),
+        clock,
+        place,
+        ledger,
+        rng: rng.fork(),
+    };
+    for name in ["a", "b", "c"] {
+        let limits = world.limits(None);
+        world.ledger.limited(name, &limits);
+        world.destinations.push(Known {
+            name: name.into(),
+            mood: Arc::new(Mutex::new(Mood::Good)),
+            limits: watch::Sender::new(limits),
+            is_paused: false,
+        });
+    }
+    world.start().await;
+    // Some schedules know no trouble, so that nothing in them may happen twice.
+    let is_quiet = rng.u32(0..4) == 0;
+    for _ in 0..rng.u32(10..50) {
+        world.step(is_quiet).await;
+        world.quiesce().await;
+        world.look_over().await?;
+    }
+    world.calm_down().await?;
+    world.ledger.verdict()
+}
+
+impl World {
+    async fn step(&mut self, is_quiet: bool) {
+        let wait = match self.rng.u32(0..10) {
+            0..4 => 0,
+            4..8 => self.rng.u64(0..200),
+            8 => self.rng.u64(0..3_000),
+            _ => self.rng.u64(0..60_000),
+        };
+        sleep(Duration::from_millis(wait)).await;
+        self.quiesce().await;
+        match self.rng.u32(0..if is_quiet { 80 } else { 100 }) {
+            0..35 => self.post().await,
+            35..40 => {
+                for _ in 0..self.rng.u32(2..20) {
+                    self.post().await;
+                }
+            }
+            40..45 => self.post_again().await,
+            45..60 => self.change_mood(),
+            60..68 => self.switch().await,
+            68..78 => self.change_limits(),
+            78..80 => self.restart().await,
+            80..87 => self.crash().await,
+            87..94 => self.jump(),
+            _ => self.change_trouble(),
+        }
+    }
+
+    async fn post(&mut self) {
+        let now = self.clock.now();
+        let id = format!("wh_{}", self.sent.len());
+        let event_type = match self.rng.u32(0..5) {
+            0 => "realtime.call.incoming",
+            1 => "live.call.incoming",
+            _ => "batch.completed",
+        };
+        let message = Message {
+            endpoint: "production".into(),
+            payload: payload(&id),
+            webhook_id: id,
+            event_type: Some(event_type.into()),
+            sent_at: now,
+            received_at: now,
+            secret: Some(0),
+        };
+        let mut names: Vec<String> = self.destinations.iter().map(|it| it.name.clone()).collect();
+        names.retain(|_| self.rng.u32(0..3) > 0);
+        if names.is_empty() {
+            names.push("a".into());
+        }
+        self.sent.push((message.clone(), names.clone()));
+        self.receive(message, names).await;
+    }
+
+    async fn post_again(&mut self) {
+        if let Some((message, names)) = self.rng.choice(&self.sent).cloned() {
+            self.receive(message, names).await;
+        }
+    }
+
+    /// As `receive` does: the bells ring once it is durable.
+    async fn receive(&mut self, message: Message, names: Vec<String>) {
+        let lane = Lane::of(message.event_type.as_deref());
+        let id = message.webhook_id.clone();
+        let process = self.process.as_ref().unwrap();
+        let accepted = process.store.accept(message, names.clone()).await;
+        self.ledger
+            .note(|| format!("{id} arrives for {names:?}: {accepted:?}"));
+        if accepted.is_ok() {
+            for name in names {
+                process.bells.ring(&name, lane);
+            }
+        }
+    }
+
+    fn any(&mut self) -> usize {
+        self.rng.usize(0..self.destinations.len())
+    }
+
+    fn change_mood(&mut self) {
+        let which = self.any();
+        let mood = *self.rng.choice(&Mood::ALL).unwrap();
+        let known = &self.destinations[which];
+        self.ledger.note(|| format!("{} is {mood:?}", known.name));
+        *known.mood.lock().unwrap() = mood;
+    }
+
+    /// As the port for operators does.
+    async fn switch(&mut self) {
+        let which = self.any();
+        let is_paused = !self.destinations[which].is_paused;
+        self.set_paused(which, is_paused).await;
+    }
+
+    async fn set_paused(&mut self, which: usize, is_paused: bool) {
+        let known = &mut self.destinations[which];
+        let process = self.process.as_ref().unwrap();
+        if is_paused {
+            let now = self.clock.now();
+            process.store.pause(&known.name, now).await.unwrap();
+        } else {
+            process.store.resume(&known.name).await.unwrap();
+        }
+        known.is_paused = is_paused;
+        self.ledger
+            .note(|| format!("{} is paused: {is_paused}", known.name));
+        self.ledger.paused(&known.name, is_paused);
+        process.board.of(&known.name).set_paused(is_paused);
+        process.bells.ring_all(&known.name);
+    }
+
+    /// What may end a delivery stays as it is, so that the ledger can tell what is right.
+    fn limits(&mut self, of: Option<&Limits>) -> Limits {
+        let rng = &mut self.rng;
+        let mut limits = of.cloned().unwrap_or_else(|| {
+            let mut limits = Limits::default();
+            limits.retry.first = Duration::from_millis(rng.u64(1..3_000));
+            limits.retry.max = limits.retry.first.max(Duration::from_secs(rng.u64(1..120)));
+            limits.retry.give_up_after = Duration::from_secs(rng.u64(600..10_000));
+            limits.retry.attempts_max = rng.bool().then(|| rng.u32(1..20));
+            limits
+        });
+        limits.concurrency = if rng.bool() {
+            rng.usize(1..4)
+        } else {
+            rng.usize(1..40)
+        };
+        limits.rate = (rng.u32(0..3) == 0).then(|| rng.u32(1..100));
+        limits.timeout = Duration::from_millis(rng.u64(100..20_000));
+        limits
+    }
+
+    fn change_limits(&mut self) {
+        let which = self.any();
+        let current = self.destinations[which].limits.borrow().clone();
+        let limits = self.limits(Some(&current));
+        let known = &self.destinations[which];
+        self.ledger
+            .note(|| format!("{} may be pressed so: {limits:?}", known.name));
+        self.ledger.limited(&known.name, &limits);
+        known.limits.send_replace(limits);
+    }
+
+    fn jump(&mut self) {
+        let milliseconds = if self.rng.bool() {
+            self.rng.i64(0..3 * 3600 * 1000)
+        } else {
+            -self.rng.i64(0..300_000)
+        };
+        self.ledger
+            .note(|| format!("the clock jumps by {milliseconds} ms"));
+        self.ledger.jumped(milliseconds > 0);
+        self.clock.shift(milliseconds);
+    }
+
+    fn change_trouble(&mut self) {
+        let percent = if self.rng.bool() {
+            0
+        } else {
+            self.rng.u32(1..60)
+        };
+        self.ledger
+            .note(|| format!("of 100 calls of the store {percent} fail"));
+        self.ledger.may_repeat();
+        *self.trouble.lock().unwrap() = percent;
+    }
+
+    async fn start(&mut self) {
+        let (inner, has_threads): (Arc<dyn Store>, bool) = match &self.place {
+            Place::Memory(disk) => (Arc::new(MemoryStore::open(disk)), false),
+            Place::Sqlite(folder) => {
+                let path = folder.path().join("store.db");
+                let store = SqliteStore::open(&path, &Bounds::default(), self.clock.now());
+                (Arc::new(store.unwrap()), true)
+            }
+        };
+        let store = Arc::new(Troubled {
+            inner,
+            has_threads,
+            rng: Mutex::new(self.rng.fork()),
+            trouble: Arc::clone(&self.trouble),
+            ledger: Arc::clone(&self.ledger),
+        });
+        let paused = store.paused().await.unwrap();
+        let (bells, board) = (Bells::default(), Board::default());
+        let (switch, shutdown) = shutdown();
+        let mut dispatchers = JoinSet::new();
+        for known in &self.destinations {
+            let is_paused = paused.iter().any(|(name, _)| *name == known.name);
+            assert_eq!(is_paused, known.is_paused);
+            let progress = board.of(&known.name);
+            progress.set_paused(is_paused);
+            let gate = Arc::new(Gate::new(&known.name, progress, bells.clone()));
+            let destination = Arc::new(Scripted {
+                name: known.name.clone(),
+                mood: Arc::clone(&known.mood),
+                rng: Mutex::new(self.rng.fork()),
+                ledger: Arc::clone(&self.ledger),
+            });
+            for lane in Lane::ALL {
+                let dispatcher = Dispatcher {
+                    name: known.name.clone(),
+                    lane,
+                    destination: destination.clone(),
+                    limits: known.limits.subscribe(),
+                    gate: Arc::clone(&gate),
+                    store: store.clone(),
+                    bell: bells.of(&known.name, lane),
+                    feed: Feed::default(),
+                    clock: self.clock.clone(),
+                };
+                dispatchers.spawn(dispatcher.run(shutdown.clone()));
+            }
+        }
+        self.process = Some(Process {
+            store,
+            bells,
+            board,
+            dispatchers,
+            switch,
+        });
+    }
+
+    async fn crash(&mut self) {
+        self.ledger.note(|| "it crashes".into());
+        self.ledger.may_repeat();
+        let mut process = self.process.take().unwrap();
+        process.dispatchers.shutdown().await;
+        self.wait_for_the_end_of(process).await;
+        self.start().await;
+    }
+
+    async fn restart(&mut self) {
+        self.ledger.note(|| "it is restarted".into());
+        let mut process = self.process.take().unwrap();
+        process.switch.begin();
+        while let Some(ended) = process.dispatchers.join_next().await {
+            ended.unwrap();
+        }
+        if self.ledger.under_way() > 0 {
+            let what = "the dispatchers ended before their attempts";
+            self.ledger.breaks_promise(what.into());
+        }
+        process.store.close().await;
+        self.wait_for_the_end_of(process).await;
+        self.start().await;
+    }
+
+    /// Tasks that were aborted hold the store until they are polled.
+    async fn wait_for_the_end_of(&self, process: Process) {
+        while Arc::strong_count(&process.store) > 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(process);
+        self.ledger.restarted();
+    }
+
+    /// Lets everything run that can run now.
+    async fn quiesce(&self) {
+        for _ in 0..12 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn look_over(&mut self) -> Result<(), String> {
+        let process = self.process.as_mut().unwrap();
+        if process.dispatchers.try_join_next().is_some() {
+            return Err("a dispatcher ended".into());
+        }
+        let tally = process.store.tally().await.unwrap();
+        self.ledger.compare(tally);
+        self.ledger.verdict().map(drop)
+    }
+
+    async fn calm_down(&mut self) -> Result<(), String> {
+        self.ledger.note(|| "all calms down".into());
+        *self.trouble.lock().unwrap() = 0;
+        for which in 0..self.destinations.len() {
+            self.set_paused(which, false).await;
+            *self.destinations[which].mood.lock().unwrap() = Mood::Good;
+        }
+        // Except for one, now and then, that hangs and must hold nobody up.
+        let hung = self.rng.bool().then(|| self.any());
+        if let Some(hung) = hung {
+            *self.destinations[hung].mood.lock().unwrap() = Mood::Hung;
+            self.drain(Some(hung)).await?;
+            *self.destinations[hung].mood.lock().unwrap() = Mood::Good;
+        }
+        self.drain(None).await?;
+        // The breakers are ready to try again, and nothing is to be done.
+        sleep(Duration::from_secs(61)).await;
+        self.ledger.take_looks();
+        sleep(Duration::from_secs(600)).await;
+        for (lane, looks) in self.ledger.take_looks() {
+            if looks > 12 {
+                return Err(format!(
+                    "{lane:?} looked {looks} times for nothing in ten minutes"
+                ));
+            }
+        }
+        for event_type in ["batch.completed", "realtime.call.incoming"] {
+            self.post_to_all(event_type).await?;
+        }
+        let process = self.process.as_ref().unwrap();
+        let tally = process.store.tally().await.unwrap();
+        self.ledger.close(tally);
+        Ok(())
+    }
+
+    /// What arrives while all is well is delivered at once.
+    async fn post_to_all(&mut self, event_type: &str) -> Result<(), String> {
+        self.post().await;
+        let (mut message, _) = self.sent.last().cloned().unwrap();
+        message.webhook_id = format!("wh_last_{event_type}");
+        message.payload = payload(&message.webhook_id);
+        message.event_type = Some(event_type.into());
+        let id = message.webhook_id.clone();
+        let names: Vec<String> = self.destinations.iter().map(|it| it.name.clone()).collect();
+        self.receive(message, names.clone()).await;
+        sleep(PROMPT + Duration::from_secs(2)).await;
+        for name in names {
+            if !self.ledger.is_delivered(&name, &id) {
+                return Err(format!("{name} waits for {id}, and nothing is in the way"));
+            }
+        }
+        self.look_over().await
+    }
+
+    /// Waits until nothing waits, at the hung one or elsewhere.
+    async fn drain(&mut self, except: Option<usize>) -> Result<(), String> {
+        let except = except.map(|which| self.destinations[which].name.clone());
+        let begun_at = tokio::time::Instant::now();
+        loop {
+            self.look_over().await?;
+            let process = self.process.as_ref().unwrap();
+            let mut backlog = process.store.backlog().await.unwrap();
+            backlog.retain(|(name, _)| Some(name) != except.as_ref());
+            if backlog.is_empty() {
+                return Ok(());
+            }
+            if begun_at.elapsed() > CALM_MAX {
+                return Err(format!(
+                    "deliveries wait for ever: {backlog:?}, hung: {except:?}"
+                ));
+            }
+            sleep(Duration::from_secs(10)).await;
+        }
+    }
+}
