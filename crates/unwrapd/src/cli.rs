@@ -1,6 +1,7 @@
 //! The command line. stdout is data, stderr is talk.
 
 mod admin;
+mod db;
 mod destinations;
 mod dev;
 mod request;
@@ -44,6 +45,9 @@ enum Command {
     Sign(sign::Arguments),
     /// Make a new webhook secret and print it
     Secret,
+    /// Look after the store: check it, back it up, have it forget
+    #[command(subcommand)]
+    Db(db::Command),
 }
 
 /// How a command ends, beside well.
@@ -59,6 +63,8 @@ enum Failure {
     NotFound(anyhow::Error),
     /// The request is not authentic: 4. What to say is said.
     NotAuthentic,
+    /// Not now, and perhaps later: 5.
+    TryLater(anyhow::Error),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -95,6 +101,7 @@ pub fn main() -> ExitCode {
         Err(Failure::Usage(error)) => complain(&error, 2),
         Err(Failure::NotFound(error)) => complain(&error, 3),
         Err(Failure::NotAuthentic) => ExitCode::from(4),
+        Err(Failure::TryLater(error)) => complain(&error, 5),
     }
 }
 
@@ -108,6 +115,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Secret => secret::run(),
+        Command::Db(command) => runtime.block_on(db::run(&command)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
+mod backup;
+mod check;
 mod checkpoint;
 mod filesystem;
 mod leases;
@@ -45,6 +47,11 @@ use owned::Owned;
 use prune::Pruner;
 use readers::Readers;
 use writer::{Change, Job, Urgency, Work, Writer};
+
+pub use backup::{Copied, copy};
+pub use check::{Check, check};
+pub use prune::prunable;
+pub use size::vacuum;
 
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;

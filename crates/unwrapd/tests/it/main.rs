@@ -9,6 +9,7 @@ mod cli;
 mod config;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod db;
 mod deduplicate;
 mod deliver;
 mod destinations;

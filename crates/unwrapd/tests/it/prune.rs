@@ -1,11 +1,13 @@
 //! The gateway forgets by itself what it has kept long enough.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tempfile::TempDir;
-use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Accepted, Store as _};
+use unwrapd::store::{Bounds, Store};
 
+use crate::sqlite_store::accept_many;
 use crate::store_conformance::{DAY, at, message};
 use crate::support::{PATIENCE, TestGateway};
 
@@ -14,16 +16,10 @@ async fn a_running_gateway_forgets_what_is_old_and_nothing_else() {
     let folder = TempDir::new().unwrap();
     let now = Timestamp::now();
     assert!(now > at(40 * DAY), "what `at` gives is long ago");
-    let store = SqliteStore::open(
-        &folder.path().join("unwrapd.db"),
-        &Bounds::default(),
-        Timestamp::now(),
-    )
-    .unwrap();
-    for number in 0..1_000 {
-        let old = message(&format!("wh_{number}"), at(0));
-        assert_eq!(store.accept(old, vec![]).await, Ok(Accepted::New));
-    }
+    let path = folder.path().join("unwrapd.db");
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&path, &Bounds::default(), now).unwrap());
+    accept_many(&store, 1_000).await;
     let waiting = message("wh_waits", at(0));
     store.accept(waiting, vec!["nobody".into()]).await.unwrap();
     let young = message("wh_young", now);

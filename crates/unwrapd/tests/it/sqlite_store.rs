@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Bounds, StoreError};
+use unwrapd::store::{Accepted, Bounds, Store, StoreError};
 
 use crate::store_conformance::{
     DAY, LEASE, Place as _, SqlitePlace, accept, at, claim, message, open, prune, settle,
@@ -115,6 +115,22 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
+/// Messages `wh_0` and so on that nobody wants.
+pub(crate) async fn accept_many(store: &Arc<dyn Store>, count: usize) {
+    let ids: Vec<String> = (0..count).map(|number| format!("wh_{number}")).collect();
+    // As many as share a commit.
+    for ids in ids.chunks(256) {
+        let mut accepted = JoinSet::new();
+        for id in ids {
+            let (store, message) = (Arc::clone(store), message(id, at(0)));
+            accepted.spawn(async move { store.accept(message, vec![]).await });
+        }
+        for accepted in accepted.join_all().await {
+            assert_eq!(accepted, Ok(Accepted::New));
+        }
+    }
+}
+
 fn bytes_in_use(place: &SqlitePlace) -> u64 {
     let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
     connection
@@ -138,17 +154,7 @@ fn large(id: &str, second: i64) -> Message {
 async fn a_step_of_pruning_is_short_however_much_there_is_to_forget() {
     let place = SqlitePlace::new();
     let store = place.open();
-    let mut accepted = JoinSet::new();
-    for number in 0..5_000 {
-        let store = Arc::clone(&store);
-        accepted.spawn(async move {
-            let message = message(&format!("wh_{number}"), at(0));
-            while store.accept(message.clone(), vec![]).await == Err(StoreError::Busy) {
-                tokio::task::yield_now().await;
-            }
-        });
-    }
-    accepted.join_all().await;
+    accept_many(&store, 5_000).await;
 
     let mut messages = 0;
     loop {
@@ -203,7 +209,7 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
         size_max: Some(4 * 1024 * 1024),
         ..Bounds::default()
     });
-    let fill = async |second: i64| {
+    let accept_until_refused = async |second: i64| {
         for number in 0..100 {
             let message = large(&format!("wh_{second}_{number}"), 0);
             if let Err(error) = store.accept(message, vec!["app".into()]).await {
@@ -213,7 +219,7 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
         }
         panic!("it takes everything");
     };
-    let full = fill(1).await;
+    let full = accept_until_refused(1).await;
     assert!(matches!(full, StoreError::Full(_)), "{full}");
     assert!(full.to_string().contains("`size_max_mb`"), "{full}");
     assert_eq!(store.ready(at(1)).await, Err(full));
@@ -223,7 +229,7 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
     }
     assert!(prune(&store, 100).await > 0);
     assert_eq!(store.ready(at(100)).await, Ok(()));
-    fill(200).await;
+    accept_until_refused(200).await;
 }
 
 /// The ids of what is kept with its payload, the oldest first.

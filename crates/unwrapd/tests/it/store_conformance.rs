@@ -51,11 +51,7 @@ impl Place for SqlitePlace {
 }
 
 impl Place for Disk {
-    fn open_within(&self, _bounds: &Bounds) -> Arc<dyn Store> {
-        self.open()
-    }
-
-    fn open(&self) -> Arc<dyn Store> {
+    fn open_within(&self, _: &Bounds) -> Arc<dyn Store> {
         Arc::new(MemoryStore::open(self))
     }
 }

@@ -3,6 +3,7 @@
 //! A sweep goes through the messages once, the oldest first. A reader looks beside the writer, and the writer removes what it found.
 //! The times of arrival are those of a clock that may be set, so each message is judged by its own and none by its neighbours'.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,9 +11,9 @@ use rusqlite::{Connection, params};
 
 use super::statements::deliveries_of;
 use super::writer::Work;
-use super::{seen, size};
+use super::{schema, seen, size};
 use crate::delivery::{earlier, later};
-use crate::store::Bounds;
+use crate::store::{Bounds, StoreError};
 
 /// Messages that are looked at in one step: some milliseconds of a reader's time, after which the log may be moved again.
 const LOOK_MAX: i64 = 4096;
@@ -254,18 +255,18 @@ fn look(
     Ok((found, (last < newest).then_some(last)))
 }
 
-/// How many messages a sweep would remove the content of now, and the bytes of their payloads.
-pub(super) fn count(
-    connection: &Connection,
-    bounds: &Bounds,
-    now: Timestamp,
-) -> rusqlite::Result<(u64, u64)> {
-    connection.query_row(
-        &format!(
-            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message JOIN body ON body.seq = message.seq
-             WHERE received_at < ?1 AND {IS_SETTLED}"
-        ),
-        params![earlier(now, bounds.retention).as_millisecond()],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
+/// How many messages would be forgotten now, and the bytes of their payloads. It only reads, beside whoever writes.
+pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u64), StoreError> {
+    let connection = schema::connect_to_read(path)?;
+    schema::check_present(&connection)?;
+    connection
+        .query_row(
+            &format!(
+                "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message JOIN body ON body.seq = message.seq
+                 WHERE received_at < ?1 AND {IS_SETTLED}"
+            ),
+            params![earlier(now, bounds.retention).as_millisecond()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(|error| schema::store_error(&error))
 }

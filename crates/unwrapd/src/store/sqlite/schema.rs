@@ -1,5 +1,6 @@
 //! Opens the file as we need it, and brings its schema up to date.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,7 +89,40 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     connection
         .busy_timeout(LOCK_WAIT_MAX)
         .map_err(|error| store_error(&error))?;
-    Ok(connection)
+    match read_marks(&connection) {
+        // To read a log there must be a file for it. Where none can be made, nobody writes either, unless there is a log already.
+        Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) =>
+        {
+            connect_to_unchanging(path).map_err(|error| store_error(&error))
+        }
+        _ => Ok(connection),
+    }
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).exists()
+}
+
+/// A connection that cannot write, to a file that nobody else writes to either: it makes no files beside it.
+pub(super) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(char::from(*byte));
+            }
+            _ => uri.extend(['%', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri, flags)
 }
 
 /// The version of the schema. Before anything is changed: the path may lead to someone else's file.
@@ -106,6 +140,26 @@ pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
         ));
     }
     Ok(version)
+}
+
+/// As [`check_ours`], for who does not make a store where there is none.
+pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> {
+    match check_ours(connection)? {
+        0 => Err(StoreError::Unusable(
+            "the file is empty; name one that unwrapd has written".into(),
+        )),
+        version => Ok(version),
+    }
+}
+
+/// As [`check_there`], and that it need not be brought up to date first.
+pub(super) fn check_present(connection: &Connection) -> Result<(), StoreError> {
+    if check_there(connection)? < MIGRATIONS.len() {
+        return Err(StoreError::Unusable(
+            "the file is of an earlier version of unwrapd; start the gateway on it once, which brings it up to date".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {

@@ -1,0 +1,72 @@
+//! `unwrapd db`: looking after the store, with the gateway running or not.
+
+mod backup;
+mod check;
+mod prune;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use crate::config::Config;
+use crate::store::{StoreError, StoreSettings, StoreUrl};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Tell whether the store is whole and what is in it fits together; it only reads, also beside a running gateway
+    Check(check::Arguments),
+    /// Copy the store into a file, also beside a running gateway
+    Backup(backup::Arguments),
+    /// Forget what is old, and give the space back; a running gateway forgets by itself
+    Prune(prune::Arguments),
+}
+
+pub(super) async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Backup(arguments) => backup::run(arguments),
+        Command::Prune(arguments) => prune::run(arguments).await,
+    }
+}
+
+/// Which configuration names the store.
+#[derive(Args)]
+struct Configured {
+    /// The configuration that names the store
+    #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
+    config: PathBuf,
+}
+
+impl Configured {
+    /// The store in `file`, or else the one that the configuration names.
+    fn find(&self, file: Option<&Path>) -> Result<(PathBuf, StoreSettings), Failure> {
+        let settings = match file {
+            Some(file) => StoreSettings::from(StoreUrl::Sqlite(file.to_owned())),
+            None => Config::read_store(&self.config)?,
+        };
+        let StoreUrl::Sqlite(path) = &settings.url;
+        let path = path.clone();
+        // What only looks must not make a store where there is none.
+        if !path.exists() {
+            return Err(Failure::NotFound(anyhow::anyhow!(
+                "there is no store at {}",
+                path.display()
+            )));
+        }
+        Ok((path, settings))
+    }
+}
+
+fn failure(path: &Path, error: StoreError) -> Failure {
+    match error {
+        StoreError::InUse(_) | StoreError::Busy => Failure::TryLater(error.into()),
+        error => Failure::Failed(anyhow::Error::from(error).context(path.display().to_string())),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let megabytes = bytes as f64 / f64::from(1024 * 1024);
+    format!("{megabytes:.1} MB")
+}

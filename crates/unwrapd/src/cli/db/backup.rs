@@ -1,0 +1,114 @@
+//! `unwrapd db backup`: a copy of the store as it is at one moment.
+
+use std::fs::{File, Metadata};
+use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+
+use super::{Configured, failure, megabytes};
+use crate::cli::{Failure, Output, say, usage};
+use crate::store::sqlite;
+
+#[derive(Args)]
+#[command(
+    after_help = "The backup holds every payload, and is for its owner only. To restore it, stop the gateway, move the store and the\n\
+    files beside it (-wal, -shm) away, copy the backup to its place and start the gateway."
+)]
+pub(crate) struct Arguments {
+    /// Where to put the backup
+    #[arg(value_name = "BACKUP")]
+    to: PathBuf,
+    /// The store [default: the one that the configuration names]
+    #[arg(long, value_name = "STORE")]
+    store: Option<PathBuf>,
+    #[command(flatten)]
+    configured: Configured,
+    /// Replace a backup that is there already
+    #[arg(long)]
+    force: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let started = Instant::now();
+    let (path, _) = arguments.configured.find(arguments.store.as_deref())?;
+    let to = &arguments.to;
+    check_target(to, &path, arguments.force)?;
+    let folder = match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Under another name until it is whole: whatever happens, there is no half of a backup. It is made for its owner only.
+    let unfinished = tempfile::Builder::new()
+        .prefix(".unwrapd-backup-")
+        .tempfile_in(folder)
+        .with_context(|| format!("cannot write in {}", folder.display()))?;
+    let is_seen = std::io::stderr().is_terminal();
+    let tell = |percent| {
+        if is_seen {
+            eprint_progress(percent);
+        }
+    };
+    let copied =
+        sqlite::copy(&path, unfinished.path(), tell).map_err(|error| failure(&path, error))?;
+    let put = if arguments.force {
+        unfinished.persist(to)
+    } else {
+        unfinished.persist_noclobber(to)
+    };
+    put.map_err(|error| error.error)
+        .with_context(|| format!("cannot put the backup at {}", to.display()))?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot make {} durable", folder.display()))?;
+    match arguments.output {
+        Output::Human => say!(
+            "{}: {} messages, {}, whole; took {:.1} s",
+            to.display(),
+            copied.messages,
+            megabytes(copied.bytes),
+            started.elapsed().as_secs_f64()
+        )?,
+        Output::Json => say!(
+            "{}",
+            json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes })
+        )?,
+    }
+    Ok(())
+}
+
+fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
+    let of_store = std::fs::metadata(store)?;
+    let there = std::fs::metadata(to).ok();
+    let is = |there: &Metadata| (there.dev(), there.ino()) == (of_store.dev(), of_store.ino());
+    let problem = match &there {
+        Some(there) if is(there) => "this is the store itself; name another file",
+        Some(there) if !there.is_file() => "this is not a file; name one for the backup",
+        // What is left there would be taken for a part of the backup.
+        _ if has_log(to) => {
+            "a -wal or -journal is beside it, so a database of this name is in use; name another file"
+        }
+        Some(_) if !force => "there is a file already; name another, or replace it with --force",
+        _ => return Ok(()),
+    };
+    Err(usage(format!("{}: {problem}", to.display())))
+}
+
+fn has_log(database: &Path) -> bool {
+    ["-wal", "-journal"].into_iter().any(|log| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(log);
+        Path::new(&path).exists()
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "for the person who waits")]
+fn eprint_progress(percent: u32) {
+    eprint!("\r{percent} % \r");
+}

@@ -1,0 +1,111 @@
+//! `unwrapd db prune`: forgets what is old while no gateway runs, and gives its space back.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Configured, failure, megabytes};
+use crate::cli::{Failure, Output, say};
+use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{Bounds, Store as _, StoreError};
+
+#[derive(Args)]
+#[command(
+    after_help = "What waits for delivery is never forgotten, and an id is known for the whole dedupe horizon, however short the time.\n\
+    The space of what is forgotten is used again; the file itself becomes smaller only with --vacuum, which needs as much\n\
+    space again, twice, until it is done."
+)]
+pub(crate) struct Arguments {
+    /// The store [default: the one that the configuration names]
+    #[arg(value_name = "STORE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    configured: Configured,
+    /// Forget what arrived, and was settled, longer ago [default: `retention_days` of the configuration, or 30]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(0..=36_500))]
+    older_than: Option<u64>,
+    /// Only tell what would be forgotten; also beside a running gateway
+    #[arg(long)]
+    dry_run: bool,
+    /// Make the file smaller as well
+    #[arg(long, conflicts_with = "dry_run")]
+    vacuum: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let (path, settings) = arguments.configured.find(arguments.file.as_deref())?;
+    let mut bounds = settings.bounds;
+    if let Some(days) = arguments.older_than {
+        bounds.retention = Duration::from_secs(days * 24 * 3600);
+    }
+    let now = Timestamp::now();
+    if arguments.dry_run {
+        let (messages, bytes) =
+            sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
+        return match arguments.output {
+            Output::Human => say!(
+                "would forget {messages} messages with {} of payload",
+                megabytes(bytes)
+            ),
+            Output::Json => say!(
+                "{}",
+                json!({ "messages": messages, "payload_bytes": bytes })
+            ),
+        }
+        .map_err(Failure::from);
+    }
+
+    let forgotten = forget(&path, &bounds, now)
+        .await
+        .map_err(|error| in_use(&path, error))?;
+    let sizes = if arguments.vacuum {
+        Some(sqlite::vacuum(&path).map_err(|error| in_use(&path, error))?)
+    } else {
+        None
+    };
+    match (arguments.output, sizes) {
+        (Output::Human, None) => {
+            say!("forgot {forgotten} messages; their space is used again")?;
+        }
+        (Output::Human, Some((before, after))) => say!(
+            "forgot {forgotten} messages; the file had {} and has {}",
+            megabytes(before),
+            megabytes(after)
+        )?,
+        (Output::Json, None) => say!("{}", json!({ "messages": forgotten }))?,
+        (Output::Json, Some((before, after))) => say!(
+            "{}",
+            json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after })
+        )?,
+    }
+    Ok(())
+}
+
+async fn forget(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<u64, StoreError> {
+    let store = SqliteStore::open(path, bounds, now)?;
+    let mut messages = 0;
+    loop {
+        let pruned = store.prune(now).await?;
+        messages += pruned.messages;
+        if !pruned.is_more {
+            break;
+        }
+    }
+    store.close().await;
+    Ok(messages)
+}
+
+fn in_use(path: &Path, error: StoreError) -> Failure {
+    match error {
+        StoreError::InUse(_) => Failure::TryLater(anyhow::anyhow!(
+            "a gateway is running on {}: it forgets by itself what [store] says; to do it by hand, stop it first",
+            path.display()
+        )),
+        error => failure(path, error),
+    }
+}

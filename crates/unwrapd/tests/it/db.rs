@@ -1,0 +1,298 @@
+//! `unwrapd db`: the store is checked, copied and made smaller, beside a running gateway and without one.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use openai_webhooks::EventType;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use unwrapd::delivery::Next;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
+
+use crate::sqlite_store::accept_many;
+use crate::store_conformance::{Place as _, SqlitePlace, accept, at, claim, message, settle};
+use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::{Webhook, client};
+
+fn db(arguments: &[&str]) -> Output {
+    unwrapd().arg("db").args(arguments).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    let (stdout, stderr) = (output.stdout.clone(), output.stderr.clone());
+    String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(output)))
+}
+
+/// A store, closed, with a message in every state, and what is long enough ago for a block of ids to be full.
+async fn a_store() -> (SqlitePlace, PathBuf) {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    accept_many(&store, 5_000).await;
+    for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
+        accept(&store, id, 0).await;
+    }
+    let claimed = claim(&store, 0).await;
+    for (delivery, next) in
+        claimed
+            .deliveries
+            .iter()
+            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(9) }])
+    {
+        settle(&store, delivery.id, 1, next).await;
+    }
+    store.close().await;
+    let path = place.0.path().join("store.db");
+    (place, path)
+}
+
+fn change(path: &Path, sql: &str) {
+    let connection = Connection::open(path).unwrap();
+    assert!(connection.execute(sql, ()).unwrap() > 0, "{sql}");
+}
+
+#[tokio::test]
+async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
+    let (_place, path) = a_store().await;
+    // Now, or else its ids need not be known.
+    change(&path, "UPDATE message SET received_at = unixepoch() * 1000");
+    let file = path.to_str().unwrap();
+    let sound = db(&["check", file]);
+    assert!(sound.status.success(), "{}", told(&sound));
+    assert!(told(&sound).ends_with("\nsound\n"), "{}", told(&sound));
+    assert!(told(&sound).contains("5004 are there"), "{}", told(&sound));
+    assert!(db(&["check", "--quick", file]).status.success());
+
+    for (sql, check, complaint) in [
+        (
+            "DELETE FROM message WHERE webhook_id = 'wh_waiting'",
+            "deliveries",
+            "belong to no message",
+        ),
+        (
+            "DELETE FROM body WHERE seq = (SELECT max(seq) FROM message)",
+            "deliveries",
+            "wait for a payload that is gone",
+        ),
+        (
+            "DELETE FROM delivery WHERE state = 'dead'",
+            "deliveries",
+            "attempts of them are left",
+        ),
+        (
+            "UPDATE message SET webhook_id = 'wh_1' WHERE webhook_id = 'wh_2'",
+            "messages",
+            "are there twice",
+        ),
+        (
+            "UPDATE message SET webhook_id = 'wh_other' WHERE webhook_id = 'wh_2'",
+            "ids",
+            "1 messages are not in the dedupe set",
+        ),
+        (
+            "UPDATE seen_block SET first_seq = first_seq + 10",
+            "ids",
+            "messages are not in the dedupe set",
+        ),
+    ] {
+        let broken = path.with_file_name("broken.db");
+        std::fs::copy(&path, &broken).unwrap();
+        change(&broken, sql);
+        let unsound = db(&["check", broken.to_str().unwrap(), "--output", "json"]);
+        assert_eq!(unsound.status.code(), Some(1), "{sql}: {}", told(&unsound));
+        let report = json_of(&unsound);
+        assert_eq!(report["sound"], json!(false), "{sql}");
+        let failed = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|found| found["name"] == check)
+            .unwrap();
+        assert_eq!(failed["ok"], json!(false), "{sql}: {report}");
+        let detail = failed["detail"].as_str().unwrap();
+        assert!(detail.contains(complaint), "{sql}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_unsound_and_no_store_at_all_is_said() {
+    let (place, path) = a_store().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xA5);
+    let damaged = place.0.path().join("damaged.db");
+    std::fs::write(&damaged, &bytes).unwrap();
+    let unsound = db(&["check", damaged.to_str().unwrap()]);
+    assert_eq!(unsound.status.code(), Some(1), "{}", told(&unsound));
+    assert!(told(&unsound).contains("FAILED"), "{}", told(&unsound));
+    assert!(told(&unsound).contains("restore a backup"));
+
+    let nothing = place.0.path().join("nothing.db");
+    for command in [
+        ["check", nothing.to_str().unwrap()],
+        ["prune", nothing.to_str().unwrap()],
+    ] {
+        let missing = db(&command);
+        assert_eq!(missing.status.code(), Some(3), "{}", told(&missing));
+    }
+    assert!(!nothing.exists(), "none was made");
+    std::fs::write(&nothing, "").unwrap();
+    let empty = db(&["check", nothing.to_str().unwrap()]);
+    assert_eq!(empty.status.code(), Some(1), "{}", told(&empty));
+    assert!(told(&empty).contains("the file is empty"));
+    let unconfigured = db(&["check", "--config", "/no/such.toml"]);
+    assert_eq!(unconfigured.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_store_where_nothing_can_be_written_is_checked_and_copied() {
+    let (place, path) = a_store().await;
+    let folder = place.0.path().join("a b%?#");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("store.db");
+    std::fs::copy(&path, &file).unwrap();
+    let set_mode = |mode| {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0o500);
+    let checked = db(&["check", file.to_str().unwrap()]);
+    let copy = place.0.path().join("copy of a 50%?#.db");
+    let copied = db(&[
+        "backup",
+        copy.to_str().unwrap(),
+        "--store",
+        file.to_str().unwrap(),
+    ]);
+    set_mode(0o700);
+    assert!(checked.status.success(), "{}", told(&checked));
+    assert!(copied.status.success(), "{}", told(&copied));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_beside_a_running_gateway_is_whole_and_works() {
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:9/");
+    let serving = Serving::start(folder.path(), &[]);
+    let client = client();
+    let send = async |ids: std::ops::Range<u32>| {
+        for number in ids {
+            let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+            let answer = webhook.request(&client, &serving.url).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+        }
+    };
+    send(0..100).await;
+    let config = folder.path().join("unwrapd.toml");
+    let config = config.to_str().unwrap();
+    let backup = folder.path().join("backup.db");
+    let to = backup.to_str().unwrap().to_owned();
+    // While it goes on receiving.
+    let (copied, ()) = tokio::join!(
+        tokio::task::spawn_blocking({
+            let (config, to) = (config.to_owned(), to.clone());
+            move || db(&["backup", &to, "--config", &config, "--output", "json"])
+        }),
+        send(100..300)
+    );
+    let copied = copied.unwrap();
+    assert!(copied.status.success(), "{}", told(&copied));
+    let messages = json_of(&copied)["messages"].as_u64().unwrap();
+    assert!((100..=300).contains(&messages), "{messages}");
+
+    let mode = std::fs::metadata(&backup).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("backup"))
+        .collect();
+    assert_eq!(left, ["backup.db"], "nothing beside it");
+
+    // Beside it as well.
+    let checked = db(&["check", "--config", config]);
+    assert!(checked.status.success(), "{}", told(&checked));
+    let would = db(&["prune", "--dry-run", "--config", config]);
+    assert!(would.status.success(), "{}", told(&would));
+    let refused = db(&["prune", "--config", config]);
+    assert_eq!(refused.status.code(), Some(5), "{}", told(&refused));
+    assert!(told(&refused).contains("stop it first"));
+    drop(serving);
+
+    assert!(db(&["check", &to]).status.success());
+    let restored = SqliteStore::open(&backup, &Bounds::default(), jiff::Timestamp::now()).unwrap();
+    assert_eq!(restored.tally().await.unwrap().messages, messages);
+    let copy = message("wh_0", jiff::Timestamp::now());
+    assert_eq!(restored.accept(copy, vec![]).await, Ok(Accepted::Duplicate));
+}
+
+#[tokio::test]
+async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
+    let (place, path) = a_store().await;
+    let store = path.to_str().unwrap();
+    let to = place.0.path().join("backup.db");
+    let backup = |to: &Path, more: &[&str]| {
+        let mut arguments = vec!["backup", to.to_str().unwrap(), "--store", store];
+        arguments.extend(more);
+        db(&arguments)
+    };
+    assert!(backup(&to, &[]).status.success());
+    let again = backup(&to, &[]);
+    assert_eq!(again.status.code(), Some(2), "{}", told(&again));
+    assert!(told(&again).contains("--force"));
+    assert!(backup(&to, &["--force"]).status.success());
+
+    let itself = place.0.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &itself).unwrap();
+    for to in [&path, &itself] {
+        let refused = backup(to, &["--force"]);
+        assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+        assert!(told(&refused).contains("the store itself"));
+    }
+
+    // Someone's log would be taken for the backup's.
+    let used = place.0.path().join("used.db");
+    std::fs::write(place.0.path().join("used.db-wal"), "").unwrap();
+    assert_eq!(backup(&used, &[]).status.code(), Some(2));
+    assert!(!used.exists());
+
+    let nowhere = backup(Path::new("/no/such/folder/backup.db"), &[]);
+    assert_eq!(nowhere.status.code(), Some(1), "{}", told(&nowhere));
+    assert!(told(&nowhere).contains("cannot write in /no/such/folder"));
+}
+
+#[tokio::test]
+async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
+    let (place, path) = a_store().await;
+    let file = path.to_str().unwrap();
+    let size = || std::fs::metadata(&path).unwrap().len();
+
+    let kept = db(&["prune", file, "--older-than", "20000", "--output", "json"]);
+    assert_eq!(json_of(&kept), json!({ "messages": 0 }));
+    let would = db(&["prune", file, "--dry-run", "--output", "json"]);
+    assert_eq!(
+        json_of(&would),
+        json!({ "messages": 5_002, "payload_bytes": 5_002 * 8 })
+    );
+    let before = size();
+    let pruned = db(&["prune", file, "--vacuum", "--output", "json"]);
+    let report = json_of(&pruned);
+    assert_eq!(report["messages"], json!(5_002), "{}", told(&pruned));
+    assert_eq!(report["bytes_after"], json!(size()));
+    assert!(size() < before / 2, "{before} to {}", size());
+
+    assert!(db(&["check", file]).status.success());
+    let store = place.open();
+    let tally = Tally {
+        messages: 2,
+        pending: 2,
+        ..Tally::default()
+    };
+    assert_eq!(store.tally().await.unwrap(), tally);
+    assert_eq!(claim(&store, 9).await.deliveries.len(), 2);
+}
