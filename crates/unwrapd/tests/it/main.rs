@@ -16,6 +16,7 @@ mod destinations;
 mod hostile;
 mod listen;
 mod operate;
+mod migrate;
 mod prune;
 mod quarantine;
 mod receive;
