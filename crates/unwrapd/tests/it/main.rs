@@ -15,8 +15,8 @@ mod deliver;
 mod destinations;
 mod hostile;
 mod listen;
-mod operate;
 mod migrate;
+mod operate;
 mod prune;
 mod quarantine;
 mod receive;
@@ -24,6 +24,7 @@ mod reload;
 #[cfg(feature = "peer-tests")]
 mod sdk_peers;
 mod secrecy;
+mod seen;
 mod sqlite_store;
 mod store_conformance;
 mod tls;

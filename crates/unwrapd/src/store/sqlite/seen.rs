@@ -331,4 +331,20 @@ mod tests {
             assert!(seen.candidates(hash_of(number)).any(|other| other == seq));
         }
     }
+
+    #[test]
+    fn a_hash_is_what_it_was_when_it_was_written() {
+        assert_eq!(hash("production", "wh_1"), 0xF53D_6F29_1F98_F669);
+        assert_ne!(hash("production", "wh_1"), hash("productionw", "h_1"));
+    }
+
+    #[test]
+    fn half_a_number_is_enough_to_find_the_whole() {
+        for next in [1, 5000, 1 << 32, (1 << 32) + 7, (9 << 32) + 12_345] {
+            for back in [1, 2, 4096, (1 << 32) - 1] {
+                let seq = next - back;
+                assert_eq!(whole_seq(half_seq(seq), next), seq, "{back} before {next}");
+            }
+        }
+    }
 }

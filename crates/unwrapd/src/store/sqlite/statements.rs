@@ -20,8 +20,17 @@ pub(super) fn accept(
     message: &Message,
     destinations: &[String],
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let connection = work.connection;
     let hash = seen::hash(&message.endpoint, &message.webhook_id);
+    accept_hashed(work, hash, message, destinations)
+}
+
+fn accept_hashed(
+    work: &mut Work<'_>,
+    hash: u64,
+    message: &Message,
+    destinations: &[String],
+) -> rusqlite::Result<Result<Accepted, StoreError>> {
+    let connection = work.connection;
     for seq in work.memory.seen.candidates(hash) {
         if is_of(connection, seq, message)? {
             return Ok(Ok(Accepted::Duplicate));
@@ -237,4 +246,43 @@ pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timest
     let milliseconds: i64 = row.get(column)?;
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, milliseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Bounds;
+    use crate::store::sqlite::memory::Memory;
+    use crate::store::sqlite::schema;
+
+    #[test]
+    fn ids_whose_hashes_clash_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = schema::connect(&folder.path().join("store.db")).unwrap();
+        let bounds = Bounds::default();
+        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds).unwrap();
+        let mut accept = |id: &str, endpoint: &str| {
+            let message = Message {
+                endpoint: endpoint.into(),
+                webhook_id: id.into(),
+                event_type: None,
+                sent_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                secret: None,
+                payload: Bytes::new(),
+            };
+            let mut work = Work {
+                connection: &connection,
+                memory: &mut memory,
+            };
+            let accepted = accept_hashed(&mut work, 42, &message, &[]).unwrap();
+            memory.commit();
+            accepted.unwrap()
+        };
+        for expected in [Accepted::New, Accepted::Duplicate, Accepted::Duplicate] {
+            assert_eq!(accept("wh_1", "production"), expected);
+            assert_eq!(accept("wh_2", "production"), expected);
+            assert_eq!(accept("wh_1", "staging"), expected);
+        }
+    }
 }
