@@ -84,7 +84,7 @@ pub struct Counts {
     pub calls: u64,
     /// Deliveries asked for that wait or are being made anyway: they are left as they are.
     pub waiting: u64,
-    /// Deliveries asked for that cannot be made any more: the body of the message is removed.
+    /// What was asked for and cannot be delivered any more: the body of the message is removed.
     pub gone: u64,
 }
 
@@ -153,12 +153,17 @@ pub(super) struct Choice<'e> {
     pub(super) waiting: usize,
     /// Whether the destination asked for has no delivery of it yet.
     pub(super) is_missing: bool,
+    /// Whether nothing is left of the message but that it arrived.
+    pub(super) is_lost: bool,
 }
 
 impl Replay {
     /// Chooses among the deliveries of a message that the filter wants.
-    pub(super) fn choose<'e>(&self, deliveries: &'e [Existing]) -> Choice<'e> {
+    pub(super) fn choose<'e>(&self, deliveries: &'e [Existing], has_body: bool) -> Choice<'e> {
         let mut choice = Choice::default();
+        // With their body, messages lose their deliveries.
+        let may_be_lost = self.to.is_none() && !self.filter.names_deliveries();
+        choice.is_lost = may_be_lost && deliveries.is_empty() && !has_body;
         let mut add = |delivery: &'e Existing| match delivery.status {
             Status::Waiting => choice.waiting += 1,
             Status::Delivered | Status::Dead | Status::Dropped => choice.again.push(delivery),
@@ -190,9 +195,10 @@ impl Replay {
 }
 
 impl Choice<'_> {
-    /// How many deliveries it is about.
+    /// How many deliveries it is about; a lost message counts as one.
     pub(super) fn deliveries(&self) -> usize {
-        self.again.len() + usize::from(self.is_missing) + self.waiting
+        let others = [self.is_missing, self.is_lost];
+        self.again.len() + self.waiting + others.into_iter().filter(|is| *is).count()
     }
 }
 
@@ -200,6 +206,7 @@ impl Counts {
     /// One more message of which this is chosen. Says whether something of it is delivered again.
     pub(super) fn add(&mut self, choice: &Choice<'_>, lane: Lane, can_be_made: bool) -> bool {
         self.waiting += choice.waiting as u64;
+        self.gone += u64::from(choice.is_lost);
         let deliveries = choice.again.len() as u64 + u64::from(choice.is_missing);
         if deliveries == 0 {
             return false;
@@ -245,7 +252,7 @@ mod tests {
             to: to.map(str::to_owned),
         };
         let deliveries = deliveries();
-        let choice = replay.choose(&deliveries);
+        let choice = replay.choose(&deliveries, true);
         let again = choice.again.iter();
         (
             again.map(|delivery| delivery.destination.clone()).collect(),
@@ -285,6 +292,15 @@ mod tests {
             (names(&[]), 0, true)
         );
         assert_eq!(chosen(&dead_at("app"), Some("new")), (names(&[]), 0, false));
+    }
+
+    #[test]
+    fn a_message_of_which_nothing_is_left_counts_as_gone() {
+        let everything = Replay::default();
+        let mut counts = Counts::default();
+        assert!(!counts.add(&everything.choose(&[], false), Lane::Standard, false));
+        assert!(!counts.add(&everything.choose(&[], true), Lane::Standard, true));
+        assert_eq!((counts.gone, counts.deliveries), (1, 0));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod backup;
 mod check;
 mod checkpoint;
+mod chosen;
+mod dead;
 mod filesystem;
 mod leases;
 mod look;
@@ -10,6 +12,7 @@ mod memory;
 mod migration;
 mod owned;
 mod pause;
+mod progress;
 mod prune;
 mod quarantine;
 mod readers;

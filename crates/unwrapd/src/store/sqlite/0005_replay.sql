@@ -11,8 +11,16 @@ CREATE TABLE message_span (
     oldest_at   INTEGER NOT NULL,
     newest_at   INTEGER NOT NULL
 ) STRICT;
+WITH RECURSIVE full (block, first, last) AS (
+    SELECT min(seq) >> 12, (min(seq) >> 12) << 12, ((min(seq) >> 12) << 12) + 4095 FROM message
+    UNION ALL
+    SELECT block + 1, last + 1, last + 4096 FROM full WHERE last < (SELECT max(seq) FROM message)
+)
 INSERT INTO message_span
-    SELECT seq >> 12, min(received_at), max(received_at) FROM message GROUP BY seq >> 12 HAVING max(seq) & 4095 = 4095;
+    SELECT block,
+           (SELECT min(received_at) FROM message WHERE seq BETWEEN first AND last),
+           (SELECT max(received_at) FROM message WHERE seq BETWEEN first AND last)
+    FROM full WHERE EXISTS (SELECT 1 FROM message WHERE seq = last);
 
 -- Every endpoint that a message of a full block came to: an id is unique within one.
 CREATE TABLE message_endpoint (

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::SqliteStore;
-use super::replay::{lane, status};
+use super::chosen::{lane, status};
 use super::statements::{deliveries_of, timestamp};
 use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection};

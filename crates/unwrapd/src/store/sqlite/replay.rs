@@ -5,40 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use super::statements::{deliveries_of, timestamp};
+use super::chosen::Chosen;
+use super::progress::{Record, begin, read_record};
 use super::walk::{Order, newest, walk};
 use super::writer::{Urgency, Work};
 use crate::crash;
-use crate::delivery::Lane;
 use crate::store::StoreError;
-use crate::store::filter::{Filter, Selection, Status};
-use crate::store::replay::{
-    AsOf, Choice, Counts, Dropped, Existing, Plan, Replay, ReplayStep, Replayed, Token,
-};
-
-/// Most tokens remembered; the oldest is forgotten, and would be a new one. Some 300 bytes each.
-const TOKENS_MAX: i64 = 100_000;
-
-/// What is written down of a replay.
-#[derive(Clone)]
-struct Record {
-    id: i64,
-    asked: Replay,
-    begun_at: Timestamp,
-    newest: i64,
-    next: i64,
-    counts: Counts,
-    has_ended: bool,
-}
+use crate::store::filter::{Filter, Selection};
+use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
 
 /// A piece of what is meant.
-struct Piece {
-    messages: Vec<i64>,
-    next: Option<i64>,
+pub(super) struct Piece {
+    pub(super) messages: Vec<i64>,
+    pub(super) next: Option<i64>,
 }
 
 impl SqliteStore {
@@ -120,8 +102,9 @@ impl SqliteStore {
             let (selection, replay, newest) = (selection.clone(), replay.clone(), record.newest);
             let piece = self
                 .read(move |connection| {
-                    let is_meant = |existing: &[Existing]| replay.choose(existing).deliveries();
-                    find_piece(connection, &selection, from, newest, limit, is_meant)
+                    find_piece(connection, &selection, from, newest, limit, |message| {
+                        Ok(message.choose(connection, &replay)?.0.deliveries())
+                    })
                 })
                 .await?;
             match piece.next {
@@ -161,43 +144,6 @@ impl SqliteStore {
         })
         .await
     }
-
-    pub(super) async fn step_drop(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError> {
-        let mut filter = filter.clone();
-        if filter.status.is_empty() {
-            filter.status = vec![Status::Dead];
-        }
-        let selection = filter.select(as_of.at);
-        let piece = self
-            .read(move |connection| {
-                let from = after.unwrap_or(0);
-                let is_meant = |existing: &[Existing]| {
-                    let dead = |existing: &&Existing| is_dead_and_wanted(&filter, existing);
-                    existing.iter().filter(dead).count()
-                };
-                let piece =
-                    find_piece(connection, &selection, from, as_of.newest, limit, is_meant)?;
-                Ok((piece, filter))
-            })
-            .await?;
-        let (Piece { messages, next }, filter) = piece;
-        let deliveries = if messages.is_empty() {
-            0
-        } else {
-            self.ask(Urgency::Now, move |work| {
-                drop_dead(work.connection, &filter, &messages, as_of.at, now)
-            })
-            .await?
-        };
-        Ok(Dropped { deliveries, next })
-    }
 }
 
 fn plan_piece(
@@ -213,19 +159,11 @@ fn plan_piece(
         selection,
         within,
         Order::OldestFirst,
-        |message| {
-            let at = message.received_at;
-            let message = Chosen {
-                seq: message.seq,
-                lane: Lane::of(message.event_type.as_deref()),
-                deliveries: deliveries(connection, message.seq)?,
-            };
-            let choice = replay.choose(&message.deliveries);
-            if choice == Choice::default() {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let can_be_made = message.can_be_made(connection, &choice)?;
+        |candidate| {
+            let message = Chosen::of(connection, &candidate)?;
+            let (choice, can_be_made) = message.choose(connection, replay)?;
             if plan.counts.add(&choice, message.lane, can_be_made) {
+                let at = candidate.received_at;
                 plan.oldest = Some(plan.oldest.map_or(at, |oldest| oldest.min(at)));
                 plan.newest = Some(plan.newest.map_or(at, |newest| newest.max(at)));
                 let again = choice.again.iter().map(|delivery| &delivery.destination);
@@ -260,13 +198,13 @@ fn known_piece(
 }
 
 /// The next messages of which something is meant, until that comes to `limit` deliveries.
-fn find_piece(
+pub(super) fn find_piece(
     connection: &Connection,
     selection: &Selection,
     first: i64,
     newest: i64,
     limit: usize,
-    meant: impl Fn(&[Existing]) -> usize,
+    meant: impl Fn(&Chosen) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<Piece> {
     let mut messages = Vec::new();
     let mut found = 0;
@@ -277,7 +215,7 @@ fn find_piece(
         within,
         Order::OldestFirst,
         |message| {
-            let deliveries = meant(&deliveries(connection, message.seq)?);
+            let deliveries = meant(&Chosen::of(connection, &message)?)?;
             if deliveries > 0 {
                 messages.push(message.seq);
                 found += deliveries;
@@ -292,69 +230,6 @@ fn find_piece(
     Ok(Piece { messages, next })
 }
 
-fn read_record(connection: &Connection, token: &Token) -> rusqlite::Result<Option<Record>> {
-    connection
-        .prepare_cached(
-            "SELECT id, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
-             FROM replay WHERE token = ?",
-        )?
-        .query_row(params![token.as_str()], |row| {
-            let asked: String = row.get(1)?;
-            Ok(Record {
-                id: row.get(0)?,
-                asked: serde_json::from_str(&asked).map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error))
-                })?,
-                begun_at: timestamp(row, 2)?,
-                newest: row.get(3)?,
-                next: row.get(4)?,
-                counts: Counts {
-                    messages: row.get(5)?,
-                    deliveries: row.get(6)?,
-                    calls: row.get(7)?,
-                    waiting: row.get(8)?,
-                    gone: row.get(9)?,
-                },
-                has_ended: row.get(10)?,
-            })
-        })
-        .optional()
-}
-
-/// Settles what takes part, unless someone else has meanwhile.
-fn begin(
-    connection: &Connection,
-    replay: &Replay,
-    token: &Token,
-    as_of: Option<AsOf>,
-    now: Timestamp,
-) -> rusqlite::Result<Record> {
-    if let Some(record) = read_record(connection, token)? {
-        return Ok(record);
-    }
-    let newest = newest(connection)?;
-    let as_of = as_of.map_or(AsOf { at: now, newest }, |as_of| AsOf {
-        newest: as_of.newest.min(newest),
-        ..as_of
-    });
-    let asked = serde_json::to_string(replay)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    connection.execute(
-        "DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - ? AND ended_at IS NOT NULL",
-        params![TOKENS_MAX],
-    )?;
-    connection.execute(
-        "INSERT INTO replay (token, asked, begun_at, newest, next) VALUES (?, ?, ?, ?, 0)",
-        params![
-            token.as_str(),
-            asked,
-            as_of.at.as_millisecond(),
-            as_of.newest
-        ],
-    )?;
-    read_record(connection, token)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
-}
-
 /// Makes a piece due and writes down that it is done; or, if someone else has come further meanwhile, changes nothing.
 fn make_due(
     work: &mut Work<'_>,
@@ -365,22 +240,15 @@ fn make_due(
     let connection = work.connection;
     let mut counts = record.counts;
     let mut due = BTreeSet::new();
-    let is_current = connection
-        .prepare_cached("SELECT 1 FROM replay WHERE id = ? AND next = ? AND ended_at IS NULL")?
-        .exists(params![record.id, record.next])?;
-    if !is_current {
+    if !record.is_current(connection)? {
         return Ok(Ok(ReplayStep::More(Replayed { counts, due })));
     }
     let mut next = piece.next;
     for &seq in &piece.messages {
         let message = Chosen::read(connection, seq)?;
-        let choice = record.asked.choose(&message.deliveries);
+        let (choice, can_be_made) = message.choose(connection, &record.asked)?;
         let before = counts;
-        if counts.add(
-            &choice,
-            message.lane,
-            message.can_be_made(connection, &choice)?,
-        ) {
+        if counts.add(&choice, message.lane, can_be_made) {
             let deliveries = counts.deliveries - before.deliveries;
             if let Err(full) = work.memory.has_room_to_replay(deliveries) {
                 if due.is_empty() {
@@ -401,156 +269,10 @@ fn make_due(
             )?;
         }
     }
-    connection
-        .prepare_cached(
-            "UPDATE replay SET next = ?, messages = ?, deliveries = ?, calls = ?, waiting = ?, gone = ?, ended_at = ? WHERE id = ?",
-        )?
-        .execute(params![
-            next.unwrap_or(record.newest + 1),
-            counts.messages,
-            counts.deliveries,
-            counts.calls,
-            counts.waiting,
-            counts.gone,
-            next.is_none().then(|| now.as_millisecond()),
-            record.id,
-        ])?;
+    record.write(connection, next, &counts, now)?;
     let replayed = Replayed { counts, due };
     Ok(Ok(match next {
         Some(_) => ReplayStep::More(replayed),
         None => ReplayStep::Done(replayed),
     }))
-}
-
-/// A message and its deliveries, as far as a replay wants to know.
-struct Chosen {
-    seq: i64,
-    lane: Lane,
-    deliveries: Vec<Existing>,
-}
-
-impl Chosen {
-    fn read(connection: &Connection, seq: i64) -> rusqlite::Result<Self> {
-        let lane = connection
-            .prepare_cached("SELECT event_type FROM message WHERE seq = ?")?
-            .query_row(params![seq], |row| {
-                Ok(Lane::of(row.get_ref(0)?.as_str_or_null()?))
-            })?;
-        Ok(Self {
-            seq,
-            lane,
-            deliveries: deliveries(connection, seq)?,
-        })
-    }
-
-    /// Whether there is a body to deliver, and room for one delivery more where one is missing.
-    fn can_be_made(&self, connection: &Connection, choice: &Choice<'_>) -> rusqlite::Result<bool> {
-        if choice.is_missing && self.free_id().is_none() {
-            return Ok(false);
-        }
-        connection
-            .prepare_cached("SELECT 1 FROM body WHERE seq = ?")?
-            .exists(params![self.seq])
-    }
-
-    fn free_id(&self) -> Option<i64> {
-        let ids = deliveries_of(self.seq);
-        let mut taken = self.deliveries.iter().map(|delivery| delivery.id);
-        ids.into_iter().find(|id| taken.next() != Some(*id))
-    }
-
-    fn make_due(
-        &self,
-        connection: &Connection,
-        choice: &Choice<'_>,
-        to: Option<&str>,
-        now: Timestamp,
-        due: &mut BTreeSet<(String, Lane)>,
-    ) -> rusqlite::Result<()> {
-        let now = now.as_millisecond();
-        for delivery in &choice.again {
-            connection
-                .prepare_cached(
-                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?1, earlier = attempt, dropped_at = NULL WHERE id = ?2",
-                )?
-                .execute(params![now, delivery.id])?;
-            due.insert((delivery.destination.clone(), delivery.lane));
-        }
-        if choice.is_missing
-            && let (Some(to), Some(id)) = (to, self.free_id())
-        {
-            connection
-                .prepare_cached(
-                    "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-                )?
-                .execute(params![id, self.seq, to, self.lane.as_str(), now])?;
-            due.insert((to.to_owned(), self.lane));
-        }
-        Ok(())
-    }
-}
-
-/// The deliveries of a message, in the order of their ids.
-fn deliveries(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Existing>> {
-    let ids = deliveries_of(seq);
-    connection
-        .prepare_cached(
-            "SELECT id, destination, lane, state, dropped_at IS NOT NULL FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
-        )?
-        .query_map(params![ids.start(), ids.end()], |row| {
-            Ok(Existing {
-                id: row.get(0)?,
-                destination: row.get(1)?,
-                lane: lane(row.get_ref(2)?.as_str()?),
-                status: status(row.get_ref(3)?.as_str()?, row.get(4)?),
-            })
-        })?
-        .collect()
-}
-
-/// The schema lets only these be.
-pub(super) fn lane(text: &str) -> Lane {
-    Lane::ALL
-        .into_iter()
-        .find(|lane| lane.as_str() == text)
-        .unwrap_or(Lane::Standard)
-}
-
-pub(super) fn status(state: &str, is_dropped: bool) -> Status {
-    match state {
-        "delivered" => Status::Delivered,
-        "dead" if is_dropped => Status::Dropped,
-        "dead" => Status::Dead,
-        _ => Status::Waiting,
-    }
-}
-
-fn is_dead_and_wanted(filter: &Filter, delivery: &Existing) -> bool {
-    delivery.status == Status::Dead && filter.wants(&delivery.destination, delivery.status)
-}
-
-fn drop_dead(
-    connection: &Connection,
-    filter: &Filter,
-    messages: &[i64],
-    dead_at: Timestamp,
-    now: Timestamp,
-) -> rusqlite::Result<u64> {
-    let mut dropped = 0;
-    for &seq in messages {
-        for delivery in deliveries(connection, seq)? {
-            if is_dead_and_wanted(filter, &delivery) {
-                dropped += connection
-                    .prepare_cached(
-                        "UPDATE delivery SET dropped_at = ? WHERE id = ? AND due_at <= ?",
-                    )?
-                    .execute(params![
-                        now.as_millisecond(),
-                        delivery.id,
-                        dead_at.as_millisecond()
-                    ])? as u64;
-            }
-        }
-    }
-    Ok(dropped)
 }

@@ -1,0 +1,132 @@
+//! A message and what of it is chosen to be delivered again.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::statements::deliveries_of;
+use super::walk::Candidate;
+use crate::delivery::Lane;
+use crate::store::filter::Status;
+use crate::store::replay::{Choice, Existing, Replay};
+
+/// A message and its deliveries, as far as a replay wants to know.
+pub(super) struct Chosen {
+    pub(super) seq: i64,
+    pub(super) lane: Lane,
+    pub(super) deliveries: Vec<Existing>,
+}
+
+impl Chosen {
+    pub(super) fn of(connection: &Connection, message: &Candidate) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: message.seq,
+            lane: Lane::of(message.event_type.as_deref()),
+            deliveries: deliveries(connection, message.seq)?,
+        })
+    }
+
+    pub(super) fn read(connection: &Connection, seq: i64) -> rusqlite::Result<Self> {
+        let lane = connection
+            .prepare_cached("SELECT event_type FROM message WHERE seq = ?")?
+            .query_row(params![seq], |row| {
+                Ok(Lane::of(row.get_ref(0)?.as_str_or_null()?))
+            })?;
+        Ok(Self {
+            seq,
+            lane,
+            deliveries: deliveries(connection, seq)?,
+        })
+    }
+
+    /// What of it is delivered again, and whether it can be: there must be a body, and room for a delivery more where one is missing.
+    pub(super) fn choose(
+        &self,
+        connection: &Connection,
+        replay: &Replay,
+    ) -> rusqlite::Result<(Choice<'_>, bool)> {
+        let choice = replay.choose(&self.deliveries, true);
+        let matters = !choice.again.is_empty() || choice.is_missing || self.deliveries.is_empty();
+        if !matters {
+            return Ok((choice, true));
+        }
+        let has_body = connection
+            .prepare_cached("SELECT 1 FROM body WHERE seq = ?")?
+            .exists(params![self.seq])?;
+        let choice = replay.choose(&self.deliveries, has_body);
+        let has_room = !choice.is_missing || self.free_id().is_some();
+        Ok((choice, has_body && has_room))
+    }
+
+    fn free_id(&self) -> Option<i64> {
+        let ids = deliveries_of(self.seq);
+        let mut taken = self.deliveries.iter().map(|delivery| delivery.id);
+        ids.into_iter().find(|id| taken.next() != Some(*id))
+    }
+
+    pub(super) fn make_due(
+        &self,
+        connection: &Connection,
+        choice: &Choice<'_>,
+        to: Option<&str>,
+        now: Timestamp,
+        due: &mut BTreeSet<(String, Lane)>,
+    ) -> rusqlite::Result<()> {
+        let now = now.as_millisecond();
+        for delivery in &choice.again {
+            connection
+                .prepare_cached(
+                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?1, earlier = attempt, dropped_at = NULL WHERE id = ?2",
+                )?
+                .execute(params![now, delivery.id])?;
+            due.insert((delivery.destination.clone(), delivery.lane));
+        }
+        if choice.is_missing
+            && let (Some(to), Some(id)) = (to, self.free_id())
+        {
+            connection
+                .prepare_cached(
+                    "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+                )?
+                .execute(params![id, self.seq, to, self.lane.as_str(), now])?;
+            due.insert((to.to_owned(), self.lane));
+        }
+        Ok(())
+    }
+}
+
+/// The deliveries of a message, in the order of their ids.
+pub(super) fn deliveries(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Existing>> {
+    let ids = deliveries_of(seq);
+    connection
+        .prepare_cached(
+            "SELECT id, destination, lane, state, dropped_at IS NOT NULL FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
+        )?
+        .query_map(params![ids.start(), ids.end()], |row| {
+            Ok(Existing {
+                id: row.get(0)?,
+                destination: row.get(1)?,
+                lane: lane(row.get_ref(2)?.as_str()?),
+                status: status(row.get_ref(3)?.as_str()?, row.get(4)?),
+            })
+        })?
+        .collect()
+}
+
+/// The schema lets only these be.
+pub(super) fn lane(text: &str) -> Lane {
+    Lane::ALL
+        .into_iter()
+        .find(|lane| lane.as_str() == text)
+        .unwrap_or(Lane::Standard)
+}
+
+pub(super) fn status(state: &str, is_dropped: bool) -> Status {
+    match state {
+        "delivered" => Status::Delivered,
+        "dead" if is_dropped => Status::Dropped,
+        "dead" => Status::Dead,
+        _ => Status::Waiting,
+    }
+}

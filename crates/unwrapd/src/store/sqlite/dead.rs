@@ -1,0 +1,82 @@
+//! Dropping dead letters: readers find them, the writer marks them.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::SqliteStore;
+use super::chosen::{Chosen, deliveries};
+use super::replay::{Piece, find_piece};
+use super::writer::Urgency;
+use crate::store::StoreError;
+use crate::store::filter::{Filter, Status};
+use crate::store::replay::{AsOf, Dropped, Existing};
+
+impl SqliteStore {
+    pub(super) async fn step_drop(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        let mut filter = filter.clone();
+        if filter.status.is_empty() {
+            filter.status = vec![Status::Dead];
+        }
+        let selection = filter.select(as_of.at);
+        let piece = self
+            .read(move |connection| {
+                let from = after.unwrap_or(0);
+                let dead = |message: &Chosen| {
+                    let deliveries = message.deliveries.iter();
+                    Ok(deliveries
+                        .filter(|delivery| is_dead_and_wanted(&filter, delivery))
+                        .count())
+                };
+                let piece = find_piece(connection, &selection, from, as_of.newest, limit, dead)?;
+                Ok((piece, filter))
+            })
+            .await?;
+        let (Piece { messages, next }, filter) = piece;
+        let deliveries = if messages.is_empty() {
+            0
+        } else {
+            self.ask(Urgency::Now, move |work| {
+                drop_dead(work.connection, &filter, &messages, as_of.at, now)
+            })
+            .await?
+        };
+        Ok(Dropped { deliveries, next })
+    }
+}
+
+fn is_dead_and_wanted(filter: &Filter, delivery: &Existing) -> bool {
+    delivery.status == Status::Dead && filter.wants(&delivery.destination, delivery.status)
+}
+
+fn drop_dead(
+    connection: &Connection,
+    filter: &Filter,
+    messages: &[i64],
+    dead_at: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let mut dropped = 0;
+    for &seq in messages {
+        for delivery in deliveries(connection, seq)? {
+            if is_dead_and_wanted(filter, &delivery) {
+                dropped += connection
+                    .prepare_cached(
+                        "UPDATE delivery SET dropped_at = ? WHERE id = ? AND due_at <= ?",
+                    )?
+                    .execute(params![
+                        now.as_millisecond(),
+                        delivery.id,
+                        dead_at.as_millisecond()
+                    ])? as u64;
+            }
+        }
+    }
+    Ok(dropped)
+}
