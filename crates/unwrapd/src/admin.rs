@@ -1,26 +1,28 @@
 //! The port for operators: `/livez` and `/readyz` for machines, `/api/v1` for who may steer.
 
 mod access;
+mod ask;
 mod destinations;
 mod health;
+mod replay;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use crate::destination::Destination;
 use crate::progress::Progress;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::wake::Bells;
 
 pub use access::AdminToken;
+pub(crate) use ask::Problem;
+pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
+pub(crate) use stored::{AllShown, Dead, Shown};
 
 /// What operators see and steer.
 #[derive(Clone)]
@@ -68,6 +70,10 @@ impl Targets {
             .clone()
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     fn get(&self, name: &str) -> Option<Target> {
         let targets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         targets.get(name).cloned()
@@ -82,42 +88,10 @@ impl Targets {
 pub fn router(admin: Admin) -> Router {
     let guarded = Router::new()
         .merge(destinations::router())
+        .merge(stored::router(&admin))
         .layer(from_fn_with_state(admin.clone(), access::guard));
     Router::new()
         .merge(health::router())
         .merge(guarded)
         .with_state(admin)
-}
-
-/// Why nothing was done. It is answered as `{"error": "…"}`.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error("there is no destination `{0}`; `unwrapd destinations ls` lists them")]
-    NoSuchDestination(String),
-    #[error("{0}")]
-    Unreadable(String),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::NoSuchDestination(_) => StatusCode::NOT_FOUND,
-            Self::Unreadable(_) => StatusCode::BAD_REQUEST,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        problem(status, &self.to_string())
-    }
-}
-
-fn problem(status: StatusCode, text: &str) -> Response {
-    (status, json(&serde_json::json!({ "error": text }))).into_response()
-}
-
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_string(value) {
-        Ok(text) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
 }

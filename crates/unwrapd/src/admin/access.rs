@@ -12,7 +12,8 @@ use openai_webhooks::Secret;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{Admin, problem};
+use super::Admin;
+use super::ask::Refusal;
 
 /// What an operator has to know. It prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Ne
     match refused {
         None => next.run(request).await,
         Some((status, text)) => {
-            ([(WWW_AUTHENTICATE, "Bearer")], problem(status, text)).into_response()
+            ([(WWW_AUTHENTICATE, "Bearer")], Refusal::new(status, text)).into_response()
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -13,7 +14,8 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
-use super::{Admin, Problem, Target, json};
+use super::ask::{Refusal, answer};
+use super::{Admin, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::message::Message;
 use crate::progress::Circuit;
@@ -52,7 +54,7 @@ struct Configured {
     last_answer_at: Option<Timestamp>,
 }
 
-async fn list(State(admin): State<Admin>) -> Result<Response, Problem> {
+async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
     let mut standings: BTreeMap<String, Standing> = admin
         .store
@@ -71,7 +73,7 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Problem> {
         let paused_since = paused.remove(&name);
         views.push(view(name, None, paused_since, &standing));
     }
-    Ok(json(&serde_json::json!({ "destinations": views })))
+    Ok(answer(&serde_json::json!({ "destinations": views })))
 }
 
 fn view(
@@ -113,18 +115,20 @@ fn configured(target: &Target) -> Configured {
 }
 
 /// Durable first, so that what was answered stays so.
-async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let target = target(&admin, &name)?;
     admin.store.pause(&name, Timestamp::now()).await?;
     switched(&admin, &name, &target, true);
-    Ok(json(&serde_json::json!({ "name": name, "paused": true })))
+    Ok(answer(&serde_json::json!({ "name": name, "paused": true })))
 }
 
-async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let target = target(&admin, &name)?;
     admin.store.resume(&name).await?;
     switched(&admin, &name, &target, false);
-    Ok(json(&serde_json::json!({ "name": name, "paused": false })))
+    Ok(answer(
+        &serde_json::json!({ "name": name, "paused": false }),
+    ))
 }
 
 fn switched(admin: &Admin, name: &str, target: &Target, is_paused: bool) {
@@ -134,11 +138,13 @@ fn switched(admin: &Admin, name: &str, target: &Target, is_paused: bool) {
     tracing::info!(destination = name, "{what} by an operator");
 }
 
-fn target(admin: &Admin, name: &str) -> Result<Target, Problem> {
-    admin
-        .targets
-        .get(name)
-        .ok_or_else(|| Problem::NoSuchDestination(name.to_owned()))
+fn target(admin: &Admin, name: &str) -> Result<Target, Refusal> {
+    admin.targets.get(name).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no destination `{name}`; `unwrapd destinations ls` lists them"),
+        )
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -153,17 +159,17 @@ async fn test(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Response, Problem> {
+) -> Result<Response, Refusal> {
     let target = target(&admin, &name)?;
     let wanted = if body.is_empty() {
         Test::default()
     } else {
-        serde_json::from_slice(&body).map_err(|error| Problem::Unreadable(error.to_string()))?
+        serde_json::from_slice(&body).map_err(Refusal::bad)?
     };
     let event_type = match wanted.event_type {
         None => EventType::ResponseCompleted,
         Some(text) => text.parse().map_err(|_| {
-            Problem::Unreadable(format!(
+            Refusal::bad(format!(
                 "there is no event type `{text}`; `unwrapd trigger --list` lists them"
             ))
         })?,
@@ -179,7 +185,7 @@ async fn test(
         Outcome::Failed { .. } => "failed",
         Outcome::Refused { .. } => "refused",
     };
-    Ok(json(&serde_json::json!({
+    Ok(answer(&serde_json::json!({
         "outcome": what,
         "answer": outcome.answer(),
         "took_ms": milliseconds(begun_at.elapsed()),

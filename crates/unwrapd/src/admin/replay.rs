@@ -1,0 +1,235 @@
+//! Replays: first the plan, then the run, in requests that end within seconds and go on where the one before ended.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Refusal, answer, read};
+use super::stored::{Stored, check, only_dead};
+use crate::store::StoreError;
+use crate::store::filter::{Filter, Status};
+use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Token};
+
+/// Deliveries changed in one commit: some ten milliseconds, for which what arrives may have to wait.
+const STEP: usize = 500;
+/// How long a request goes on taking steps.
+const RUN_MAX: Duration = Duration::from_secs(5);
+
+/// What to deliver again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AskedReplay {
+    pub(crate) filter: Filter,
+    /// To this destination, instead of those that had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// Names the replay: under the same token it happens once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Token>,
+    /// From the plan: what was planned is what is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) as_of: Option<AsOf>,
+    /// Only plan.
+    pub(crate) dry_run: bool,
+}
+
+/// What would be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    #[serde(flatten)]
+    pub(crate) plan: Plan,
+    /// Those of its destinations that this gateway does not have: their deliveries would wait.
+    pub(crate) unconfigured: Vec<String>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ran {
+    pub(crate) token: Token,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+    #[serde(flatten)]
+    pub(crate) counts: Counts,
+}
+
+pub(super) async fn replay(
+    State(stored): State<Stored>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    plan_or_run(&stored, read(request).await?).await
+}
+
+pub(super) async fn replay_dead(
+    State(stored): State<Stored>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let mut asked: AskedReplay = read(request).await?;
+    only_dead(&mut asked.filter)?;
+    plan_or_run(&stored, asked).await
+}
+
+async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Refusal> {
+    check(&asked.filter)?;
+    if let Some(to) = &asked.to
+        && !stored.targets.has(to)
+    {
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "`to` names no destination of the configuration",
+        ));
+    }
+    let replay = Replay {
+        filter: asked.filter,
+        to: asked.to,
+    };
+    if asked.dry_run {
+        let plan = stored.store.plan(&replay, Timestamp::now()).await?;
+        let names = plan.destinations.keys();
+        let unconfigured = names.filter(|name| !stored.targets.has(name));
+        return Ok(answer(&Planned {
+            unconfigured: unconfigured.cloned().collect(),
+            plan,
+        }));
+    }
+    let token = asked.token.ok_or_else(|| {
+        Refusal::bad("name the replay with a `token`: then asking twice delivers once")
+    })?;
+    Ok(answer(&run(stored, &replay, token, asked.as_of).await?))
+}
+
+async fn run(
+    stored: &Stored,
+    replay: &Replay,
+    token: Token,
+    as_of: Option<AsOf>,
+) -> Result<Ran, Refusal> {
+    let until = Instant::now() + RUN_MAX;
+    let mut before = None;
+    loop {
+        let now = Timestamp::now();
+        let step = stored.store.replay(replay, &token, as_of, now, STEP).await;
+        let (replayed, done) = match (step, before) {
+            (Ok(ReplayStep::More(replayed)), _) => (replayed, false),
+            (Ok(ReplayStep::Done(replayed)), _) => (replayed, true),
+            (Ok(ReplayStep::AnotherReplay), _) => {
+                return Err(Refusal::new(
+                    StatusCode::CONFLICT,
+                    "this token belongs to a replay of something else; use another one",
+                ));
+            }
+            // What is done is done, and worth telling.
+            (Err(StoreError::Full(_)), Some(counts)) => {
+                return Ok(Ran {
+                    token,
+                    done: false,
+                    counts,
+                });
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        for (destination, lane) in &replayed.due {
+            stored.bells.ring(destination, *lane);
+        }
+        let counts = replayed.counts;
+        before = Some(counts);
+        if done {
+            tracing::info!(
+                token = token.as_str(),
+                "replayed: {} deliveries of {} messages",
+                counts.deliveries,
+                counts.messages
+            );
+        }
+        if done || Instant::now() >= until {
+            return Ok(Ran {
+                token,
+                done,
+                counts,
+            });
+        }
+    }
+}
+
+/// Which dead letters to drop.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AskedDrop {
+    pub(crate) filter: Filter,
+    /// From the plan: what has died since is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) as_of: Option<AsOf>,
+    /// Only count.
+    pub(crate) dry_run: bool,
+}
+
+/// How many dead letters would be dropped, or were.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DroppedOf {
+    pub(crate) as_of: AsOf,
+    pub(crate) deliveries: u64,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+    /// Of the ids asked for, those of no message that is kept.
+    pub(crate) unknown: Vec<String>,
+}
+
+pub(super) async fn drop_dead(
+    State(Stored { store, .. }): State<Stored>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let mut asked: AskedDrop = read(request).await?;
+    only_dead(&mut asked.filter)?;
+    check(&asked.filter)?;
+    if asked.filter.status.contains(&Status::Dropped) {
+        return Err(Refusal::bad("what is dropped is dropped already"));
+    }
+    let filter = asked.filter;
+    let until = Instant::now() + RUN_MAX;
+    let planned = match asked.as_of {
+        Some(as_of) if !asked.dry_run => DroppedOf {
+            as_of,
+            deliveries: 0,
+            done: false,
+            unknown: Vec::new(),
+        },
+        _ => {
+            let replay = Replay {
+                filter: filter.clone(),
+                to: None,
+            };
+            let plan = store.plan(&replay, Timestamp::now()).await?;
+            DroppedOf {
+                as_of: plan.as_of,
+                deliveries: plan.counts.deliveries + plan.counts.gone,
+                done: false,
+                unknown: plan.unknown,
+            }
+        }
+    };
+    if asked.dry_run {
+        return Ok(answer(&planned));
+    }
+    let mut after = None;
+    let mut deliveries = 0;
+    loop {
+        let now = Timestamp::now();
+        let step = store
+            .drop_dead(&filter, planned.as_of, after, now, STEP)
+            .await?;
+        deliveries += step.deliveries;
+        after = step.next;
+        if after.is_none() || Instant::now() >= until {
+            break;
+        }
+    }
+    tracing::info!("dropped {deliveries} dead letters");
+    Ok(answer(&DroppedOf {
+        deliveries,
+        done: after.is_none(),
+        ..planned
+    }))
+}

@@ -1,0 +1,240 @@
+//! `/api/v1`: what is kept, what is dead, and delivering it again.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::ask::{ASKED_AT_ONCE_MAX, Refusal, a_few, answer};
+use super::{Admin, Targets, replay};
+use crate::store::filter::{Filter, Status, Types};
+use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
+use crate::wake::Bells;
+
+/// Messages on a page whose length is not asked for.
+const PAGE_LENGTH: usize = 50;
+/// Most values of one kind in a filter: each id is looked for.
+const VALUES_MAX: usize = 1_000;
+
+/// What these routes need.
+#[derive(Clone)]
+pub(super) struct Stored {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bells: Bells,
+    pub(super) targets: Targets,
+}
+
+/// The routes.
+pub(super) fn router(admin: &Admin) -> Router<Admin> {
+    let slots = Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX));
+    Router::new()
+        .route("/api/v1/messages", get(find))
+        .route("/api/v1/messages/{webhook_id}", get(show))
+        .route("/api/v1/dead", get(find_dead))
+        .route("/api/v1/dead/replay", post(replay::replay_dead))
+        .route("/api/v1/dead/drop", post(replay::drop_dead))
+        .route("/api/v1/replays", post(replay::replay))
+        .route_layer(from_fn_with_state(slots, a_few))
+        .with_state(Stored {
+            store: Arc::clone(&admin.store),
+            bells: admin.bells.clone(),
+            targets: admin.targets.clone(),
+        })
+}
+
+async fn find(
+    State(Stored { store, .. }): State<Stored>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let (filter, page) = read_query(query.as_deref())?;
+    Ok(answer(&store.find(&filter, Timestamp::now(), page).await?))
+}
+
+/// A page of dead letters.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Dead {
+    /// Those of the newest messages first.
+    pub(crate) letters: Vec<DeadLetter>,
+    /// Where the next page begins; `None`: there is none.
+    pub(crate) next: Option<i64>,
+}
+
+/// A delivery that was given up.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DeadLetter {
+    pub(crate) webhook_id: String,
+    pub(crate) endpoint: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: Option<String>,
+    pub(crate) received_at: Timestamp,
+    pub(crate) destination: String,
+    /// Dead or dropped.
+    pub(crate) status: Status,
+    /// When it was given up, or dropped.
+    pub(crate) at: Timestamp,
+    /// How many attempts were made.
+    pub(crate) attempts: u32,
+    /// What the last of them came to.
+    pub(crate) answer: Option<String>,
+}
+
+async fn find_dead(
+    State(Stored { store, .. }): State<Stored>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let (mut filter, page) = read_query(query.as_deref())?;
+    only_dead(&mut filter)?;
+    let Found { messages, next } = store.find(&filter, Timestamp::now(), page).await?;
+    let letters = messages.into_iter().flat_map(letters).collect();
+    Ok(answer(&Dead { letters, next }))
+}
+
+fn letters(message: Kept) -> impl Iterator<Item = DeadLetter> {
+    let deliveries = message.deliveries.into_iter();
+    deliveries.map(move |delivery| DeadLetter {
+        webhook_id: message.webhook_id.clone(),
+        endpoint: message.endpoint.clone(),
+        event_type: message.event_type.clone(),
+        received_at: message.received_at,
+        destination: delivery.destination,
+        status: delivery.status,
+        at: delivery.at,
+        attempts: delivery.attempts,
+        answer: delivery
+            .latest
+            .into_iter()
+            .next_back()
+            .map(|attempt| attempt.answer),
+    })
+}
+
+/// What is said of the dead is said of nothing else.
+pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
+    if filter.status.is_empty() {
+        filter.status = vec![Status::Dead];
+    }
+    let is_dead = |status: &Status| matches!(status, Status::Dead | Status::Dropped);
+    if filter.status.iter().all(is_dead) {
+        return Ok(());
+    }
+    Err(Refusal::bad("here a status is `dead` or `dropped`"))
+}
+
+/// A message as it is shown.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    pub(crate) kept: Kept,
+    /// Its body, if it was asked for and is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<String>,
+    /// Its body, if it was asked for and is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload_base64: Option<String>,
+}
+
+/// Messages with one `webhook-id`: one for each endpoint it came to.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AllShown {
+    pub(crate) messages: Vec<Shown>,
+}
+
+async fn show(
+    State(Stored { store, .. }): State<Stored>,
+    Path(webhook_id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let with_payload = match query.as_deref().unwrap_or_default() {
+        "" | "payload=false" => false,
+        "payload=true" => true,
+        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+    };
+    let messages = store.show(&webhook_id, with_payload).await?;
+    if messages.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no message with this webhook-id is kept",
+        ));
+    }
+    let messages = messages.into_iter().map(shown).collect();
+    Ok(answer(&AllShown { messages }))
+}
+
+fn shown(mut kept: Kept) -> Shown {
+    let payload = kept.payload.take().map(|bytes| {
+        String::from_utf8(bytes.into()).map_err(|error| STANDARD.encode(error.into_bytes()))
+    });
+    Shown {
+        kept,
+        payload_base64: payload.clone().and_then(Result::err),
+        payload: payload.and_then(Result::ok),
+    }
+}
+
+/// `type=response.*&since=2h&limit=100`: every key but `since`, `until`, `limit` and `after` as often as wanted.
+fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
+    let mut filter = Filter::default();
+    let mut types = Vec::new();
+    let mut page = Page {
+        after: None,
+        limit: PAGE_LENGTH,
+    };
+    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*key {
+            "type" => types.push(value.into_owned()),
+            "since" => filter.since = Some(value.parse().map_err(Refusal::bad)?),
+            "until" => filter.until = Some(value.parse().map_err(Refusal::bad)?),
+            "status" => filter.status.push(value.parse().map_err(Refusal::bad)?),
+            "destination" => filter.destination.push(value.into_owned()),
+            "endpoint" => filter.endpoint.push(value.into_owned()),
+            "webhook_id" => filter.webhook_id.push(value.into_owned()),
+            "limit" => page.limit = read_limit(&value)?,
+            "after" => {
+                let after = value.parse();
+                page.after = Some(
+                    after.map_err(|_| Refusal::bad("`after` is the `next` of the page before"))?,
+                );
+            }
+            _ => {
+                return Err(Refusal::bad(
+                    "what can be asked for is type, since, until, status, destination, endpoint, webhook_id, limit and after",
+                ));
+            }
+        }
+    }
+    filter.types = Types::try_from(types).map_err(Refusal::bad)?;
+    check(&filter)?;
+    Ok((filter, page))
+}
+
+fn read_limit(text: &str) -> Result<usize, Refusal> {
+    let limit = text.parse().ok();
+    limit
+        .filter(|limit| (1..=PAGE_MAX).contains(limit))
+        .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))
+}
+
+/// Within bounds.
+pub(super) fn check(filter: &Filter) -> Result<(), Refusal> {
+    let lengths = [
+        filter.destination.len(),
+        filter.endpoint.len(),
+        filter.webhook_id.len(),
+        filter.status.len(),
+    ];
+    if lengths.into_iter().all(|length| length <= VALUES_MAX) {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "no more than {VALUES_MAX} ids or names at once"
+    )))
+}
