@@ -2,12 +2,17 @@
 
 mod admin;
 mod db;
+mod dead;
 mod destinations;
 mod dev;
+mod events;
+mod filter;
+mod replay;
 mod request;
 mod secret;
 mod serve;
 mod sign;
+mod text;
 mod trigger;
 mod verify;
 
@@ -37,6 +42,12 @@ enum Command {
     Serve(serve::Arguments),
     /// See how the destinations of a running gateway fare; pause, resume and test them
     Destinations(destinations::Arguments),
+    /// Look at what is kept
+    Events(events::Arguments),
+    /// Deliver again what is kept: one, many, or the dead
+    Replay(replay::Arguments),
+    /// Look at what was given up, deliver it again, or drop it
+    Dead(dead::Arguments),
     /// Send signed sample events to a URL
     Trigger(trigger::Arguments),
     /// Check a saved request and say exactly which check fails, and why
@@ -111,6 +122,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
         Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),
         Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
+        Command::Events(arguments) => runtime.block_on(events::run(&arguments)),
+        Command::Replay(arguments) => runtime.block_on(replay::run(&arguments)),
+        Command::Dead(arguments) => runtime.block_on(dead::run(&arguments)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),

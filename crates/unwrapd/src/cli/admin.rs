@@ -4,13 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
-use reqwest::Method;
-use serde_json::Value;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{RequestBuilder, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::text::plain;
 use super::{Failure, parse_url, usage};
+use crate::admin::Problem;
 use crate::config::{SecretSource, admin_access};
 
 /// Where the port is, unless something says otherwise.
@@ -32,14 +35,14 @@ pub(super) struct AdminArguments {
 }
 
 /// A gateway that runs.
-pub(super) struct AdminClient {
+pub(super) struct Admin {
     client: reqwest::Client,
     base: reqwest::Url,
     token: Option<Zeroizing<String>>,
 }
 
 impl AdminArguments {
-    pub(super) fn client(&self) -> Result<AdminClient, Failure> {
+    pub(super) fn open(&self) -> Result<Admin, Failure> {
         // What the file names counts only for the gateway that runs on it.
         let (address, source) = match &self.admin {
             Some(_) => (None, None),
@@ -57,7 +60,7 @@ impl AdminArguments {
             Some(url) => url.clone(),
             None => format!("http://{}", reachable(address.unwrap_or(USUAL))).parse()?,
         };
-        Ok(AdminClient {
+        Ok(Admin {
             client: crate::destination::client().timeout(ANSWER_MAX).build()?,
             base,
             token,
@@ -75,62 +78,92 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-impl AdminClient {
-    pub(super) async fn get(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.ask(Method::GET, path, None).await
-    }
-
-    pub(super) async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Failure> {
-        self.ask(Method::POST, path, body).await
-    }
-
-    /// `path` in its parts below `/api/v1`, so that a name cannot lead elsewhere.
-    async fn ask(
+impl Admin {
+    pub(super) async fn get<T: DeserializeOwned>(
         &self,
-        method: Method,
         path: &[&str],
-        body: Option<&Value>,
-    ) -> Result<Value, Failure> {
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let mut url = self.at(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.ask(self.client.get(url)).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = self
+            .client
+            .post(self.at(path)?)
+            .header(CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(body)?);
+        self.ask(request).await
+    }
+
+    fn at(&self, path: &[&str]) -> Result<Url, Failure> {
         let mut url = self.base.clone();
         url.path_segments_mut()
-            .map_err(|()| usage("the URL of the gateway cannot have a path"))?
+            .map_err(|()| usage("--admin: not a URL of a server"))?
             .pop_if_empty()
             .extend(["api", "v1"])
             .extend(path);
-        let mut request = self.client.request(method, url);
+        Ok(url)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, mut request: RequestBuilder) -> Result<T, Failure> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.as_str());
         }
-        if let Some(body) = body {
-            request = request.body(body.to_string());
-        }
-        let base = &self.base;
-        let response = request.send().await.map_err(|error| {
-            anyhow::anyhow!(
-                "{}; does `unwrapd serve` run, with `admin` in [server], and is that at {base}?",
-                crate::destination::describe(&error.without_url())
-            )
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let body = response
             .bytes()
             .await
-            .map_err(reqwest::Error::without_url)?;
-        let value: Option<Value> = serde_json::from_slice(&body).ok();
+            .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
-            return Ok(value.with_context(|| format!("{base} is no gateway's port for operators"))?);
+            return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
-        let problem = value
-            .as_ref()
-            .and_then(|value| value["error"].as_str())
-            .map_or_else(
-                || anyhow::anyhow!("{base} answered HTTP {}", status.as_u16()),
-                |text| anyhow::anyhow!("{text}"),
-            );
-        Err(match (status.as_u16(), value) {
-            (404, Some(_)) => Failure::NotFound(problem),
-            (400, _) => Failure::Usage(problem),
-            _ => Failure::Failed(problem),
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.error))),
+            Err(_) => refused(
+                status,
+                anyhow::Error::msg(format!("HTTP {}", status.as_u16())),
+            ),
         })
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Failure {
+        Failure::Failed(anyhow::anyhow!(
+            "no gateway answers at {}: start it with `unwrapd serve`, or name its admin port with --admin ({})",
+            self.base,
+            crate::destination::describe(&error.without_url())
+        ))
+    }
+
+    fn not_ours(&self, status: StatusCode) -> Failure {
+        Failure::Failed(anyhow::anyhow!(
+            "{} answered HTTP {} with something else than expected: is it the admin port of a gateway of this version?",
+            self.base,
+            status.as_u16()
+        ))
+    }
+}
+
+fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Failed(problem.context(
+            format!("the gateway wants its token: name its variable with --admin-token-env"),
+        )),
+        StatusCode::NOT_FOUND => Failure::NotFound(problem),
+        StatusCode::SERVICE_UNAVAILABLE => Failure::TryLater(problem),
+        status if status.is_client_error() => Failure::Usage(problem),
+        _ => Failure::Failed(problem),
     }
 }

@@ -46,7 +46,7 @@ struct Named {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Ls { admin, output } => {
-            let answer = admin.client()?.get(&["destinations"]).await?;
+            let answer: Value = admin.open()?.get(&["destinations"], &[]).await?;
             match output {
                 Output::Human => list(&answer["destinations"]),
                 Output::Json => Ok(say!("{answer}")?),
@@ -68,16 +68,17 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn switch(named: &Named, verb: &str) -> Result<Value, Failure> {
-    let client = named.admin.client()?;
-    client
-        .post(&["destinations", &named.name, verb], None)
-        .await
+    let path = ["destinations", &named.name, verb];
+    named.admin.open()?.post(&path, &json!({})).await
 }
 
 async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
-    let body = event_type.map(|event_type| json!({ "type": event_type }));
+    let body = match event_type {
+        Some(event_type) => json!({ "type": event_type }),
+        None => json!({}),
+    };
     let path = ["destinations", &named.name, "test"];
-    let answer = named.admin.client()?.post(&path, body.as_ref()).await?;
+    let answer: Value = named.admin.open()?.post(&path, &body).await?;
     say!(
         "{} {} {} ({} ms)",
         text(&answer["type"]),

@@ -8,6 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "config",
             "delivery",
             "destination",

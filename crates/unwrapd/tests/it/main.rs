@@ -21,6 +21,7 @@ mod prune;
 mod quarantine;
 mod receive;
 mod reload;
+mod replay;
 #[cfg(feature = "peer-tests")]
 mod sdk_peers;
 mod secrecy;

@@ -1,0 +1,181 @@
+//! `unwrapd dead`: what was given up, to look at, deliver again, or drop.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::admin::AdminArguments;
+use super::filter::{FilterArguments, PageArguments};
+use super::replay::{HowArguments, confirmed, not_kept, replay, say_json, talk};
+use super::text::{short, table};
+use super::{Failure, Output, say, usage};
+use crate::admin::{AskedDrop, Dead, DroppedOf};
+use crate::store::filter::{Filter, Status};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List dead letters with their last answer, those of the newest messages first
+    Ls(Ls),
+    /// Deliver dead letters again
+    Replay(Replay),
+    /// Drop dead letters: they stay visible, and count as dead no more
+    Drop(Drop),
+}
+
+#[derive(Args)]
+struct Ls {
+    #[command(flatten)]
+    filter: FilterArguments,
+    #[command(flatten)]
+    page: PageArguments,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// Only of these messages
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    #[command(flatten)]
+    how: HowArguments,
+}
+
+#[derive(Args)]
+struct Drop {
+    /// Only of these messages
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// All the dead
+    #[arg(long)]
+    all: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls(arguments).await,
+        Command::Replay(arguments) => {
+            let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+            only_dead(&mut filter)?;
+            replay(filter, &arguments.how).await
+        }
+        Command::Drop(arguments) => drop_dead(arguments).await,
+    }
+}
+
+async fn ls(arguments: &Ls) -> Result<(), Failure> {
+    let query = arguments.filter.query(&arguments.page);
+    let answer: Value = arguments.admin.open()?.get(&["dead"], &query).await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let dead: Dead = serde_json::from_value(answer)?;
+    if dead.letters.is_empty() {
+        talk("no dead letters\n");
+    } else {
+        let heads = [
+            "GIVEN UP",
+            "TYPE",
+            "WEBHOOK-ID",
+            "DESTINATION",
+            "ATTEMPTS",
+            "LAST ANSWER",
+        ];
+        let rows: Vec<Vec<String>> = dead
+            .letters
+            .into_iter()
+            .map(|letter| {
+                let is_dropped = letter.status == Status::Dropped;
+                let answer = letter.answer.unwrap_or_default();
+                vec![
+                    short(letter.at),
+                    letter.event_type.unwrap_or_else(|| "(no event)".into()),
+                    letter.webhook_id,
+                    letter.destination,
+                    letter.attempts.to_string(),
+                    if is_dropped {
+                        format!("dropped; {answer}")
+                    } else {
+                        answer
+                    },
+                ]
+            })
+            .collect();
+        say!("{}", table(&heads, &rows).trim_end())?;
+    }
+    if let Some(next) = dead.next {
+        talk(&format!("there are more: --after {next}\n"));
+    }
+    Ok(())
+}
+
+async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
+    let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+    if filter == Filter::default() && !arguments.all {
+        return Err(usage(
+            "say what to drop: webhook-ids, a filter such as `--destination app`, or --all",
+        ));
+    }
+    only_dead(&mut filter)?;
+    let admin = arguments.admin.open()?;
+    let mut asked = AskedDrop {
+        filter,
+        as_of: None,
+        dry_run: true,
+    };
+    let planned: DroppedOf = admin.post(&["dead", "drop"], &asked).await?;
+    let ids = &asked.filter.webhook_id;
+    if !ids.is_empty() && ids.iter().all(|id| planned.unknown.contains(id)) {
+        return Err(not_kept(ids));
+    }
+    let is_asked = planned.deliveries > 0 && !arguments.yes;
+    if is_asked && !confirmed(&format!("Drop {} dead letters?", planned.deliveries))? {
+        return Err(anyhow::anyhow!("nothing was done").into());
+    }
+    asked.as_of = Some(planned.as_of);
+    asked.dry_run = false;
+    let mut dropped = DroppedOf {
+        deliveries: 0,
+        ..planned
+    };
+    while !dropped.done {
+        let step: DroppedOf = admin.post(&["dead", "drop"], &asked).await?;
+        dropped.deliveries += step.deliveries;
+        dropped.done = step.done;
+    }
+    match arguments.output {
+        Output::Json => say!("{}", serde_json::to_string(&dropped)?)?,
+        Output::Human => say!("{} dead letters dropped", dropped.deliveries)?,
+    }
+    Ok(())
+}
+
+/// `--status dropped` is asked for by that name only.
+fn only_dead(filter: &mut Filter) -> Result<(), Failure> {
+    if filter.status.is_empty() {
+        filter.status = vec![Status::Dead];
+    }
+    let is_dead = |status: &Status| matches!(status, Status::Dead | Status::Dropped);
+    if filter.status.iter().all(is_dead) {
+        return Ok(());
+    }
+    Err(usage("--status: here it is `dead` or `dropped`"))
+}

@@ -1,0 +1,211 @@
+//! `unwrapd events`: what is kept, to look at.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::admin::AdminArguments;
+use super::filter::{FilterArguments, PageArguments};
+use super::replay::{say_json, talk};
+use super::text::{plain, short, table};
+use super::{Failure, Output, say};
+use crate::admin::{AllShown, Shown};
+use crate::store::filter::Status;
+use crate::store::{Found, KeptDelivery};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List what is kept, the newest first
+    Ls(Ls),
+    /// Show one message, its deliveries and every attempt
+    Show(Show),
+}
+
+#[derive(Args)]
+struct Ls {
+    #[command(flatten)]
+    filter: FilterArguments,
+    #[command(flatten)]
+    page: PageArguments,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Args)]
+struct Show {
+    /// Its webhook-id
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_id: String,
+    /// Print its payload instead, byte for byte
+    #[arg(long)]
+    payload: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls(arguments).await,
+        Command::Show(arguments) => show(arguments).await,
+    }
+}
+
+async fn ls(arguments: &Ls) -> Result<(), Failure> {
+    let query = arguments.filter.query(&arguments.page);
+    let answer: Value = arguments.admin.open()?.get(&["messages"], &query).await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let found: Found = serde_json::from_value(answer)?;
+    if found.messages.is_empty() {
+        talk("nothing is kept that fits\n");
+    } else {
+        let heads = ["ARRIVED", "ENDPOINT", "TYPE", "WEBHOOK-ID", "DELIVERIES"];
+        let rows: Vec<Vec<String>> = found
+            .messages
+            .into_iter()
+            .map(|kept| {
+                vec![
+                    short(kept.received_at),
+                    kept.endpoint,
+                    kept.event_type.unwrap_or_else(|| "(no event)".into()),
+                    kept.webhook_id,
+                    in_short(&kept.deliveries),
+                ]
+            })
+            .collect();
+        say!("{}", table(&heads, &rows).trim_end())?;
+    }
+    if let Some(next) = found.next {
+        talk(&format!("there are more: --after {next}\n"));
+    }
+    Ok(())
+}
+
+fn in_short(deliveries: &[KeptDelivery]) -> String {
+    if deliveries.is_empty() {
+        return "nobody wants it".into();
+    }
+    let one = |delivery: &KeptDelivery| {
+        let attempts = match delivery.attempts {
+            0 => String::new(),
+            attempts => format!(" ({attempts})"),
+        };
+        format!(
+            "{} {}{attempts}",
+            delivery.destination,
+            delivery.status.as_str()
+        )
+    };
+    deliveries.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+async fn show(arguments: &Show) -> Result<(), Failure> {
+    let with_payload = [("payload", "true".to_owned())];
+    let query = if arguments.payload {
+        &with_payload[..]
+    } else {
+        &[]
+    };
+    let path = ["messages", &arguments.webhook_id];
+    let answer: Value = arguments.admin.open()?.get(&path, query).await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let all: AllShown = serde_json::from_value(answer)?;
+    for shown in &all.messages {
+        if arguments.payload {
+            print_payload(shown)?;
+        } else {
+            print(shown)?;
+        }
+    }
+    Ok(())
+}
+
+/// The exact bytes; on a terminal without what would move its cursor.
+fn print_payload(shown: &Shown) -> Result<(), Failure> {
+    let bytes = match (&shown.payload, &shown.payload_base64) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(base64)) => STANDARD.decode(base64)?,
+        (None, None) => {
+            return Err(Failure::NotFound(anyhow::anyhow!(
+                "the payload is removed: it was older than what is kept"
+            )));
+        }
+    };
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        writeln!(stdout, "{}", plain(&String::from_utf8_lossy(&bytes)))?;
+    } else {
+        stdout.write_all(&bytes)?;
+    }
+    Ok(stdout.flush()?)
+}
+
+fn print(shown: &Shown) -> Result<(), Failure> {
+    let kept = &shown.kept;
+    let number = |number: Option<u64>, none: &str| {
+        number.map_or_else(|| none.to_owned(), |number| number.to_string())
+    };
+    let rows = [
+        ("webhook-id", kept.webhook_id.clone()),
+        (
+            "type",
+            kept.event_type
+                .clone()
+                .unwrap_or_else(|| "(no event)".into()),
+        ),
+        ("endpoint", kept.endpoint.clone()),
+        ("sent", kept.sent_at.to_string()),
+        ("arrived", kept.received_at.to_string()),
+        ("secret", number(kept.secret.map(u64::from), "not recorded")),
+        ("bytes", number(kept.bytes, "removed")),
+    ];
+    for (name, value) in rows {
+        say!("{name:<10}  {}", plain(&value))?;
+    }
+    for delivery in &kept.deliveries {
+        let when = match delivery.status {
+            Status::Waiting => "due",
+            Status::Delivered | Status::Dead | Status::Dropped => "at",
+        };
+        let status = delivery.status.as_str();
+        say!(
+            "\n{}  {status} {when} {}",
+            plain(&delivery.destination),
+            delivery.at
+        )?;
+        let rows: Vec<Vec<String>> = delivery
+            .latest
+            .iter()
+            .map(|attempt| {
+                let body = attempt.body.as_deref().unwrap_or_default();
+                vec![
+                    format!("  {}", attempt.number),
+                    attempt.ended_at.to_string(),
+                    format!("{} ms", attempt.took_ms),
+                    format!("{}  {body}", attempt.answer),
+                ]
+            })
+            .collect();
+        if !rows.is_empty() {
+            let heads = ["  ATTEMPT", "ENDED", "TOOK", "ANSWER"];
+            say!("{}", table(&heads, &rows).trim_end())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `unwrapd replay`: delivers again what is kept; the plan first, then the run.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::admin::{Admin, AdminArguments};
+use super::filter::FilterArguments;
+use super::text::{plain, short};
+use super::{Failure, Output, say, usage};
+use crate::admin::{AskedReplay, Planned, Ran};
+use crate::store::filter::{Filter, Status};
+use crate::store::replay::Token;
+
+#[derive(Args)]
+#[command(after_help = "Examples: unwrapd replay wh_6852a1f2\n          \
+    unwrapd replay --type 'response.*' --since 2h --destination app\n          \
+    unwrapd replay --since 3d --to audit --token fill-audit --yes\n\
+    Asked for twice under one token, it is delivered once; a replay that broke off goes on.")]
+pub(super) struct Arguments {
+    /// The webhook-ids of what to deliver again
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// Only the dead: short for --status dead
+    #[arg(long, conflicts_with = "status")]
+    dead: bool,
+    /// Everything that is kept
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    how: HowArguments,
+}
+
+/// How to replay, whatever it is.
+#[derive(Args)]
+pub(super) struct HowArguments {
+    /// Deliver it to this destination, whether or not it wanted it then, instead of those that had it
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
+    /// The name of this replay [default: a new one, which is printed]
+    #[arg(long)]
+    token: Option<Token>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+    if arguments.dead {
+        filter.status = vec![Status::Dead];
+    }
+    if filter == Filter::default() && !arguments.all {
+        return Err(usage(
+            "say what to replay: webhook-ids, a filter such as `--since 2h`, --dead, or --all",
+        ));
+    }
+    replay(filter, &arguments.how).await
+}
+
+/// Plans, asks, and runs.
+pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Failure> {
+    let admin = how.admin.open()?;
+    let mut asked = AskedReplay {
+        filter,
+        to: how.to.clone(),
+        token: how.token.clone(),
+        dry_run: true,
+        ..AskedReplay::default()
+    };
+    let planned: Planned = admin.post(&["replays"], &asked).await?;
+    let counts = planned.plan.counts;
+    let ids = &asked.filter.webhook_id;
+    if !ids.is_empty() && ids.iter().all(|id| planned.plan.unknown.contains(id)) {
+        return Err(not_kept(ids));
+    }
+    if how.dry_run {
+        return match how.output {
+            Output::Json => Ok(say!("{}", serde_json::to_string(&planned)?)?),
+            Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
+        };
+    }
+    talk(&told(&planned));
+    // A token of before may have something left to do that the plan cannot see any more.
+    if counts.deliveries == 0 && how.token.is_none() {
+        return Ok(());
+    }
+    if counts.deliveries > 0 && !how.yes {
+        let question = format!("Deliver {} again?", counts.deliveries);
+        if !confirmed(&question)? {
+            return Err(anyhow::anyhow!("nothing was done").into());
+        }
+    }
+    let token = match &how.token {
+        Some(token) => token.clone(),
+        None => uuid::Uuid::now_v7().to_string().parse()?,
+    };
+    asked.token = Some(token.clone());
+    asked.as_of = Some(planned.plan.as_of);
+    asked.dry_run = false;
+    let ran = carry_out(&admin, &asked, &token).await?;
+    match how.output {
+        Output::Json => say!("{}", serde_json::to_string(&ran)?)?,
+        Output::Human => say!(
+            "{} deliveries of {} messages are under way, token {}",
+            ran.counts.deliveries,
+            ran.counts.messages,
+            token.as_str()
+        )?,
+    }
+    Ok(())
+}
+
+pub(super) fn not_kept(ids: &[String]) -> Failure {
+    Failure::NotFound(anyhow::anyhow!(
+        "no message is kept under {}",
+        plain(&ids.join(", "))
+    ))
+}
+
+/// Asks until all of it is done.
+async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<Ran, Failure> {
+    let go_on = |error: anyhow::Error| {
+        let token = token.as_str();
+        error.context(format!(
+            "the replay broke off; ask again for the same with --token {token} and it goes on"
+        ))
+    };
+    loop {
+        let answer: Result<Ran, Failure> = admin.post(&["replays"], asked).await;
+        let ran = answer.map_err(|failure| match failure {
+            Failure::Failed(error) => Failure::Failed(go_on(error)),
+            Failure::TryLater(error) => Failure::TryLater(go_on(error)),
+            other => other,
+        })?;
+        if ran.done {
+            return Ok(ran);
+        }
+        talk(&format!("{} …\n", ran.counts.deliveries));
+    }
+}
+
+fn told(planned: &Planned) -> String {
+    let plan = &planned.plan;
+    let counts = plan.counts;
+    let mut lines = vec![format!(
+        "{} deliveries of {} messages would be made again",
+        counts.deliveries, counts.messages
+    )];
+    if let (Some(oldest), Some(newest)) = (plan.oldest, plan.newest) {
+        lines.push(format!(
+            "arrived from {} to {}",
+            short(oldest),
+            short(newest)
+        ));
+    }
+    for (name, deliveries) in &plan.destinations {
+        let is_configured = !planned.unconfigured.contains(name);
+        let remark = if is_configured {
+            ""
+        } else {
+            ", which is not configured: they will wait until it is"
+        };
+        lines.push(format!("{deliveries} for `{}`{remark}", plain(name)));
+    }
+    let remarks = [
+        (
+            counts.calls,
+            "are calls, and whoever rang has hung up since",
+        ),
+        (
+            counts.waiting,
+            "more are waiting or under way, and are left as they are",
+        ),
+        (counts.gone, "more cannot be made: their bodies are removed"),
+        (plan.unknown.len() as u64, "ids are not kept"),
+    ];
+    for (count, remark) in remarks {
+        if count > 0 {
+            lines.push(format!("{count} {remark}"));
+        }
+    }
+    lines.join("\n  ") + "\n"
+}
+
+/// For people, beside the data. Where nobody can hear it, that is no failure.
+pub(super) fn talk(text: &str) {
+    drop(write!(std::io::stderr(), "{text}"));
+}
+
+/// Asks on the terminal. Where there is none, nobody can say yes.
+pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(usage("there is no terminal to ask on: say --yes"));
+    }
+    talk(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Prints an answer of the gateway as it came.
+pub(super) fn say_json(value: &Value) -> Result<(), Failure> {
+    Ok(say!("{value}")?)
+}

@@ -1,0 +1,74 @@
+//! Text for a terminal.
+
+use std::iter::{once, repeat_n};
+
+use jiff::Timestamp;
+
+/// Text that others wrote, with everything in it that would do something to a terminal made visible.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        // Marks that turn the direction of writing round can make one text look like another.
+        let is_turning = matches!(letter, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+        if letter.is_control() || is_turning {
+            plain.extend(letter.escape_unicode());
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+/// A time, to the second.
+pub(super) fn short(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Lines of equally wide columns; the last is as wide as it is.
+pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| plain(cell)).collect())
+        .collect();
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+            widest.max(heads[column].len())
+        })
+        .collect();
+    let heads = heads.iter().map(|&head| head.to_owned()).collect();
+    let mut text = String::new();
+    for row in once(&heads).chain(&rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let rest = width.saturating_sub(cell.chars().count());
+            line += cell;
+            line.extend(repeat_n(' ', rest + 2));
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_move_the_cursor_is_made_visible() {
+        assert_eq!(plain("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\u{d}\\u{a}");
+        assert_eq!(plain("\u{202E}gpj.exe"), "\\u{202e}gpj.exe");
+        assert_eq!(plain("résumé ✓"), "résumé ✓");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [
+            vec!["a".into(), "b".into()],
+            vec!["longer".into(), String::new()],
+        ];
+        assert_eq!(table(&["x", "y"], &rows), "x       y\na       b\nlonger\n");
+    }
+}

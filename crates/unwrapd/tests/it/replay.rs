@@ -1,0 +1,681 @@
+//! Looking at what is kept, delivering it again, and dropping what is dead: by the command line and by the admin port.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use openai_webhooks::EventType;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::{JoinSet, spawn_blocking};
+use unwrapd::delivery::said::Said;
+use unwrapd::delivery::{Lane, Next};
+use unwrapd::message::Message;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Attempt, Bounds, Store as _};
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::unwrapd;
+use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+
+impl TestGateway {
+    fn admin(&self) -> String {
+        format!("http://{}", self.gateway.admin().unwrap())
+    }
+
+    async fn receive(&self, id: &str, event_type: EventType) {
+        assert_eq!(self.post(&Webhook::new(id, event_type)).await, 200);
+    }
+
+    /// Waits until nothing is waiting.
+    async fn settled(&self) {
+        let mut feed = self.gateway.feed().listen();
+        while self.gateway.store().tally().await.unwrap().pending > 0 {
+            tokio::time::timeout(PATIENCE, feed.recv())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> (u16, Value) {
+        ask(&self.admin(), path, body).await
+    }
+}
+
+async fn ask(admin: &str, path: &str, body: &Value) -> (u16, Value) {
+    let response = client()
+        .post(format!("{admin}/api/v1/{path}"))
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await
+        .unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap())
+}
+
+/// Runs `unwrapd` with these arguments against the gateway at `admin`.
+async fn run(admin: &str, arguments: &[&str]) -> Output {
+    let mut command = unwrapd();
+    command
+        .args(arguments)
+        .args(["--admin", admin])
+        .env_remove("UNWRAPD_ADMIN_TOKEN")
+        .stdin(Stdio::null());
+    spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+/// What it prints, if it ends well.
+async fn said(admin: &str, arguments: &[&str]) -> String {
+    let output = run(admin, arguments).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Its exit code and what it says on stderr.
+async fn complained(admin: &str, arguments: &[&str]) -> (i32, String) {
+    let output = run(admin, arguments).await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+async fn next_ids(app: &mut Application, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(app.next().await.webhook_id().to_owned());
+    }
+    ids.sort();
+    ids
+}
+
+/// A store in `folder` with so many messages that are delivered to `destination`.
+async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
+    let now = Timestamp::now();
+    let store = SqliteStore::open(&folder.join("unwrapd.db"), &Bounds::default(), now).unwrap();
+    let store = std::sync::Arc::new(store);
+    let mut accepted = JoinSet::new();
+    for number in 0..messages {
+        let message = Message {
+            endpoint: "production".into(),
+            webhook_id: format!("wh_{number}"),
+            event_type: Some("batch.completed".into()),
+            sent_at: now,
+            received_at: now,
+            secret: None,
+            payload: Bytes::from_static(b"{}"),
+        };
+        let destinations = vec![destination.to_owned()];
+        let store = std::sync::Arc::clone(&store);
+        accepted.spawn(async move { store.accept(message, destinations).await.unwrap() });
+        if accepted.len() == 500 {
+            accepted.join_next().await;
+        }
+    }
+    accepted.join_all().await;
+    let lease = Duration::from_secs(60);
+    let claimed = store
+        .claim(destination, Lane::Standard, now, lease, messages)
+        .await
+        .unwrap();
+    let mut settled = JoinSet::new();
+    for delivery in claimed.deliveries {
+        let attempt = Attempt {
+            delivery: delivery.id,
+            number: delivery.attempt,
+            ended_at: now,
+            took: Duration::ZERO,
+            answer: "HTTP 200".into(),
+            said: Said::default(),
+            next: Next::Delivered,
+        };
+        let store = std::sync::Arc::clone(&store);
+        settled.spawn(async move { store.settle(attempt).await.unwrap() });
+        if settled.len() == 500 {
+            settled.join_next().await;
+        }
+    }
+    settled.join_all().await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
+    let mut app = Application::start([Answer::Status(410)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    app.next().await;
+    test.settled().await;
+
+    let listed = said(&test.admin(), &["dead", "ls"]).await;
+    let lines: Vec<&str> = listed.lines().collect();
+    let heads: Vec<&str> = lines[0]
+        .split("  ")
+        .filter(|head| !head.is_empty())
+        .map(str::trim)
+        .collect();
+    assert_eq!(
+        heads,
+        [
+            "GIVEN UP",
+            "TYPE",
+            "WEBHOOK-ID",
+            "DESTINATION",
+            "ATTEMPTS",
+            "LAST ANSWER"
+        ]
+    );
+    assert!(
+        lines[1].contains("batch.completed  wh_1        app          1         HTTP 410"),
+        "{listed}"
+    );
+    assert_eq!(lines.len(), 2);
+
+    let replay = [
+        "dead", "replay", "--yes", "--token", "t1", "--output", "json",
+    ];
+    let first: Value = serde_json::from_str(&said(&test.admin(), &replay).await).unwrap();
+    assert_eq!(first["deliveries"], 1);
+    assert_eq!(first["token"], "t1");
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    test.settled().await;
+    let again: Value = serde_json::from_str(&said(&test.admin(), &replay).await).unwrap();
+    assert_eq!(again, first);
+
+    test.receive("wh_2", EventType::BatchCompleted).await;
+    assert_eq!(
+        app.next().await.webhook_id(),
+        "wh_2",
+        "and not the first again"
+    );
+    assert_eq!(said(&test.admin(), &["dead", "ls"]).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_means_what_its_filter_says() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    test.receive("wh_2", EventType::ResponseCompleted).await;
+    test.receive("wh_3", EventType::ResponseFailed).await;
+    next_ids(&mut app, 3).await;
+    test.settled().await;
+    let admin = test.admin();
+
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["wh_1", "wh_3"], &["wh_1", "wh_3"]),
+        (
+            &["--type", "response.*", "--type", "!response.failed"],
+            &["wh_2"],
+        ),
+        (&["--since", "1h"], &["wh_1", "wh_2", "wh_3"]),
+        (&["--until", "1h", "wh_1"], &[]),
+        (&["--dead"], &[]),
+        (
+            &[
+                "--destination",
+                "app",
+                "--endpoint",
+                "production",
+                "--type",
+                "batch.*",
+            ],
+            &["wh_1"],
+        ),
+    ];
+    for (filter, expected) in cases {
+        let arguments = [&["replay", "--yes"], filter].concat();
+        said(&admin, &arguments).await;
+        assert_eq!(
+            next_ids(&mut app, expected.len()).await,
+            expected,
+            "{filter:?}"
+        );
+        test.settled().await;
+    }
+    let planned = said(&admin, &["replay", "--all", "--dry-run"]).await;
+    assert!(
+        planned.starts_with("3 deliveries of 3 messages would be made again\n"),
+        "{planned}"
+    );
+    assert!(planned.contains("3 for `app`\n"), "{planned}");
+    assert!(!app.has_more());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_new_gets_what_came_before_it() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    app.next().await;
+    test.settled().await;
+    let folder = test.stop().await;
+
+    let mut audit = Application::start([]).await;
+    let both = vec![
+        destination("app", &app.url),
+        destination("audit", &audit.url),
+    ];
+    let test = TestGateway::start_in(folder, both).await;
+    said(
+        &test.admin(),
+        &["replay", "--since", "1d", "--to", "audit", "--yes"],
+    )
+    .await;
+    assert_eq!(audit.next().await.webhook_id(), "wh_1");
+    test.settled().await;
+    assert!(!app.has_more());
+    let (code, problem) = complained(
+        &test.admin(),
+        &["replay", "wh_1", "--to", "nobody", "--yes"],
+    )
+    .await;
+    assert_eq!(code, 2);
+    assert!(
+        problem.contains("no destination of the configuration"),
+        "{problem}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_are_replayed_while_webhooks_go_on_to_be_received_and_delivered() {
+    const MESSAGES: usize = 10_000;
+    let folder = TempDir::new().unwrap();
+    delivered_before(folder.path(), MESSAGES, "archive").await;
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
+
+    let body = json!({"filter": {"destination": ["archive"]}, "token": "t1"});
+    let admin = test.admin();
+    let mut replay = tokio::spawn(async move {
+        loop {
+            let (status, ran) = ask(&admin, "replays", &body).await;
+            assert_eq!(status, 200, "{ran}");
+            if ran["done"] == true {
+                return ran;
+            }
+        }
+    });
+    let mut received = 0;
+    let ran = loop {
+        let id = format!("wh_new_{received}");
+        tokio::select! {
+            ran = &mut replay => break ran.unwrap(),
+            () = test.receive(&id, EventType::BatchFailed) => received += 1,
+        }
+    };
+    assert_eq!(ran["deliveries"], MESSAGES);
+    assert!(received > 0);
+    for _ in 0..received {
+        assert!(app.next().await.webhook_id().starts_with("wh_new_"));
+    }
+    let backlog = test.gateway.store().backlog().await.unwrap();
+    let archive = backlog.iter().find(|(name, _)| name == "archive");
+    assert_eq!(archive, Some(&("archive".to_owned(), MESSAGES as u64)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_are_dropped_and_stay_visible() {
+    let app = Application::start([Answer::Status(410), Answer::Status(410)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    test.receive("wh_2", EventType::BatchCompleted).await;
+    test.settled().await;
+    let admin = test.admin();
+
+    let (code, problem) = complained(&admin, &["dead", "drop", "--yes"]).await;
+    assert_eq!((code, problem.contains("--all")), (2, true), "{problem}");
+    assert_eq!(
+        said(&admin, &["dead", "drop", "wh_1", "--yes"]).await,
+        "1 dead letters dropped\n"
+    );
+    let left = said(&admin, &["dead", "ls"]).await;
+    assert!(left.contains("wh_2") && !left.contains("wh_1"), "{left}");
+    let shown = said(&admin, &["events", "show", "wh_1"]).await;
+    assert!(shown.contains("app  dropped at "), "{shown}");
+    let planned = said(&admin, &["dead", "replay", "--dry-run", "--output", "json"]).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&planned).unwrap()["deliveries"],
+        1
+    );
+    assert_eq!(test.gateway.store().tally().await.unwrap().dead, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
+    let app = Application::start([Answer::Status(500)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let odd = Webhook::with_payload(
+        "wh_1",
+        "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \"data\":{\"id\":\"r\\u00e9\"}} ",
+    );
+    assert_eq!(test.post(&odd).await, 200);
+    test.settled().await;
+    test.receive("wh_2", EventType::BatchFailed).await;
+    test.settled().await;
+    let admin = test.admin();
+
+    let shown = said(&admin, &["events", "show", "wh_1", "--payload"]).await;
+    assert_eq!(shown, odd.payload);
+    let shown = said(&admin, &["events", "show", "wh_1"]).await;
+    for line in [
+        "webhook-id  wh_1\n",
+        "type        response.completed\n",
+        "secret      0\n",
+        "HTTP 500",
+        "HTTP 200",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(
+        !shown.contains("evt_1"),
+        "no payload unless it is asked for: {shown}"
+    );
+
+    let first = run(&admin, &["events", "ls", "--limit", "1"]).await;
+    let page = String::from_utf8(first.stdout).unwrap();
+    assert!(
+        page.contains("production  batch.failed  wh_2        app delivered (1)\n"),
+        "{page}"
+    );
+    let talk = String::from_utf8(first.stderr).unwrap();
+    let cursor = talk
+        .trim()
+        .strip_prefix("there are more: --after ")
+        .unwrap();
+    let second = said(&admin, &["events", "ls", "--limit", "1", "--after", cursor]).await;
+    assert!(
+        second.contains("response.completed  wh_1        app delivered (2)\n"),
+        "{second}"
+    );
+    let failed = said(
+        &admin,
+        &[
+            "events",
+            "ls",
+            "--type",
+            "*",
+            "--type",
+            "!response.*",
+            "--output",
+            "json",
+        ],
+    )
+    .await;
+    let failed: Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!(failed["messages"][0]["webhook_id"], "wh_2");
+    assert_eq!(failed["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_wrote_does_nothing_to_a_terminal() {
+    let test = TestGateway::start(vec![]).await;
+    let hostile = Webhook::with_payload(
+        "wh_1",
+        r#"{"id":"evt_1","object":"event","created_at":1,"type":"evil\u001b[2J\u202e\n.x","data":{"id":"x"}}"#,
+    );
+    assert_eq!(test.post(&hostile).await, 200);
+    for arguments in [&["events", "ls"][..], &["events", "show", "wh_1"]] {
+        let listed = said(&test.admin(), arguments).await;
+        assert!(listed.contains(r"evil\u{1b}[2J\u{202e}\u{a}.x"), "{listed}");
+        assert!(!listed.contains('\x1b'), "{listed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_do_it_says_what_to_do() {
+    let test = TestGateway::start(vec![]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    let admin = test.admin();
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["replay"], 2, "say what to replay"),
+        (
+            &["replay", "wh_none", "--yes"],
+            3,
+            "no message is kept under wh_none",
+        ),
+        (
+            &["events", "show", "wh_none"],
+            3,
+            "no message with this webhook-id",
+        ),
+        (
+            &["events", "show", "../../livez"],
+            3,
+            "no message with this webhook-id",
+        ),
+        (
+            &["dead", "drop", "wh_none", "--yes"],
+            3,
+            "no message is kept under wh_none",
+        ),
+        (&["replay", "--since", "yesterday"], 2, "an age such as"),
+        (
+            &["replay", "--type", "resp*", "--yes"],
+            2,
+            "an event pattern is",
+        ),
+        (
+            &["events", "ls", "--limit", "100000"],
+            2,
+            "`limit` is 1 to 500",
+        ),
+        (
+            &["dead", "ls", "--status", "delivered"],
+            2,
+            "`dead` or `dropped`",
+        ),
+        (&["replay", "--all", "--token", "a b"], 2, "a token is"),
+    ];
+    for (arguments, code, text) in cases {
+        let (ended, problem) = complained(&admin, arguments).await;
+        assert_eq!(ended, code, "{arguments:?}: {problem}");
+        assert!(problem.contains(text), "{arguments:?}: {problem}");
+    }
+    test.stop().await;
+    let (code, problem) = complained(&admin, &["events", "ls"]).await;
+    assert_eq!(code, 1);
+    assert!(
+        problem.contains("start it with `unwrapd serve`, or name its admin port with --admin"),
+        "{problem}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_nothing_is_replayed_or_dropped_unless_it_is_said_beforehand() {
+    let mut app = Application::start([Answer::Status(410)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    app.next().await;
+    test.settled().await;
+    for arguments in [
+        &["dead", "replay"][..],
+        &["dead", "drop", "--all"],
+        &["replay", "wh_1"],
+    ] {
+        let (code, problem) = complained(&test.admin(), arguments).await;
+        assert_eq!(
+            (code, problem.contains("say --yes")),
+            (2, true),
+            "{problem}"
+        );
+    }
+    assert_eq!(test.gateway.store().tally().await.unwrap().dead, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_refuses_what_makes_no_sense_and_says_why() {
+    let app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let everything = json!({"filter": {}, "token": "t1"});
+    assert_eq!(test.ask("replays", &everything).await.0, 200);
+    let too_many = json!({"filter": {"webhook_id": vec!["wh_1"; 1001]}, "dry_run": true});
+    let cases = [
+        (json!({"filter": {}}), 400, "`token`"),
+        (json!({"filtr": {}}), 400, "filtr"),
+        (json!({"filter": {"status": ["gone"]}}), 400, "gone"),
+        (json!({"filter": {"since": "soon"}}), 400, "an age such as"),
+        (json!({"filter": {}, "token": ""}), 400, "a token is"),
+        (
+            json!({"filter": {"type": ["batch.*"]}, "token": "t1"}),
+            409,
+            "another",
+        ),
+        (
+            json!({"filter": {}, "to": "nobody", "dry_run": true}),
+            422,
+            "`to`",
+        ),
+        (too_many, 400, "1000"),
+    ];
+    for (body, status, text) in cases {
+        let (answered, problem) = test.ask("replays", &body).await;
+        assert_eq!(answered, status, "{body}: {problem}");
+        assert!(
+            problem["error"].as_str().unwrap().contains(text),
+            "{body}: {problem}"
+        );
+    }
+    let big = json!({"filter": {"webhook_id": ["x".repeat(300_000)]}});
+    assert_eq!(test.ask("replays", &big).await.0, 413);
+    for query in ["colour=red", "limit=0", "limit=x", "after=x", "type=a*b"] {
+        let url = format!("{}/api/v1/messages?{query}", test.admin());
+        assert_eq!(
+            client().get(url).send().await.unwrap().status(),
+            400,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strange_web_page_can_neither_replay_nor_read() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    test.receive("wh_1", EventType::BatchCompleted).await;
+    app.next().await;
+    test.settled().await;
+    let url = format!("{}/api/v1/replays", test.admin());
+    let body = r#"{"filter": {}, "token": "t1"}"#;
+    // What a form can send.
+    for content_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ] {
+        let request = client().post(&url).header("content-type", content_type);
+        assert_eq!(
+            request.body(body).send().await.unwrap().status(),
+            415,
+            "{content_type}"
+        );
+    }
+    // What a page can send that has its own name lead here.
+    for host in [
+        "evil.example",
+        "evil.example:8081",
+        "127.0.0.1.evil.example",
+    ] {
+        let request = client()
+            .post(&url)
+            .header("content-type", "application/json")
+            .header("host", host);
+        assert_eq!(
+            request.body(body).send().await.unwrap().status(),
+            421,
+            "{host}"
+        );
+        let request = client()
+            .get(format!("{}/api/v1/messages", test.admin()))
+            .header("host", host);
+        assert_eq!(request.send().await.unwrap().status(), 421, "{host}");
+    }
+    for host in ["localhost:8081", "127.0.0.1:1", "[::1]:8081", "unwrapd"] {
+        let request = client()
+            .get(format!("{}/api/v1/messages", test.admin()))
+            .header("host", host);
+        assert_eq!(request.send().await.unwrap().status(), 200, "{host}");
+    }
+    assert_eq!(test.gateway.store().tally().await.unwrap().pending, 0);
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_once() {
+    use std::collections::BTreeSet;
+
+    use unwrapd::store::filter::{Filter, Status};
+    use unwrapd::store::{PAGE_MAX, Page};
+
+    use crate::support::process::{Serving, write_config};
+
+    const MESSAGES: usize = 700;
+    // Before the first commit, after it, and after the last one.
+    for case in ["replayed:1", "replay committed:1", "replay committed:2"] {
+        let mut app = Application::start([]).await;
+        let folder = TempDir::new().unwrap();
+        delivered_before(folder.path(), MESSAGES, "app").await;
+        write_config(folder.path(), &app.url);
+        let replay = ["replay", "--type", "batch.*", "--token", "t1", "--yes"];
+
+        let mut serving = Serving::start(folder.path(), &[("UNWRAPD_CRASH_AT", case)]);
+        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let (code, problem) = complained(&admin, &replay).await;
+        assert_eq!(code, 1, "{case}");
+        assert!(
+            problem.contains("with --token t1 and it goes on"),
+            "{case}: {problem}"
+        );
+        assert!(!serving.died(case).success(), "{case}");
+
+        let serving = Serving::start(folder.path(), &[]);
+        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let ran = said(&admin, &replay).await;
+        assert!(
+            ran.contains("700 deliveries of 700 messages"),
+            "{case}: {ran}"
+        );
+        let mut delivered = BTreeSet::new();
+        while delivered.len() < MESSAGES {
+            delivered.insert(app.next().await.webhook_id().to_owned());
+        }
+        let (status, _) = serving.terminate();
+        assert!(status.success(), "{case}");
+
+        // What was under way when it was killed the application may get twice; it is not replayed twice.
+        let database = folder.path().join("unwrapd.db");
+        let store = SqliteStore::open(&database, &Bounds::default(), Timestamp::now()).unwrap();
+        let mut page = Page {
+            after: None,
+            limit: PAGE_MAX,
+        };
+        loop {
+            let found = store
+                .find(&Filter::default(), Timestamp::now(), page)
+                .await
+                .unwrap();
+            for kept in found.messages {
+                let delivery = &kept.deliveries[0];
+                let expected = if delivery.status == Status::Waiting {
+                    1
+                } else {
+                    2
+                };
+                assert_eq!(delivery.attempts, expected, "{case}: {kept:?}");
+            }
+            page.after = found.next;
+            if found.next.is_none() {
+                break;
+            }
+        }
+    }
+}
