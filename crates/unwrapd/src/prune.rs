@@ -23,7 +23,7 @@ pub async fn run(store: Arc<dyn Store>, mut shutdown: Shutdown) {
             Ok(pruned) => {
                 messages += pruned.messages;
                 if !pruned.is_more && messages > 0 {
-                    tracing::info!("forgot {messages} messages that have been kept long enough");
+                    tracing::info!("forgot {messages} messages that waited for nothing");
                     messages = 0;
                 }
                 pause(pruned, started.elapsed())

@@ -591,15 +591,15 @@ async fn a_strange_web_page_can_neither_replay_nor_read() {
             .header("host", host);
         assert_eq!(
             request.body(body).send().await.unwrap().status(),
-            421,
+            403,
             "{host}"
         );
         let request = client()
             .get(format!("{}/api/v1/messages", test.admin()))
             .header("host", host);
-        assert_eq!(request.send().await.unwrap().status(), 421, "{host}");
+        assert_eq!(request.send().await.unwrap().status(), 403, "{host}");
     }
-    for host in ["localhost:8081", "127.0.0.1:1", "[::1]:8081", "unwrapd"] {
+    for host in ["localhost:8081", "127.0.0.1:1", "[::1]:8081"] {
         let request = client()
             .get(format!("{}/api/v1/messages", test.admin()))
             .header("host", host);

@@ -15,7 +15,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Steps of SQLite's between two looks at the clock: some milliseconds.
 const LOOK_EVERY: i32 = 1_000_000;
 /// Space needed beside the database, in parts of its size: what is written anew stands in the log first and then in the file.
-const SPACE_FACTOR: u64 = 3;
+const SPACE_FACTOR: u64 = 2;
 
 /// From `version` to the present one.
 pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {

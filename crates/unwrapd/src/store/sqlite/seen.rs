@@ -17,6 +17,8 @@ const BLOCK_IDS: usize = 4096;
 pub(super) const IDS_MAX: usize = 64 * 1024 * 1024;
 /// Parts of the set. Each grows by itself, so that no request waits for millions of ids to move.
 const SHARDS: usize = 256;
+/// Ids that are read and sorted by shard before they are added: a shard then stays in the processor's cache while it is filled.
+const FILL_IDS: usize = 1024 * 1024;
 
 /// The set, and what of it is not on the disk in a block yet.
 pub(super) struct Seen {
@@ -63,17 +65,34 @@ impl Seen {
             tail: Vec::with_capacity(BLOCK_IDS),
             uncommitted: 0,
         };
+        let all: usize = connection.query_row(
+            "SELECT coalesce(sum(length(hashes)), 0) / 8 FROM seen_block WHERE newest_at >= ?",
+            params![horizon.as_millisecond()],
+            |row| row.get(0),
+        )?;
+        for shard in &mut seen.shards {
+            shard.reserve(all / SHARDS, |entry| spread(entry.hash));
+        }
         let mut blocks = connection.prepare(
             "SELECT first_seq, hashes FROM seen_block WHERE newest_at >= ? ORDER BY first_seq",
         )?;
         let mut blocks = blocks.query(params![horizon.as_millisecond()])?;
+        let mut sorted: Vec<Vec<Entry>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        let mut count = 0;
         while let Some(block) = blocks.next()? {
             let first_seq: i64 = block.get(0)?;
             for (seq, hash) in (first_seq..).zip(hashes(block.get_ref(1)?.as_blob()?)) {
-                seen.insert(hash, seq);
+                let (shard, entry) = Entry::new(hash, seq);
+                sorted[shard].push(entry);
+                count += 1;
                 seen.next_seq = seq + 1;
             }
+            if count >= FILL_IDS {
+                seen.fill(&mut sorted);
+                count = 0;
+            }
         }
+        seen.fill(&mut sorted);
         seen.read_tail(connection)?;
         Ok(seen)
     }
@@ -213,26 +232,39 @@ impl Seen {
         Ok(())
     }
 
+    /// Adds what is sorted by shard.
+    fn fill(&mut self, sorted: &mut [Vec<Entry>]) {
+        for (shard, entries) in self.shards.iter_mut().zip(sorted) {
+            self.ids += entries.len();
+            for entry in entries.drain(..) {
+                shard.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
+            }
+        }
+    }
+
     fn insert(&mut self, hash: u64, seq: i64) {
-        let (shard, hash) = place(hash);
-        let entry = Entry {
-            hash,
-            seq: half_seq(seq),
-        };
-        self.shards[shard].insert_unique(spread(hash), entry, |entry| spread(entry.hash));
+        let (shard, entry) = Entry::new(hash, seq);
+        self.shards[shard].insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
         self.ids += 1;
     }
 
     fn remove(&mut self, hash: u64, seq: i64) {
-        let (shard, hash) = place(hash);
-        let entry = Entry {
-            hash,
-            seq: half_seq(seq),
-        };
-        if let Ok(found) = self.shards[shard].find_entry(spread(hash), |other| *other == entry) {
+        let (shard, entry) = Entry::new(hash, seq);
+        if let Ok(found) =
+            self.shards[shard].find_entry(spread(entry.hash), |other| *other == entry)
+        {
             found.remove();
             self.ids -= 1;
         }
+    }
+}
+
+impl Entry {
+    /// And the shard it belongs to.
+    fn new(hash: u64, seq: i64) -> (usize, Self) {
+        let (shard, hash) = place(hash);
+        let seq = half_seq(seq);
+        (shard, Self { hash, seq })
     }
 }
 
