@@ -83,7 +83,7 @@ impl Gateway {
             tasks: JoinSet::new(),
         };
         workers.follow(destinations);
-        let rules = rules(&config, bells);
+        let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
         let (public_port, admin_port) = (
@@ -172,7 +172,8 @@ impl Gateway {
     /// dropped. On an error nothing has changed.
     pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         let destinations = Built::all(config.destinations.clone())?;
-        let bells = self.intake.rules().bells.clone();
+        let before = self.intake.rules();
+        let (bells, board) = (before.bells.clone(), before.board.clone());
         for (key, is_other) in [
             ("listen", config.listen != self.config.listen),
             ("admin", config.admin != self.config.admin),
@@ -191,7 +192,7 @@ impl Gateway {
         // The workers first: whoever hears of a destination may deliver to it.
         self.workers.follow(destinations);
         self.limits.follow(requests_max(&config));
-        self.intake.follow(rules(&config, bells));
+        self.intake.follow(rules(&config, bells, board));
         self.config = config;
         Ok(())
     }
@@ -228,7 +229,7 @@ fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
-fn rules(config: &Config, bells: Bells) -> Rules {
+fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
     Rules {
         endpoints: config
             .endpoints
@@ -241,6 +242,7 @@ fn rules(config: &Config, bells: Bells) -> Rules {
             .map(|settings| (settings.name.clone(), settings.events.clone()))
             .collect(),
         bells,
+        board,
     }
 }
 

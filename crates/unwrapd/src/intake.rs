@@ -8,6 +8,7 @@ use openai_webhooks::Webhooks;
 use crate::delivery::Lane;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
+use crate::progress::Board;
 use crate::route::Patterns;
 use crate::store::{Accepted, Store, StoreError};
 use crate::wake::Bells;
@@ -20,6 +21,8 @@ pub struct Rules {
     pub destinations: Vec<(String, Patterns)>,
     /// Who to tell that there is work.
     pub bells: Bells,
+    /// How it goes at each destination.
+    pub board: Board,
 }
 
 impl Rules {
@@ -77,6 +80,12 @@ impl Intake {
     pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
         let told = Told::of(&message);
         let (rules, destinations) = self.wanting(&message);
+        // A caller is not kept waiting for anything.
+        if told.lane != Lane::Call {
+            for destination in &destinations {
+                rules.board.of(destination).keep_pace().await;
+            }
+        }
         let accepted = self.store.accept(message, destinations.clone()).await?;
         self.tell(told, &rules, destinations, accepted);
         Ok(accepted)
@@ -111,8 +120,11 @@ impl Intake {
         } else {
             tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
         }
-        // For a duplicate too: if the first ring was lost, this one is not.
         for destination in &destinations {
+            if accepted == Accepted::New {
+                rules.board.of(destination).opened(1);
+            }
+            // For a duplicate too: if the first ring was lost, this one is not.
             rules.bells.ring(destination, lane);
         }
         self.feed.tell(|| Happening::Accepted {

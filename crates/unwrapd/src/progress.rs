@@ -1,17 +1,27 @@
 //! How it goes at each destination, for whoever wants to know without asking the store. Reading it costs nothing worth counting.
 
+mod crowd;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
+
+use crowd::Crowd;
+
+/// Open deliveries at one destination above which receiving keeps pace with it: less than half a second of what a fast one takes.
+const OPEN_MAX: i64 = 4096;
 
 /// How it goes at one destination, both lanes together, since this process began.
 #[derive(Debug, Default)]
 pub struct Progress {
     claimed: AtomicU64,
     delivered: AtomicU64,
+    /// Deliveries neither made nor given up, of those that arrived since this process began.
+    open: AtomicI64,
+    crowd: Crowd,
     is_paused: AtomicBool,
     is_down: AtomicBool,
     told: Mutex<Told>,
@@ -96,6 +106,31 @@ impl Progress {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
+    /// So many more are to be made.
+    pub fn opened(&self, deliveries: u64) {
+        let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX);
+        self.open.fetch_add(deliveries, Ordering::Relaxed);
+    }
+
+    /// One more is made or given up, durably.
+    pub fn closed(&self) {
+        // Not below nothing: what waited before this process began was not counted.
+        let less = |open: i64| Some((open - 1).max(0));
+        let before = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.crowd.one_less(before.unwrap_or_default() - 1);
+    }
+
+    /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and not longer than a moment. A
+    /// destination that is down or slow is not waited for; its backlog waits on the disk.
+    pub async fn keep_pace(&self) {
+        let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
+        if is_ahead && !self.is_stopped() && self.crowd.is_fast(self.delivered()) {
+            self.crowd.wait().await;
+        }
+    }
+
     /// It answered. `delivered_at`: and has the message, since then.
     pub fn answered(&self, text: &str, at: Timestamp, delivered_at: Option<Instant>) {
         let mut told = self.told();
@@ -139,6 +174,9 @@ impl Board {
     /// The progress of this destination; it begins with the first who asks.
     #[must_use]
     pub fn of(&self, destination: &str) -> Arc<Progress> {
+        if let Some(progress) = self.get(destination) {
+            return progress;
+        }
         let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(board.entry(destination.to_owned()).or_default())
     }

@@ -30,6 +30,9 @@ pub(super) async fn settle(
     match settle_patiently(&*lane.store, &attempt).await {
         Ok(Settled::Settled) => {
             crash::point("settled");
+            if due_at.is_none() {
+                lane.gate.progress().closed();
+            }
             lane.feed.tell(|| Happening::Attempted {
                 webhook_id: webhook_id.clone(),
                 destination: destination.clone(),

@@ -1,7 +1,6 @@
 //! Files that are damaged, emptied or taken away behind the back of the running gateway.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::io::Errno;
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::rig::{Rig, move_log};
 use crate::shim::{DATABASE, Fault, READ, SYNC, Shim};
+use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{PATIENCE, Webhook, client};
 
@@ -110,11 +110,11 @@ async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
 /// Accepting goes well, for it never meets the damage; delivering does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
+    // Later, when the damage is done.
+    let mut app = Application::start([Answer::RetryAfter(503, "3")]).await;
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("unwrapd.db");
-    // Nobody listens there.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-    write_config(folder.path(), &format!("http://{}/", address.unwrap()));
+    write_config(folder.path(), &app.url);
     let shim = Shim::new(&folder.path().join("shim"), &database);
     let serving = Serving::start(folder.path(), &shim.environment());
     let client = client();
@@ -124,6 +124,7 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
         answer.unwrap().status().as_u16()
     };
     assert_eq!(post("wh_damaged".into()).await, 200);
+    app.next().await;
 
     let connection = move_log(&database);
     let pages: Vec<u64> = connection

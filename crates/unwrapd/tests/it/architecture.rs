@@ -56,7 +56,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarantine", &["intake", "message", "store"]),
     (
         "intake",
-        &["delivery", "feed", "message", "route", "store", "wake"],
+        &[
+            "delivery", "feed", "message", "progress", "route", "store", "wake",
+        ],
     ),
     (
         "dispatch",

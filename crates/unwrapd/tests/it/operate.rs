@@ -236,7 +236,7 @@ async fn the_command_line_finds_the_port_and_the_token_in_the_configuration() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("admin_token"));
     drop(serving);
     let nobody = run(&["destinations", "ls", "--admin", &url]);
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("does `unwrapd serve` run"));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("start it with `unwrapd serve`"));
 }
 
 #[tokio::test]

@@ -1,0 +1,83 @@
+//! Who waits because more is received than delivered.
+//!
+//! On a few cores a flood of requests takes the time that deliveries need, and the backlog grows although the destination could take
+//! it. Then a request waits until one delivery more is made. Where the destination itself is what is slow, waiting would help
+//! nobody: the backlog is what a gateway is for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::OPEN_MAX;
+
+/// Deliveries a second from which a destination is fast: what it does not take then, our own receiving keeps from it.
+const FAST: f64 = 500.0;
+/// How long deliveries are counted to find their rate.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Longest wait: with the longest time for a commit still far within what OpenAI waits.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    waiting: AtomicUsize,
+    one_less: Notify,
+    rate: Mutex<Option<Rate>>,
+}
+
+/// How many were delivered when the window began, and how fast it went in the one before.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    since: Instant,
+    delivered: u64,
+    before: f64,
+}
+
+impl Crowd {
+    /// Whether deliveries are made fast, of which there were so many until now.
+    pub(super) fn is_fast(&self, delivered: u64) -> bool {
+        let now = Instant::now();
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(current) = &mut *rate else {
+            *rate = Some(Rate {
+                since: now,
+                delivered,
+                before: 0.0,
+            });
+            return false;
+        };
+        let passed = now.duration_since(current.since);
+        if passed >= WINDOW {
+            #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+            let made = delivered.saturating_sub(current.delivered) as f64;
+            *current = Rate {
+                since: now,
+                delivered,
+                before: made / passed.as_secs_f64(),
+            };
+        }
+        current.before >= FAST
+    }
+
+    /// Until one delivery less is open.
+    pub(super) async fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        // In time or not: it goes on.
+        drop(timeout(WAIT_MAX, self.one_less.notified()).await);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// So many are open now, one less than before.
+    pub(super) fn one_less(&self, open: i64) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        if open < OPEN_MAX {
+            self.one_less.notify_waiters();
+        } else {
+            self.one_less.notify_one();
+        }
+    }
+}
