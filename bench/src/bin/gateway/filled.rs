@@ -88,8 +88,8 @@ fn schema(installed: &Installed) -> anyhow::Result<String> {
 }
 
 fn open(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let url = StoreUrl::Sqlite(path.to_owned());
-    Ok(store::open(&url, Timestamp::now())?)
+    let settings = StoreUrl::Sqlite(path.to_owned()).into();
+    Ok(store::open(&settings, Timestamp::now())?)
 }
 
 async fn fill(path: &Path, content: Content) -> anyhow::Result<()> {
