@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{Dispatcher, LEASE_MARGIN, STORE_RETRY};
+use super::Dispatcher;
+use super::running::{LEASE_MARGIN, STORE_RETRY};
 use crate::crash;
 use crate::delivery::breaker::Turn;
 use crate::delivery::{Delivery, Next};

@@ -1,0 +1,377 @@
+//! One lane of one destination, at work: all that changes while it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::ready::{self, Ready};
+use super::{Dispatcher, attempt, settle};
+use crate::crash;
+use crate::delivery::breaker::{Permit, Turn};
+use crate::delivery::limits::Limits;
+use crate::delivery::said::Said;
+use crate::delivery::{Delivery, Next, Outcome};
+use crate::store::{Attempt, Claimed, StoreError};
+
+/// Most deliveries claimed at once.
+const CLAIM_MAX: usize = 256;
+/// Least time between two claims while deliveries are under way: what comes free or comes in meanwhile is claimed together.
+const CLAIM_GAP: Duration = Duration::from_millis(2);
+/// How much longer a lease is than the longest attempt: room to settle.
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// Most settlements under way: as many as fill one commit of the store while another is being made. Above, nothing new is begun.
+const SETTLING_MAX: usize = 512;
+/// Longest sleep without a look at the store: back-stop for a clock that was set.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How long to wait before asking a store again that did not answer.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// One lane of one destination, at work.
+pub(super) struct Running {
+    lane: Arc<Dispatcher>,
+    limits: Limits,
+    due: Due,
+    /// The claim that is being made, or none,
+    pub(super) claim: JoinSet<Looked>,
+    /// and when the last one was begun.
+    claimed_at: Option<Instant>,
+    /// Claimed and not yet begun.
+    ready: Ready,
+    pub(super) attempts: JoinSet<Outcome>,
+    under_way: HashMap<Id, UnderWay>,
+    /// Each says when its delivery is due again, if it is.
+    pub(super) settling: JoinSet<Option<Timestamp>>,
+    is_store_failing: bool,
+}
+
+/// When there is something to claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Due {
+    Now,
+    At(Instant),
+}
+
+/// A claim, and what it asked for.
+pub(super) struct Looked {
+    limit: usize,
+    /// What the lease leaves room for.
+    timeout: Duration,
+    now: Timestamp,
+    claimed: Result<Claimed, StoreError>,
+}
+
+struct UnderWay {
+    delivery: Arc<Delivery>,
+    begun_at: Instant,
+    permit: Permit,
+}
+
+impl Running {
+    pub(super) fn new(lane: Arc<Dispatcher>) -> Self {
+        let limits = lane.limits.borrow().of(lane.lane);
+        Self {
+            limits,
+            lane,
+            due: Due::Now,
+            claim: JoinSet::new(),
+            claimed_at: None,
+            ready: Ready::default(),
+            attempts: JoinSet::new(),
+            under_way: HashMap::new(),
+            settling: JoinSet::new(),
+            is_store_failing: false,
+        }
+    }
+
+    /// There may be something to claim.
+    pub(super) fn is_due(&mut self) {
+        self.due = Due::Now;
+    }
+
+    /// Begins what is claimed, as far as there is room.
+    pub(super) fn begin_ready(&mut self) {
+        self.limits = self.lane.limits.borrow().of(self.lane.lane);
+        while self.free_slots() > 0
+            && let Some(delivery) = self.ready.first()
+        {
+            if delivery.is_expired(&self.limits.retry, self.lane.clock.now()) {
+                self.bury_first();
+                continue;
+            }
+            let Some(permit) = self.lane.gate.begin(self.lane.lane, self.limits.rate) else {
+                break;
+            };
+            if let Some((delivery, longest)) = self.ready.take_first() {
+                self.begin(delivery, longest, permit);
+            }
+        }
+        let useless = if self.lane.gate.is_shut(self.lane.lane) {
+            self.ready.take_all()
+        } else {
+            self.ready.take_stale()
+        };
+        if !useless.is_empty() {
+            self.release(&useless);
+        }
+    }
+
+    fn begin(&mut self, delivery: Delivery, longest: Duration, permit: Permit) {
+        let delivery = Arc::new(delivery);
+        let attempt = attempt::make(
+            Arc::clone(&self.lane.destination),
+            Arc::clone(&delivery),
+            longest.min(self.limits.timeout),
+        );
+        let id = self.attempts.spawn(attempt).id();
+        let under_way = UnderWay {
+            delivery,
+            begun_at: Instant::now(),
+            permit,
+        };
+        self.under_way.insert(id, under_way);
+    }
+
+    fn bury_first(&mut self) {
+        if let Some((delivery, _)) = self.ready.take_first() {
+            let outcome = Outcome::Refused {
+                answer: "expired before it could be delivered".into(),
+                said: Said::default(),
+            };
+            self.settle(&Arc::new(delivery), &outcome, Duration::ZERO, Turn::Stays);
+        }
+    }
+
+    fn free_slots(&self) -> usize {
+        if self.settling.len() >= SETTLING_MAX {
+            return 0;
+        }
+        self.limits.concurrency.saturating_sub(self.under_way.len())
+    }
+
+    pub(super) fn claim_if_it_is_time(&mut self) {
+        let limit = self.wanted();
+        if !self.claim.is_empty()
+            || limit == 0
+            || self.claim_at().is_none_or(|at| at > Instant::now())
+        {
+            return;
+        }
+        self.claimed_at = Some(Instant::now());
+        self.ready.count_anew();
+        // Until the bell rings: what comes in from here on may be missed by the claim.
+        self.due = Due::At(Instant::now() + SLEEP_MAX);
+        let lane = Arc::clone(&self.lane);
+        let timeout = self.limits.timeout;
+        let lease = timeout + ready::WAIT_MAX + LEASE_MARGIN;
+        self.claim.spawn(async move {
+            let now = lane.clock.now();
+            let claimed = lane
+                .store
+                .claim(&lane.name, lane.lane, now, lease, limit)
+                .await;
+            Looked {
+                limit,
+                timeout,
+                now,
+                claimed,
+            }
+        });
+    }
+
+    /// How many deliveries could be made use of.
+    fn wanted(&self) -> usize {
+        (self.free_slots() + self.ready.ahead())
+            .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
+            .saturating_sub(self.ready.len())
+            .min(CLAIM_MAX)
+    }
+
+    /// When to claim. `None`: not before something changes.
+    fn claim_at(&self) -> Option<Instant> {
+        if !self.claim.is_empty() || self.wanted() == 0 || self.ready.is_plenty() {
+            return None;
+        }
+        let due_at = match self.due {
+            Due::Now => Instant::now(),
+            Due::At(time) => time,
+        };
+        match self.claimed_at {
+            Some(claimed_at) if !self.under_way.is_empty() => {
+                Some(due_at.max(claimed_at + CLAIM_GAP))
+            }
+            _ => Some(due_at),
+        }
+    }
+
+    /// When to look again, unless something happens before.
+    pub(super) fn wake_at(&self) -> Instant {
+        let gate_opens_at = || {
+            let (lane, rate) = (self.lane.lane, self.limits.rate);
+            let is_waited_for = self.free_slots() > 0 && self.lane.gate.admits(lane, rate) == 0;
+            is_waited_for
+                .then(|| self.lane.gate.opens_at(lane, rate))
+                .flatten()
+        };
+        [self.claim_at(), self.ready.stale_at(), gate_opens_at()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + SLEEP_MAX)
+    }
+
+    pub(super) fn claimed(&mut self, looked: Result<Looked, JoinError>) {
+        let Ok(looked) = looked else {
+            self.store_failed("a look at it broke off");
+            return;
+        };
+        let Claimed {
+            deliveries,
+            next_due_at,
+        } = match looked.claimed {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.store_failed(&error.to_string());
+                return;
+            }
+        };
+        if self.is_store_failing {
+            self.is_store_failing = false;
+            tracing::info!(destination = self.lane.name, "claiming again");
+        }
+        if !deliveries.is_empty() {
+            crash::point("claimed");
+        }
+        if deliveries.len() == looked.limit {
+            self.due = Due::Now;
+        } else if let Some(due_at) = next_due_at {
+            self.due_by(due_at, looked.now);
+        }
+        self.lane.gate.progress().add_claimed(deliveries.len());
+        self.ready.add(deliveries, looked.timeout);
+    }
+
+    fn store_failed(&mut self, problem: &str) {
+        let destination = &self.lane.name;
+        if self.is_store_failing {
+            tracing::debug!(destination, "nothing could be claimed: {problem}");
+        } else {
+            self.is_store_failing = true;
+            tracing::error!(destination, "nothing can be claimed: {problem}");
+        }
+        self.due = Due::At(Instant::now() + STORE_RETRY);
+    }
+
+    pub(super) fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), attempt::broke_off()),
+        };
+        if let Some(under_way) = self.under_way.remove(&id) {
+            self.ready.finished();
+            let now = self.lane.clock.now();
+            let turn = self.lane.gate.end(under_way.permit, &outcome, now);
+            let took = under_way.begun_at.elapsed();
+            self.settle(&under_way.delivery, &outcome, took, turn);
+        }
+    }
+
+    /// Decides what follows from the outcome, and has that recorded.
+    fn settle(&mut self, delivery: &Arc<Delivery>, outcome: &Outcome, took: Duration, turn: Turn) {
+        let now = self.lane.clock.now();
+        let next = Next::after(outcome, delivery, &self.limits.retry, now, fastrand::f64());
+        settle::log(delivery, outcome.answer(), next, now, turn);
+        let attempt = Attempt {
+            delivery: delivery.id,
+            number: delivery.attempt,
+            ended_at: now,
+            took,
+            answer: outcome.answer().to_owned(),
+            said: outcome.said().clone(),
+            next,
+        };
+        let lane = Arc::clone(&self.lane);
+        let delivery = Arc::clone(delivery);
+        self.settling
+            .spawn(async move { settle::settle(&lane, &delivery, attempt).await });
+    }
+
+    /// Where a delivery is due again, it is claimed then.
+    pub(super) fn settled(&mut self, settled: Result<Option<Timestamp>, JoinError>) {
+        match settled {
+            Ok(Some(due_at)) => self.due_by(due_at, self.lane.clock.now()),
+            Ok(None) => {}
+            // A bug. The lease runs out.
+            Err(error) => {
+                tracing::error!(destination = self.lane.name, "not settled: {error}");
+            }
+        }
+    }
+
+    fn due_by(&mut self, due_at: Timestamp, now: Timestamp) {
+        let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
+        let due_at = Instant::now() + wait.min(SLEEP_MAX);
+        if let Due::At(time) = &mut self.due {
+            *time = due_at.min(*time);
+        }
+    }
+
+    /// Takes what else has ended by now, so that its slots are filled together.
+    pub(super) fn drain(&mut self) {
+        while let Some(ended) = self.attempts.try_join_next_with_id() {
+            self.ended(ended);
+        }
+        while let Some(settled) = self.settling.try_join_next() {
+            self.settled(settled);
+        }
+    }
+
+    fn release(&mut self, deliveries: &[Delivery]) {
+        let leases = deliveries
+            .iter()
+            .map(|delivery| (delivery.id, delivery.attempt))
+            .collect();
+        let lane = Arc::clone(&self.lane);
+        self.settling.spawn(async move {
+            // Else the leases run out.
+            if let Err(error) = lane.store.release(leases).await {
+                tracing::debug!(
+                    destination = lane.name,
+                    "leases were not given back: {error}"
+                );
+            }
+            Some(lane.clock.now())
+        });
+    }
+
+    /// Gives back what is not begun, and waits for what is.
+    pub(super) async fn finish(mut self) {
+        while let Some(looked) = self.claim.join_next().await {
+            if let Ok(Looked {
+                claimed: Ok(claimed),
+                timeout,
+                ..
+            }) = looked
+            {
+                self.ready.add(claimed.deliveries, timeout);
+            }
+        }
+        let unbegun = self.ready.take_all();
+        if !unbegun.is_empty() {
+            self.release(&unbegun);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
+                Some(settled) = self.settling.join_next() => self.settled(settled),
+                else => break,
+            }
+            // A dispatcher that takes over has seen it leased until now.
+            self.lane.bell.notify_one();
+        }
+    }
+}
