@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use tokio::sync::Mutex;
 
 use crate::destination::Destination;
 use crate::progress::Progress;
@@ -39,7 +40,11 @@ pub struct Admin {
 
 /// The destinations there are, by name. They may change while the gateway runs.
 #[derive(Clone, Default)]
-pub struct Targets(Arc<RwLock<BTreeMap<String, Target>>>);
+pub struct Targets {
+    by_name: Arc<RwLock<BTreeMap<String, Target>>>,
+    /// Held while one is paused or resumed, so that memory and store agree on what was last.
+    switching: Arc<Mutex<()>>,
+}
 
 /// One destination.
 #[derive(Clone)]
@@ -64,7 +69,7 @@ impl Targets {
     }
 
     fn all(&self) -> BTreeMap<String, Target> {
-        self.0
+        self.by_name
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -75,12 +80,12 @@ impl Targets {
     }
 
     fn get(&self, name: &str) -> Option<Target> {
-        let targets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let targets = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
         targets.get(name).cloned()
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Target>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Admin, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::message::Message;
 use crate::progress::Circuit;
-use crate::store::Standing;
+use crate::store::{Standing, StoreError};
 
 pub(super) fn router() -> Router<Admin> {
     Router::new()
@@ -114,21 +114,32 @@ fn configured(target: &Target) -> Configured {
     }
 }
 
-/// Durable first, so that what was answered stays so.
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let target = target(&admin, &name)?;
-    admin.store.pause(&name, Timestamp::now()).await?;
-    switched(&admin, &name, &target, true);
-    Ok(answer(&serde_json::json!({ "name": name, "paused": true })))
+    switch(admin, name, true).await
 }
 
 async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    switch(admin, name, false).await
+}
+
+/// Durable first, so that what was answered stays so.
+async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response, Refusal> {
     let target = target(&admin, &name)?;
-    admin.store.resume(&name).await?;
-    switched(&admin, &name, &target, false);
-    Ok(answer(
-        &serde_json::json!({ "name": name, "paused": false }),
-    ))
+    let done = answer(&serde_json::json!({ "name": name, "paused": is_paused }));
+    // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
+    let switched = tokio::spawn(async move {
+        let _one_at_a_time = admin.targets.switching.lock().await;
+        if is_paused {
+            admin.store.pause(&name, Timestamp::now()).await?;
+        } else {
+            admin.store.resume(&name).await?;
+        }
+        switched(&admin, &name, &target, is_paused);
+        Ok::<_, StoreError>(())
+    });
+    let broke_off = |_| StoreError::Unavailable("it went wrong here; try again".into());
+    switched.await.map_err(broke_off)??;
+    Ok(done)
 }
 
 fn switched(admin: &Admin, name: &str, target: &Target, is_paused: bool) {
