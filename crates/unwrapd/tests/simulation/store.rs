@@ -116,7 +116,7 @@ impl Store for Troubled {
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
-        self.ledger.looks(destination, lane);
+        self.ledger.looks(destination, lane, now);
         self.troubled(async {
             let claimed = self
                 .inner

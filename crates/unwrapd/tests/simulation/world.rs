@@ -295,6 +295,7 @@ impl World {
         let (bells, board) = (Bells::default(), Board::default());
         let (switch, shutdown) = shutdown();
         let mut dispatchers = JoinSet::new();
+        let feed = Feed::default();
         for known in &self.destinations {
             let is_paused = paused.iter().any(|(name, _)| *name == known.name);
             assert_eq!(is_paused, known.is_paused);
@@ -316,7 +317,7 @@ impl World {
                     gate: Arc::clone(&gate),
                     store: store.clone(),
                     bell: bells.of(&known.name, lane),
-                    feed: Feed::default(),
+                    feed: feed.clone(),
                     clock: self.clock.clone(),
                 };
                 dispatchers.spawn(dispatcher.run(shutdown.clone()));
