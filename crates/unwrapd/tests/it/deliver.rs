@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use openai_webhooks::EventType;
 use tokio::sync::Notify;
 use unwrapd::delivery::Next;
+use unwrapd::delivery::limits::Limits;
 use unwrapd::feed::Happening;
 use unwrapd::message::Message;
 use unwrapd::route::Patterns;
@@ -219,7 +220,10 @@ async fn a_destination_that_hangs_holds_nobody_else_up() {
         assert_eq!(test.post(&webhook).await, 200);
         sent.push(webhook.headers.id);
     }
-    hanging.next().await;
+    // It holds all of its slots.
+    for _ in 0..Limits::default().concurrency {
+        hanging.next().await;
+    }
     let mut delivered: Vec<String> = Vec::new();
     for _ in &sent {
         delivered.push(fine.next().await.webhook_id().to_owned());

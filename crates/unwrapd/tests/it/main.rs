@@ -13,6 +13,7 @@ mod db;
 mod deduplicate;
 mod deliver;
 mod destinations;
+mod dispatch;
 mod hostile;
 mod listen;
 mod migrate;

@@ -1,12 +1,14 @@
 //! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
@@ -23,7 +25,7 @@ pub(crate) struct Disk(Arc<Mutex<Rows>>);
 #[derive(Default)]
 struct Rows {
     seen: HashSet<(String, String)>,
-    rows: BTreeMap<i64, Row>,
+    deliveries: BTreeMap<i64, Row>,
     paused: BTreeMap<String, Timestamp>,
 }
 
@@ -49,6 +51,12 @@ pub(crate) struct MemoryStore {
     /// Attempt number and end, by delivery.
     leases: Mutex<HashMap<i64, (u32, Timestamp)>>,
     is_open: watch::Sender<bool>,
+    /// How long a claim or a settlement takes.
+    pub(crate) takes: Duration,
+    /// How often it was claimed from.
+    pub(crate) claims: AtomicUsize,
+    /// One for each settlement that may be made.
+    pub(crate) may_settle: Semaphore,
 }
 
 impl MemoryStore {
@@ -57,6 +65,15 @@ impl MemoryStore {
             disk: disk.clone(),
             leases: Mutex::default(),
             is_open: watch::Sender::new(true),
+            takes: Duration::ZERO,
+            claims: AtomicUsize::new(0),
+            may_settle: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    async fn take_time(&self) {
+        if !self.takes.is_zero() {
+            sleep(self.takes).await;
         }
     }
 
@@ -82,7 +99,7 @@ impl Store for MemoryStore {
             return Ok(Accepted::Duplicate);
         }
         for destination in destinations {
-            let id = i64::try_from(kept.rows.len()).unwrap() + 1;
+            let id = i64::try_from(kept.deliveries.len()).unwrap() + 1;
             let row = Row {
                 destination,
                 lane: Lane::of(message.event_type.as_deref()),
@@ -91,7 +108,7 @@ impl Store for MemoryStore {
                 attempt: 0,
                 message: message.clone(),
             };
-            kept.rows.insert(id, row);
+            kept.deliveries.insert(id, row);
         }
         Ok(Accepted::New)
     }
@@ -104,10 +121,12 @@ impl Store for MemoryStore {
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        self.take_time().await;
         let kept = self.kept()?;
         let mut leases = self.leases.lock().unwrap();
         let mut waiting: Vec<(Timestamp, i64)> = kept
-            .rows
+            .deliveries
             .iter()
             .filter(|(_, row)| {
                 row.state == State::Waiting && row.destination == destination && row.lane == lane
@@ -127,7 +146,7 @@ impl Store for MemoryStore {
                 next_due_at = Some(due_at);
                 break;
             }
-            let row = &kept.rows[&id];
+            let row = &kept.deliveries[&id];
             let held = leases.get(&id).map_or(0, |(attempt, _)| *attempt);
             let attempt = (row.attempt + 1).max(held + 1);
             leases.insert(id, (attempt, ends_at));
@@ -150,12 +169,14 @@ impl Store for MemoryStore {
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        self.may_settle.acquire().await.unwrap().forget();
+        self.take_time().await;
         let mut kept = self.kept()?;
         let mut leases = self.leases.lock().unwrap();
         let is_current = leases
             .get(&attempt.delivery)
             .is_some_and(|(number, _)| *number == attempt.number);
-        let Some(row) = kept.rows.get_mut(&attempt.delivery) else {
+        let Some(row) = kept.deliveries.get_mut(&attempt.delivery) else {
             return Ok(Settled::Fenced);
         };
         if !is_current || row.state != State::Waiting || attempt.number <= row.attempt {
@@ -189,7 +210,12 @@ impl Store for MemoryStore {
 
     async fn tally(&self) -> Result<Tally, StoreError> {
         let kept = self.kept()?;
-        let count = |state| kept.rows.values().filter(|row| row.state == state).count() as u64;
+        let count = |state| {
+            kept.deliveries
+                .values()
+                .filter(|row| row.state == state)
+                .count() as u64
+        };
         Ok(Tally {
             messages: kept.seen.len() as u64,
             pending: count(State::Waiting),
@@ -206,7 +232,7 @@ impl Store for MemoryStore {
 
     async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
         let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
-        for row in self.kept()?.rows.values() {
+        for row in self.kept()?.deliveries.values() {
             if row.state == State::Delivered {
                 continue;
             }

@@ -1,0 +1,193 @@
+//! The dispatcher by itself, with a store and a destination of the test's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use unwrapd::clock::Clock;
+use unwrapd::delivery::limits::Limits;
+use unwrapd::delivery::said::Said;
+use unwrapd::delivery::{Delivery, Lane, Outcome};
+use unwrapd::destination::Destination;
+use unwrapd::dispatch::{Dispatcher, Gate};
+use unwrapd::feed::Feed;
+use unwrapd::message::Message;
+use unwrapd::progress::Progress;
+use unwrapd::shutdown::{ShutdownSwitch, shutdown};
+use unwrapd::store::Store as _;
+use unwrapd::wake::Bells;
+
+use crate::support::memory_store::{Disk, MemoryStore};
+
+/// How long a claim or a settlement takes.
+const STORE_TAKES: Duration = Duration::from_millis(1);
+
+/// A store that takes its time, and has so much to be delivered.
+async fn store_with_backlog(deliveries: usize) -> Arc<MemoryStore> {
+    let mut store = MemoryStore::open(&Disk::default());
+    store.takes = STORE_TAKES;
+    for number in 0..deliveries {
+        let message = Message {
+            endpoint: "production".into(),
+            webhook_id: format!("wh_{number}"),
+            event_type: Some("batch.completed".into()),
+            sent_at: at(0),
+            received_at: at(0),
+            secret: None,
+            payload: Bytes::from_static(b"{}"),
+        };
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    Arc::new(store)
+}
+
+/// A destination that is quick, and panics as often as it is told to.
+#[derive(Default)]
+struct Quick {
+    sent: AtomicUsize,
+    panics: usize,
+}
+
+#[async_trait]
+impl Destination for Quick {
+    async fn send(&self, _delivery: &Delivery) -> Outcome {
+        let sent = self.sent.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_millis(1)).await;
+        if sent < self.panics {
+            std::panic::resume_unwind(Box::new("for the test"));
+        }
+        Outcome::Delivered {
+            answer: String::new(),
+            said: Said::default(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "quick"
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_750_000_000 + second).unwrap()
+}
+
+fn dispatch(
+    store: &Arc<MemoryStore>,
+    destination: &Arc<Quick>,
+    concurrency: usize,
+) -> (ShutdownSwitch, JoinHandle<()>) {
+    let bells = Bells::default();
+    let limits = Limits {
+        concurrency,
+        ..Limits::default()
+    };
+    let dispatcher = Dispatcher {
+        name: "app".into(),
+        lane: Lane::Standard,
+        destination: destination.clone(),
+        limits: watch::Sender::new(limits).subscribe(),
+        gate: Arc::new(Gate::new(
+            "app",
+            Arc::new(Progress::default()),
+            bells.clone(),
+        )),
+        store: store.clone(),
+        bell: bells.of("app", Lane::Standard),
+        feed: Feed::default(),
+        clock: Clock::simulated(at(0)),
+    };
+    let (switch, shutdown) = shutdown();
+    (switch, tokio::spawn(dispatcher.run(shutdown)))
+}
+
+async fn until(holds: impl AsyncFn() -> bool) {
+    while !holds().await {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_claimed_in_batches_and_the_destination_does_not_wait_for_them() {
+    let store = store_with_backlog(4000).await;
+    let quick = Arc::new(Quick::default());
+    let begun_at = tokio::time::Instant::now();
+    let (_switch, _running) = dispatch(&store, &quick, 16);
+    until(async || store.tally().await.unwrap().delivered == 4000).await;
+    let claims = store.claims.load(Ordering::SeqCst);
+    assert!(claims < 100, "{claims} claims for 4000 deliveries");
+    // A millisecond and the granularity of a timer each, 16 at once: half a second if it never waited.
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_millis(700), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_panics_loses_neither_its_slots_nor_its_deliveries() {
+    let store = store_with_backlog(8).await;
+    let quick = Arc::new(Quick {
+        panics: 8,
+        ..Quick::default()
+    });
+    let begun_at = tokio::time::Instant::now();
+    let (_switch, _running) = dispatch(&store, &quick, 2);
+    until(async || store.tally().await.unwrap().delivered == 8).await;
+    assert_eq!(quick.sent.load(Ordering::SeqCst), 16);
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}: a lease ran out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settlements_that_stand_still_hold_up_what_is_new_and_are_waited_for_at_the_end() {
+    let store = store_with_backlog(2000).await;
+    store.may_settle.forget_permits(Semaphore::MAX_PERMITS);
+    let quick = Arc::new(Quick::default());
+    let (switch, running) = dispatch(&store, &quick, 16);
+    // Long enough for all of them, and shorter than a lease.
+    sleep(Duration::from_secs(10)).await;
+    let sent = quick.sent.load(Ordering::SeqCst);
+    assert!((512..=528).contains(&sent), "{sent} under way");
+    switch.begin();
+    sleep(Duration::from_secs(1)).await;
+    assert!(!running.is_finished());
+    store.may_settle.add_permits(2000);
+    running.await.unwrap();
+    let delivered = usize::try_from(store.tally().await.unwrap().delivered).unwrap();
+    assert_eq!(delivered, sent, "nothing new was begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_claimed_ahead_is_free_for_whoever_comes_next() {
+    let store = store_with_backlog(400).await;
+    let quick = Arc::new(Quick::default());
+    let (switch, running) = dispatch(&store, &quick, 4);
+    until(async || store.tally().await.unwrap().delivered >= 100).await;
+    switch.begin();
+    running.await.unwrap();
+    assert!(store.tally().await.unwrap().pending > 0);
+    let begun_at = tokio::time::Instant::now();
+    let (_switch, _running) = dispatch(&store, &quick, 4);
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}: a lease ran out");
+    assert_eq!(quick.sent.load(Ordering::SeqCst), 400, "none twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_made_when_it_is_due_without_a_bell() {
+    let store = store_with_backlog(1).await;
+    let quick = Arc::new(Quick {
+        panics: 3,
+        ..Quick::default()
+    });
+    let begun_at = tokio::time::Instant::now();
+    let (_switch, _running) = dispatch(&store, &quick, 1);
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    // Back-offs of 1, 2 and 4 seconds at most.
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
