@@ -158,9 +158,10 @@ impl Admin {
 
 fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Failed(problem.context(
-            format!("the gateway wants its token: name its variable with --admin-token-env"),
-        )),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Failed(
+            problem
+                .context("the gateway wants its token: name its variable with --admin-token-env"),
+        ),
         StatusCode::NOT_FOUND => Failure::NotFound(problem),
         StatusCode::SERVICE_UNAVAILABLE => Failure::TryLater(problem),
         status if status.is_client_error() => Failure::Usage(problem),

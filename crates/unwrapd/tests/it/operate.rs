@@ -251,7 +251,7 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
         let sent = webhook.request(&client(), &serving.url).send().await;
         assert_eq!(sent.unwrap().status(), 200);
     }
-    for _ in 0..failures + 1 {
+    for _ in 0..=failures {
         app.next().await;
     }
     let (_, log) = serving.terminate();
