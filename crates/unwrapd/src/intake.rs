@@ -115,11 +115,7 @@ impl Intake {
             kind,
             lane,
         } = told;
-        if accepted == Accepted::New && destinations.is_empty() {
-            tracing::info!(webhook_id, kind, "kept, and no destination wants it");
-        } else {
-            tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
-        }
+        tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
         for destination in &destinations {
             if accepted == Accepted::New {
                 rules.board.of(destination).opened(1);

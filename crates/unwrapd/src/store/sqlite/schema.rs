@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::migration;
@@ -172,6 +173,8 @@ fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {
 
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Or statements that a partial index serves would be compiled anew each time their parameters change.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(LOCK_WAIT_MAX)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
         // Some file systems cannot; SQLite then quietly stays with what it had.
