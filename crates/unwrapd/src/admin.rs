@@ -4,6 +4,7 @@ mod access;
 mod ask;
 mod destinations;
 mod health;
+mod quarantine;
 mod replay;
 mod stored;
 
@@ -17,11 +18,13 @@ use tokio::sync::Mutex;
 
 use crate::destination::Destination;
 use crate::progress::Progress;
+use crate::quarantine::Quarantine;
 use crate::store::Store;
 use crate::wake::Bells;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
+pub(crate) use quarantine::{DroppedSuspects, Suspects, Which};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub(crate) use stored::{AllShown, Dead, Shown};
 
@@ -30,6 +33,8 @@ pub(crate) use stored::{AllShown, Dead, Shown};
 pub struct Admin {
     /// Where messages are kept.
     pub store: Arc<dyn Store>,
+    /// What could not be proven.
+    pub quarantine: Arc<Quarantine>,
     /// The destinations there are.
     pub targets: Targets,
     /// Who to tell that something changed.
@@ -93,6 +98,7 @@ impl Targets {
 pub fn router(admin: Admin) -> Router {
     let guarded = Router::new()
         .merge(destinations::router())
+        .merge(quarantine::router())
         .merge(stored::router(&admin))
         .layer(from_fn_with_state(admin.clone(), access::guard));
     Router::new()

@@ -7,6 +7,7 @@ mod destinations;
 mod dev;
 mod events;
 mod filter;
+mod quarantine;
 mod replay;
 mod request;
 mod secret;
@@ -46,6 +47,8 @@ enum Command {
     Events(events::Arguments),
     /// Deliver again what is kept: one, many, or the dead
     Replay(replay::Arguments),
+    /// Look at what could not be proven, prove it again, or drop it
+    Quarantine(quarantine::Arguments),
     /// Look at what was given up, deliver it again, or drop it
     Dead(dead::Arguments),
     /// Send signed sample events to a URL
@@ -124,6 +127,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
         Command::Events(arguments) => runtime.block_on(events::run(&arguments)),
         Command::Replay(arguments) => runtime.block_on(replay::run(&arguments)),
+        Command::Quarantine(arguments) => runtime.block_on(quarantine::run(&arguments)),
         Command::Dead(arguments) => runtime.block_on(dead::run(&arguments)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -67,12 +67,6 @@ impl Gateway {
             board.of(&name).set_paused(true);
         }
         let targets = Targets::default();
-        let operators = Admin {
-            store: Arc::clone(&store),
-            targets: targets.clone(),
-            bells: bells.clone(),
-            token: config.admin_token.clone(),
-        };
         let mut workers = Workers {
             store: Arc::clone(&store),
             feed: feed.clone(),
@@ -86,6 +80,13 @@ impl Gateway {
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let operators = Admin {
+            store: Arc::clone(&store),
+            quarantine: Arc::clone(&quarantine),
+            targets,
+            bells: intake.rules().bells.clone(),
+            token: config.admin_token.clone(),
+        };
         let (public_port, admin_port) = (
             Listen::public(&config.server),
             Listen::admin(&config.server),

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::{VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ pub struct Quarantine {
 }
 
 /// What a retry came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Proven and accepted.
     pub accepted: u64,

@@ -8,7 +8,8 @@ use unwrapd::quarantine::Retried;
 use unwrapd::store::{Store, Suspect};
 
 use crate::support::application::Application;
-use crate::support::{TestGateway, Webhook, destination, openai};
+use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::{TestGateway, Webhook, client, destination, openai};
 
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
@@ -156,4 +157,48 @@ async fn a_flood_of_forgeries_writes_little() {
     let test = TestGateway::start_proving(openai(), folder, vec![]).await;
     let kept = test.gateway.store().suspects(0, 1000).await.unwrap().len();
     assert!((1..300).contains(&kept), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_retries_and_drops_what_was_refused() {
+    let app = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &app.url);
+    let wrong = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
+    let serving = Serving::start(folder.path(), &wrong);
+    let run = |serving: &Serving, arguments: &[&str]| {
+        let admin = serving.admin.trim_end_matches("/readyz");
+        unwrapd()
+            .arg("quarantine")
+            .args(arguments)
+            .args(["--admin", admin])
+            .output()
+            .unwrap()
+    };
+    let text = |output: &std::process::Output| String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(text(&run(&serving, &["ls"])), "");
+    assert_eq!(run(&serving, &["retry", "--all"]).status.code(), Some(3));
+    for id in ["wh_1", "wh_2"] {
+        let webhook = Webhook::new(id, EventType::BatchCompleted);
+        let answer = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 401);
+        // The sender does not wait for the quarantine.
+        let list = loop {
+            let list = text(&run(&serving, &["ls"]));
+            if list.contains(id) {
+                break list;
+            }
+        };
+        assert!(list.contains("no signature matches"), "{list}");
+    }
+    serving.terminate();
+
+    let mut app = app;
+    let serving = Serving::start(folder.path(), &[]);
+    let retried = run(&serving, &["retry", "1"]);
+    assert!(text(&retried).starts_with("1 accepted"), "{retried:?}");
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    assert_eq!(run(&serving, &["retry", "1"]).status.code(), Some(3));
+    assert_eq!(text(&run(&serving, &["drop", "2"])), "1 dropped\n");
+    assert_eq!(run(&serving, &["drop", "2"]).status.code(), Some(3));
 }

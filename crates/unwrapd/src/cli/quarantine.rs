@@ -1,0 +1,159 @@
+//! `unwrapd quarantine`: what could not be proven, to look at, prove again, or drop.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::admin::AdminArguments;
+use super::replay::{say_json, talk};
+use super::text::{short, table};
+use super::{Failure, Output, say, usage};
+use crate::admin::{DroppedSuspects, Suspects, Which};
+use crate::quarantine::Retried;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the requests, and why each was refused
+    Ls(Ls),
+    /// Prove requests with the secrets of today, at the time they arrived, and accept those that are authentic
+    Retry(Chosen),
+    /// Drop requests
+    Drop(Chosen),
+}
+
+#[derive(Args)]
+struct Ls {
+    /// Only those behind this number: the next page
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: i64,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Args)]
+struct Chosen {
+    /// Number of the request in the list
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    number: Option<i64>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls(arguments).await,
+        Command::Retry(arguments) => retry(arguments).await,
+        Command::Drop(arguments) => discard(arguments).await,
+    }
+}
+
+async fn ls(arguments: &Ls) -> Result<(), Failure> {
+    let query = [("after", arguments.after.to_string())];
+    let answer: Value = arguments.admin.open()?.get(&["quarantine"], &query).await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let Suspects { suspects, next } = serde_json::from_value(answer)?;
+    if suspects.is_empty() {
+        talk("nothing is in the quarantine\n");
+        return Ok(());
+    }
+    let heads = [
+        "NUMBER",
+        "ARRIVED",
+        "ENDPOINT",
+        "WEBHOOK-ID",
+        "BODY",
+        "REASON",
+    ];
+    let rows: Vec<Vec<String>> = suspects
+        .into_iter()
+        .map(|suspect| {
+            let size = suspect
+                .size
+                .map_or_else(|| "?".into(), |size| size.to_string());
+            let kept = if suspect.has_body { "" } else { " (not kept)" };
+            vec![
+                suspect.id.to_string(),
+                short(suspect.received_at),
+                suspect.endpoint,
+                suspect.webhook_id.unwrap_or_else(|| "-".into()),
+                format!("{size}{kept}"),
+                suspect.reason,
+            ]
+        })
+        .collect();
+    say!("{}", table(&heads, &rows).trim_end())?;
+    if let Some(next) = next {
+        talk(&format!("there are more: --after {next}\n"));
+    }
+    Ok(())
+}
+
+async fn retry(arguments: &Chosen) -> Result<(), Failure> {
+    let answer: Value = ask(arguments, "retry").await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let retried: Retried = serde_json::from_value(answer)?;
+    if retried == Retried::default() {
+        return Err(not_there(arguments));
+    }
+    say!(
+        "{} accepted, {} copies of what was accepted before, {} not authentic, {} without a body to prove",
+        retried.accepted,
+        retried.duplicates,
+        retried.unproven,
+        retried.without_body
+    )?;
+    Ok(())
+}
+
+async fn discard(arguments: &Chosen) -> Result<(), Failure> {
+    let answer: Value = ask(arguments, "drop").await?;
+    if arguments.output == Output::Json {
+        return say_json(&answer);
+    }
+    let DroppedSuspects { dropped } = serde_json::from_value(answer)?;
+    if dropped == 0 {
+        return Err(not_there(arguments));
+    }
+    say!("{dropped} dropped")?;
+    Ok(())
+}
+
+async fn ask(arguments: &Chosen, verb: &str) -> Result<Value, Failure> {
+    if arguments.number.is_some_and(|number| number < 1) {
+        return Err(usage(
+            "a number is 1 or more; `unwrapd quarantine ls` lists them",
+        ));
+    }
+    let which = Which {
+        id: arguments.number,
+    };
+    arguments
+        .admin
+        .open()?
+        .post(&["quarantine", verb], &which)
+        .await
+}
+
+fn not_there(arguments: &Chosen) -> Failure {
+    let problem = match arguments.number {
+        Some(number) => format!("{number} is not in the quarantine"),
+        None => "nothing is in the quarantine".into(),
+    };
+    Failure::NotFound(anyhow::Error::msg(problem))
+}
