@@ -136,18 +136,22 @@ pub(crate) struct Timestamp<'h> {
 
 impl<'h> Timestamp<'h> {
     /// Most digits: as many as the largest 64-bit Unix time has.
-    const DIGITS_MAX: usize = 19;
+    pub(crate) const DIGITS_MAX: usize = 19;
 
     /// Digits only. A sign, a fraction or anything else behind the number would let someone move the border between the
     /// timestamp and the body of an authentic request and have it pass as another one.
     pub(crate) fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
-        if text.len() > Self::DIGITS_MAX || !text.iter().all(u8::is_ascii_digit) {
+        if text.len() > Self::DIGITS_MAX {
             return Err(VerificationError::MalformedTimestamp);
         }
         // 19 digits always fit 64 unsigned bits.
-        let seconds = text.iter().fold(0, |number: u64, digit| {
-            number * 10 + u64::from(digit - b'0')
-        });
+        let mut seconds = 0;
+        for &letter in text {
+            if !letter.is_ascii_digit() {
+                return Err(VerificationError::MalformedTimestamp);
+            }
+            seconds = seconds * 10 + u64::from(letter - b'0');
+        }
         Ok(Self { seconds, text })
     }
 }
