@@ -71,11 +71,13 @@ pub struct LiveTransportConnectedData {
 /// A call has a dozen of them or a hundred, so they share one buffer instead of two allocations each.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SipHeaders {
-    /// Name, value, name, value…
-    text: String,
-    /// Where in `text` the name and where the value of each header ends.
-    ends: Vec<(usize, usize)>,
+    /// Name, value, name, value…, each behind its [`Length`].
+    packed: Vec<u8>,
+    count: usize,
 }
+
+/// Of a text, in bytes; packed in the order of bytes that all machines share.
+type Length = u32;
 
 /// One header of a SIP INVITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,27 +92,19 @@ impl SipHeaders {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.count
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.count == 0
     }
 
     /// The header at `index`, counted from 0.
     #[must_use]
     pub fn at(&self, index: usize) -> Option<SipHeader<'_>> {
-        let (name_end, value_end) = *self.ends.get(index)?;
-        let start = match index.checked_sub(1) {
-            Some(before) => self.ends.get(before)?.1,
-            None => 0,
-        };
-        Some(SipHeader {
-            name: self.text.get(start..name_end)?,
-            value: self.text.get(name_end..value_end)?,
-        })
+        self.iter().nth(index)
     }
 
     /// The value of the first header with this name, in any case.
@@ -125,8 +119,8 @@ impl SipHeaders {
     #[must_use]
     pub fn iter(&self) -> SipHeadersIter<'_> {
         SipHeadersIter {
-            headers: self,
-            next: 0,
+            packed: &self.packed,
+            left: self.count,
         }
     }
 }
@@ -134,22 +128,32 @@ impl SipHeaders {
 /// Goes over [`SipHeaders`].
 #[derive(Clone, Debug)]
 pub struct SipHeadersIter<'a> {
-    headers: &'a SipHeaders,
-    next: usize,
+    packed: &'a [u8],
+    left: usize,
+}
+
+impl<'a> SipHeadersIter<'a> {
+    fn next_text(&mut self) -> Option<&'a str> {
+        let (length, rest) = self.packed.split_first_chunk()?;
+        let length = usize::try_from(Length::from_le_bytes(*length)).ok()?;
+        let (text, rest) = rest.split_at_checked(length)?;
+        self.packed = rest;
+        std::str::from_utf8(text).ok()
+    }
 }
 
 impl<'a> Iterator for SipHeadersIter<'a> {
     type Item = SipHeader<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let header = self.headers.at(self.next)?;
-        self.next += 1;
-        Some(header)
+        let name = self.next_text()?;
+        let value = self.next_text()?;
+        self.left -= 1;
+        Some(SipHeader { name, value })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.headers.len() - self.next;
-        (left, Some(left))
+        (self.left, Some(self.left))
     }
 }
 
@@ -184,8 +188,6 @@ impl<'de> Deserialize<'de> for SipHeaders {
 
 /// Room for the headers of an ordinary call. One with more gets sixteen times as much, at once.
 const ORDINARY_CALL_BYTES: usize = 1024;
-/// Room for so many headers; a call with more of them is hardly heard of.
-const HEADERS: usize = 256;
 
 struct ListVisitor;
 
@@ -198,8 +200,8 @@ impl<'de> Visitor<'de> for ListVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<SipHeaders, A::Error> {
         let mut headers = SipHeaders {
-            text: String::with_capacity(ORDINARY_CALL_BYTES),
-            ends: Vec::with_capacity(HEADERS),
+            packed: Vec::with_capacity(ORDINARY_CALL_BYTES),
+            count: 0,
         };
         while seq.next_element_seed(HeaderSeed(&mut headers))?.is_some() {}
         Ok(headers)
@@ -226,22 +228,25 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         use serde::de::Error as _;
-        let SipHeaders { text, ends } = self.0;
-        let start = text.len();
-        let mut name_end = None;
-        let mut value_end = None;
-        // The ends cannot tell: they are the same when one of the two is empty.
+        let SipHeaders { packed, count } = self.0;
+        let start = packed.len();
+        let mut end_of_value = None;
+        let mut has_name = false;
+        let mut has_value = false;
         let mut is_value_first = false;
         while let Some(key) = map.next_key()? {
             match key {
-                HeaderField::Name if name_end.is_none() => {
-                    map.next_value_seed(AppendTo(text))?;
-                    name_end = Some(text.len());
+                HeaderField::Name if !has_name => {
+                    map.next_value_seed(AppendTo(packed))?;
+                    has_name = true;
                 }
-                HeaderField::Value if value_end.is_none() => {
-                    is_value_first = name_end.is_none();
-                    map.next_value_seed(AppendTo(text))?;
-                    value_end = Some(text.len());
+                HeaderField::Value if !has_value => {
+                    is_value_first = !has_name;
+                    map.next_value_seed(AppendTo(packed))?;
+                    has_value = true;
+                    if is_value_first {
+                        end_of_value = Some(packed.len());
+                    }
                 }
                 HeaderField::Name => return Err(A::Error::duplicate_field("name")),
                 HeaderField::Value => return Err(A::Error::duplicate_field("value")),
@@ -250,15 +255,18 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 }
             }
         }
-        let name_end = name_end.ok_or_else(|| A::Error::missing_field("name"))?;
-        let value_end = value_end.ok_or_else(|| A::Error::missing_field("value"))?;
-        if is_value_first {
-            let name = text.split_off(value_end);
-            text.insert_str(start, &name);
-            ends.push((start + name.len(), name_end));
-        } else {
-            ends.push((name_end, value_end));
+        if !has_name {
+            return Err(A::Error::missing_field("name"));
         }
+        if !has_value {
+            return Err(A::Error::missing_field("value"));
+        }
+        if let Some(end) = end_of_value
+            && is_value_first
+        {
+            packed[start..].rotate_left(end - start);
+        }
+        *count += 1;
         Ok(())
     }
 }
@@ -272,7 +280,8 @@ enum HeaderField {
     Other,
 }
 
-struct AppendTo<'t>(&'t mut String);
+/// Appends a text behind its length.
+struct AppendTo<'p>(&'p mut Vec<u8>);
 
 impl<'de> serde::de::DeserializeSeed<'de> for AppendTo<'_> {
     type Value = ();
@@ -289,12 +298,15 @@ impl Visitor<'_> for AppendTo<'_> {
         f.write_str("a text")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        let Self(all) = self;
-        if all.capacity() - all.len() < text.len() {
-            all.reserve(text.len() + 15 * ORDINARY_CALL_BYTES);
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        let Self(packed) = self;
+        let length = Length::try_from(text.len()).map_err(E::custom)?;
+        let room = size_of::<Length>() + text.len();
+        if packed.capacity() - packed.len() < room {
+            packed.reserve(room + 15 * ORDINARY_CALL_BYTES);
         }
-        all.push_str(text);
+        packed.extend_from_slice(&length.to_le_bytes());
+        packed.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
