@@ -33,6 +33,18 @@ impl Rules {
             .map(|(name, _)| name.clone())
             .collect()
     }
+
+    fn open(&self, destinations: &[String]) {
+        for destination in destinations {
+            self.board.of(destination).opened();
+        }
+    }
+
+    fn close(&self, destinations: &[String]) {
+        for destination in destinations {
+            self.board.of(destination).closed();
+        }
+    }
 }
 
 /// Accepts messages under the rules of the moment.
@@ -83,10 +95,19 @@ impl Intake {
         // A caller is not kept waiting for anything.
         if told.lane != Lane::Call {
             for destination in &destinations {
-                rules.board.of(destination).keep_pace().await;
+                // One wait, however many destinations there are.
+                if rules.board.of(destination).keep_pace().await {
+                    break;
+                }
             }
         }
-        let accepted = self.store.accept(message, destinations.clone()).await?;
+        // Before it is kept, or it could be delivered before it is counted.
+        rules.open(&destinations);
+        let accepted = self.store.accept(message, destinations.clone()).await;
+        if accepted != Ok(Accepted::New) {
+            rules.close(&destinations);
+        }
+        let accepted = accepted?;
         self.tell(told, &rules, destinations, accepted);
         Ok(accepted)
     }
@@ -95,10 +116,15 @@ impl Intake {
     pub async fn acquit(&self, suspect: i64, message: Message) -> Result<Accepted, StoreError> {
         let told = Told::of(&message);
         let (rules, destinations) = self.wanting(&message);
+        rules.open(&destinations);
         let accepted = self
             .store
             .acquit(suspect, message, destinations.clone())
-            .await?;
+            .await;
+        if accepted != Ok(Accepted::New) {
+            rules.close(&destinations);
+        }
+        let accepted = accepted?;
         self.tell(told, &rules, destinations, accepted);
         Ok(accepted)
     }
@@ -116,11 +142,8 @@ impl Intake {
             lane,
         } = told;
         tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
+        // For a duplicate too: if the first ring was lost, this one is not.
         for destination in &destinations {
-            if accepted == Accepted::New {
-                rules.board.of(destination).opened(1);
-            }
-            // For a duplicate too: if the first ring was lost, this one is not.
             rules.bells.ring(destination, lane);
         }
         self.feed.tell(|| Happening::Accepted {

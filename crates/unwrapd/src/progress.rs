@@ -106,13 +106,12 @@ impl Progress {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
-    /// So many more are to be made.
-    pub fn opened(&self, deliveries: u64) {
-        let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX);
-        self.open.fetch_add(deliveries, Ordering::Relaxed);
+    /// One more is to be made.
+    pub fn opened(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One more is made or given up, durably.
+    /// One more is made or given up, durably; or it was not to be made after all.
     pub fn closed(&self) {
         // Not below nothing: what waited before this process began was not counted.
         let less = |open: i64| Some((open - 1).max(0));
@@ -123,12 +122,14 @@ impl Progress {
     }
 
     /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and not longer than a moment. A
-    /// destination that is down or slow is not waited for; its backlog waits on the disk.
-    pub async fn keep_pace(&self) {
+    /// destination that is down or slow is not waited for; its backlog waits on the disk. Says whether it waited.
+    pub async fn keep_pace(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
-        if is_ahead && !self.is_stopped() && self.crowd.is_fast(self.delivered()) {
+        let waits = is_ahead && !self.is_stopped() && self.crowd.is_fast(self.delivered());
+        if waits {
             self.crowd.wait().await;
         }
+        waits
     }
 
     /// It answered. `delivered_at`: and has the message, since then.

@@ -158,7 +158,7 @@ impl Admin {
 
 fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Failed(
+        StatusCode::UNAUTHORIZED => Failure::Failed(
             problem
                 .context("the gateway wants its token: name its variable with --admin-token-env"),
         ),
