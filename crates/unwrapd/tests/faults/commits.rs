@@ -46,6 +46,17 @@ async fn on_a_slow_disk_many_requests_share_a_sync_and_a_lone_one_waits_for_nobo
     assert!(commits <= SHARED_COMMITS_MAX, "{commits} commits");
 }
 
+/// Only with `fdatasync`, which SQLite must be told to use, can a commit spare itself the journal of the file system.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_for_bytes_and_not_for_the_times_of_files() {
+    let rig = Rig::start(SEED).await;
+    assert_eq!(post(&rig, "wh_first").await, 200);
+    assert_eq!(post(&rig, "wh_second").await, 200);
+    let counters = rig.shim.counters();
+    assert!(counters.syncs > 0, "{counters:?}");
+    assert_eq!(counters.times_synced, 0, "{counters:?}");
+}
+
 /// The sync is held up while the original and its copies wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {

@@ -28,7 +28,7 @@
 
 enum word {
     ARMED, CALLS, FILES, ERROR, PERCENT, SKIP, COUNT, TORN, GARBLED, DELAY_US, HOLD, SEED, LOST,
-    SYNCS = 16, HELD, FAULTS, WORDS = 32
+    SYNCS = 16, HELD, FAULTS, TIMES_SYNCED, WORDS = 32
 };
 enum call { OPEN = 1, WRITE = 2, SYNC = 4, TRUNCATE = 8, READ = 16 };
 enum file { DATABASE = 1, LOG = 2, SHARED = 4, LOCK = 8 };
@@ -312,6 +312,7 @@ static int sync_with(long number, int descriptor)
 
 int fsync(int descriptor)
 {
+    if (file_of(descriptor)) count(TIMES_SYNCED);
     return sync_with(SYS_fsync, descriptor);
 }
 

@@ -32,6 +32,7 @@ enum Word {
     Syncs = 16,
     Held,
     Faults,
+    TimesSynced,
     Words = 32,
 }
 const WORD_BYTES: u64 = 8;
@@ -94,6 +95,8 @@ pub(crate) struct Counters {
     pub(crate) held: u64,
     /// Calls that were made to fail.
     pub(crate) faults: u64,
+    /// Syncs of a file's times as well as of its bytes.
+    pub(crate) times_synced: u64,
 }
 
 /// The disk under one gateway.
@@ -199,6 +202,7 @@ impl Shim {
             syncs: self.read(Word::Syncs),
             held: self.read(Word::Held),
             faults: self.read(Word::Faults),
+            times_synced: self.read(Word::TimesSynced),
         }
     }
 

@@ -1,5 +1,7 @@
 //! How long a webhook waits for its 200 when the gateway is at half of what it could take.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Scale, milliseconds};
 use crate::contestants::{Installed, Who};
 use crate::disk;
@@ -10,30 +12,84 @@ use crate::statistics::{median, percentile, ratio};
 use crate::webhook::{Kind, OpenAi};
 
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let (mut p50, mut p99, mut sync) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rounds = Rounds::default();
     for _ in 0..scale.rounds {
         let folder = Folder::new(&with.work)?;
-        let server = Who::Unwrapd.start(with, &folder)?;
-        let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
-        load.flood(scale.warm_up)?;
-        let half = load.flood(scale.time)?.rate / 2.0;
-        sync.push(milliseconds(disk::fdatasync(&folder)?));
-        let latencies = load.pace(half, scale.time)?.latencies;
-        p50.push(milliseconds(percentile(&latencies, 0.50)));
-        p99.push(milliseconds(percentile(&latencies, 0.99)));
-        eprintln!("  {half:.0}/s: p50 {:?}", percentile(&latencies, 0.50));
+        let half = gateway(with, scale, &folder, &mut rounds)?;
+        beside_bare_axum(with, scale, &folder, half, &mut rounds)?;
     }
-    let fact = |report: &mut Report, what: &str, values: &[f64]| {
+    let mut fact = |what: &str, values: &[f64]| {
         report.fact(what, format!("{:.3}", median(values)));
     };
-    fact(report, "one fdatasync of 4 KiB, ms", &sync);
-    fact(report, "half load, p50, ms", &p50);
-    fact(report, "half load, p99, ms", &p99);
+    fact("one fdatasync of 4 KiB, ms", &rounds.sync);
+    fact(
+        "the same beside bare axum at the rate of half load, ms",
+        &rounds.sync_under_load,
+    );
+    fact("half load, p50, ms", &rounds.p50);
+    fact("half load, p99, ms", &rounds.p99);
     report.gate(
         "half load, p50 / one fdatasync of 4 KiB",
-        ratio(&p50, &sync),
+        ratio(&rounds.p50, &rounds.sync),
         "",
         Gate::AtMost(6.0, 3.5),
     );
+    report.ratio(
+        "half load, p50 / the same beside bare axum",
+        ratio(&rounds.p50, &rounds.sync_under_load),
+    );
+    Ok(())
+}
+
+/// Milliseconds of each round.
+#[derive(Default)]
+struct Rounds {
+    sync: Vec<f64>,
+    sync_under_load: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+/// Measures the gateway, and returns half of what it could take in a second.
+fn gateway(
+    with: &Installed,
+    scale: &Scale,
+    folder: &Folder,
+    rounds: &mut Rounds,
+) -> anyhow::Result<f64> {
+    let server = Who::Unwrapd.start(with, folder)?;
+    let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
+    load.flood(scale.warm_up)?;
+    let half = load.flood(scale.time)?.rate / 2.0;
+    rounds.sync.push(milliseconds(disk::fdatasync(folder)?));
+    let latencies = load.pace(half, scale.time)?.latencies;
+    let p50 = percentile(&latencies, 0.50);
+    rounds.p50.push(milliseconds(p50));
+    rounds.p99.push(milliseconds(percentile(&latencies, 0.99)));
+    eprintln!("  {half:.0}/s: p50 {p50:?}");
+    Ok(half)
+}
+
+/// What the disk takes where as many requests are read and answered, and somebody else waits for it.
+fn beside_bare_axum(
+    with: &Installed,
+    scale: &Scale,
+    folder: &Folder,
+    rate: f64,
+    rounds: &mut Rounds,
+) -> anyhow::Result<()> {
+    let server = Who::Bare.start(with, folder)?;
+    let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
+    load.flood(scale.warm_up)?;
+    let is_over = AtomicBool::new(false);
+    let sync = std::thread::scope(|scope| {
+        let sync = scope.spawn(|| disk::fdatasync_until(folder, &is_over));
+        let paced = load.pace(rate, scale.time);
+        is_over.store(true, Ordering::Relaxed);
+        let sync = sync.join().expect("it does not panic");
+        paced.and(sync)
+    })?;
+    eprintln!("  beside bare axum at {rate:.0}/s: fdatasync {sync:?}");
+    rounds.sync_under_load.push(milliseconds(sync));
     Ok(())
 }
