@@ -233,6 +233,7 @@ fn retry_policy(
                 Duration::from_secs(hours * 3600)
             }),
         attempts_max: within(attempts_max, 1, ATTEMPTS_MAX)?,
+        ..defaults
     })
 }
 

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// Longest wait a destination may ask for with `Retry-After`: beyond it, a mistake there would silence it for us.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-
 /// Exponential back-off with full jitter (each wait is uniform between nothing and the back-off), so that deliveries which failed
 /// together do not come back together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +10,8 @@ pub struct RetryPolicy {
     pub first: Duration,
     /// The longest back-off.
     pub max: Duration,
+    /// Longest wait a destination may ask for: beyond it, a mistake there would silence it for us.
+    pub retry_after_max: Duration,
     /// How long after its arrival a message is given up.
     pub give_up_after: Duration,
     /// After how many attempts it is given up. `None`: when the time is over.
@@ -24,6 +23,7 @@ impl Default for RetryPolicy {
         Self {
             first: Duration::from_secs(1),
             max: Duration::from_secs(3600),
+            retry_after_max: Duration::from_secs(3600),
             // As long as OpenAI itself keeps trying.
             give_up_after: Duration::from_secs(72 * 3600),
             attempts_max: None,
@@ -38,6 +38,7 @@ impl RetryPolicy {
         Self {
             first: Duration::from_millis(50),
             max: Duration::from_secs(1),
+            retry_after_max: Duration::from_secs(1),
             give_up_after: Duration::from_secs(10),
             attempts_max: None,
         }
@@ -50,7 +51,7 @@ impl RetryPolicy {
         let doublings = attempt.saturating_sub(1).min(31);
         let back_off = self.first.saturating_mul(1 << doublings).min(self.max);
         let jittered = back_off.mul_f64(random.clamp(0.0, 1.0));
-        jittered.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+        jittered.max(retry_after.unwrap_or_default().min(self.retry_after_max))
     }
 }
 
@@ -79,5 +80,7 @@ mod tests {
         };
         assert_eq!(asked(30), 30);
         assert_eq!(asked(1_000_000), 3600);
+        let asked_for_a_call = RetryPolicy::call().delay(1, Some(Duration::from_secs(10)), 0.0);
+        assert_eq!(asked_for_a_call, Duration::from_secs(1));
     }
 }
