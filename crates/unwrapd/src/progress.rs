@@ -80,7 +80,13 @@ impl Progress {
     /// Whether nothing can be expected of it for now: it is paused, or down.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.is_paused() || self.is_down.load(Ordering::Relaxed)
+        self.is_paused() || self.is_down()
+    }
+
+    /// Whether it is taken to be down.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
     }
 
     /// Whether it is taken to be up.

@@ -30,6 +30,8 @@ impl Gate {
     /// The gate of the destination `name`, which tells `progress` how it goes.
     #[must_use]
     pub fn new(name: &str, progress: Arc<Progress>, bells: Bells) -> Self {
+        // Its breaker is closed, whatever was known of a destination of that name that was configured otherwise.
+        progress.set_circuit(Circuit::Closed);
         Self {
             name: name.to_owned(),
             progress,
@@ -101,6 +103,9 @@ impl Gate {
         };
         if let Turn::Opens | Turn::Reopens | Turn::Closes = turn {
             self.turned(turn, circuit, outcome, now);
+        } else if circuit == breaker::Circuit::Closed && self.progress.is_down() {
+            // The last that were under way to who bore the name before have ended meanwhile.
+            self.progress.set_circuit(Circuit::Closed);
         }
         turn
     }

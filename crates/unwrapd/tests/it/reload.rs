@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use openai_webhooks::{EventType, Webhooks};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::Serving;
@@ -107,6 +108,33 @@ async fn a_new_destination_gets_what_arrives_from_then_on_and_a_changed_one_what
     assert_eq!(post(&serving, &second).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_2");
     assert_eq!(audit.next().await.webhook_id(), "wh_2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_was_down_is_not_when_it_leads_elsewhere() {
+    let folder = folder();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = format!("http://{}/", nobody.local_addr().unwrap());
+    drop(nobody);
+    let mut app = Application::start([]).await;
+    configure(&folder, &["old"], &[("app", &gone)]);
+    let mut serving = Serving::start(folder.path(), &[]);
+    let failures = usize::try_from(FAILURES_MAX).unwrap();
+    for number in 0..failures {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+        assert_eq!(post(&serving, &webhook).await, 200);
+    }
+    serving.announced("attempts in a row failed");
+    configure(&folder, &["old"], &[("app", &app.url)]);
+    reload(&mut serving);
+    for _ in 0..failures {
+        app.next().await;
+    }
+    let answer = client()
+        .get(serving.admin.replace("/readyz", "/api/v1/destinations"))
+        .send();
+    let answer = answer.await.unwrap().text().await.unwrap();
+    assert!(answer.contains("\"state\":\"closed\""), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
