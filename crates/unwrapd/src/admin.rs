@@ -24,6 +24,7 @@ use crate::wake::Bells;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
+pub use health::Readiness;
 pub(crate) use quarantine::{DroppedSuspects, Suspects, Which};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub(crate) use stored::{AllShown, Dead, Shown};
@@ -35,6 +36,8 @@ pub struct Admin {
     pub store: Arc<dyn Store>,
     /// What could not be proven.
     pub quarantine: Arc<Quarantine>,
+    /// Whether it can be written to.
+    pub readiness: Arc<Readiness>,
     /// The destinations there are.
     pub targets: Targets,
     /// Who to tell that something changed.

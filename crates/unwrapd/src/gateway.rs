@@ -83,6 +83,7 @@ impl Gateway {
         let operators = Admin {
             store: Arc::clone(&store),
             quarantine: Arc::clone(&quarantine),
+            readiness: Arc::default(),
             targets,
             bells: intake.rules().bells.clone(),
             token: config.admin_token.clone(),

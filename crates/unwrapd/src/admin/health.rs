@@ -1,12 +1,55 @@
 //! For whoever watches over the process.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use super::Admin;
+use crate::store::StoreError;
+
+/// One probe of the store at a time, however many ask: whoever reaches the port may, and each probe is a write.
+#[derive(Default)]
+pub struct Readiness {
+    /// Probes begun.
+    begun: AtomicU64,
+    last: Mutex<Probe>,
+}
+
+struct Probe {
+    number: u64,
+    result: Result<(), StoreError>,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            result: Ok(()),
+        }
+    }
+}
+
+impl Readiness {
+    /// What a probe has shown that began after the question was asked.
+    async fn of(
+        &self,
+        probe: impl AsyncFnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if last.number <= begun_before {
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let result = probe().await;
+            *last = Probe { number, result };
+        }
+        last.result.clone()
+    }
+}
 
 /// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not.
 pub(super) fn router() -> Router<Admin> {
@@ -16,8 +59,47 @@ pub(super) fn router() -> Router<Admin> {
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    match admin.store.ready(Timestamp::now()).await {
+    let probe = async || admin.store.ready(Timestamp::now()).await;
+    match admin.readiness.of(probe).await {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_meanwhile_shares_the_next_probe() {
+        let readiness = Arc::new(Readiness::default());
+        let (held, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let mut answers = JoinSet::new();
+        for asked in 0..100 {
+            let readiness = Arc::clone(&readiness);
+            let (held, has_begun) = (Arc::clone(&held), Arc::clone(&begun));
+            answers.spawn(async move {
+                readiness
+                    .of(async || {
+                        has_begun.add_permits(1);
+                        drop(held.acquire().await);
+                        Ok(())
+                    })
+                    .await
+            });
+            if asked == 0 {
+                begun.acquire().await.unwrap().forget();
+            }
+        }
+        // All of them have asked: each is polled once before this task is again.
+        tokio::task::yield_now().await;
+        held.add_permits(1);
+        assert!(answers.join_all().await.iter().all(Result::is_ok));
+        assert_eq!(begun.available_permits(), 1, "one more, for all the others");
     }
 }
