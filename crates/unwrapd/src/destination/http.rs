@@ -92,7 +92,7 @@ pub struct HttpDestination {
 impl HttpDestination {
     /// A destination with connections of its own, so that none waits for another's.
     pub fn new(settings: HttpSettings, limits: Limits) -> anyhow::Result<Self> {
-        Self::with_lookup(settings, limits, Arc::new(Lookup))
+        Self::with_lookup(settings, limits, Arc::new(Lookup::default()))
     }
 
     /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name has. They are vetted all the same.

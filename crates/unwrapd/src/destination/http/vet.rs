@@ -2,10 +2,11 @@
 //! service that hands out the credentials of a cloud. So each address is looked at when a connection is made, and nothing connects
 //! to another than the one that was looked at. An address that stands in the URL itself was meant, and no name is looked up.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 use super::HttpSettings;
 
@@ -81,15 +82,36 @@ struct OutOfReach {
     address: IpAddr,
 }
 
+/// Most questions of one destination to the system's resolver at once. Each holds a thread until it is answered, even when nobody waits
+/// for it any more: a server for names that is silent must not take the threads that others need.
+const LOOKUPS_MAX: usize = 4;
+
 /// What the system knows of names.
-pub(super) struct Lookup;
+pub(super) struct Lookup {
+    threads: Arc<Semaphore>,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self {
+            threads: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+        }
+    }
+}
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
+        let threads = Arc::clone(&self.threads);
         Box::pin(async move {
-            // Port 0 stands for that of the URL.
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let thread = threads.acquire_owned().await?;
+            let look = move || {
+                let _thread = thread;
+                // Port 0 stands for that of the URL.
+                (name.as_str(), 0)
+                    .to_socket_addrs()
+                    .map(Iterator::collect::<Vec<_>>)
+            };
+            let found = tokio::task::spawn_blocking(look).await??;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -139,6 +161,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use proptest::prelude::*;
 
