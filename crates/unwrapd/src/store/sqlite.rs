@@ -33,7 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
@@ -59,6 +59,9 @@ pub use size::vacuum;
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
 
+/// Most settlements that wait for a commit. The rest of the queue is for what arrives and is claimed, however much is delivered.
+const SETTLEMENTS_MAX: usize = 512;
+
 /// Keeps everything in one SQLite file (and its `-wal` and `-shm`), in WAL mode with an fsync for every commit.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -69,6 +72,7 @@ pub struct SqliteStore {
     /// Closed when the writer has ended.
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
+    settlements: Semaphore,
 }
 
 impl SqliteStore {
@@ -92,6 +96,8 @@ impl SqliteStore {
             owned,
             connection: Some(connection),
             failed: None,
+            told: None,
+            rest: None,
             next_check: None,
             memory,
             checkpoints,
@@ -109,6 +115,7 @@ impl SqliteStore {
             writer: Mutex::new(Some(writer)),
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
+            settlements: Semaphore::new(SETTLEMENTS_MAX),
         })
     }
 
@@ -205,6 +212,7 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        let _place = self.settlements.acquire().await.map_err(|_| closed())?;
         self.ask(Urgency::Soon, move |work| {
             statements::settle(work, &attempt)
         })

@@ -62,15 +62,16 @@ async fn a_commit_waits_for_bytes_and_not_for_the_times_of_files() {
 async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
     let rig = Rig::start(SEED).await;
     for (is_kept, expected) in [(false, 503), (true, 200)] {
+        let id = format!("wh_{expected}");
         rig.shim.hold();
         let held = rig.shim.counters().held;
         let mut answers = JoinSet::new();
-        answers.spawn(unwanted("wh_1", &rig).send());
+        answers.spawn(unwanted(&id, &rig).send());
         rig.shim
             .until("the original is written", |now| now.held > held)
             .await;
         for _ in 0..COPIES {
-            answers.spawn(unwanted("wh_1", &rig).send());
+            answers.spawn(unwanted(&id, &rig).send());
         }
         if !is_kept {
             rig.shim.inject(&Fault::new(SYNC, Errno::IO));
@@ -84,8 +85,10 @@ async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
             assert_eq!(answer.unwrap().status(), expected);
         }
         rig.shim.lift();
+        // As long as it took to find that the store cannot be opened, everyone is told so at once.
+        while rig.readyz().await.0 != 200 {}
     }
-    assert_eq!(rig.count("wh_1"), 1);
+    assert_eq!(rig.count("wh_200"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::{Accepted, Bounds, Store, StoreError};
@@ -12,6 +13,7 @@ use unwrapd::store::{Accepted, Bounds, Store, StoreError};
 use crate::store_conformance::{
     DAY, LEASE, Place as _, SqlitePlace, accept, at, claim, message, open, prune, settle,
 };
+use crate::support::PATIENCE;
 
 #[tokio::test]
 async fn what_a_gone_owner_had_leased_is_due_at_once() {
@@ -70,6 +72,41 @@ async fn a_row_that_cannot_be_read_holds_up_its_own_destination_only() {
         assert!(claim_failed);
         assert_eq!(accepted, Ok(Accepted::New));
     }
+}
+
+/// While the database cannot be opened, each look takes as long as to wait for its lock, and there is always another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_answered_while_dispatchers_ask_a_locked_database_again_and_again() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    let shell = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut looks = JoinSet::new();
+    for _ in 0..4 {
+        let store = Arc::clone(&store);
+        looks.spawn(async move {
+            loop {
+                let claimed = store.claim("app", Lane::Standard, at(0), LEASE, 1).await;
+                assert!(claimed.is_ok() || matches!(claimed, Err(StoreError::Unavailable(_))));
+            }
+        });
+    }
+    for number in 0..3 {
+        let message = message(&format!("wh_{number}"), at(0));
+        let answer = timeout(PATIENCE, store.accept(message, vec!["app".into()]));
+        let answer = answer.await.expect("it is answered");
+        assert!(
+            matches!(answer, Err(StoreError::Unavailable(_))),
+            "{answer:?}"
+        );
+    }
+    shell.execute_batch("ROLLBACK").unwrap();
+    let again = async {
+        let message = || message("wh_again", at(0));
+        while store.accept(message(), vec!["app".into()]).await.is_err() {}
+    };
+    timeout(PATIENCE, again).await.expect("it goes on");
+    looks.shutdown().await;
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,24 +22,31 @@ const LOG_PAGES: i32 = 4000;
 pub(super) struct Checkpoints {
     order: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    is_nearly_done: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_nearly_done: AtomicBool,
+    /// Held while the log is moved.
+    under_way: Mutex<()>,
 }
 
 impl Checkpoints {
     pub(super) fn start(path: &Path) -> Result<Arc<Self>, StoreError> {
         // One order at a time: while one is carried out there is no room for another, and none is needed.
         let (order, orders) = sync_channel(1);
-        let is_nearly_done = Arc::new(AtomicBool::new(false));
-        let done = Arc::clone(&is_nearly_done);
+        let shared = Arc::<Shared>::default();
+        let at_work = Arc::clone(&shared);
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&path, &orders, &done))
+            .spawn(move || run(&path, &orders, &at_work))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Arc::new(Self {
             order: Mutex::new(Some(order)),
             thread: Mutex::new(Some(thread)),
-            is_nearly_done,
+            shared,
         }))
     }
 
@@ -58,12 +65,17 @@ impl Checkpoints {
     }
 
     pub(super) fn is_nearly_done(&self) -> bool {
-        self.is_nearly_done.load(Ordering::Acquire)
+        self.shared.is_nearly_done.load(Ordering::Acquire)
+    }
+
+    /// Waits until the log is not being moved; it is not while the guard lives.
+    pub(super) fn wait(&self) -> MutexGuard<'_, ()> {
+        lock(&self.shared.under_way)
     }
 
     /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for: there is a next time.
     pub(super) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.is_nearly_done.store(false, Ordering::Release);
+        self.shared.is_nearly_done.store(false, Ordering::Release);
         connection.busy_timeout(Duration::ZERO)?;
         let moved = checkpoint(connection, "RESTART");
         connection.busy_timeout(schema::LOCK_WAIT_MAX)?;
@@ -80,14 +92,15 @@ impl Checkpoints {
     }
 }
 
-fn run(path: &Path, orders: &Receiver<()>, is_nearly_done: &AtomicBool) {
+fn run(path: &Path, orders: &Receiver<()>, shared: &Shared) {
     while orders.recv().is_ok() {
+        let _under_way = lock(&shared.under_way);
         // Opened each time: a log that the writer has given up must not be moved over what it has written since.
         let moved = schema::connect_beside(path).and_then(|connection| {
             checkpoint(&connection, "PASSIVE").map_err(|error| schema::store_error(&error))
         });
         match moved {
-            Ok(()) => is_nearly_done.store(true, Ordering::Release),
+            Ok(()) => shared.is_nearly_done.store(true, Ordering::Release),
             Err(error) => {
                 tracing::warn!("the log of the store was not moved into the database: {error}");
             }

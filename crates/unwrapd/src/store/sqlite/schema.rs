@@ -231,7 +231,7 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
-            "another process holds the lock of the database; is a second unwrapd running on it?"
+            "another process is at the database, a check, a backup or a shell; wait until it ends, or end it"
                 .into(),
         ),
         Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),

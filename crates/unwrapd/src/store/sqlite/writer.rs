@@ -20,6 +20,13 @@ const BATCH_MAX: usize = 256;
 /// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// Longest time for which everyone is told at once that the file could not be opened, where it took as long to find that out: it waits
+/// for a lock.
+const REOPEN_REST_MAX: Duration = Duration::from_secs(1);
+
+/// How often the same failure is told of.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// A damaged file is looked through again after so many times as long as that takes,
 const CHECK_RESTS: u32 = 10;
 /// and not before that.
@@ -91,6 +98,10 @@ pub(super) struct Writer {
     pub(super) connection: Option<Connection>,
     /// Why it is `None`.
     pub(super) failed: Option<StoreError>,
+    /// The last failure told of, and when.
+    pub(super) told: Option<(Instant, StoreError)>,
+    /// Until when it is not opened again, and why.
+    pub(super) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
     pub(super) next_check: Option<Instant>,
     pub(super) memory: Memory,
@@ -117,19 +128,23 @@ impl Writer {
                         self.commit_alone(job);
                     }
                 }
-                fate => answer(&mut batch, fate),
+                fate => self.answer(&mut batch, fate),
             }
             self.finish_checkpoint();
         }
         self.checkpoints.close();
     }
 
-    /// Takes what waits, and answers on the way who only looks. If nobody waits for a commit, it gives others a moment to come.
+    /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that is waited for does not wait for ever
+    /// new looks. If nobody waits for one, it gives others that moment to come.
     fn gather(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
         let until = Instant::now() + PATIENCE;
         let mut is_awaited = false;
         let mut next = Some(first);
         loop {
+            if is_awaited && Instant::now() >= until {
+                return;
+            }
             match next.take().or_else(|| self.jobs.try_recv().ok()) {
                 Some(job) if job.urgency() == Urgency::Look => self.look(job),
                 Some(job) => {
@@ -165,13 +180,13 @@ impl Writer {
             }
             done
         });
-        answer(&mut vec![job], fate);
+        self.answer(&mut vec![job], fate);
     }
 
     fn commit_alone(&mut self, job: Box<dyn Job>) {
         let mut batch = vec![job];
         let fate = self.commit(&mut batch);
-        answer(&mut batch, fate);
+        self.answer(&mut batch, fate);
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
@@ -207,12 +222,26 @@ impl Writer {
 
     /// The connection. A new one first reads what became of the last write.
     fn connect(&mut self) -> Result<Connection, Failure> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self
-                .connect_again()
-                .map_err(|failure| self.tell_both(failure)),
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        if let Some((until, error)) = &self.rest
+            && Instant::now() < *until
+        {
+            return Err(Failure::OfTheStore(error.clone()));
+        }
+        let started = Instant::now();
+        let connected = self.connect_again();
+        connected.map_err(|failure| {
+            let failure = self.tell_both(failure);
+            self.rest_after(failure, started.elapsed())
+        })
+    }
+
+    fn rest_after(&mut self, failure: Failure, took: Duration) -> Failure {
+        let (Failure::OfTheStore(error) | Failure::OfAChange(error)) = failure;
+        self.rest = Some((Instant::now() + took.min(REOPEN_REST_MAX), error.clone()));
+        Failure::OfTheStore(error)
     }
 
     /// What went wrong first says more than that the file cannot be opened since.
@@ -230,6 +259,9 @@ impl Writer {
 
     fn connect_again(&mut self) -> Result<Connection, Failure> {
         self.wait_with_damage()?;
+        // Or its lock would be taken for someone else's.
+        let checkpoints = Arc::clone(&self.checkpoints);
+        let _none_under_way = checkpoints.wait();
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
         self.owned.forget_log();
@@ -266,6 +298,27 @@ impl Writer {
         Ok(())
     }
 
+    fn answer(&mut self, batch: &mut Vec<Box<dyn Job>>, fate: Result<(), Failure>) {
+        let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
+        if let Err(error) = &fate {
+            self.tell(error, batch.len());
+        }
+        for job in batch.drain(..) {
+            job.answer(fate.clone());
+        }
+    }
+
+    fn tell(&mut self, error: &StoreError, changes: usize) {
+        let is_told = self
+            .told
+            .as_ref()
+            .is_some_and(|(at, told)| told == error && at.elapsed() < TELL_EVERY);
+        if !is_told {
+            tracing::error!("{error}; {changes} changes were undone");
+            self.told = Some((Instant::now(), error.clone()));
+        }
+    }
+
     /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
     fn finish_checkpoint(&mut self) {
         if let Some(connection) = &self.connection
@@ -274,16 +327,6 @@ impl Writer {
         {
             tracing::warn!("the log of the store was not moved into the database: {error}");
         }
-    }
-}
-
-fn answer(batch: &mut Vec<Box<dyn Job>>, fate: Result<(), Failure>) {
-    let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
-    if let Err(error) = &fate {
-        tracing::error!("{error}; {} changes were undone", batch.len());
-    }
-    for job in batch.drain(..) {
-        job.answer(fate.clone());
     }
 }
 
