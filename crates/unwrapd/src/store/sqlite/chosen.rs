@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::statements::deliveries_of;
 use super::walk::Candidate;
@@ -27,17 +27,22 @@ impl Chosen {
         })
     }
 
-    pub(super) fn read(connection: &Connection, seq: i64) -> rusqlite::Result<Self> {
+    /// The message with this number, unless it is forgotten meanwhile.
+    pub(super) fn read(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Self>> {
         let lane = connection
             .prepare_cached("SELECT event_type FROM message WHERE seq = ?")?
             .query_row(params![seq], |row| {
                 Ok(Lane::of(row.get_ref(0)?.as_str_or_null()?))
-            })?;
-        Ok(Self {
+            })
+            .optional()?;
+        let Some(lane) = lane else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             seq,
             lane,
             deliveries: deliveries(connection, seq)?,
-        })
+        }))
     }
 
     /// What of it is delivered again, and whether it can be: there must be a body, and room for a delivery more where one is missing.

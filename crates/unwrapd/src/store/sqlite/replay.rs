@@ -245,7 +245,9 @@ fn make_due(
     }
     let mut next = piece.next;
     for &seq in &piece.messages {
-        let message = Chosen::read(connection, seq)?;
+        let Some(message) = Chosen::read(connection, seq)? else {
+            continue;
+        };
         let (choice, can_be_made) = message.choose(connection, &record.asked)?;
         let before = counts;
         if counts.add(&choice, message.lane, can_be_made) {

@@ -151,7 +151,15 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
         ])?
         > 0;
     if !is_settled {
-        return Ok(Settled::Fenced);
+        // Or it was settled by the same attempt: its commit stood, and it was told that it did not.
+        let is_done = connection
+            .prepare_cached("SELECT 1 FROM delivery WHERE id = ? AND attempt = ?")?
+            .exists(params![attempt.delivery, attempt.number])?;
+        return Ok(if is_done {
+            Settled::Settled
+        } else {
+            Settled::Fenced
+        });
     }
     connection
         .prepare_cached(

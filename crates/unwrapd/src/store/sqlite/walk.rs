@@ -43,7 +43,7 @@ pub(super) fn walk(
         ranges.reverse();
     }
     let mut rows_left = ROWS_MAX;
-    let mut query = connection.prepare_cached(query(&selection.filter, order))?;
+    let mut query = connection.prepare_cached(&query(&selection.filter, order))?;
     for range in ranges {
         let mut rows = query.query(params![range.start(), range.end()])?;
         let mut last = None;
@@ -93,28 +93,29 @@ fn wanted(row: &Row<'_>, seq: i64, selection: &Selection) -> rusqlite::Result<Op
     }))
 }
 
-fn query(filter: &Filter, order: Order) -> &'static str {
+fn query(filter: &Filter, order: Order) -> String {
+    let (by_message, by_seq) = match order {
+        Order::OldestFirst => ("message", "seq"),
+        Order::NewestFirst => ("message DESC", "seq DESC"),
+    };
+    let is_dead_only = |among: &[Status]| {
+        !filter.status.is_empty() && filter.status.iter().all(|status| among.contains(status))
+    };
     // Dead letters are few, and have an index of their own.
-    let is_dead_only = !filter.status.is_empty()
-        && filter
-            .status
-            .iter()
-            .all(|status| matches!(status, Status::Dead | Status::Dropped));
-    match (is_dead_only, order) {
-        (true, Order::OldestFirst) => {
+    if is_dead_only(&[Status::Dead, Status::Dropped]) {
+        let undropped = if is_dead_only(&[Status::Dead]) {
+            "AND dropped_at IS NULL"
+        } else {
+            ""
+        };
+        format!(
             "SELECT seq, endpoint, webhook_id, event_type, received_at FROM delivery CROSS JOIN message ON seq = message
-             WHERE state = 'dead' AND message BETWEEN ? AND ? ORDER BY message"
-        }
-        (true, Order::NewestFirst) => {
-            "SELECT seq, endpoint, webhook_id, event_type, received_at FROM delivery CROSS JOIN message ON seq = message
-             WHERE state = 'dead' AND message BETWEEN ? AND ? ORDER BY message DESC"
-        }
-        (false, Order::OldestFirst) => {
-            "SELECT seq, endpoint, webhook_id, event_type, received_at FROM message WHERE seq BETWEEN ? AND ? ORDER BY seq"
-        }
-        (false, Order::NewestFirst) => {
-            "SELECT seq, endpoint, webhook_id, event_type, received_at FROM message WHERE seq BETWEEN ? AND ? ORDER BY seq DESC"
-        }
+             WHERE state = 'dead' {undropped} AND message BETWEEN ? AND ? ORDER BY {by_message}"
+        )
+    } else {
+        format!(
+            "SELECT seq, endpoint, webhook_id, event_type, received_at FROM message WHERE seq BETWEEN ? AND ? ORDER BY {by_seq}"
+        )
     }
 }
 
