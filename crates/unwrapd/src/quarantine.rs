@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use openai_webhooks::{VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -28,10 +28,13 @@ const HEADERS: [&str; 5] = [
     "content-type",
     "user-agent",
 ];
-/// Most requests kept a second over a while: anyone can send these, and each is a write.
+/// Most requests kept and told of a second over a while: anyone can send these, and each is a write and a line of the log.
 const RATE: f64 = 10.0;
-/// Most requests kept at once: what OpenAI may send before someone sees that a secret is wrong.
+/// Most of them at once: what OpenAI may send before someone sees that a secret is wrong.
 const BURST: f64 = 100.0;
+/// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for at least as long, and beyond it no
+/// delivery is tried again.
+const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
 /// Most requests on their way into the store.
 const WRITES_MAX: usize = 16;
 /// Requests looked at in one step of a retry.
@@ -41,7 +44,10 @@ const PAGE: usize = 64;
 pub struct Quarantine {
     intake: Arc<Intake>,
     writes: Arc<Semaphore>,
-    bucket: Mutex<Bucket>,
+    /// One for requests whose body was read, which may prove authentic yet, and one for the others: who sends nothing but noise takes no
+    /// room from them.
+    with_body: Mutex<Bucket>,
+    without_body: Mutex<Bucket>,
 }
 
 /// What a retry came to.
@@ -53,6 +59,8 @@ pub struct Retried {
     pub duplicates: u64,
     /// Not proven, and still in the quarantine.
     pub unproven: u64,
+    /// So old that its copies may be forgotten: to accept it could be to accept it twice.
+    pub too_old: u64,
     /// Kept without a body, which was too large or was never read: nothing to prove.
     pub without_body: u64,
 }
@@ -64,15 +72,13 @@ impl Quarantine {
         Self {
             intake,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
-            bucket: Mutex::new(Bucket {
-                tokens: BURST,
-                at: Instant::now(),
-            }),
+            with_body: Mutex::new(Bucket::full(Instant::now())),
+            without_body: Mutex::new(Bucket::full(Instant::now())),
         }
     }
 
-    /// Keeps the request if there is room, and does not wait for it: the sender is refused all the same. `body` is `None` where it was
-    /// not read.
+    /// Tells of the request and keeps it if there is room, and does not wait for it: the sender is refused all the same. `body` is
+    /// `None` where it was not read.
     pub fn add(
         &self,
         endpoint: &str,
@@ -81,13 +87,24 @@ impl Quarantine {
         error: &VerificationError,
         received_at: Timestamp,
     ) {
-        let is_within_rate = self
-            .bucket
+        let bucket = match body {
+            Some(_) => &self.with_body,
+            None => &self.without_body,
+        };
+        let took = bucket
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take(Instant::now());
-        if !is_within_rate {
-            return;
+        match took {
+            Took::Token => tracing::warn!(endpoint, "refused a request: {error}"),
+            Took::NoneForOnce => {
+                tracing::warn!(
+                    endpoint,
+                    "more requests are refused than are told of: {error}"
+                );
+                return;
+            }
+            Took::NoneAgain => return,
         }
         let Ok(slot) = Arc::clone(&self.writes).try_acquire_owned() else {
             return;
@@ -138,6 +155,10 @@ impl Quarantine {
             retried.without_body += 1;
             return Ok(());
         };
+        if Timestamp::now().duration_since(suspect.received_at) > AGE_MAX {
+            retried.too_old += 1;
+            return Ok(());
+        }
         let rules = self.intake.rules();
         let arrived = u64::try_from(suspect.received_at.as_second()).unwrap_or_default();
         let proven = rules.endpoints.get(&suspect.endpoint).and_then(|endpoint| {
@@ -189,17 +210,39 @@ fn size(headers: &HeaderMap, body: Option<&Bytes>) -> Option<u64> {
 struct Bucket {
     tokens: f64,
     at: Instant,
+    /// Since the last one who found it so, it has not been full again.
+    is_empty: bool,
+}
+
+enum Took {
+    Token,
+    NoneForOnce,
+    NoneAgain,
 }
 
 impl Bucket {
-    fn take(&mut self, now: Instant) -> bool {
+    fn full(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            at: now,
+            is_empty: false,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Took {
         let passed: Duration = now.duration_since(self.at);
         self.at = now;
         self.tokens = (self.tokens + passed.as_secs_f64() * RATE).min(BURST);
         if self.tokens < 1.0 {
-            return false;
+            return if std::mem::replace(&mut self.is_empty, true) {
+                Took::NoneAgain
+            } else {
+                Took::NoneForOnce
+            };
         }
+        // Else there would be a line about it for every token while requests flood in.
+        self.is_empty &= self.tokens < BURST;
         self.tokens -= 1.0;
-        true
+        Took::Token
     }
 }

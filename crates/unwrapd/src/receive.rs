@@ -94,7 +94,7 @@ async fn receive(
     });
     kept.await
         .map_err(|_| Refusal::Broke)?
-        .inspect_err(|error| tracing::error!("a webhook was not accepted: {error}"))?;
+        .inspect_err(|error| tracing::debug!("a webhook was not accepted: {error}"))?;
     crash::point("accepted");
     Ok(StatusCode::OK)
 }
@@ -109,7 +109,6 @@ struct Arrival<'r> {
 impl Receiver {
     fn refuse(&self, arrival: &Arrival<'_>, payload: Option<&Bytes>, error: &VerificationError) {
         let endpoint = arrival.endpoint;
-        tracing::warn!(endpoint, "refused a request: {error}");
         self.intake.feed().tell(|| Happening::Refused {
             endpoint: endpoint.to_owned(),
             error: error.clone(),

@@ -55,7 +55,7 @@ pub trait Store: Send + Sync {
     /// someone else has claimed the delivery since: nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] the oldest goes.
+    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] the oldest without a body goes, or else the oldest.
     async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError>;
 
     /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival.

@@ -112,10 +112,11 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         return Err(not_there(arguments));
     }
     say!(
-        "{} accepted, {} copies of what was accepted before, {} not authentic, {} without a body to prove",
+        "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
         retried.accepted,
         retried.duplicates,
         retried.unproven,
+        retried.too_old,
         retried.without_body
     )?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use openai_webhooks::{EventType, Webhooks};
 use tempfile::TempDir;
 use unwrapd::quarantine::Retried;
@@ -9,7 +10,7 @@ use unwrapd::store::{Store, Suspect};
 
 use crate::support::application::Application;
 use crate::support::process::{Serving, unwrapd, write_config};
-use crate::support::{TestGateway, Webhook, client, destination, openai};
+use crate::support::{TestGateway, Webhook, client, destination, openai, unix_now};
 
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
@@ -75,6 +76,36 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
             .await
             .unwrap()
             .is_empty()
+    );
+}
+
+/// Beyond the horizon, its copies are forgotten: OpenAI may have sent it again under the right secret, and it was delivered.
+#[tokio::test]
+async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
+    let test = TestGateway::start(vec![]).await;
+    let three_days_ago = unix_now() - 72 * 3600 - 60;
+    let payload = Webhook::new("wh_1", EventType::BatchCompleted).payload;
+    let headers = openai().sign(&payload, "wh_1", three_days_ago).unwrap();
+    let suspect = Suspect {
+        id: 0,
+        endpoint: "production".into(),
+        received_at: Timestamp::from_second(i64::try_from(three_days_ago).unwrap()).unwrap(),
+        reason: "no signature matches".into(),
+        headers: headers
+            .pairs()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        size: None,
+        body: Some(payload.into()),
+    };
+    test.gateway.store().quarantine(suspect).await.unwrap();
+    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    assert_eq!(
+        retried,
+        Retried {
+            too_old: 1,
+            ..Retried::default()
+        }
     );
 }
 

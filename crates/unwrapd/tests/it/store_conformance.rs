@@ -548,6 +548,19 @@ async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     let kept = store.suspects(0, 5000).await.unwrap();
     assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
     assert_eq!(kept[0].id, 11);
+
+    // What cannot be proven any more goes before what can.
+    let bodiless = Suspect {
+        body: None,
+        ..suspect(1)
+    };
+    for suspect in [bodiless, suspect(2)] {
+        store.quarantine(suspect).await.unwrap();
+    }
+    let kept = store.suspects(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    assert_eq!(kept[0].id, 12);
+    assert!(kept.iter().all(|suspect| suspect.body.is_some()));
 }
 
 async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {

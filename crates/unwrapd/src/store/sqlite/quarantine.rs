@@ -25,8 +25,11 @@ pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Resul
             suspect.body.as_deref(),
         ])?;
     connection
-        .prepare_cached("DELETE FROM quarantine WHERE id <= ?")?
-        .execute(params![connection.last_insert_rowid() - SUSPECTS_MAX])?;
+        .prepare_cached(
+            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY body IS NOT NULL, id
+             LIMIT max(0, (SELECT count(*) FROM quarantine) - ?))",
+        )?
+        .execute(params![SUSPECTS_MAX])?;
     Ok(())
 }
 
