@@ -23,9 +23,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{ConfigError, SecretSource, http_url};
+use crate::store::StoreError;
 
 /// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
 #[derive(Parser)]
@@ -87,11 +89,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         if error.is::<ConfigError>() {
             return Self::Usage(error);
         }
+        if let Some(StoreError::InUse(_) | StoreError::Busy) = error.downcast_ref() {
+            return Self::TryLater(error);
+        }
         match error
             .downcast_ref::<std::io::Error>()
             .map(std::io::Error::kind)
         {
             Some(std::io::ErrorKind::BrokenPipe) => Self::NobodyReads,
+            Some(std::io::ErrorKind::AddrInUse) => Self::TryLater(error),
             _ => Self::Failed(error),
         }
     }
@@ -120,7 +126,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = Runtime::new()?;
+    let result = run_on(&runtime, command);
+    // Nothing is left to be done; a thread that still waits for a server of names is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
     match command {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
         Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),

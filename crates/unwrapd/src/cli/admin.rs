@@ -39,6 +39,8 @@ pub(super) struct Admin {
     client: reqwest::Client,
     base: reqwest::Url,
     token: Option<Zeroizing<String>>,
+    /// What to do if nobody answers.
+    remedy: String,
 }
 
 impl AdminArguments {
@@ -60,10 +62,19 @@ impl AdminArguments {
             Some(url) => url.clone(),
             None => format!("http://{}", reachable(address.unwrap_or(USUAL))).parse()?,
         };
+        let remedy = if self.admin.is_none() && address.is_none() && self.config.exists() {
+            format!(
+                "{} names no port for operators: add `admin = \"{USUAL}\"` below [server] and start the gateway again",
+                self.config.display()
+            )
+        } else {
+            "start it with `unwrapd serve`, or name its admin port with --admin".into()
+        };
         Ok(Admin {
             client: crate::destination::client().timeout(ANSWER_MAX).build()?,
             base,
             token,
+            remedy,
         })
     }
 }
@@ -141,8 +152,9 @@ impl Admin {
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         Failure::Failed(anyhow::anyhow!(
-            "no gateway answers at {}: start it with `unwrapd serve`, or name its admin port with --admin ({})",
+            "no gateway answers at {}: {} ({})",
             self.base,
+            self.remedy,
             crate::destination::describe(&error.without_url())
         ))
     }

@@ -59,10 +59,9 @@ impl Configured {
 }
 
 fn failure(path: &Path, error: StoreError) -> Failure {
-    match error {
-        StoreError::InUse(_) | StoreError::Busy => Failure::TryLater(error.into()),
-        error => Failure::Failed(anyhow::Error::from(error).context(path.display().to_string())),
-    }
+    anyhow::Error::from(error)
+        .context(path.display().to_string())
+        .into()
 }
 
 fn megabytes(bytes: u64) -> String {

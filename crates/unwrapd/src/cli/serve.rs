@@ -61,7 +61,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
     tokio::select! {
         () = gateway.stop() => {}
-        () = signals.next() => tracing::warn!("ended at once; what was under way is made again at the next start"),
+        () = signals.next() => {
+            tracing::warn!("ended at once; what was under way is made again at the next start");
+            // Whatever it hangs on, a disk or a server for names, would hold up an orderly end as well.
+            std::process::exit(1);
+        }
     }
     Ok(())
 }

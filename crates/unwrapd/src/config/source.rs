@@ -131,10 +131,18 @@ impl SecretSource {
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Env(name) => write!(f, "the environment variable {name}"),
+            Self::Env(name) if is_usual_name(name) => write!(f, "the environment variable {name}"),
+            // It may be the secret itself.
+            Self::Env(_) => f.write_str("the environment variable that is named there"),
             Self::File(path) => write!(f, "the file {}", path.display()),
         }
     }
+}
+
+fn is_usual_name(variable: &str) -> bool {
+    variable
+        .bytes()
+        .all(|letter| matches!(letter, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 impl<'de> Deserialize<'de> for SecretSource {
