@@ -24,6 +24,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 pub use gate::Gate;
 use running::Running;
+pub use running::SETTLING_MAX;
 
 /// What delivering to one destination in one lane needs.
 pub struct Dispatcher {

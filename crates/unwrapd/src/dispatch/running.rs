@@ -23,8 +23,9 @@ const CLAIM_MAX: usize = 256;
 const CLAIM_GAP: Duration = Duration::from_millis(2);
 /// How much longer a lease is than the longest attempt: room to settle.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Most settlements under way: as many as fill one commit of the store while another is being made. Above, nothing new is begun.
-const SETTLING_MAX: usize = 512;
+/// Most settlements of a lane under way: as many as fill one commit of the store while another is being made. Above, nothing new is
+/// begun. What is being settled when the process dies is delivered again, like what is being delivered.
+pub const SETTLING_MAX: usize = 512;
 /// Longest sleep without a look at the store: back-stop for a clock that was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before asking a store again that did not answer.

@@ -6,19 +6,22 @@
 //! - one attempt, and no other, is settled as a success: the last. Each of the others is settled as failed, or was in flight when its
 //!   process died, which is the only way to end without a row;
 //! - two copies from the same process need a row that says failed, for a process does not survive its own death;
-//! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill. A delivery
-//!   occupies one of the destination's slots until it is settled, so of these there are at most [`CONCURRENCY`] for each
-//!   kill and destination.
+//! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill: it occupied one of the
+//!   destination's slots, or was being settled, so of these there are at most [`IN_FLIGHT_MAX`] for each kill and destination.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+
+use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::gateway::CONCURRENCY;
 use crate::ledger::{Book, Entry, Ledger, known};
 use crate::store::{self, Kept, KeptDelivery};
 use crate::webhooks::{self, Destination};
 
+/// Most deliveries between being begun and being on the disk as settled, at one destination.
+const IN_FLIGHT_MAX: usize = CONCURRENCY + SETTLING_MAX;
 /// Ids shown of each kind of offence.
 const SHOWN_MAX: usize = 20;
 
@@ -107,7 +110,7 @@ impl Verdict {
             self.compare_webhook(number, entry, kept);
         }
         for ((life, destination), count) in std::mem::take(&mut self.in_flight) {
-            if count > CONCURRENCY {
+            if count > IN_FLIGHT_MAX {
                 self.offend(Wrong::Crowded(destination), &count.to_string(), Some(life));
             }
         }
