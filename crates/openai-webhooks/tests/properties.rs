@@ -2,7 +2,7 @@
 
 #[path = "support/property.rs"]
 mod property;
-#[path = "support/requests.rs"]
+#[path = "support/requests/mod.rs"]
 mod requests;
 #[path = "support/rule_sheet.rs"]
 mod rule_sheet;

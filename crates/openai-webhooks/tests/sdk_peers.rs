@@ -4,7 +4,7 @@
 mod peers;
 #[path = "support/property.rs"]
 mod property;
-#[path = "support/requests.rs"]
+#[path = "support/requests/mod.rs"]
 mod requests;
 #[path = "support/rulings.rs"]
 mod rulings;
