@@ -57,6 +57,32 @@ fn change(path: &Path, sql: &str) {
     assert!(connection.execute(sql, ()).unwrap() > 0, "{sql}");
 }
 
+/// People stop a gateway and move its file to another machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:9/");
+    let serving = Serving::start(folder.path(), &[]);
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    // Readers are open too.
+    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let listed = unwrapd()
+        .args(["events", "ls", "--admin", &admin])
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", told(&listed));
+    assert!(serving.terminate().0.success());
+
+    let moved = folder.path().join("moved.db");
+    std::fs::copy(folder.path().join("unwrapd.db"), &moved).unwrap();
+    let check = db(&["check", moved.to_str().unwrap()]);
+    assert!(check.status.success(), "{}", told(&check));
+    assert!(told(&check).contains("1 are there"), "{}", told(&check));
+    assert!(!folder.path().join("unwrapd.db-wal").exists());
+}
+
 #[tokio::test]
 async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
     let (_place, path) = a_store().await;

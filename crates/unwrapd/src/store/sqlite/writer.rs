@@ -133,6 +133,21 @@ impl Writer {
             self.finish_checkpoint();
         }
         self.checkpoints.close();
+        self.leave_one_file();
+    }
+
+    /// Moves the log into the database, and SQLite removes it with the last connection: whoever moves or copies the database of a gateway
+    /// that was stopped needs no other file. Who reads it meanwhile is not waited for; then the log stays.
+    fn leave_one_file(&mut self) {
+        self.readers.close();
+        if let Some(connection) = self.connection.take() {
+            let moved = connection
+                .busy_timeout(Duration::ZERO)
+                .and_then(|()| schema::move_log(&connection));
+            if let Err(error) = moved {
+                tracing::debug!("the log of the store was left beside it: {error}");
+            }
+        }
     }
 
     /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that is waited for does not wait for ever
