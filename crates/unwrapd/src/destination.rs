@@ -97,13 +97,22 @@ pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destinati
     built().with_context(|| format!("destination `{}`", settings.name))
 }
 
-/// Warns of destinations that lead to ourselves, at `public`: what we deliver is not what we accept, and nobody else gets it.
-pub fn tell_loops(destinations: &[DestinationSettings], public: SocketAddr) {
+/// Warns of destinations that can take nothing as things are. One that leads to ourselves, at `public`: what we deliver is not what we
+/// accept, and nobody else gets it. What is not there may come to be, so it is no mistake of the configuration.
+pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     for DestinationSettings { name, kind, .. } in destinations {
-        if matches!(kind, Kind::Http(http) if http.leads_to(public)) {
-            tracing::warn!(
+        match kind {
+            Kind::Http(http) if http.leads_to(public) => tracing::warn!(
                 "the `url` of `{name}` leads to this gateway itself: set it to that of your application"
-            );
+            ),
+            Kind::Command(command) if !command.is_there() => tracing::warn!(
+                "the program of `{name}` is not there: its deliveries wait until there is a {}",
+                command.program
+            ),
+            Kind::JsonLines(lines) if !lines.has_folder() => tracing::warn!(
+                "the folder that `jsonl` of `{name}` leads to is not there: its deliveries wait until you make it"
+            ),
+            _ => {}
         }
     }
 }

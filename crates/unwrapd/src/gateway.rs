@@ -58,7 +58,7 @@ impl Gateway {
         let store = store::open(&config.store, Timestamp::now())
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         tell_backlog(&*store, &config).await?;
-        destination::tell_loops(&config.destinations, public.local_addr()?);
+        destination::tell_doubts(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
@@ -187,7 +187,7 @@ impl Gateway {
                 tracing::warn!("{key} has changed; that counts from the next start");
             }
         }
-        destination::tell_loops(&config.destinations, self.public);
+        destination::tell_doubts(&config.destinations, self.public);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             current.adopt(read);
         }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -40,6 +41,17 @@ pub struct CommandSettings {
     pub program: String,
     /// What to pass to it.
     pub arguments: Vec<String>,
+}
+
+impl CommandSettings {
+    pub(super) fn is_there(&self) -> bool {
+        if self.program.contains('/') {
+            return Path::new(&self.program).exists();
+        }
+        std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).any(|folder| folder.join(&self.program).exists())
+        })
+    }
 }
 
 /// Delivers by running a command.

@@ -38,6 +38,17 @@ pub enum JsonLinesSettings {
     Stdout,
 }
 
+impl JsonLinesSettings {
+    pub(super) fn has_folder(&self) -> bool {
+        match self {
+            Self::File(path) => path
+                .parent()
+                .is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()),
+            Self::Stdout => true,
+        }
+    }
+}
+
 /// Delivers by writing a line. A message is delivered once its line is on the disk.
 pub struct JsonLinesDestination {
     lines: mpsc::Sender<Line>,

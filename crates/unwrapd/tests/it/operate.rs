@@ -261,3 +261,40 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     assert_eq!(lines("down: "), 1, "{log}");
     assert_eq!(lines("up again"), 1, "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().display();
+    let config = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [store]
+        url = "sqlite:{path}/unwrapd.db"
+        [[endpoint]]
+        name = "production"
+        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
+        [[destination]]
+        name = "lines"
+        jsonl = "{path}/gone/lines.jsonl"
+        [[destination]]
+        name = "script"
+        command = ["{path}/gone.sh"]
+        [[destination]]
+        name = "fine"
+        command = ["true"]
+        "#
+    );
+    std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
+    let (status, log) = Serving::start(folder.path(), &[]).terminate();
+    assert!(status.success());
+    for told in [
+        "`jsonl` of `lines` leads to is not there",
+        "the program of `script` is not there",
+    ] {
+        assert!(log.contains(told), "{log}");
+    }
+    assert!(!log.contains("`fine`"), "{log}");
+}
