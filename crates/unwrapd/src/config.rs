@@ -5,6 +5,7 @@ mod file;
 mod server;
 mod source;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,10 @@ fn read<T>(
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
         file: path.to_owned(),
         line: None,
-        problem: format!("cannot be read: {error}"),
+        problem: match error.kind() {
+            ErrorKind::NotFound => "there is no such file: name the configuration with --config, or write one (the README begins with a short one)".into(),
+            _ => format!("cannot be read: {error}"),
+        },
     })?;
     toml::from_str::<file::File>(&text)
         .map_err(|error| source::Mistake::from_toml(&error))

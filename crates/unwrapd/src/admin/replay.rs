@@ -52,6 +52,9 @@ pub(crate) struct Ran {
     pub(crate) token: Token,
     /// Whether that is all; if not, send the same request again.
     pub(crate) done: bool,
+    /// Whether all of it was done before this was asked for.
+    #[serde(default)]
+    pub(crate) repeated: bool,
     #[serde(flatten)]
     pub(crate) counts: Counts,
 }
@@ -126,6 +129,7 @@ async fn run(
                 return Ok(Ran {
                     token,
                     done: false,
+                    repeated: false,
                     counts,
                 });
             }
@@ -135,8 +139,9 @@ async fn run(
             stored.bells.ring(destination, *lane);
         }
         let counts = replayed.counts;
-        before = Some(counts);
-        if done {
+        let is_first = before.replace(counts).is_none();
+        let repeated = is_first && done && replayed.due.is_empty() && counts.deliveries > 0;
+        if done && !repeated {
             tracing::info!(
                 token = token.as_str(),
                 "replayed: {} deliveries of {} messages",
@@ -148,6 +153,7 @@ async fn run(
             return Ok(Ran {
                 token,
                 done,
+                repeated,
                 counts,
             });
         }

@@ -109,7 +109,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.once {
         gateway.stop().await;
         if !walked {
-            return Err(anyhow::anyhow!("not everything was delivered").into());
+            return Err(anyhow::anyhow!(
+                "not everything was delivered: see the answers above; is the application running, and has it the secret?"
+            )
+            .into());
         }
         return Ok(());
     }

@@ -119,6 +119,13 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         retried.too_old,
         retried.without_body
     )?;
+    let is_any_accepted = retried.accepted + retried.duplicates > 0;
+    if retried.unproven > 0 && !is_any_accepted {
+        talk(
+            "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+        );
+        return Err(Failure::NotAuthentic);
+    }
     Ok(())
 }
 

@@ -111,6 +111,12 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     let ran = carry_out(&admin, &asked, &token).await?;
     match how.output {
         Output::Json => say!("{}", serde_json::to_string(&ran)?)?,
+        Output::Human if ran.repeated => say!(
+            "nothing was made again: under token {} all of it was before, {} deliveries of {} messages; another token makes them once more",
+            token.as_str(),
+            ran.counts.deliveries,
+            ran.counts.messages
+        )?,
         Output::Human => say!(
             "{} deliveries of {} messages are under way, token {}",
             ran.counts.deliveries,

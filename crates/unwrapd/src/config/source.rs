@@ -106,7 +106,7 @@ impl SecretSource {
         }
         let text = match self {
             Self::Env(name) => std::env::var(name).map_err(|_| {
-                format!("{self} is not set: set it to the secret, or name a file that holds it (`--secret-file`, or `{{ file = \"PATH\" }}` in a configuration)")
+                format!("{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)")
             }),
             Self::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("{self} cannot be read: {error}")),

@@ -294,7 +294,7 @@ fn a_missing_file_is_said() {
     assert!(
         String::from_utf8(refused.stderr)
             .unwrap()
-            .contains("/no/such.toml: cannot be read")
+            .contains("/no/such.toml: there is no such file: name the configuration with --config")
     );
 }
 

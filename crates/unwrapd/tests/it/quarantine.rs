@@ -222,6 +222,10 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
         };
         assert!(list.contains("no signature matches"), "{list}");
     }
+    let unproven = run(&serving, &["retry", "--all"]);
+    assert_eq!(unproven.status.code(), Some(4));
+    let hint = String::from_utf8(unproven.stderr).unwrap();
+    assert!(hint.contains("SIGHUP"), "{hint}");
     serving.terminate();
 
     let mut app = app;

@@ -189,7 +189,11 @@ async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     test.settled().await;
     let again: Value = serde_json::from_str(&said(&test.admin(), &replay).await).unwrap();
-    assert_eq!(again, first);
+    assert_eq!(
+        (&first["repeated"], &again["repeated"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(again["deliveries"], first["deliveries"]);
 
     test.receive("wh_2", EventType::BatchCompleted).await;
     assert_eq!(
