@@ -39,6 +39,12 @@ impl Lane {
         }
     }
 
+    /// The lane that is called so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.as_str() == name)
+    }
+
     /// What it is called in the store and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

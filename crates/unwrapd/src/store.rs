@@ -2,7 +2,9 @@
 
 pub mod filter;
 mod kept;
+mod numbers;
 pub mod replay;
+mod room;
 mod settings;
 pub mod sqlite;
 

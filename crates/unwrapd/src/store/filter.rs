@@ -223,6 +223,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// What the state in a store means: the stores know a dropped delivery as a dead one that was looked at.
+    pub(super) fn of(state: &str, is_dropped: bool) -> Self {
+        match state {
+            "delivered" => Self::Delivered,
+            "dead" if is_dropped => Self::Dropped,
+            "dead" => Self::Dead,
+            _ => Self::Waiting,
+        }
+    }
+
     /// What it is called.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -12,6 +12,9 @@ use crate::delivery::Lane;
 /// Longest token of a replay: room for any id, and little to remember.
 pub const TOKEN_BYTES_MAX: usize = 128;
 
+/// Most tokens remembered; the oldest is forgotten, and would be a new one. Some 300 bytes each.
+pub(super) const TOKENS_MAX: i64 = 100_000;
+
 /// What to deliver again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
@@ -142,6 +145,13 @@ pub(super) struct Existing {
     pub(super) destination: String,
     pub(super) lane: Lane,
     pub(super) status: Status,
+}
+
+impl Existing {
+    /// Whether it is a dead letter that the filter asks for.
+    pub(super) fn is_dead_and_wanted(&self, filter: &Filter) -> bool {
+        self.status == Status::Dead && filter.wants(&self.destination, self.status)
+    }
 }
 
 /// What of one message is delivered again.

@@ -113,7 +113,7 @@ pub(super) fn deliveries(connection: &Connection, seq: i64) -> rusqlite::Result<
                 id: row.get(0)?,
                 destination: row.get(1)?,
                 lane: lane(row.get_ref(2)?.as_str()?),
-                status: status(row.get_ref(3)?.as_str()?, row.get(4)?),
+                status: Status::of(row.get_ref(3)?.as_str()?, row.get(4)?),
             })
         })?
         .collect()
@@ -121,17 +121,5 @@ pub(super) fn deliveries(connection: &Connection, seq: i64) -> rusqlite::Result<
 
 /// The schema lets only these be.
 pub(super) fn lane(text: &str) -> Lane {
-    Lane::ALL
-        .into_iter()
-        .find(|lane| lane.as_str() == text)
-        .unwrap_or(Lane::Standard)
-}
-
-pub(super) fn status(state: &str, is_dropped: bool) -> Status {
-    match state {
-        "delivered" => Status::Delivered,
-        "dead" if is_dropped => Status::Dropped,
-        "dead" => Status::Dead,
-        _ => Status::Waiting,
-    }
+    Lane::named(text).unwrap_or(Lane::Standard)
 }

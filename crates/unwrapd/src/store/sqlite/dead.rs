@@ -9,7 +9,7 @@ use super::replay::{Piece, find_piece};
 use super::writer::Urgency;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::{AsOf, Dropped, Existing};
+use crate::store::replay::{AsOf, Dropped};
 
 impl SqliteStore {
     pub(super) async fn step_drop(
@@ -31,7 +31,7 @@ impl SqliteStore {
                 let dead = |message: &Chosen| {
                     let deliveries = message.deliveries.iter();
                     Ok(deliveries
-                        .filter(|delivery| is_dead_and_wanted(&filter, delivery))
+                        .filter(|delivery| delivery.is_dead_and_wanted(&filter))
                         .count())
                 };
                 let piece = find_piece(connection, &selection, from, as_of.newest, limit, dead)?;
@@ -51,10 +51,6 @@ impl SqliteStore {
     }
 }
 
-fn is_dead_and_wanted(filter: &Filter, delivery: &Existing) -> bool {
-    delivery.status == Status::Dead && filter.wants(&delivery.destination, delivery.status)
-}
-
 fn drop_dead(
     connection: &Connection,
     filter: &Filter,
@@ -65,7 +61,7 @@ fn drop_dead(
     let mut dropped = 0;
     for &seq in messages {
         for delivery in deliveries(connection, seq)? {
-            if is_dead_and_wanted(filter, &delivery) {
+            if delivery.is_dead_and_wanted(filter) {
                 dropped += connection
                     .prepare_cached(
                         "UPDATE delivery SET dropped_at = ? WHERE id = ? AND due_at <= ?",

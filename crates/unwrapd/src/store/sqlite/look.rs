@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::SqliteStore;
-use super::chosen::{lane, status};
+use super::chosen::lane;
 use super::statements::{deliveries_of, timestamp};
 use super::walk::{Order, newest, walk};
-use crate::store::filter::{Filter, Selection};
+use crate::store::filter::{Filter, Selection, Status};
 use crate::store::{
     ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page, StoreError,
 };
@@ -161,7 +161,7 @@ fn deliveries(
     let mut rows = rows.query(params![ids.start(), ids.end()])?;
     while let Some(row) = rows.next()? {
         let is_dropped = row.get_ref(4)? != rusqlite::types::ValueRef::Null;
-        let status = status(row.get_ref(3)?.as_str()?, is_dropped);
+        let status = Status::of(row.get_ref(3)?.as_str()?, is_dropped);
         if filter.wants(row.get_ref(1)?.as_str()?, status) {
             found.push(KeptDelivery {
                 destination: row.get(1)?,

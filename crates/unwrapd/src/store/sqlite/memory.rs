@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::leases::Leases;
 use super::seen::{IDS_MAX, Seen};
 use super::size;
-use crate::store::{Bounds, StoreError};
+use crate::store::{Bounds, StoreError, room};
 
 pub(super) struct Memory {
     pub(super) seen: Seen,
@@ -60,10 +60,7 @@ impl Memory {
     /// Whether one more message with so many deliveries may be kept. The error says what to do.
     pub(super) fn has_room(&self, deliveries: usize) -> Result<(), StoreError> {
         if deliveries > 0 && self.pending_then >= self.pending_max {
-            return Err(StoreError::Full(format!(
-                "{} deliveries wait already; see to the destinations, or raise `undelivered_max` in [store]",
-                self.pending_then
-            )));
+            return Err(room::is_full(self.pending_then));
         }
         if self.seen.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
@@ -82,10 +79,7 @@ impl Memory {
     /// Whether so many deliveries more may be made again. They leave half of the room to what arrives.
     pub(super) fn has_room_to_replay(&self, deliveries: u64) -> Result<(), StoreError> {
         if self.pending_then + deliveries > self.pending_max / 2 {
-            return Err(StoreError::Full(format!(
-                "{} deliveries wait already, and a replay leaves room for what arrives; go on with the same token when fewer wait, or raise `undelivered_max` in [store]",
-                self.pending_then
-            )));
+            return Err(room::is_full_for_replays(self.pending_then));
         }
         Ok(())
     }

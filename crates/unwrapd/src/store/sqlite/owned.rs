@@ -61,7 +61,7 @@ impl Owned {
         }
         let known = |path: &Path, file: &File| {
             let metadata = file.metadata().map_err(|error| problem(path, &error))?;
-            Ok(Known::new(path, &metadata))
+            Ok::<_, StoreError>(Known::new(path, &metadata))
         };
         Ok(Self {
             database: known(&path, &database)?,

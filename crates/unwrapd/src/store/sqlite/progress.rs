@@ -6,10 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::statements::timestamp;
 use super::walk::newest;
-use crate::store::replay::{AsOf, Counts, Replay, Token};
-
-/// Most tokens remembered; the oldest is forgotten, and would be a new one. Some 300 bytes each.
-const TOKENS_MAX: i64 = 100_000;
+use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 
 /// What is written down of a replay.
 #[derive(Clone)]

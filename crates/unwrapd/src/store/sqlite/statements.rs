@@ -1,6 +1,5 @@
 //! What each verb of the store means in SQL. What changes something runs inside the writer's transaction.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,9 @@ use super::writer::Work;
 use crate::crash;
 use crate::delivery::{Delivery, Lane, Next, later};
 use crate::message::Message;
-use crate::store::{Accepted, Attempt, Claimed, DELIVERIES_MAX, Settled, StoreError, Tally};
+use crate::store::{Accepted, Attempt, Claimed, Settled, StoreError, Tally};
+
+pub(super) use crate::store::numbers::deliveries_of;
 
 pub(super) fn accept(
     work: &mut Work<'_>,
@@ -67,12 +68,6 @@ fn accept_hashed(
     work.memory.pend(message.payload.len(), destinations.len());
     crash::point("written");
     Ok(Ok(Accepted::New))
-}
-
-/// The ids that deliveries of a message may have.
-pub(super) fn deliveries_of(seq: i64) -> RangeInclusive<i64> {
-    let count = i64::try_from(DELIVERIES_MAX).expect("a small number");
-    seq * count..=seq * count + (count - 1)
 }
 
 fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
