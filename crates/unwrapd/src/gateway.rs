@@ -56,6 +56,7 @@ impl Gateway {
             None => None,
         };
         let store = store::open(&config.store, Timestamp::now())
+            .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         tell_backlog(&*store, &config).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);

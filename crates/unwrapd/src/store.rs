@@ -3,11 +3,13 @@
 pub mod filter;
 mod kept;
 mod numbers;
+pub mod postgres;
 pub mod replay;
 mod room;
 mod settings;
 pub mod sqlite;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +105,13 @@ pub trait Store: Send + Sync {
 
     /// The destinations that are paused, by name, and since when.
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+
+    /// Waits until others who share the store may have changed something here, and says what. Nobody but one caller waits. A store
+    /// that nobody shares waits for ever.
+    async fn heard(&self) -> Heard {
+        std::future::pending().await
+    }
+
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
 
@@ -162,6 +171,15 @@ pub struct Claimed {
     pub deliveries: Vec<Delivery>,
     /// When the next one of this destination and lane is due, leases that run out included.
     pub next_due_at: Option<Timestamp>,
+}
+
+/// What others who share the store may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Where something may be due.
+    pub due: BTreeSet<(String, Lane)>,
+    /// Whether other destinations may be paused than before.
+    pub pauses: bool,
 }
 
 /// One finished attempt to deliver.
@@ -284,8 +302,11 @@ pub enum StoreError {
 }
 
 /// Opens the store, and makes it if there is none.
-pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.url {
+        StoreUrl::Postgres(address) => Ok(Arc::new(
+            postgres::PostgresStore::open(address, &settings.bounds).await?,
+        )),
         StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(
             path,
             &settings.bounds,

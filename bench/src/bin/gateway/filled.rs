@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::Webhooks;
-use unwrapd::config::StoreUrl;
 use unwrapd::message::Message;
-use unwrapd::store::{self, Store, StoreError};
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Bounds, Store, StoreError};
 
 use crate::contestants::{DATABASE, ENDPOINT, Installed};
 use crate::folder::Folder;
@@ -88,8 +88,8 @@ fn schema(installed: &Installed) -> anyhow::Result<String> {
 }
 
 fn open(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let settings = StoreUrl::Sqlite(path.to_owned()).into();
-    Ok(store::open(&settings, Timestamp::now())?)
+    let store = SqliteStore::open(path, &Bounds::default(), Timestamp::now())?;
+    Ok(Arc::new(store))
 }
 
 async fn fill(path: &Path, content: Content) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::{Failure, usage};
 use crate::config::Config;
 use crate::store::{StoreError, StoreSettings, StoreUrl};
 
@@ -45,7 +45,11 @@ impl Configured {
             Some(file) => StoreSettings::from(StoreUrl::Sqlite(file.to_owned())),
             None => Config::read_store(&self.config)?,
         };
-        let StoreUrl::Sqlite(path) = &settings.url;
+        let StoreUrl::Sqlite(path) = &settings.url else {
+            return Err(usage(
+                "this is for SQLite files, and the store is in PostgreSQL: look after it with pg_dump, pg_amcheck and what else your server has; the gateways forget what is old by themselves",
+            ));
+        };
         let path = path.clone();
         // What only looks must not make a store where there is none.
         if !path.exists() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use openai_webhooks::Webhooks;
 use serde::Deserialize;
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use super::server::{Server, endpoint_requests};
 use super::source::{Mistake, SecretSource};
@@ -16,6 +17,7 @@ use super::{Config, DestinationSettings, EndpointSettings};
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
 use crate::route::{Patterns, nearest_type};
+use crate::store::postgres::{AddressError, PostgresAddress};
 use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl};
 
 const STORE_PATH: &str = "unwrapd.db";
@@ -63,6 +65,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 struct StoreTable {
     url: Option<Spanned<String>>,
+    password: Option<Spanned<SecretSource>>,
     dedupe_days: Option<Spanned<u64>>,
     undelivered_max: Option<Spanned<u64>>,
     retention_days: Option<Spanned<u64>>,
@@ -101,7 +104,12 @@ struct Destination {
 impl File {
     /// Only where messages are kept: for who needs no secrets.
     pub(super) fn check_store(self) -> Result<StoreSettings, Mistake> {
-        self.store.check()
+        // To look at a file takes no password.
+        let store = StoreTable {
+            password: None,
+            ..self.store
+        };
+        store.check()
     }
 
     pub(super) fn check(self) -> Result<Config, Mistake> {
@@ -136,11 +144,32 @@ impl File {
 impl StoreTable {
     fn check(self) -> Result<StoreSettings, Mistake> {
         let defaults = Bounds::default();
+        let url = match &self.url {
+            Some(url) => store_url(url)?,
+            None => StoreUrl::Sqlite(STORE_PATH.into()),
+        };
+        let url = match url {
+            StoreUrl::Postgres(address) => {
+                if let Some(size_max) = self.size_max_mb {
+                    return Err(Mistake::new(
+                        size_max.span(),
+                        "`size_max_mb` is for SQLite files: for PostgreSQL shorten `retention_days` or lower `undelivered_max`, and watch the disk of the server",
+                    ));
+                }
+                StoreUrl::Postgres(Box::new(with_password(*address, self.password)?))
+            }
+            StoreUrl::Sqlite(path) => {
+                if let Some(password) = self.password {
+                    return Err(Mistake::new(
+                        password.span(),
+                        "an SQLite file has no password: take it out, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
+                    ));
+                }
+                StoreUrl::Sqlite(path)
+            }
+        };
         Ok(StoreSettings {
-            url: match self.url {
-                Some(url) => store_url(&url)?,
-                None => StoreUrl::Sqlite(STORE_PATH.into()),
-            },
+            url,
             bounds: Bounds {
                 dedupe: within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX)?
                     .map_or(defaults.dedupe, days),
@@ -281,9 +310,24 @@ fn check_names<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Result<(
 
 fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
     let mistake = |problem: &str| Mistake::new(text.span(), problem);
+    let is_postgres = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.get_ref().starts_with(scheme));
+    if is_postgres {
+        let address: PostgresAddress = text
+            .get_ref()
+            .parse()
+            .map_err(|error: AddressError| mistake(&error.to_string()))?;
+        if address.has_password() {
+            return Err(mistake(
+                "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }",
+            ));
+        }
+        return Ok(StoreUrl::Postgres(Box::new(address)));
+    }
     let Some(path) = text.get_ref().strip_prefix("sqlite:") else {
         return Err(mistake(
-            "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\"",
+            "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\"",
         ));
     };
     // In other programs these mean something else, and one of them a store that forgets.
@@ -298,6 +342,26 @@ fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
         ));
     }
     Ok(StoreUrl::Sqlite(PathBuf::from(path)))
+}
+
+/// The password that the configuration names, or else what other programs for PostgreSQL take.
+fn with_password(
+    address: PostgresAddress,
+    source: Option<Spanned<SecretSource>>,
+) -> Result<PostgresAddress, Mistake> {
+    let Some(source) = source else {
+        let usual = std::env::var("PGPASSWORD").map(Zeroizing::new);
+        return Ok(match usual {
+            Ok(password) => address.with_password(&password),
+            Err(_) => address,
+        });
+    };
+    let password = source
+        .get_ref()
+        .read_text()
+        .map_err(|problem| Mistake::new(source.span(), problem))?;
+    // Files end in a line break, and no password does.
+    Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
 }
 
 /// A URL to post to. The error does not show it.

@@ -97,6 +97,12 @@ pub(crate) enum SecretSource {
 impl SecretSource {
     /// Reads the secret. The error says where it was looked for, never what it is.
     pub(crate) fn read(&self) -> Result<Secret, String> {
+        let text = self.read_text()?;
+        Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
+    }
+
+    /// As [`read`](Self::read), for a secret that signs nothing.
+    pub(super) fn read_text(&self) -> Result<Zeroizing<String>, String> {
         let place = match self {
             Self::Env(name) => name.as_str(),
             Self::File(path) => path.to_str().unwrap_or_default(),
@@ -111,8 +117,7 @@ impl SecretSource {
             Self::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("{self} cannot be read: {error}")),
         }?;
-        let text = Zeroizing::new(text);
-        Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
+        Ok(Zeroizing::new(text))
     }
 
     /// As [`read`](Self::read), and no secret that could be guessed.

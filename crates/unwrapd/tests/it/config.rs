@@ -89,6 +89,55 @@ fn a_password_in_a_url_is_refused_and_not_shown() {
 }
 
 #[test]
+fn a_database_is_named_without_its_password() {
+    let url = "url = \"sqlite:STORE\"";
+    for (wrong, remedy) in [
+        (
+            "url = \"postgres://me:hunter2@db/events\"",
+            "add `password = { env =",
+        ),
+        (
+            "url = \"postgres://me@db/events?password=hunter2\"",
+            "add `password = { env =",
+        ),
+        ("url = \"postgres://me@db\"", "names no database"),
+        ("url = \"postgres:///events\"", "names no host"),
+        (
+            "url = \"postgresql://me@db/events?sslmode=prefer\"",
+            "`sslmode` is `verify-full`",
+        ),
+        (
+            "url = \"postgres://me@db/events?schema=x;y\"",
+            "`schema` is 1 to 48",
+        ),
+        ("url = \"postgres//me@db/events\"", "the URL of a database"),
+        (
+            "password = { env = \"APP_WEBHOOK_SECRET\" }",
+            "has no password",
+        ),
+    ] {
+        let complaint = complaint(url, wrong);
+        assert!(complaint.contains(remedy), "{complaint}");
+        assert!(!complaint.contains("hunter2"), "{complaint}");
+    }
+    let good = "url = \"postgres://me@db/events\"\n";
+    for (wrong, remedy) in [
+        ("password = { env = \"NO_SUCH_PASSWORD\" }", "is not set"),
+        (
+            "password = \"hunter2\"",
+            "does not stand in the configuration",
+        ),
+        ("size_max_mb = 1000", "shorten `retention_days`"),
+    ] {
+        let config = GOOD.replacen(url, &format!("{good}{wrong}"), 1);
+        let refused = String::from_utf8(serve(&config).stderr).unwrap();
+        assert!(refused.contains("gateway.toml:6: "), "{refused}");
+        assert!(refused.contains(remedy), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+#[test]
 fn a_secret_in_the_file_is_refused_and_not_shown() {
     for (right, wrong) in [
         (

@@ -13,7 +13,7 @@ use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
 
 use crate::sqlite_store::accept_many;
-use crate::store_conformance::{Place as _, SqlitePlace, accept, at, claim, message, settle};
+use crate::store_conformance::{SqlitePlace, accept, at, claim, message, settle};
 use crate::support::process::{Serving, unwrapd, write_config};
 use crate::support::{Webhook, client};
 

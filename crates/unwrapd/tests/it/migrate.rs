@@ -14,7 +14,7 @@ use unwrapd::message::Message;
 use unwrapd::store::sqlite::{SqliteStore, check};
 use unwrapd::store::{Accepted, Bounds, Store as _, StoreError, Tally};
 
-use crate::store_conformance::{LEASE, Place as _, SqlitePlace, at, claim, message, settle};
+use crate::store_conformance::{LEASE, SqlitePlace, at, claim, message, settle};
 use crate::support::application::Application;
 use crate::support::process::{unwrapd, write_config};
 use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, TestGateway, destination};

@@ -11,7 +11,7 @@ use unwrapd::message::Message;
 use unwrapd::store::{Accepted, Bounds, Store, StoreError};
 
 use crate::store_conformance::{
-    DAY, LEASE, Place as _, SqlitePlace, accept, at, claim, message, open, prune, settle,
+    DAY, LEASE, SqlitePlace, accept, at, claim, message, open, prune, settle,
 };
 use crate::support::PATIENCE;
 

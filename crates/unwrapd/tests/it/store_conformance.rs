@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use unwrapd::delivery::said::Said;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
+use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
     Accepted, Attempt, Bounds, Claimed, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
@@ -18,6 +20,7 @@ use unwrapd::store::{
 };
 
 use crate::support::memory_store::{Disk, MemoryStore};
+use crate::support::postgres as server;
 
 pub(crate) const DAY: i64 = 24 * 3600;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -27,12 +30,13 @@ pub(crate) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
 }
 
 /// A place where a store can be opened again and again.
-pub(crate) trait Place {
-    fn open(&self) -> Arc<dyn Store> {
-        self.open_within(&Bounds::default())
+#[async_trait]
+pub(crate) trait Place: Sync {
+    async fn open(&self) -> Arc<dyn Store> {
+        self.open_within(&Bounds::default()).await
     }
 
-    fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store>;
+    async fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store>;
 }
 
 pub(crate) struct SqlitePlace(pub(crate) TempDir);
@@ -41,18 +45,64 @@ impl SqlitePlace {
     pub(crate) fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
-}
 
-impl Place for SqlitePlace {
-    fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
+    pub(crate) fn open(&self) -> Arc<dyn Store> {
+        self.open_within(&Bounds::default())
+    }
+
+    pub(crate) fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
         let path = self.0.path().join("store.db");
         Arc::new(SqliteStore::open(&path, bounds, at(0)).unwrap())
     }
 }
 
+#[async_trait]
+impl Place for SqlitePlace {
+    async fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
+        Self::open_within(self, bounds)
+    }
+}
+
+#[async_trait]
 impl Place for Disk {
-    fn open_within(&self, _: &Bounds) -> Arc<dyn Store> {
+    async fn open_within(&self, _: &Bounds) -> Arc<dyn Store> {
         Arc::new(MemoryStore::open(self))
+    }
+}
+
+/// A schema of its own on the server of this process.
+pub(crate) struct PostgresPlace(pub(crate) PostgresAddress);
+
+impl PostgresPlace {
+    pub(crate) fn new() -> Self {
+        Self(server::shared().schema())
+    }
+}
+
+/// Nothing that is done depends on the session it is done in.
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_changes_nothing() {
+    let pooler = server::Pooler::start(server::shared());
+    let place = || PostgresPlace(pooler.schema());
+    a_message_is_claimed_with_every_byte_it_had(&place()).await;
+    of_many_copies_at_once_one_is_new(&place()).await;
+    a_late_settlement_changes_nothing(&place()).await;
+    what_is_released_is_due_again_under_the_same_number(&place()).await;
+    what_is_paused_stays_so_until_it_is_resumed(&place()).await;
+    everything_is_there_after_opening_again(&place()).await;
+    concurrent_claims_never_share_a_delivery(&place()).await;
+    the_quarantine_keeps_the_newest_only(&place()).await;
+    what_is_acquitted_is_accepted_and_leaves_the_quarantine(&place()).await;
+    what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(&place()).await;
+    replay::a_replay_asked_for_by_many_at_once_delivers_once(&place()).await;
+    replay::what_is_dropped_stays_dropped_and_visible(&place()).await;
+    replay::pages_follow_each_other_without_gap_or_overlap(&place()).await;
+}
+
+#[async_trait]
+impl Place for PostgresPlace {
+    async fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
+        Arc::new(PostgresStore::open(&self.0, bounds).await.unwrap())
     }
 }
 
@@ -70,6 +120,20 @@ macro_rules! every_store {
                 #[tokio::test]
                 async fn $promise() {
                     super::$promise(&super::SqlitePlace::new()).await;
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $modelled() {
+                    super::$modelled(&super::PostgresPlace::new()).await;
+                }
+            )*
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    super::$promise(&super::PostgresPlace::new()).await;
                 }
             )+
         }
@@ -189,7 +253,7 @@ pub(crate) fn ids(claimed: &Claimed) -> Vec<&str> {
 }
 
 async fn a_message_is_claimed_with_every_byte_it_had(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
     let claimed = claim(&store, 0).await;
     assert_eq!(claimed.deliveries.len(), 1);
@@ -208,7 +272,7 @@ async fn a_message_is_claimed_with_every_byte_it_had(place: &dyn Place) {
 }
 
 async fn a_copy_is_a_duplicate_and_makes_no_delivery(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
     assert_eq!(accept(&store, "wh_1", 5).await, Accepted::Duplicate);
     assert_eq!(claim(&store, 9).await.deliveries.len(), 1);
@@ -216,7 +280,7 @@ async fn a_copy_is_a_duplicate_and_makes_no_delivery(place: &dyn Place) {
 }
 
 async fn the_same_id_at_another_endpoint_is_new(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let mut other = message("wh_1", at(0));
     other.endpoint = "staging".into();
@@ -224,7 +288,7 @@ async fn the_same_id_at_another_endpoint_is_new(place: &dyn Place) {
 }
 
 async fn of_many_copies_at_once_one_is_new(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     let mut copies = JoinSet::new();
     for _ in 0..100 {
         let store = Arc::clone(&store);
@@ -240,7 +304,7 @@ async fn of_many_copies_at_once_one_is_new(place: &dyn Place) {
 }
 
 async fn a_message_nobody_wants_is_kept(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     store.accept(message("wh_1", at(0)), vec![]).await.unwrap();
     assert_eq!(claim(&store, 0).await, Claimed::default());
     assert_eq!(
@@ -253,7 +317,7 @@ async fn a_message_nobody_wants_is_kept(place: &dyn Place) {
 }
 
 async fn what_is_claimed_is_leased_until_the_lease_ends(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
     assert_eq!(claim(&store, 59).await.deliveries.len(), 0);
@@ -263,7 +327,7 @@ async fn what_is_claimed_is_leased_until_the_lease_ends(place: &dyn Place) {
 }
 
 async fn a_claim_takes_the_longest_due_first_and_no_more_than_asked(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for (id, second) in [("wh_c", 3), ("wh_a", 1), ("wh_b", 2), ("wh_future", 50)] {
         accept(&store, id, second).await;
     }
@@ -276,7 +340,7 @@ async fn a_claim_takes_the_longest_due_first_and_no_more_than_asked(place: &dyn 
 }
 
 async fn a_claim_takes_only_its_own_destination(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     let destinations = vec!["app".into(), "audit".into()];
     store
         .accept(message("wh_1", at(0)), destinations)
@@ -297,7 +361,7 @@ async fn a_claim_takes_only_its_own_destination(place: &dyn Place) {
 }
 
 async fn a_claim_takes_only_its_own_lane(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let mut call = message("wh_call", at(0));
     call.event_type = Some("realtime.call.incoming".into());
@@ -312,7 +376,7 @@ async fn a_claim_takes_only_its_own_lane(place: &dyn Place) {
 }
 
 async fn a_claim_says_when_the_next_is_due(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(claim(&store, 0).await.next_due_at, None);
     accept(&store, "wh_1", 5).await;
     assert_eq!(claim(&store, 0).await.next_due_at, Some(at(5)));
@@ -324,7 +388,7 @@ async fn a_claim_says_when_the_next_is_due(place: &dyn Place) {
 }
 
 async fn what_is_delivered_is_never_claimed_again(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
     assert_eq!(
@@ -344,7 +408,7 @@ async fn what_is_delivered_is_never_claimed_again(place: &dyn Place) {
 }
 
 async fn what_is_to_be_retried_is_due_again_then(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
     settle(&store, delivery.id, 1, Next::Retry { due_at: at(7) }).await;
@@ -354,7 +418,7 @@ async fn what_is_to_be_retried_is_due_again_then(place: &dyn Place) {
 }
 
 async fn what_is_dead_is_never_claimed_again(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
     settle(&store, delivery.id, 1, Next::Dead).await;
@@ -370,7 +434,7 @@ async fn what_is_dead_is_never_claimed_again(place: &dyn Place) {
 }
 
 async fn a_late_settlement_changes_nothing(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let late = claim(&store, 0).await.deliveries.remove(0);
     let current = claim(&store, 60).await.deliveries.remove(0);
@@ -386,7 +450,7 @@ async fn a_late_settlement_changes_nothing(place: &dyn Place) {
 }
 
 async fn a_settlement_counts_once(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
     let retry = Next::Retry { due_at: at(7) };
@@ -406,7 +470,7 @@ async fn a_settlement_counts_once(place: &dyn Place) {
 }
 
 async fn what_is_released_is_due_again_under_the_same_number(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     for _ in 0..2 {
         let claimed = claim(&store, 0).await.deliveries.remove(0);
@@ -424,7 +488,7 @@ async fn what_is_released_is_due_again_under_the_same_number(place: &dyn Place) 
 }
 
 async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let late = claim(&store, 0).await.deliveries.remove(0);
     let current = claim(&store, 60).await.deliveries.remove(0);
@@ -437,7 +501,7 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn Place) {
 }
 
 async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(store.paused().await.unwrap(), []);
     store.pause("b", at(1)).await.unwrap();
     store.pause("a", at(2)).await.unwrap();
@@ -447,7 +511,7 @@ async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
     store.close().await;
     drop(store);
 
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(store.paused().await.unwrap(), both);
     store.resume("b").await.unwrap();
     store.resume("never paused").await.unwrap();
@@ -455,7 +519,7 @@ async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
 }
 
 async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(store.standings().await.unwrap(), []);
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
         accept(&store, id, 0).await;
@@ -480,7 +544,7 @@ async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
 }
 
 async fn everything_is_there_after_opening_again(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
         accept(&store, id, 0).await;
     }
@@ -499,7 +563,7 @@ async fn everything_is_there_after_opening_again(place: &dyn Place) {
     store.close().await;
     drop(store);
 
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(accept(&store, "wh_delivered", 1).await, Accepted::Duplicate);
     let tally = Tally {
         messages: 4,
@@ -524,7 +588,7 @@ fn suspect(number: i64) -> Suspect {
 }
 
 async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for number in 0..3 {
         store.quarantine(suspect(number)).await.unwrap();
     }
@@ -538,7 +602,7 @@ async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place
 }
 
 async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     let mut added = JoinSet::new();
     for number in 0..SUSPECTS_MAX + 10 {
         let store = Arc::clone(&store);
@@ -564,7 +628,7 @@ async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
 }
 
 async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     store.quarantine(suspect(1)).await.unwrap();
     store.quarantine(suspect(2)).await.unwrap();
     let ids: Vec<i64> = store
@@ -582,7 +646,7 @@ async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Pla
 }
 
 async fn what_is_discarded_is_gone(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for number in 0..3 {
         store.quarantine(suspect(number)).await.unwrap();
     }
@@ -594,7 +658,7 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
 }
 
 async fn a_closed_store_is_unavailable(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     store.close().await;
     store.close().await;
     let refused = store.accept(message("wh_1", at(0)), vec![]).await;
@@ -602,12 +666,12 @@ async fn a_closed_store_is_unavailable(place: &dyn Place) {
 }
 
 async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     tokio::join!(store.ended(), store.close());
 }
 
 async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for number in 0..200 {
         accept(&store, &format!("wh_{number}"), 0).await;
     }
@@ -635,7 +699,7 @@ async fn concurrent_claims_never_share_a_delivery(place: &dyn Place) {
 }
 
 async fn what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
         accept(&store, id, 0).await;
     }
@@ -680,7 +744,7 @@ async fn what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(place
 }
 
 async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 40 * DAY).await.deliveries.remove(0);
     let attempt = Attempt {
@@ -703,7 +767,7 @@ async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place:
         retention: Duration::ZERO,
         ..Bounds::default()
     };
-    let store = place.open_within(&bounds);
+    let store = place.open_within(&bounds).await;
     for id in ["wh_1", "wh_2", "wh_3"] {
         store.accept(message(id, at(0)), vec![]).await.unwrap();
     }
@@ -714,7 +778,7 @@ async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place:
     store.close().await;
     drop(store);
 
-    let store = place.open_within(&bounds);
+    let store = place.open_within(&bounds).await;
     for id in ["wh_1", "wh_2", "wh_3"] {
         assert_eq!(accept(&store, id, 7 * DAY - 1).await, Accepted::Duplicate);
     }
@@ -723,7 +787,7 @@ async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place:
 }
 
 async fn a_clock_that_was_set_costs_no_message(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     // Ahead by years, far behind, and right, in turn.
     for (id, day) in [
         ("wh_ahead", 5000),

@@ -9,10 +9,9 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
 use unwrapd::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed};
-use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Found, Page, Settled, Store, StoreError};
 
-use super::{LEASE, Place, SqlitePlace, at, message};
+use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 
 every_store!(;
     a_plan_counts_and_changes_nothing,
@@ -32,6 +31,8 @@ every_store!(;
     pages_follow_each_other_without_gap_or_overlap,
     a_message_is_shown_with_its_attempts_and_its_payload,
     times_and_ids_are_found_among_many_whatever_the_clock_did,
+    a_replay_leaves_room_for_what_arrives,
+    a_time_far_away_is_no_problem,
 );
 
 fn filter(json: &str) -> Filter {
@@ -147,7 +148,7 @@ fn ids(found: &Found) -> Vec<String> {
 
 /// Three for `app`: delivered, dead, waiting; one that nobody wants.
 async fn four(place: &dyn Place) -> Arc<dyn Store> {
-    let store = place.open();
+    let store = place.open().await;
     accept_as(&store, "wh_delivered", "batch.completed", 1, &["app"]).await;
     settle_all(&store, "app", 10, Next::Delivered).await;
     accept_as(&store, "wh_dead", "batch.failed", 2, &["app"]).await;
@@ -282,7 +283,7 @@ async fn a_token_that_was_used_for_something_else_is_refused(place: &dyn Place) 
 }
 
 async fn a_replay_goes_on_where_it_was_after_opening_again(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for number in 0..10 {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
     }
@@ -296,7 +297,7 @@ async fn a_replay_goes_on_where_it_was_after_opening_again(place: &dyn Place) {
     store.close().await;
     drop(store);
 
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(
         run(&store, &Replay::default(), "t1", 20).await.deliveries,
         10
@@ -307,8 +308,8 @@ async fn a_replay_goes_on_where_it_was_after_opening_again(place: &dyn Place) {
     );
 }
 
-async fn a_replay_asked_for_by_many_at_once_delivers_once(place: &dyn Place) {
-    let store = place.open();
+pub(super) async fn a_replay_asked_for_by_many_at_once_delivers_once(place: &dyn Place) {
+    let store = place.open().await;
     for number in 0..40 {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
     }
@@ -326,7 +327,7 @@ async fn a_replay_asked_for_by_many_at_once_delivers_once(place: &dyn Place) {
 }
 
 async fn a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for number in 0..4 {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
     }
@@ -379,7 +380,7 @@ async fn what_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn 
 }
 
 async fn ages_count_from_the_first_use_of_the_token(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     for second in [0, 10, 20] {
         accept_as(
             &store,
@@ -399,7 +400,7 @@ async fn ages_count_from_the_first_use_of_the_token(place: &dyn Place) {
 }
 
 async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept_as(&store, "wh_1", "response.completed", 1, &["app"]).await;
     accept_as(&store, "wh_2", "response.failed", 2, &["app", "audit"]).await;
     accept_as(&store, "wh_3", "batch.failed", 3, &["audit"]).await;
@@ -468,7 +469,7 @@ async fn a_destination_that_was_not_there_then_gets_its_own_delivery(place: &dyn
 }
 
 async fn a_replayed_delivery_counts_its_deadline_and_its_back_off_anew(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
     settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
     settle_all(&store, "app", 4, Next::Dead).await;
@@ -483,7 +484,7 @@ async fn a_replayed_delivery_counts_its_deadline_and_its_back_off_anew(place: &d
 }
 
 async fn a_late_settlement_of_before_the_replay_changes_nothing(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
     let late = store
         .claim("app", Lane::Standard, at(1), LEASE, 1)
@@ -499,8 +500,8 @@ async fn a_late_settlement_of_before_the_replay_changes_nothing(place: &dyn Plac
     assert_eq!(due(&store, "app", 200).await, ["wh_1"]);
 }
 
-async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
-    let store = place.open();
+pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
+    let store = place.open().await;
     for number in 0..7 {
         let destination = if number == 6 { "audit" } else { "app" };
         accept_as(
@@ -538,7 +539,7 @@ async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
     store.close().await;
     drop(store);
 
-    let store = place.open();
+    let store = place.open().await;
     let again = store
         .drop_dead(&app, as_of, None, at(31), 100)
         .await
@@ -560,8 +561,8 @@ async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
     assert_eq!(due(&store, "app", 40).await, ["wh_0", "wh_later"]);
 }
 
-async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
-    let store = place.open();
+pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
+    let store = place.open().await;
     for number in 0..25 {
         accept_as(
             &store,
@@ -610,7 +611,7 @@ async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
 }
 
 async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place) {
-    let store = place.open();
+    let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
     let mut elsewhere = message("wh_1", at(4));
     elsewhere.endpoint = "staging".into();
@@ -664,7 +665,7 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
         7_000 => number + 1_000_000,
         _ => number,
     };
-    let store = place.open();
+    let store = place.open().await;
     for first in (0..MESSAGES).step_by(500) {
         let mut accepted = JoinSet::new();
         for number in first..first + AT_ONCE {
@@ -732,15 +733,12 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     assert_eq!(store.show("wh_dead", true).await.unwrap()[0].bytes, None);
 }
 
-#[tokio::test]
-async fn a_replay_leaves_room_for_what_arrives() {
-    let place = SqlitePlace::new();
+async fn a_replay_leaves_room_for_what_arrives(place: &dyn Place) {
     let bounds = Bounds {
         undelivered_max: 10,
         ..Bounds::default()
     };
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&place.0.path().join("store.db"), &bounds, at(0)).unwrap());
+    let store = place.open_within(&bounds).await;
     for number in 0..8 {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
     }
@@ -764,10 +762,8 @@ async fn a_replay_leaves_room_for_what_arrives() {
     assert_eq!(settle_all(&store, "app", 6, Next::Delivered).await, 3);
 }
 
-#[tokio::test]
-async fn a_time_far_away_is_no_problem() {
-    let place = SqlitePlace::new();
-    let store = place.open();
+async fn a_time_far_away_is_no_problem(place: &dyn Place) {
+    let store = place.open().await;
     super::accept(&store, "wh_1", 0).await;
     let page = Page {
         after: Some(i64::MAX),

@@ -2,6 +2,7 @@
 
 pub(crate) mod application;
 pub(crate) mod memory_store;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod wire;
 
@@ -54,9 +55,27 @@ impl TestGateway {
         Self::start_as(webhooks, folder, destinations, ServerSettings::default()).await
     }
 
+    /// On a store that others may share.
+    pub(crate) async fn start_on(store: StoreUrl, destinations: Vec<DestinationSettings>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let server = ServerSettings::default();
+        Self::start_with(openai(), folder, store, destinations, server).await
+    }
+
     async fn start_as(
         webhooks: Webhooks,
         folder: TempDir,
+        destinations: Vec<DestinationSettings>,
+        server: ServerSettings,
+    ) -> Self {
+        let store = StoreUrl::Sqlite(folder.path().join("unwrapd.db"));
+        Self::start_with(webhooks, folder, store, destinations, server).await
+    }
+
+    async fn start_with(
+        webhooks: Webhooks,
+        folder: TempDir,
+        store: StoreUrl,
         destinations: Vec<DestinationSettings>,
         server: ServerSettings,
     ) -> Self {
@@ -65,7 +84,7 @@ impl TestGateway {
             admin: Some("127.0.0.1:0".parse().unwrap()),
             server,
             admin_token: None,
-            store: StoreUrl::Sqlite(folder.path().join("unwrapd.db")).into(),
+            store: store.into(),
             endpoints: vec![
                 EndpointSettings::new("production", webhooks),
                 EndpointSettings::new("staging", openai()),

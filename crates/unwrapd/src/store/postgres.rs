@@ -1,0 +1,342 @@
+//! The store in a PostgreSQL database, which several gateways may share. What many ask for at once is written in one commit
+//! (`batch`), and answered only when that is durable.
+
+mod accept;
+mod address;
+mod batch;
+mod chosen;
+mod claim;
+mod dead;
+mod failure;
+mod holders;
+mod link;
+mod look;
+mod migration;
+mod news;
+mod pause;
+mod pool;
+mod progress;
+mod prune;
+mod quarantine;
+mod replay;
+mod room;
+mod rows;
+mod server;
+mod settle;
+mod slots;
+mod tls;
+mod walk;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::filter::Filter;
+use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use super::{
+    Accepted, Attempt, Bounds, Claimed, Found, Heard, Kept, Page, Pruned, Settled, Standing, Store,
+    StoreError, Suspect, Tally,
+};
+use crate::crash;
+use crate::delivery::Lane;
+use crate::message::Message;
+use accept::Accept;
+use batch::Queue;
+use link::Link;
+use news::News;
+use pool::Pool;
+use prune::Pruner;
+use room::Room;
+
+pub use address::{AddressError, PostgresAddress};
+
+/// Keeps everything in a schema of a PostgreSQL database.
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    /// `None` once the store is closed.
+    queues: Mutex<Option<Queues>>,
+    /// Whoever makes what is in the queues, tells and listens.
+    workers: tokio::sync::Mutex<JoinSet<()>>,
+    /// Dropped when the store is closed: that is the signal.
+    open: Mutex<Option<watch::Sender<()>>>,
+    /// Becomes true when a worker has ended.
+    ended: watch::Receiver<bool>,
+    pruner: tokio::sync::Mutex<Pruner>,
+}
+
+#[derive(Clone)]
+struct Queues {
+    accepting: Queue<Accept>,
+    settling: Queue<Attempt>,
+}
+
+/// What the workers have in common.
+#[derive(Debug)]
+struct Shared {
+    pool: Arc<Pool>,
+    room: Arc<Room>,
+    news: Arc<News>,
+    /// The number under which we hold deliveries.
+    holder: i64,
+}
+
+/// Held by every worker. If one ends, by a panic too, the store has ended.
+#[derive(Debug)]
+struct Alive(Arc<watch::Sender<bool>>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl PostgresStore {
+    /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
+    pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
+        let (link, synchronous_commit) = Link::connect(address, None).await?;
+        migration::run(&link, address).await?;
+        let shared = Arc::new(Shared {
+            pool: Pool::new(address.clone(), link, &synchronous_commit),
+            room: Room::new(bounds.undelivered_max),
+            news: News::new(address.schema()),
+            holder: new_holder()?,
+        });
+        if let Err(failure) = shared.room.count(&shared.pool).await {
+            tracing::warn!(
+                "nobody knows how many deliveries wait, and none counts for now: {failure:?}"
+            );
+        }
+        let (has_ended, ended) = watch::channel(false);
+        let (open, closing) = watch::channel(());
+        let has_ended = Arc::new(has_ended);
+        let mut workers = JoinSet::new();
+        let queues = Queues {
+            accepting: Queue::start(&shared, &has_ended, &mut workers),
+            settling: Queue::start(&shared, &has_ended, &mut workers),
+        };
+        workers.spawn({
+            let (shared, closing) = (Arc::clone(&shared), closing.clone());
+            let alive = Alive(Arc::clone(&has_ended));
+            async move {
+                news::tell(shared, closing).await;
+                drop(alive);
+            }
+        });
+        workers.spawn({
+            let (shared, closing) = (Arc::clone(&shared), closing.clone());
+            let alive = Alive(Arc::clone(&has_ended));
+            async move {
+                holders::beat(shared, closing).await;
+                drop(alive);
+            }
+        });
+        workers.spawn({
+            let shared = Arc::clone(&shared);
+            let alive = Alive(has_ended);
+            async move {
+                news::listen(shared, closing).await;
+                drop(alive);
+            }
+        });
+        Ok(Self {
+            shared,
+            queues: Mutex::new(Some(queues)),
+            workers: tokio::sync::Mutex::new(workers),
+            open: Mutex::new(Some(open)),
+            ended,
+            pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
+        })
+    }
+
+    fn queues(&self) -> Result<Queues, StoreError> {
+        lock(&self.queues).clone().ok_or_else(closed)
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        &self.shared.pool
+    }
+}
+
+/// A number that no other gateway has.
+fn new_holder() -> Result<i64, StoreError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    Ok(i64::from_le_bytes(bytes))
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".into())
+}
+
+/// What the lock guards is never half changed, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn accept(
+        &self,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        let accept = Accept {
+            message,
+            destinations,
+            suspect: None,
+        };
+        let accepted = self.queues()?.accepting.ask(accept).await;
+        crash::point("committed");
+        accepted?
+    }
+
+    async fn claim(
+        &self,
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Claimed, StoreError> {
+        Ok(claim::claim(&self.shared, destination, lane, now, lease, limit).await?)
+    }
+
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        self.queues()?.settling.ask(attempt).await
+    }
+
+    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+        Ok(quarantine::add(self.pool(), &suspect).await?)
+    }
+
+    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        Ok(quarantine::list(self.pool(), after, limit).await?)
+    }
+
+    async fn acquit(
+        &self,
+        suspect: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        let accept = Accept {
+            message,
+            destinations,
+            suspect: Some(suspect),
+        };
+        self.queues()?.accepting.ask(accept).await?
+    }
+
+    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
+        Ok(quarantine::discard(self.pool(), suspect).await?)
+    }
+
+    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+        Ok(claim::release(self.pool(), leases).await?)
+    }
+
+    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
+        pause::ready(self.pool(), now).await?;
+        self.shared.room.reserve(1).map(drop)
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruner = self.pruner.lock().await;
+        Ok(pruner.step(&self.shared, now).await?)
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        Ok(pause::tally(self.pool()).await?)
+    }
+
+    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        Ok(pause::backlog(self.pool()).await?)
+    }
+
+    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+        Ok(pause::standings(self.pool()).await?)
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        pause::pause(self.pool(), destination, now).await?;
+        self.shared.news.tell_pauses();
+        Ok(())
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        pause::resume(self.pool(), destination).await?;
+        self.shared.news.tell_pauses();
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        Ok(pause::paused(self.pool()).await?)
+    }
+
+    async fn heard(&self) -> Heard {
+        let heard = self.shared.news.next(self.pool()).await;
+        if let Err(failure) = self.shared.room.count(self.pool()).await {
+            tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+        }
+        heard
+    }
+
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
+        Ok(replay::plan(self.pool(), replay, now).await?)
+    }
+
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError> {
+        Ok(replay::step(&self.shared, replay, token, as_of, now, limit).await?)
+    }
+
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        Ok(dead::step(self.pool(), filter, as_of, after, now, limit).await?)
+    }
+
+    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
+        Ok(look::find(self.pool(), filter, now, page).await?)
+    }
+
+    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+        Ok(look::show(self.pool(), webhook_id, with_payload).await?)
+    }
+
+    async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error: the workers are gone without a word, which is an end as well.
+        drop(ended.wait_for(|has_ended| *has_ended).await);
+    }
+
+    async fn close(&self) {
+        lock(&self.queues).take();
+        lock(&self.open).take();
+        let mut workers = self.workers.lock().await;
+        while let Some(ended) = workers.join_next().await {
+            if ended.is_err() {
+                tracing::error!("a part of the store ended by a panic");
+            }
+        }
+        if let Err(failure) = holders::leave(self.pool(), self.shared.holder).await {
+            tracing::debug!("what is held is given to others later: {failure:?}");
+        }
+        self.pool().close().await;
+    }
+}

@@ -1,0 +1,225 @@
+-- Every time: milliseconds since 1970. Texts are as they came, but for NUL, which PostgreSQL cannot hold: it stands as U+FFFD.
+
+CREATE SEQUENCE message_seq AS bigint;
+
+-- What arrived. Narrow: it is also the record of which ids were seen, and stays for the whole dedupe horizon even when the body is gone.
+CREATE TABLE message (
+    seq         bigint   PRIMARY KEY,  -- in the order of arrival, but for what arrived at the same moment; with gaps
+    slot        smallint,              -- where its body is; NULL: the body is removed, and with it the deliveries
+    endpoint    text     NOT NULL,
+    webhook_id  text     NOT NULL,
+    event_type  text,                  -- NULL: authentic, but no event
+    sent_at     bigint   NOT NULL,
+    received_at bigint   NOT NULL,
+    secret      bigint                 -- which secret of the endpoint proved it, counted from 0 as configured then; NULL: not recorded
+);
+CREATE UNIQUE INDEX message_id ON message (webhook_id, endpoint);
+-- To find those of a time. Some bytes for many pages; numbers follow the arrival only roughly, as clocks are set.
+CREATE INDEX message_received ON message USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
+
+-- The bytes, whole and unchanged, in slots that are filled one after the other, each for a part of the retention. What is removed one
+-- by one is only the message that points here; a slot of which nothing is needed any more is emptied as a whole, which costs nothing.
+CREATE TABLE body (
+    slot        smallint NOT NULL,
+    seq         bigint   NOT NULL,
+    payload     bytea    NOT NULL
+) PARTITION BY LIST (slot);
+DO $$ BEGIN
+    FOR slot IN 0..11 LOOP
+        EXECUTE format('CREATE TABLE body_%s PARTITION OF body (PRIMARY KEY (seq)) FOR VALUES IN (%s)', slot, slot);
+    END LOOP;
+END $$;
+CREATE TABLE body_slot (
+    slot        smallint PRIMARY KEY,
+    opened_at   bigint,                -- NULL: it is empty
+    closed_at   bigint                 -- NULL: it is empty, or being filled
+);
+INSERT INTO body_slot (slot) SELECT generate_series(0, 11);
+CREATE TABLE body_current (
+    is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
+    slot        smallint NOT NULL
+);
+INSERT INTO body_current (slot) VALUES (0);
+
+-- `id` is the number of the message times 256 plus a count: the deliveries of a message stand together, and are found without an index
+-- of their own.
+CREATE TABLE delivery (
+    id          bigint   PRIMARY KEY,
+    since       bigint   NOT NULL,     -- when it was first due, or replayed: from here its deadline counts
+    due_at      bigint   NOT NULL,     -- waiting: when to try; else: when it was settled
+    ready_at    bigint   NOT NULL,     -- waiting: when it may be claimed, which is `due_at`, or later the end of its lease
+    dropped_at  bigint,                -- when someone looked at the dead letter and did not want it any more
+    attempt     integer  NOT NULL DEFAULT 0,  -- the last one that was settled
+    claimed     integer  NOT NULL DEFAULT 0,  -- the last one that was claimed: it alone can be settled
+    earlier     integer  NOT NULL DEFAULT 0,  -- attempts made before it was replayed
+    holder      bigint,                -- the gateway that has claimed and not settled it
+    destination text     NOT NULL,
+    lane        text     NOT NULL CHECK (lane IN ('call', 'standard')),
+    state       text     NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead'))
+) WITH (
+    -- Every delivery is written three times within moments. Versions that are gone are cleared away early and in small portions, or
+    -- claims would have to step over them.
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05,
+    autovacuum_vacuum_cost_delay = 1
+);
+CREATE INDEX delivery_ready ON delivery (destination, lane, ready_at, id) WHERE state = 'waiting';
+CREATE INDEX delivery_held ON delivery (holder) WHERE holder IS NOT NULL;
+CREATE INDEX delivery_dead ON delivery (destination) WHERE state = 'dead';
+CREATE INDEX delivery_dead_message ON delivery ((id >> 8)) WHERE state = 'dead';
+
+-- The gateways that are alive.
+CREATE TABLE holder (
+    id          bigint   PRIMARY KEY,
+    beat_at     timestamptz NOT NULL   -- when it last said so, by the clock of this server
+);
+
+-- One row for each attempt that was settled.
+CREATE TABLE attempt (
+    delivery    bigint   NOT NULL,
+    number      integer  NOT NULL,
+    ended_at    bigint   NOT NULL,
+    took_ms     bigint   NOT NULL,
+    answer      text     NOT NULL,     -- what the destination answered or what went wrong; nothing of the message
+    body        text,                  -- the beginning of the answer's body, as the destination wrote it
+    PRIMARY KEY (delivery, number)
+);
+
+-- Destinations that get nothing for now, because someone said so.
+CREATE TABLE paused (
+    destination text     PRIMARY KEY,
+    paused_at   bigint   NOT NULL
+);
+
+-- Requests that could not be proven. Never delivered.
+CREATE TABLE quarantine (
+    id          bigint   PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    endpoint    text     NOT NULL,
+    received_at bigint   NOT NULL,
+    reason      text     NOT NULL,
+    headers     text     NOT NULL,     -- a list of names and values, in JSON
+    size        bigint,                -- of the body, in bytes; NULL: not known
+    body        bytea                  -- NULL: too large, or never read
+);
+
+-- What was asked for under each token, and how far it is.
+CREATE TABLE replay (
+    id          bigint   PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    token       text     NOT NULL UNIQUE,
+    asked       text     NOT NULL,     -- JSON
+    begun_at    bigint   NOT NULL,     -- ages in it count from here
+    newest      bigint   NOT NULL,     -- what arrived after this message takes no part
+    next        bigint   NOT NULL DEFAULT 0,  -- the first message that is not done
+    messages    bigint   NOT NULL DEFAULT 0,
+    deliveries  bigint   NOT NULL DEFAULT 0,
+    calls       bigint   NOT NULL DEFAULT 0,
+    waiting     bigint   NOT NULL DEFAULT 0,
+    gone        bigint   NOT NULL DEFAULT 0,
+    ended_at    bigint
+);
+
+-- One row, written to see whether writing is possible.
+CREATE TABLE readiness (
+    is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
+    checked_at  bigint   NOT NULL
+);
+
+-- What is done many times a second stands in functions, because their plans are kept by each session of the server, also where a pooler
+-- hands every transaction to another: no statement of ours is prepared there. The plans are those for tables of any size, whatever the
+-- statistics say, which are those of an empty table for a while.
+
+-- Keeps what is not there yet, and gives the places of what it has kept.
+CREATE FUNCTION accept(
+    endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
+    places bigint[], numbers bigint[], destinations text[], lanes text[], -- of the deliveries: the place of the message, and a count
+    suspects bigint[]                                                     -- what leaves the quarantine
+) RETURNS SETOF bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_nestloop = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH incoming AS MATERIALIZED (
+        SELECT nextval('message_seq') AS seq, given.*
+        FROM unnest(endpoints, ids, types, sent, received, secrets, payloads) WITH ORDINALITY
+            AS given (endpoint, webhook_id, event_type, sent_at, received_at, secret, payload, place)
+    ), fresh AS (
+        INSERT INTO message (seq, slot, endpoint, webhook_id, event_type, sent_at, received_at, secret)
+        SELECT seq, (SELECT slot FROM body_current), endpoint, webhook_id, event_type, sent_at, received_at, secret
+        FROM incoming ORDER BY place
+        ON CONFLICT (webhook_id, endpoint) DO NOTHING
+        RETURNING seq, slot
+    ), bodies AS (
+        INSERT INTO body (slot, seq, payload)
+        SELECT fresh.slot, seq, payload FROM fresh JOIN incoming USING (seq)
+    ), deliveries AS (
+        INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
+        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, received_at, received_at
+        FROM unnest(places, numbers, destinations, lanes) AS given (place, number, destination, lane)
+        JOIN incoming USING (place) JOIN fresh USING (seq)
+    ), acquitted AS (
+        DELETE FROM quarantine WHERE id = ANY (suspects)
+    )
+    SELECT place FROM incoming JOIN fresh USING (seq);
+END $$;
+
+-- Claims what may be claimed, and says in a row without id when more may be.
+CREATE FUNCTION claim(to_destination text, in_lane text, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint)
+RETURNS TABLE (
+    id bigint, attempt bigint, earlier bigint, since bigint,
+    endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, payload bytea
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH due AS (
+        SELECT id FROM delivery
+        WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at <= now_ms
+        ORDER BY ready_at, id LIMIT at_most FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE delivery SET ready_at = until_ms, claimed = claimed + 1, holder = by_holder
+        WHERE id = ANY (ARRAY (SELECT id FROM due))
+        RETURNING id, claimed, earlier, since, due_at
+    )
+    SELECT taken.id, claimed::int8, earlier::int8, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
+    FROM taken JOIN message ON message.seq = taken.id >> 8 JOIN body ON body.slot = message.slot AND body.seq = message.seq
+    ORDER BY due_at, taken.id;
+
+    RETURN QUERY SELECT
+        NULL::int8, NULL::int8, NULL::int8,
+        (SELECT ready_at FROM delivery
+         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' ORDER BY ready_at, id LIMIT 1),
+        NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea;
+END $$;
+
+-- Records attempts, and gives those that counted. One that stands there already, to the last detail, was settled before: its commit
+-- was made, and the answer lost on the way.
+CREATE FUNCTION settle(
+    deliveries bigint[], numbers integer[], ended bigint[], took bigint[], answers text[], bodies text[], states text[], due bigint[]
+) RETURNS TABLE (id bigint, number bigint) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(deliveries, numbers, ended, took, answers, bodies, states, due)
+            AS given (delivery, number, ended_at, took_ms, answer, body, state, due_at)
+    ), settled AS (
+        UPDATE delivery
+        SET state = given.state, due_at = given.due_at, ready_at = given.due_at, attempt = given.number, holder = NULL
+        FROM given
+        WHERE delivery.id = given.delivery AND delivery.claimed = given.number AND delivery.attempt < given.number
+            AND delivery.state = 'waiting'
+        RETURNING given.*
+    ), noted AS (
+        INSERT INTO attempt (delivery, number, ended_at, took_ms, answer, body)
+        SELECT delivery, number, ended_at, took_ms, answer, body FROM settled
+    )
+    SELECT delivery, number::int8 FROM settled
+    UNION ALL
+    SELECT given.delivery, given.number::int8
+    FROM given JOIN delivery ON delivery.id = given.delivery AND delivery.attempt = given.number
+        AND delivery.state = given.state AND delivery.due_at = given.due_at
+    JOIN attempt ON attempt.delivery = given.delivery AND attempt.number = given.number
+        AND attempt.ended_at = given.ended_at AND attempt.took_ms = given.took_ms AND attempt.answer = given.answer;
+END $$;

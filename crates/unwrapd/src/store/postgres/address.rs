@@ -1,0 +1,237 @@
+//! Where the database is, as one URL: `postgres://USER@HOST:PORT/DATABASE?schema=NAME&sslmode=verify-full`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::tls::Tls;
+
+/// The schema that holds our tables, unless the URL names another.
+const SCHEMA: &str = "unwrapd";
+/// Longest name of a schema: PostgreSQL cuts off what is longer, and the name of our channel is made from it.
+const SCHEMA_BYTES_MAX: usize = 48;
+/// How long to wait for a connection.
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long bytes may be on their way to a host that does not answer, and how long a connection may be silent before it is tried.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A PostgreSQL database and the schema in it that is ours. It is shown without its host, its user and their password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresAddress {
+    config: Config,
+    schema: String,
+    root_certificate: Option<PathBuf>,
+}
+
+impl PostgresAddress {
+    /// With this password, in the place of any other.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        self.config.password(password);
+        self
+    }
+
+    /// Whether a password is known.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
+    }
+
+    /// The schema that holds our tables.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How connections are encrypted; `None`: not at all.
+    pub(super) fn tls(&self) -> Result<Option<Arc<Tls>>, String> {
+        if self.config.get_ssl_mode() == SslMode::Disable {
+            return Ok(None);
+        }
+        Tls::new(self.root_certificate.as_deref()).map(|tls| Some(Arc::new(tls)))
+    }
+}
+
+impl fmt::Display for PostgresAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let database = self.config.get_dbname().unwrap_or_default();
+        write!(
+            f,
+            "in PostgreSQL, database {database:?}, schema {:?}",
+            self.schema
+        )
+    }
+}
+
+impl fmt::Debug for PostgresAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresAddress({self})")
+    }
+}
+
+impl FromStr for PostgresAddress {
+    type Err = AddressError;
+
+    fn from_str(url: &str) -> Result<Self, AddressError> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut schema = SCHEMA.to_owned();
+        let mut mode = None;
+        let mut root_certificate = None;
+        let mut others = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or(AddressError::Malformed)?;
+            match name {
+                "schema" => value.clone_into(&mut schema),
+                "sslmode" => mode = Some(value),
+                "sslrootcert" => root_certificate = Some(PathBuf::from(value)),
+                _ => others.push(pair),
+            }
+        }
+        let url = format!("{base}?{}", others.join("&"));
+        let mut config: Config = url.parse().map_err(|_| AddressError::Malformed)?;
+        if config.get_dbname().is_none() {
+            return Err(AddressError::NoDatabase);
+        }
+        if config.get_hosts().is_empty() {
+            return Err(AddressError::NoHost);
+        }
+        let is_plain = !schema.is_empty()
+            && schema.len() <= SCHEMA_BYTES_MAX
+            && !schema.starts_with("pg_")
+            && schema
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !is_plain {
+            return Err(AddressError::Schema);
+        }
+        config.ssl_mode(match mode {
+            None if is_here(&config) => SslMode::Disable,
+            Some("disable") => SslMode::Disable,
+            None | Some("require" | "verify-full") => SslMode::Require,
+            Some(_) => return Err(AddressError::SslMode),
+        });
+        if config.get_application_name().is_none() {
+            config.application_name("unwrapd");
+        }
+        config
+            .connect_timeout(CONNECT_TIME)
+            .tcp_user_timeout(SILENCE_MAX)
+            .keepalives_idle(SILENCE_MAX)
+            .keepalives_interval(SILENCE_MAX / 4)
+            .keepalives_retries(2);
+        Ok(Self {
+            config,
+            schema,
+            root_certificate,
+        })
+    }
+}
+
+/// Whether every host is this machine, so that nobody is on the way.
+fn is_here(config: &Config) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost"
+                || name
+                    .parse()
+                    .is_ok_and(|address: IpAddr| address.is_loopback())
+        }
+    })
+}
+
+/// Why a URL leads to no PostgreSQL database. It holds nothing of the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It cannot be read.
+    #[error(
+        "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a name or password is written %25, a `/` %2F, an `@` %40"
+    )]
+    Malformed,
+    /// It names no database.
+    #[error(
+        "the URL names no database: put its name behind the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
+    )]
+    NoDatabase,
+    /// It names no host.
+    #[error(
+        "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
+    )]
+    NoHost,
+    /// The schema has a name that would have to be quoted.
+    #[error(
+        "`schema` is 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
+    )]
+    Schema,
+    /// TLS would be left to chance.
+    #[error(
+        "`sslmode` is `verify-full` (the default, but on this machine) or `disable`: whether a connection is encrypted is not left to chance. For a certificate of your own authority add `sslrootcert=FILE`"
+    )]
+    SslMode,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<PostgresAddress, AddressError> {
+        url.parse()
+    }
+
+    #[test]
+    fn connections_to_others_are_encrypted_unless_the_url_says_not() {
+        let mode = |url| parse(url).unwrap().config.get_ssl_mode();
+        assert_eq!(mode("postgres://u@db.internal/d"), SslMode::Require);
+        assert_eq!(mode("postgres://u@localhost/d"), SslMode::Disable);
+        assert_eq!(mode("postgres://u@[::1]/d"), SslMode::Disable);
+        assert_eq!(mode("postgres://u@%2Frun/d"), SslMode::Disable);
+        assert_eq!(mode("postgres://u@localhost,db/d"), SslMode::Require);
+        assert_eq!(mode("postgres://u@db/d?sslmode=disable"), SslMode::Disable);
+        assert_eq!(
+            mode("postgresql://u@localhost/d?sslmode=require"),
+            SslMode::Require
+        );
+        assert_eq!(
+            parse("postgres://u@db/d?sslmode=prefer"),
+            Err(AddressError::SslMode)
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_misspelt_is_said() {
+        assert_eq!(parse("postgres://u@db"), Err(AddressError::NoDatabase));
+        assert_eq!(parse("postgres:///d"), Err(AddressError::NoHost));
+        assert_eq!(
+            parse("postgres://u@db/d?shcema=x"),
+            Err(AddressError::Malformed)
+        );
+        for schema in ["", "A", "a-b", "a\"b", "pg_x", &"x".repeat(49)] {
+            let url = format!("postgres://u@db/d?schema={schema}");
+            assert_eq!(parse(&url), Err(AddressError::Schema), "{schema}");
+        }
+        assert_eq!(
+            parse("postgres://u@db/d?schema=x_1").unwrap().schema(),
+            "x_1"
+        );
+    }
+
+    #[test]
+    fn it_is_shown_without_who_and_where() {
+        let address = parse("postgres://me:hunter2@db.internal/events").unwrap();
+        let shown = format!("{address} {address:?}");
+        for secret in ["me:", "hunter2", "db.internal"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("events"), "{shown}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction of it and answers each when that is
+//! durable; meanwhile others gather. Nobody waits to gather more.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::pool::For;
+use super::{Alive, Shared, closed};
+use crate::store::StoreError;
+
+/// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
+const QUEUE_MAX: usize = 1024;
+/// Most changes in one commit. More would only make the first of them wait.
+const BATCH_MAX: usize = 256;
+/// Most bytes in one commit, but for the last change of it: they are in memory here and there.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How often a commit is tried that another one crosses, or that a connection ends under. Each change may be made twice without harm.
+const TRIES_MAX: u32 = 3;
+
+/// Something to be written.
+#[async_trait]
+pub(super) trait Change: Send + Sync + Sized + 'static {
+    /// What is answered when it is.
+    type Made: Send;
+
+    /// Whose connections it goes over.
+    const OVER: For;
+
+    /// About how large it is.
+    fn bytes(&self) -> usize;
+
+    /// Makes all of them in one commit, and gives what came of each, in their order.
+    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Made>, Failure>;
+}
+
+/// Where changes wait.
+#[derive(Debug)]
+pub(super) struct Queue<C: Change>(mpsc::Sender<Waiting<C>>);
+
+struct Waiting<C: Change> {
+    change: C,
+    answer: oneshot::Sender<Result<C::Made, StoreError>>,
+}
+
+impl<C: Change> Clone for Queue<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Change> Queue<C> {
+    /// Starts those who make them. They end when the last copy of this is gone and everything is done.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        has_ended: &Arc<watch::Sender<bool>>,
+        workers: &mut JoinSet<()>,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..C::OVER.connections_max() {
+            let (shared, waiting) = (Arc::clone(shared), Arc::clone(&waiting));
+            let alive = Alive(Arc::clone(has_ended));
+            workers.spawn(async move {
+                while let Some(batch) = gather(&waiting).await {
+                    make(&shared, batch).await;
+                }
+                drop(alive);
+            });
+        }
+        Self(queue)
+    }
+
+    /// Has it made, and gives what came of it once that is durable.
+    pub(super) async fn ask(&self, change: C) -> Result<C::Made, StoreError> {
+        let (answer, made) = oneshot::channel();
+        self.0
+            .try_send(Waiting { change, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => closed(),
+            })?;
+        made.await.map_err(|_| closed())?
+    }
+}
+
+async fn gather<C: Change>(waiting: &Mutex<mpsc::Receiver<Waiting<C>>>) -> Option<Vec<Waiting<C>>> {
+    let mut waiting = waiting.lock().await;
+    let first = waiting.recv().await?;
+    let mut bytes = first.change.bytes();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_MAX
+        && bytes < BATCH_BYTES_MAX
+        && let Ok(next) = waiting.try_recv()
+    {
+        bytes += next.change.bytes();
+        batch.push(next);
+    }
+    Some(batch)
+}
+
+async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
+    let changes: Vec<&C> = batch.iter().map(|waiting| &waiting.change).collect();
+    let fate = make_patiently(shared, &changes).await;
+    match fate {
+        Ok(made) => {
+            for (waiting, made) in batch.into_iter().zip(made) {
+                // Who asked may have gone away meanwhile; the change stands all the same.
+                drop(waiting.answer.send(Ok(made)));
+            }
+        }
+        // One change that cannot be made is no reason to refuse the others.
+        Err(Failure::OfAChange(_)) if batch.len() > 1 => {
+            for waiting in batch {
+                let alone = make_patiently(shared, &[&waiting.change]).await;
+                let alone = alone.and_then(|made| {
+                    let only = made.into_iter().next();
+                    only.ok_or_else(|| Failure::OfTheStore(closed()))
+                });
+                drop(waiting.answer.send(alone.map_err(StoreError::from)));
+            }
+        }
+        Err(failure) => {
+            let error = StoreError::from(failure);
+            for waiting in batch {
+                drop(waiting.answer.send(Err(error.clone())));
+            }
+        }
+    }
+}
+
+/// What was lost on the way may be committed. Nobody guesses: it is made once more, and finds what is there.
+async fn make_patiently<C: Change>(
+    shared: &Shared,
+    changes: &[&C],
+) -> Result<Vec<C::Made>, Failure> {
+    let mut tries = 1;
+    loop {
+        match C::make(shared, changes).await {
+            Err(Failure::Crossed | Failure::Lost(_)) if tries < TRIES_MAX => tries += 1,
+            fate => return fate,
+        }
+    }
+}

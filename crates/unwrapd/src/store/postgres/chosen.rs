@@ -1,0 +1,157 @@
+//! Messages and what of each is chosen to be delivered again.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::Transaction;
+use super::walk::Candidate;
+use crate::delivery::Lane;
+use crate::store::filter::Status;
+use crate::store::numbers::deliveries_of;
+use crate::store::replay::{Choice, Existing, Replay};
+
+/// The deliveries of some messages. Message by message, in the order of the index: the planner cannot know how few there are of each,
+/// and would read the whole table.
+pub(super) const DELIVERIES: &str = "
+    SELECT id, destination, lane, state, dropped_at IS NOT NULL
+    FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (
+        SELECT * FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 ORDER BY id LIMIT 256
+    ) AS found ORDER BY id";
+
+/// Keeps them from being forgotten, or chosen by another, until the transaction ends.
+const LOCK: &str = "
+    SELECT seq, event_type, slot IS NOT NULL FROM message WHERE seq = ANY ($1) ORDER BY seq FOR NO KEY UPDATE";
+
+const AGAIN: &str = "
+    UPDATE delivery SET state = 'waiting', since = $2, due_at = $2, ready_at = $2, earlier = attempt, dropped_at = NULL
+    WHERE id = ANY ($1) AND state <> 'waiting'";
+
+const MISSING: &str = "
+    INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
+    SELECT id, $2, lane, $4, $4, $4 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
+
+/// A message and its deliveries, as far as a replay wants to know.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) seq: i64,
+    pub(super) lane: Lane,
+    has_body: bool,
+    pub(super) deliveries: Vec<Existing>,
+}
+
+impl Chosen {
+    /// These, with the rows that [`DELIVERIES`] gives for them.
+    pub(super) fn all(candidates: &[Candidate], rows: &[Row]) -> Result<Vec<Self>, Failure> {
+        let mut deliveries = by_message(rows)?;
+        let chosen = candidates.iter().map(|candidate| Self {
+            seq: candidate.seq,
+            lane: Lane::of(candidate.event_type.as_deref()),
+            has_body: candidate.has_body,
+            deliveries: deliveries.remove(&candidate.seq).unwrap_or_default(),
+        });
+        Ok(chosen.collect())
+    }
+
+    /// These messages as they are now, and stay until the transaction ends.
+    pub(super) async fn lock(
+        transaction: &Transaction,
+        seqs: &[i64],
+    ) -> Result<Vec<Self>, Failure> {
+        let messages = transaction.query(LOCK, given![seqs => INT8_ARRAY]).await?;
+        let rows = transaction
+            .query(DELIVERIES, given![seqs => INT8_ARRAY])
+            .await?;
+        let mut deliveries = by_message(&rows)?;
+        messages
+            .iter()
+            .map(|row| {
+                let seq = row.try_get(0)?;
+                Ok(Self {
+                    seq,
+                    lane: Lane::of(row.try_get(1)?),
+                    has_body: row.try_get(2)?,
+                    deliveries: deliveries.remove(&seq).unwrap_or_default(),
+                })
+            })
+            .collect()
+    }
+
+    /// What of it is delivered again, and whether it can be: there must be a body, and room for a delivery more where one is missing.
+    pub(super) fn choose(&self, replay: &Replay) -> (Choice<'_>, bool) {
+        let choice = replay.choose(&self.deliveries, self.has_body);
+        let has_room = !choice.is_missing || self.free_id().is_some();
+        (choice, self.has_body && has_room)
+    }
+
+    fn free_id(&self) -> Option<i64> {
+        let ids = deliveries_of(self.seq);
+        let mut taken = self.deliveries.iter().map(|delivery| delivery.id);
+        ids.into_iter().find(|id| taken.next() != Some(*id))
+    }
+}
+
+/// What is to be made due.
+#[derive(Debug, Default)]
+pub(super) struct ToMake {
+    again: Vec<i64>,
+    missing: Vec<i64>,
+    lanes: Vec<&'static str>,
+    pub(super) due: BTreeSet<(String, Lane)>,
+}
+
+impl ToMake {
+    pub(super) fn add(&mut self, message: &Chosen, choice: &Choice<'_>, to: Option<&str>) {
+        for delivery in &choice.again {
+            self.again.push(delivery.id);
+            self.due
+                .insert((delivery.destination.clone(), delivery.lane));
+        }
+        if choice.is_missing
+            && let (Some(to), Some(id)) = (to, message.free_id())
+        {
+            self.missing.push(id);
+            self.lanes.push(message.lane.as_str());
+            self.due.insert((to.to_owned(), message.lane));
+        }
+    }
+
+    pub(super) async fn make(
+        &self,
+        transaction: &Transaction,
+        to: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let now = now.as_millisecond();
+        if !self.again.is_empty() {
+            transaction
+                .query(AGAIN, given![self.again => INT8_ARRAY, now => INT8])
+                .await?;
+        }
+        if let Some(to) = to
+            && !self.missing.is_empty()
+        {
+            let given = given![self.missing => INT8_ARRAY, to => TEXT, self.lanes => TEXT_ARRAY, now => INT8];
+            transaction.query(MISSING, given).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The deliveries in the order of their ids.
+fn by_message(rows: &[Row]) -> Result<HashMap<i64, Vec<Existing>>, Failure> {
+    let mut deliveries: HashMap<i64, Vec<Existing>> = HashMap::new();
+    for row in rows {
+        let id: i64 = row.try_get(0)?;
+        deliveries.entry(id >> 8).or_default().push(Existing {
+            id,
+            destination: row.try_get(1)?,
+            lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
+            status: Status::of(row.try_get(3)?, row.try_get(4)?),
+        });
+    }
+    Ok(deliveries)
+}

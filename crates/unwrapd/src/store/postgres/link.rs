@@ -1,0 +1,191 @@
+//! One connection, and what is done over it. Every piece of work is a transaction that brings its own settings along, so that nothing
+//! depends on the session: a pooler may hand each transaction to another one. For the same reason no statement is prepared by name.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Connection, Row};
+
+use super::address::{CONNECT_TIME, PostgresAddress};
+use super::failure::Failure;
+use super::news::News;
+use super::server;
+use super::tls::Connector;
+use crate::store::StoreError;
+
+/// How much longer we wait than the server works: it ends first, and says why.
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long the server waits for us in the middle of a transaction, which holds locks: we may be frozen, or gone without a word.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// What a statement is given.
+pub(super) type Params<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
+
+/// `given![value => TYPE, …]`: what a statement is given, with the types, so that it takes one message there and back.
+macro_rules! given {
+    ($($value:expr => $type:ident),* $(,)?) => {
+        &[$((&$value as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::$type)),*]
+    };
+}
+pub(super) use given;
+
+/// How every transaction begins.
+#[derive(Debug)]
+pub(super) struct Begin {
+    text: String,
+    /// How long one statement may take.
+    time: Duration,
+}
+
+impl Begin {
+    /// In this schema, with commits as durable as they were when we looked.
+    pub(super) fn new(schema: &str, synchronous_commit: &str, time: Duration) -> Self {
+        Self {
+            text: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+                 SET LOCAL search_path TO {schema}, pg_catalog;
+                 SET LOCAL synchronous_commit TO {synchronous_commit};
+                 SET LOCAL jit TO off;
+                 SET LOCAL statement_timeout TO {};
+                 SET LOCAL idle_in_transaction_session_timeout TO {}",
+                time.as_millis(),
+                IDLE_MAX.as_millis(),
+            ),
+            time,
+        }
+    }
+}
+
+/// A connection to a server that has been looked at.
+#[derive(Debug)]
+pub(super) struct Link {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Link {
+    /// Connects, and refuses a server that would lose what it has committed. Gives how its commits are durable as well. `news` gets
+    /// what is told over this connection.
+    pub(super) async fn connect(
+        address: &PostgresAddress,
+        news: Option<Arc<News>>,
+    ) -> Result<(Self, String), Failure> {
+        let tls = address
+            .tls()
+            .map_err(|error| Failure::OfTheStore(StoreError::Unusable(error)))?;
+        let config = address.config();
+        let connected = async {
+            if let Some(tls) = tls {
+                let (client, connection) = config.connect(Connector(tls)).await?;
+                return Ok((client, tokio::spawn(drive(connection, news))));
+            }
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+            Ok((client, tokio::spawn(drive(connection, news))))
+        };
+        let (client, driver) = in_time(CONNECT_TIME, connected).await?;
+        let link = Self { client, driver };
+        let rows = link.alone(CONNECT_TIME, server::LOOK).await?;
+        let synchronous_commit = server::check(&rows).map_err(Failure::OfTheStore)?;
+        Ok((link, synchronous_commit))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// A statement that needs no settings and changes nothing.
+    pub(super) async fn alone(&self, time: Duration, sql: &str) -> Result<Vec<Row>, Failure> {
+        in_time(time, self.client.query_typed(sql, &[])).await
+    }
+
+    /// One statement as one transaction. All of it is sent at once: it takes one round, and we cannot be frozen within.
+    pub(super) async fn once(
+        &self,
+        begin: &Begin,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let transaction = async {
+            let (opened, rows, committed) = tokio::join!(
+                biased;
+                self.client.batch_execute(&begin.text),
+                self.client.query_typed(sql, params),
+                self.client.batch_execute("COMMIT"),
+            );
+            opened?;
+            // Where this failed, the `COMMIT` took it back and says nothing of it.
+            let rows = rows?;
+            committed?;
+            Ok(rows)
+        };
+        in_time(begin.time, transaction).await
+    }
+
+    /// Begins a transaction of several rounds.
+    pub(super) async fn begin(&self, begin: &Begin) -> Result<(), Failure> {
+        in_time(begin.time, self.client.batch_execute(&begin.text)).await
+    }
+
+    /// Several statements, without values.
+    pub(super) async fn batch(&self, time: Duration, sql: &str) -> Result<(), Failure> {
+        in_time(time, self.client.batch_execute(sql)).await
+    }
+
+    /// A statement within it.
+    pub(super) async fn query(
+        &self,
+        begin: &Begin,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        in_time(begin.time, self.client.query_typed(sql, params)).await
+    }
+
+    /// Ends it.
+    pub(super) async fn commit(&self, begin: &Begin) -> Result<(), Failure> {
+        in_time(begin.time, self.client.batch_execute("COMMIT")).await
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&mut self) {
+        drop((&mut self.driver).await);
+    }
+
+    /// Says goodbye to the server, and waits until that is done or takes too long.
+    pub(super) async fn close(self) {
+        let Self { client, driver } = self;
+        drop(client);
+        drop(timeout(MARGIN, driver).await);
+    }
+}
+
+/// Moves the bytes until the connection ends. What it ends with is told to whoever waits for an answer.
+async fn drive<S, T>(mut connection: Connection<S, T>, news: Option<Arc<News>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(told), Some(news)) = (message, &news) {
+            news.hear(told.payload());
+        }
+    }
+}
+
+async fn in_time<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match timeout(time + MARGIN, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Failure::unavailable(format!(
+            "the database did not answer for {} s",
+            (time + MARGIN).as_secs()
+        ))),
+    }
+}

@@ -1,0 +1,190 @@
+//! What is kept, for people to look at.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::{For, Pool};
+use super::rows::{natural, signed, timestamp};
+use super::walk::{Order, behind, narrow, newest, piece};
+use crate::delivery::Lane;
+use crate::store::filter::{Filter, Status};
+use crate::store::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
+
+const MESSAGES: &str = "
+    SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(payload)::int8,
+           CASE WHEN $2 THEN payload END
+    FROM message LEFT JOIN body ON body.slot = message.slot AND body.seq = message.seq WHERE message.seq = ANY ($1)";
+
+/// Message by message, in the order of the index: the planner cannot know how few there are of each, and would read the whole table.
+const DELIVERIES: &str = "
+    SELECT id, destination, lane, state, dropped_at IS NOT NULL, since, coalesce(dropped_at, due_at), attempt::int8
+    FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (
+        SELECT * FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 ORDER BY id LIMIT 256
+    ) AS found ORDER BY id";
+
+const ATTEMPTS: &str = "
+    SELECT delivery, number::int8, ended_at, took_ms, answer, body
+    FROM unnest($1::int8[]) AS given (id) CROSS JOIN LATERAL (
+        SELECT * FROM attempt WHERE delivery = given.id ORDER BY number DESC LIMIT $2
+    ) AS latest ORDER BY delivery, number";
+
+pub(super) async fn find(
+    pool: &Arc<Pool>,
+    filter: &Filter,
+    now: Timestamp,
+    page: Page,
+) -> Result<Found, Failure> {
+    let selection = filter.select(now);
+    let limit = page.limit.clamp(1, PAGE_MAX);
+    let newest = match page.after {
+        Some(after) => after,
+        None => newest(pool).await?,
+    };
+    let within = narrow(pool, &selection, 1..=newest).await?;
+    let mut messages = Vec::new();
+    let mut next = Some(*within.end());
+    while let Some(from) = next
+        && messages.len() < limit
+    {
+        let found = piece(pool, &selection, *within.start()..=from, Order::NewestFirst).await?;
+        next = found.next;
+        let mut candidates = &found.candidates[..];
+        while !candidates.is_empty() && messages.len() < limit {
+            let (some, rest) = candidates.split_at(candidates.len().min(limit - messages.len()));
+            let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
+            messages.extend(kept(pool, &seqs, filter, 1, false).await?);
+            candidates = rest;
+            if let Some(last) = seqs.last()
+                && messages.len() == limit
+            {
+                next = behind(*last, &within, Order::NewestFirst);
+            }
+        }
+    }
+    Ok(Found { messages, next })
+}
+
+pub(super) async fn show(
+    pool: &Arc<Pool>,
+    webhook_id: &str,
+    with_payload: bool,
+) -> Result<Vec<Kept>, Failure> {
+    let filter = Filter {
+        webhook_id: vec![webhook_id.to_owned()],
+        ..Filter::default()
+    };
+    let selection = filter.select(Timestamp::MIN);
+    let mut messages = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let found = piece(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
+        next = found.next;
+        let seqs: Vec<i64> = found.candidates.iter().map(|found| found.seq).collect();
+        let all = Filter::default();
+        messages.extend(kept(pool, &seqs, &all, ATTEMPTS_SHOWN_MAX, with_payload).await?);
+    }
+    Ok(messages)
+}
+
+/// These messages, in this order, with the deliveries that the filter wants; without those of which it wants none.
+async fn kept(
+    pool: &Arc<Pool>,
+    seqs: &[i64],
+    filter: &Filter,
+    attempts_max: usize,
+    with_payload: bool,
+) -> Result<Vec<Kept>, Failure> {
+    let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
+    let given = given![seqs => INT8_ARRAY, with_payload => BOOL];
+    let rows = pool.once(For::Looking, MESSAGES, given).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let seq: i64 = row.try_get(0)?;
+        let deliveries = deliveries.remove(&seq).unwrap_or_default();
+        if deliveries.is_empty() && filter.names_deliveries() {
+            continue;
+        }
+        let message = Kept {
+            webhook_id: row.try_get(1)?,
+            endpoint: row.try_get(2)?,
+            event_type: row.try_get(3)?,
+            sent_at: timestamp(row, 4)?,
+            received_at: timestamp(row, 5)?,
+            secret: row
+                .try_get::<_, Option<i64>>(6)?
+                .and_then(|secret| u32::try_from(secret).ok()),
+            bytes: row
+                .try_get::<_, Option<i64>>(7)?
+                .and_then(|bytes| u64::try_from(bytes).ok()),
+            deliveries,
+            payload: row.try_get::<_, Option<Vec<u8>>>(8)?.map(Bytes::from),
+        };
+        found.insert(seq, message);
+    }
+    Ok(seqs.iter().filter_map(|seq| found.remove(seq)).collect())
+}
+
+/// Those that the filter wants, by message, with their latest attempts, the earliest of these first.
+async fn deliveries(
+    pool: &Arc<Pool>,
+    seqs: &[i64],
+    filter: &Filter,
+    attempts_max: usize,
+) -> Result<HashMap<i64, Vec<KeptDelivery>>, Failure> {
+    let given = given![seqs => INT8_ARRAY];
+    let rows = pool.once(For::Looking, DELIVERIES, given).await?;
+    let mut wanted = Vec::new();
+    for row in &rows {
+        let status = Status::of(row.try_get(3)?, row.try_get(4)?);
+        if filter.wants(row.try_get(1)?, status) {
+            wanted.push((row.try_get::<_, i64>(0)?, status, row));
+        }
+    }
+    let ids: Vec<i64> = wanted.iter().map(|(id, ..)| *id).collect();
+    let mut attempts = attempts(pool, &ids, attempts_max).await?;
+    let mut found: HashMap<i64, Vec<KeptDelivery>> = HashMap::new();
+    for (id, status, row) in wanted {
+        found.entry(id >> 8).or_default().push(KeptDelivery {
+            destination: row.try_get(1)?,
+            lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
+            status,
+            since: timestamp(row, 5)?,
+            at: timestamp(row, 6)?,
+            attempts: natural(row, 7)?,
+            latest: attempts.remove(&id).unwrap_or_default(),
+        });
+    }
+    Ok(found)
+}
+
+async fn attempts(
+    pool: &Arc<Pool>,
+    deliveries: &[i64],
+    max: usize,
+) -> Result<HashMap<i64, Vec<KeptAttempt>>, Failure> {
+    if deliveries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let max = signed(max);
+    let given = given![deliveries => INT8_ARRAY, max => INT8];
+    let rows = pool.once(For::Looking, ATTEMPTS, given).await?;
+    let mut attempts: HashMap<i64, Vec<KeptAttempt>> = HashMap::new();
+    for row in &rows {
+        attempts
+            .entry(row.try_get(0)?)
+            .or_default()
+            .push(KeptAttempt {
+                number: natural(row, 1)?,
+                ended_at: timestamp(row, 2)?,
+                took_ms: natural(row, 3)?,
+                answer: row.try_get(4)?,
+                body: row.try_get(5)?,
+            });
+    }
+    Ok(attempts)
+}

@@ -1,0 +1,204 @@
+//! What the gateways on one database tell each other: that there is work somewhere, or that a destination was paused or resumed.
+//!
+//! It is told after the commit and not within: PostgreSQL has only one commit that tells something be made at a time, on the whole
+//! server, and so nothing would be gained by committing side by side. What is not told, because we die in between or because a pooler
+//! stands in the way, is found by looking, a moment later.
+
+use std::collections::BTreeSet;
+use std::mem::take;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::failure::Failure;
+use super::link::{Link, given};
+use super::pool::{For, Pool};
+use super::{Shared, lock};
+use crate::delivery::Lane;
+use crate::store::Heard;
+
+/// How long it takes at most until what nobody told is found.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two notifications of ours; what comes meanwhile is told together.
+const TELL_GAP: Duration = Duration::from_millis(10);
+/// How long after the connection that listens was lost another one is made.
+const LISTEN_REST: Duration = Duration::from_secs(1);
+/// What is told when a destination was paused or resumed.
+const PAUSES: &str = "paused";
+
+const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
+
+/// Where something is due. Goes from one destination and lane to the next, however many deliveries wait in each.
+const LOOK: &str = "
+    WITH RECURSIVE found AS (
+        (SELECT destination, lane FROM delivery WHERE state = 'waiting' ORDER BY destination, lane LIMIT 1)
+        UNION ALL
+        SELECT next.destination, next.lane FROM found CROSS JOIN LATERAL (
+            SELECT destination, lane FROM delivery
+            WHERE state = 'waiting' AND (destination, lane) > (found.destination, found.lane)
+            ORDER BY destination, lane LIMIT 1
+        ) AS next
+    )
+    SELECT destination, lane FROM found WHERE EXISTS (
+        SELECT FROM delivery
+        WHERE destination = found.destination AND lane = found.lane AND state = 'waiting' AND ready_at <= $1
+    )";
+
+#[derive(Debug)]
+pub(super) struct News {
+    /// Who we are, so that we do not listen to ourselves.
+    origin: String,
+    channel: String,
+    to_tell: Mutex<BTreeSet<String>>,
+    tells: Notify,
+    heard: Mutex<Heard>,
+    hears: Notify,
+    look_at: Mutex<Instant>,
+}
+
+impl News {
+    pub(super) fn new(schema: &str) -> Arc<Self> {
+        Arc::new(Self {
+            origin: uuid::Uuid::now_v7().simple().to_string(),
+            channel: format!("unwrapd_{schema}"),
+            to_tell: Mutex::default(),
+            tells: Notify::new(),
+            heard: Mutex::default(),
+            hears: Notify::new(),
+            look_at: Mutex::new(Instant::now() + LOOK_EVERY),
+        })
+    }
+
+    /// There is work for these.
+    pub(super) fn ring_all<'d>(
+        &self,
+        destinations: impl IntoIterator<Item = &'d String>,
+        lane: Lane,
+    ) {
+        let mut to_tell = lock(&self.to_tell);
+        for destination in destinations {
+            to_tell.insert(format!("{} {destination}", lane.as_str()));
+        }
+        if !to_tell.is_empty() {
+            self.tells.notify_one();
+        }
+    }
+
+    /// A destination was paused or resumed.
+    pub(super) fn tell_pauses(&self) {
+        lock(&self.to_tell).insert(PAUSES.to_owned());
+        self.tells.notify_one();
+    }
+
+    /// Another gateway, or we ourselves, told this.
+    pub(super) fn hear(&self, told: &str) {
+        let Some((origin, news)) = told.split_once(' ') else {
+            return;
+        };
+        if origin == self.origin {
+            return;
+        }
+        let mut heard = lock(&self.heard);
+        if news == PAUSES {
+            heard.pauses = true;
+        } else if let Some((lane, destination)) = news.split_once(' ')
+            && let Some(lane) = Lane::named(lane)
+        {
+            heard.due.insert((destination.to_owned(), lane));
+        }
+        self.hears.notify_one();
+    }
+
+    /// Waits until something was told, or it is time to look.
+    pub(super) async fn next(&self, pool: &Arc<Pool>) -> Heard {
+        let look_at = *lock(&self.look_at);
+        tokio::select! {
+            () = self.hears.notified() => {}
+            () = sleep_until(look_at) => {}
+        }
+        let mut heard = take(&mut *lock(&self.heard));
+        if Instant::now() >= look_at {
+            *lock(&self.look_at) = Instant::now() + LOOK_EVERY;
+            heard.pauses = true;
+            match look(pool).await {
+                Ok(due) => heard.due.extend(due),
+                Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
+            }
+        }
+        heard
+    }
+
+    fn look_now(&self) {
+        *lock(&self.look_at) = Instant::now();
+        self.hears.notify_one();
+    }
+}
+
+async fn look(pool: &Arc<Pool>) -> Result<Vec<(String, Lane)>, Failure> {
+    let now = Timestamp::now().as_millisecond();
+    let rows = pool.once(For::Claiming, LOOK, given![now => INT8]).await?;
+    let mut due = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(lane) = Lane::named(row.try_get(1)?) {
+            due.push((row.try_get(0)?, lane));
+        }
+    }
+    Ok(due)
+}
+
+/// Tells others what is to be told, until the store is closed.
+pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let news = &shared.news;
+    let mut is_closing = false;
+    while !is_closing {
+        tokio::select! {
+            () = news.tells.notified() => {}
+            _ = closing.changed() => is_closing = true,
+        }
+        let told: Vec<String> = take(&mut *lock(&news.to_tell))
+            .into_iter()
+            .map(|told| format!("{} {told}", news.origin))
+            .collect();
+        if told.is_empty() {
+            continue;
+        }
+        let given = given![news.channel => TEXT, told => TEXT_ARRAY];
+        if let Err(failure) = shared.pool.once(For::Telling, TELL, given).await {
+            tracing::debug!("other gateways were not told of work: {failure:?}");
+        }
+        if !is_closing {
+            sleep(TELL_GAP).await;
+        }
+    }
+}
+
+/// Listens to what others tell, until the store is closed. Who listens must have a session of its own, which a pooler may not give;
+/// then it hears nothing.
+pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let news = &shared.news;
+    let listen = format!("LISTEN {}", news.channel);
+    loop {
+        let listened = async {
+            let (mut link, _) =
+                Link::connect(shared.pool.address(), Some(Arc::clone(news))).await?;
+            link.batch(LISTEN_REST, &listen).await?;
+            // What was told while nobody listened is not told again.
+            news.look_now();
+            link.ended().await;
+            Err::<(), _>(Failure::unavailable(
+                "the connection that listens has ended",
+            ))
+        };
+        tokio::select! {
+            Err(failure) = listened => tracing::debug!("{failure:?}"),
+            _ = closing.changed() => return,
+        }
+        tokio::select! {
+            () = sleep(LISTEN_REST) => {}
+            _ = closing.changed() => return,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What stands at each destination, which of them are paused, and how much there is of everything.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::{For, Pool};
+use super::rows::{natural, timestamp};
+use crate::store::{Standing, Tally};
+
+/// Each count walks an index that holds nothing else.
+const STANDINGS: &str = "
+    SELECT destination, sum(waiting)::int8, sum(dead)::int8 FROM (
+        SELECT destination, count(*) AS waiting, 0 AS dead FROM delivery WHERE state = 'waiting' GROUP BY destination
+        UNION ALL
+        SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination
+    ) AS counted GROUP BY destination ORDER BY destination";
+
+const BACKLOG: &str = "
+    SELECT destination, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination ORDER BY destination";
+
+const TALLY: &str = "
+    SELECT (SELECT count(*) FROM message),
+           count(*) FILTER (WHERE state = 'waiting'),
+           count(*) FILTER (WHERE state = 'delivered'),
+           count(*) FILTER (WHERE state = 'dead' AND dropped_at IS NULL)
+    FROM delivery";
+
+pub(super) async fn standings(pool: &Arc<Pool>) -> Result<Vec<Standing>, Failure> {
+    let rows = pool.once(For::Looking, STANDINGS, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Standing {
+                destination: row.try_get(0)?,
+                waiting: natural(row, 1)?,
+                dead: natural(row, 2)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn backlog(pool: &Arc<Pool>) -> Result<Vec<(String, u64)>, Failure> {
+    let rows = pool.once(For::Looking, BACKLOG, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, natural(row, 1)?)))
+        .collect()
+}
+
+pub(super) async fn tally(pool: &Arc<Pool>) -> Result<Tally, Failure> {
+    let rows = pool.once(For::Looking, TALLY, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Tally::default());
+    };
+    Ok(Tally {
+        messages: natural(row, 0)?,
+        pending: natural(row, 1)?,
+        delivered: natural(row, 2)?,
+        dead: natural(row, 3)?,
+    })
+}
+
+pub(super) async fn pause(
+    pool: &Arc<Pool>,
+    destination: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let sql = "INSERT INTO paused (destination, paused_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let now = now.as_millisecond();
+    let given = given![destination => TEXT, now => INT8];
+    pool.once(For::Claiming, sql, given).await.map(drop)
+}
+
+pub(super) async fn resume(pool: &Arc<Pool>, destination: &str) -> Result<(), Failure> {
+    let sql = "DELETE FROM paused WHERE destination = $1";
+    let given = given![destination => TEXT];
+    pool.once(For::Claiming, sql, given).await.map(drop)
+}
+
+pub(super) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>, Failure> {
+    let sql = "SELECT destination, paused_at FROM paused ORDER BY destination";
+    let rows = pool.once(For::Claiming, sql, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, timestamp(row, 1)?)))
+        .collect()
+}
+
+/// Writes something durably and for nothing.
+pub(super) async fn ready(pool: &Arc<Pool>, now: Timestamp) -> Result<(), Failure> {
+    let sql = "INSERT INTO readiness (checked_at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at";
+    let now = now.as_millisecond();
+    pool.once(For::Claiming, sql, given![now => INT8])
+        .await
+        .map(drop)
+}

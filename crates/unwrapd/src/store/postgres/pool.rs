@@ -1,0 +1,272 @@
+//! The connections of this process. Each kind of work has a bound of its own, so that none keeps another waiting: whoever looks
+//! through millions of messages does not hold up a claim.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::Row;
+
+use super::address::PostgresAddress;
+use super::failure::Failure;
+use super::link::{Begin, Link, Params};
+use super::{closed, lock};
+
+/// How long one statement may take that somebody waits for.
+const CHANGE_TIME: Duration = Duration::from_secs(5);
+/// How long one may take that looks through much.
+const LOOK_TIME: Duration = Duration::from_secs(60);
+/// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is told what that one was.
+const CONNECT_REST: Duration = Duration::from_millis(250);
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// Messages that arrive.
+    Accepting,
+    /// Attempts that were made.
+    Settling,
+    /// Deliveries that are due, and what else takes a moment.
+    Claiming,
+    /// What may look through much.
+    Looking,
+    /// Notifications, which nobody waits for.
+    Telling,
+}
+
+impl For {
+    const ALL: [Self; 5] = [
+        Self::Accepting,
+        Self::Settling,
+        Self::Claiming,
+        Self::Looking,
+        Self::Telling,
+    ];
+
+    /// Most connections at once.
+    pub(super) const fn connections_max(self) -> usize {
+        match self {
+            // While one commits, the other gathers. More of them make smaller batches, not more messages.
+            Self::Accepting | Self::Settling => 2,
+            Self::Claiming | Self::Looking => 3,
+            Self::Telling => 1,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    address: PostgresAddress,
+    change: Begin,
+    look: Begin,
+    tell: Begin,
+    bounds: [Arc<Semaphore>; For::ALL.len()],
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    links: Vec<Link>,
+    /// How often all of them were thrown away. What was taken before does not come back after.
+    ages: u64,
+    is_closed: bool,
+    /// When a connection could last not be made, and why.
+    failed: Option<(Instant, Failure)>,
+}
+
+/// A connection, until this is dropped. Unless work came to a good end, it is not used again.
+pub(super) struct Taken {
+    pool: Arc<Pool>,
+    link: Option<Link>,
+    is_fresh: bool,
+    age: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    /// Begins with this connection, to a server whose commits are durable so.
+    pub(super) fn new(
+        address: PostgresAddress,
+        first: Link,
+        synchronous_commit: &str,
+    ) -> Arc<Self> {
+        let begin = |time| Begin::new(address.schema(), synchronous_commit, time);
+        // Nothing is written but that it was told.
+        let tell = Begin::new(address.schema(), "off", CHANGE_TIME);
+        Arc::new(Self {
+            change: begin(CHANGE_TIME),
+            look: begin(LOOK_TIME),
+            tell,
+            bounds: For::ALL.map(|wanted| Arc::new(Semaphore::new(wanted.connections_max()))),
+            idle: Mutex::new(Idle {
+                links: vec![first],
+                ..Idle::default()
+            }),
+            address,
+        })
+    }
+
+    pub(super) fn address(&self) -> &PostgresAddress {
+        &self.address
+    }
+
+    /// A connection, when there is one.
+    pub(super) async fn take(self: &Arc<Self>, wanted: For) -> Result<Taken, Failure> {
+        let bound = Arc::clone(&self.bounds[wanted as usize]);
+        let permit = bound
+            .acquire_owned()
+            .await
+            .map_err(|_| Failure::OfTheStore(closed()))?;
+        let (link, age) = {
+            let mut idle = lock(&self.idle);
+            if idle.is_closed {
+                return Err(Failure::OfTheStore(closed()));
+            }
+            idle.links.retain(|link| !link.is_closed());
+            let link = idle.links.pop();
+            if link.is_none()
+                && let Some((at, failure)) = &idle.failed
+                && at.elapsed() < CONNECT_REST
+            {
+                return Err(failure.clone());
+            }
+            (link, idle.ages)
+        };
+        let is_fresh = link.is_none();
+        let link = match link {
+            Some(link) => link,
+            None => self.connect().await?,
+        };
+        Ok(Taken {
+            pool: Arc::clone(self),
+            link: Some(link),
+            is_fresh,
+            age,
+            _permit: permit,
+        })
+    }
+
+    async fn connect(&self) -> Result<Link, Failure> {
+        let connected = Link::connect(&self.address, None).await;
+        let mut idle = lock(&self.idle);
+        match connected {
+            Ok((link, _)) => {
+                idle.failed = None;
+                Ok(link)
+            }
+            Err(failure) => {
+                idle.failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// One statement as one transaction, and one that may be made twice: a connection that nobody used for a while may have ended
+    /// since, and shows it only now.
+    pub(super) async fn once(
+        self: &Arc<Self>,
+        wanted: For,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let taken = self.take(wanted).await?;
+        let is_fresh = taken.is_fresh;
+        match taken.once(wanted, sql, params).await {
+            Err(Failure::Lost(_)) if !is_fresh => {
+                self.take(wanted).await?.once(wanted, sql, params).await
+            }
+            done => done,
+        }
+    }
+
+    /// Lets nobody have one any more, and ends those that nobody has.
+    pub(super) async fn close(&self) {
+        for bound in &self.bounds {
+            bound.close();
+        }
+        let links = {
+            let mut idle = lock(&self.idle);
+            idle.is_closed = true;
+            std::mem::take(&mut idle.links)
+        };
+        for link in links {
+            link.close().await;
+        }
+    }
+
+    fn begin(&self, wanted: For) -> &Begin {
+        match wanted {
+            For::Looking => &self.look,
+            For::Telling => &self.tell,
+            _ => &self.change,
+        }
+    }
+
+    /// After a failure of one connection nothing is known of the others: the server may be gone, or be another.
+    fn throw_away(&self) {
+        let mut idle = lock(&self.idle);
+        idle.links.clear();
+        idle.ages += 1;
+    }
+
+    fn put_back(&self, link: Link, age: u64) {
+        let mut idle = lock(&self.idle);
+        if idle.ages == age && !idle.is_closed {
+            idle.links.push(link);
+        }
+    }
+}
+
+impl Taken {
+    /// One statement as one transaction.
+    pub(super) async fn once(
+        mut self,
+        wanted: For,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let link = self.link.take().ok_or_else(lost)?;
+        let done = link.once(self.pool.begin(wanted), sql, params).await;
+        self.judge(link, done)
+    }
+
+    /// A transaction of several rounds. Unless it is committed, the connection ends with it.
+    pub(super) async fn transaction(mut self) -> Result<Transaction, Failure> {
+        let link = self.link.take().ok_or_else(lost)?;
+        let begun = link.begin(&self.pool.look).await;
+        if begun.is_err() {
+            self.pool.throw_away();
+        }
+        begun.map(|()| Transaction { taken: self, link })
+    }
+
+    fn judge<T>(&self, link: Link, done: Result<T, Failure>) -> Result<T, Failure> {
+        if done.as_ref().err().is_none_or(Failure::leaves_connection) {
+            self.pool.put_back(link, self.age);
+        } else {
+            self.pool.throw_away();
+        }
+        done
+    }
+}
+
+/// A transaction under way.
+pub(super) struct Transaction {
+    taken: Taken,
+    link: Link,
+}
+
+impl Transaction {
+    pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        self.link.query(&self.taken.pool.look, sql, params).await
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Failure> {
+        let committed = self.link.commit(&self.taken.pool.look).await;
+        self.taken.judge(self.link, committed)
+    }
+}
+
+fn lost() -> Failure {
+    Failure::unavailable("the connection was used already")
+}

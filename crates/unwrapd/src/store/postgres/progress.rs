@@ -1,0 +1,125 @@
+//! What is written down of a replay under its token: what was asked for, and how far it is.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::{For, Pool, Transaction};
+use super::rows::{natural, signed, timestamp};
+use crate::store::StoreError;
+use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
+
+const READ: &str = "
+    SELECT id, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
+    FROM replay WHERE token = $1";
+
+/// Whoever comes second changes nothing.
+const BEGIN: &str = "
+    WITH newest AS (SELECT coalesce(max(seq), 0) AS seq FROM message), forgotten AS (
+        DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - $5 AND ended_at IS NOT NULL
+    )
+    INSERT INTO replay (token, asked, begun_at, newest)
+    SELECT $1, $2, $3, least($4, seq) FROM newest ON CONFLICT (token) DO NOTHING";
+
+const LOCK: &str =
+    "SELECT 1 FROM replay WHERE id = $1 AND next = $2 AND ended_at IS NULL FOR UPDATE";
+
+const WRITE: &str = "
+    UPDATE replay SET next = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
+    WHERE id = $1";
+
+/// What is written down of a replay.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    id: i64,
+    pub(super) asked: Replay,
+    pub(super) begun_at: Timestamp,
+    pub(super) newest: i64,
+    pub(super) next: i64,
+    pub(super) counts: Counts,
+    pub(super) has_ended: bool,
+}
+
+impl Record {
+    /// What is written down under this token; if nothing is, it begins, and what takes part is settled.
+    pub(super) async fn of(
+        pool: &Arc<Pool>,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Timestamp,
+    ) -> Result<Self, Failure> {
+        if let Some(record) = read(pool, token).await? {
+            return Ok(record);
+        }
+        let token_text = token.as_str();
+        let asked = serde_json::to_string(replay)
+            .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
+        let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
+        let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
+        let given = given![token_text => TEXT, asked => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
+        pool.once(For::Looking, BEGIN, given).await?;
+        read(pool, token)
+            .await?
+            .ok_or_else(|| Failure::unavailable("the replay was forgotten as it began"))
+    }
+
+    /// Whether nobody has come further meanwhile. If so, nobody does until the transaction ends.
+    pub(super) async fn lock(&self, transaction: &Transaction) -> Result<bool, Failure> {
+        let given = given![self.id => INT8, self.next => INT8];
+        Ok(!transaction.query(LOCK, given).await?.is_empty())
+    }
+
+    /// It has come to the message `next`, or to its end.
+    pub(super) async fn write(
+        &self,
+        transaction: &Transaction,
+        next: Option<i64>,
+        counts: &Counts,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let ended_at = next.is_none().then(|| now.as_millisecond());
+        let next = next.unwrap_or(self.newest + 1);
+        let [messages, deliveries, calls, waiting, gone] = [
+            counts.messages,
+            counts.deliveries,
+            counts.calls,
+            counts.waiting,
+            counts.gone,
+        ]
+        .map(signed);
+        let given = given![
+            self.id => INT8, next => INT8, messages => INT8, deliveries => INT8, calls => INT8, waiting => INT8,
+            gone => INT8, ended_at => INT8,
+        ];
+        transaction.query(WRITE, given).await.map(drop)
+    }
+}
+
+async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<Record>, Failure> {
+    let token = token.as_str();
+    let rows = pool.once(For::Looking, READ, given![token => TEXT]).await?;
+    rows.first().map(record).transpose()
+}
+
+fn record(row: &Row) -> Result<Record, Failure> {
+    Ok(Record {
+        id: row.try_get(0)?,
+        asked: serde_json::from_str(row.try_get(1)?)
+            .map_err(|_| Failure::unavailable("what a replay was asked for cannot be read"))?,
+        begun_at: timestamp(row, 2)?,
+        newest: row.try_get(3)?,
+        next: row.try_get(4)?,
+        counts: Counts {
+            messages: natural(row, 5)?,
+            deliveries: natural(row, 6)?,
+            calls: natural(row, 7)?,
+            waiting: natural(row, 8)?,
+            gone: natural(row, 9)?,
+        },
+        has_ended: row.try_get(10)?,
+    })
+}

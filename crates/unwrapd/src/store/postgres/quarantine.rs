@@ -1,0 +1,76 @@
+//! The quarantine in SQL.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::{For, Pool};
+use super::rows::{signed, storable, timestamp};
+use crate::store::{SUSPECTS_MAX, Suspect};
+
+const ADD: &str = "
+    WITH added AS (
+        INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
+    )
+    DELETE FROM quarantine WHERE id <= (SELECT id FROM added) - $7";
+
+const LIST: &str = "
+    SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
+
+const DISCARD: &str = "
+    WITH gone AS (DELETE FROM quarantine WHERE $1::int8 IS NULL OR id = $1 RETURNING id) SELECT count(*) FROM gone";
+
+pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<(), Failure> {
+    let endpoint = storable(&suspect.endpoint);
+    let reason = storable(&suspect.reason);
+    let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
+    let received_at = suspect.received_at.as_millisecond();
+    let size = suspect.size.map(signed);
+    let body = suspect.body.as_deref();
+    let given = given![
+        endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
+        SUSPECTS_MAX => INT8,
+    ];
+    // Not twice, if the connection has ended: it would stand there twice.
+    let taken = pool.take(For::Claiming).await?;
+    taken.once(For::Claiming, ADD, given).await.map(drop)
+}
+
+pub(super) async fn list(
+    pool: &Arc<Pool>,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<Suspect>, Failure> {
+    let limit = signed(limit);
+    let given = given![after => INT8, limit => INT8];
+    let rows = pool.once(For::Looking, LIST, given).await?;
+    rows.iter().map(suspect).collect()
+}
+
+pub(super) async fn discard(pool: &Arc<Pool>, suspect: Option<i64>) -> Result<u64, Failure> {
+    let rows = pool
+        .once(For::Looking, DISCARD, given![suspect => INT8])
+        .await?;
+    rows.first()
+        .map_or(Ok(0), |row| super::rows::natural(row, 0))
+}
+
+fn suspect(row: &Row) -> Result<Suspect, Failure> {
+    let headers: String = row.try_get(4)?;
+    Ok(Suspect {
+        id: row.try_get(0)?,
+        endpoint: row.try_get(1)?,
+        received_at: timestamp(row, 2)?,
+        reason: row.try_get(3)?,
+        headers: serde_json::from_str(&headers).map_err(|_| {
+            Failure::unavailable("the headers of a quarantined request are no JSON")
+        })?,
+        size: row
+            .try_get::<_, Option<i64>>(5)?
+            .and_then(|size| u64::try_from(size).ok()),
+        body: row.try_get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+    })
+}

@@ -1,0 +1,123 @@
+//! How many deliveries wait, and whether there may be more.
+//!
+//! What this process does is counted at once. What others who share the database do is only known when all are counted anew, so
+//! together they may go over the bound by what they do in that time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::failure::Failure;
+use super::lock;
+use super::pool::{For, Pool};
+use super::rows::signed;
+use crate::store::{StoreError, room};
+
+/// All that wait.
+const COUNT: &str = "SELECT count(*) FROM delivery WHERE state = 'waiting'";
+/// How many times as long as a count takes nobody counts again, and at least how long.
+const REST: u32 = 100;
+const REST_MIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Room {
+    max: i64,
+    /// Those in the database, as far as we know,
+    kept: AtomicI64,
+    /// and those of commits under way.
+    reserved: AtomicI64,
+    next_count: std::sync::Mutex<Instant>,
+}
+
+/// Room for some deliveries, given back unless they are kept.
+pub(super) struct Reservation {
+    room: Arc<Room>,
+    deliveries: i64,
+}
+
+impl Room {
+    pub(super) fn new(max: u64) -> Arc<Self> {
+        Arc::new(Self {
+            max: signed(max),
+            kept: AtomicI64::new(0),
+            reserved: AtomicI64::new(0),
+            next_count: std::sync::Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Counts, if it is time to.
+    pub(super) async fn count(&self, pool: &Arc<Pool>) -> Result<(), Failure> {
+        let began = Instant::now();
+        {
+            let mut next = lock(&self.next_count);
+            if began < *next {
+                return Ok(());
+            }
+            *next = began + REST_MIN;
+        }
+        let before = self.kept.load(Ordering::SeqCst);
+        let rows = pool.once(For::Looking, COUNT, &[]).await?;
+        let counted: i64 = match rows.first() {
+            Some(row) => row.try_get(0)?,
+            None => before,
+        };
+        // Not stored: what came and went meanwhile stays counted.
+        self.kept.fetch_add(counted - before, Ordering::SeqCst);
+        *lock(&self.next_count) = Instant::now() + REST_MIN.max(began.elapsed() * REST);
+        Ok(())
+    }
+
+    /// Room for so many more. The error says what to do.
+    pub(super) fn reserve(self: &Arc<Self>, deliveries: usize) -> Result<Reservation, StoreError> {
+        let waiting = self.waiting();
+        if deliveries > 0 && waiting >= self.max {
+            return Err(room::is_full(waiting));
+        }
+        Ok(self.hold(deliveries))
+    }
+
+    /// As [`reserve`](Self::reserve), for deliveries that are made again.
+    pub(super) fn reserve_to_replay(
+        self: &Arc<Self>,
+        deliveries: u64,
+    ) -> Result<Reservation, StoreError> {
+        let waiting = self.waiting();
+        if waiting + signed(deliveries) > self.max / 2 {
+            return Err(room::is_full_for_replays(waiting));
+        }
+        Ok(self.hold(usize::try_from(deliveries).unwrap_or(usize::MAX)))
+    }
+
+    /// One was made or given up.
+    pub(super) fn done(&self) {
+        self.kept.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn waiting(&self) -> i64 {
+        self.kept.load(Ordering::SeqCst) + self.reserved.load(Ordering::SeqCst)
+    }
+
+    fn hold(self: &Arc<Self>, deliveries: usize) -> Reservation {
+        let deliveries = signed(deliveries);
+        self.reserved.fetch_add(deliveries, Ordering::SeqCst);
+        Reservation {
+            room: Arc::clone(self),
+            deliveries,
+        }
+    }
+}
+
+impl Reservation {
+    /// They are in the database.
+    pub(super) fn keep(self) {
+        self.room.kept.fetch_add(self.deliveries, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.room
+            .reserved
+            .fetch_sub(self.deliveries, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a server must be, so that what is acknowledged is kept.
+
+use tokio_postgres::Row;
+
+use crate::store::StoreError;
+
+/// Oldest version, as the server counts.
+const VERSION_MIN: i32 = 150_000;
+
+/// What there is to know of it, in one row.
+pub(super) const LOOK: &str = "
+    SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
+           current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
+           current_setting('synchronous_commit')";
+
+/// Gives how its commits are durable.
+pub(super) fn check(rows: &[Row]) -> Result<String, StoreError> {
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Unavailable("the database gives no answer".into()))?;
+    let text = |column: usize| {
+        row.try_get::<_, String>(column)
+            .map_err(|error| StoreError::Unavailable(error.to_string()))
+    };
+    let version: i32 = row
+        .try_get(0)
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let told = Told {
+        version,
+        version_text: text(1)?,
+        encoding: text(2)?,
+        fsync: text(3)?,
+        full_page_writes: text(4)?,
+        synchronous_commit: text(5)?,
+    };
+    told.problem()
+        .map_or(Ok(told.synchronous_commit), |problem| {
+            Err(StoreError::Unusable(problem))
+        })
+}
+
+struct Told {
+    version: i32,
+    version_text: String,
+    encoding: String,
+    fsync: String,
+    full_page_writes: String,
+    synchronous_commit: String,
+}
+
+impl Told {
+    /// Why it cannot be used, and what to do.
+    fn problem(&self) -> Option<String> {
+        if self.version < VERSION_MIN {
+            return Some(format!(
+                "PostgreSQL {} is older than 15; run a newer one",
+                self.version_text
+            ));
+        }
+        if self.encoding != "UTF8" {
+            return Some(format!(
+                "the database has the encoding {}, which cannot hold every event; create one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`",
+                self.encoding
+            ));
+        }
+        if self.fsync != "on" {
+            return Some(
+                "the server runs with `fsync = off` and may lose everything when its machine stops; set it to `on` in postgresql.conf and reload"
+                    .into(),
+            );
+        }
+        if self.full_page_writes != "on" {
+            return Some(
+                "the server runs with `full_page_writes = off` and may be damaged when its machine stops; set it to `on` in postgresql.conf and reload"
+                    .into(),
+            );
+        }
+        // `local` does not wait for a stand-by, so what is acknowledged may be lost when that takes over.
+        if !["on", "remote_write", "remote_apply"].contains(&self.synchronous_commit.as_str()) {
+            return Some(format!(
+                "`synchronous_commit` is `{}`, so that a commit may be lost after it was acknowledged; set it to `on`: it may stand in postgresql.conf, or with the database or the role, where `ALTER ROLE … RESET synchronous_commit` and `ALTER DATABASE … RESET synchronous_commit` take it away",
+                self.synchronous_commit
+            ));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(change: impl Fn(&mut Told)) -> String {
+        let mut told = Told {
+            version: 150_004,
+            version_text: "15.4".into(),
+            encoding: "UTF8".into(),
+            fsync: "on".into(),
+            full_page_writes: "on".into(),
+            synchronous_commit: "on".into(),
+        };
+        change(&mut told);
+        told.problem().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_server_that_may_lose_a_commit_is_refused() {
+        assert_eq!(problem(|_| {}), "");
+        assert_eq!(
+            problem(|told| told.synchronous_commit = "remote_apply".into()),
+            ""
+        );
+        for off in ["off", "local"] {
+            let problem = problem(|told| told.synchronous_commit = off.into());
+            assert!(problem.contains("synchronous_commit"), "{problem}");
+        }
+        assert!(problem(|told| told.fsync = "off".into()).contains("fsync"));
+        assert!(problem(|told| told.full_page_writes = "off".into()).contains("full_page_writes"));
+        assert!(problem(|told| told.encoding = "SQL_ASCII".into()).contains("UTF8"));
+        assert!(problem(|told| told.version = 140_010).contains("older than 15"));
+    }
+}

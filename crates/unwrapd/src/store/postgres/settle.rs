@@ -1,0 +1,106 @@
+//! What attempts came to, many in one commit.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+
+use super::Shared;
+use super::batch::Change;
+use super::failure::Failure;
+use super::link::given;
+use super::pool::For;
+use super::rows::{natural, signed, storable};
+use crate::delivery::Next;
+use crate::store::{Attempt, Settled};
+
+/// Comes back with those that counted.
+const SETTLE: &str = "SELECT id, number FROM settle($1, $2, $3, $4, $5, $6, $7, $8)";
+
+#[async_trait]
+impl Change for Attempt {
+    type Made = Settled;
+
+    const OVER: For = For::Settling;
+
+    fn bytes(&self) -> usize {
+        self.answer.len() + self.said.as_str().len()
+    }
+
+    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Settled>, Failure> {
+        // In the order of the table, and each once.
+        let mut firsts: HashMap<(i64, u32), usize> = HashMap::new();
+        for (place, attempt) in changes.iter().enumerate() {
+            firsts
+                .entry((attempt.delivery, attempt.number))
+                .or_insert(place);
+        }
+        let mut attempts: Vec<&Self> = firsts.values().map(|place| changes[*place]).collect();
+        attempts.sort_unstable_by_key(|attempt| attempt.delivery);
+        let settled = settle(shared, &attempts).await?;
+
+        let made = changes.iter().enumerate().map(|(place, attempt)| {
+            let key = (attempt.delivery, attempt.number);
+            if settled.contains(&key) && firsts[&key] == place {
+                Settled::Settled
+            } else {
+                Settled::Fenced
+            }
+        });
+        Ok(made.collect())
+    }
+}
+
+async fn settle(shared: &Shared, attempts: &[&Attempt]) -> Result<HashSet<(i64, u32)>, Failure> {
+    let deliveries: Vec<i64> = attempts.iter().map(|attempt| attempt.delivery).collect();
+    let numbers: Vec<i32> = attempts
+        .iter()
+        .map(|attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX))
+        .collect();
+    let ended: Vec<i64> = attempts
+        .iter()
+        .map(|attempt| attempt.ended_at.as_millisecond())
+        .collect();
+    let took: Vec<i64> = attempts
+        .iter()
+        .map(|attempt| signed(attempt.took.as_millis()))
+        .collect();
+    let answers: Vec<_> = attempts
+        .iter()
+        .map(|attempt| storable(&attempt.answer))
+        .collect();
+    let bodies: Vec<_> = attempts
+        .iter()
+        .map(|attempt| Some(storable(attempt.said.as_str())).filter(|said| !said.is_empty()))
+        .collect();
+    let answers: Vec<&str> = answers.iter().map(|answer| &**answer).collect();
+    let bodies: Vec<Option<&str>> = bodies.iter().map(Option::as_deref).collect();
+    let (states, due): (Vec<&str>, Vec<i64>) = attempts
+        .iter()
+        .map(|attempt| match attempt.next {
+            Next::Delivered => ("delivered", attempt.ended_at.as_millisecond()),
+            Next::Dead => ("dead", attempt.ended_at.as_millisecond()),
+            Next::Retry { due_at } => ("waiting", due_at.as_millisecond()),
+        })
+        .unzip();
+    let given = given![
+        deliveries => INT8_ARRAY, numbers => INT4_ARRAY, ended => INT8_ARRAY, took => INT8_ARRAY,
+        answers => TEXT_ARRAY, bodies => TEXT_ARRAY, states => TEXT_ARRAY, due => INT8_ARRAY,
+    ];
+    let rows = shared.pool.once(For::Settling, SETTLE, given).await?;
+    let over: HashMap<(i64, u32), bool> = attempts
+        .iter()
+        .map(|attempt| {
+            let is_over = !matches!(attempt.next, Next::Retry { .. });
+            ((attempt.delivery, attempt.number), is_over)
+        })
+        .collect();
+    let mut settled = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        let key = (row.try_get(0)?, natural(row, 1)?);
+        settled.insert(key);
+        if over.get(&key).is_some_and(|is_over| *is_over) {
+            shared.room.done();
+        }
+    }
+    Ok(settled)
+}

@@ -1,0 +1,152 @@
+//! The slots that bodies stand in. They are filled one after the other. A slot that was closed longer ago than messages are kept holds
+//! little that is still needed: that is moved into the slot being filled, and the whole of the rest is dropped at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::link::given;
+use super::pool::{For, Pool, Transaction};
+use super::rows::signed;
+use crate::delivery::earlier;
+
+/// In how many slots the messages of the whole retention stand. There are twelve, so that some are left for what is emptied late.
+const SLOTS_FILLED: u32 = 8;
+/// How long a slot stays open at least, and closed before it is emptied: longer than anyone can be at work in it.
+const TIME_MIN: Duration = Duration::from_secs(3600);
+/// Bodies moved in one step.
+const MOVE_MAX: i64 = 256;
+/// How long to wait for those who read the slot that is to be emptied. Whoever comes after us waits as long.
+const LOCK_TIME_MS: u32 = 200;
+/// `slot` in ASCII, for the lock of who moves and empties.
+const LOCK: i64 = 0x736C_6F74;
+
+/// One gateway at a time. It is asked for and not waited for.
+const ALONE: &str = "SELECT pg_try_advisory_xact_lock($1 # hashtext(current_schema())::int8)";
+
+/// The first time that anyone comes here the slot that was being filled from the beginning gets its time. So does one that was opened
+/// by a clock that has been set back since.
+const DATE: &str = "
+    UPDATE body_slot SET opened_at = $1
+    WHERE slot = (SELECT slot FROM body_current) AND (opened_at IS NULL OR opened_at > $1)";
+
+/// Opens the next empty slot if the one being filled is old enough.
+const TURN: &str = "
+    WITH next AS (
+        SELECT empty.slot AS slot, filled.slot AS before
+        FROM body_slot AS empty, body_slot AS filled
+        WHERE empty.opened_at IS NULL AND filled.slot = (SELECT slot FROM body_current) AND filled.opened_at <= $2
+        ORDER BY empty.slot LIMIT 1
+    ), opened AS (
+        UPDATE body_slot SET opened_at = CASE WHEN body_slot.slot = next.slot THEN $1 ELSE opened_at END,
+                             closed_at = CASE WHEN body_slot.slot = next.before THEN $1 END
+        FROM next WHERE body_slot.slot IN (next.slot, next.before)
+    )
+    UPDATE body_current SET slot = next.slot FROM next";
+
+/// The slot to be emptied next.
+const OLDEST: &str = "
+    SELECT slot::int8 FROM body_slot WHERE closed_at < $1 ORDER BY closed_at LIMIT 1";
+
+/// Takes a step: opens a slot, moves some bodies or empties a slot. Says whether there is more to do.
+pub(super) async fn step(
+    pool: &Arc<Pool>,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let transaction = pool.take(For::Looking).await?.transaction().await?;
+    let alone = transaction.query(ALONE, given![LOCK => INT8]).await?;
+    let is_alone = match alone.first() {
+        Some(row) => row.try_get(0)?,
+        None => false,
+    };
+    let is_more = is_alone && turn(&transaction, retention, now).await?;
+    transaction.commit().await?;
+    Ok(is_more)
+}
+
+async fn turn(
+    transaction: &Transaction,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let filled_for = (retention / SLOTS_FILLED).max(TIME_MIN);
+    let kept_for = retention.max(TIME_MIN);
+    let now_ms = now.as_millisecond();
+    let opened_before = earlier(now, filled_for).as_millisecond();
+    let closed_before = earlier(now, kept_for).as_millisecond();
+    transaction.query(DATE, given![now_ms => INT8]).await?;
+    transaction
+        .query(TURN, given![now_ms => INT8, opened_before => INT8])
+        .await?;
+    let oldest = transaction
+        .query(OLDEST, given![closed_before => INT8])
+        .await?;
+    let Some(row) = oldest.first() else {
+        return Ok(false);
+    };
+    let slot: i64 = row.try_get(0)?;
+    if move_some(transaction, slot).await? {
+        return Ok(true);
+    }
+    empty(transaction, slot).await
+}
+
+/// Moves bodies that are still needed. Says whether there were any.
+async fn move_some(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
+    // A message that is being forgotten or replayed at this moment is waited for: it is not to lose its body.
+    let sql = format!(
+        "WITH needed AS (
+             SELECT message.seq FROM message JOIN body_{slot} AS old ON old.seq = message.seq
+             WHERE message.slot = $1::int8 LIMIT $2 FOR NO KEY UPDATE OF message
+         ), current AS (SELECT slot FROM body_current), moved AS (
+             UPDATE message SET slot = current.slot FROM current WHERE seq = ANY (ARRAY (SELECT seq FROM needed))
+             RETURNING seq, message.slot
+         ), copied AS (
+             INSERT INTO body (slot, seq, payload)
+             SELECT moved.slot, seq, payload FROM moved JOIN body_{slot} AS old USING (seq)
+         )
+         SELECT count(*) FROM moved"
+    );
+    let limit = signed(MOVE_MAX);
+    let rows = transaction
+        .query(&sql, given![slot => INT8, limit => INT8])
+        .await?;
+    rows.first()
+        .map_or(Ok(false), |row| Ok(row.try_get::<_, i64>(0)? > 0))
+}
+
+/// Drops all of it, unless someone reads there or something in it is needed after all. Says whether it was dropped.
+async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
+    transaction.query("SAVEPOINT before", &[]).await?;
+    let lock = format!("SET LOCAL lock_timeout TO {LOCK_TIME_MS}");
+    transaction.query(&lock, &[]).await?;
+    let lock = format!("LOCK TABLE body_{slot} IN ACCESS EXCLUSIVE MODE");
+    if let Err(failure) = transaction.query(&lock, &[]).await {
+        tracing::debug!("a slot of old payloads is emptied later: {failure:?}");
+        transaction
+            .query("ROLLBACK TO SAVEPOINT before", &[])
+            .await?;
+        return Ok(false);
+    }
+    // From here on nobody is within. What someone put there since we looked would show.
+    let needed = format!(
+        "SELECT 1 FROM message JOIN body_{slot} AS old ON old.seq = message.seq WHERE message.slot = $1::int8 LIMIT 1"
+    );
+    if !transaction
+        .query(&needed, given![slot => INT8])
+        .await?
+        .is_empty()
+    {
+        return Ok(true);
+    }
+    transaction
+        .query(&format!("TRUNCATE body_{slot}"), &[])
+        .await?;
+    let note = "UPDATE body_slot SET opened_at = NULL, closed_at = NULL WHERE slot = $1::int8";
+    transaction.query(note, given![slot => INT8]).await?;
+    tracing::info!("the space of old payloads was given back");
+    Ok(true)
+}

@@ -1,0 +1,138 @@
+//! TLS to the database, by rustls as everywhere. A certificate that does not hold ends it: nothing is encrypted for just anyone.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What tells PostgreSQL apart on a port that speaks more than one protocol.
+const ALPN: &[u8] = b"postgresql";
+
+/// Who is trusted to say which host is which.
+pub(super) struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// Trusts those in this file, or else those whom the machine trusts.
+    pub(super) fn new(root_certificate: Option<&Path>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        if let Some(file) = root_certificate {
+            add_file(&mut roots, file)?;
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+    let problem =
+        |what: &dyn std::fmt::Display| format!("`sslrootcert`: {}: {what}", file.display());
+    let text = std::fs::read(file).map_err(|error| problem(&error))?;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|_| problem(&"it is no good PEM"))?;
+        roots.add(certificate).map_err(|error| problem(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(problem(&"there is no certificate in it"));
+    }
+    Ok(())
+}
+
+/// The driver asks for one of these for each host.
+#[derive(Clone)]
+pub(super) struct Connector(pub(super) Arc<Tls>);
+
+pub(super) struct ToHost {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+/// A connection that is encrypted.
+pub(super) struct Encrypted<S>(TlsStream<S>);
+
+impl<S> MakeTlsConnect<S> for Connector
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = Encrypted<S>;
+    type TlsConnect = ToHost;
+    type Error = rustls::pki_types::InvalidDnsNameError;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<ToHost, Self::Error> {
+        Ok(ToHost {
+            connector: TlsConnector::from(Arc::clone(&self.0.0)),
+            name: ServerName::try_from(host.to_owned())?,
+        })
+    }
+}
+
+impl<S> TlsConnect<S> for ToHost
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = Encrypted<S>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Encrypted<S>>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move {
+            let stream = self.connector.connect(self.name, stream).await?;
+            Ok(Encrypted(stream))
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Encrypted<S> {
+    /// None: the certificate has been checked against the name of the host, which is what it would prove again.
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

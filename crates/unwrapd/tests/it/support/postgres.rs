@@ -1,0 +1,354 @@
+//! A PostgreSQL server of our own: in a folder that goes with it, reached by a socket there, and ended with us.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use unwrapd::store::postgres::PostgresAddress;
+
+use super::PATIENCE;
+
+/// Where Debian puts the programs of its versions.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// The number in the name of the socket.
+const PORT: u16 = 5432;
+
+/// The server that the tests of this process share.
+pub(crate) fn shared() -> &'static Server {
+    static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+    &SERVER
+}
+
+pub(crate) struct Server {
+    folder: PathBuf,
+    settings: Vec<String>,
+    keeper: Mutex<Child>,
+}
+
+impl Server {
+    /// A new one, with these settings.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_after(settings, |_| {})
+    }
+
+    /// A new one, once `prepare` has put more files beside its data.
+    pub(crate) fn start_after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let folder = new_folder("unwrapd-pg-");
+        let made = as_owner(&program("initdb"))
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+            .args(["--locale=C", "--no-sync", "--pgdata"])
+            .arg(folder.join("data"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        prepare(&folder);
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let keeper = Mutex::new(keep(&folder, &settings));
+        let server = Self {
+            folder,
+            settings,
+            keeper,
+        };
+        server.wait_until_ready();
+        server
+    }
+
+    /// A new schema on it.
+    pub(crate) fn schema(&self) -> PostgresAddress {
+        new_schema(&self.folder)
+    }
+
+    /// For this role and schema.
+    pub(crate) fn address(&self, role: &str, schema: &str) -> PostgresAddress {
+        self.url(role, schema).parse().unwrap()
+    }
+
+    pub(crate) fn url(&self, role: &str, schema: &str) -> String {
+        url(role, &self.folder, schema)
+    }
+
+    /// What this gives, in text, without head or foot.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.sql_at(PORT, sql)
+    }
+
+    /// As [`sql`](Self::sql), where the socket has another number.
+    pub(crate) fn sql_at(&self, port: u16, sql: &str) -> String {
+        let mut psql = Command::new(program("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set", "ON_ERROR_STOP=1", "--username=postgres", "--host"])
+            .arg(&self.folder)
+            .args(["--port", &port.to_string(), "postgres"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = psql.stdin.take().unwrap();
+        input.write_all(sql.as_bytes()).unwrap();
+        drop(input);
+        let output = psql.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Kills all of it at once, as far as processes go as a power cut would, and waits until nothing of it is left.
+    pub(crate) fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let server: i32 = pid.lines().next().unwrap().parse().unwrap();
+        // Or it would make more of them meanwhile.
+        signal(server, Signal::STOP);
+        let mut doomed = children_of(server);
+        doomed.push(server);
+        for pid in &doomed {
+            signal(*pid, Signal::KILL);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while doomed.iter().any(|pid| is_alive(*pid)) {
+            assert!(Instant::now() < deadline, "it does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it again after that.
+    pub(crate) fn start_again(&self) {
+        let mut keeper = self.keeper.lock().unwrap();
+        keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        drop(keeper);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let port = self
+                .settings
+                .iter()
+                .find_map(|setting| setting.strip_prefix("port="));
+            let asked = Command::new(program("pg_isready"))
+                .arg("--host")
+                .arg(&self.folder)
+                .args(["--port", port.unwrap_or("5432")])
+                .output()
+                .unwrap();
+            if asked.status.success() {
+                return;
+            }
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut keeper = self.keeper.lock().unwrap();
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap();
+    }
+}
+
+/// A pooler before a server: it hands each transaction to whichever of its few sessions is free.
+pub(crate) struct Pooler {
+    folder: PathBuf,
+    keeper: Child,
+}
+
+impl Pooler {
+    const SESSIONS: u8 = 3;
+
+    pub(crate) fn start(server: &Server) -> Self {
+        let folder = new_folder("unwrapd-pooler-");
+        let of_server = server.folder.display();
+        let config = format!(
+            "[databases]\n* = host={of_server} user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\n\
+             unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {sessions}\n",
+            folder = folder.display(),
+            sessions = Self::SESSIONS,
+        );
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, config).unwrap();
+        let script = r#"
+            pgbouncer --quiet "$1/pgbouncer.ini" >"$1/log" 2>&1 </dev/null &
+            pooler=$!
+            read -r _
+            kill $pooler
+            wait $pooler
+            rm -rf "$1"
+        "#;
+        let keeper = as_owner(Path::new("/bin/sh"))
+            .args(["-c", script, "keeper"])
+            .arg(&folder)
+            .env("PATH", "/usr/sbin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !folder.join(format!(".s.PGSQL.{PORT}")).exists() {
+            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(
+                Instant::now() < deadline,
+                "{}; is pgbouncer installed?",
+                log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { folder, keeper }
+    }
+
+    /// A new schema behind it.
+    pub(crate) fn schema(&self) -> PostgresAddress {
+        new_schema(&self.folder)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().unwrap();
+    }
+}
+
+/// A folder that belongs to who runs servers.
+fn new_folder(prefix: &str) -> PathBuf {
+    let folder = tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir()
+        .unwrap()
+        .keep();
+    if let Some((user, group)) = server_owner() {
+        std::os::unix::fs::chown(&folder, Some(user), Some(group)).unwrap();
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o711)).unwrap();
+    folder
+}
+
+fn new_schema(socket_folder: &Path) -> PostgresAddress {
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    url("postgres", socket_folder, &name).parse().unwrap()
+}
+
+fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
+    let folder = socket_folder.to_str().unwrap().replace('/', "%2F");
+    format!("postgres://{role}@{folder}/postgres?schema={schema}")
+}
+
+/// Starts the server under a process that waits until we are gone, however that comes about, and then removes both. Until then it
+/// starts the server anew for each line that it is sent.
+fn keep(folder: &Path, settings: &[String]) -> Child {
+    let script = r#"
+        folder=$1 postgres=$2
+        shift 2
+        start() {
+            "$postgres" -D "$folder/data" -k "$folder" "$@" >>"$folder/log" 2>&1 </dev/null &
+            server=$!
+        }
+        start "$@"
+        while read -r _; do
+            wait $server
+            start "$@"
+        done
+        kill -QUIT $server
+        wait $server
+        rm -rf "$folder"
+    "#;
+    let mut keeper = as_owner(Path::new("/bin/sh"));
+    keeper
+        .args(["-c", script, "keeper"])
+        .arg(folder)
+        .arg(program("postgres"))
+        .args(["-c", "listen_addresses=", "-c", "max_connections=400"])
+        .args(["-c", "shared_buffers=64MB"]);
+    for setting in settings {
+        keeper.args(["-c", setting]);
+    }
+    keeper
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        // What ends the tests from the terminal does not reach it: it ends in its own way.
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// As who may run a server: PostgreSQL refuses root.
+fn as_owner(program: &Path) -> Command {
+    if server_owner().is_none() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            "--",
+        ])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+/// User and group of the server, if that is not ourselves.
+pub(crate) fn server_owner() -> Option<(u32, u32)> {
+    if !rustix::process::getuid().is_root() {
+        return None;
+    }
+    let number = |of: &str| {
+        let output = Command::new("id").args([of, "postgres"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim()
+            .parse()
+            .expect("there is a user `postgres`: install postgresql")
+    };
+    Some((number("-u"), number("-g")))
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // It may have ended by itself.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// Neither gone nor waiting for someone to hear of its end.
+fn is_alive(pid: i32) -> bool {
+    stat_of(pid).is_some_and(|stat| !stat.starts_with('Z'))
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|process| process.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let stat = stat_of(*pid).unwrap_or_default();
+            stat.split_whitespace().nth(1) == Some(parent.to_string().as_str())
+        })
+        .collect()
+}
+
+/// State, parent and more of a process.
+fn stat_of(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.trim_start().to_owned())
+}
+
+/// A program of the newest version that is installed.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir(VERSIONS)
+        .unwrap_or_else(|error| panic!("{VERSIONS}: {error}; install postgresql"));
+    versions
+        .map(|version| version.unwrap().path().join("bin").join(name))
+        .filter(|program| program.exists())
+        .max()
+        .unwrap_or_else(|| panic!("there is no {name} in {VERSIONS}; install postgresql"))
+}
