@@ -76,6 +76,11 @@ impl Targets {
         self.write().remove(name);
     }
 
+    /// As long as this is held, nobody pauses or resumes one here.
+    pub(crate) async fn hold_pauses(&self) -> impl Drop {
+        self.switching.lock().await
+    }
+
     fn all(&self) -> BTreeMap<String, Target> {
         self.by_name
             .read()

@@ -1,5 +1,6 @@
 //! Wires the parts, starts them, and stops them in order.
 
+mod fleet;
 mod workers;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::store::Store;
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
+use fleet::Fleet;
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
@@ -78,6 +80,12 @@ impl Gateway {
             tasks: JoinSet::new(),
         };
         workers.follow(destinations);
+        let fleet = Fleet {
+            store: Arc::clone(&store),
+            bells: bells.clone(),
+            board: board.clone(),
+            targets: targets.clone(),
+        };
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
@@ -122,6 +130,7 @@ impl Gateway {
         gateway
             .servers
             .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
+        gateway.servers.spawn(fleet.run(shutdown.clone()));
         let router = receive::router(receiver);
         gateway
             .servers

@@ -127,6 +127,13 @@ impl Progress {
         self.crowd.one_less(before.unwrap_or_default() - 1);
     }
 
+    /// No more wait for it than these. Another gateway may have made what arrived here, and then nobody here would have counted it.
+    pub fn caught_up(&self, open: usize) {
+        let open = i64::try_from(open).unwrap_or(i64::MAX);
+        let before = self.open.fetch_min(open, Ordering::Relaxed);
+        self.crowd.one_less(before.min(open));
+    }
+
     /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and not longer than a moment. A
     /// destination that is down or slow is not waited for; its backlog waits on the disk. Says whether it waited.
     pub async fn keep_pace(&self) -> bool {
@@ -186,6 +193,13 @@ impl Board {
         }
         let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(board.entry(destination.to_owned()).or_default())
+    }
+
+    /// The progress of every destination, by name.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<String, Arc<Progress>> {
+        let board = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        board.clone()
     }
 
     /// The progress of this destination, if it has any.

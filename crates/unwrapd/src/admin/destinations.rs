@@ -128,7 +128,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
     let done = answer(&serde_json::json!({ "name": name, "paused": is_paused }));
     // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
     let switched = tokio::spawn(async move {
-        let _one_at_a_time = admin.targets.switching.lock().await;
+        let _one_at_a_time = admin.targets.hold_pauses().await;
         if is_paused {
             admin.store.pause(&name, Timestamp::now()).await?;
         } else {

@@ -14,7 +14,7 @@ use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
-use crate::delivery::{Delivery, Next, Outcome};
+use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::store::{Attempt, Claimed, StoreError};
 
 /// Most deliveries claimed at once.
@@ -251,8 +251,13 @@ impl Running {
         } else if let Some(due_at) = next_due_at {
             self.due_by(due_at, looked.now);
         }
+        let is_all = deliveries.len() < looked.limit;
         self.lane.gate.progress().add_claimed(deliveries.len());
         self.ready.add(deliveries, looked.timeout);
+        if is_all && self.lane.lane == Lane::Standard {
+            let in_hand = self.ready.len() + self.under_way.len() + self.settling.len();
+            self.lane.gate.progress().caught_up(in_hand);
+        }
     }
 
     fn store_failed(&mut self, problem: &str) {

@@ -14,6 +14,7 @@ mod deduplicate;
 mod deliver;
 mod destinations;
 mod dispatch;
+mod fleet;
 mod hostile;
 mod listen;
 mod migrate;

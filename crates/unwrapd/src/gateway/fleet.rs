@@ -1,0 +1,55 @@
+//! What other gateways on the same store do, as far as it matters to this one: they make work, and they pause destinations.
+
+use std::sync::Arc;
+
+use crate::admin::Targets;
+use crate::progress::Board;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoreError};
+use crate::wake::Bells;
+
+pub(super) struct Fleet {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bells: Bells,
+    pub(super) board: Board,
+    pub(super) targets: Targets,
+}
+
+impl Fleet {
+    /// Goes on until shutdown. A failing store does not end it.
+    pub(super) async fn run(self, mut shutdown: Shutdown) {
+        loop {
+            let heard = tokio::select! {
+                () = shutdown.begun() => return,
+                heard = self.store.heard() => heard,
+            };
+            for (destination, lane) in &heard.due {
+                self.bells.ring(destination, *lane);
+            }
+            if heard.pauses
+                && let Err(error) = self.follow_pauses().await
+            {
+                tracing::debug!("nobody knows what is paused: {error}");
+            }
+        }
+    }
+
+    async fn follow_pauses(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.targets.hold_pauses().await;
+        let paused = self.store.paused().await?;
+        for (name, _) in &paused {
+            // So that it is paused from the beginning, should it be configured later.
+            drop(self.board.of(name));
+        }
+        for (name, progress) in self.board.all() {
+            let is_paused = paused.iter().any(|(other, _)| *other == name);
+            if progress.is_paused() != is_paused {
+                progress.set_paused(is_paused);
+                self.bells.ring_all(&name);
+                let what = if is_paused { "paused" } else { "resumed" };
+                tracing::info!(destination = name, "{what} at another gateway");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Several gateways on one database.
+
+use std::collections::BTreeMap;
+
+use openai_webhooks::EventType;
+use reqwest::Method;
+use unwrapd::config::{DestinationSettings, StoreUrl};
+
+use crate::support::application::Application;
+use crate::support::postgres;
+use crate::support::{TestGateway, Webhook, destination};
+
+async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
+    let url = StoreUrl::Postgres(Box::new(postgres::shared().schema()));
+    [
+        TestGateway::start_on(url.clone(), destinations.to_vec()).await,
+        TestGateway::start_on(url, destinations.to_vec()).await,
+    ]
+}
+
+async fn post(test: &TestGateway, id: &str) {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    assert_eq!(test.post(&webhook).await, 200);
+}
+
+async fn switch(test: &TestGateway, verb: &str) {
+    let admin = test.gateway.admin().unwrap();
+    let url = format!("http://{admin}/api/v1/destinations/app/{verb}");
+    let response = test.client().request(Method::POST, url).send().await;
+    assert_eq!(response.unwrap().status(), 200);
+}
+
+/// How often each of so many came.
+async fn got(app: &mut Application, count: usize) -> BTreeMap<String, usize> {
+    let mut got = BTreeMap::new();
+    while got.len() < count {
+        let id = app.next().await.webhook_id().to_owned();
+        *got.entry(id).or_default() += 1;
+    }
+    got
+}
+
+#[tokio::test]
+async fn what_either_accepts_is_delivered_once_whoever_does_it() {
+    const EACH: usize = 100;
+    let mut app = Application::start([]).await;
+    let gateways = two(&[destination("app", &app.url)]).await;
+    for number in 0..EACH {
+        for (gateway, test) in gateways.iter().enumerate() {
+            let id = format!("wh_{number}_{gateway}");
+            post(test, &id).await;
+            // A copy, at the other one.
+            post(&gateways[1 - gateway], &id).await;
+        }
+    }
+    let got = got(&mut app, 2 * EACH).await;
+    assert!(got.values().all(|times| *times == 1), "{got:?}");
+    let [one, other] = gateways;
+    one.stop().await;
+    // Whoever is left does all of it.
+    post(&other, "wh_last").await;
+    assert_eq!(app.next().await.webhook_id(), "wh_last");
+    other.stop().await;
+    assert!(!app.has_more());
+}
+
+#[tokio::test]
+async fn what_is_paused_at_one_is_paused_at_the_other() {
+    let mut app = Application::start([]).await;
+    let [one, other] = two(&[destination("app", &app.url)]).await;
+    switch(&one, "pause").await;
+    // It has heard of it once it leaves one alone; until then it delivers.
+    let mut number = 0;
+    let waits = loop {
+        number += 1;
+        let id = format!("wh_{number}");
+        post(&other, &id).await;
+        let next = tokio::time::timeout(std::time::Duration::from_secs(3), app.next());
+        match next.await {
+            Ok(delivered) => assert_eq!(delivered.webhook_id(), id),
+            Err(_) => break id,
+        }
+    };
+    switch(&one, "resume").await;
+    assert_eq!(app.next().await.webhook_id(), waits);
+    one.stop().await;
+    other.stop().await;
+}
