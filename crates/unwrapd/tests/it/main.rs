@@ -19,6 +19,7 @@ mod hostile;
 mod listen;
 mod migrate;
 mod operate;
+mod postgres_store;
 mod prune;
 mod quarantine;
 mod receive;
