@@ -31,24 +31,18 @@ pub(crate) fn copy_binary(folder: &Path) {
 }
 
 /// Writes the configuration of one life.
-pub(crate) fn write_config(
-    folder: &Path,
-    database: &Path,
-    applications: &[Application],
-    life: u32,
-) {
+pub(crate) fn write_config(folder: &Path, store: &str, applications: &[Application], life: u32) {
     let mut config = format!(
         r#"
         [server]
         listen = "127.0.0.1:0"
         admin = "127.0.0.1:0"
         [store]
-        url = "sqlite:{database}"
+        url = "{store}"
         [[endpoint]]
         name = "production"
         secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
-        "#,
-        database = database.display(),
+        "#
     );
     for Application { destination, url } in applications {
         let (name, events) = (destination.name(), destination.events());

@@ -40,7 +40,9 @@ use unwrapd::crash::POINTS;
 use application::Application;
 use gateway::{Gateway, copy_binary, write_config};
 use ledger::Ledger;
+use store::Database;
 use support::PATIENCE;
+use support::postgres::Server;
 use verdict::Verdict;
 use webhooks::Destination;
 
@@ -56,22 +58,35 @@ const PASSES_MAX: u32 = 24;
 /// How long to wait for a process to come to its named point; then it is killed where it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long everything may take to be acknowledged and delivered after the last kill. Shorter than a lease: what was leased when
-/// the process died must not wait for the lease to end.
+/// the process died must not wait for the lease to end, but at most until other gateways take it for dead.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// Restarts after the last kill until nothing waits in the store.
 const DRAINS_MAX: u32 = 8;
+/// One in so many times the server of the database is killed too.
+const SERVER_SPARED: u8 = 5;
 /// How often a run tells how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_books_balance_after_many_kills() {
+    let folder = TempDir::new().unwrap();
+    let database = Database::Sqlite(folder.path().join("unwrapd.db"));
+    balance(folder, database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_balance_in_postgresql() {
+    let folder = TempDir::new().unwrap();
+    balance(folder, Database::Postgres(Server::start(&[]))).await;
+}
+
+async fn balance(folder: TempDir, database: Database) {
     let plan = Plan::from_environment();
     eprintln!("seed {}, {} kills", plan.seed, plan.kills);
-    let folder = TempDir::new().unwrap();
-    let mut run = Run::new(&plan, folder.path()).await;
+    let mut run = Run::new(&plan, folder.path(), &database).await;
     let ended = run.kill_and_drain(&plan).await;
 
-    let verdict = Verdict::reach(&run.ledger, &folder.path().join("unwrapd.db"));
+    let verdict = Verdict::reach(&run.ledger, &database.read());
     eprintln!("{}\n{verdict}", run.tally);
     eprintln!("seconds     {:.0}", run.started.elapsed().as_secs_f64());
     if ended.is_ok() && verdict.is_clean() {
@@ -165,6 +180,7 @@ impl fmt::Display for Tally {
 /// Everything around the gateway, which comes and goes.
 struct Run<'a> {
     folder: &'a Path,
+    database: &'a Database,
     ledger: Ledger,
     applications: Vec<Application>,
     senders: JoinSet<()>,
@@ -178,7 +194,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    async fn new(plan: &Plan, folder: &'a Path) -> Self {
+    async fn new(plan: &Plan, folder: &'a Path, database: &'a Database) -> Self {
         let mut rng = Rng::with_seed(plan.seed);
         copy_binary(folder);
         let ledger = Ledger::default();
@@ -199,6 +215,7 @@ impl<'a> Run<'a> {
         }
         Self {
             folder,
+            database,
             ledger,
             applications,
             senders,
@@ -253,6 +270,15 @@ impl<'a> Run<'a> {
         }
         let killed = gateway.kill().await;
         self.url.send_replace(None);
+        if let Database::Postgres(server) = self.database
+            && self.rng.u8(..SERVER_SPARED) == 0
+        {
+            // What was acknowledged a moment ago is on its disk.
+            tokio::task::block_in_place(|| {
+                server.kill();
+                server.start_again();
+            });
+        }
         killed
     }
 
@@ -275,7 +301,7 @@ impl<'a> Run<'a> {
 
         // What was delivered and not settled when the process died is still to be delivered again.
         for _ in 0..DRAINS_MAX {
-            let open = store::open_deliveries(&self.folder.join("unwrapd.db"));
+            let open = self.database.open_deliveries();
             if open == 0 {
                 return Ok(());
             }
@@ -293,8 +319,8 @@ impl<'a> Run<'a> {
         self.lives += 1;
         self.ledger.begin_life(self.lives);
         // Each process delivers to URLs of its own: so it is known which one a request is from, even if it is read late.
-        let database = self.folder.join("unwrapd.db");
-        write_config(self.folder, &database, &self.applications, self.lives);
+        let store = self.database.url();
+        write_config(self.folder, &store, &self.applications, self.lives);
         Gateway::start(self.folder, crash_at)
     }
 }

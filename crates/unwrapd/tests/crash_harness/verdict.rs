@@ -11,13 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::gateway::CONCURRENCY;
 use crate::ledger::{Book, Entry, Ledger, known};
-use crate::store::{self, Kept, KeptDelivery};
+use crate::store::{Kept, KeptDelivery};
 use crate::webhooks::{self, Destination};
 
 /// Most deliveries between being begun and being on the disk as settled, at one destination.
@@ -84,10 +83,9 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn reach(ledger: &Ledger, path: &Path) -> Self {
-        let kept = store::read(path).unwrap();
+    pub(crate) fn reach(ledger: &Ledger, kept: &Kept) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, &kept));
+        ledger.read(|book| verdict.compare(book, kept));
         verdict
     }
 

@@ -160,7 +160,8 @@ impl Rig {
         self.lives += 1;
         self.ledger.begin_life(self.lives);
         let folder = self.folder.path();
-        write_config(folder, &self.database(), &self.applications, self.lives);
+        let store = format!("sqlite:{}", self.database().display());
+        write_config(folder, &store, &self.applications, self.lives);
         let program = env!("CARGO_BIN_EXE_unwrapd");
         let command = if let Some(disk) = &self.small_disk {
             disk.command(program)
@@ -253,7 +254,8 @@ impl Rig {
         }
         self.stop().await;
         self.take_from_small_disk();
-        let verdict = Verdict::reach(&self.ledger, &self.database());
+        let kept = store::read(&self.database()).unwrap();
+        let verdict = Verdict::reach(&self.ledger, &kept);
         if !verdict.is_clean() || settled.is_err() {
             let kept = self.folder.keep();
             panic!("{verdict}\nthe store is kept in {}", kept.display());
