@@ -322,3 +322,18 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
     assert_eq!(store.tally().await.unwrap(), tally);
     assert_eq!(claim(&store, 9).await.deliveries.len(), 2);
 }
+
+#[test]
+fn a_store_in_postgresql_is_left_to_its_own_tools() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("unwrapd.toml");
+    // Nobody asks for the password of what is not opened.
+    let text = "[store]\nurl = \"postgres://me@db/events\"\npassword = { env = \"NO_SUCH\" }\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    for command in [&["check"][..], &["backup", "copy.db"], &["prune"]] {
+        let refused = db(&[command, &["--config", config]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+        assert!(told(&refused).contains("pg_dump"), "{}", told(&refused));
+    }
+}
