@@ -103,6 +103,20 @@ CREATE TABLE quarantine (
     body        bytea                  -- NULL: too large, or never read
 );
 
+-- Keeps one, and only so many: those without a body, which nobody can prove any more, go first. One at a time, or two would remove the same.
+CREATE FUNCTION suspect(
+    at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE quarantine IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
+    VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
+    DELETE FROM quarantine WHERE id IN (
+        SELECT id FROM quarantine ORDER BY body IS NOT NULL, id
+        LIMIT greatest(0, (SELECT count(*) FROM quarantine) - at_most)
+    );
+END $$;
+
 -- What was asked for under each token, and how far it is.
 CREATE TABLE replay (
     id          bigint   PRIMARY KEY GENERATED ALWAYS AS IDENTITY,

@@ -11,11 +11,7 @@ use super::pool::{For, Pool};
 use super::rows::{signed, storable, timestamp};
 use crate::store::{SUSPECTS_MAX, Suspect};
 
-const ADD: &str = "
-    WITH added AS (
-        INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
-    )
-    DELETE FROM quarantine WHERE id <= (SELECT id FROM added) - $7";
+const ADD: &str = "SELECT suspect($1, $2, $3, $4, $5, $6, $7)";
 
 const LIST: &str = "
     SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
