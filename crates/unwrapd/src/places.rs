@@ -1,12 +1,13 @@
 //! So many at once. When no place is left, whoever has kept us waiting the longest gives up theirs, strangers before those who have
 //! shown that they belong here: crowds of slow clients push out each other, and a quick one finds a place.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 
 /// In place of a time: it waits for nobody, so it may stay.
 const FIRM: u64 = u64::MAX;
@@ -21,6 +22,9 @@ pub(crate) struct Places {
     seats: Mutex<Slab<Arc<Seat>>>,
     /// Told when someone begins to wait, and so could be asked to go.
     yields: Notify,
+    /// Those that were asked and stay, because they moved before they heard it, while nobody else could be asked.
+    owed: AtomicUsize,
+    is_closing: AtomicBool,
     opened: Instant,
     max: usize,
 }
@@ -48,6 +52,8 @@ impl Places {
             free: Arc::new(Semaphore::new(max)),
             seats: Mutex::new(Slab::new()),
             yields: Notify::new(),
+            owed: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
             opened: Instant::now(),
             max,
         })
@@ -86,18 +92,15 @@ impl Places {
         loop {
             let slowest = seats
                 .iter()
-                .map(|(_, seat)| (seat.waits_since.load(Ordering::Relaxed), seat))
+                .map(|(_, seat)| (seat.waits_since.load(Ordering::SeqCst), seat))
                 .filter(|(since, _)| *since < ASKED)
                 .min_by_key(|(since, _)| *since);
             let Some((since, seat)) = slowest else {
                 return false;
             };
-            let asked = seat.waits_since.compare_exchange(
-                since,
-                ASKED,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let asked =
+                seat.waits_since
+                    .compare_exchange(since, ASKED, Ordering::SeqCst, Ordering::SeqCst);
             // Else it has moved on in this instant.
             if asked.is_ok() {
                 seat.asked.notify_one();
@@ -106,8 +109,9 @@ impl Places {
         }
     }
 
-    /// Asks everyone.
+    /// Asks everyone, whatever they do.
     pub(crate) fn ask_all(&self) {
+        self.is_closing.store(true, Ordering::SeqCst);
         for (_, seat) in self.seats().iter() {
             seat.asked.notify_one();
         }
@@ -122,6 +126,14 @@ impl Places {
     async fn next_free(self: &Arc<Self>) -> Place {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         self.seat(permit.expect("it is never closed"))
+    }
+
+    /// One less is owed. False if none was.
+    fn repay(&self) -> bool {
+        let one_less = |owed: usize| owed.checked_sub(1);
+        self.owed
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .is_ok()
     }
 
     fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
@@ -157,8 +169,11 @@ impl Place {
         } else {
             0
         };
-        let since = self.places.now() + rank;
-        self.seat.waits_since.store(since, Ordering::Relaxed);
+        self.moves(self.places.now() + rank);
+        // It may be what someone has looked for in vain.
+        if self.places.repay() {
+            self.places.ask_the_slowest();
+        }
         self.places.yields.notify_waiters();
     }
 
@@ -169,12 +184,32 @@ impl Place {
 
     /// From now on it waits for nobody.
     pub(crate) fn works(&self) {
-        self.seat.waits_since.store(FIRM, Ordering::Relaxed);
+        self.moves(FIRM);
     }
 
-    /// Waits to be asked to give up the place.
+    /// Waits to be asked to give up the place. Who moves before hearing it stays, and someone slower is asked: a request that had
+    /// arrived all the while must not be cut off because nobody has looked at it yet.
     pub(crate) async fn asked(&self) {
-        self.seat.asked.notified().await;
+        loop {
+            self.seat.asked.notified().await;
+            // Nor because the runtime has not asked the system yet who has sent something, which it does before this goes on.
+            yield_now().await;
+            let is_asked = self.seat.waits_since.load(Ordering::SeqCst) == ASKED;
+            if is_asked || self.places.is_closing.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    fn moves(&self, since: u64) {
+        let before = self.seat.waits_since.swap(since, Ordering::SeqCst);
+        if before == ASKED {
+            // Owed before looking: who begins to wait after the look sees it.
+            self.places.owed.fetch_add(1, Ordering::SeqCst);
+            if self.places.ask_the_slowest() {
+                self.places.repay();
+            }
+        }
     }
 }
 
@@ -186,12 +221,20 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     /// Lets the clock of the places move on.
     fn tick(places: &Places) {
         let now = places.now();
         while places.now() == now {}
+    }
+
+    async fn stays(place: &Place) -> bool {
+        timeout(Duration::ZERO, place.asked()).await.is_err()
     }
 
     #[tokio::test]
@@ -232,6 +275,36 @@ mod tests {
         assert!(places.ask_the_slowest());
         trusted.asked().await;
         assert!(!places.ask_the_slowest());
+    }
+
+    #[tokio::test]
+    async fn who_moved_before_hearing_it_stays_and_another_is_asked() {
+        let places = Places::new(2);
+        let quick = places.take().await;
+        tick(&places);
+        let slow = places.take().await;
+        assert!(places.ask_the_slowest());
+        quick.works();
+        slow.asked().await;
+        assert!(stays(&quick).await);
+
+        // Nobody is left to be asked: whoever waits first is, then.
+        let places = Places::new(1);
+        let only = places.take().await;
+        assert!(places.ask_the_slowest());
+        only.works();
+        assert!(stays(&only).await);
+        only.waits();
+        only.asked().await;
+    }
+
+    #[tokio::test]
+    async fn everyone_is_asked_at_the_end_whatever_they_do() {
+        let places = Places::new(1);
+        let working = places.take().await;
+        working.works();
+        places.ask_all();
+        working.asked().await;
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! The gateway as a process under attack, with good traffic all the while.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openai_webhooks::EventType;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,6 +36,8 @@ pub(super) struct Siege {
     began: Instant,
     memory_before: u64,
     accepted: watch::Receiver<usize>,
+    /// How often a connection of honest senders ended without an answer.
+    cut_off: Arc<AtomicUsize>,
     senders: JoinSet<()>,
     ended: watch::Sender<bool>,
 }
@@ -54,24 +58,33 @@ impl Siege {
         let address = url.socket_addrs(|| None).unwrap()[0];
         let (counter, accepted) = watch::channel(0);
         let (ended, _) = watch::channel(false);
+        let cut_off = Arc::new(AtomicUsize::new(0));
         let mut senders = JoinSet::new();
         for sender in 0..SENDERS {
             let (counter, ended) = (counter.clone(), ended.subscribe());
+            let cut_off = Arc::clone(&cut_off);
             let url = serving.url.clone();
             senders.spawn(async move {
                 let kept = client();
                 for n in 0.. {
                     let webhook =
                         Webhook::new(&format!("wh_{sender}_{n}"), EventType::BatchCompleted);
-                    // On a connection that is kept, or on a new one.
-                    let status = if n % 2 == 0 {
-                        let answer = webhook.request(&kept, &url).send().await.unwrap();
-                        answer.status().as_u16()
-                    } else {
-                        let mut stream = send(address, request(&webhook)).await;
-                        let mut answer = [0; 12];
-                        stream.read_exact(&mut answer).await.unwrap();
-                        statuses(&answer)[0]
+                    // On a connection that is kept, or on a new one. Who has connected and not sent yet may be pushed out by a crowd, and
+                    // comes again.
+                    let status = loop {
+                        let status = if n % 2 == 0 {
+                            let answer = webhook.request(&kept, &url).send().await;
+                            answer.ok().map(|answer| answer.status().as_u16())
+                        } else {
+                            let mut stream = send(address, request(&webhook)).await;
+                            let mut answer = [0; 12];
+                            let read = stream.read_exact(&mut answer).await;
+                            read.ok().map(|_| statuses(&answer)[0])
+                        };
+                        if let Some(status) = status {
+                            break status;
+                        }
+                        cut_off.fetch_add(1, Ordering::Relaxed);
                     };
                     assert_eq!(status, 200);
                     counter.send_modify(|accepted| *accepted += 1);
@@ -88,6 +101,7 @@ impl Siege {
             _folder: folder,
             began: Instant::now(),
             accepted,
+            cut_off,
             senders,
             ended,
         }
@@ -107,13 +121,15 @@ impl Siege {
         self.ended.send_replace(true);
         self.senders.join_all().await;
         let accepted = *self.accepted.borrow();
+        let cut_off = self.cut_off.load(Ordering::Relaxed);
         let peak = self.serving.peak_memory_kib();
         eprintln!(
-            "{what}: {accepted} good webhooks accepted, {:.1} s, peak memory {} MiB (before: {})",
+            "{what}: {accepted} good webhooks accepted, {cut_off} cut off before, {:.1} s, peak memory {} MiB (before: {})",
             self.began.elapsed().as_secs_f64(),
             peak / 1024,
             self.memory_before / 1024,
         );
+        assert!(10 * cut_off <= accepted, "{what}: {cut_off} were cut off");
         assert!(peak < MEMORY_KIB_MAX, "{what}: {peak} KiB");
         let (status, log) = self.serving.terminate();
         assert!(status.success(), "{what}: {log}");
