@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::folder::Folder;
+use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::webhook::SECRET;
 
@@ -28,10 +29,13 @@ pub enum Who {
     Express,
     ExpressSqlite,
     Fastify,
+    UnwrapdPostgres,
+    FastApiPostgres,
 }
 
 impl Who {
-    pub const ALL: [Self; 7] = [
+    /// Those that have no server for their database.
+    pub const ALONE: [Self; 7] = [
         Self::Bare,
         Self::Unwrapd,
         Self::FastApiSqlite,
@@ -50,13 +54,17 @@ impl Who {
             Self::Express => "Express 5.3.0 + openai 7.57.0",
             Self::ExpressSqlite => "Express 5.3.0 + openai 7.57.0 + SQLite",
             Self::Fastify => "Fastify 5.12.8 + openai 7.57.0",
+            Self::UnwrapdPostgres => "unwrapd on PostgreSQL",
+            Self::FastApiPostgres => {
+                "FastAPI 0.165.0 + openai 3.54.0 + PostgreSQL (asyncpg 0.32.0)"
+            }
         }
     }
 
     /// Starts it with its database, if it has one, in `folder`.
     pub fn start(self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
         let sdks = &installed.sdks;
-        let database = folder.file("peer.db");
+        let database = folder.file("peer.db").display().to_string();
         let command = match self {
             Self::Bare => bare()?,
             Self::Unwrapd => return Gateway::receiving().start(installed, folder),
@@ -65,6 +73,16 @@ impl Who {
             Self::Express => node(sdks, "express_app.cjs", None),
             Self::ExpressSqlite => node(sdks, "express_app.cjs", Some(&database)),
             Self::Fastify => node(sdks, "fastify_app.cjs", None),
+            Self::UnwrapdPostgres => {
+                let server = Postgres::start(folder)?;
+                let gateway = Gateway::receiving().keeping_in(&server.url("unwrapd"));
+                return Ok(gateway.start(installed, folder)?.on(server));
+            }
+            Self::FastApiPostgres => {
+                let server = Postgres::start(folder)?;
+                let command = python(sdks, "fastapi_postgres_app.py", Some(&server.url("public")));
+                return Ok(Process::start(self.name(), &command, "/webhook")?.on(server));
+            }
         };
         Process::start(self.name(), &command, "/webhook")
     }
@@ -76,7 +94,7 @@ fn bare() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn python(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
+fn python(sdks: &Path, script: &str, database: Option<&str>) -> Command {
     let mut command = Command::new(sdks.join("python/bin/python"));
     command
         .arg(format!("{PEERS}/{script}"))
@@ -86,7 +104,7 @@ fn python(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
     command
 }
 
-fn node(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
+fn node(sdks: &Path, script: &str, database: Option<&str>) -> Command {
     let mut command = Command::new("node");
     command
         .arg(format!("{PEERS}/{script}"))
@@ -102,6 +120,7 @@ fn node(sdks: &Path, script: &str, database: Option<&Path>) -> Command {
 #[derive(Default)]
 pub struct Gateway {
     destinations: String,
+    store: Option<String>,
 }
 
 /// Name of its database.
@@ -115,6 +134,13 @@ impl Gateway {
         Self::default()
     }
 
+    /// There, and not in an SQLite database in its folder.
+    #[must_use]
+    pub fn keeping_in(mut self, url: &str) -> Self {
+        self.store = Some(url.to_owned());
+        self
+    }
+
     /// It delivers everything there too. Further lines of its table may follow.
     #[must_use]
     pub fn and(mut self, name: &str, url: &str, more: &str) -> Self {
@@ -124,12 +150,13 @@ impl Gateway {
         self
     }
 
-    /// Starts it on the database in `folder`, which may be there already.
+    /// Starts it on its database, which may be there already.
     pub fn start(&self, installed: &Installed, folder: &Folder) -> anyhow::Result<Process> {
         let config = folder.file("unwrapd.toml");
+        let in_folder = format!("sqlite:{}", folder.file(DATABASE).display());
+        let store = self.store.as_ref().unwrap_or(&in_folder);
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sqlite:{}\"\n[[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
-            folder.file(DATABASE).display(),
+            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"{store}\"\n[[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
             self.destinations,
         );
         std::fs::write(&config, text)?;

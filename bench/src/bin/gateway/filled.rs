@@ -51,7 +51,7 @@ pub fn kept(installed: &Installed, content: Content) -> anyhow::Result<PathBuf> 
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;
-        tokio::runtime::Runtime::new()?.block_on(fill(&database, content))?;
+        tokio::runtime::Runtime::new()?.block_on(fill(open(&database)?, content))?;
         File::create(is_whole)?;
     }
     Ok(database)
@@ -92,10 +92,10 @@ fn open(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(store))
 }
 
-async fn fill(path: &Path, content: Content) -> anyhow::Result<()> {
+/// Fills it, and closes it.
+pub async fn fill(store: Arc<dyn Store>, content: Content) -> anyhow::Result<()> {
     let Content { messages, ids, .. } = content;
-    eprintln!("filling a database with {messages} messages, ids {ids:?}");
-    let store = open(path)?;
+    eprintln!("  filling a database with {messages} messages, ids {ids:?}");
     let next = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..UNDER_WAY {

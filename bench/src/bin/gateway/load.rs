@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Load {
     openai: OpenAi,
-    host: String,
+    hosts: Vec<String>,
     path: String,
     poll: rustix::fd::OwnedFd,
     connections: Vec<Connection>,
@@ -60,15 +60,26 @@ enum Pace {
 
 impl Load {
     pub fn new(url: &str, openai: OpenAi) -> anyhow::Result<Self> {
-        let (host, path) = url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split_once('/'))
-            .with_context(|| format!("{url} is no URL to send to"))?;
+        Self::across(&[url], openai)
+    }
+
+    /// To each of these in turn, a connection each, as before a load balancer; they differ in their hosts only.
+    pub fn across(urls: &[&str], openai: OpenAi) -> anyhow::Result<Self> {
+        let mut hosts = Vec::new();
+        let mut path = "";
+        for url in urls {
+            let (host, rest) = url
+                .strip_prefix("http://")
+                .and_then(|rest| rest.split_once('/'))
+                .with_context(|| format!("{url} is no URL to send to"))?;
+            hosts.push(host.to_owned());
+            path = rest;
+        }
         // To the microsecond: a late wake-up would count as the server's.
         rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
         Ok(Self {
             openai,
-            host: host.to_owned(),
+            hosts,
             path: format!("/{path}"),
             poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: Vec::new(),
@@ -160,7 +171,7 @@ impl Load {
     }
 
     fn connect(&self, index: usize) -> anyhow::Result<Connection> {
-        let connection = Connection::open(&self.host)?;
+        let connection = Connection::open(&self.hosts[index % self.hosts.len()])?;
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(&self.poll, &connection.socket, data, epoll::EventFlags::IN)?;
         Ok(connection)
@@ -169,8 +180,8 @@ impl Load {
     fn send(&mut self, due: Instant) -> anyhow::Result<()> {
         let index = self.free.pop().expect("there is room");
         let connection = &mut self.connections[index];
-        self.openai
-            .write(&mut connection.request, &self.host, &self.path);
+        let host = &self.hosts[index % self.hosts.len()];
+        self.openai.write(&mut connection.request, host, &self.path);
         connection.due = due;
         connection.send()
     }

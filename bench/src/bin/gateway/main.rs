@@ -11,6 +11,7 @@ mod filled;
 mod folder;
 mod http;
 mod load;
+mod postgres;
 mod process;
 mod report;
 mod scenario;

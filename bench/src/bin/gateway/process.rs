@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::postgres::Postgres;
+
 /// How long a server may take to listen, or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines that are shown when it goes wrong.
@@ -20,6 +22,8 @@ pub struct Process {
     child: Child,
     url: String,
     log: Log,
+    /// Ended after it.
+    database: Option<Postgres>,
 }
 
 type Log = Arc<Mutex<VecDeque<String>>>;
@@ -28,17 +32,8 @@ impl Process {
     /// Starts it, and waits until one of its lines has the URL at which it listens: that with this path.
     pub fn start(name: &str, command: &Command, path: &str) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
-        // If we are killed, nobody else would end it.
-        let mut with_us = Command::new("setpriv");
+        let mut with_us = with_us(command, "KILL");
         with_us
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .envs(
-                command
-                    .get_envs()
-                    .filter_map(|(key, value)| Some((key, value?))),
-            )
             .env("NO_COLOR", "1")
             .stdout(writer.try_clone()?)
             .stderr(writer);
@@ -53,12 +48,20 @@ impl Process {
             child,
             url: String::new(),
             log,
+            database: None,
         };
         let Ok(url) = url.recv_timeout(PATIENCE) else {
             bail!("{name} does not start:\n{}", process.last_lines());
         };
         process.url = url;
         Ok(process)
+    }
+
+    /// The server it has its database on, which nobody else uses.
+    #[must_use]
+    pub fn on(mut self, database: Postgres) -> Self {
+        self.database = Some(database);
+        self
     }
 
     pub fn url(&self) -> &str {
@@ -98,6 +101,21 @@ impl Process {
         let lines = self.log.lock().expect("the reader does not panic");
         lines.iter().map(|line| format!("  {line}\n")).collect()
     }
+}
+
+/// The same, and it gets that signal if we end: else nobody would end it after we are killed.
+pub fn with_us(command: &Command, signal: &str) -> Command {
+    let mut with_us = Command::new("setpriv");
+    with_us
+        .args(["--pdeathsig", signal, "--"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
+    with_us
 }
 
 impl Drop for Process {

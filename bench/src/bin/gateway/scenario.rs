@@ -5,6 +5,9 @@ mod deliver;
 mod half_load;
 mod memory;
 mod neighbour;
+mod pg_claims;
+mod pg_receive;
+mod pg_two;
 mod receive;
 mod start;
 mod stored;
@@ -37,6 +40,14 @@ pub enum Scenario {
     Start,
     /// A destination beside one that hangs
     Neighbour,
+    /// Durable receive on PostgreSQL
+    PgReceive,
+    /// Received and delivered under a flood on PostgreSQL
+    PgDeliver,
+    /// Two gateways on one PostgreSQL beside one
+    PgTwo,
+    /// What a claim costs with a thousand and with a million due on PostgreSQL
+    PgClaims,
 }
 
 /// How long and how much.
@@ -89,6 +100,10 @@ impl Scenario {
             Self::Memory => memory::run(with, scale, report),
             Self::Start => start::run(with, scale, report),
             Self::Neighbour => neighbour::run(with, scale, report),
+            Self::PgReceive => pg_receive::run(with, scale, report),
+            Self::PgDeliver => deliver::run_on_postgres(with, scale, report),
+            Self::PgTwo => pg_two::run(with, scale, report),
+            Self::PgClaims => pg_claims::run(with, scale, report),
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{Scale, flooded};
 use crate::contestants::{Gateway, Installed, Who};
 use crate::folder::Folder;
 use crate::load::Load;
+use crate::postgres::Postgres;
+use crate::process::Process;
 use crate::report::{Gate, Report};
 use crate::sink::{Manner, Sink};
 use crate::statistics::{median, ratio};
@@ -30,12 +32,45 @@ struct Round {
     undelivered: u64,
 }
 
+/// In SQLite.
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let in_sqlite = |folder: &Folder, sink: &Sink| {
+        let gateway = Gateway::receiving().and("app", sink.url(), "");
+        gateway.start(with, folder)
+    };
+    let gate = Gate::AtLeast(0.15, 0.25);
+    measure(with, scale, report, ("", gate), in_sqlite)
+}
+
+/// In PostgreSQL.
+pub fn run_on_postgres(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
+    let in_postgres = |folder: &Folder, sink: &Sink| {
+        let server = Postgres::start(folder)?;
+        let gateway =
+            Gateway::receiving()
+                .keeping_in(&server.url("unwrapd"))
+                .and("app", sink.url(), "");
+        Ok(gateway.start(with, folder)?.on(server))
+    };
+    let gate = Gate::AtLeast(0.10, 0.20);
+    measure(with, scale, report, ("PostgreSQL: ", gate), in_postgres)
+}
+
+fn measure(
+    with: &Installed,
+    scale: &Scale,
+    report: &mut Report,
+    (name, gate): (&str, Gate),
+    start: impl Fn(&Folder, &Sink) -> anyhow::Result<Process>,
+) -> anyhow::Result<()> {
     let mut bare = Vec::new();
     let mut rounds = Vec::new();
     for _ in 0..scale.rounds {
         bare.push(flooded(with, scale, Who::Bare)?);
-        rounds.push(deliver(with, scale)?);
+        let folder = Folder::new(&with.work)?;
+        let sink = Sink::start(Manner::Prompt)?;
+        let gateway = start(&folder, &sink)?;
+        rounds.push(deliver(&gateway, sink, scale)?);
     }
     let of = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
     let delivered = of(|round| round.delivered_a_second);
@@ -44,29 +79,29 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
 
     let seconds = scale.deliver_time.as_secs();
     report.fact(
-        format!("received and delivered for {seconds} s, deliveries a second"),
+        format!("{name}received and delivered for {seconds} s, deliveries a second"),
         format!("{:.0}", median(&delivered)),
     );
     report.fact(
-        "its backlog at its worst, in seconds of traffic",
+        format!("{name}its backlog at its worst, in seconds of traffic"),
         format!("{:.2}", median(&of(|round| round.backlog_max))),
     );
     report.fact(
-        "refused with 503 meanwhile and sent again, all rounds",
+        format!("{name}refused with 503 meanwhile and sent again, all rounds"),
         refused,
     );
     report.fact(
-        format!("accepted and not delivered {REST_PATIENCE:?} after the end, all rounds"),
+        format!("{name}accepted and not delivered {REST_PATIENCE:?} after the end, all rounds"),
         undelivered,
     );
     report.gate(
-        "receive → delivered / bare axum",
+        format!("{name}receive → delivered / bare axum"),
         ratio(&delivered, &bare),
         "",
-        Gate::AtLeast(0.15, 0.25),
+        gate,
     );
     report.gate(
-        format!("backlog after {seconds} s, in seconds of traffic"),
+        format!("{name}backlog after {seconds} s, in seconds of traffic"),
         median(&of(|round| round.backlog)),
         " s",
         Gate::AtMost(BACKLOG_SECONDS_MAX, 0.5),
@@ -74,11 +109,7 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-fn deliver(with: &Installed, scale: &Scale) -> anyhow::Result<Round> {
-    let folder = Folder::new(&with.work)?;
-    let mut sink = Sink::start(Manner::Prompt)?;
-    let gateway = Gateway::receiving().and("app", sink.url(), "");
-    let gateway = gateway.start(with, &folder)?;
+fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<Round> {
     let mut load = Load::new(gateway.url(), OpenAi::new(scale.ids, Kind::Response))?;
     load.flood(scale.warm_up)?;
 

@@ -6,15 +6,15 @@ use crate::report::{Gate, Report};
 use crate::statistics::{median, ratio};
 
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    let mut rates: [Vec<f64>; Who::ALL.len()] = Default::default();
+    let mut rates: [Vec<f64>; Who::ALONE.len()] = Default::default();
     for round in 0..scale.rounds {
-        for turn in 0..Who::ALL.len() {
+        for turn in 0..Who::ALONE.len() {
             // Someone else begins each round.
-            let index = (turn + round) % Who::ALL.len();
-            rates[index].push(flooded(with, scale, Who::ALL[index])?);
+            let index = (turn + round) % Who::ALONE.len();
+            rates[index].push(flooded(with, scale, Who::ALONE[index])?);
         }
     }
-    for (who, rates) in Who::ALL.iter().zip(&rates) {
+    for (who, rates) in Who::ALONE.iter().zip(&rates) {
         report.fact(
             format!("{}, 200s a second", who.name()),
             format!("{:.0}", median(rates)),
@@ -32,7 +32,7 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         "",
         Gate::AtLeast(10.0, 18.0),
     );
-    for (who, rates) in Who::ALL[4..].iter().zip(without) {
+    for (who, rates) in Who::ALONE[4..].iter().zip(without) {
         let what = format!("durable receive / {}, storing nothing", who.name());
         report.ratio(what, ratio(ours, rates));
     }
