@@ -142,16 +142,22 @@ CREATE TABLE readiness (
 -- What is done many times a second stands in functions, because their plans are kept by each session of the server, also where a pooler
 -- hands every transaction to another: no statement of ours is prepared there. The plans are those for tables of any size, whatever the
 -- statistics say, which are those of an empty table for a while.
+--
+-- Each is a transaction of its own that needs no other statement around it, which would cost as much as ten messages. So it brings along
+-- what else a transaction of ours begins with; `durable` is how its commit is to be, and holds until that.
 
 -- Keeps what is not there yet, and gives the places of what it has kept.
 CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
     places bigint[], numbers bigint[], destinations text[], lanes text[], -- of the deliveries: the place of the message, and a count
-    suspects bigint[]                                                     -- what leaves the quarantine
+    suspects bigint[],                                                    -- what leaves the quarantine
+    durable text
 ) RETURNS SETOF bigint LANGUAGE plpgsql
+SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_nestloop = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
+    durable := set_config('synchronous_commit', durable, true);
     RETURN QUERY WITH incoming AS MATERIALIZED (
         SELECT nextval('message_seq') AS seq, given.*
         FROM unnest(endpoints, ids, types, sent, received, secrets, payloads) WITH ORDINALITY
@@ -177,15 +183,17 @@ BEGIN
 END $$;
 
 -- Claims what may be claimed, and says in a row without id when more may be.
-CREATE FUNCTION claim(to_destination text, in_lane text, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint)
+CREATE FUNCTION claim(to_destination text, in_lane text, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint, durable text)
 RETURNS TABLE (
     id bigint, attempt bigint, earlier bigint, since bigint,
     endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, payload bytea
 ) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
+    durable := set_config('synchronous_commit', durable, true);
     RETURN QUERY WITH due AS (
         SELECT id FROM delivery
         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at <= now_ms
@@ -209,12 +217,15 @@ END $$;
 -- Records attempts, and gives those that counted. One that stands there already, to the last detail, was settled before: its commit
 -- was made, and the answer lost on the way.
 CREATE FUNCTION settle(
-    deliveries bigint[], numbers integer[], ended bigint[], took bigint[], answers text[], bodies text[], states text[], due bigint[]
+    deliveries bigint[], numbers integer[], ended bigint[], took bigint[], answers text[], bodies text[], states text[], due bigint[],
+    durable text
 ) RETURNS TABLE (id bigint, number bigint) LANGUAGE plpgsql
+SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
+    durable := set_config('synchronous_commit', durable, true);
     RETURN QUERY WITH given AS MATERIALIZED (
         SELECT * FROM unnest(deliveries, numbers, ended, took, answers, bodies, states, due)
             AS given (delivery, number, ended_at, took_ms, answer, body, state, due_at)

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::batch::Change;
 use super::failure::Failure;
-use super::link::given;
+use super::link::{Work, given};
 use super::pool::For;
 use super::rows::storable;
 use super::{Shared, closed};
@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::store::{Accepted, StoreError};
 
 /// Nothing is said of those that are there already: they come back as what is missing.
-const ACCEPT: &str = "SELECT accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+const ACCEPT: Work = Work::Function("accept");
 
 /// Which of these are there, by their places.
 const KNOWN: &str = "

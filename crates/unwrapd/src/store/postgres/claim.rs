@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::Shared;
 use super::failure::Failure;
-use super::link::given;
+use super::link::{Work, given};
 use super::pool::{For, Pool};
 use super::rows::{natural, signed, timestamp};
 use crate::delivery::{Delivery, Lane, later};
@@ -17,9 +17,7 @@ use crate::message::Message;
 use crate::store::Claimed;
 
 /// In the last row there is no delivery, but the time when the next one may be claimed.
-const CLAIM: &str = "
-    SELECT id, attempt, earlier, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
-    FROM claim($1, $2, $3, $4, $5, $6)";
+const CLAIM: Work = Work::Function("claim");
 
 const RELEASE: &str = "
     UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL

@@ -34,10 +34,27 @@ macro_rules! given {
 }
 pub(super) use given;
 
+/// What is done in one transaction.
+#[derive(Clone, Copy)]
+pub(super) enum Work<'w> {
+    /// This statement.
+    Statement(&'w str),
+    /// The function of that name, which is given how its commit is to be after all else, and brings along its other settings.
+    Function(&'w str),
+}
+
+impl<'w> From<&'w str> for Work<'w> {
+    fn from(sql: &'w str) -> Self {
+        Self::Statement(sql)
+    }
+}
+
 /// How every transaction begins.
 #[derive(Debug)]
 pub(super) struct Begin {
     text: String,
+    schema: String,
+    synchronous_commit: String,
     /// How long one statement may take.
     time: Duration,
 }
@@ -56,8 +73,19 @@ impl Begin {
                 time.as_millis(),
                 IDLE_MAX.as_millis(),
             ),
+            schema: schema.to_owned(),
+            synchronous_commit: synchronous_commit.to_owned(),
             time,
         }
+    }
+
+    /// A call of this function with so many values.
+    fn call(&self, function: &str, values: usize) -> String {
+        let values: String = (1..=values).map(|value| format!("${value}, ")).collect();
+        format!(
+            "SELECT * FROM {}.{function}({values}'{}')",
+            self.schema, self.synchronous_commit
+        )
     }
 }
 
@@ -103,13 +131,20 @@ impl Link {
         in_time(time, self.client.query_typed(sql, &[])).await
     }
 
-    /// One statement as one transaction. All of it is sent at once: it takes one round, and we cannot be frozen within.
+    /// This as one transaction. All of it is sent at once: it takes one round, and we cannot be frozen within.
     pub(super) async fn once(
         &self,
         begin: &Begin,
-        sql: &str,
+        work: Work<'_>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
+        let sql = match work {
+            Work::Statement(sql) => sql,
+            Work::Function(name) => {
+                let call = begin.call(name, params.len());
+                return in_time(begin.time, self.client.query_typed(&call, params)).await;
+            }
+        };
         let transaction = async {
             let (opened, rows, committed) = tokio::join!(
                 biased;

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::address::PostgresAddress;
 use super::failure::Failure;
-use super::link::{Begin, Link, Params};
+use super::link::{Begin, Link, Params, Work};
 use super::{closed, lock};
 
 /// How long one statement may take that somebody waits for.
@@ -161,19 +161,20 @@ impl Pool {
         }
     }
 
-    /// One statement as one transaction, and one that may be made twice: a connection that nobody used for a while may have ended
+    /// This as one transaction, and one that may be made twice: a connection that nobody used for a while may have ended
     /// since, and shows it only now.
     pub(super) async fn once(
         self: &Arc<Self>,
         wanted: For,
-        sql: &str,
+        work: impl Into<Work<'_>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
+        let work = work.into();
         let taken = self.take(wanted).await?;
         let is_fresh = taken.is_fresh;
-        match taken.once(wanted, sql, params).await {
+        match taken.once(wanted, work, params).await {
             Err(Failure::Lost(_)) if !is_fresh => {
-                self.take(wanted).await?.once(wanted, sql, params).await
+                self.take(wanted).await?.once(wanted, work, params).await
             }
             done => done,
         }
@@ -218,15 +219,16 @@ impl Pool {
 }
 
 impl Taken {
-    /// One statement as one transaction.
+    /// This as one transaction.
     pub(super) async fn once(
         mut self,
         wanted: For,
-        sql: &str,
+        work: impl Into<Work<'_>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
         let link = self.link.take().ok_or_else(lost)?;
-        let done = link.once(self.pool.begin(wanted), sql, params).await;
+        let begin = self.pool.begin(wanted);
+        let done = link.once(begin, work.into(), params).await;
         self.judge(link, done)
     }
 

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use super::Shared;
 use super::batch::Change;
 use super::failure::Failure;
-use super::link::given;
+use super::link::{Work, given};
 use super::pool::For;
 use super::rows::{natural, signed, storable};
 use crate::delivery::Next;
 use crate::store::{Attempt, Settled};
 
 /// Comes back with those that counted.
-const SETTLE: &str = "SELECT id, number FROM settle($1, $2, $3, $4, $5, $6, $7, $8)";
+const SETTLE: Work = Work::Function("settle");
 
 #[async_trait]
 impl Change for Attempt {

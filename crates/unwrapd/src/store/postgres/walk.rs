@@ -107,7 +107,7 @@ pub(super) async fn piece(
     let given = given![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
     ];
-    let rows = pool.once(For::Looking, &sql, given).await?;
+    let rows = pool.once(For::Looking, &*sql, given).await?;
     let mut candidates = Vec::with_capacity(rows.len());
     let mut last_seen = None;
     for row in &rows {
