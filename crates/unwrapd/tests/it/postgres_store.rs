@@ -492,6 +492,44 @@ async fn a_database_that_hangs_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_commit_that_hangs_holds_up_no_other() {
+    let place = PostgresPlace::new();
+    let store = place.open().await;
+    let schema = schema_of(&place).to_owned();
+    let is_seen = async |what: &str, waits_for: &str| {
+        let look = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{schema}%{what}%' AND wait_event = '{waits_for}'"
+        );
+        let seen = async {
+            while server::shared().sql(&look) == "0" {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, seen).await.expect(what);
+    };
+    // Whoever keeps this id too waits for the one that has inserted it.
+    let holds = tokio::task::spawn_blocking({
+        let schema = schema.clone();
+        move || {
+            server::shared().sql(&format!(
+                "BEGIN; INSERT INTO {schema}.message (seq, endpoint, webhook_id, sent_at, received_at)
+                 VALUES (-1, 'production', 'wh_held', 0, 0); SELECT /* {schema} */ pg_sleep(3); ROLLBACK"
+            ))
+        }
+    });
+    is_seen("pg_sleep", "PgSleep").await;
+    let hangs = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { accept(&store, "wh_held", 0).await }
+    });
+    is_seen("accept", "transactionid").await;
+    assert_eq!(accept(&store, "wh_free", 0).await, Accepted::New);
+    assert!(!hangs.is_finished());
+    assert_eq!(hangs.await.unwrap(), Accepted::New);
+    holds.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_has_no_body_any_more_is_counted_and_left() {
     let place = PostgresPlace::new();
     let store = place.open().await;

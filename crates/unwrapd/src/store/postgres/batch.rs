@@ -1,11 +1,16 @@
 //! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction of it and answers each when that is
-//! durable; meanwhile others gather. Nobody waits to gather more.
+//! durable; meanwhile others gather. A second commit beside it is made of many only: most of what a commit costs is the same for few.
+//! Nobody waits to gather more while none is made.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::pool::For;
@@ -16,6 +21,10 @@ use crate::store::StoreError;
 const QUEUE_MAX: usize = 1024;
 /// Most changes in one commit. More would only make the first of them wait.
 const BATCH_MAX: usize = 256;
+/// So many are worth a commit beside another: on two cores that they share with the server, half as many make a seventh less of each.
+const CROWD: usize = 64;
+/// How long fewer than that wait for the commit under way. That one may hang.
+const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How often a commit is tried that another one crosses, or that a connection ends under. Each change may be made twice without harm.
@@ -61,12 +70,15 @@ impl<C: Change> Queue<C> {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
+        let under_way = Arc::new(UnderWay::default());
         for _ in 0..C::OVER.connections_max() {
             let (shared, waiting) = (Arc::clone(shared), Arc::clone(&waiting));
+            let under_way = Arc::clone(&under_way);
             let alive = Alive(Arc::clone(has_ended));
             workers.spawn(async move {
-                while let Some(batch) = gather(&waiting).await {
+                while let Some(batch) = gather(&waiting, &under_way).await {
                     make(&shared, batch).await;
+                    under_way.ends();
                 }
                 drop(alive);
             });
@@ -87,18 +99,55 @@ impl<C: Change> Queue<C> {
     }
 }
 
-async fn gather<C: Change>(waiting: &Mutex<mpsc::Receiver<Waiting<C>>>) -> Option<Vec<Waiting<C>>> {
+/// Commits that are being made.
+#[derive(Default)]
+struct UnderWay {
+    commits: AtomicUsize,
+    ended: Notify,
+}
+
+impl UnderWay {
+    fn is_none(&self) -> bool {
+        self.commits.load(Ordering::SeqCst) == 0
+    }
+
+    fn begins(&self) {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn ends(&self) {
+        self.commits.fetch_sub(1, Ordering::SeqCst);
+        self.ended.notify_one();
+    }
+}
+
+/// What waits, for one more commit that is under way from here on. `None`: nothing will come any more.
+async fn gather<C: Change>(
+    waiting: &Mutex<mpsc::Receiver<Waiting<C>>>,
+    under_way: &UnderWay,
+) -> Option<Vec<Waiting<C>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
+    let mut patience = pin!(sleep(PATIENCE));
     let mut bytes = first.change.bytes();
     let mut batch = vec![first];
-    while batch.len() < BATCH_MAX
-        && bytes < BATCH_BYTES_MAX
-        && let Ok(next) = waiting.try_recv()
-    {
+    while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
+        let next = match waiting.try_recv() {
+            Ok(next) => next,
+            Err(_) if under_way.is_none() || batch.len() >= CROWD => break,
+            Err(_) => tokio::select! {
+                next = waiting.recv() => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+                () = under_way.ended.notified() => continue,
+                () = &mut patience => break,
+            },
+        };
         bytes += next.change.bytes();
         batch.push(next);
     }
+    under_way.begins();
     Some(batch)
 }
 
