@@ -1,6 +1,6 @@
 //! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction of it and answers each when that is
 //! durable; meanwhile others gather. A second commit beside it is made of many only: most of what a commit costs is the same for few.
-//! Nobody waits to gather more while none is made.
+//! While none is made nobody waits to gather more, unless there is no hurry.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,6 +38,9 @@ pub(super) trait Change: Send + Sync + Sized + 'static {
 
     /// Whose connections it goes over.
     const OVER: For;
+
+    /// How long fewer than a crowd may wait for others although nothing is being made.
+    const GATHERS: Duration = Duration::ZERO;
 
     /// About how large it is.
     fn bytes(&self) -> usize;
@@ -128,19 +131,25 @@ async fn gather<C: Change>(
 ) -> Option<Vec<Waiting<C>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
+    let mut gathers = pin!(sleep(C::GATHERS));
     let mut patience = pin!(sleep(PATIENCE));
+    let mut has_gathered = C::GATHERS.is_zero();
     let mut bytes = first.change.bytes();
     let mut batch = vec![first];
     while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
         let next = match waiting.try_recv() {
             Ok(next) => next,
-            Err(_) if under_way.is_none() || batch.len() >= CROWD => break,
+            Err(_) if batch.len() >= CROWD || (has_gathered && under_way.is_none()) => break,
             Err(_) => tokio::select! {
                 next = waiting.recv() => match next {
                     Some(next) => next,
                     None => break,
                 },
                 () = under_way.ended.notified() => continue,
+                () = &mut gathers, if !has_gathered => {
+                    has_gathered = true;
+                    continue;
+                }
                 () = &mut patience => break,
             },
         };

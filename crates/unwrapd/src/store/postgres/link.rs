@@ -81,10 +81,12 @@ impl Begin {
 
     /// A call of this function with so many values.
     fn call(&self, function: &str, values: usize) -> String {
-        let values: String = (1..=values).map(|value| format!("${value}, ")).collect();
+        let mut given: Vec<String> = (1..=values).map(|value| format!("${value}")).collect();
+        given.push(format!("'{}'", self.synchronous_commit));
         format!(
-            "SELECT * FROM {}.{function}({values}'{}')",
-            self.schema, self.synchronous_commit
+            "SELECT * FROM {}.{function}({})",
+            self.schema,
+            given.join(", ")
         )
     }
 }

@@ -1,6 +1,7 @@
 //! What attempts came to, many in one commit.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -21,6 +22,9 @@ impl Change for Attempt {
     type Made = Settled;
 
     const OVER: For = For::Settling;
+
+    /// Nobody waits for it. What is not settled when we die is delivered again, not lost.
+    const GATHERS: Duration = Duration::from_millis(5);
 
     fn bytes(&self) -> usize {
         self.answer.len() + self.said.as_str().len()
