@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use openai_webhooks::Webhooks;
 
 use crate::admin::AdminToken;
-use crate::store::StoreSettings;
 pub use crate::store::StoreUrl;
+use crate::store::{StoreSettings, StoreUrlError};
 
 pub use crate::destination::DestinationSettings;
 pub(crate) use access::admin_access;
@@ -82,6 +82,29 @@ impl Config {
     pub fn read_store(path: &Path) -> Result<StoreSettings, ConfigError> {
         read(path, file::File::check_store)
     }
+
+    /// As [`read_store`](Self::read_store), with the password of a database.
+    pub fn read_store_to_open(path: &Path) -> Result<StoreSettings, ConfigError> {
+        read(path, file::File::check_store_to_open)
+    }
+}
+
+/// The store that a command line names, with the password from this file, or else from where other programs for PostgreSQL take it.
+pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<StoreUrl, String> {
+    let url: StoreUrl = url
+        .parse()
+        .map_err(|error: StoreUrlError| error.to_string())?;
+    let StoreUrl::Postgres(address) = url else {
+        return Ok(url);
+    };
+    if address.has_password() {
+        return Err("a password does not stand on the command line, which everyone on the machine can see: take it out of the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
+    }
+    let address = match password_file {
+        Some(file) => file::with_password_of(*address, &SecretSource::File(file.to_owned()))?,
+        None => file::with_usual_password(*address),
+    };
+    Ok(StoreUrl::Postgres(Box::new(address)))
 }
 
 fn read<T>(

@@ -15,6 +15,15 @@ pub const POINTS: &[&str] = &[
 /// The places in a replay.
 pub const REPLAY_POINTS: &[&str] = &["replayed", "replay committed"];
 
+/// The places in a copy from store to store.
+pub const COPY_POINTS: &[&str] = &[
+    "copy begun",
+    "copying",
+    "copied",
+    "copy compared",
+    "copy whole",
+];
+
 /// Dies here if `UNWRAPD_CRASH_AT` names this place (`sent`, or `sent:3` for the third time it is passed).
 #[cfg(feature = "crash-points")]
 pub(crate) fn point(name: &str) {

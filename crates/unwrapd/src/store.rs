@@ -1,5 +1,6 @@
 //! The only meeting place: what is received is put here, what is due is taken from here. It knows no HTTP.
 
+mod copy;
 pub mod filter;
 mod kept;
 mod numbers;
@@ -25,8 +26,9 @@ use crate::message::Message;
 use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
+pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
-pub use settings::{Bounds, StoreSettings, StoreUrl};
+pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 
 /// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
 pub const DELIVERIES_MAX: usize = 256;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod prune;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub(super) enum Command {
     Check(check::Arguments),
     /// Copy the store into a file, also beside a running gateway
     Backup(backup::Arguments),
+    /// Move the store from SQLite into PostgreSQL or back, while no gateway runs
+    Copy(copy::Arguments),
     /// Forget what is old, and give the space back; a running gateway forgets by itself
     Prune(prune::Arguments),
 }
@@ -26,6 +29,7 @@ pub(super) async fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Check(arguments) => check::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
+        Command::Copy(arguments) => copy::run(arguments).await,
         Command::Prune(arguments) => prune::run(arguments).await,
     }
 }
@@ -47,19 +51,24 @@ impl Configured {
         };
         let StoreUrl::Sqlite(path) = &settings.url else {
             return Err(usage(
-                "this is for SQLite files, and the store is in PostgreSQL: look after it with pg_dump, pg_amcheck and what else your server has; the gateways forget what is old by themselves",
+                "this is for SQLite files, and the store is in PostgreSQL: look after it with pg_dump and what else your server has; the gateways forget what is old by themselves",
             ));
         };
         let path = path.clone();
-        // What only looks must not make a store where there is none.
-        if !path.exists() {
-            return Err(Failure::NotFound(anyhow::anyhow!(
-                "there is no store at {}",
-                path.display()
-            )));
-        }
+        check_there(&path)?;
         Ok((path, settings))
     }
+}
+
+/// What only looks must not make a store where there is none.
+fn check_there(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Failure::NotFound(anyhow::anyhow!(
+        "there is no store at {}",
+        path.display()
+    )))
 }
 
 fn failure(path: &Path, error: StoreError) -> Failure {

@@ -3,7 +3,6 @@
 mod kind;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
@@ -17,8 +16,8 @@ use super::{Config, DestinationSettings, EndpointSettings};
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
 use crate::route::{Patterns, nearest_type};
-use crate::store::postgres::{AddressError, PostgresAddress};
-use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl};
+use crate::store::postgres::PostgresAddress;
+use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl, StoreUrlError};
 
 const STORE_PATH: &str = "unwrapd.db";
 /// Most deliveries under way at one destination. Each holds a connection and a message in memory.
@@ -110,6 +109,11 @@ impl File {
             ..self.store
         };
         store.check()
+    }
+
+    /// Where messages are kept, and the password for that: for who needs no other secrets.
+    pub(super) fn check_store_to_open(self) -> Result<StoreSettings, Mistake> {
+        self.store.check()
     }
 
     pub(super) fn check(self) -> Result<Config, Mistake> {
@@ -309,39 +313,19 @@ fn check_names<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Result<(
 }
 
 fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
-    let mistake = |problem: &str| Mistake::new(text.span(), problem);
-    let is_postgres = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| text.get_ref().starts_with(scheme));
-    if is_postgres {
-        let address: PostgresAddress = text
-            .get_ref()
-            .parse()
-            .map_err(|error: AddressError| mistake(&error.to_string()))?;
-        if address.has_password() {
-            return Err(mistake(
-                "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }",
-            ));
-        }
-        return Ok(StoreUrl::Postgres(Box::new(address)));
-    }
-    let Some(path) = text.get_ref().strip_prefix("sqlite:") else {
+    let mistake = |problem: String| Mistake::new(text.span(), problem);
+    let url: StoreUrl = text
+        .get_ref()
+        .parse()
+        .map_err(|error: StoreUrlError| mistake(error.to_string()))?;
+    if let StoreUrl::Postgres(address) = &url
+        && address.has_password()
+    {
         return Err(mistake(
-            "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\"",
-        ));
-    };
-    // In other programs these mean something else, and one of them a store that forgets.
-    let is_plain = !path.is_empty()
-        && !path.starts_with("//")
-        && !path.starts_with("file:")
-        && !path.contains('?')
-        && path != ":memory:";
-    if !is_plain {
-        return Err(mistake(
-            "behind \"sqlite:\" the path of a file is missing, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\"",
+            "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
         ));
     }
-    Ok(StoreUrl::Sqlite(PathBuf::from(path)))
+    Ok(url)
 }
 
 /// The password that the configuration names, or else what other programs for PostgreSQL take.
@@ -350,16 +334,25 @@ fn with_password(
     source: Option<Spanned<SecretSource>>,
 ) -> Result<PostgresAddress, Mistake> {
     let Some(source) = source else {
-        let usual = std::env::var("PGPASSWORD").map(Zeroizing::new);
-        return Ok(match usual {
-            Ok(password) => address.with_password(&password),
-            Err(_) => address,
-        });
+        return Ok(with_usual_password(address));
     };
-    let password = source
-        .get_ref()
-        .read_text()
-        .map_err(|problem| Mistake::new(source.span(), problem))?;
+    with_password_of(address, source.get_ref())
+        .map_err(|problem| Mistake::new(source.span(), problem))
+}
+
+pub(super) fn with_usual_password(address: PostgresAddress) -> PostgresAddress {
+    let usual = std::env::var("PGPASSWORD").map(Zeroizing::new);
+    match usual {
+        Ok(password) => address.with_password(&password),
+        Err(_) => address,
+    }
+}
+
+pub(super) fn with_password_of(
+    address: PostgresAddress,
+    source: &SecretSource,
+) -> Result<PostgresAddress, String> {
+    let password = source.read_text()?;
     // Files end in a line break, and no password does.
     Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
 }

@@ -7,6 +7,7 @@ mod batch;
 mod chosen;
 mod claim;
 mod dead;
+mod end;
 mod failure;
 mod holders;
 mod link;
@@ -53,6 +54,8 @@ use prune::Pruner;
 use room::Room;
 
 pub use address::{AddressError, PostgresAddress};
+pub(super) use end::PostgresEnd;
+pub(super) use rows::storable;
 
 /// Keeps everything in a schema of a PostgreSQL database.
 pub struct PostgresStore {
@@ -98,12 +101,13 @@ impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
         let (link, synchronous_commit) = Link::connect(address, None).await?;
-        migration::run(&link, address).await?;
+        let holder = new_holder()?;
+        migration::run(&link, address, Some(holder)).await?;
         let shared = Arc::new(Shared {
             pool: Pool::new(address.clone(), link, &synchronous_commit),
             room: Room::new(bounds.undelivered_max),
             news: News::new(address.schema()),
-            holder: new_holder()?,
+            holder,
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::postgres::PostgresAddress;
+use super::postgres::{AddressError, PostgresAddress};
 
 /// Where messages are kept, how long, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,4 +66,47 @@ impl fmt::Display for StoreUrl {
             Self::Postgres(address) => address.fmt(f),
         }
     }
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(text: &str) -> Result<Self, StoreUrlError> {
+        let is_postgres = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
+        if is_postgres {
+            return Ok(Self::Postgres(Box::new(text.parse()?)));
+        }
+        let path = text.strip_prefix("sqlite:").ok_or(StoreUrlError::Scheme)?;
+        // In other programs these mean something else, and one of them a store that forgets.
+        let is_plain = !path.is_empty()
+            && !path.starts_with("//")
+            && !path.starts_with("file:")
+            && !path.contains('?')
+            && path != ":memory:";
+        if !is_plain {
+            return Err(StoreUrlError::Path);
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
+}
+
+/// Why a text names no store. It holds nothing of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreUrlError {
+    /// Of neither kind.
+    #[error(
+        "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\""
+    )]
+    Scheme,
+    /// No plain path of a file.
+    #[error(
+        "behind \"sqlite:\" the path of a file is missing, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+    )]
+    Path,
+    /// No URL of a database.
+    #[error(transparent)]
+    Address(#[from] AddressError),
 }

@@ -5,6 +5,7 @@ mod check;
 mod checkpoint;
 mod chosen;
 mod dead;
+mod end;
 mod filesystem;
 mod leases;
 mod look;
@@ -53,6 +54,7 @@ use writer::{Change, Job, Urgency, Work, Writer};
 
 pub use backup::{Copied, copy};
 pub use check::{Check, check};
+pub(super) use end::SqliteEnd;
 pub use prune::prunable;
 pub use size::vacuum;
 

@@ -10,6 +10,7 @@ mod config;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod db;
+mod db_copy;
 mod deduplicate;
 mod deliver;
 mod destinations;

@@ -139,6 +139,12 @@ CREATE TABLE readiness (
     checked_at  bigint   NOT NULL
 );
 
+-- One row while `db copy` fills these tables: how far it is. No gateway begins here meanwhile.
+CREATE TABLE copying (
+    is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
+    mark        text     NOT NULL      -- JSON
+);
+
 -- What is done many times a second stands in functions, because their plans are kept by each session of the server, also where a pooler
 -- hands every transaction to another: no statement of ours is prepared there. The plans are those for tables of any size, whatever the
 -- statistics say, which are those of an empty table for a while.

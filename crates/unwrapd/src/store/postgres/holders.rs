@@ -8,8 +8,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
 use super::failure::Failure;
-use super::link::given;
+use super::link::{Begin, Link, given};
 use super::pool::{For, Pool};
+use crate::store::StoreError;
 
 /// How often a gateway says that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -39,6 +40,30 @@ const BURY: &str = "
 const LEAVE: &str = "
     WITH gone AS (DELETE FROM holder WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
+
+/// Late, so that who begins judges nobody.
+const ENTER: &str = "
+    INSERT INTO holder (id, beat_at) VALUES ($1, clock_timestamp() - $2 * interval '1 ms')";
+
+const LIVING: &str =
+    "SELECT count(*) FROM holder WHERE beat_at > clock_timestamp() - $1 * interval '1 ms'";
+
+/// One begins.
+pub(super) async fn enter(link: &Link, begin: &Begin, holder: i64) -> Result<(), Failure> {
+    let given = given![holder => INT8, LATE_MS => INT8];
+    link.query(begin, ENTER, given).await.map(drop)
+}
+
+/// An error if any is alive.
+pub(super) async fn check_none(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+    let rows = link
+        .query(begin, LIVING, given![SILENCE_MAX_MS => INT8])
+        .await?;
+    match rows.first() {
+        Some(row) if row.try_get::<_, i64>(0)? == 0 => Ok(()),
+        _ => Err(Failure::OfTheStore(StoreError::InUse(schema.to_owned()))),
+    }
+}
 
 /// Goes on until the store is closed.
 pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {

@@ -89,6 +89,15 @@ impl Begin {
             given.join(", ")
         )
     }
+
+    /// With plans for a few rows of large tables, whatever the statistics say.
+    pub(super) fn by_index(mut self) -> Self {
+        self.text.push_str(
+            "; SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
+               SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off",
+        );
+        self
+    }
 }
 
 /// A connection to a server that has been looked at.

@@ -4,30 +4,41 @@ use std::time::Duration;
 
 use super::address::PostgresAddress;
 use super::failure::Failure;
-use super::link::{Begin, Link, given};
+use super::holders;
+use super::link::{Begin, Link, Work, given};
 use super::rows::natural;
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before. They are never changed, only followed.
 const MIGRATIONS: &[&str] = &[include_str!("0001_store.sql")];
 
+/// Whether a copy is under way.
+const HALF: &str = "SELECT 1 FROM copying";
+
 /// `unwr` in ASCII: which lock is ours, beside the schema.
 const LOCK: i32 = 0x756E_7772;
 /// How long a step may take, the wait for another gateway that takes it included.
 const STEP_TIME: Duration = Duration::from_secs(3600);
 
-/// Brings it up to the present version.
-pub(super) async fn run(link: &Link, address: &PostgresAddress) -> Result<(), Failure> {
+/// Brings it up to the present version. A gateway is let in as this holder, unless half of a copy is there.
+pub(super) async fn run(
+    link: &Link,
+    address: &PostgresAddress,
+    holder: Option<i64>,
+) -> Result<(), Failure> {
     let schema = address.schema();
     let begin = Begin::new(schema, "on", STEP_TIME);
     loop {
         link.begin(&begin).await?;
-        // Held until the transaction ends, whoever ends it.
-        let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
-        link.query(&begin, lock, given![LOCK => INT4, schema => TEXT])
-            .await?;
+        lock(link, &begin, schema).await?;
         let version = version(link, &begin, schema).await?;
+        if version > 0 && holder.is_some() && !link.query(&begin, HALF, &[]).await?.is_empty() {
+            return Err(half_copied(schema));
+        }
         let Some(migration) = MIGRATIONS.get(version) else {
+            if let Some(holder) = holder {
+                holders::enter(link, &begin, holder).await?;
+            }
             link.commit(&begin).await?;
             return Ok(());
         };
@@ -45,30 +56,68 @@ pub(super) async fn run(link: &Link, address: &PostgresAddress) -> Result<(), Fa
     }
 }
 
-/// How many migrations were made. Makes what they are counted in.
-async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Failure> {
-    let look = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
-                       EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migration'),
-                       EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
-    let rows = link.query(begin, look, given![schema => TEXT]).await?;
-    let (mut is_there, mut is_ours, mut has_tables) = (false, false, false);
-    if let Some(row) = rows.first() {
-        (is_there, is_ours, has_tables) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+/// Keeps off who brings it up to date, who begins and who copies into it, until the transaction ends, whoever ends it.
+pub(super) async fn lock(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+    let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
+    let given = given![LOCK => INT4, schema => TEXT];
+    link.query(begin, lock, given).await.map(drop)
+}
+
+/// An error if a copy into it has not ended.
+pub(super) async fn check_whole(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+    if link
+        .once(begin, Work::Statement(HALF), &[])
+        .await?
+        .is_empty()
+    {
+        return Ok(());
     }
-    if has_tables && !is_ours {
+    Err(half_copied(schema))
+}
+
+fn half_copied(schema: &str) -> Failure {
+    unusable(format!(
+        "the schema {schema} holds half of a copy: ask for the same `unwrapd db copy` again, which goes on where it stopped, or drop the schema"
+    ))
+}
+
+/// Whether there is a store. An error if it is not of this version, or not ours.
+pub(super) async fn check_present(
+    link: &Link,
+    begin: &Begin,
+    schema: &str,
+) -> Result<bool, Failure> {
+    link.begin(begin).await?;
+    let version = if There::look(link, begin, schema).await?.is_ours {
+        count(link, begin).await?
+    } else {
+        0
+    };
+    link.commit(begin).await?;
+    if version > 0 && version < MIGRATIONS.len() {
         return Err(unusable(format!(
-            "the schema {schema} holds tables of another application; name another one with `?schema=NAME` in the URL"
+            "the schema {schema} is of an earlier version of unwrapd; start a gateway on it once, which brings it up to date"
         )));
     }
-    if !is_there {
+    Ok(version > 0)
+}
+
+/// How many migrations were made. Makes what they are counted in.
+async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Failure> {
+    let there = There::look(link, begin, schema).await?;
+    if !there.is_there {
         link.batch(STEP_TIME, &format!("CREATE SCHEMA {schema}"))
             .await?;
     }
-    if !is_ours {
-        let make = "CREATE TABLE migration (version bigint PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())";
-        link.batch(STEP_TIME, make).await?;
-        return Ok(0);
+    if there.is_ours {
+        return count(link, begin).await;
     }
+    let make = "CREATE TABLE migration (version bigint PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())";
+    link.batch(STEP_TIME, make).await?;
+    Ok(0)
+}
+
+async fn count(link: &Link, begin: &Begin) -> Result<usize, Failure> {
     let count = "SELECT coalesce(max(version), 0) FROM migration";
     let rows = link.query(begin, count, &[]).await?;
     let version: usize = rows.first().map_or(Ok(0), |row| natural(row, 0))?;
@@ -78,6 +127,31 @@ async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Fail
         ));
     }
     Ok(version)
+}
+
+/// What there is.
+struct There {
+    is_there: bool,
+    is_ours: bool,
+}
+
+impl There {
+    async fn look(link: &Link, begin: &Begin, schema: &str) -> Result<Self, Failure> {
+        let look = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+                           EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migration'),
+                           EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
+        let rows = link.query(begin, look, given![schema => TEXT]).await?;
+        let (mut is_there, mut is_ours, mut has_tables) = (false, false, false);
+        if let Some(row) = rows.first() {
+            (is_there, is_ours, has_tables) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        }
+        if has_tables && !is_ours {
+            return Err(unusable(format!(
+                "the schema {schema} holds tables of another application; name another one with `?schema=NAME` in the URL"
+            )));
+        }
+        Ok(Self { is_there, is_ours })
+    }
 }
 
 fn unusable(problem: String) -> Failure {

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use super::failure::Failure;
 
 /// The text as PostgreSQL can hold it: without NUL. The payload holds it as it came.
-pub(super) fn storable(text: &str) -> Cow<'_, str> {
+pub(in crate::store) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{FFFD}"))
     } else {

@@ -22,6 +22,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x756E_7772;
 
+/// `unwc` in ASCII: half of a copy stands in the file (`unwrapd db copy`). To an earlier version it is another application's.
+pub(super) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
+
 /// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
@@ -55,6 +58,26 @@ pub(super) fn connect_again(path: &Path) -> Result<Connection, StoreError> {
         ));
     }
     bring_up_to_date(connection, version)
+}
+
+/// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
+pub(super) fn connect_to_fill(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+    let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
+    if application != APPLICATION_ID_COPYING {
+        let version = check_ours(&connection)?;
+        if version > 0 {
+            check_present(&connection)?;
+        }
+        return bring_up_to_date(connection, version);
+    }
+    if version != MIGRATIONS.len() {
+        return Err(StoreError::Unusable(
+            "another version of unwrapd has begun to copy into this file: go on with that version, or remove the file".into(),
+        ));
+    }
+    prepare(&mut connection).map_err(|error| store_error(&error))?;
+    Ok(connection)
 }
 
 fn open(path: &Path, more: OpenFlags) -> Result<Connection, StoreError> {
@@ -130,6 +153,12 @@ pub(super) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection>
 pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     let (application, tables, version) =
         read_marks(connection).map_err(|error| store_error(&error))?;
+    if application == APPLICATION_ID_COPYING {
+        return Err(StoreError::Unusable(
+            "it holds half of a copy: ask for the same `unwrapd db copy` again, which goes on where it stopped, or remove the file"
+                .into(),
+        ));
+    }
     if application != APPLICATION_ID && tables > 0 {
         return Err(StoreError::Unusable(
             "the file is another application's database; name another file".into(),

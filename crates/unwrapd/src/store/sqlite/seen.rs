@@ -181,16 +181,7 @@ impl Seen {
     pub(super) fn write_blocks(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut first_seq = self.next_seq - signed(self.tail.len());
         for block in self.tail.chunks_exact(BLOCK_IDS) {
-            let newest_at = block.iter().map(|tail| tail.received_at).max();
-            let hashes: Vec<u8> = block
-                .iter()
-                .flat_map(|tail| tail.hash.to_le_bytes())
-                .collect();
-            connection
-                .prepare_cached(
-                    "INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)",
-                )?
-                .execute(params![first_seq, newest_at, hashes])?;
+            write_block(connection, first_seq, block)?;
             first_seq += signed(BLOCK_IDS);
         }
         Ok(())
@@ -266,6 +257,45 @@ impl Entry {
         let seq = half_seq(seq);
         (shard, Self { hash, seq })
     }
+}
+
+/// Writes blocks of all messages, where there are none. Behind a wide gap between their numbers a new one begins.
+pub(super) fn write_all(connection: &Connection) -> rusqlite::Result<()> {
+    let mut messages = connection
+        .prepare("SELECT seq, endpoint, webhook_id, received_at FROM message ORDER BY seq")?;
+    let mut messages = messages.query(())?;
+    let mut block = Vec::with_capacity(BLOCK_IDS);
+    let mut first_seq = 0;
+    while let Some(message) = messages.next()? {
+        let seq: i64 = message.get(0)?;
+        let place = usize::try_from(seq - first_seq).ok();
+        if let Some(place) = place.filter(|place| !block.is_empty() && *place < BLOCK_IDS) {
+            block.resize(place, Tail::NONE);
+        } else {
+            write_block(connection, first_seq, &block)?;
+            block.clear();
+            first_seq = seq;
+        }
+        block.push(Tail {
+            hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
+            received_at: message.get(3)?,
+        });
+    }
+    write_block(connection, first_seq, &block)
+}
+
+fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusqlite::Result<()> {
+    let Some(newest_at) = block.iter().map(|tail| tail.received_at).max() else {
+        return Ok(());
+    };
+    let hashes: Vec<u8> = block
+        .iter()
+        .flat_map(|tail| tail.hash.to_le_bytes())
+        .collect();
+    connection
+        .prepare_cached("INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
+        .execute(params![first_seq, newest_at, hashes])?;
+    Ok(())
 }
 
 /// A block that [`Seen::forget_block`] would forget.

@@ -1,0 +1,184 @@
+//! `unwrapd db copy`: everything that one store knows, into another of whatever kind.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::megabytes;
+use crate::cli::{Failure, Output, say, usage};
+use crate::config::{Config, named_store};
+use crate::store::{self, Copied, CopyError, Progress, Step};
+
+/// How often it is told how far it is where a line moves,
+const MOVE_EVERY: Duration = Duration::from_millis(200);
+/// and where each time is a new line.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// As wide as the longest line that moves.
+const LINE_CHARS: usize = 79;
+
+#[derive(Args)]
+#[command(
+    after_help = "Stop every gateway on both first. Whatever interrupts a copy, the same command goes on where it stopped; until it is done no\n\
+    gateway begins on the target. At the end both sides are read and compared. The source is not changed."
+)]
+pub(crate) struct Arguments {
+    /// What to copy, such as `sqlite:unwrapd.db` [default: the store that the configuration names]
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    /// Where to put it, such as `postgres://unwrapd@db.internal/unwrapd`; it must hold nothing yet
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// File with the password of the databases named here, instead of the environment variable PGPASSWORD
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The configuration that names the store
+    #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
+    config: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let named = |url: &str, option: &str| {
+        let password_file = arguments.password_file.as_deref();
+        named_store(url, password_file).map_err(|problem| usage(format!("{option}: {problem}")))
+    };
+    let to = named(&arguments.to, "--to")?;
+    let from = match &arguments.from {
+        Some(url) => named(url, "--from")?,
+        None => Config::read_store_to_open(&arguments.config)?.url,
+    };
+    let started = Instant::now();
+    let mut teller = Teller::new();
+    let copied = store::copy(&from, &to, |progress| teller.tell(progress)).await;
+    teller.end();
+    let copied = copied.map_err(|error| failure(error, teller.step.is_some()))?;
+    match arguments.output {
+        Output::Human => say_all(&copied, started.elapsed())?,
+        Output::Json => {
+            let mut told = Map::new();
+            for (table, rows) in &copied.rows {
+                told.insert((*table).to_owned(), json!(rows));
+            }
+            told.insert("bytes".into(), json!(copied.bytes));
+            told.insert("sha256".into(), json!(copied.sha256));
+            told.insert("was_there".into(), json!(copied.was_there));
+            say!("{}", Value::Object(told))?;
+        }
+    }
+    Ok(())
+}
+
+fn say_all(copied: &Copied, took: Duration) -> std::io::Result<()> {
+    if copied.was_there {
+        say!("nothing was left to copy")?;
+    }
+    for (table, rows) in &copied.rows {
+        say!("{table:<10} {rows}")?;
+    }
+    say!(
+        "both sides were read and are the same: {}, SHA-256 {}; took {:.1} s",
+        megabytes(copied.bytes),
+        copied.sha256,
+        took.as_secs_f64()
+    )
+}
+
+fn failure(error: CopyError, has_begun: bool) -> Failure {
+    let kind: fn(anyhow::Error) -> Failure = match error {
+        CopyError::Refused(_) => Failure::Usage,
+        CopyError::NotThere(_) => Failure::NotFound,
+        CopyError::InUse(_) => Failure::TryLater,
+        _ => Failure::Failed,
+    };
+    let can_go_on = has_begun && matches!(error, CopyError::Store { .. });
+    let error = anyhow::Error::from(error);
+    kind(if can_go_on {
+        error.context("it stopped half-way, and the same command goes on from there")
+    } else {
+        error
+    })
+}
+
+/// Tells on stderr how far it is.
+struct Teller {
+    moves: bool,
+    /// The step under way, when it began and with how many rows done.
+    step: Option<Step>,
+    began: Instant,
+    rows_then: u64,
+    /// When it was last known how far it is, and when that is shown next.
+    last: Instant,
+    next: Instant,
+}
+
+impl Teller {
+    fn new() -> Self {
+        let now = Instant::now();
+        let moves = std::io::stderr().is_terminal();
+        Self {
+            moves,
+            step: None,
+            began: now,
+            rows_then: 0,
+            last: now,
+            next: if moves { now } else { now + LINE_EVERY },
+        }
+    }
+
+    fn tell(&mut self, progress: Progress) {
+        let now = Instant::now();
+        let Progress {
+            step,
+            rows,
+            rows_all,
+            bytes,
+        } = progress;
+        let last = std::mem::replace(&mut self.last, now);
+        if step == Step::Resuming {
+            self.write(&format!(
+                "going on where an earlier copy stopped: {rows} of {rows_all} rows are there\n"
+            ));
+            (self.step, self.began, self.rows_then) = (Some(Step::Copying), now, rows);
+            return;
+        }
+        if self.step != Some(step) {
+            (self.step, self.began, self.rows_then) = (Some(step), last, 0);
+        }
+        if now < self.next {
+            return;
+        }
+        self.next = now + if self.moves { MOVE_EVERY } else { LINE_EVERY };
+        let what = match step {
+            Step::Comparing => "comparing",
+            Step::Copying | Step::Resuming => "copying",
+        };
+        let milliseconds = (now - self.began).as_millis().max(1);
+        let rate = u128::from(rows.saturating_sub(self.rows_then)) * 1000 / milliseconds;
+        let percent = rows * 100 / rows_all.max(1);
+        self.write(&format!(
+            "{what}: {rows} of {rows_all} rows ({percent} %), {}, {rate} rows/s{}",
+            megabytes(bytes),
+            if self.moves { "" } else { "\n" }
+        ));
+    }
+
+    /// Leaves no line half written.
+    fn end(&self) {
+        if self.moves {
+            self.write("");
+        }
+    }
+
+    fn write(&self, line: &str) {
+        // Whoever closed stderr does not want to know.
+        drop(if self.moves {
+            write!(std::io::stderr(), "\r{:LINE_CHARS$}\r{line}", "")
+        } else {
+            write!(std::io::stderr(), "{line}")
+        });
+    }
+}

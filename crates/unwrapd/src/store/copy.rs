@@ -1,0 +1,232 @@
+//! Moves everything that one store knows into another, of whatever kind. No gateway may run on either.
+//!
+//! How far it is stands in the target, and changes in the commit that brings the rows: whatever ends a copy, the same asked for again
+//! goes on from there. As long as that mark is there no gateway begins on the target. It goes when both were read and are the same.
+
+mod compare;
+mod ends;
+mod mark;
+mod table;
+
+use async_trait::async_trait;
+
+use super::{StoreError, StoreUrl};
+use crate::crash;
+use compare::{Compared, compare};
+use ends::{Ends, open};
+use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};
+
+pub(super) use table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
+
+/// One end of a copy: a store that no gateway runs on, as rows. Each kind of store has one reader and one writer of them.
+#[async_trait]
+pub(super) trait End: Send {
+    /// The same for two ends that are the same store, by whatever way.
+    async fn identity(&mut self) -> Result<String, StoreError>;
+
+    /// How far a copy into it is; `None`: none is under way.
+    async fn mark(&mut self) -> Result<Option<String>, StoreError>;
+
+    /// What there is, by counts and sums.
+    async fn outline(&mut self) -> Result<Outline, StoreError>;
+
+    /// Some rows behind the one with this key, in the order of their keys; none: there are no more.
+    async fn read(&mut self, table: &'static Table, after: Row) -> Result<Vec<Row>, StoreError>;
+
+    /// Begins a copy into it.
+    async fn begin(&mut self, mark: String) -> Result<(), StoreError>;
+
+    /// Writes rows, and that it is as far now, in one commit. It does neither if it was not as far before.
+    async fn write(
+        &mut self,
+        table: &'static Table,
+        rows: Vec<Row>,
+        before: String,
+        mark: String,
+    ) -> Result<(), StoreError>;
+
+    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it.
+    async fn finish(&mut self) -> Result<(), StoreError>;
+
+    /// An error if a gateway runs on it.
+    async fn check_unused(&mut self) -> Result<(), StoreError>;
+}
+
+/// What a copy does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on where an earlier one stopped.
+    Resuming,
+    /// It copies.
+    Copying,
+    /// It reads both sides and compares them.
+    Comparing,
+}
+
+/// How far it is with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What it does.
+    pub step: Step,
+    /// Rows that are done.
+    pub rows: u64,
+    /// All that there are.
+    pub rows_all: u64,
+    /// Bytes in those that are done.
+    pub bytes: u64,
+}
+
+/// What both stores hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Each table, and how many rows it has.
+    pub rows: Vec<(&'static str, u64)>,
+    /// Bytes in all of them.
+    pub bytes: u64,
+    /// The SHA-256 of all of them in order, in hexadecimal digits.
+    pub sha256: String,
+    /// Whether there was nothing to do: it was copied before.
+    pub was_there: bool,
+}
+
+/// Why it is not copied, and what to do. What was copied up to now is kept, and the same copy goes on from there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// There is no source.
+    #[error("{0} is not there")]
+    NotThere(String),
+    /// A gateway runs on one of them.
+    #[error(
+        "{0} is in use: stop every gateway on it; one that was killed counts as running for 12 s"
+    )]
+    InUse(String),
+    /// It would do harm.
+    #[error("{0}")]
+    Refused(String),
+    /// The two are not the same in the end.
+    #[error("{0}")]
+    Different(String),
+    /// One of them cannot be read or written.
+    #[error("{place}: {error}")]
+    Store {
+        /// Which.
+        place: String,
+        /// Why.
+        error: StoreError,
+    },
+}
+
+/// Copies all of `from` into `to`, which is made if it is not there, and compares the two.
+pub async fn copy(
+    from: &StoreUrl,
+    to: &StoreUrl,
+    mut tell: impl FnMut(Progress),
+) -> Result<Copied, CopyError> {
+    let mut ends = open(from, to).await?;
+    let outline = ends.from.outline().await?;
+    let mut progress = Progress {
+        step: Step::Copying,
+        rows: 0,
+        rows_all: rows_of(&outline),
+        bytes: 0,
+    };
+    let found = find(&mut ends, &outline).await?;
+    let was_there = matches!(found, Found::AsMuch);
+    if let Found::Half(mark) = &found {
+        progress.step = Step::Resuming;
+        progress.rows = mark.rows;
+        progress.bytes = mark.bytes;
+        tell(progress);
+        progress.step = Step::Copying;
+    }
+    if let Found::Nothing(mark) | Found::Half(mark) = found {
+        move_all(&mut ends, mark, &mut progress, &mut tell).await?;
+    }
+
+    let mut progress = Progress {
+        step: Step::Comparing,
+        rows: 0,
+        bytes: 0,
+        ..progress
+    };
+    let compared = compare(&mut ends, |rows, bytes| {
+        progress.rows += rows as u64;
+        progress.bytes += bytes as u64;
+        tell(progress);
+    })
+    .await?;
+    let digest = match compared {
+        Compared::Same(digest) => digest,
+        Compared::Different(what) if was_there => return Err(holds_another(&ends, &what)),
+        Compared::Different(what) => return Err(different(&mut ends, &outline, &what).await),
+    };
+    crash::point("copy compared");
+    let unused = ends.from.end.check_unused().await;
+    unused.map_err(|error| ends.from.problem(error))?;
+    if !was_there {
+        let finished = ends.to.end.finish().await;
+        finished.map_err(|error| ends.to.problem(error))?;
+        crash::point("copy whole");
+    }
+    let counts = outline.iter().map(|numbers| count_of(numbers));
+    Ok(Copied {
+        rows: TABLES.iter().map(|table| table.name).zip(counts).collect(),
+        bytes: progress.bytes,
+        sha256: digest,
+        was_there,
+    })
+}
+
+/// Reads and writes at the same time.
+async fn move_all(
+    ends: &mut Ends,
+    mut mark: Mark,
+    progress: &mut Progress,
+    tell: &mut impl FnMut(Progress),
+) -> Result<(), CopyError> {
+    for (place, table) in TABLES.iter().enumerate().skip(mark.table) {
+        let after = if place == mark.table {
+            mark.after.clone()
+        } else {
+            table.beginning()
+        };
+        let read = ends.from.end.read(table, after).await;
+        let mut rows = read.map_err(|error| ends.from.problem(error))?;
+        while let Some(last) = rows.last() {
+            let before = mark.text();
+            mark.table = place;
+            mark.after = table.key(last);
+            mark.rows += rows.len() as u64;
+            mark.bytes += rows.iter().flatten().map(Value::bytes).sum::<usize>() as u64;
+            let (written, read) = tokio::join!(
+                ends.to.end.write(table, rows, before, mark.text()),
+                ends.from.end.read(table, mark.after.clone()),
+            );
+            written.map_err(|error| ends.to.problem(error))?;
+            crash::point("copied");
+            rows = read.map_err(|error| ends.from.problem(error))?;
+            progress.rows = mark.rows;
+            progress.bytes = mark.bytes;
+            tell(*progress);
+        }
+    }
+    Ok(())
+}
+
+/// What to do about it depends on who did it.
+async fn different(ends: &mut Ends, before: &Outline, what: &str) -> CopyError {
+    let now = match ends.from.outline().await {
+        Ok(now) => now,
+        Err(error) => return error,
+    };
+    CopyError::Different(if now == *before {
+        format!(
+            "the copy is not the same as its source ({what}), and no gateway begins on it: report it; {EMPTY}"
+        )
+    } else {
+        format!(
+            "the source was changed while it was copied ({what}): stop whatever writes to it; {EMPTY}"
+        )
+    })
+}

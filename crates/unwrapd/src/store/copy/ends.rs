@@ -1,0 +1,93 @@
+//! The two ends of a copy are found, and are not in use, and not the same.
+
+use std::path::Path;
+
+use super::{CopyError, End, Outline};
+use crate::store::postgres::PostgresEnd;
+use crate::store::sqlite::SqliteEnd;
+use crate::store::{StoreError, StoreUrl};
+
+/// An end and where it is.
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) end: Box<dyn End>,
+}
+
+/// Where a copy comes from and where it goes.
+pub(super) struct Ends {
+    pub(super) from: Place,
+    pub(super) to: Place,
+}
+
+impl Place {
+    pub(super) async fn outline(&mut self) -> Result<Outline, CopyError> {
+        let outline = self.end.outline().await;
+        outline.map_err(|error| self.problem(error))
+    }
+
+    pub(super) fn problem(&self, error: StoreError) -> CopyError {
+        problem(&self.name, error)
+    }
+}
+
+fn problem(place: &str, error: StoreError) -> CopyError {
+    let place = place.to_owned();
+    match error {
+        StoreError::InUse(_) => CopyError::InUse(place),
+        error => CopyError::Store { place, error },
+    }
+}
+
+/// Opens both, and makes the target if it is not there.
+pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyError> {
+    let same = || CopyError::Refused("source and target are the same store: name another".into());
+    if let (StoreUrl::Sqlite(from), StoreUrl::Sqlite(to)) = (from, to)
+        && is_same_file(from, to)
+    {
+        return Err(same());
+    }
+    let name = name_of(from);
+    let opened = match from {
+        StoreUrl::Sqlite(path) => SqliteEnd::of_source(path).map(|end| end.map(boxed)),
+        StoreUrl::Postgres(address) => {
+            let opened = PostgresEnd::of_source(address).await;
+            opened.map(|end| end.map(boxed))
+        }
+    };
+    let Some(end) = opened.map_err(|error| problem(&name, error))? else {
+        return Err(CopyError::NotThere(name));
+    };
+    let mut from = Place { name, end };
+
+    let name = name_of(to);
+    let opened = match to {
+        StoreUrl::Sqlite(path) => SqliteEnd::of_target(path).map(boxed),
+        StoreUrl::Postgres(address) => PostgresEnd::of_target(address).await.map(boxed),
+    };
+    let end = opened.map_err(|error| problem(&name, error))?;
+    let mut to = Place { name, end };
+
+    let (one, other) = tokio::join!(from.end.identity(), to.end.identity());
+    let one = one.map_err(|error| from.problem(error))?;
+    let other = other.map_err(|error| to.problem(error))?;
+    if one == other {
+        return Err(same());
+    }
+    Ok(Ends { from, to })
+}
+
+fn name_of(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Sqlite(_) => url.to_string(),
+        StoreUrl::Postgres(address) => format!("the store {address}"),
+    }
+}
+
+fn boxed<E: End + 'static>(end: E) -> Box<dyn End> {
+    Box::new(end)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let of = |path: &Path| std::fs::canonicalize(path).ok();
+    of(one).is_some_and(|one| of(other) == Some(one))
+}

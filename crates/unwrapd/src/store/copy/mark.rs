@@ -1,0 +1,118 @@
+//! How far a copy is, as it stands in its target, and whether it is one of this source.
+
+use serde::{Deserialize, Serialize};
+
+use super::ends::Ends;
+use super::{CopyError, Outline, Row, TABLES};
+use crate::crash;
+
+/// What to do with a target that a copy cannot go on in.
+pub(super) const EMPTY: &str = "remove the file, or drop the schema, and begin anew";
+
+/// How far a copy is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// What it copies, for people,
+    from: String,
+    /// and what that was when it began.
+    outline: Outline,
+    /// The table whose rows come next,
+    pub(super) table: usize,
+    /// and behind which of them.
+    pub(super) after: Row,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// What is found in a target.
+pub(super) enum Found {
+    /// Nothing, and so the copy has begun.
+    Nothing(Mark),
+    /// Half of a copy of this source.
+    Half(Mark),
+    /// As much as in the source, and perhaps the same.
+    AsMuch,
+}
+
+impl Mark {
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).expect("numbers and texts make JSON")
+    }
+}
+
+/// What the target holds. An error if that is neither nothing nor of this source, which has this outline.
+pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, CopyError> {
+    let mark = ends.to.end.mark().await;
+    if let Some(text) = mark.map_err(|error| ends.to.problem(error))? {
+        return resume(&text, ends, outline).map(Found::Half);
+    }
+    let there = ends.to.outline().await?;
+    if rows_of(&there) > 0 {
+        return match differing(outline, &there) {
+            Some(what) => Err(holds_another(ends, &what)),
+            None => Ok(Found::AsMuch),
+        };
+    }
+    let mark = Mark {
+        from: ends.from.name.clone(),
+        outline: outline.clone(),
+        table: 0,
+        after: TABLES[0].beginning(),
+        rows: 0,
+        bytes: 0,
+    };
+    let begun = ends.to.end.begin(mark.text()).await;
+    begun.map_err(|error| ends.to.problem(error))?;
+    crash::point("copy begun");
+    Ok(Found::Nothing(mark))
+}
+
+pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {
+    CopyError::Refused(format!(
+        "{} holds a store already, and another one ({what}): name a target that holds nothing",
+        ends.to.name
+    ))
+}
+
+/// An earlier copy of the same source, which has not changed since.
+fn resume(text: &str, ends: &Ends, outline: &Outline) -> Result<Mark, CopyError> {
+    let refused = |problem: &str| {
+        let name = &ends.to.name;
+        CopyError::Refused(format!("{name} holds half of a copy {problem}"))
+    };
+    let mark: Mark = serde_json::from_str(text).map_err(|_| {
+        refused(&format!(
+            "by another version of unwrapd: go on with that version, or {EMPTY}"
+        ))
+    })?;
+    let Some(what) = differing(&mark.outline, outline) else {
+        return Ok(mark);
+    };
+    let other = &mark.from;
+    Err(refused(&if *other == ends.from.name {
+        format!("of this source, which has changed since ({what}): {EMPTY}")
+    } else {
+        format!("of another source ({other}): go on with that, or {EMPTY}")
+    }))
+}
+
+/// The first table of which there is more or less, or something else.
+fn differing(one: &Outline, other: &Outline) -> Option<String> {
+    let mut tables = TABLES.iter().zip(one.iter().zip(other));
+    let (table, (one, other)) = tables.find(|(_, (one, other))| one != other)?;
+    let (ours, theirs, name) = (count_of(one), count_of(other), table.name);
+    Some(if ours == theirs {
+        format!("`{name}` has other content")
+    } else {
+        format!("`{name}` has {theirs} rows in the place of {ours}")
+    })
+}
+
+pub(super) fn count_of(numbers: &[i64]) -> u64 {
+    let count = numbers.first().copied().unwrap_or_default();
+    u64::try_from(count).unwrap_or_default()
+}
+
+pub(super) fn rows_of(outline: &Outline) -> u64 {
+    outline.iter().map(|numbers| count_of(numbers)).sum()
+}

@@ -1,0 +1,170 @@
+//! A PostgreSQL store as one end of a copy.
+
+mod rows;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::address::PostgresAddress;
+use super::failure::Failure;
+use super::link::{Begin, Link, Work, given};
+use super::{holders, migration};
+use crate::store::StoreError;
+use crate::store::copy::{End, Outline, Row, TABLES, Table};
+
+/// How long a statement may take that reads or writes some rows,
+const SOME_TIME: Duration = Duration::from_secs(60);
+/// and one that looks at all of them.
+const ALL_TIME: Duration = Duration::from_secs(3600);
+
+/// Which server, database and schema it is, without a right that not every role has.
+const IDENTITY: &str = "
+    SELECT concat_ws(' ', 'database', extract(epoch FROM pg_postmaster_start_time()), oid, current_schema())
+    FROM pg_database WHERE datname = current_database()";
+
+/// What is given a number next gets one that is free.
+const COUNT_ON: &str = "
+    SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
+    SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
+    SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
+    DELETE FROM copying;
+    ANALYZE message, body, delivery, attempt";
+
+/// The store in one schema, over a connection of its own.
+pub(in crate::store) struct PostgresEnd {
+    link: Link,
+    schema: String,
+    /// For some rows, which are found by an index whatever the statistics say,
+    some: Begin,
+    /// and for all of them.
+    all: Begin,
+}
+
+impl PostgresEnd {
+    /// To read from it; `None`: there is no store in that schema.
+    pub(in crate::store) async fn of_source(
+        address: &PostgresAddress,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut end = Self::connect(address).await?;
+        if !migration::check_present(&end.link, &end.all, &end.schema).await? {
+            return Ok(None);
+        }
+        migration::check_whole(&end.link, &end.all, &end.schema).await?;
+        end.check_unused().await?;
+        Ok(Some(end))
+    }
+
+    /// To write into it. Makes the schema and the tables if there are none.
+    pub(in crate::store) async fn of_target(address: &PostgresAddress) -> Result<Self, StoreError> {
+        let mut end = Self::connect(address).await?;
+        if !migration::check_present(&end.link, &end.all, &end.schema).await? {
+            migration::run(&end.link, address, None).await?;
+        }
+        end.check_unused().await?;
+        Ok(end)
+    }
+
+    async fn connect(address: &PostgresAddress) -> Result<Self, StoreError> {
+        let (link, synchronous_commit) = Link::connect(address, None).await?;
+        let schema = address.schema().to_owned();
+        Ok(Self {
+            some: Begin::new(&schema, &synchronous_commit, SOME_TIME).by_index(),
+            all: Begin::new(&schema, &synchronous_commit, ALL_TIME),
+            link,
+            schema,
+        })
+    }
+
+    /// While no gateway runs or begins.
+    async fn alone(&self, sql: &str, mark: Option<&str>) -> Result<(), Failure> {
+        self.link.begin(&self.all).await?;
+        migration::lock(&self.link, &self.all, &self.schema).await?;
+        holders::check_none(&self.link, &self.all, &self.schema).await?;
+        match mark {
+            Some(mark) => {
+                self.link
+                    .query(&self.all, sql, given![mark => TEXT])
+                    .await?;
+            }
+            None => self.link.batch(ALL_TIME, sql).await?,
+        }
+        self.link.commit(&self.all).await
+    }
+}
+
+#[async_trait]
+impl End for PostgresEnd {
+    async fn identity(&mut self) -> Result<String, StoreError> {
+        let rows = self
+            .link
+            .once(&self.all, Work::Statement(IDENTITY), &[])
+            .await?;
+        text(&rows)?.ok_or_else(|| StoreError::Unavailable("the database has no name".into()))
+    }
+
+    async fn mark(&mut self) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT mark FROM copying";
+        Ok(text(
+            &self.link.once(&self.all, Work::Statement(sql), &[]).await?,
+        )?)
+    }
+
+    async fn outline(&mut self) -> Result<Outline, StoreError> {
+        let mut outline = Vec::new();
+        for table in &TABLES {
+            let sql = format!("SELECT {} FROM {}", table.outline(), table.name);
+            let rows = self
+                .link
+                .once(&self.all, Work::Statement(&sql), &[])
+                .await?;
+            let mut numbers = Vec::new();
+            for row in &rows {
+                for column in 0..table.outline_len() {
+                    numbers.push(row.try_get(column).map_err(Failure::from)?);
+                }
+            }
+            outline.push(numbers);
+        }
+        Ok(outline)
+    }
+
+    async fn read(&mut self, table: &'static Table, after: Row) -> Result<Vec<Row>, StoreError> {
+        Ok(rows::read(&self.link, &self.some, table, &after).await?)
+    }
+
+    async fn begin(&mut self, mark: String) -> Result<(), StoreError> {
+        let sql = "INSERT INTO copying (mark) VALUES ($1)";
+        Ok(self.alone(sql, Some(&mark)).await?)
+    }
+
+    async fn write(
+        &mut self,
+        table: &'static Table,
+        rows: Vec<Row>,
+        before: String,
+        mark: String,
+    ) -> Result<(), StoreError> {
+        let written = rows::write(&self.link, &self.some, table, &rows, &before, &mark);
+        if written.await? {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(
+            "another copy into it is under way; wait until that has ended".into(),
+        ))
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        Ok(self.alone(COUNT_ON, None).await?)
+    }
+
+    async fn check_unused(&mut self) -> Result<(), StoreError> {
+        self.link.begin(&self.all).await?;
+        holders::check_none(&self.link, &self.all, &self.schema).await?;
+        Ok(self.link.commit(&self.all).await?)
+    }
+}
+
+fn text(rows: &[tokio_postgres::Row]) -> Result<Option<String>, Failure> {
+    rows.first().map(|row| Ok(row.try_get(0)?)).transpose()
+}
