@@ -280,6 +280,15 @@ pub struct Standing {
     pub dead: u64,
 }
 
+/// What was looked at, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is about, in a word.
+    pub name: &'static str,
+    /// What was found, in a sentence: good or bad.
+    pub result: Result<String, String>,
+}
+
 /// Why the store did not do it. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

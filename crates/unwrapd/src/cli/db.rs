@@ -27,7 +27,7 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: &Command) -> Result<(), Failure> {
     match command {
-        Command::Check(arguments) => check::run(arguments),
+        Command::Check(arguments) => check::run(arguments).await,
         Command::Backup(arguments) => backup::run(arguments),
         Command::Copy(arguments) => copy::run(arguments).await,
         Command::Prune(arguments) => prune::run(arguments).await,

@@ -4,6 +4,7 @@
 mod accept;
 mod address;
 mod batch;
+mod check;
 mod chosen;
 mod claim;
 mod dead;
@@ -54,6 +55,7 @@ use prune::Pruner;
 use room::Room;
 
 pub use address::{AddressError, PostgresAddress};
+pub use check::check;
 pub(super) use end::PostgresEnd;
 pub(super) use rows::storable;
 

@@ -53,7 +53,7 @@ use readers::Readers;
 use writer::{Change, Job, Urgency, Work, Writer};
 
 pub use backup::{Copied, copy};
-pub use check::{Check, check};
+pub use check::check;
 pub(super) use end::SqliteEnd;
 pub use prune::prunable;
 pub use size::vacuum;

@@ -13,7 +13,10 @@ use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
 
 use crate::sqlite_store::accept_many;
-use crate::store_conformance::{SqlitePlace, accept, at, claim, message, settle};
+use crate::store_conformance::{
+    Place as _, PostgresPlace, SqlitePlace, accept, at, claim, message, settle,
+};
+use crate::support::postgres as server;
 use crate::support::process::{Serving, unwrapd, write_config};
 use crate::support::{Webhook, client};
 
@@ -331,9 +334,80 @@ fn a_store_in_postgresql_is_left_to_its_own_tools() {
     let text = "[store]\nurl = \"postgres://me@db/events\"\npassword = { env = \"NO_SUCH\" }\n";
     std::fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
-    for command in [&["check"][..], &["backup", "copy.db"], &["prune"]] {
+    for command in [&["backup", "copy.db"][..], &["prune"]] {
         let refused = db(&[command, &["--config", config]].concat());
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
         assert!(told(&refused).contains("pg_dump"), "{}", told(&refused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_unsound() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("unwrapd.toml");
+    let server = server::shared();
+    let check = |schema: &str| {
+        let url = server.url("postgres", schema);
+        std::fs::write(&config, format!("[store]\nurl = \"{url}\"\n")).unwrap();
+        let config = config.to_str().unwrap();
+        db(&["check", "--config", config, "--output", "json"])
+    };
+    for (sql, name, complaint) in [
+        ("SELECT 1", "", ""),
+        ("TRUNCATE body_0", "messages", "3 have lost their payload"),
+        (
+            "UPDATE body_current SET slot = 1",
+            "messages",
+            "3 have their payload in a slot that is to be filled anew",
+        ),
+        (
+            "DELETE FROM message WHERE webhook_id = 'wh_waiting'",
+            "deliveries",
+            "1 belong to no message",
+        ),
+        (
+            "UPDATE message SET slot = NULL WHERE webhook_id = 'wh_waiting'",
+            "deliveries",
+            "1 wait for a payload that is gone",
+        ),
+        (
+            "UPDATE delivery SET ready_at = due_at - 1 WHERE state = 'waiting'",
+            "deliveries",
+            "1 may be claimed before they are due",
+        ),
+        (
+            "DELETE FROM delivery WHERE state = 'dead'",
+            "deliveries",
+            "1 are gone, and attempts of them are left",
+        ),
+    ] {
+        let place = PostgresPlace::new();
+        let schema = place.0.schema();
+        assert_eq!(
+            check(schema).status.code(),
+            Some(3),
+            "none is there, and none is made"
+        );
+        let store = place.open().await;
+        for id in ["wh_delivered", "wh_dead", "wh_waiting"] {
+            accept(&store, id, 0).await;
+        }
+        let claimed = claim(&store, 0).await;
+        for (delivery, next) in claimed.deliveries.iter().zip([Next::Delivered, Next::Dead]) {
+            settle(&store, delivery.id, 1, next).await;
+        }
+        // Beside it.
+        server.sql(&format!("SET search_path TO {schema}; {sql}"));
+        let checked = check(schema);
+        let report = json_of(&checked);
+        assert_eq!(report["sound"], json!(name.is_empty()), "{report}");
+        assert_eq!(checked.status.success(), name.is_empty(), "{report}");
+        for found in report["checks"].as_array().unwrap() {
+            let is_wrong = found["name"] == name;
+            assert_eq!(found["ok"], json!(!is_wrong), "{sql}: {report}");
+            let detail = found["detail"].as_str().unwrap();
+            assert!(!is_wrong || detail == complaint, "{sql}: {detail}");
+        }
+        store.close().await;
     }
 }

@@ -6,9 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Configured, failure};
+use super::{Configured, check_there, failure};
 use crate::cli::{Failure, Output, say};
-use crate::store::sqlite;
+use crate::config::Config;
+use crate::store::{StoreSettings, StoreUrl, postgres, sqlite};
 
 #[derive(Args)]
 #[command(after_help = "Ends with 0 if the store is sound, with 1 if it is not.")]
@@ -25,11 +26,27 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (path, settings) = arguments.configured.find(arguments.file.as_deref())?;
-    let dedupe = settings.bounds.dedupe;
-    let checks = sqlite::check(&path, dedupe, arguments.quick, Timestamp::now())
-        .map_err(|error| failure(&path, error))?;
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let settings = match &arguments.file {
+        Some(file) => StoreSettings::from(StoreUrl::Sqlite(file.clone())),
+        None => Config::read_store_to_open(&arguments.configured.config)?,
+    };
+    let name = match &settings.url {
+        StoreUrl::Sqlite(path) => path.display().to_string(),
+        StoreUrl::Postgres(address) => format!("the store {address}"),
+    };
+    let checks = match &settings.url {
+        StoreUrl::Sqlite(path) => {
+            check_there(path)?;
+            let dedupe = settings.bounds.dedupe;
+            sqlite::check(path, dedupe, arguments.quick, Timestamp::now())
+                .map_err(|error| failure(path, error))?
+        }
+        StoreUrl::Postgres(address) => postgres::check(address)
+            .await
+            .map_err(|error| anyhow::Error::from(error).context(name.clone()))?
+            .ok_or_else(|| Failure::NotFound(anyhow::anyhow!("{name} is not there")))?,
+    };
     let is_sound = checks.iter().all(|check| check.result.is_ok());
     match arguments.output {
         Output::Human => {
@@ -57,7 +74,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(anyhow::anyhow!(
-        "{} is not sound: stop the gateway, keep the file, and restore a backup; report it if the disk is good",
-        path.display()
+        "{name} is not sound: stop the gateways, keep what is there, and restore a backup; report it if the disk is good"
     )))
 }

@@ -8,19 +8,10 @@ use rusqlite::{Connection, ErrorCode, Row, params};
 
 use super::{schema, seen, size};
 use crate::delivery::earlier;
-use crate::store::StoreError;
+use crate::store::{Check, StoreError};
 
 /// Most damages that are listed. One is enough to restore a backup.
 const DAMAGES_MAX: usize = 10;
-
-/// What was looked at, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What it is about, in a word.
-    pub name: &'static str,
-    /// What was found, in a sentence: good or bad.
-    pub result: Result<String, String>,
-}
 
 /// Makes every check. Ids that arrived longer than `dedupe` before `now` need not be known. `is_quick` leaves out whether the indexes
 /// agree with the tables. An error says that the file cannot be read or is not a store.

@@ -126,7 +126,16 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
         assert!(told(&refused).contains("half of a copy of another source"));
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
-        // Nor is it a source.
+        // Nor is it a source, nor a store.
+        target.configure(folder.path(), "http://127.0.0.1:9/");
+        let config = folder.path().join("unwrapd.toml");
+        let check = unwrapd()
+            .args(["db", "check", "--config"])
+            .arg(config)
+            .output()
+            .unwrap();
+        assert_eq!(check.status.code(), Some(1), "{}", told(&check));
+        assert!(told(&check).contains("half of a copy"), "{}", told(&check));
         let refused = copy(&target, &Home::file(&folder, "never.db"));
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
         assert!(told(&refused).contains("half of a copy"));
