@@ -120,8 +120,17 @@ impl News {
             () = sleep_until(look_at) => {}
         }
         let mut heard = take(&mut *lock(&self.heard));
-        if Instant::now() >= look_at {
-            *lock(&self.look_at) = Instant::now() + LOOK_EVERY;
+        // It may have been moved forward meanwhile.
+        let is_time = {
+            let mut look_at = lock(&self.look_at);
+            let now = Instant::now();
+            let is_time = now >= *look_at;
+            if is_time {
+                *look_at = now + LOOK_EVERY;
+            }
+            is_time
+        };
+        if is_time {
             heard.pauses = true;
             match look(pool).await {
                 Ok(due) => heard.due.extend(due),
