@@ -5,6 +5,7 @@ pub mod limits;
 pub mod pace;
 pub mod retry;
 pub mod said;
+pub mod share;
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ impl Limits {
         match lane {
             Lane::Standard => self.clone(),
             Lane::Call => Self {
-                concurrency: 16,
+                concurrency: if self.rate == Some(0) { 0 } else { 16 },
                 rate: self.rate,
                 timeout: self.timeout.min(Duration::from_secs(5)),
                 retry: RetryPolicy::call(),

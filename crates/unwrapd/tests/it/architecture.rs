@@ -113,6 +113,7 @@ const PURE: &[&str] = &[
     "store/replay.rs",
     "store/kept.rs",
     "delivery/said.rs",
+    "delivery/share.rs",
 ];
 
 #[test]

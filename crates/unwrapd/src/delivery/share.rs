@@ -1,0 +1,169 @@
+//! Which part of a destination's limits one of several gateways has. Pure, and the same wherever it is worked out: nobody hands the
+//! parts out.
+
+use super::limits::Limits;
+
+/// The place of this gateway among those that share a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// It takes part.
+    Of {
+        /// Its place, counted from 0.
+        place: usize,
+        /// How many there are.
+        gateways: usize,
+    },
+    /// Not all of the others count with it yet. Only what has no limit that is shared goes on: calls, unless there is a rate.
+    Joining,
+    /// The others may take it for dead, and what it holds for theirs.
+    Nothing,
+}
+
+impl Share {
+    /// Nobody else is there.
+    pub const ALONE: Self = Self::Of {
+        place: 0,
+        gateways: 1,
+    };
+
+    /// The place of `ours` beside these others at `destination`. Each destination has an order of its own, so that not the same
+    /// gateways get the rest wherever something is left over.
+    pub fn beside(destination: &str, ours: i64, others: impl IntoIterator<Item = i64>) -> Self {
+        let ours = (mixed(destination, ours), ours);
+        let (mut place, mut gateways) = (0, 1);
+        for other in others {
+            gateways += 1;
+            if (mixed(destination, other), other) < ours {
+                place += 1;
+            }
+        }
+        Self::Of { place, gateways }
+    }
+
+    /// What of `limits` is its own. Where there are fewer places or deliveries a second than gateways, those in front have one each,
+    /// and the others none. Together they have exactly `limits`.
+    ///
+    /// Whoever counts with fewer others has no less. So as long as each counts with everyone who takes part, whomever else it counts
+    /// with, all of them together have no more than `limits`.
+    #[must_use]
+    pub fn of(self, limits: &Limits) -> Limits {
+        let (concurrency, rate) = match self {
+            Self::Of { place, gateways } => {
+                let rate = limits.rate.map(|rate| rate as usize);
+                let sharing = gateways.min(limits.concurrency);
+                let sharing = rate.map_or(sharing, |rate| sharing.min(rate));
+                let part = |whole: usize| {
+                    if place < sharing {
+                        (whole - place).div_ceil(sharing)
+                    } else {
+                        0
+                    }
+                };
+                (part(limits.concurrency), rate.map(part))
+            }
+            Self::Joining => (0, limits.rate.map(|_| 0)),
+            Self::Nothing => (0, Some(0)),
+        };
+        Limits {
+            concurrency,
+            rate: rate.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
+            ..limits.clone()
+        }
+    }
+}
+
+/// FNV-1a, which is the same in every version: gateways of two versions may share a store.
+fn mixed(destination: &str, gateway: i64) -> u64 {
+    let bytes = destination.bytes().chain(gateway.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::Lane;
+
+    fn limits(concurrency: usize, rate: Option<u32>) -> Limits {
+        Limits {
+            concurrency,
+            rate,
+            ..Limits::default()
+        }
+    }
+
+    fn parts(limits: &Limits, gateways: usize) -> Vec<(usize, Option<u32>)> {
+        let share = |place| Share::Of { place, gateways }.of(limits);
+        let parts = (0..gateways).map(share);
+        parts.map(|part| (part.concurrency, part.rate)).collect()
+    }
+
+    #[test]
+    fn one_alone_has_all() {
+        assert_eq!(Share::ALONE.of(&limits(16, Some(5))), limits(16, Some(5)));
+        assert_eq!(Share::beside("app", 7, []), Share::ALONE);
+    }
+
+    #[test]
+    fn what_is_left_over_goes_to_those_in_front() {
+        let with = |concurrency, rate| parts(&limits(concurrency, rate), 3);
+        assert_eq!(with(5, None), [(2, None), (2, None), (1, None)]);
+        assert_eq!(with(1, None), [(1, None), (0, None), (0, None)]);
+        assert_eq!(
+            with(4, Some(2)),
+            [(2, Some(1)), (2, Some(1)), (0, Some(0))],
+            "who may begin none needs no place for any"
+        );
+    }
+
+    #[test]
+    fn calls_wait_for_a_share_only_where_there_is_a_rate() {
+        let calls = |share: Share, rate| share.of(&limits(8, rate)).of(Lane::Call).concurrency;
+        assert_eq!(calls(Share::Joining, None), 16);
+        assert_eq!(calls(Share::Joining, Some(5)), 0);
+        assert_eq!(calls(Share::Nothing, None), 0);
+        assert_eq!(Share::Joining.of(&limits(8, None)).concurrency, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn together_they_have_all_and_no_more(
+            concurrency in 1_usize..100,
+            rate in prop::option::of(1_u32..100),
+            gateways in 1_usize..20,
+        ) {
+            let parts = parts(&limits(concurrency, rate), gateways);
+            prop_assert_eq!(parts.iter().map(|part| part.0).sum::<usize>(), concurrency);
+            prop_assert_eq!(rate, rate.map(|_| parts.iter().filter_map(|part| part.1).sum()));
+            // None has places without a rate, or a rate without places.
+            prop_assert!(parts.iter().all(|part| part.1.is_none_or(|rate| (rate > 0) == (part.0 > 0))));
+        }
+
+        /// While some come and go, each may count with others that are not there any more, or that wait.
+        #[test]
+        fn who_counts_with_everyone_who_takes_part_has_no_more_than_its_own(
+            concurrency in 1_usize..40,
+            rate in prop::option::of(1_u32..40),
+            all in prop::collection::btree_set(any::<i64>(), 1..12),
+            taking_part in prop::collection::vec(any::<bool>(), 12),
+            counted in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 12),
+        ) {
+            let limits = limits(concurrency, rate);
+            let all: Vec<i64> = all.into_iter().collect();
+            let (mut under_way, mut begun) = (0, 0);
+            for (us, counted) in all.iter().zip(&counted).zip(&taking_part).filter_map(|(us, takes)| takes.then_some(us)) {
+                let others = all.iter().zip(counted).zip(&taking_part)
+                    .filter(|((other, counts), takes)| other != &us && (**counts || **takes))
+                    .map(|((other, _), _)| *other);
+                let part = Share::beside("app", *us, others).of(&limits);
+                under_way += part.concurrency;
+                begun += part.rate.unwrap_or_default();
+            }
+            prop_assert!(under_way <= concurrency);
+            prop_assert!(rate.is_none_or(|rate| begun <= rate));
+        }
+    }
+}
