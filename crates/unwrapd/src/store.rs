@@ -2,6 +2,7 @@
 
 mod copy;
 pub mod filter;
+mod fleet;
 mod kept;
 mod numbers;
 pub mod postgres;
@@ -18,8 +19,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::delivery::said::Said;
+use crate::delivery::share::Share;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 
@@ -27,6 +30,7 @@ use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
+pub use fleet::{Configuration, Introduction, Member, SharedCircuit};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 
@@ -114,6 +118,65 @@ pub trait Store: Send + Sync {
         std::future::pending().await
     }
 
+    /// Tells the others on the store who we are, from now on. Until then they do not count with us.
+    async fn introduce(&self, introduction: Introduction) -> Result<(), StoreError> {
+        drop(introduction);
+        Ok(())
+    }
+
+    /// The gateways on the store, ourselves included, as far as is known. A store that nobody shares knows of none.
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    /// Our part of what the gateways may do together at `destination`, at this moment.
+    fn share(&self, destination: &str) -> Share {
+        let _ = destination;
+        Share::ALONE
+    }
+
+    /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as its lease lasts: nobody has taken us
+    /// for dead since.
+    fn still_holds(&self, claimed_at: Instant) -> bool {
+        let _ = claimed_at;
+        true
+    }
+
+    /// Whether others share the store, and so what is known of destinations.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The destinations that are down for all who share the store.
+    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of it. Otherwise it was ours to try it;
+    /// if it is not any more, nothing is changed.
+    async fn open_circuit(
+        &self,
+        destination: &str,
+        back_off: Duration,
+        is_first: bool,
+    ) -> Result<(), StoreError> {
+        let _ = (destination, back_off, is_first);
+        Ok(())
+    }
+
+    /// `destination` is up.
+    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
+        let _ = destination;
+        Ok(())
+    }
+
+    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this gateway dies. What came of it is
+    /// among [`circuits`](Self::circuits).
+    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
+        let _ = (destination, time);
+        Ok(())
+    }
+
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
 
@@ -182,6 +245,10 @@ pub struct Heard {
     pub due: BTreeSet<(String, Lane)>,
     /// Whether other destinations may be paused than before.
     pub pauses: bool,
+    /// Whether other destinations may be down than before.
+    pub circuits: bool,
+    /// Whether there are others on the store than before, or others that take part, or that are configured differently.
+    pub members: bool,
 }
 
 /// One finished attempt to deliver.

@@ -6,6 +6,7 @@ mod address;
 mod batch;
 mod check;
 mod chosen;
+mod circuits;
 mod claim;
 mod dead;
 mod end;
@@ -13,6 +14,7 @@ mod failure;
 mod holders;
 mod link;
 mod look;
+mod members;
 mod migration;
 mod news;
 mod pause;
@@ -36,19 +38,23 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Heard, Kept, Page, Pruned, Settled, Standing, Store,
-    StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Member, Page, Pruned,
+    Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;
+use crate::delivery::share::Share;
 use crate::message::Message;
 use accept::Accept;
 use batch::Queue;
+use failure::Failure;
 use link::Link;
+use members::Holders;
 use news::News;
 use pool::Pool;
 use prune::Pruner;
@@ -85,8 +91,7 @@ struct Shared {
     pool: Arc<Pool>,
     room: Arc<Room>,
     news: Arc<News>,
-    /// The number under which we hold deliveries.
-    holder: i64,
+    holders: Holders,
 }
 
 /// Held by every worker. If one ends, by a panic too, the store has ended.
@@ -103,18 +108,22 @@ impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
         let (link, synchronous_commit) = Link::connect(address, None).await?;
-        let holder = new_holder()?;
-        migration::run(&link, address, Some(holder)).await?;
+        let holders = Holders::new()?;
+        migration::run(&link, address, Some(holders.id())).await?;
         let shared = Arc::new(Shared {
             pool: Pool::new(address.clone(), link, &synchronous_commit),
             room: Room::new(bounds.undelivered_max),
             news: News::new(address.schema()),
-            holder,
+            holders,
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(
                 "nobody knows how many deliveries wait, and none counts for now: {failure:?}"
             );
+        }
+        // Who is alone has all of it from the beginning. If this fails, a later beat does it.
+        if let Err(failure) = holders::beat_now(&shared).await {
+            tracing::debug!("nobody knows which gateways are alive: {failure:?}");
         }
         let (has_ended, ended) = watch::channel(false);
         let (open, closing) = watch::channel(());
@@ -165,13 +174,11 @@ impl PostgresStore {
     fn pool(&self) -> &Arc<Pool> {
         &self.shared.pool
     }
-}
 
-/// A number that no other gateway has.
-fn new_holder() -> Result<i64, StoreError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    Ok(i64::from_le_bytes(bytes))
+    /// Nothing will be made any more.
+    async fn leave(&self) -> Result<(), Failure> {
+        holders::leave(self.pool(), self.shared.holders.id()).await
+    }
 }
 
 fn closed() -> StoreError {
@@ -291,6 +298,57 @@ impl Store for PostgresStore {
         heard
     }
 
+    async fn introduce(&self, introduction: Introduction) -> Result<(), StoreError> {
+        if let Some(place) = &introduction.place {
+            holders::succeed(&self.shared, place).await?;
+        }
+        self.shared.holders.introduce(introduction);
+        Ok(holders::beat_now(&self.shared).await?)
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.shared.holders.members()
+    }
+
+    fn share(&self, destination: &str) -> Share {
+        self.shared.holders.share(destination)
+    }
+
+    fn still_holds(&self, claimed_at: Instant) -> bool {
+        self.shared.holders.still_holds(claimed_at)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError> {
+        Ok(circuits::list(&self.shared).await?)
+    }
+
+    async fn open_circuit(
+        &self,
+        destination: &str,
+        back_off: Duration,
+        is_first: bool,
+    ) -> Result<(), StoreError> {
+        circuits::open(&self.shared, destination, back_off, is_first).await?;
+        self.shared.news.tell_circuits();
+        Ok(())
+    }
+
+    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
+        circuits::close(&self.shared, destination).await?;
+        self.shared.news.tell_circuits();
+        Ok(())
+    }
+
+    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
+        circuits::attempt(&self.shared, destination, time).await?;
+        self.shared.news.tell_circuits();
+        Ok(())
+    }
+
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
         Ok(replay::plan(self.pool(), replay, now).await?)
     }
@@ -340,7 +398,7 @@ impl Store for PostgresStore {
                 tracing::error!("a part of the store ended by a panic");
             }
         }
-        if let Err(failure) = holders::leave(self.pool(), self.shared.holder).await {
+        if let Err(failure) = self.leave().await {
             tracing::debug!("what is held is given to others later: {failure:?}");
         }
         self.pool().close().await;

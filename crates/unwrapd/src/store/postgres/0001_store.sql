@@ -72,7 +72,19 @@ CREATE INDEX delivery_dead_message ON delivery ((id >> 8)) WHERE state = 'dead';
 -- The gateways that are alive.
 CREATE TABLE holder (
     id          bigint   PRIMARY KEY,
-    beat_at     timestamptz NOT NULL   -- when it last said so, by the clock of this server
+    beat_at     timestamptz NOT NULL,  -- when it last said so, by the clock of this server
+    sees        bigint[],              -- the others that it counts with when it takes its part of a limit; NULL: it is only about to join
+    name        text     NOT NULL,
+    place       text,                  -- what only one can have at a time
+    parts       text     NOT NULL      -- of its configuration: their names, with a digest of each
+) WITH (fillfactor = 50);
+
+-- The destinations that are down, for all gateways.
+CREATE TABLE circuit (
+    destination text     PRIMARY KEY,
+    until_at    timestamptz NOT NULL,  -- when it may be tried again, or when the one that tries it has had its time
+    back_off_ms bigint   NOT NULL,
+    prober      bigint                 -- the gateway that tries it
 );
 
 -- One row for each attempt that was settled.

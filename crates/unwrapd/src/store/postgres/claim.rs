@@ -39,9 +39,9 @@ pub(super) async fn claim(
     let ends_at = later(now, lease).as_millisecond();
     let now_ms = now.as_millisecond();
     let limit_rows = signed(limit);
+    let holder = shared.holders.id();
     let given = given![
-        destination => TEXT, lane_name => TEXT, now_ms => INT8, ends_at => INT8, limit_rows => INT8,
-        shared.holder => INT8,
+        destination => TEXT, lane_name => TEXT, now_ms => INT8, ends_at => INT8, limit_rows => INT8, holder => INT8,
     ];
     let rows = shared.pool.once(For::Claiming, CLAIM, given).await?;
     let mut deliveries = Vec::with_capacity(rows.len());

@@ -1,30 +1,47 @@
 //! Which gateways are alive, by the clock of the server. Leases of one that is not are given to the others before they end.
+//!
+//! With each beat a gateway also says whom it counts with when it takes its part of a limit. One that joins takes none before all of the
+//! others count with it; nobody stops counting with one before it is gone or has been silent for so long that it has stopped by itself.
+//! So whoever takes part is counted with by all who do.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Shared;
 use super::failure::Failure;
 use super::link::{Begin, Link, given};
+use super::members::{Heard, Moment};
 use super::pool::{For, Pool};
 use crate::store::StoreError;
 
 /// How often a gateway says that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Least time between two beats, where there is more to say.
+const BEAT_GAP: Duration = Duration::from_millis(20);
 /// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
 const SILENCE_MAX_MS: i64 = 10_000;
 /// Who comes late itself judges nobody: it may be the database that was away, and then all are silent.
 const LATE_MS: i64 = 5000;
 
-/// Says so, and gives whether it is the first time or late.
+/// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
+/// the row of another is gone, it was taken for dead.
 const BEAT: &str = "
-    WITH before AS (SELECT beat_at FROM holder WHERE id = $1)
-    INSERT INTO holder (id, beat_at) VALUES ($1, clock_timestamp())
-    ON CONFLICT (id) DO UPDATE SET beat_at = EXCLUDED.beat_at
-    RETURNING (SELECT coalesce(beat_at < clock_timestamp() - $2 * interval '1 ms', true) FROM before)";
+    WITH joined AS (
+        INSERT INTO holder (id, beat_at, sees, name, place, parts)
+        SELECT $1, clock_timestamp(), $2, $3, $4, $5 WHERE $6
+        ON CONFLICT (id) DO UPDATE
+        SET beat_at = EXCLUDED.beat_at, sees = EXCLUDED.sees, name = EXCLUDED.name, place = EXCLUDED.place, parts = EXCLUDED.parts
+        RETURNING 1
+    ), beaten AS (
+        UPDATE holder SET beat_at = clock_timestamp(), sees = $2, name = $3, place = $4, parts = $5
+        WHERE id = $1 AND NOT $6 RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM joined) OR EXISTS (SELECT FROM beaten),
+           id, name, parts, sees, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::int8
+    FROM (SELECT) AS one LEFT JOIN holder ON sees IS NOT NULL";
 
 /// Frees what those hold that are silent. Whoever was only frozen may still settle, unless someone else claims before.
 const BURY: &str = "
@@ -36,14 +53,20 @@ const BURY: &str = "
     )
     SELECT (SELECT count(*) FROM dead), (SELECT count(*) FROM freed)";
 
+/// Frees what those held whose place another has taken.
+const SUCCEED: &str = "
+    WITH gone AS (DELETE FROM holder WHERE place = $1 AND id <> $2 RETURNING id)
+    UPDATE delivery SET ready_at = due_at, holder = NULL
+    WHERE holder = ANY (ARRAY (SELECT id FROM gone)) AND state = 'waiting'";
+
 /// Frees what one holds.
 const LEAVE: &str = "
     WITH gone AS (DELETE FROM holder WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
 
-/// Late, so that who begins judges nobody.
+/// Nobody counts with it before its first beat.
 const ENTER: &str = "
-    INSERT INTO holder (id, beat_at) VALUES ($1, clock_timestamp() - $2 * interval '1 ms')";
+    INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
 const LIVING: &str =
     "SELECT count(*) FROM holder WHERE beat_at > clock_timestamp() - $1 * interval '1 ms'";
@@ -72,26 +95,60 @@ pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
     loop {
         tokio::select! {
             _ = beats.tick() => {}
+            () = shared.news.are_called() => {}
             _ = closing.changed() => return,
         }
-        if let Err(failure) = beat_once(&shared.pool, shared.holder).await {
+        if let Err(failure) = beat_now(&shared).await {
             tracing::debug!("nobody knows which gateways are alive: {failure:?}");
+        }
+        tokio::select! {
+            () = sleep(BEAT_GAP) => {}
+            _ = closing.changed() => return,
         }
     }
 }
 
-async fn beat_once(pool: &Arc<Pool>, holder: i64) -> Result<(), Failure> {
-    let rows = pool
-        .once(For::Telling, BEAT, given![holder => INT8, LATE_MS => INT8])
-        .await?;
-    // No row before: the first time.
-    let is_late = match rows.first() {
-        Some(row) => row.try_get::<_, Option<bool>>(0)?.unwrap_or(true),
-        None => true,
-    };
-    if is_late {
-        return Ok(());
+/// Says that we are alive, hears who else is, and says at once whom we count with from now on.
+pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
+    let holders = &shared.holders;
+    let _one_at_a_time = holders.one_at_a_time().await;
+    loop {
+        let begun_at = Moment::now();
+        let saying = holders.saying();
+        let (name, place) = (&saying.introduction.name, &saying.introduction.place);
+        let given = given![
+            saying.id => INT8, saying.sees => INT8_ARRAY, name => TEXT, place => TEXT, saying.parts => TEXT,
+            saying.joins => BOOL,
+        ];
+        let rows = shared.pool.once(For::Telling, BEAT, given).await?;
+        let heard = Heard::of(&rows, saying.id)?;
+        if !heard.is_counted {
+            tracing::warn!(
+                "this gateway was silent for so long that the others took it for dead: it joins anew, and what it held is made by them"
+            );
+            holders.begin_anew();
+            // What it claimed while it was dead and did not know.
+            leave(&shared.pool, saying.id).await?;
+            continue;
+        }
+        let is_late = saying.joins || heard.silent_ms.is_none_or(|silent_ms| silent_ms > LATE_MS);
+        let changes = holders.heard(begun_at, &saying, heard);
+        if changes.are_seen {
+            shared.news.members_changed();
+        }
+        if saying.is_news {
+            shared.news.tell_members();
+        }
+        if !is_late {
+            bury(&shared.pool).await?;
+        }
+        if !changes.are_to_be_said {
+            return Ok(());
+        }
     }
+}
+
+async fn bury(pool: &Arc<Pool>) -> Result<(), Failure> {
     let rows = pool
         .once(For::Claiming, BURY, given![SILENCE_MAX_MS => INT8])
         .await?;
@@ -105,6 +162,17 @@ async fn beat_once(pool: &Arc<Pool>, holder: i64) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whoever had our place has ended, and what it held is free.
+pub(super) async fn succeed(shared: &Shared, place: &str) -> Result<(), Failure> {
+    let id = shared.holders.id();
+    let given = given![place => TEXT, id => INT8];
+    shared
+        .pool
+        .once(For::Claiming, SUCCEED, given)
+        .await
+        .map(drop)
 }
 
 /// Gives back what is still held, as nothing will be made any more.

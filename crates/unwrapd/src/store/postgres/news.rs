@@ -1,4 +1,5 @@
-//! What the gateways on one database tell each other: that there is work somewhere, or that a destination was paused or resumed.
+//! What the gateways on one database tell each other: that there is work somewhere, that a destination was paused or resumed, is down or
+//! up, or that a gateway has something to say.
 //!
 //! It is told after the commit and not within: PostgreSQL has only one commit that tells something be made at a time, on the whole
 //! server, and so nothing would be gained by committing side by side. What is not told, because we die in between or because a pooler
@@ -26,8 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_GAP: Duration = Duration::from_millis(10);
 /// How long after the connection that listens was lost another one is made.
 const LISTEN_REST: Duration = Duration::from_secs(1);
-/// What is told when a destination was paused or resumed.
+/// What is told when a destination was paused or resumed,
 const PAUSES: &str = "paused";
+/// when one is down, or up,
+const CIRCUITS: &str = "circuits";
+/// and when a gateway has come, or says something else than before.
+const MEMBERS: &str = "members";
 
 const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
 
@@ -56,6 +61,8 @@ pub(super) struct News {
     tells: Notify,
     heard: Mutex<Heard>,
     hears: Notify,
+    /// Calls for a beat.
+    calls: Notify,
     look_at: Mutex<Instant>,
 }
 
@@ -68,6 +75,7 @@ impl News {
             tells: Notify::new(),
             heard: Mutex::default(),
             hears: Notify::new(),
+            calls: Notify::new(),
             look_at: Mutex::new(Instant::now() + LOOK_EVERY),
         })
     }
@@ -89,8 +97,33 @@ impl News {
 
     /// A destination was paused or resumed.
     pub(super) fn tell_pauses(&self) {
-        lock(&self.to_tell).insert(PAUSES.to_owned());
+        self.tell_of(PAUSES);
+    }
+
+    /// A destination is down, or up.
+    pub(super) fn tell_circuits(&self) {
+        self.tell_of(CIRCUITS);
+    }
+
+    /// We have said something that the others should hear.
+    pub(super) fn tell_members(&self) {
+        self.tell_of(MEMBERS);
+    }
+
+    fn tell_of(&self, what: &str) {
+        lock(&self.to_tell).insert(what.to_owned());
         self.tells.notify_one();
+    }
+
+    /// Waits until another has something to say.
+    pub(super) async fn are_called(&self) {
+        self.calls.notified().await;
+    }
+
+    /// Others were heard that say something else than before.
+    pub(super) fn members_changed(&self) {
+        lock(&self.heard).members = true;
+        self.hears.notify_one();
     }
 
     /// Another gateway, or we ourselves, told this.
@@ -104,6 +137,11 @@ impl News {
         let mut heard = lock(&self.heard);
         if news == PAUSES {
             heard.pauses = true;
+        } else if news == CIRCUITS {
+            heard.circuits = true;
+        } else if news == MEMBERS {
+            self.calls.notify_one();
+            return;
         } else if let Some((lane, destination)) = news.split_once(' ')
             && let Some(lane) = Lane::named(lane)
         {
@@ -132,6 +170,7 @@ impl News {
         };
         if is_time {
             heard.pauses = true;
+            heard.circuits = true;
             match look(pool).await {
                 Ok(due) => heard.due.extend(due),
                 Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),

@@ -1,0 +1,62 @@
+//! What gateways that share a store know of each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a gateway introduces itself to the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// What people call it.
+    pub name: String,
+    /// What only one gateway can have at a time, on whatever machine. Whoever had it before has ended, and what it held is free.
+    pub place: Option<String>,
+    /// A digest of each part of its configuration.
+    pub configuration: Configuration,
+}
+
+/// A digest of each part of a configuration, by its name: enough to tell whether two are the same, too short to betray anything.
+pub type Configuration = BTreeMap<String, u32>;
+
+/// A gateway on the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The store's number for it. It has another one after each start, and after it was taken for dead.
+    pub id: i64,
+    /// What people call it.
+    pub name: String,
+    /// Whether it is the one that asks.
+    pub is_ours: bool,
+    /// Whether it has its part of the limits: all of the others count with it.
+    pub takes_part: bool,
+    /// How long ago it was last heard of.
+    pub silent_for: Duration,
+    /// A digest of each part of its configuration.
+    pub configuration: Configuration,
+}
+
+impl Member {
+    /// The parts of the configuration in which the other differs, as far as both know them.
+    #[must_use]
+    pub fn differs_from(&self, other: &Self) -> Vec<String> {
+        let ours = self.configuration.iter();
+        ours.filter(|(part, digest)| {
+            let theirs = other.configuration.get(*part);
+            theirs.is_some_and(|theirs| theirs != *digest)
+        })
+        .map(|(part, _)| part.clone())
+        .collect()
+    }
+}
+
+/// A destination that was found to be down by one of the gateways, for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedCircuit {
+    /// Its name.
+    pub destination: String,
+    /// How long until it may be tried again, or until someone else may try it.
+    pub wait: Duration,
+    /// How long it was left alone when it was last found down.
+    pub back_off: Duration,
+    /// Whether it is ours to try it.
+    pub is_ours_to_try: bool,
+}
