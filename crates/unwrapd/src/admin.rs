@@ -3,6 +3,7 @@
 mod access;
 mod ask;
 mod destinations;
+mod gateways;
 mod health;
 mod quarantine;
 mod replay;
@@ -24,6 +25,7 @@ use crate::wake::Bells;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
+pub(crate) use gateways::Gateways;
 pub use health::Readiness;
 pub(crate) use quarantine::{DroppedSuspects, Suspects, Which};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
@@ -106,6 +108,7 @@ impl Targets {
 pub fn router(admin: Admin) -> Router {
     let guarded = Router::new()
         .merge(destinations::router())
+        .merge(gateways::router())
         .merge(quarantine::router())
         .merge(stored::router(&admin))
         .layer(from_fn_with_state(admin.clone(), access::guard));

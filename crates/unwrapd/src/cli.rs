@@ -7,6 +7,7 @@ mod destinations;
 mod dev;
 mod events;
 mod filter;
+mod gateways;
 mod quarantine;
 mod replay;
 mod request;
@@ -45,6 +46,8 @@ enum Command {
     Serve(serve::Arguments),
     /// See how the destinations of a running gateway fare; pause, resume and test them
     Destinations(destinations::Arguments),
+    /// See which gateways share the store with a running one, and whether they are configured alike
+    Gateways(gateways::Arguments),
     /// Look at what is kept
     Events(events::Arguments),
     /// Deliver again what is kept: one, many, or the dead
@@ -138,6 +141,7 @@ fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
         Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),
         Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
+        Command::Gateways(arguments) => runtime.block_on(gateways::run(&arguments)),
         Command::Events(arguments) => runtime.block_on(events::run(&arguments)),
         Command::Replay(arguments) => runtime.block_on(replay::run(&arguments)),
         Command::Quarantine(arguments) => runtime.block_on(quarantine::run(&arguments)),

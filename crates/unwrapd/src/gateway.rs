@@ -1,6 +1,7 @@
 //! Wires the parts, starts them, and stops them in order.
 
 mod fleet;
+mod introduction;
 mod workers;
 
 use std::collections::HashMap;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::admin::{Admin, Targets};
 use crate::config::Config;
@@ -22,7 +25,7 @@ use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{ShutdownSwitch, shutdown};
-use crate::store::Store;
+use crate::store::{Introduction, Store};
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
@@ -31,6 +34,9 @@ use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
 const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for the store to hear that this gateway is about to go.
+const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 pub struct Gateway {
@@ -45,6 +51,7 @@ pub struct Gateway {
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
     workers: Workers,
+    introduction: watch::Sender<Introduction>,
     config: Config,
 }
 
@@ -60,6 +67,9 @@ impl Gateway {
         let store = store::open(&config.store, Timestamp::now())
             .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
+        let introduction = introduction::of(&config, public.local_addr()?);
+        store.introduce(introduction.clone()).await?;
+        let (introduction, introduced) = watch::channel(introduction);
         tell_backlog(&*store, &config).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
@@ -85,6 +95,7 @@ impl Gateway {
             bells: bells.clone(),
             board: board.clone(),
             targets: targets.clone(),
+            introduction: introduced,
         };
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
@@ -125,6 +136,7 @@ impl Gateway {
             switch,
             servers: JoinSet::new(),
             workers,
+            introduction,
             config,
         };
         gateway
@@ -205,6 +217,8 @@ impl Gateway {
         self.workers.follow(destinations);
         self.limits.follow(requests_max(&config));
         self.intake.follow(rules(&config, bells, board));
+        self.introduction
+            .send_replace(introduction::of(&config, self.public));
         self.config = config;
         Ok(())
     }
@@ -222,6 +236,12 @@ impl Gateway {
     /// Stops receiving and claiming, finishes the requests and deliveries under way within a bound, and closes the store last: an
     /// acknowledgement needs it, and so does a settlement.
     pub async fn stop(mut self) {
+        // Once the port is free someone else may have it while deliveries are still under way here.
+        let parting = Introduction {
+            place: None,
+            ..self.introduction.borrow().clone()
+        };
+        drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
         if !self.workers.stop(DELIVER_DRAIN_MAX).await {

@@ -95,6 +95,15 @@ impl Breaker {
         Permit { epoch: self.epoch }
     }
 
+    /// One was not begun after all.
+    pub fn withdraw(&mut self, permit: Permit) {
+        if let State::HalfOpen { probes } = &mut self.state
+            && permit.epoch == self.epoch
+        {
+            *probes = probes.saturating_sub(1);
+        }
+    }
+
     /// One has ended.
     pub fn end(&mut self, permit: Permit, is_success: bool, now: Instant) -> Turn {
         if is_success {

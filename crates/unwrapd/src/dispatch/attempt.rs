@@ -3,23 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::Dispatcher;
 use crate::crash;
 use crate::delivery::{Delivery, Outcome};
-use crate::destination::Destination;
 
-/// Hands the delivery over, within `longest`.
+/// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours, and nothing was begun.
 pub(super) async fn make(
-    destination: Arc<dyn Destination>,
+    lane: Arc<Dispatcher>,
     delivery: Arc<Delivery>,
+    claimed_at: Instant,
     longest: Duration,
-) -> Outcome {
+) -> Option<Outcome> {
+    if !lane.store.still_holds(claimed_at) {
+        return None;
+    }
+    let destination = &lane.destination;
     let outcome = timeout(longest, destination.send(&delivery))
         .await
         .unwrap_or_else(|_| Outcome::failed("no answer in time"));
     crash::point("sent");
-    outcome
+    Some(outcome)
 }
 
 /// The outcome of an attempt that panicked. Whether the destination has the message nobody knows, so it gets it again.

@@ -88,6 +88,11 @@ impl Gate {
         (!self.progress.is_paused()).then(|| up_at.max(in_pace_at).into())
     }
 
+    /// One was not begun after all.
+    pub(super) fn withdraw(&self, permit: Permit) {
+        self.state().breaker.withdraw(permit);
+    }
+
     /// One has ended so.
     pub(super) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> Turn {
         let instant = Instant::now().into_std();

@@ -25,20 +25,30 @@ pub(super) struct Ready {
     counted_from: Option<Instant>,
 }
 
-struct Waiting {
+/// One of them.
+pub(super) struct Waiting {
+    pub(super) delivery: Delivery,
+    /// When its claim began.
+    pub(super) claimed_at: Instant,
+    /// How long its attempt may take at most.
+    pub(super) timeout: Duration,
     since: Instant,
-    timeout: Duration,
-    delivery: Delivery,
 }
 
 impl Ready {
-    /// Adds these. Their leases leave room for attempts of `timeout`.
-    pub(super) fn add(&mut self, deliveries: Vec<Delivery>, timeout: Duration) {
+    /// Adds these, whose claim began at `claimed_at`. Their leases leave room for attempts of `timeout`.
+    pub(super) fn add(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        claimed_at: Instant,
+        timeout: Duration,
+    ) {
         let since = Instant::now();
         let waiting = deliveries.into_iter().map(|delivery| Waiting {
-            since,
-            timeout,
             delivery,
+            claimed_at,
+            timeout,
+            since,
         });
         self.deliveries.extend(waiting);
     }
@@ -49,10 +59,18 @@ impl Ready {
         (first.since.elapsed() < WAIT_MAX).then_some(&first.delivery)
     }
 
-    /// The next, and how long its attempt may take at most.
-    pub(super) fn take_first(&mut self) -> Option<(Delivery, Duration)> {
-        let first = self.deliveries.pop_front()?;
-        Some((first.delivery, first.timeout))
+    /// The next.
+    pub(super) fn take_first(&mut self) -> Option<Waiting> {
+        self.deliveries.pop_front()
+    }
+
+    /// Those that are not certain to be ours any more: the first ones, or all.
+    pub(super) fn take_lost(&mut self, still_holds: impl Fn(Instant) -> bool) -> Vec<Delivery> {
+        let lost = self
+            .deliveries
+            .partition_point(|waiting| !still_holds(waiting.claimed_at));
+        let lost = self.deliveries.drain(..lost);
+        lost.map(|waiting| waiting.delivery).collect()
     }
 
     /// Another attempt ended.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::ready::{self, Ready};
+use super::ready::{self, Ready, Waiting};
 use super::{Dispatcher, attempt, settle};
 use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
@@ -42,7 +42,7 @@ pub(super) struct Running {
     claimed_at: Option<Instant>,
     /// Claimed and not yet begun.
     ready: Ready,
-    pub(super) attempts: JoinSet<Outcome>,
+    pub(super) attempts: JoinSet<Option<Outcome>>,
     under_way: HashMap<Id, UnderWay>,
     /// Each says when its delivery is due again, if it is.
     pub(super) settling: JoinSet<Option<Timestamp>>,
@@ -61,6 +61,7 @@ pub(super) struct Looked {
     limit: usize,
     /// What the lease leaves room for.
     timeout: Duration,
+    claimed_at: Instant,
     now: Timestamp,
     claimed: Result<Claimed, StoreError>,
 }
@@ -73,9 +74,8 @@ struct UnderWay {
 
 impl Running {
     pub(super) fn new(lane: Arc<Dispatcher>) -> Self {
-        let limits = lane.limits.borrow().of(lane.lane);
         Self {
-            limits,
+            limits: limits_of(&lane),
             lane,
             due: Due::Now,
             claim: JoinSet::new(),
@@ -95,7 +95,14 @@ impl Running {
 
     /// Begins what is claimed, as far as there is room.
     pub(super) fn begin_ready(&mut self) {
-        self.limits = self.lane.limits.borrow().of(self.lane.lane);
+        self.limits = limits_of(&self.lane);
+        let store = &self.lane.store;
+        let lost = self
+            .ready
+            .take_lost(|claimed_at| store.still_holds(claimed_at));
+        if !lost.is_empty() {
+            self.release(&lost);
+        }
         while self.free_slots() > 0
             && let Some(delivery) = self.ready.first()
         {
@@ -106,11 +113,12 @@ impl Running {
             let Some(permit) = self.lane.gate.begin(self.lane.lane, self.limits.rate) else {
                 break;
             };
-            if let Some((delivery, longest)) = self.ready.take_first() {
-                self.begin(delivery, longest, permit);
+            if let Some(first) = self.ready.take_first() {
+                self.begin(first, permit);
             }
         }
-        let useless = if self.lane.gate.is_shut(self.lane.lane) {
+        let is_idle = self.limits.concurrency == 0 || self.lane.gate.is_shut(self.lane.lane);
+        let useless = if is_idle {
             self.ready.take_all()
         } else {
             self.ready.take_stale()
@@ -120,12 +128,13 @@ impl Running {
         }
     }
 
-    fn begin(&mut self, delivery: Delivery, longest: Duration, permit: Permit) {
-        let delivery = Arc::new(delivery);
+    fn begin(&mut self, waiting: Waiting, permit: Permit) {
+        let delivery = Arc::new(waiting.delivery);
         let attempt = attempt::make(
-            Arc::clone(&self.lane.destination),
+            Arc::clone(&self.lane),
             Arc::clone(&delivery),
-            longest.min(self.limits.timeout),
+            waiting.claimed_at,
+            waiting.timeout.min(self.limits.timeout),
         );
         let id = self.attempts.spawn(attempt).id();
         let under_way = UnderWay {
@@ -137,7 +146,7 @@ impl Running {
     }
 
     fn bury_first(&mut self) {
-        if let Some((delivery, _)) = self.ready.take_first() {
+        if let Some(Waiting { delivery, .. }) = self.ready.take_first() {
             let outcome = Outcome::Refused {
                 answer: "expired before it could be delivered".into(),
                 said: Said::default(),
@@ -168,6 +177,7 @@ impl Running {
         let lane = Arc::clone(&self.lane);
         let timeout = self.limits.timeout;
         let lease = timeout + ready::WAIT_MAX + LEASE_MARGIN;
+        let claimed_at = Instant::now();
         self.claim.spawn(async move {
             let now = lane.clock.now();
             let claimed = lane
@@ -177,6 +187,7 @@ impl Running {
             Looked {
                 limit,
                 timeout,
+                claimed_at,
                 now,
                 claimed,
             }
@@ -185,6 +196,9 @@ impl Running {
 
     /// How many deliveries could be made use of.
     fn wanted(&self) -> usize {
+        if self.limits.concurrency == 0 {
+            return 0;
+        }
         (self.free_slots() + self.ready.ahead())
             .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
             .saturating_sub(self.ready.len())
@@ -253,7 +267,8 @@ impl Running {
         }
         let is_all = deliveries.len() < looked.limit;
         self.lane.gate.progress().add_claimed(deliveries.len());
-        self.ready.add(deliveries, looked.timeout);
+        self.ready
+            .add(deliveries, looked.claimed_at, looked.timeout);
         if is_all && self.lane.lane == Lane::Standard {
             let in_hand = self.ready.len() + self.under_way.len() + self.settling.len();
             self.lane.gate.progress().caught_up(in_hand);
@@ -271,12 +286,17 @@ impl Running {
         self.due = Due::At(Instant::now() + STORE_RETRY);
     }
 
-    pub(super) fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+    pub(super) fn ended(&mut self, ended: Result<(Id, Option<Outcome>), JoinError>) {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
-            Err(error) => (error.id(), attempt::broke_off()),
+            Err(error) => (error.id(), Some(attempt::broke_off())),
         };
         if let Some(under_way) = self.under_way.remove(&id) {
+            let Some(outcome) = outcome else {
+                self.lane.gate.withdraw(under_way.permit);
+                self.release(std::slice::from_ref(&*under_way.delivery));
+                return;
+            };
             self.ready.finished();
             let now = self.lane.clock.now();
             let turn = self.lane.gate.end(under_way.permit, &outcome, now);
@@ -358,11 +378,12 @@ impl Running {
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
                 claimed: Ok(claimed),
+                claimed_at,
                 timeout,
                 ..
             }) = looked
             {
-                self.ready.add(claimed.deliveries, timeout);
+                self.ready.add(claimed.deliveries, claimed_at, timeout);
             }
         }
         let unbegun = self.ready.take_all();
@@ -380,4 +401,10 @@ impl Running {
             self.lane.bell.notify_one();
         }
     }
+}
+
+/// The part of the limits that this gateway has at this moment.
+fn limits_of(lane: &Dispatcher) -> Limits {
+    let share = lane.store.share(&lane.name);
+    share.of(&lane.limits.borrow()).of(lane.lane)
 }

@@ -1,11 +1,13 @@
-//! What other gateways on the same store do, as far as it matters to this one: they make work, and they pause destinations.
+//! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, come and go.
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::admin::Targets;
 use crate::progress::Board;
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreError};
+use crate::store::{Heard, Introduction, Store, StoreError};
 use crate::wake::Bells;
 
 pub(super) struct Fleet {
@@ -13,15 +15,31 @@ pub(super) struct Fleet {
     pub(super) bells: Bells,
     pub(super) board: Board,
     pub(super) targets: Targets,
+    /// Who we are; it changes with the configuration.
+    pub(super) introduction: watch::Receiver<Introduction>,
 }
 
 impl Fleet {
     /// Goes on until shutdown. A failing store does not end it.
     pub(super) async fn run(self, mut shutdown: Shutdown) {
+        let store = Arc::clone(&self.store);
+        let mut introduction = self.introduction.clone();
+        // Gone on with where it was left: what it has heard is not heard again.
+        let mut hearing = store.heard();
         loop {
             let heard = tokio::select! {
                 () = shutdown.begun() => return,
-                heard = self.store.heard() => heard,
+                Ok(()) = introduction.changed() => {
+                    let introduction = introduction.borrow_and_update().clone();
+                    if let Err(error) = store.introduce(introduction).await {
+                        tracing::debug!("the other gateways hear later how this one is configured: {error}");
+                    }
+                    Heard { members: true, ..Heard::default() }
+                }
+                heard = &mut hearing => {
+                    hearing = store.heard();
+                    heard
+                }
             };
             for (destination, lane) in &heard.due {
                 self.bells.ring(destination, *lane);
@@ -30,6 +48,12 @@ impl Fleet {
                 && let Err(error) = self.follow_pauses().await
             {
                 tracing::debug!("nobody knows what is paused: {error}");
+            }
+            if heard.members {
+                // Each has another part of the limits now.
+                for name in self.board.all().keys() {
+                    self.bells.ring_all(name);
+                }
             }
         }
     }

@@ -191,3 +191,19 @@ async fn a_retry_is_made_when_it_is_due_without_a_bell() {
     let took = begun_at.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_anothers_by_now_is_given_back_and_not_sent() {
+    let store = store_with_backlog(20).await;
+    store.is_doubtful.store(true, Ordering::SeqCst);
+    let quick = Arc::new(Quick::default());
+    let (_switch, _running) = dispatch(&store, &quick, 4);
+    until(async || store.claims.load(Ordering::SeqCst) > 10).await;
+    assert_eq!(quick.sent.load(Ordering::SeqCst), 0);
+    let begun_at = tokio::time::Instant::now();
+    store.is_doubtful.store(false, Ordering::SeqCst);
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: a lease ran out");
+    assert_eq!(quick.sent.load(Ordering::SeqCst), 20, "none twice");
+}

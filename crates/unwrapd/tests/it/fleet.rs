@@ -1,22 +1,90 @@
 //! Several gateways on one database.
 
+mod frozen;
+mod limits;
+
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use openai_webhooks::EventType;
 use reqwest::Method;
+use serde_json::Value;
+use tokio::time::sleep;
 use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use crate::support::application::Application;
 use crate::support::postgres;
 use crate::support::{TestGateway, Webhook, destination};
 
+fn database() -> StoreUrl {
+    StoreUrl::Postgres(Box::new(postgres::shared().schema()))
+}
+
 async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
-    let url = StoreUrl::Postgres(Box::new(postgres::shared().schema()));
-    [
+    let url = database();
+    let gateways = [
         TestGateway::start_on(url.clone(), destinations.to_vec()).await,
         TestGateway::start_on(url, destinations.to_vec()).await,
-    ]
+    ];
+    for gateway in &gateways {
+        counts(gateway, 2).await;
+    }
+    gateways
 }
+
+/// As a configuration names it.
+fn store_url() -> String {
+    let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
+    postgres::shared().url("postgres", &schema)
+}
+
+/// Writes a configuration with one endpoint `production` and one destination `app` with these lines.
+fn configure(folder: &Path, store: &str, url: &str, destination: &str) {
+    let text = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [store]
+        url = "{store}"
+        [[endpoint]]
+        name = "production"
+        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
+        [[destination]]
+        name = "app"
+        url = "{url}"
+        secret = {{ env = "APP_WEBHOOK_SECRET" }}
+        {destination}
+        "#
+    );
+    std::fs::write(folder.join("unwrapd.toml"), text).unwrap();
+}
+
+/// Waits until this gateway knows of so many that all have their part of the limits.
+async fn counts(test: &TestGateway, gateways: usize) {
+    loop {
+        let members = test.gateway.store().members();
+        if members.len() == gateways && members.iter().all(|member| member.takes_part) {
+            return;
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// The destination `app`, as this gateway shows it.
+async fn shown(test: &TestGateway) -> Value {
+    let url = format!(
+        "http://{}/api/v1/destinations",
+        test.gateway.admin().unwrap()
+    );
+    let answer = test.client().get(url).send().await.unwrap();
+    let mut answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    answer["destinations"][0].take()
+}
+
+/// How often to look for what will come about.
+const POLL: Duration = Duration::from_millis(20);
 
 async fn post(test: &TestGateway, id: &str) {
     let webhook = Webhook::new(id, EventType::BatchCompleted);
@@ -75,7 +143,7 @@ async fn what_is_paused_at_one_is_paused_at_the_other() {
         number += 1;
         let id = format!("wh_{number}");
         post(&other, &id).await;
-        let next = tokio::time::timeout(std::time::Duration::from_secs(3), app.next());
+        let next = tokio::time::timeout(Duration::from_secs(3), app.next());
         match next.await {
             Ok(delivered) => assert_eq!(delivered.webhook_id(), id),
             Err(_) => break id,

@@ -1,14 +1,14 @@
 //! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
@@ -55,6 +55,8 @@ pub(crate) struct MemoryStore {
     pub(crate) takes: Duration,
     /// How often it was claimed from.
     pub(crate) claims: AtomicUsize,
+    /// Whether others may have taken what was claimed here.
+    pub(crate) is_doubtful: AtomicBool,
     /// One for each settlement that may be made.
     pub(crate) may_settle: Semaphore,
 }
@@ -67,6 +69,7 @@ impl MemoryStore {
             is_open: watch::Sender::new(true),
             takes: Duration::ZERO,
             claims: AtomicUsize::new(0),
+            is_doubtful: AtomicBool::new(false),
             may_settle: Semaphore::new(Semaphore::MAX_PERMITS),
         }
     }
@@ -88,6 +91,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn still_holds(&self, _claimed_at: Instant) -> bool {
+        !self.is_doubtful.load(Ordering::SeqCst)
+    }
+
     async fn accept(
         &self,
         message: Message,

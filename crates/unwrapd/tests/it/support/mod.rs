@@ -6,6 +6,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod wire;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
@@ -170,6 +171,13 @@ impl Webhook {
         }
         request
     }
+}
+
+/// An address of this machine that nobody else uses, whatever the port.
+pub(crate) fn loopback() -> Ipv4Addr {
+    let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
+    // Neither the usual ones nor the ends of a network.
+    Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
 }
 
 pub(crate) fn unix_now() -> u64 {

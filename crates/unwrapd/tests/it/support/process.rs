@@ -1,9 +1,11 @@
 //! The gateway as users run it: a process, started from a configuration file.
 
+use std::fs::DirEntry;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::{APP_SECRET, OPENAI_SECRET, PATIENCE};
 
@@ -111,6 +113,13 @@ impl Serving {
         }
     }
 
+    /// As [`announced`](Self::announced), where it may have logged that before it received.
+    pub(crate) fn said(&mut self, what: &str) {
+        if !self.begin.iter().any(|line| line.contains(what)) {
+            self.announced(what);
+        }
+    }
+
     /// Waits for it to die by itself: its stderr ends with it.
     pub(crate) fn died(&mut self, case: &str) -> ExitStatus {
         loop {
@@ -135,6 +144,24 @@ impl Serving {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGSTOP, and waits until none of its threads does anything any more.
+    pub(crate) fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let deadline = Instant::now() + PATIENCE;
+        let threads = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |thread: std::io::Result<DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            let stat = stat.unwrap_or_default();
+            // The name stands in brackets and may hold anything.
+            stat.rsplit_once(')')
+                .is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+        };
+        while !std::fs::read_dir(&threads).unwrap().all(is_stopped) {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGTERM, then everything it logged.

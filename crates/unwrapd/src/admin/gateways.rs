@@ -1,0 +1,55 @@
+//! The gateways on the store, as this one knows them.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use super::ask::answer;
+use crate::store::Member;
+
+pub(super) fn router() -> Router<Admin> {
+    Router::new().route("/api/v1/gateways", get(list))
+}
+
+/// All that share the store. None, where nobody can.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Gateways {
+    /// This one first.
+    pub(crate) gateways: Vec<GatewayView>,
+}
+
+/// One gateway, as the API shows it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GatewayView {
+    /// Its host and port.
+    pub(crate) name: String,
+    /// Whether it is the one that answers.
+    pub(crate) is_this: bool,
+    /// Whether it has its part of the limits of destinations.
+    pub(crate) takes_part: bool,
+    /// How long ago it was last heard of.
+    pub(crate) silent_ms: u64,
+    /// The parts of the configuration in which it differs from the one that answers.
+    pub(crate) differs_in: Vec<String>,
+}
+
+async fn list(State(admin): State<Admin>) -> Response {
+    answer(&Gateways {
+        gateways: views(&admin.store.members()),
+    })
+}
+
+pub(super) fn views(members: &[Member]) -> Vec<GatewayView> {
+    let ours = members.iter().find(|member| member.is_ours);
+    let view = |member: &Member| GatewayView {
+        name: member.name.clone(),
+        is_this: member.is_ours,
+        takes_part: member.takes_part,
+        silent_ms: u64::try_from(member.silent_for.as_millis()).unwrap_or(u64::MAX),
+        differs_in: ours.map_or_else(Vec::new, |ours| ours.differs_from(member)),
+    };
+    members.iter().map(view).collect()
+}

@@ -1,0 +1,110 @@
+//! Who this gateway is to the others on the store.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Config, DestinationSettings};
+use crate::destination::Kind;
+use crate::store::{Configuration, Introduction};
+
+/// Who receives on `public` under this configuration.
+pub(super) fn of(config: &Config, public: SocketAddr) -> Introduction {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    Introduction {
+        name: format!("{host}:{}", public.port()),
+        place: place(public),
+        configuration: configuration(config),
+    }
+}
+
+/// The port, in this network of this machine, since it was started: only one process can listen there, so who did so before has
+/// ended. `None` where the system does not tell.
+fn place(public: SocketAddr) -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let network = fs::read_link("/proc/self/ns/net").ok()?;
+    Some(format!("{} {} {public}", boot.trim(), network.display()))
+}
+
+/// What should be the same at all of them. How many requests one takes at once, and its ports, are its own affair.
+fn configuration(config: &Config) -> Configuration {
+    let mut endpoints = Part::default();
+    for endpoint in sorted(&config.endpoints, |endpoint| &endpoint.name) {
+        endpoints.add(&endpoint.name);
+        endpoints.add(signed(&endpoint.webhooks));
+    }
+    let (mut destinations, mut limits, mut retries) =
+        (Part::default(), Part::default(), Part::default());
+    for settings in sorted(&config.destinations, |settings| &settings.name) {
+        add_destination(&mut destinations, settings);
+        limits.add(&settings.name);
+        let of = &settings.limits;
+        limits.add(format!("{} {:?} {:?}", of.concurrency, of.rate, of.timeout));
+        retries.add(&settings.name);
+        retries.add(format!("{:?}", of.retry));
+    }
+    let mut store = Part::default();
+    store.add(format!("{:?}", config.store.bounds));
+    [
+        ("endpoints", endpoints),
+        ("destinations", destinations),
+        ("limits", limits),
+        ("retries", retries),
+        ("store", store),
+    ]
+    .map(|(name, part)| (name.to_owned(), part.digest()))
+    .into()
+}
+
+fn add_destination(part: &mut Part, settings: &DestinationSettings) {
+    part.add(&settings.name);
+    part.add(format!("{:?}", settings.events));
+    match &settings.kind {
+        Kind::Http(http) => {
+            part.add("http");
+            part.add(http.url.as_str());
+            part.add(format!("{:?} {}", http.connect_timeout, http.allow_private));
+            part.add(signed(&http.webhooks));
+        }
+        Kind::Command(command) => {
+            part.add("command");
+            part.add(&command.program);
+            part.add(format!("{:?}", command.arguments));
+        }
+        Kind::JsonLines(lines) => part.add(format!("jsonl {lines:?}")),
+    }
+}
+
+/// Secrets that sign alike are the same.
+fn signed(webhooks: &openai_webhooks::Webhooks) -> String {
+    let signed = webhooks.sign("", "wh_of_nothing", 0);
+    signed.map_or_else(|_| String::new(), |headers| headers.signature)
+}
+
+/// In whatever order they are written.
+fn sorted<T>(all: &[T], name: impl Fn(&T) -> &String) -> Vec<&T> {
+    let mut all: Vec<&T> = all.iter().collect();
+    all.sort_by(|one, other| name(one).cmp(name(other)));
+    all
+}
+
+/// Part of a configuration, of which a digest is made.
+#[derive(Default)]
+struct Part(Sha256);
+
+impl Part {
+    /// With its length, so that two pieces are not taken for one.
+    fn add(&mut self, piece: impl AsRef<[u8]>) {
+        let piece = piece.as_ref();
+        self.0.update(piece.len().to_le_bytes());
+        self.0.update(piece);
+    }
+
+    /// The first 32 bits: one in four billion that are different looks the same, and what was put in cannot be found.
+    fn digest(self) -> u32 {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(self.0.finalize());
+        u32::from_be_bytes([a, b, c, d])
+    }
+}

@@ -1,0 +1,218 @@
+//! A gateway that is frozen for so long that the others take it for dead, and then goes on.
+
+use std::sync::Arc;
+
+use openai_webhooks::EventType;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::NoTls;
+use unwrapd::delivery::share::Share;
+use unwrapd::store::postgres::PostgresStore;
+use unwrapd::store::{Bounds, Store as _};
+
+use super::{POLL, configure, store_url};
+use crate::support::application::{Answer, Application};
+use crate::support::process::Serving;
+use crate::support::{PATIENCE, Webhook, client, postgres};
+
+const TAKEN_FOR_DEAD: &str = "the others took it for dead";
+
+/// Gateways of one configuration, each a process.
+struct Fleet {
+    folder: TempDir,
+    store: String,
+}
+
+impl Fleet {
+    fn of(app: &Application) -> Self {
+        let fleet = Self {
+            folder: TempDir::new().unwrap(),
+            store: store_url(),
+        };
+        configure(fleet.folder.path(), &fleet.store, &app.url, "");
+        fleet
+    }
+
+    fn start(&self) -> Serving {
+        Serving::start(self.folder.path(), &[])
+    }
+
+    /// What this gives in their schema.
+    fn sql(&self, sql: &str) -> String {
+        let schema = self.store.rsplit_once('=').unwrap().1;
+        postgres::shared().sql(&format!("SET search_path TO {schema}; {sql}"))
+    }
+}
+
+async fn accept(serving: &Serving, id: &str) {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    let request = webhook.request(&client(), &serving.url);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}
+
+async fn switch(serving: &Serving, verb: &str) {
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let url = format!("{admin}/api/v1/destinations/app/{verb}");
+    assert_eq!(client().post(url).send().await.unwrap().status(), 200);
+}
+
+/// Waits until this gateway knows of so many that all have their part of the limits.
+async fn counts(serving: &Serving, gateways: usize) {
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let url = format!("{admin}/api/v1/gateways");
+    let wait = async {
+        loop {
+            let answer = client().get(&url).send().await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+            let members = answer["gateways"].as_array().unwrap();
+            if members.len() == gateways && members.iter().all(|it| it["takes_part"] == true) {
+                return;
+            }
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap();
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too_late() {
+    let may_answer = Arc::new(Notify::new());
+    let answer = || Answer::WhenTold(Arc::clone(&may_answer));
+    let mut app = Application::start([answer(), answer()]).await;
+    let fleet = Fleet::of(&app);
+    let mut frozen = fleet.start();
+    for id in ["wh_1", "wh_2"] {
+        accept(&frozen, id).await;
+        assert_eq!(app.next().await.webhook_id(), id);
+    }
+    let other = fleet.start();
+    counts(&other, 2).await;
+    frozen.freeze();
+    may_answer.notify_waiters();
+
+    let mut again = [app.next().await, app.next().await].map(|it| it.webhook_id().to_owned());
+    again.sort();
+    assert_eq!(again, ["wh_1", "wh_2"]);
+    counts(&other, 1).await;
+    until("both settled", || {
+        fleet.sql("SELECT count(*) FROM delivery WHERE state = 'delivered'") == "2"
+    })
+    .await;
+    let settled = "SELECT id, attempt, due_at FROM delivery ORDER BY id";
+    let before = fleet.sql(settled);
+
+    frozen.signal(Signal::CONT);
+    frozen.announced("settled too late");
+    frozen.said(TAKEN_FOR_DEAD);
+    counts(&other, 2).await;
+    accept(&frozen, "wh_3").await;
+    assert_eq!(app.next().await.webhook_id(), "wh_3");
+    frozen.terminate();
+    other.terminate();
+    assert!(!app.has_more());
+    assert!(fleet.sql(settled).starts_with(&before));
+}
+
+/// The worst moment: it has claimed, and does not know yet that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
+    let mut app = Application::start([]).await;
+    let fleet = Fleet::of(&app);
+    let mut frozen = fleet.start();
+    switch(&frozen, "pause").await;
+    accept(&frozen, "wh_1").await;
+
+    let url = fleet.store.split_once('?').unwrap().0;
+    let (database, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let schema = fleet.store.rsplit_once('=').unwrap().1;
+    database
+        .batch_execute(&format!("BEGIN; LOCK TABLE {schema}.delivery"))
+        .await
+        .unwrap();
+    switch(&frozen, "resume").await;
+    let claiming = format!(
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE NOT granted AND relation = '{schema}.delivery'::regclass AND query LIKE '%claim(%'"
+    );
+    until("it claims", || fleet.sql(&claiming) != "0").await;
+    frozen.freeze();
+    database.batch_execute("COMMIT").await.unwrap();
+    until("it has claimed", || {
+        fleet.sql("SELECT count(*) FROM delivery WHERE holder IS NOT NULL") == "1"
+    })
+    .await;
+
+    let other = fleet.start();
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    counts(&other, 1).await;
+    frozen.signal(Signal::CONT);
+    frozen.said(TAKEN_FOR_DEAD);
+    counts(&other, 2).await;
+    accept(&frozen, "wh_2").await;
+    assert_eq!(app.next().await.webhook_id(), "wh_2");
+    frozen.terminate();
+    other.terminate();
+    assert!(!app.has_more());
+}
+
+/// Not only once the others have missed it: its port tells that it has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_its_place_after_a_crash_has_at_once_what_it_held() {
+    let mut app = Application::start([Answer::Hang]).await;
+    let fleet = Fleet::of(&app);
+    let file = fleet.folder.path().join("unwrapd.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let at = crate::support::loopback();
+    let text = text.replacen("127.0.0.1:0", &format!("{at}:8080"), 1);
+    std::fs::write(&file, text).unwrap();
+    let crashed = fleet.start();
+    accept(&crashed, "wh_1").await;
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    // SIGKILL.
+    drop(crashed);
+    let next = fleet.start();
+    let started_at = std::time::Instant::now();
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    // It would be missed after 10 s.
+    let took = started_at.elapsed();
+    assert!(took.as_secs() < 8, "{took:?}");
+    next.terminate();
+}
+
+/// What it claimed before is not its own any more, whatever it was told.
+#[tokio::test]
+async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before() {
+    let address = postgres::shared().schema();
+    let store = PostgresStore::open(&address, &Bounds::default())
+        .await
+        .unwrap();
+    let before = Instant::now();
+    assert!(store.still_holds(before));
+    assert_eq!(store.share("app"), Share::ALONE);
+    let member = |store: &PostgresStore| store.members().remove(0).id;
+    let id = member(&store);
+    let schema = address.schema();
+    postgres::shared().sql(&format!("DELETE FROM {schema}.holder"));
+    let rejoined = async {
+        while member(&store) == id || !store.members()[0].takes_part {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, rejoined).await.unwrap();
+    assert!(!store.still_holds(before));
+    assert!(store.still_holds(Instant::now()));
+    store.close().await;
+}
