@@ -5,6 +5,7 @@
 //! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
 
 mod attempt;
+mod findings;
 mod gate;
 mod ready;
 mod running;
@@ -22,6 +23,7 @@ use crate::destination::Destination;
 use crate::feed::Feed;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+pub use findings::{Finding, Findings};
 pub use gate::Gate;
 use running::Running;
 pub use running::SETTLING_MAX;

@@ -1,5 +1,6 @@
 //! Wires the parts, starts them, and stops them in order.
 
+mod circuits;
 mod fleet;
 mod introduction;
 mod workers;
@@ -29,6 +30,7 @@ use crate::store::{Introduction, Store};
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
+use circuits::Circuits;
 use fleet::Fleet;
 use workers::{Built, Workers};
 
@@ -80,21 +82,26 @@ impl Gateway {
             board.of(&name).set_paused(true);
         }
         let targets = Targets::default();
+        let circuits = Circuits::default();
+        let known = store.circuits().await?;
         let mut workers = Workers {
             store: Arc::clone(&store),
             feed: feed.clone(),
             bells: bells.clone(),
             board: board.clone(),
             targets: targets.clone(),
+            circuits: circuits.clone(),
             running: HashMap::new(),
             tasks: JoinSet::new(),
         };
         workers.follow(destinations);
+        circuits::follow(&circuits.epochs(), &known);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
             board: board.clone(),
             targets: targets.clone(),
+            circuits,
             introduction: introduced,
         };
         let rules = rules(&config, bells, board);

@@ -137,6 +137,54 @@ impl Breaker {
         }
     }
 
+    /// Whether it has been left alone for long enough.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Open { until } if until <= now)
+    }
+
+    /// Whether deliveries are under way that find out.
+    #[must_use]
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, State::HalfOpen { probes } if probes > 0)
+    }
+
+    /// How long it was left alone when it was last found down.
+    #[must_use]
+    pub fn back_off(&self) -> Duration {
+        self.back_off
+    }
+
+    /// Counts the changes of state.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Someone else knows: it is down, and to be left alone until then.
+    pub fn leave_alone(&mut self, until: Instant, back_off: Duration) {
+        self.back_off = back_off;
+        match &mut self.state {
+            State::Open { until: before } => *before = until,
+            _ => self.enter(State::Open { until }),
+        }
+    }
+
+    /// It is for us to find out, where it was last left alone for so long.
+    pub fn probe(&mut self, back_off: Duration) {
+        self.back_off = back_off;
+        if !matches!(self.state, State::HalfOpen { .. }) {
+            self.enter(State::HalfOpen { probes: 0 });
+        }
+    }
+
+    /// Someone else knows: it is up.
+    pub fn close(&mut self) {
+        if self.state != State::Closed {
+            self.enter(State::Closed);
+        }
+    }
+
     /// How things stand.
     #[must_use]
     pub fn circuit(&self) -> Circuit {

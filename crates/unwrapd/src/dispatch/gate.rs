@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::findings::{Finding, Findings};
 use crate::delivery::breaker::{self, Breaker, Permit, Turn};
 use crate::delivery::pace::Pace;
 use crate::delivery::{Lane, Outcome, later};
 use crate::progress::{Circuit, Progress};
+use crate::store::SharedCircuit;
 use crate::wake::Bells;
 
 /// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while it is down: they have seconds, and
@@ -17,6 +19,8 @@ pub struct Gate {
     name: String,
     progress: Arc<Progress>,
     bells: Bells,
+    /// Who tells the others on the store; `None`: there are none.
+    findings: Option<Arc<Findings>>,
     state: Mutex<State>,
 }
 
@@ -24,6 +28,10 @@ pub struct Gate {
 struct State {
     breaker: Breaker,
     pace: Pace,
+    /// Whether the others were asked if it is for us to find out whether the destination is up.
+    has_asked: bool,
+    /// Whether the name is another destination's by now, of which nothing is known here.
+    is_retired: bool,
 }
 
 impl Gate {
@@ -36,7 +44,23 @@ impl Gate {
             name: name.to_owned(),
             progress,
             bells,
+            findings: None,
             state: Mutex::default(),
+        }
+    }
+
+    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is found here is told to `findings`; what
+    /// they know is to be told to [`follow`](Self::follow).
+    #[must_use]
+    pub fn shared(
+        name: &str,
+        progress: Arc<Progress>,
+        bells: Bells,
+        findings: Arc<Findings>,
+    ) -> Self {
+        Self {
+            findings: Some(findings),
+            ..Self::new(name, progress, bells)
         }
     }
 
@@ -52,7 +76,7 @@ impl Gate {
         let now = Instant::now().into_std();
         let mut state = self.state();
         let in_pace = rate.map_or(usize::MAX, |rate| state.pace.available(rate, lane, now));
-        in_pace.min(self.admits_probes(&mut state.breaker, lane, now))
+        in_pace.min(self.admits_probes(&mut state, lane, now))
     }
 
     /// Begins one, if one may be begun.
@@ -71,16 +95,16 @@ impl Gate {
     /// Whether none may be begun, however slowly.
     pub(super) fn is_shut(&self, lane: Lane) -> bool {
         let now = Instant::now().into_std();
-        self.progress.is_paused() || self.admits_probes(&mut self.state().breaker, lane, now) == 0
+        self.progress.is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
     }
 
     /// When one may be begun, if time alone brings that about.
     pub(super) fn opens_at(&self, lane: Lane, rate: Option<u32>) -> Option<Instant> {
         let now = Instant::now().into_std();
         let mut state = self.state();
-        let is_shut = self.admits_probes(&mut state.breaker, lane, now) == 0;
+        let is_shut = self.admits_probes(&mut state, lane, now) == 0;
         let up_at = match state.breaker.circuit() {
-            breaker::Circuit::Open { until } if is_shut => until,
+            breaker::Circuit::Open { until } if is_shut && until > now => until,
             _ if is_shut => return None,
             _ => now,
         };
@@ -104,6 +128,7 @@ impl Gate {
         let (turn, circuit) = {
             let mut state = self.state();
             let turn = state.breaker.end(permit, is_success, instant);
+            self.tell(turn, &state);
             (turn, state.breaker.circuit())
         };
         if let Turn::Opens | Turn::Reopens | Turn::Closes = turn {
@@ -115,19 +140,27 @@ impl Gate {
         turn
     }
 
+    /// Others are told while nobody else changes the state: who has seen it can rely on that.
+    fn tell(&self, turn: Turn, state: &State) {
+        let Some(findings) = &self.findings else {
+            return;
+        };
+        if state.is_retired {
+            return;
+        }
+        let back_off = state.breaker.back_off();
+        let finding = match turn {
+            Turn::Opens => Finding::Down { back_off },
+            Turn::Reopens => Finding::StillDown { back_off },
+            Turn::Closes => Finding::Up,
+            Turn::Stays | Turn::Fails => return,
+        };
+        findings.tell(&self.name, finding);
+    }
+
     fn turned(&self, turn: Turn, circuit: breaker::Circuit, outcome: &Outcome, now: Timestamp) {
         let destination = &self.name;
-        let circuit = match circuit {
-            breaker::Circuit::Closed => Circuit::Closed,
-            breaker::Circuit::HalfOpen => Circuit::HalfOpen,
-            breaker::Circuit::Open { until } => {
-                let wait = until.saturating_duration_since(Instant::now().into_std());
-                Circuit::Open {
-                    probe_at: later(now, wait),
-                }
-            }
-        };
-        self.progress.set_circuit(circuit);
+        self.progress.set_circuit(shown(circuit, now));
         match turn {
             Turn::Opens => tracing::warn!(
                 destination,
@@ -141,10 +174,20 @@ impl Gate {
         self.bells.ring_all(&self.name);
     }
 
-    /// Calls may always be tried.
-    fn admits_probes(&self, breaker: &mut Breaker, lane: Lane, now: std::time::Instant) -> usize {
+    /// Calls may always be tried. Where there are others, they are asked before the first probe.
+    fn admits_probes(&self, state: &mut State, lane: Lane, now: std::time::Instant) -> usize {
         if lane == Lane::Call {
             return usize::MAX;
+        }
+        let breaker = &mut state.breaker;
+        if let Some(findings) = &self.findings
+            && breaker.is_due(now)
+        {
+            if !state.has_asked {
+                state.has_asked = true;
+                findings.tell(&self.name, Finding::WantsToTry);
+            }
+            return 0;
         }
         let was = breaker.circuit();
         let admits = breaker.admits(now);
@@ -154,7 +197,77 @@ impl Gate {
         admits
     }
 
+    /// The name is another destination's from now on. What ends here after that is not told to anyone.
+    pub fn retire(&self) {
+        self.state().is_retired = true;
+    }
+
+    /// Counts what was found here. Whoever asks others what they know asks for this before.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.state().breaker.epoch()
+    }
+
+    /// Whether deliveries are under way that find out whether the destination is up.
+    #[must_use]
+    pub fn is_probing(&self) -> bool {
+        self.state().breaker.is_probing()
+    }
+
+    /// What the others knew when they were asked at `epoch`; `None`: that the destination is up. If more was found here since, that counts.
+    pub fn follow(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
+        let instant = Instant::now().into_std();
+        let mut state = self.state();
+        if state.breaker.epoch() != epoch {
+            return;
+        }
+        state.has_asked = false;
+        let before = state.breaker.circuit();
+        match known {
+            None => state.breaker.close(),
+            Some(known) if known.is_ours_to_try => state.breaker.probe(known.back_off),
+            Some(known) => state
+                .breaker
+                .leave_alone(instant + known.wait, known.back_off),
+        }
+        let after = state.breaker.circuit();
+        let is_due = state.breaker.is_due(instant);
+        drop(state);
+        self.progress.set_circuit(shown(after, now));
+        let destination = &self.name;
+        match (before, after) {
+            (breaker::Circuit::Closed, breaker::Circuit::Open { .. }) => tracing::warn!(
+                destination,
+                "down, as another gateway has found. Its deliveries wait; one gateway tries it again, then ever less often, up to once a minute"
+            ),
+            (
+                breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
+                breaker::Circuit::Closed,
+            ) => {
+                tracing::info!(destination, "up again, as another gateway has found");
+            }
+            _ => {}
+        }
+        if is_due || std::mem::discriminant(&before) != std::mem::discriminant(&after) {
+            self.bells.ring_all(destination);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As it is shown to people.
+fn shown(circuit: breaker::Circuit, now: Timestamp) -> Circuit {
+    match circuit {
+        breaker::Circuit::Closed => Circuit::Closed,
+        breaker::Circuit::HalfOpen => Circuit::HalfOpen,
+        breaker::Circuit::Open { until } => {
+            let wait = until.saturating_duration_since(Instant::now().into_std());
+            Circuit::Open {
+                probe_at: later(now, wait),
+            }
+        }
     }
 }

@@ -1,9 +1,11 @@
-//! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, come and go.
+//! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, find out that one is
+//! down, come and go.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::circuits::Circuits;
 use crate::admin::Targets;
 use crate::progress::Board;
 use crate::shutdown::Shutdown;
@@ -15,6 +17,7 @@ pub(super) struct Fleet {
     pub(super) bells: Bells,
     pub(super) board: Board,
     pub(super) targets: Targets,
+    pub(super) circuits: Circuits,
     /// Who we are; it changes with the configuration.
     pub(super) introduction: watch::Receiver<Introduction>,
 }
@@ -36,6 +39,7 @@ impl Fleet {
                     }
                     Heard { members: true, ..Heard::default() }
                 }
+                () = self.circuits.findings.are_there() => Heard { circuits: true, ..Heard::default() },
                 heard = &mut hearing => {
                     hearing = store.heard();
                     heard
@@ -48,6 +52,11 @@ impl Fleet {
                 && let Err(error) = self.follow_pauses().await
             {
                 tracing::debug!("nobody knows what is paused: {error}");
+            }
+            if heard.circuits
+                && let Err(error) = self.circuits.agree(&*self.store).await
+            {
+                tracing::debug!("nobody knows what is down: {error}");
             }
             if heard.members {
                 // Each has another part of the limits now.

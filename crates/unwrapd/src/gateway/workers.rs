@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::circuits::Circuits;
 use crate::admin::{Target, Targets};
 use crate::clock::Clock;
 use crate::config::DestinationSettings;
@@ -16,7 +17,7 @@ use crate::delivery::limits::Limits;
 use crate::destination::{self, Destination};
 use crate::dispatch::{Dispatcher, Gate};
 use crate::feed::Feed;
-use crate::progress::Board;
+use crate::progress::{Board, Progress};
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
 use crate::wake::Bells;
@@ -29,6 +30,7 @@ pub(super) struct Workers {
     pub(super) board: Board,
     /// The destinations, as operators see them.
     pub(super) targets: Targets,
+    pub(super) circuits: Circuits,
     pub(super) running: HashMap<String, Running>,
     /// Each tells whether it was meant to end.
     pub(super) tasks: JoinSet<bool>,
@@ -120,7 +122,7 @@ impl Workers {
                 timeout: settings.limits.timeout,
             },
         );
-        let gate = Arc::new(Gate::new(&settings.name, progress, self.bells.clone()));
+        let gate = self.gate(&settings.name, progress);
         for lane in Lane::ALL {
             let dispatcher = Dispatcher {
                 name: settings.name.clone(),
@@ -144,6 +146,17 @@ impl Workers {
             limits,
             _switch: switch,
         }
+    }
+
+    fn gate(&self, name: &str, progress: Arc<Progress>) -> Arc<Gate> {
+        let bells = self.bells.clone();
+        if !self.store.is_shared() {
+            return Arc::new(Gate::new(name, progress, bells));
+        }
+        let findings = Arc::clone(&self.circuits.findings);
+        let gate = Arc::new(Gate::shared(name, progress, bells, findings));
+        self.circuits.watch(name, &gate);
+        gate
     }
 
     /// Waits until a dispatcher ends that was not meant to.

@@ -1,5 +1,6 @@
 //! Several gateways on one database.
 
+mod circuits;
 mod frozen;
 mod limits;
 

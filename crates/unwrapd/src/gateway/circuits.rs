@@ -1,0 +1,94 @@
+//! Which destinations are down, kept in agreement with the other gateways on the store: what one finds out counts for all, and one of
+//! them tries a destination that is down.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::dispatch::{Finding, Findings, Gate};
+use crate::store::{SharedCircuit, Store, StoreError};
+
+/// How long a gateway may try a destination before another one may. It may go on for as long as deliveries are under way, and must have
+/// said so by half of this.
+const TRY_TIME: Duration = Duration::from_secs(60);
+
+/// A gate, its name, and how much was found out there when the others were asked.
+type Asked = (String, Arc<Gate>, u64);
+
+/// The gates of the destinations, by name.
+#[derive(Clone, Default)]
+pub(super) struct Circuits {
+    pub(super) findings: Arc<Findings>,
+    gates: Arc<Mutex<HashMap<String, Weak<Gate>>>>,
+}
+
+impl Circuits {
+    /// The gate of a destination, in the place of one that was there before. Then the destination is another, and what was known counts
+    /// no more.
+    pub(super) fn watch(&self, name: &str, gate: &Arc<Gate>) {
+        let before = self.gates().insert(name.to_owned(), Arc::downgrade(gate));
+        if let Some(before) = before {
+            if let Some(before) = before.upgrade() {
+                before.retire();
+            }
+            self.findings.tell(name, Finding::Up);
+        }
+    }
+
+    /// The gates, with how much was found out by now.
+    pub(super) fn epochs(&self) -> Vec<Asked> {
+        let mut gates = self.gates();
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let gates = gates.iter();
+        gates
+            .filter_map(|(name, gate)| {
+                let gate = gate.upgrade()?;
+                let epoch = gate.epoch();
+                Some((name.clone(), gate, epoch))
+            })
+            .collect()
+    }
+
+    /// Tells the others what was found out here, and does as all know by then.
+    pub(super) async fn agree(&self, store: &dyn Store) -> Result<(), StoreError> {
+        // Before what is told: what is found out from here on counts more than what all know by then.
+        let epochs = self.epochs();
+        for (name, finding) in self.findings.all() {
+            match finding {
+                Finding::Down { back_off } => store.open_circuit(&name, back_off, true).await?,
+                Finding::StillDown { back_off } => {
+                    store.open_circuit(&name, back_off, false).await?;
+                }
+                Finding::Up => store.close_circuit(&name).await?,
+                Finding::WantsToTry => store.try_circuit(&name, TRY_TIME).await?,
+            }
+            self.findings.told(&name, finding);
+        }
+        let known = store.circuits().await?;
+        for (name, gate, _) in &epochs {
+            let is_ending = |known: &&SharedCircuit| {
+                known.destination == *name && known.is_ours_to_try && known.wait < TRY_TIME / 2
+            };
+            if gate.is_probing() && known.iter().any(|known| is_ending(&known)) {
+                store.try_circuit(name, TRY_TIME).await?;
+            }
+        }
+        follow(&epochs, &known);
+        Ok(())
+    }
+
+    fn gates(&self) -> MutexGuard<'_, HashMap<String, Weak<Gate>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has them do as all know.
+pub(super) fn follow(epochs: &[Asked], known: &[SharedCircuit]) {
+    let now = Timestamp::now();
+    for (name, gate, epoch) in epochs {
+        let known = known.iter().find(|known| known.destination == *name);
+        gate.follow(*epoch, known, now);
+    }
+}

@@ -1,0 +1,214 @@
+//! What one gateway finds out about a destination counts for all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openai_webhooks::EventType;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+use unwrapd::config::DestinationSettings;
+use unwrapd::delivery::breaker::{FAILURES_MAX, PROBES_MAX};
+use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
+use unwrapd::store::{Bounds, SharedCircuit, Store};
+
+use super::{POLL, configure, database, post, store_url, switch, two};
+use crate::support::application::{Answer, Application};
+use crate::support::postgres;
+use crate::support::process::Serving;
+use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+
+/// Longer than a destination is left alone the first few times.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A destination that only one of two gateways delivers to, so that the other can know of it only from that one.
+fn of_one_gateway(url: &str) -> DestinationSettings {
+    let mut settings = soon_again("app", url);
+    settings.limits.concurrency = 1;
+    settings
+}
+
+/// A destination at which whatever failed is soon due again.
+fn soon_again(name: &str, url: &str) -> DestinationSettings {
+    let mut settings = destination(name, url);
+    settings.limits.retry.max = Duration::from_millis(20);
+    settings
+}
+
+async fn shown(test: &TestGateway) -> Value {
+    super::shown(test).await["state"].take()
+}
+
+async fn until_shown(test: &TestGateway, state: &str) {
+    let wait = async {
+        while shown(test).await != state {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect(state);
+}
+
+fn failures(count: usize) -> Vec<Answer> {
+    vec![Answer::Status(500); count]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_finds_down_is_down_for_the_other_and_up_again_for_both() {
+    // The probes at first fail too, so that both can be seen to know.
+    let mut app = Application::start(failures(FAILURES_MAX as usize + 2)).await;
+    let gateways = two(&[of_one_gateway(&app.url)]).await;
+    post(&gateways[0], "wh_1").await;
+    for gateway in &gateways {
+        until_shown(gateway, "open").await;
+    }
+    for gateway in &gateways {
+        until_shown(gateway, "closed").await;
+    }
+    for _ in 0..FAILURES_MAX + 3 {
+        assert_eq!(app.next().await.webhook_id(), "wh_1");
+    }
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+    assert!(!app.has_more());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_gateway_probes_for_all() {
+    const MESSAGES: usize = 40;
+    let mut app = Application::start(failures(10_000)).await;
+    let gateways = two(&[soon_again("app", &app.url)]).await;
+    // All of them wait for it, and are due when it is probed.
+    switch(&gateways[0], "pause").await;
+    for number in 0..MESSAGES {
+        post(&gateways[number % 2], &format!("wh_{number}")).await;
+    }
+    switch(&gateways[0], "resume").await;
+    for gateway in &gateways {
+        until_shown(gateway, "open").await;
+    }
+    let down_at = Instant::now();
+    while app.has_more() {}
+    // After one, two more and four more seconds.
+    for _ in 0..3 * PROBES_MAX {
+        app.next().await;
+    }
+    let took = down_at.elapsed();
+    assert!(took > Duration::from_secs(5), "{took:?}");
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_all_of_them_remembers_what_is_down() {
+    let mut app = Application::start(failures(FAILURES_MAX as usize + 1)).await;
+    let url = database();
+    let settings = || vec![of_one_gateway(&app.url)];
+    let test = TestGateway::start_on(url.clone(), settings()).await;
+    post(&test, "wh_1").await;
+    until_shown(&test, "open").await;
+    test.stop().await;
+
+    let test = TestGateway::start_on(url, settings()).await;
+    assert_ne!(shown(&test).await, "closed");
+    until_shown(&test, "closed").await;
+    for _ in 0..FAILURES_MAX + 2 {
+        app.next().await;
+    }
+    test.stop().await;
+}
+
+/// Whoever corrects its URL does not want to wait until it is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_configured_anew_is_tried_at_once() {
+    let app = Application::start(failures(1000)).await;
+    let mut other = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    let store = store_url();
+    configure(folder.path(), &store, &app.url, "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    for number in 0..FAILURES_MAX {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+        let request = webhook.request(&client(), &serving.url);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    serving.announced("down: ");
+    // It is left alone for longer than this test waits for.
+    postgres::shared().sql(&format!(
+        "UPDATE {}.circuit SET until_at = until_at + interval '1 hour'",
+        store.rsplit_once('=').unwrap().1
+    ));
+    configure(folder.path(), &store, &other.url, "");
+    serving.signal(Signal::HUP);
+    other.next().await;
+    serving.terminate();
+}
+
+struct Two {
+    address: PostgresAddress,
+    stores: [Arc<dyn Store>; 2],
+}
+
+impl Two {
+    async fn open() -> Self {
+        let address = postgres::shared().schema();
+        let open = async || {
+            let store = PostgresStore::open(&address, &Bounds::default()).await;
+            Arc::new(store.unwrap()) as Arc<dyn Store>
+        };
+        let stores = [open().await, open().await];
+        Self { address, stores }
+    }
+
+    async fn circuit(&self, store: usize) -> Option<SharedCircuit> {
+        self.stores[store].circuits().await.unwrap().pop()
+    }
+
+    async fn asks(&self, store: usize) -> bool {
+        self.stores[store].try_circuit("app", LONG).await.unwrap();
+        self.circuit(store).await.unwrap().is_ours_to_try
+    }
+}
+
+#[tokio::test]
+async fn who_dies_while_it_probes_leaves_that_to_another() {
+    let two = Two::open().await;
+    let wait = Duration::from_millis(200);
+    two.stores[0].open_circuit("app", wait, true).await.unwrap();
+    assert!(!two.asks(0).await, "it is left alone for a while");
+    while two.circuit(1).await.unwrap().wait > Duration::ZERO {
+        sleep(POLL).await;
+    }
+    assert!(two.asks(0).await);
+    assert!(!two.asks(1).await, "one of them probes");
+    // What the one that does not probe has found means nothing.
+    two.stores[1]
+        .open_circuit("app", wait, false)
+        .await
+        .unwrap();
+    assert!(two.circuit(0).await.unwrap().is_ours_to_try);
+
+    let Two { address, stores } = two;
+    let [dead, alive] = stores;
+    drop(dead);
+    let schema = address.schema();
+    postgres::shared().sql(&format!(
+        "UPDATE {schema}.holder SET beat_at = beat_at - interval '11 s'
+         WHERE id = (SELECT prober FROM {schema}.circuit)"
+    ));
+    let wait = async {
+        loop {
+            alive.try_circuit("app", LONG).await.unwrap();
+            if alive.circuits().await.unwrap()[0].is_ours_to_try {
+                return;
+            }
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap();
+    alive.close_circuit("app").await.unwrap();
+    assert_eq!(alive.circuits().await.unwrap(), []);
+    alive.close().await;
+}
