@@ -3,6 +3,7 @@
 mod circuits;
 mod fleet;
 mod introduction;
+mod peers;
 mod workers;
 
 use std::collections::HashMap;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Admin;
+use super::gateways::views;
 use crate::store::StoreError;
 
 /// One probe of the store at a time, however many ask: whoever reaches the port may, and each probe is a write.
@@ -51,7 +52,7 @@ impl Readiness {
     }
 }
 
-/// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not.
+/// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which others are configured differently.
 pub(super) fn router() -> Router<Admin> {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -61,9 +62,20 @@ pub(super) fn router() -> Router<Admin> {
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     let probe = async || admin.store.ready(Timestamp::now()).await;
     match admin.readiness.of(probe).await {
-        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Ok(()) => (StatusCode::OK, format!("ok\n{}", doubts(&admin))),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
+}
+
+fn doubts(admin: &Admin) -> String {
+    let differing = views(&admin.store.members())
+        .into_iter()
+        .filter(|gateway| !gateway.differs_in.is_empty());
+    let doubts = differing.map(|gateway| {
+        let parts = gateway.differs_in.join(", ");
+        format!("{} is configured differently: {parts}\n", gateway.name)
+    });
+    doubts.collect()
 }
 
 #[cfg(test)]

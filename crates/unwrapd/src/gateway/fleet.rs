@@ -1,11 +1,12 @@
 //! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, find out that one is
-//! down, come and go.
+//! down, come and go, and may be configured differently.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::circuits::Circuits;
+use super::peers::Peers;
 use crate::admin::Targets;
 use crate::progress::Board;
 use crate::shutdown::Shutdown;
@@ -27,6 +28,8 @@ impl Fleet {
     pub(super) async fn run(self, mut shutdown: Shutdown) {
         let store = Arc::clone(&self.store);
         let mut introduction = self.introduction.clone();
+        let mut peers = Peers::default();
+        peers.compare(&store.members());
         // Gone on with where it was left: what it has heard is not heard again.
         let mut hearing = store.heard();
         loop {
@@ -59,6 +62,7 @@ impl Fleet {
                 tracing::debug!("nobody knows what is down: {error}");
             }
             if heard.members {
+                peers.compare(&self.store.members());
                 // Each has another part of the limits now.
                 for name in self.board.all().keys() {
                     self.bells.ring_all(name);

@@ -1,6 +1,7 @@
 //! Several gateways on one database.
 
 mod circuits;
+mod configuration;
 mod frozen;
 mod limits;
 

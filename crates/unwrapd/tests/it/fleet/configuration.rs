@@ -1,0 +1,104 @@
+//! Gateways that are configured differently say so.
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{configure, store_url};
+use crate::support::process::{Serving, unwrapd};
+use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, client, postgres};
+
+const URL: &str = "http://127.0.0.1:9/webhook";
+const OTHER_SECRET: &str = "whsec_////////////////////////////////";
+
+async fn readiness(serving: &Serving) -> String {
+    let answer = client().get(&serving.admin).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.text().await.unwrap()
+}
+
+fn reload(serving: &mut Serving) {
+    serving.signal(Signal::HUP);
+    serving.announced("was read again");
+}
+
+fn listed(folder: &TempDir, serving: &Serving) -> String {
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let output = unwrapd()
+        .args(["gateways", "--admin", admin, "--config"])
+        .arg(folder.path().join("none.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_differ_say_in_what_until_they_do_not() {
+    let store = store_url();
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    for folder in &folders {
+        configure(folder.path(), &store, URL, "");
+    }
+    let mut one = Serving::start(folders[0].path(), &[]);
+    let other_secret = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
+    let mut other = Serving::start(folders[1].path(), &other_secret);
+
+    one.announced("is configured differently: endpoints. ");
+    other.said("is configured differently: endpoints. ");
+    assert!(
+        readiness(&one)
+            .await
+            .ends_with(" is configured differently: endpoints\n")
+    );
+    let table = listed(&folders[0], &one);
+    assert!(table.contains("differs: endpoints"), "{table}");
+    assert!(table.contains("(this one)"), "{table}");
+
+    // What is said to the others betrays nothing.
+    let schema = store.rsplit_once('=').unwrap().1;
+    let said = postgres::shared().sql(&format!("SELECT name, parts FROM {schema}.holder"));
+    for secret in [OPENAI_SECRET, OTHER_SECRET, APP_SECRET] {
+        assert!(
+            !said.contains(secret.trim_start_matches("whsec_")),
+            "{said}"
+        );
+    }
+    let digests = said
+        .split(['=', ' ', '\n', '|'])
+        .filter(|piece| piece.len() >= 8 && piece.bytes().all(|letter| letter.is_ascii_hexdigit()));
+    assert!(digests.clone().count() >= 10, "{said}");
+    assert!(digests.clone().all(|digest| digest.len() == 8), "{said}");
+
+    // More differs after a reload, and both hear of it.
+    configure(folders[1].path(), &store, URL, "concurrency = 3");
+    reload(&mut other);
+    one.announced("is configured differently: endpoints, limits. ");
+    other.announced("is configured differently: endpoints, limits. ");
+
+    // Then nothing does any more.
+    let secret = folders[1].path().join("secret");
+    std::fs::write(&secret, OPENAI_SECRET).unwrap();
+    configure(folders[1].path(), &store, URL, "");
+    let file = folders[1].path().join("unwrapd.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace(
+        "{ env = \"OPENAI_WEBHOOK_SECRET\" }",
+        &format!("{{ file = \"{}\" }}", secret.display()),
+    );
+    std::fs::write(&file, text).unwrap();
+    reload(&mut other);
+    one.announced(" is configured as this gateway is");
+    other.announced(" is configured as this gateway is");
+    assert_eq!(readiness(&one).await, "ok\n");
+    let table = listed(&folders[0], &one);
+    assert!(table.contains("the same"), "{table}");
+
+    // One that goes is not said to be the same or different.
+    other.terminate();
+    let gone = async {
+        while listed(&folders[0], &one).contains("the same") {
+            tokio::time::sleep(super::POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    one.terminate();
+}
