@@ -16,9 +16,9 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::admin::{Admin, Targets};
+use crate::admin::{Admin, Readiness, Targets};
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
@@ -54,6 +54,7 @@ pub struct Gateway {
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
     workers: Workers,
+    readiness: Arc<Readiness>,
     introduction: watch::Sender<Introduction>,
     config: Config,
 }
@@ -108,10 +109,11 @@ impl Gateway {
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let readiness: Arc<Readiness> = Arc::default();
         let operators = Admin {
             store: Arc::clone(&store),
             quarantine: Arc::clone(&quarantine),
-            readiness: Arc::default(),
+            readiness: Arc::clone(&readiness),
             targets,
             bells: intake.rules().bells.clone(),
             token: config.admin_token.clone(),
@@ -144,6 +146,7 @@ impl Gateway {
             switch,
             servers: JoinSet::new(),
             workers,
+            readiness,
             introduction,
             config,
         };
@@ -241,9 +244,23 @@ impl Gateway {
         }
     }
 
+    /// How long [`drain`](Self::drain) takes.
+    #[must_use]
+    pub fn drain_time(&self) -> Duration {
+        self.config.server.drain
+    }
+
+    /// Says that it is not ready, and waits for as long as whoever sends webhooks here may take to send them elsewhere. All of them are
+    /// taken and kept meanwhile. Then [`stop`](Self::stop) it.
+    pub async fn drain(&self) {
+        self.readiness.stop();
+        sleep(self.config.server.drain).await;
+    }
+
     /// Stops receiving and claiming, finishes the requests and deliveries under way within a bound, and closes the store last: an
     /// acknowledgement needs it, and so does a settlement.
     pub async fn stop(mut self) {
+        self.readiness.stop();
         // Once the port is free someone else may have it while deliveries are still under way here.
         let parting = Introduction {
             place: None,

@@ -1,6 +1,6 @@
 //! For whoever watches over the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -18,6 +18,7 @@ use crate::store::StoreError;
 pub struct Readiness {
     /// Probes begun.
     begun: AtomicU64,
+    is_stopping: AtomicBool,
     last: Mutex<Probe>,
 }
 
@@ -36,6 +37,11 @@ impl Default for Probe {
 }
 
 impl Readiness {
+    /// From now on it is not ready, so that nobody sends more here.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
     /// What a probe has shown that began after the question was asked.
     async fn of(
         &self,
@@ -60,6 +66,9 @@ pub(super) fn router() -> Router<Admin> {
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
+    if admin.readiness.is_stopping.load(Ordering::SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
+    }
     let probe = async || admin.store.ready(Timestamp::now()).await;
     match admin.readiness.of(probe).await {
         Ok(()) => (StatusCode::OK, format!("ok\n{}", doubts(&admin))),

@@ -58,9 +58,21 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
         }
     }
-    tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
+    let drain = gateway.drain_time();
+    if drain.is_zero() {
+        tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
+    } else {
+        tracing::info!(
+            "stopping in {} s: receiving until then, and not ready for more; a second signal ends it at once",
+            drain.as_secs()
+        );
+    }
+    let stopped = async {
+        gateway.drain().await;
+        gateway.stop().await;
+    };
     tokio::select! {
-        () = gateway.stop() => {}
+        () = stopped => {}
         () = signals.next() => {
             tracing::warn!("ended at once; what was under way is made again at the next start");
             // Whatever it hangs on, a disk or a server for names, would hold up an orderly end as well.

@@ -37,6 +37,9 @@ const ARRIVAL_SECONDS_MAX: u64 = 300;
 /// Longest time for an idle connection: proxies in front keep theirs for minutes.
 const IDLE_SECONDS_MAX: u64 = 3600;
 
+/// Longest time to go on receiving when told to stop: whatever is in front has long seen it by then.
+const DRAIN_SECONDS_MAX: u64 = 300;
+
 /// How the ports are served.
 pub struct ServerSettings {
     /// Connections to the public port at once. A newcomer pushes out the one that has kept us waiting the longest.
@@ -49,6 +52,8 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// Longest time for a connection to be idle, and for a client to take nothing of its answer.
     pub idle_timeout: Duration,
+    /// How long it goes on receiving when told to stop, and says that it is not ready.
+    pub drain: Duration,
     /// TLS of the public port; `None`: there is a proxy in front that does it, or nobody outside.
     pub tls: Option<Arc<Tls>>,
 }
@@ -61,13 +66,15 @@ impl Default for ServerSettings {
             head_timeout: HEAD_USUAL,
             body_timeout: BODY_USUAL,
             idle_timeout: IDLE_USUAL,
+            drain: Duration::ZERO,
             tls: None,
         }
     }
 }
 
 impl ServerSettings {
-    /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served.
+    /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served, and in what counts
+    /// only at the end.
     pub(crate) fn serves_as(&self, other: &Self) -> bool {
         let parts = |settings: &Self| {
             (
@@ -95,6 +102,7 @@ pub(super) struct Server {
     head_timeout_seconds: Option<Spanned<u64>>,
     body_timeout_seconds: Option<Spanned<u64>>,
     idle_timeout_seconds: Option<Spanned<u64>>,
+    drain_seconds: Option<Spanned<u64>>,
     tls: Option<TlsTable>,
 }
 
@@ -145,6 +153,8 @@ impl Server {
             head_timeout: seconds(self.head_timeout_seconds, arrival, usual.head_timeout)?,
             body_timeout: seconds(self.body_timeout_seconds, arrival, usual.body_timeout)?,
             idle_timeout: seconds(self.idle_timeout_seconds, idle, usual.idle_timeout)?,
+            drain: within(self.drain_seconds, 0, DRAIN_SECONDS_MAX)?
+                .map_or(usual.drain, Duration::from_secs),
             tls: self.tls.map(TlsTable::check).transpose()?,
         })
     }

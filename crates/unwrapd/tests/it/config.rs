@@ -320,6 +320,7 @@ fn the_limits_of_the_server_have_bounds() {
         "head_timeout_seconds = 0",
         "body_timeout_seconds = 301",
         "idle_timeout_seconds = 3601",
+        "drain_seconds = 301",
     ] {
         let complaint = complaint(listen, wrong);
         assert!(complaint.contains("this must be "), "{complaint}");

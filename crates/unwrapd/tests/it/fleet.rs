@@ -4,6 +4,7 @@ mod circuits;
 mod configuration;
 mod frozen;
 mod limits;
+mod rolling;
 
 use std::collections::BTreeMap;
 use std::path::Path;

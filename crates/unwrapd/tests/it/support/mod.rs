@@ -1,6 +1,7 @@
 //! What the tests share: a gateway in this process or as a process of its own, OpenAI's side, and an application's side.
 
 pub(crate) mod application;
+pub(crate) mod balancer;
 pub(crate) mod memory_store;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -1,0 +1,120 @@
+//! A load balancer (`HAProxy`), as `docs/operating.md` shows it, before gateways of our own.
+
+use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, loopback};
+
+const DOCUMENT: &str = include_str!("../../../../../docs/operating.md");
+
+pub(crate) struct Balancer {
+    /// Where OpenAI would post.
+    pub(crate) address: Ipv4Addr,
+    folder: TempDir,
+    keeper: Child,
+}
+
+impl Balancer {
+    /// Before gateways on these addresses, with their ports as documented.
+    pub(crate) fn start(gateways: [Ipv4Addr; 2]) -> Self {
+        Self::start_on(documented(), gateways)
+    }
+
+    /// One that tries nothing a second time: whatever a gateway refuses is refused.
+    pub(crate) fn start_without_retries(gateways: [Ipv4Addr; 2]) -> Self {
+        let is_of_retries = |line: &&str| {
+            let key = line.split_whitespace().take(2).collect::<Vec<_>>();
+            matches!(
+                key[..],
+                ["option", "redispatch"] | ["retries" | "retry-on", _]
+            )
+        };
+        let (retries, rest): (Vec<&str>, Vec<&str>) = documented().lines().partition(is_of_retries);
+        assert_eq!(retries.len(), 3, "{retries:?}");
+        Self::start_on(&format!("{}\n", rest.join("\n")), gateways)
+    }
+
+    fn start_on(config: &str, gateways: [Ipv4Addr; 2]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = loopback();
+        let config = config
+            .replace("10.0.0.1", &gateways[0].to_string())
+            .replace("10.0.0.2", &gateways[1].to_string());
+        // Without a certificate, and where nobody else listens.
+        let (before, rest) = config.split_once("    bind ").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        let socket = folder.path().join("stats").display().to_string();
+        let config = format!(
+            "global\n    stats socket {socket} mode 600\n{before}    bind {address}:8080\n{after}"
+        );
+        let file = folder.path().join("haproxy.cfg");
+        std::fs::write(&file, config).unwrap();
+        // It ends with us, however that comes about.
+        let script = r#"
+            haproxy -db -f "$1/haproxy.cfg" >"$1/log" 2>&1 </dev/null &
+            balancer=$!
+            read -r _
+            kill $balancer
+            wait $balancer
+        "#;
+        let keeper = Command::new("/bin/sh")
+            .args(["-c", script, "keeper"])
+            .arg(folder.path())
+            .env("PATH", "/usr/sbin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Self {
+            address,
+            folder,
+            keeper,
+        }
+    }
+
+    /// Waits until it sends requests to this server of its configuration, or does not.
+    pub(crate) fn wait_until(&self, server: &str, is_up: bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_up(server) != Some(is_up) {
+            let log = || std::fs::read_to_string(self.folder.path().join("log"));
+            assert!(
+                Instant::now() < deadline,
+                "{server}: {:?}; is haproxy installed?",
+                log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn is_up(&self, server: &str) -> Option<bool> {
+        let mut socket = UnixStream::connect(self.folder.path().join("stats")).ok()?;
+        socket.write_all(b"show stat\n").ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let line = answer
+            .lines()
+            .find(|line| line.starts_with(&format!("unwrapd,{server},")))?;
+        Some(line.split(',').nth(17)? == "UP")
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        // Nothing of it is left when its folder goes.
+        drop(self.keeper.wait());
+    }
+}
+
+/// The configuration that the document shows.
+fn documented() -> &'static str {
+    let (_, rest) = DOCUMENT.split_once("```haproxy\n").unwrap();
+    rest.split_once("```").unwrap().0
+}
