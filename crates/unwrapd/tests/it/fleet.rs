@@ -13,12 +13,12 @@ use std::time::Duration;
 use openai_webhooks::EventType;
 use reqwest::Method;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use crate::support::application::Application;
 use crate::support::postgres;
-use crate::support::{TestGateway, Webhook, destination};
+use crate::support::{PATIENCE, TestGateway, Webhook, destination};
 
 fn database() -> StoreUrl {
     StoreUrl::Postgres(Box::new(postgres::shared().schema()))
@@ -66,13 +66,16 @@ fn configure(folder: &Path, store: &str, url: &str, destination: &str) {
 
 /// Waits until this gateway knows of so many that all have their part of the limits.
 async fn counts(test: &TestGateway, gateways: usize) {
-    loop {
-        let members = test.gateway.store().members();
-        if members.len() == gateways && members.iter().all(|member| member.takes_part) {
-            return;
+    let wait = async {
+        loop {
+            let members = test.gateway.store().members();
+            if members.len() == gateways && members.iter().all(|member| member.takes_part) {
+                return;
+            }
+            sleep(POLL).await;
         }
-        sleep(POLL).await;
-    }
+    };
+    timeout(PATIENCE, wait).await.expect("they count");
 }
 
 /// The destination `app`, as this gateway shows it.
@@ -146,7 +149,7 @@ async fn what_is_paused_at_one_is_paused_at_the_other() {
         number += 1;
         let id = format!("wh_{number}");
         post(&other, &id).await;
-        let next = tokio::time::timeout(Duration::from_secs(3), app.next());
+        let next = timeout(Duration::from_secs(3), app.next());
         match next.await {
             Ok(delivered) => assert_eq!(delivered.webhook_id(), id),
             Err(_) => break id,

@@ -10,9 +10,10 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
-use unwrapd::config::DestinationSettings;
+use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use super::{counts, database, post as accept, two};
+use crate::support::postgres::{self, Pooler};
 use crate::support::{PATIENCE, TestGateway, destination};
 
 /// An application that counts how many requests it has at once. Each takes as long as the test has it take.
@@ -161,6 +162,22 @@ async fn the_parts_change_when_one_comes_and_when_one_goes() {
     app.answer(6);
     app.until_answered(16).await;
     assert_eq!(app.most(), 6);
+    one.stop().await;
+}
+
+/// There they hear nothing, and look.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_they_find_each_other_too() {
+    let pooler = Pooler::start(postgres::shared());
+    let url = StoreUrl::Postgres(Box::new(pooler.schema()));
+    let app = Crowded::start().await;
+    let one = TestGateway::start_on(url.clone(), vec![app.destination(2)]).await;
+    let other = TestGateway::start_on(url, vec![app.destination(2)]).await;
+    for gateway in [&one, &other] {
+        counts(gateway, 2).await;
+    }
+    other.stop().await;
+    counts(&one, 1).await;
     one.stop().await;
 }
 
