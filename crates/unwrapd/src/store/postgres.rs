@@ -12,6 +12,7 @@ mod dead;
 mod end;
 mod failure;
 mod holders;
+mod hosts;
 mod link;
 mod look;
 mod members;
@@ -52,8 +53,9 @@ use crate::delivery::share::Share;
 use crate::message::Message;
 use accept::Accept;
 use batch::Queue;
+use claim::Leases;
 use failure::Failure;
-use link::Link;
+use hosts::Hosts;
 use members::Holders;
 use news::News;
 use pool::Pool;
@@ -92,6 +94,7 @@ struct Shared {
     room: Arc<Room>,
     news: Arc<News>,
     holders: Holders,
+    leases: Leases,
 }
 
 /// Held by every worker. If one ends, by a panic too, the store has ended.
@@ -107,14 +110,16 @@ impl Drop for Alive {
 impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
-        let (link, synchronous_commit) = Link::connect(address, None).await?;
+        let hosts = Hosts::new(address)?;
+        let (link, synchronous_commit) = hosts.connect(None).await?;
         let holders = Holders::new()?;
         migration::run(&link, address, Some(holders.id())).await?;
         let shared = Arc::new(Shared {
-            pool: Pool::new(address.clone(), link, &synchronous_commit),
+            pool: Pool::new(hosts, address.schema(), link, &synchronous_commit),
             room: Room::new(bounds.undelivered_max),
             news: News::new(address.schema()),
             holders,
+            leases: Leases::default(),
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(

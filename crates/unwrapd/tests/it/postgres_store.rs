@@ -17,6 +17,7 @@ use crate::store_conformance::{
 };
 use crate::support::PATIENCE;
 use crate::support::postgres::{self as server, Server};
+use crate::support::relay::Relay;
 
 async fn open(address: &PostgresAddress) -> Result<Arc<dyn Store>, StoreError> {
     let store = PostgresStore::open(address, &Bounds::default()).await?;
@@ -140,11 +141,9 @@ async fn what_a_gateway_held_that_fell_silent_is_due_again() {
     accept(&silent, "wh_1", 0).await;
     let held = claim(&silent, 0).await.deliveries.remove(0);
     let schema = schema_of(&place);
-    // It says that it is alive before it has anything else to say.
+    // It said that it is alive before it held anything.
     let holders = format!("SELECT count(*) FROM {schema}.holder");
-    while server::shared().sql(&holders) == "0" {
-        sleep(Duration::from_millis(20)).await;
-    }
+    assert_eq!(server::shared().sql(&holders), "1");
     drop(silent);
 
     let store = place.open().await;
@@ -235,8 +234,16 @@ async fn what_nobody_told_is_found_by_looking() {
     store.accept(call, vec!["phone".into()]).await.unwrap();
     accept(&store, "wh_1", 0).await;
     accept(&store, "wh_2", 0).await;
-    // A store does not listen to itself.
-    let heard = timeout(PATIENCE, store.heard()).await.unwrap();
+    // A store does not listen to itself, but it hears of gateways.
+    let heard = timeout(PATIENCE, async {
+        loop {
+            let heard = store.heard().await;
+            if !heard.due.is_empty() {
+                return heard;
+            }
+        }
+    });
+    let heard = heard.await.unwrap();
     let due = [
         ("app".to_owned(), Lane::Standard),
         ("phone".to_owned(), Lane::Call),
@@ -465,6 +472,45 @@ async fn settlements_over_connections_that_are_cut_count_once() {
         assert_eq!(settled, Settled::Settled);
     }
     assert_eq!(store.tally().await.unwrap().delivered, 300);
+}
+
+/// What a claim has taken of which nobody heard is due again at once, not at the end of its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_is_lost_holds_nothing() {
+    let server = Server::start_on_loopback(&[]);
+    let relay = Relay::start(server.listens_at()).await;
+    let address = format!(
+        "postgres://postgres@127.0.0.1:{}/postgres?schema=relayed",
+        relay.port
+    );
+    let store = open(&address.parse().unwrap()).await.unwrap();
+    accept(&store, "wh_1", 0).await;
+    accept(&store, "wh_2", 0).await;
+    let one = |store: Arc<dyn Store>| async move {
+        store.claim("app", Lane::Standard, at(1), LEASE, 1).await
+    };
+    // In the same millisecond, so that only the end of the lease tells them apart.
+    let known = one(Arc::clone(&store)).await.unwrap().deliveries;
+    relay.lose_answers();
+    let lost = tokio::spawn(one(Arc::clone(&store)));
+    let held = "SELECT count(*) FROM relayed.delivery WHERE holder IS NOT NULL";
+    let deadline = Instant::now() + PATIENCE;
+    while server.sql(held) != "2" {
+        assert!(Instant::now() < deadline, "it is not claimed");
+    }
+    relay.cut();
+    let again = match lost.await.unwrap() {
+        Ok(claimed) => claimed,
+        Err(_) => one(Arc::clone(&store)).await.unwrap(),
+    };
+    assert_eq!(again.deliveries.len(), 1);
+    assert_ne!(again.deliveries[0].id, known[0].id);
+    assert_eq!(again.deliveries[0].attempt, 1);
+    for delivery in [&known[0], &again.deliveries[0]] {
+        let settled = settle(&store, delivery.id, 1, Next::Delivered).await;
+        assert_eq!(settled, Settled::Settled);
+    }
+    store.close().await;
 }
 
 #[tokio::test]

@@ -198,9 +198,15 @@ BEGIN
         DELETE FROM quarantine WHERE id = ANY (suspects)
     )
     SELECT place FROM incoming JOIN fresh USING (seq);
+    -- What is there already may have come to no stand-by, if the server was stopped while its commit waited for that, and nobody may be
+    -- told that it is safe. A transaction that has written nothing waits for no stand-by; to lock a row is to write.
+    IF NOT FOUND THEN
+        PERFORM FROM message WHERE webhook_id = ids[1] AND endpoint = endpoints[1] FOR KEY SHARE;
+    END IF;
 END $$;
 
--- Claims what may be claimed, and says in a row without id when more may be.
+-- Claims what may be claimed, and says in a row without id when more may be. Nothing for a gateway that was taken for dead and has not
+-- said since that it lives: if it dies before it does, nobody would miss it.
 CREATE FUNCTION claim(to_destination text, in_lane text, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint, durable text)
 RETURNS TABLE (
     id bigint, attempt bigint, earlier bigint, since bigint,
@@ -215,6 +221,7 @@ BEGIN
     RETURN QUERY WITH due AS (
         SELECT id FROM delivery
         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at <= now_ms
+            AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
         ORDER BY ready_at, id LIMIT at_most FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE delivery SET ready_at = until_ms, claimed = claimed + 1, holder = by_holder

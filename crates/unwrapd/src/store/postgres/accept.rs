@@ -10,6 +10,7 @@ use super::link::{Work, given};
 use super::pool::For;
 use super::rows::storable;
 use super::{Shared, closed};
+use crate::crash;
 use crate::delivery::Lane;
 use crate::message::Message;
 use crate::store::{Accepted, StoreError};
@@ -17,10 +18,11 @@ use crate::store::{Accepted, StoreError};
 /// Nothing is said of those that are there already: they come back as what is missing.
 const ACCEPT: Work = Work::Function("accept");
 
-/// Which of these are there, by their places.
+/// Which of these are there, by their places. They are locked, which is to write, so that the commit waits for a stand-by: what is
+/// there may not have.
 const KNOWN: &str = "
     SELECT place FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (endpoint, webhook_id, place)
-    JOIN message USING (endpoint, webhook_id)";
+    JOIN message USING (endpoint, webhook_id) FOR KEY SHARE OF message";
 
 /// A message to be kept.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Change for Accept {
                 Err(full) => refused.push((place, full)),
             }
         }
+        crash::point("gathered");
         let known = known(shared, changes, &refused).await?;
         let fresh = insert(shared, changes, &wanted, &firsts).await?;
 

@@ -49,8 +49,51 @@ impl PostgresAddress {
         &self.schema
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    /// Each host by itself, in their order.
+    pub(super) fn hosts(&self) -> Vec<Config> {
+        let (hosts, addresses) = (self.config.get_hosts(), self.config.get_hostaddrs());
+        let ports = self.config.get_ports();
+        let each = hosts.iter().enumerate().map(|(place, host)| {
+            let mut config = self.for_any_host();
+            match host {
+                Host::Tcp(name) => config.host(name),
+                Host::Unix(path) => config.host_path(path),
+            };
+            if let Some(address) = addresses.get(place) {
+                config.hostaddr(*address);
+            }
+            if let Some(port) = ports.get(place).or(ports.first()) {
+                config.port(*port);
+            }
+            config
+        });
+        each.collect()
+    }
+
+    /// Everything but the hosts. Which of them is the primary we see for ourselves.
+    fn for_any_host(&self) -> Config {
+        let from = &self.config;
+        let mut config = Config::new();
+        if let Some(user) = from.get_user() {
+            config.user(user);
+        }
+        if let Some(password) = from.get_password() {
+            config.password(password);
+        }
+        if let Some(database) = from.get_dbname() {
+            config.dbname(database);
+        }
+        if let Some(options) = from.get_options() {
+            config.options(options);
+        }
+        if let Some(name) = from.get_application_name() {
+            config.application_name(name);
+        }
+        config
+            .ssl_mode(from.get_ssl_mode())
+            .channel_binding(from.get_channel_binding());
+        set_times(&mut config);
+        config
     }
 
     /// How connections are encrypted; `None`: not at all.
@@ -94,6 +137,8 @@ impl FromStr for PostgresAddress {
                 "schema" => value.clone_into(&mut schema),
                 "sslmode" => mode = Some(value),
                 "sslrootcert" => root_certificate = Some(PathBuf::from(value)),
+                // We find the primary in any case.
+                "target_session_attrs" if ["any", "read-write", "primary"].contains(&value) => {}
                 _ => others.push(pair),
             }
         }
@@ -123,18 +168,21 @@ impl FromStr for PostgresAddress {
         if config.get_application_name().is_none() {
             config.application_name("unwrapd");
         }
-        config
-            .connect_timeout(CONNECT_TIME)
-            .tcp_user_timeout(SILENCE_MAX)
-            .keepalives_idle(SILENCE_MAX)
-            .keepalives_interval(SILENCE_MAX / 4)
-            .keepalives_retries(2);
         Ok(Self {
             config,
             schema,
             root_certificate,
         })
     }
+}
+
+fn set_times(config: &mut Config) {
+    config
+        .connect_timeout(CONNECT_TIME)
+        .tcp_user_timeout(SILENCE_MAX)
+        .keepalives_idle(SILENCE_MAX)
+        .keepalives_interval(SILENCE_MAX / 4)
+        .keepalives_retries(2);
 }
 
 /// Whether every host is this machine, so that nobody is on the way.
@@ -223,6 +271,27 @@ mod tests {
             parse("postgres://u@db/d?schema=x_1").unwrap().schema(),
             "x_1"
         );
+    }
+
+    #[test]
+    fn several_hosts_are_asked_one_by_one() {
+        let address = parse(
+            "postgres://u:p@db1,%2Frun:5433/d?schema=x&application_name=me&target_session_attrs=read-write",
+        );
+        let [one, other] = <[Config; 2]>::try_from(address.unwrap().hosts()).unwrap();
+        assert_eq!(one.get_hosts(), [Host::Tcp("db1".into())]);
+        assert_eq!(one.get_ports(), [5432]);
+        assert_eq!(other.get_hosts(), [Host::Unix("/run".into())]);
+        assert_eq!(other.get_ports(), [5433]);
+        for config in [one, other] {
+            assert_eq!(config.get_user(), Some("u"));
+            assert_eq!(config.get_password(), Some(&b"p"[..]));
+            assert_eq!(config.get_dbname(), Some("d"));
+            assert_eq!(config.get_application_name(), Some("me"));
+            assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        }
+        let read_only = parse("postgres://u@db1,db2/d?target_session_attrs=standby");
+        assert_eq!(read_only, Err(AddressError::Malformed));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::address::PostgresAddress;
 use super::failure::Failure;
+use super::hosts::Hosts;
 use super::link::{Begin, Link, Work, given};
 use super::migration;
 use super::rows::natural;
@@ -66,7 +67,7 @@ const SOUND: [&str; 2] = [
 
 /// Makes every check; `None`: there is no store in that schema. An error says that it cannot be read.
 pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, StoreError> {
-    let (link, synchronous_commit) = Link::connect(address, None).await?;
+    let (link, synchronous_commit) = Hosts::new(address)?.connect(None).await?;
     let schema = address.schema();
     let begin = Begin::new(schema, &synchronous_commit, LOOK_TIME);
     if !migration::check_present(&link, &begin, schema).await? {

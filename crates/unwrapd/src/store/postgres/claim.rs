@@ -1,17 +1,21 @@
 //! Taking what is due. Gateways take side by side: what another is taking at the moment is passed over, not waited for.
+//!
+//! A claim may be committed and its answer lost on the way. Nobody knows then what is held, and everybody would wait for the end of
+//! the leases. So each claim of a lane has an end of its own, by which it is found and given back.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::Shared;
 use super::failure::Failure;
 use super::link::{Work, given};
 use super::pool::{For, Pool};
 use super::rows::{natural, signed, timestamp};
+use super::{Shared, lock};
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
 use crate::store::Claimed;
@@ -24,9 +28,57 @@ const RELEASE: &str = "
     FROM unnest($1::int8[], $2::int8[]) AS given (id, number)
     WHERE delivery.id = given.id AND claimed = given.number AND attempt < given.number AND state = 'waiting'";
 
+/// What was claimed and never told: nobody has begun it.
+const GIVE_BACK: &str = "
+    UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
+    WHERE holder = $1 AND destination = $2 AND lane = $3 AND ready_at = ANY ($4) AND attempt < claimed AND state = 'waiting'";
+
+/// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set.
+const CLOSE_MS: i64 = 1000;
+
 /// How long to wait with what is due and being taken by another: by then it is leased, or free again.
 const BEING_TAKEN: Duration = Duration::from_millis(20);
 
+/// The ends of the leases, by which claims are told apart.
+#[derive(Debug, Default)]
+pub(super) struct Leases(Mutex<BTreeMap<(String, Lane), Ends>>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    last_ms: i64,
+    /// Of claims whose answer was lost.
+    lost_ms: Vec<i64>,
+}
+
+impl Leases {
+    /// An end that no claim of this lane had lately: this one, or one close behind it.
+    fn end_of(&self, lane: &(String, Lane), wanted_ms: i64) -> i64 {
+        let mut ends = lock(&self.0);
+        let ends = ends.entry(lane.clone()).or_default();
+        let is_close = (ends.last_ms - CLOSE_MS..=ends.last_ms).contains(&wanted_ms);
+        ends.last_ms = if is_close {
+            ends.last_ms + 1
+        } else {
+            wanted_ms
+        };
+        ends.last_ms
+    }
+
+    fn lose(&self, lane: &(String, Lane), lost_ms: &[i64]) {
+        let mut ends = lock(&self.0);
+        let ends = ends.entry(lane.clone()).or_default();
+        ends.lost_ms.extend(lost_ms);
+    }
+
+    fn take_lost(&self, lane: &(String, Lane)) -> Vec<i64> {
+        let mut ends = lock(&self.0);
+        let ends = ends.get_mut(lane);
+        ends.map(|ends| std::mem::take(&mut ends.lost_ms))
+            .unwrap_or_default()
+    }
+}
+
+/// Once more if the connection had ended before, which shows only now.
 pub(super) async fn claim(
     shared: &Shared,
     destination: &str,
@@ -35,15 +87,40 @@ pub(super) async fn claim(
     lease: Duration,
     limit: usize,
 ) -> Result<Claimed, Failure> {
+    match claim_once(shared, destination, lane, now, lease, limit).await {
+        Err(Failure::Lost(_)) => claim_once(shared, destination, lane, now, lease, limit).await,
+        claimed => claimed,
+    }
+}
+
+async fn claim_once(
+    shared: &Shared,
+    destination: &str,
+    lane: Lane,
+    now: Timestamp,
+    lease: Duration,
+    limit: usize,
+) -> Result<Claimed, Failure> {
+    let key = (destination.to_owned(), lane);
+    give_back(shared, &key).await?;
     let lane_name = lane.as_str();
-    let ends_at = later(now, lease).as_millisecond();
+    let ends_at = shared
+        .leases
+        .end_of(&key, later(now, lease).as_millisecond());
     let now_ms = now.as_millisecond();
     let limit_rows = signed(limit);
     let holder = shared.holders.id();
     let given = given![
         destination => TEXT, lane_name => TEXT, now_ms => INT8, ends_at => INT8, limit_rows => INT8, holder => INT8,
     ];
-    let rows = shared.pool.once(For::Claiming, CLAIM, given).await?;
+    let taken = shared.pool.take(For::Claiming).await?;
+    let rows = match taken.once(For::Claiming, CLAIM, given).await {
+        Err(failure) if !failure.leaves_connection() => {
+            shared.leases.lose(&key, &[ends_at]);
+            return Err(failure);
+        }
+        claimed => claimed?,
+    };
     let mut deliveries = Vec::with_capacity(rows.len());
     let mut next_due_at = None;
     for row in &rows {
@@ -63,6 +140,25 @@ pub(super) async fn claim(
         deliveries,
         next_due_at,
     })
+}
+
+/// Gives back what claims have taken of which nobody heard.
+async fn give_back(shared: &Shared, key: &(String, Lane)) -> Result<(), Failure> {
+    let lost = shared.leases.take_lost(key);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let (destination, lane) = (&key.0, key.1.as_str());
+    // What it held under another number was freed when it was taken for dead.
+    let holder = shared.holders.id();
+    let given = given![
+        holder => INT8, destination => TEXT, lane => TEXT, lost => INT8_ARRAY,
+    ];
+    let given_back = shared.pool.once(For::Claiming, GIVE_BACK, given).await;
+    if given_back.is_err() {
+        shared.leases.lose(key, &lost);
+    }
+    given_back.map(drop)
 }
 
 /// Gives leases back.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::address::PostgresAddress;
 use super::failure::Failure;
+use super::hosts::Hosts;
 use super::link::{Begin, Link, Work, given};
 use super::{holders, migration};
 use crate::store::StoreError;
@@ -66,7 +67,7 @@ impl PostgresEnd {
     }
 
     async fn connect(address: &PostgresAddress) -> Result<Self, StoreError> {
-        let (link, synchronous_commit) = Link::connect(address, None).await?;
+        let (link, synchronous_commit) = Hosts::new(address)?.connect(None).await?;
         let schema = address.schema().to_owned();
         Ok(Self {
             some: Begin::new(&schema, &synchronous_commit, SOME_TIME).by_index(),

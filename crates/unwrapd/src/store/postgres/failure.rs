@@ -66,7 +66,7 @@ impl From<tokio_postgres::Error> for Failure {
             }
             _ => Self::unavailable(match *code {
                 SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-                    "{text}: it is a stand-by; name the primary, or all of them with `target_session_attrs=read-write`"
+                    "{text}: it is a stand-by; name the primary, or every host, with commas between them"
                 ),
                 SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
                 SqlState::DISK_FULL => format!("{text}: its disk is full"),

@@ -43,13 +43,16 @@ const BEAT: &str = "
            id, name, parts, sees, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::int8
     FROM (SELECT) AS one LEFT JOIN holder ON sees IS NOT NULL";
 
-/// Frees what those hold that are silent. Whoever was only frozen may still settle, unless someone else claims before.
+/// Frees what those hold that are silent, or that are not known: whoever claims at the moment at which it is taken for dead. Whoever
+/// was only frozen may still settle, unless someone else claims before.
 const BURY: &str = "
     WITH dead AS (
         DELETE FROM holder WHERE beat_at < clock_timestamp() - $1 * interval '1 ms' RETURNING id
     ), freed AS (
         UPDATE delivery SET ready_at = due_at, holder = NULL
-        WHERE holder = ANY (ARRAY (SELECT id FROM dead)) AND state = 'waiting' RETURNING 1
+        WHERE holder IS NOT NULL AND state = 'waiting' AND NOT EXISTS (
+            SELECT FROM holder AS living WHERE living.id = delivery.holder AND beat_at >= clock_timestamp() - $1 * interval '1 ms'
+        ) RETURNING 1
     )
     SELECT (SELECT count(*) FROM dead), (SELECT count(*) FROM freed)";
 

@@ -9,14 +9,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Connection, Row};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row};
 
-use super::address::{CONNECT_TIME, PostgresAddress};
+use super::address::CONNECT_TIME;
 use super::failure::Failure;
 use super::news::News;
-use super::server;
-use super::tls::Connector;
-use crate::store::StoreError;
+use super::tls::{Connector, Tls};
 
 /// How much longer we wait than the server works: it ends first, and says why.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -100,7 +98,7 @@ impl Begin {
     }
 }
 
-/// A connection to a server that has been looked at.
+/// A connection.
 #[derive(Debug)]
 pub(super) struct Link {
     client: Client,
@@ -108,16 +106,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects, and refuses a server that would lose what it has committed. Gives how its commits are durable as well. `news` gets
-    /// what is told over this connection.
-    pub(super) async fn connect(
-        address: &PostgresAddress,
+    /// Connects. `news` gets what is told over this connection.
+    pub(super) async fn open(
+        config: &Config,
+        tls: Option<Arc<Tls>>,
         news: Option<Arc<News>>,
-    ) -> Result<(Self, String), Failure> {
-        let tls = address
-            .tls()
-            .map_err(|error| Failure::OfTheStore(StoreError::Unusable(error)))?;
-        let config = address.config();
+    ) -> Result<Self, Failure> {
         let connected = async {
             if let Some(tls) = tls {
                 let (client, connection) = config.connect(Connector(tls)).await?;
@@ -127,10 +121,7 @@ impl Link {
             Ok((client, tokio::spawn(drive(connection, news))))
         };
         let (client, driver) = in_time(CONNECT_TIME, connected).await?;
-        let link = Self { client, driver };
-        let rows = link.alone(CONNECT_TIME, server::LOOK).await?;
-        let synchronous_commit = server::check(&rows).map_err(Failure::OfTheStore)?;
-        Ok((link, synchronous_commit))
+        Ok(Self { client, driver })
     }
 
     pub(super) fn is_closed(&self) -> bool {

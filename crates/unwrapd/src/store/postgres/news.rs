@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::failure::Failure;
-use super::link::{Link, given};
+use super::link::given;
 use super::pool::{For, Pool};
 use super::{Shared, lock};
 use crate::delivery::Lane;
@@ -230,8 +230,7 @@ pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>
     let listen = format!("LISTEN {}", news.channel);
     loop {
         let listened = async {
-            let (mut link, _) =
-                Link::connect(shared.pool.address(), Some(Arc::clone(news))).await?;
+            let (mut link, _) = shared.pool.hosts().connect(Some(news)).await?;
             link.batch(LISTEN_REST, &listen).await?;
             // What was told while nobody listened is not told again.
             news.look_now();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Row;
 
-use super::address::PostgresAddress;
 use super::failure::Failure;
+use super::hosts::Hosts;
 use super::link::{Begin, Link, Params, Work};
 use super::{closed, lock};
 
@@ -56,7 +56,7 @@ impl For {
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    address: PostgresAddress,
+    hosts: Arc<Hosts>,
     change: Begin,
     look: Begin,
     tell: Begin,
@@ -86,13 +86,14 @@ pub(super) struct Taken {
 impl Pool {
     /// Begins with this connection, to a server whose commits are durable so.
     pub(super) fn new(
-        address: PostgresAddress,
+        hosts: Arc<Hosts>,
+        schema: &str,
         first: Link,
         synchronous_commit: &str,
     ) -> Arc<Self> {
-        let begin = |time| Begin::new(address.schema(), synchronous_commit, time);
+        let begin = |time| Begin::new(schema, synchronous_commit, time);
         // Nothing is written but that it was told.
-        let tell = Begin::new(address.schema(), "off", CHANGE_TIME);
+        let tell = Begin::new(schema, "off", CHANGE_TIME);
         Arc::new(Self {
             change: begin(CHANGE_TIME),
             look: begin(LOOK_TIME),
@@ -102,12 +103,12 @@ impl Pool {
                 links: vec![first],
                 ..Idle::default()
             }),
-            address,
+            hosts,
         })
     }
 
-    pub(super) fn address(&self) -> &PostgresAddress {
-        &self.address
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// A connection, when there is one.
@@ -147,7 +148,7 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Link, Failure> {
-        let connected = Link::connect(&self.address, None).await;
+        let connected = self.hosts.connect(None).await;
         let mut idle = lock(&self.idle);
         match connected {
             Ok((link, _)) => {

@@ -1,5 +1,7 @@
 //! What a server must be, so that what is acknowledged is kept.
 
+use std::cmp::Ordering;
+
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
@@ -11,7 +13,35 @@ const VERSION_MIN: i32 = 150_000;
 pub(super) const LOOK: &str = "
     SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
-           current_setting('synchronous_commit')";
+           current_setting('synchronous_commit'), pg_is_in_recovery()";
+
+/// Which database it is, and which of its time lines is being written.
+pub(super) const LINE: &str = "
+    SELECT (pg_control_system()).system_identifier,
+           ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8";
+
+/// A database, and what is written there: each time that a stand-by takes over, a new line begins, with a higher number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    system: i64,
+    number: i64,
+}
+
+impl Line {
+    pub(super) fn read(rows: &[Row]) -> Option<Self> {
+        let row = rows.first()?;
+        Some(Self {
+            system: row.try_get(0).ok()?,
+            number: row.try_get(1).ok()?,
+        })
+    }
+
+    /// Which of two came later; `None` if that cannot be told.
+    pub(super) fn compare(one: Option<Self>, other: Option<Self>) -> Option<Ordering> {
+        let (one, other) = (one?, other?);
+        (one.system == other.system).then(|| one.number.cmp(&other.number))
+    }
+}
 
 /// Gives how its commits are durable.
 pub(super) fn check(rows: &[Row]) -> Result<String, StoreError> {
@@ -25,6 +55,12 @@ pub(super) fn check(rows: &[Row]) -> Result<String, StoreError> {
     let version: i32 = row
         .try_get(0)
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    if row.try_get(6).unwrap_or(false) {
+        return Err(StoreError::Unavailable(
+            "the database is a stand-by, which takes no writes: promote it, or name the primary in `url`; with every host there, with commas between them, the primary is found"
+                .into(),
+        ));
+    }
     let told = Told {
         version,
         version_text: text(1)?,

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::link::{Work, given};
 use super::pool::For;
 use super::rows::{natural, signed, storable};
+use crate::crash;
 use crate::delivery::Next;
 use crate::store::{Attempt, Settled};
 
@@ -40,6 +41,7 @@ impl Change for Attempt {
         }
         let mut attempts: Vec<&Self> = firsts.values().map(|place| changes[*place]).collect();
         attempts.sort_unstable_by_key(|attempt| attempt.delivery);
+        crash::point("settling");
         let settled = settle(shared, &attempts).await?;
 
         let made = changes.iter().enumerate().map(|(place, attempt)| {

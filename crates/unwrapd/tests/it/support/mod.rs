@@ -5,6 +5,7 @@ pub(crate) mod balancer;
 pub(crate) mod memory_store;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod wire;
 
 use std::net::Ipv4Addr;
@@ -131,12 +132,14 @@ impl TestGateway {
 }
 
 pub(crate) fn client() -> reqwest::Client {
+    client_that_waits(PATIENCE)
+}
+
+/// One that waits so long for an answer.
+pub(crate) fn client_that_waits(longest: Duration) -> reqwest::Client {
     // A client must be given a TLS to use, and these tests use none.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
+    reqwest::Client::builder().timeout(longest).build().unwrap()
 }
 
 /// A signed request of OpenAI's.

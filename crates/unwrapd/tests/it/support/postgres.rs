@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,9 @@ pub(crate) fn shared() -> &'static Server {
 
 pub(crate) struct Server {
     folder: PathBuf,
-    settings: Vec<String>,
+    /// The number in the name of the socket, or of the port where it listens on this machine.
+    port: u16,
+    listens: bool,
     keeper: Mutex<Child>,
 }
 
@@ -35,6 +37,15 @@ impl Server {
     /// A new one, with these settings.
     pub(crate) fn start(settings: &[&str]) -> Self {
         Self::start_after(settings, |_| {})
+    }
+
+    /// A new one, with these settings, to be reached at a port of this machine.
+    pub(crate) fn start_on_loopback(settings: &[&str]) -> Self {
+        let (address, port) = (
+            "listen_addresses=127.0.0.1",
+            format!("port={}", free_port()),
+        );
+        Self::start(&[&[address, &port], settings].concat())
     }
 
     /// A new one, once `prepare` has put more files beside its data.
@@ -48,15 +59,55 @@ impl Server {
             .unwrap();
         assert!(made.status.success(), "{made:?}");
         prepare(&folder);
+        Self::run(folder, settings)
+    }
+
+    /// On what is in the folder.
+    fn run(folder: PathBuf, settings: &[&str]) -> Self {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let keeper = Mutex::new(keep(&folder, &settings));
+        let setting = |name: &str| {
+            settings
+                .iter()
+                .find_map(|setting| setting.strip_prefix(name))
+        };
+        let port = setting("port=").map_or(PORT, |port| port.parse().unwrap());
+        let listens = setting("listen_addresses=").is_some();
         let server = Self {
             folder,
-            settings,
+            port,
+            listens,
             keeper,
         };
         server.wait_until_ready();
         server
+    }
+
+    /// One that follows this one, which knows it by the name `standby`, and can be promoted.
+    pub(crate) fn start_standby(&self) -> Self {
+        let folder = new_folder("unwrapd-pg-");
+        let copied = as_owner(&program("pg_basebackup"))
+            .args(["--username=postgres", "--host=127.0.0.1", "--port"])
+            .arg(self.port.to_string())
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .arg("--pgdata")
+            .arg(folder.join("data"))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        let port = format!("port={}", free_port());
+        let settings = ["listen_addresses=127.0.0.1", &port, "cluster_name=standby"];
+        Self::run(folder, &settings)
+    }
+
+    /// Has it take over.
+    pub(crate) fn promote(&self) {
+        let promoted = as_owner(&program("pg_ctl"))
+            .args(["promote", "--pgdata"])
+            .arg(self.folder.join("data"))
+            .output()
+            .unwrap();
+        assert!(promoted.status.success(), "{promoted:?}");
     }
 
     /// A new schema on it.
@@ -70,16 +121,40 @@ impl Server {
     }
 
     pub(crate) fn url(&self, role: &str, schema: &str) -> String {
+        if self.listens {
+            let port = self.port;
+            return format!("postgres://{role}@127.0.0.1:{port}/postgres?schema={schema}");
+        }
         url(role, &self.folder, schema)
+    }
+
+    /// Where it listens on this machine.
+    pub(crate) fn listens_at(&self) -> std::net::SocketAddr {
+        assert!(self.listens);
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// What this gives, in text, without head or foot.
     pub(crate) fn sql(&self, sql: &str) -> String {
-        self.sql_at(PORT, sql)
+        self.sql_at(self.port, sql)
+    }
+
+    /// As [`sql`](Self::sql), if the server is there.
+    #[allow(dead_code, reason = "the crash harness asks so")]
+    pub(crate) fn try_sql(&self, sql: &str) -> Option<String> {
+        let output = self.psql(self.port, sql);
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then(|| text.trim().to_owned())
     }
 
     /// As [`sql`](Self::sql), where the socket has another number.
     pub(crate) fn sql_at(&self, port: u16, sql: &str) -> String {
+        let output = self.psql(port, sql);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn psql(&self, port: u16, sql: &str) -> Output {
         let mut psql = Command::new(program("psql"))
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
             .args(["--set", "ON_ERROR_STOP=1", "--username=postgres", "--host"])
@@ -91,17 +166,15 @@ impl Server {
             .spawn()
             .unwrap();
         let mut input = psql.stdin.take().unwrap();
-        input.write_all(sql.as_bytes()).unwrap();
+        // It may have ended already, and says why.
+        drop(input.write_all(sql.as_bytes()));
         drop(input);
-        let output = psql.wait_with_output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        psql.wait_with_output().unwrap()
     }
 
     /// Kills all of it at once, as far as processes go as a power cut would, and waits until nothing of it is left.
     pub(crate) fn kill(&self) {
-        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let server: i32 = pid.lines().next().unwrap().parse().unwrap();
+        let server = self.pid();
         // Or it would make more of them meanwhile.
         signal(server, Signal::STOP);
         let mut doomed = children_of(server);
@@ -116,6 +189,22 @@ impl Server {
         }
     }
 
+    /// Ends it by a signal (`INT`: whoever is connected is cut off, `QUIT`: nothing is put in order), and waits until nothing is left.
+    pub(crate) fn stop(&self, by: Signal) {
+        let server = self.pid();
+        signal(server, by);
+        let deadline = Instant::now() + PATIENCE;
+        while is_alive(server) {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        pid.lines().next().unwrap().parse().unwrap()
+    }
+
     /// Starts it again after that.
     pub(crate) fn start_again(&self) {
         let mut keeper = self.keeper.lock().unwrap();
@@ -127,14 +216,10 @@ impl Server {
     fn wait_until_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let port = self
-                .settings
-                .iter()
-                .find_map(|setting| setting.strip_prefix("port="));
             let asked = Command::new(program("pg_isready"))
                 .arg("--host")
                 .arg(&self.folder)
-                .args(["--port", port.unwrap_or("5432")])
+                .args(["--port", &self.port.to_string()])
                 .output()
                 .unwrap();
             if asked.status.success() {
@@ -230,6 +315,14 @@ fn new_folder(prefix: &str) -> PathBuf {
     }
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o711)).unwrap();
     folder
+}
+
+/// A port that nobody uses, below those that connections of others get: the server finds it again.
+fn free_port() -> u16 {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000))
+        .find(is_free)
+        .unwrap()
 }
 
 fn new_schema(socket_folder: &Path) -> PostgresAddress {

@@ -1,0 +1,263 @@
+//! A stand-by takes the place of the primary: two real servers, streaming, synchronous.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openai_webhooks::EventType;
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use unwrapd::config::StoreUrl;
+use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
+use unwrapd::store::{Accepted, Bounds, Store, StoreError};
+
+use crate::store_conformance::{accept, at, message};
+use crate::support::application::Application;
+use crate::support::postgres::Server;
+use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+
+const SCHEMA: &str = "replicated";
+const SENDERS: usize = 4;
+
+/// A primary that waits for its stand-by, and that one.
+fn pair() -> [Server; 2] {
+    let primary = Server::start_on_loopback(&["synchronous_standby_names=standby"]);
+    let standby = primary.start_standby();
+    [primary, standby]
+}
+
+/// Both hosts, in this order.
+fn address(servers: [&Server; 2]) -> PostgresAddress {
+    let [one, other] = servers.map(Server::listens_at);
+    format!(
+        "postgres://postgres@{one},{other}/postgres?schema={SCHEMA}&target_session_attrs=read-write"
+    )
+    .parse()
+    .unwrap()
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Sends without end, and what was refused again.
+struct Load {
+    seen: Arc<Seen>,
+    senders: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    posted: Mutex<HashMap<String, String>>,
+    acknowledged: Mutex<BTreeSet<String>>,
+    refused: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    fn begin(url: &str) -> Self {
+        let seen: Arc<Seen> = Arc::default();
+        let mut senders = JoinSet::new();
+        for sender in 0..SENDERS {
+            let (seen, url, client) = (Arc::clone(&seen), url.to_owned(), client());
+            senders.spawn(async move {
+                for number in 0.. {
+                    if seen.is_over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    seen.send(&client, &url, &format!("wh_{sender}_{number}"))
+                        .await;
+                }
+            });
+        }
+        Self { seen, senders }
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.seen.acknowledged.lock().unwrap().len()
+    }
+
+    /// Waits until so many more are acknowledged.
+    async fn goes_on(&self, more: usize) {
+        let aim = self.acknowledged() + more;
+        until("it does not go on", || self.acknowledged() >= aim).await;
+    }
+
+    /// Waits until more are refused.
+    async fn is_refused(&self) {
+        let before = self.seen.refused.load(Ordering::SeqCst);
+        let more = || self.seen.refused.load(Ordering::SeqCst) > before;
+        until("nothing is refused", more).await;
+    }
+
+    async fn end(mut self) -> Arc<Seen> {
+        self.seen.is_over.store(true, Ordering::SeqCst);
+        while let Some(sender) = self.senders.join_next().await {
+            sender.unwrap();
+        }
+        self.seen
+    }
+}
+
+impl Seen {
+    /// Until it is acknowledged.
+    async fn send(&self, client: &reqwest::Client, url: &str, id: &str) {
+        loop {
+            let webhook = Webhook::new(id, EventType::BatchCompleted);
+            let (id, payload) = (id.to_owned(), webhook.payload.clone());
+            self.posted.lock().unwrap().insert(id.clone(), payload);
+            let answer = webhook.request(client, url).send().await.unwrap();
+            match answer.status().as_u16() {
+                200 => {
+                    self.acknowledged.lock().unwrap().insert(id);
+                    return;
+                }
+                503 if answer.headers().contains_key("retry-after") => {
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    sleep(Duration::from_millis(20)).await;
+                }
+                status => panic!("{id}: {status}"),
+            }
+        }
+    }
+}
+
+/// Waits until it is not ready for this reason.
+async fn says_why(test: &TestGateway, why: &str) {
+    let url = format!("http://{}/readyz", test.gateway.admin().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = test.client().get(&url).send().await.unwrap();
+        let (code, said) = (answer.status(), answer.text().await.unwrap());
+        if said.contains(why) {
+            assert_eq!(code, 503);
+            return;
+        }
+        assert!(Instant::now() < deadline, "{code} {said}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn messages(server: &Server) -> BTreeSet<String> {
+    let ids = server.sql(&format!("SELECT webhook_id FROM {SCHEMA}.message"));
+    ids.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stand_by_that_takes_over_has_all_that_was_acknowledged() {
+    let [old, new] = pair();
+    let mut app = Application::start([]).await;
+    let url = StoreUrl::Postgres(Box::new(address([&old, &new])));
+    let destinations = vec![destination("app", &app.url)];
+    let test = TestGateway::start_on(url.clone(), destinations.clone()).await;
+    let load = Load::begin(&test.url("production"));
+    load.goes_on(300).await;
+
+    old.kill();
+    load.is_refused().await;
+    says_why(&test, "stand-by").await;
+    new.promote();
+    load.goes_on(300).await;
+
+    // The old primary comes back and would take writes. Every connection is made anew, and none to it.
+    old.start_again();
+    let left_behind = messages(&old);
+    for _ in 0..3 {
+        new.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'");
+        load.goes_on(100).await;
+    }
+    // Not even when there is no other.
+    new.stop(Signal::INT);
+    load.is_refused().await;
+    says_why(&test, "was the primary before").await;
+    new.start_again();
+    load.goes_on(100).await;
+    assert_eq!(messages(&old), left_behind);
+
+    // A gateway that begins knows nothing of it, and asks both.
+    let other = TestGateway::start_on(url, destinations).await;
+    let late = Webhook::new("wh_late", EventType::BatchCompleted);
+    assert_eq!(other.post(&late).await, 200);
+
+    let seen = load.end().await;
+    let mut acknowledged = std::mem::take(&mut *seen.acknowledged.lock().unwrap());
+    acknowledged.insert("wh_late".into());
+    let mut posted = std::mem::take(&mut *seen.posted.lock().unwrap());
+    posted.insert("wh_late".into(), late.payload);
+    let mut delivered = BTreeSet::new();
+    while delivered.len() < acknowledged.len() {
+        let delivery = app.next().await;
+        let id = delivery.webhook_id().to_owned();
+        assert_eq!(delivery.payload, posted[&id], "{id}");
+        assert!(delivery.verified().is_ok(), "{id}");
+        delivered.insert(id);
+    }
+    // Everything that was posted was acknowledged in the end.
+    assert_eq!(delivered, acknowledged);
+    test.stop().await;
+    other.stop().await;
+    let count = format!("SELECT count(*), count(DISTINCT webhook_id) FROM {SCHEMA}.message");
+    let all = acknowledged.len();
+    assert_eq!(new.sql(&count), format!("{all}|{all}"));
+    assert_eq!(messages(&new), acknowledged);
+    let waiting = format!("SELECT count(*) FROM {SCHEMA}.delivery WHERE state <> 'delivered'");
+    assert_eq!(new.sql(&waiting), "0");
+}
+
+/// A primary that was stopped while a commit waited for the stand-by shows it afterwards, though the stand-by never got it. A copy
+/// that arrives then must not be told that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let [primary, standby] = pair();
+    let address = address([&primary, &standby]);
+    let opened = PostgresStore::open(&address, &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
+    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let accept = |id: &'static str| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.accept(message(id, at(0)), vec!["app".into()]).await })
+    };
+
+    standby.stop(Signal::INT);
+    let first = accept("wh_2");
+    until("it does not wait", || primary.sql(WAITING) == "1").await;
+    primary.kill();
+    let first = first.await.unwrap();
+    assert!(
+        matches!(first, Err(StoreError::Unavailable(_))),
+        "{first:?}"
+    );
+    primary.start_again();
+    assert!(messages(&primary).contains("wh_2"));
+
+    // The second one too: the first number that is drawn after a crash makes a commit wait by itself.
+    let mut copies = Vec::new();
+    while copies.len() < 2 {
+        let copy = accept("wh_2");
+        let waiting = (copies.len() + 1).to_string();
+        until("it does not wait", || {
+            copy.is_finished() || primary.sql(WAITING) == waiting
+        })
+        .await;
+        if copy.is_finished() {
+            // The connections of before had ended.
+            assert!(copy.await.unwrap().is_err(), "acknowledged and not safe");
+        } else {
+            copies.push(copy);
+        }
+    }
+    standby.start_again();
+    for copy in copies {
+        assert_eq!(copy.await.unwrap(), Ok(Accepted::Duplicate));
+    }
+    primary.kill();
+    standby.promote();
+    assert!(messages(&standby).contains("wh_2"));
+}

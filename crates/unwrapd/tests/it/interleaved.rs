@@ -1,0 +1,240 @@
+//! Two PostgreSQL stores take turns as a seed has it, and each step gives what a model of one table says. Time is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use unwrapd::delivery::said::Said;
+use unwrapd::delivery::{Lane, Next};
+use unwrapd::store::{Accepted, Attempt, Settled, Store};
+
+use crate::store_conformance::{LEASE, Place as _, PostgresPlace, accept, at};
+
+const STEPS: u64 = 300;
+const SEEDS: u64 = 4;
+/// Most claimed at once.
+const LIMIT: usize = 4;
+/// A lease may end some milliseconds later, so that claims can be told apart.
+const LEASE_SECONDS: i64 = 60;
+
+/// What is to be so of a delivery.
+#[derive(Debug, Default)]
+struct Model {
+    due: i64,
+    /// The last claim that was not given back, and who holds it until when.
+    number: u32,
+    held: Option<Held>,
+    /// The last one that was settled.
+    settled: u32,
+    is_over: bool,
+}
+
+impl Model {
+    /// Whether this is the last claim, and nothing came of it yet. Whether its lease has ended does not matter.
+    fn is_open(&self, number: u32) -> bool {
+        self.number == number && self.settled < number && !self.is_over
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    by: usize,
+    until: i64,
+}
+
+struct World {
+    place: PostgresPlace,
+    stores: [Arc<dyn Store>; 2],
+    rng: Rng,
+    now: i64,
+    step: u64,
+    accepted: u64,
+    deliveries: BTreeMap<i64, Model>,
+    /// Every claim ever made, to be settled in time, late, twice or never.
+    claims: Vec<(i64, u32)>,
+}
+
+#[tokio::test]
+async fn whatever_turns_two_stores_take_a_delivery_has_one_holder() {
+    let asked = std::env::var("INTERLEAVED_SEED").ok();
+    let first = asked.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    for seed in first..first.saturating_add(SEEDS) {
+        // To be seen when it fails.
+        println!("INTERLEAVED_SEED={seed}");
+        World::begin(seed).await.live().await;
+    }
+}
+
+impl World {
+    async fn begin(seed: u64) -> Self {
+        let place = PostgresPlace::new();
+        let stores = [place.open().await, place.open().await];
+        Self {
+            place,
+            stores,
+            rng: Rng::with_seed(seed),
+            now: 0,
+            step: 0,
+            accepted: 0,
+            deliveries: BTreeMap::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    async fn live(mut self) {
+        while self.step < STEPS {
+            self.step += 1;
+            let by = self.rng.usize(..2);
+            match self.rng.u8(..20) {
+                0..5 => self.accept(by).await,
+                5..10 => self.claim(by).await,
+                10..15 => self.settle(by).await,
+                15..17 => self.release(by).await,
+                17..19 => self.now += self.rng.i64(0..40),
+                _ => self.open_again(by).await,
+            }
+        }
+        // In the end everything is claimed once more, and settled.
+        self.now += 1_000_000;
+        while self.deliveries.values().any(|delivery| !delivery.is_over) {
+            self.claim(0).await;
+            let (id, number) = *self.claims.last().unwrap();
+            let settled = self.settle_as(1, id, number, Next::Delivered).await;
+            self.settled(id, number, Next::Delivered, settled);
+            self.now += LEASE_SECONDS + 1;
+        }
+        let tally = self.stores[1].tally().await.unwrap();
+        assert_eq!((tally.messages, tally.pending), (self.accepted, 0));
+    }
+
+    async fn accept(&mut self, by: usize) {
+        let id = format!("wh_{}", self.accepted);
+        self.accepted += 1;
+        let new = accept(&self.stores[by], &id, self.now).await;
+        assert_eq!(new, Accepted::New);
+        let copy = accept(&self.stores[1 - by], &id, self.now).await;
+        assert_eq!(copy, Accepted::Duplicate);
+        let due = self.now;
+        // Its number is known once it is claimed; until then it stands under one of its own.
+        self.deliveries.insert(
+            -i64::try_from(self.accepted).unwrap(),
+            Model {
+                due,
+                ..Model::default()
+            },
+        );
+    }
+
+    async fn claim(&mut self, by: usize) {
+        let limit = self.rng.usize(1..=LIMIT);
+        let claimed = self.stores[by]
+            .claim("app", Lane::Standard, at(self.now), LEASE, limit)
+            .await
+            .unwrap();
+        for delivery in &claimed.deliveries {
+            let accepted: i64 = delivery.message.webhook_id[3..].parse().unwrap();
+            if let Some(unknown) = self.deliveries.remove(&-(accepted + 1)) {
+                self.deliveries.insert(delivery.id, unknown);
+            }
+            let now = self.now;
+            let model = self.deliveries.get_mut(&delivery.id).unwrap();
+            assert!(!model.is_over && model.due <= now, "{model:?} at {now}");
+            assert!(
+                model.held.is_none_or(|held| held.until <= now),
+                "{model:?} at {now}"
+            );
+            model.number += 1;
+            assert_eq!(delivery.attempt, model.number);
+            let until = now + LEASE_SECONDS;
+            model.held = Some(Held { by, until });
+            self.claims.push((delivery.id, delivery.attempt));
+        }
+        // What nobody holds is not passed over.
+        if claimed.deliveries.len() < limit {
+            let now = self.now;
+            let is_free = |model: &&Model| {
+                let is_held = model.held.is_some_and(|held| held.until >= now);
+                !model.is_over && model.due <= now && !is_held
+            };
+            let free = self.deliveries.values().find(is_free);
+            assert!(free.is_none(), "{free:?} at {now}");
+        }
+    }
+
+    async fn settle(&mut self, by: usize) {
+        let Some((id, number)) = self.rng.choice(&self.claims).copied() else {
+            return;
+        };
+        let due_at = at(self.now + self.rng.i64(0..60));
+        let next = if self.rng.bool() {
+            Next::Delivered
+        } else {
+            Next::Retry { due_at }
+        };
+        let settled = self.settle_as(by, id, number, next).await;
+        self.settled(id, number, next, settled);
+    }
+
+    async fn settle_as(&self, by: usize, id: i64, number: u32, next: Next) -> Settled {
+        let attempt = Attempt {
+            delivery: id,
+            number,
+            ended_at: at(self.now),
+            // No two are alike: one that is made again to the last detail has counted.
+            took: Duration::from_millis(self.step * 1_000 + u64::from(number)),
+            answer: "as a seed has it".into(),
+            said: Said::default(),
+            next,
+        };
+        self.stores[by].settle(attempt).await.unwrap()
+    }
+
+    /// Only the last claim counts, and once.
+    fn settled(&mut self, id: i64, number: u32, next: Next, settled: Settled) {
+        let model = self.deliveries.get_mut(&id).unwrap();
+        let counts = model.is_open(number);
+        let expected = if counts {
+            Settled::Settled
+        } else {
+            Settled::Fenced
+        };
+        assert_eq!(settled, expected, "attempt {number} of {model:?}");
+        if counts {
+            model.held = None;
+            model.settled = number;
+            match next {
+                Next::Retry { due_at } => model.due = due_at.as_second() - at(0).as_second(),
+                Next::Delivered | Next::Dead => model.is_over = true,
+            }
+        }
+    }
+
+    async fn release(&mut self, by: usize) {
+        let Some((id, number)) = self.rng.choice(&self.claims).copied() else {
+            return;
+        };
+        self.stores[by].release(vec![(id, number)]).await.unwrap();
+        let model = self.deliveries.get_mut(&id).unwrap();
+        if model.is_open(number) {
+            model.held = None;
+            model.number -= 1;
+            // Under this number it is claimed again.
+            self.claims.retain(|claim| *claim != (id, number));
+        }
+    }
+
+    /// What it held is free, and may still be settled.
+    async fn open_again(&mut self, by: usize) {
+        self.stores[by].close().await;
+        self.stores[by] = self.place.open().await;
+        let until = self.now - 1;
+        for model in self.deliveries.values_mut() {
+            if let Some(held) = &mut model.held
+                && held.by == by
+            {
+                held.until = held.until.min(until);
+            }
+        }
+    }
+}

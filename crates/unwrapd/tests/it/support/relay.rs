@@ -1,0 +1,77 @@
+//! A way to a server that can be cut, and that can lose what the server says.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    is_deaf: Arc<AtomicBool>,
+    cuts: watch::Sender<()>,
+}
+
+impl Relay {
+    pub(crate) async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_deaf = Arc::new(AtomicBool::new(false));
+        let cuts = watch::Sender::new(());
+        tokio::spawn({
+            let (is_deaf, cuts) = (Arc::clone(&is_deaf), cuts.clone());
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    let mut cut = cuts.subscribe();
+                    let relayed = relay(client, to, Arc::clone(&is_deaf));
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = relayed => {}
+                            _ = cut.changed() => {}
+                        }
+                    });
+                }
+            }
+        });
+        Self {
+            port,
+            is_deaf,
+            cuts,
+        }
+    }
+
+    /// From now on what the server says is lost; it is told everything.
+    pub(crate) fn lose_answers(&self) {
+        self.is_deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends every connection. New ones are whole.
+    pub(crate) fn cut(&self) {
+        self.is_deaf.store(false, Ordering::SeqCst);
+        self.cuts.send_replace(());
+    }
+}
+
+async fn relay(mut client: TcpStream, to: SocketAddr, is_deaf: Arc<AtomicBool>) {
+    let Ok(mut server) = TcpStream::connect(to).await else {
+        return;
+    };
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let answers = async {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+            if !is_deaf.load(Ordering::SeqCst)
+                && to_client.write_all(&bytes[..count]).await.is_err()
+            {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        _ = copy(&mut from_client, &mut to_server) => {}
+        () = answers => {}
+    }
+}
