@@ -12,6 +12,19 @@ pub const POINTS: &[&str] = &[
     "settled",
 ];
 
+/// The same where the store is in PostgreSQL. What is written and its commit are sent together, so there is no place between them.
+pub const POSTGRES_POINTS: &[&str] = &[
+    "received",
+    "verified",
+    "gathered",
+    "committed",
+    "accepted",
+    "claimed",
+    "sent",
+    "settling",
+    "settled",
+];
+
 /// The places in a replay.
 pub const REPLAY_POINTS: &[&str] = &["replayed", "replay committed"];
 

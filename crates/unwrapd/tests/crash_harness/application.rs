@@ -17,11 +17,32 @@ use crate::ledger::{Ledger, Reception, known};
 use crate::verdict::Wrong;
 use crate::webhooks::{self, Destination};
 
-/// Of a hundred deliveries, so many fail
+/// Of a hundred deliveries, so many fail.
 const FAILING_PERCENT: u8 = 4;
-/// and so many are answered late.
-const HANGING_PERCENT: u8 = 6;
-const HANGING_MS_MAX: u64 = 300;
+/// How an application dawdles.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Of a hundred deliveries, so many are answered late,
+    hanging_percent: u8,
+    /// by this much at most.
+    hanging_ms_max: u64,
+    /// And of a hundred copies of what it has received before, so many, as late as that at least half.
+    copies_percent: u8,
+}
+
+impl Pace {
+    pub(crate) const BRISK: Self = Self {
+        hanging_percent: 6,
+        hanging_ms_max: 300,
+        copies_percent: 0,
+    };
+    /// Something is under way wherever a gateway is frozen, and what another took over still is when the first one comes back.
+    pub(crate) const SLOW: Self = Self {
+        hanging_percent: 20,
+        hanging_ms_max: 2_000,
+        copies_percent: 50,
+    };
+}
 const FAILURES: [StatusCode; 2] = [
     StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::TOO_MANY_REQUESTS,
@@ -38,6 +59,7 @@ struct Receiving {
     ledger: Ledger,
     webhooks: Webhooks,
     rng: Arc<Mutex<Rng>>,
+    pace: Pace,
 }
 
 enum Answer {
@@ -47,7 +69,12 @@ enum Answer {
 }
 
 impl Application {
-    pub(crate) async fn start(destination: Destination, ledger: Ledger, rng: Rng) -> Self {
+    pub(crate) async fn start(
+        destination: Destination,
+        ledger: Ledger,
+        rng: Rng,
+        pace: Pace,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new()
@@ -57,6 +84,7 @@ impl Application {
                 ledger,
                 webhooks: Webhooks::new(destination.secret()).unwrap(),
                 rng: Arc::new(Mutex::new(rng)),
+                pace,
             });
         tokio::spawn(axum::serve(listener, router).into_future());
         Self { destination, url }
@@ -79,24 +107,25 @@ async fn receive(
         .and_then(|id| id.to_str().ok())
         .unwrap_or("(no id)");
     let Some(number) = ledger.read(|book| known(book, id)) else {
-        ledger.offend(Wrong::Invented, id);
+        ledger.offend(Wrong::Invented, id, life);
         return StatusCode::OK;
     };
     if !destination.wants(number) {
-        ledger.offend(Wrong::Stray(*destination), id);
+        ledger.offend(Wrong::Stray(*destination), id, life);
     }
     if *payload != *webhooks::payload(number).as_bytes() {
-        ledger.offend(Wrong::Altered, id);
+        ledger.offend(Wrong::Altered, id, life);
     }
     if receiving
         .webhooks
         .verify_signature(&payload, &headers)
         .is_err()
     {
-        ledger.offend(Wrong::Unproven(*destination), id);
+        ledger.offend(Wrong::Unproven(*destination), id, life);
     }
 
-    let answer = receiving.draw();
+    let is_copy = ledger.has_received(number, *destination);
+    let answer = receiving.draw(is_copy);
     let has_failed = matches!(answer, Answer::Failure(_));
     ledger.receive(number, *destination, Reception { life, has_failed });
     match answer {
@@ -110,16 +139,25 @@ async fn receive(
 }
 
 impl Receiving {
-    fn draw(&self) -> Answer {
+    fn draw(&self, is_copy: bool) -> Answer {
         if self.ledger.is_calm() {
             return Answer::Success;
         }
         let mut rng = self.rng.lock().unwrap();
+        let Pace {
+            hanging_percent,
+            hanging_ms_max,
+            copies_percent,
+        } = self.pace;
+        if is_copy && rng.u8(..100) < copies_percent {
+            let late = rng.u64(hanging_ms_max / 2..=hanging_ms_max);
+            return Answer::LateSuccess(Duration::from_millis(late));
+        }
         let percent = rng.u8(..100);
         if percent < FAILING_PERCENT {
             Answer::Failure(FAILURES[rng.usize(..FAILURES.len())])
-        } else if percent < FAILING_PERCENT + HANGING_PERCENT {
-            Answer::LateSuccess(Duration::from_millis(rng.u64(1..=HANGING_MS_MAX)))
+        } else if percent < FAILING_PERCENT + hanging_percent {
+            Answer::LateSuccess(Duration::from_millis(rng.u64(1..=hanging_ms_max)))
         } else {
             Answer::Success
         }

@@ -136,14 +136,30 @@ impl Gateway {
 
     /// SIGTERM, and waits for a good end.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("the gateway is gone")?;
-        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process has a number")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = timeout(PATIENCE, self.child.wait())
             .await
             .context("the gateway does not stop")??;
         ensure!(status.success(), "the gateway did not stop well: {status}");
         Ok(())
+    }
+}
+
+impl Gateway {
+    /// SIGSTOP: it does nothing more, and everybody else believes it is there.
+    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.child.id().context("the gateway is gone")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process has a number")?;
+        Ok(kill_process(pid, signal)?)
     }
 }
 

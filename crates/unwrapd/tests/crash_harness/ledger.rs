@@ -31,8 +31,6 @@ pub(crate) struct Book {
     again: VecDeque<usize>,
     /// Deliveries still to be made.
     undelivered: usize,
-    /// Which process runs.
-    life: u32,
     /// No new webhooks, no more failures.
     is_calm: bool,
 }
@@ -42,6 +40,8 @@ pub(crate) struct Book {
 pub(crate) struct Entry {
     /// The process that was the first to answer 200.
     pub(crate) acknowledged_in: Option<u32>,
+    /// How often.
+    posted: usize,
     /// By destination.
     deliveries: [Received; Destination::ALL.len()],
 }
@@ -79,10 +79,6 @@ enum Next {
 impl Ledger {
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
         look(&self.0.borrow())
-    }
-
-    pub(crate) fn begin_life(&self, life: u32) {
-        self.0.send_modify(|book| book.life = life);
     }
 
     pub(crate) fn calm(&self) {
@@ -123,9 +119,9 @@ impl Ledger {
         self.read(|book| book.webhooks.len())
     }
 
-    pub(crate) fn acknowledge(&self, number: usize) {
+    /// By this process.
+    pub(crate) fn acknowledge(&self, number: usize, life: u32) {
         self.0.send_modify(|book| {
-            let life = book.life;
             let first = &mut book.webhooks[number].acknowledged_in;
             if first.is_none() {
                 *first = Some(life);
@@ -147,8 +143,16 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn count_request(&self) {
-        self.0.send_modify(|book| book.requests += 1);
+    /// Counts a request that posts it, and gives which one it is, counted from its number: so each begins elsewhere.
+    pub(crate) fn count_request(&self, number: usize) -> usize {
+        let mut place = 0;
+        self.0.send_modify(|book| {
+            book.requests += 1;
+            let posted = &mut book.webhooks[number].posted;
+            place = number + *posted;
+            *posted += 1;
+        });
+        place
     }
 
     pub(crate) fn receive(&self, number: usize, destination: Destination, reception: Reception) {
@@ -158,6 +162,10 @@ impl Ledger {
                 .receptions
                 .push(reception);
         });
+    }
+
+    pub(crate) fn has_received(&self, number: usize, destination: Destination) -> bool {
+        self.read(|book| !book.webhooks[number].at(destination).receptions.is_empty())
     }
 
     /// The destination has it and says so.
@@ -170,12 +178,13 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn offend(&self, wrong: Wrong, id: impl Into<String>) {
+    /// By this process.
+    pub(crate) fn offend(&self, wrong: Wrong, id: impl Into<String>, life: u32) {
         self.0.send_modify(|book| {
             book.offences.push(Offence {
                 wrong,
                 id: id.into(),
-                life: Some(book.life),
+                life: Some(life),
             });
         });
     }

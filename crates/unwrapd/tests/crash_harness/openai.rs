@@ -15,10 +15,18 @@ const COPIES_MAX: usize = 4;
 /// and after so many some earlier one comes once more, whether it was acknowledged or not.
 const ONCE_MORE_PERCENT: u8 = 5;
 
+/// Where webhooks are posted: at a process that receives, or did a moment ago.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// The number of the process.
+    pub(crate) life: u32,
+    pub(crate) url: String,
+}
+
 /// One sender. Ends when everything is acknowledged and nothing new is to come.
 pub(crate) async fn send(
     ledger: Ledger,
-    mut url: watch::Receiver<Option<String>>,
+    mut doors: watch::Receiver<Vec<Door>>,
     client: reqwest::Client,
     mut rng: Rng,
 ) {
@@ -28,42 +36,48 @@ pub(crate) async fn send(
         } else {
             1
         };
-        post(&ledger, &mut url, &client, number, copies).await;
+        post(&ledger, &mut doors, &client, number, copies).await;
         ledger.send_again(number);
         if rng.u8(..100) < ONCE_MORE_PERCENT {
-            post(&ledger, &mut url, &client, rng.usize(..ledger.posted()), 1).await;
+            let number = rng.usize(..ledger.posted());
+            post(&ledger, &mut doors, &client, number, 1).await;
         }
     }
 }
 
-/// Posts copies of a webhook, all at once, and books the answers.
+/// Posts copies of a webhook, all at once, and books the answers. Whatever comes again comes to the next door, as behind a load balancer.
 pub(crate) async fn post(
     ledger: &Ledger,
-    url: &mut watch::Receiver<Option<String>>,
+    doors: &mut watch::Receiver<Vec<Door>>,
     client: &reqwest::Client,
     number: usize,
     copies: usize,
 ) {
-    let Ok(url) = url.wait_for(Option::is_some).await.map(|url| url.clone()) else {
+    let Ok(doors) = doors
+        .wait_for(|doors| !doors.is_empty())
+        .await
+        .map(|doors| doors.clone())
+    else {
         return;
     };
-    let url = url.unwrap();
     let mut answers = JoinSet::new();
     for _ in 0..copies {
+        let door = doors[ledger.count_request(number) % doors.len()].clone();
         // Each copy is signed when it is sent.
         let webhook = Webhook::with_payload(&webhooks::id(number), webhooks::payload(number));
-        ledger.count_request();
-        answers.spawn(webhook.request(client, &url).send());
+        let request = webhook.request(client, &door.url);
+        answers.spawn(async move { (door.life, request.send().await) });
     }
     while let Some(answer) = answers.join_next().await {
-        // No answer: the gateway is gone.
-        let Ok(answer) = answer.unwrap() else {
+        let (life, answer) = answer.unwrap();
+        // No answer: the gateway is gone, or frozen.
+        let Ok(answer) = answer else {
             continue;
         };
         match answer.status().as_u16() {
-            200 => ledger.acknowledge(number),
+            200 => ledger.acknowledge(number, life),
             503 if answer.headers().contains_key("retry-after") => ledger.refuse(),
-            status => ledger.offend(Wrong::Refused(status), webhooks::id(number)),
+            status => ledger.offend(Wrong::Refused(status), webhooks::id(number), life),
         }
     }
 }

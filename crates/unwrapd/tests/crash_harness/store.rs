@@ -1,16 +1,11 @@
 //! Reads what the gateway has kept, in SQL of our own: the tables are what people with any tool would see.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::support::postgres::Server;
 use crate::webhooks::{self, Destination};
-
-/// The schema of the gateway.
-const SCHEMA: &str = "crashed";
 
 /// By `webhook-id`.
 pub(crate) type Kept = HashMap<String, KeptWebhook>;
@@ -31,88 +26,6 @@ pub(crate) struct KeptDelivery {
     pub(crate) succeeded: usize,
     /// and as anything else.
     pub(crate) failed: usize,
-}
-
-/// Where a gateway keeps what it does.
-#[allow(dead_code, reason = "the tests of faults are about files")]
-pub(crate) enum Database {
-    Sqlite(PathBuf),
-    Postgres(Server),
-}
-
-#[allow(dead_code, reason = "the tests of faults are about files")]
-impl Database {
-    /// As it stands in the configuration.
-    pub(crate) fn url(&self) -> String {
-        match self {
-            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
-            Self::Postgres(server) => server.url("postgres", SCHEMA),
-        }
-    }
-
-    pub(crate) fn read(&self) -> Kept {
-        match self {
-            Self::Sqlite(path) => read(path).unwrap(),
-            Self::Postgres(server) => read_server(server),
-        }
-    }
-
-    pub(crate) fn open_deliveries(&self) -> u64 {
-        match self {
-            Self::Sqlite(path) => open_deliveries(path),
-            Self::Postgres(server) => {
-                let sql = format!("SELECT count(*) FROM {SCHEMA}.delivery WHERE state = 'waiting'");
-                server.sql(&sql).parse().unwrap()
-            }
-        }
-    }
-}
-
-/// Everything in a database, one value after the other.
-#[allow(dead_code, reason = "the tests of faults are about files")]
-fn read_server(server: &Server) -> Kept {
-    let mut kept = Kept::new();
-    let messages = server.sql(&format!(
-        "SET search_path TO {SCHEMA};
-         SELECT webhook_id, event_type, encode(payload, 'hex') FROM message LEFT JOIN body USING (slot, seq)"
-    ));
-    for row in messages.lines() {
-        let [id, kind, payload] = values(row);
-        let is_exact = webhooks::number(id).is_some_and(|number| {
-            let mut expected = String::new();
-            for byte in webhooks::payload(number).bytes() {
-                write!(expected, "{byte:02x}").unwrap();
-            }
-            payload == expected && kind == webhooks::kind(number).unwrap_or_default()
-        });
-        let webhook = kept.entry(id.to_owned()).or_default();
-        webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
-        webhook.copies += 1;
-    }
-    let deliveries = server.sql(&format!(
-        "SET search_path TO {SCHEMA};
-         SELECT webhook_id, destination, state = 'delivered',
-                count(number) FILTER (WHERE answer LIKE 'HTTP 2%'), count(number) FILTER (WHERE answer NOT LIKE 'HTTP 2%')
-         FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
-         GROUP BY delivery.id, webhook_id"
-    ));
-    for row in deliveries.lines() {
-        let [id, destination, is_delivered, succeeded, failed] = values(row);
-        let webhook = kept.entry(id.to_owned()).or_default();
-        webhook.deliveries.push(KeptDelivery {
-            destination: destination.to_owned(),
-            is_delivered: is_delivered == "t",
-            succeeded: succeeded.parse().unwrap(),
-            failed: failed.parse().unwrap(),
-        });
-    }
-    kept
-}
-
-#[allow(dead_code, reason = "the tests of faults are about files")]
-fn values<const COUNT: usize>(row: &str) -> [&str; COUNT] {
-    let values: Vec<&str> = row.split('|').collect();
-    values.try_into().unwrap()
 }
 
 /// Everything in the store, which nobody else has open.

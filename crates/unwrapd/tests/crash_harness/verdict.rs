@@ -8,6 +8,8 @@
 //! - two copies from the same process need a row that says failed, for a process does not survive its own death;
 //! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill: it occupied one of the
 //!   destination's slots, or was being settled, so of these there are at most [`IN_FLIGHT_MAX`] for each kill and destination.
+//!
+//! Where several processes share a store, and are frozen too, whoever reads what they held there gives the reasons ([`Again`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +17,7 @@ use std::fmt;
 use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::gateway::CONCURRENCY;
-use crate::ledger::{Book, Entry, Ledger, known};
+use crate::ledger::{Book, Entry, Ledger, Received, known};
 use crate::store::{Kept, KeptDelivery};
 use crate::webhooks::{self, Destination};
 
@@ -66,6 +68,22 @@ impl Wrong {
     }
 }
 
+/// Why a delivery came more than once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// Copies that came after one that failed,
+    pub(crate) after_failure: usize,
+    /// after one that was in flight at a kill,
+    pub(crate) after_kill: usize,
+    /// and after one that was in flight at a freeze.
+    pub(crate) after_freeze: usize,
+    /// Copies without a reason.
+    pub(crate) unexplained: usize,
+}
+
+/// Gives why the delivery of this id to this destination came as often as it did.
+pub(crate) type Reasons<'a> = dyn Fn(&str, Destination, &Received) -> Again + 'a;
+
 #[derive(Default)]
 pub(crate) struct Verdict {
     offences: BTreeMap<Wrong, Vec<String>>,
@@ -74,10 +92,7 @@ pub(crate) struct Verdict {
     acknowledged: usize,
     /// Deliveries made, each counted once.
     delivered: usize,
-    /// Copies that came after one that the destination had failed,
-    after_failure: usize,
-    /// and after one that was in flight at a kill.
-    after_kill: usize,
+    again: Again,
     /// By process and destination: what was in flight when it died and came again.
     in_flight: BTreeMap<(u32, Destination), usize>,
 }
@@ -85,7 +100,14 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn reach(ledger: &Ledger, kept: &Kept) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, kept));
+        ledger.read(|book| verdict.compare(book, kept, None));
+        verdict
+    }
+
+    /// With what is known of each delivery that came again.
+    pub(crate) fn reach_by(ledger: &Ledger, kept: &Kept, reasons: &Reasons<'_>) -> Self {
+        let mut verdict = Self::default();
+        ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
         verdict
     }
 
@@ -93,7 +115,7 @@ impl Verdict {
         self.offences.is_empty()
     }
 
-    fn compare(&mut self, book: &Book, kept: &Kept) {
+    fn compare(&mut self, book: &Book, kept: &Kept, reasons: Option<&Reasons<'_>>) {
         self.posted = book.webhooks.len();
         self.requests = book.requests;
         for offence in &book.offences {
@@ -105,7 +127,7 @@ impl Verdict {
             }
         }
         for (number, entry) in book.webhooks.iter().enumerate() {
-            self.compare_webhook(number, entry, kept);
+            self.compare_webhook(number, entry, kept, reasons);
         }
         for ((life, destination), count) in std::mem::take(&mut self.in_flight) {
             if count > IN_FLIGHT_MAX {
@@ -114,7 +136,13 @@ impl Verdict {
         }
     }
 
-    fn compare_webhook(&mut self, number: usize, entry: &Entry, kept: &Kept) {
+    fn compare_webhook(
+        &mut self,
+        number: usize,
+        entry: &Entry,
+        kept: &Kept,
+        reasons: Option<&Reasons<'_>>,
+    ) {
         let id = webhooks::id(number);
         let life = entry.acknowledged_in;
         if life.is_some() {
@@ -140,7 +168,10 @@ impl Verdict {
                 ([], false) => {}
                 ([], true) => self.offend(Wrong::NotDelivered(destination), &id, life),
                 (_, false) => self.offend(Wrong::Stray(destination), &id, life),
-                ([delivery], true) => self.compare_delivery(&id, destination, entry, delivery),
+                ([delivery], true) => {
+                    self.compare_delivery(&id, destination, entry, delivery);
+                    self.compare_copies(&id, destination, entry, delivery, reasons);
+                }
                 ([_, _, ..], true) => self.offend(Wrong::Doubled, &id, life),
             }
         }
@@ -163,27 +194,55 @@ impl Verdict {
         if received.is_delivered && !delivery.is_delivered {
             self.offend(Wrong::NotSettled(destination), id, life);
         }
+    }
 
-        let mut from_the_same = 0;
+    fn compare_copies(
+        &mut self,
+        id: &str,
+        destination: Destination,
+        entry: &Entry,
+        delivery: &KeptDelivery,
+        reasons: Option<&Reasons<'_>>,
+    ) {
+        let received = entry.at(destination);
+        let again = match reasons {
+            Some(reasons) => reasons(id, destination, received),
+            None => self.reasons_alone(destination, received, delivery),
+        };
+        self.again.after_failure += again.after_failure;
+        self.again.after_kill += again.after_kill;
+        self.again.after_freeze += again.after_freeze;
+        if again.unexplained > 0 || delivery.succeeded > 1 {
+            self.offend(Wrong::Again(destination), id, entry.acknowledged_in);
+        }
+    }
+
+    /// Where one process follows another.
+    fn reasons_alone(
+        &mut self,
+        destination: Destination,
+        received: &Received,
+        delivery: &KeptDelivery,
+    ) -> Again {
+        let mut again = Again::default();
+        let mut from_the_same: usize = 0;
         for pair in received.receptions.windows(2) {
             let [earlier, later] = pair else { continue };
             if earlier.life == later.life {
                 from_the_same += 1;
             }
             if earlier.has_failed {
-                self.after_failure += 1;
+                again.after_failure += 1;
             } else if earlier.life != later.life {
-                self.after_kill += 1;
+                again.after_kill += 1;
                 *self
                     .in_flight
                     .entry((earlier.life, destination))
                     .or_default() += 1;
             }
         }
-        let has_reasons = from_the_same <= delivery.failed && delivery.succeeded <= 1;
-        if !has_reasons {
-            self.offend(Wrong::Again(destination), id, life);
-        }
+        again.unexplained = from_the_same.saturating_sub(delivery.failed);
+        again
     }
 
     fn offend(&mut self, wrong: Wrong, id: &str, life: Option<u32>) {
@@ -212,10 +271,11 @@ impl fmt::Display for Verdict {
         writeln!(f, "delivered   {}", self.delivered)?;
         writeln!(
             f,
-            "duplicates  {}: {} after a failure, {} in flight at a kill",
-            self.after_failure + self.after_kill,
-            self.after_failure,
-            self.after_kill
+            "duplicates  {}: {} after a failure, {} in flight at a kill, {} at a freeze",
+            self.again.after_failure + self.again.after_kill + self.again.after_freeze,
+            self.again.after_failure,
+            self.again.after_kill,
+            self.again.after_freeze
         )?;
         writeln!(f, "lost        {}", self.count(Wrong::is_loss))?;
         write!(

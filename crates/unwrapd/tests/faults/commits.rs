@@ -100,14 +100,14 @@ async fn of_many_copies_sent_while_commits_fail_none_is_acknowledged_unless_one_
         torn: true,
         ..Fault::new(WRITE | SYNC, Errno::IO)
     });
-    let mut url = rig.url.subscribe();
+    let mut doors = rig.doors.subscribe();
     for _ in 0..DOUBLED_WEBHOOKS {
         let number = rig.ledger.next(false).await.unwrap();
         while rig
             .ledger
             .read(|book| book.webhooks[number].acknowledged_in.is_none())
         {
-            openai::post(&rig.ledger, &mut url, &rig.client, number, COPIES).await;
+            openai::post(&rig.ledger, &mut doors, &rig.client, number, COPIES).await;
         }
     }
     assert!(rig.ledger.read(|book| book.refused) > 0);
@@ -122,6 +122,6 @@ async fn post(rig: &Rig, id: &str) -> u16 {
 
 /// What no destination wants is kept and costs no commit but its own.
 fn unwanted(id: &str, rig: &Rig) -> reqwest::RequestBuilder {
-    let url = rig.url.borrow().clone().unwrap();
+    let url = rig.doors.borrow()[0].url.clone();
     Webhook::new(id, EventType::ResponseCancelled).request(&rig.client, &url)
 }

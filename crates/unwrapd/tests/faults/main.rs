@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 #[path = "../crash_harness/application.rs"]
+#[allow(dead_code, reason = "the crash harness uses the rest")]
 mod application;
 #[path = "../crash_harness/gateway.rs"]
 #[allow(dead_code, reason = "the crash harness uses the rest")]
@@ -20,6 +21,7 @@ mod store;
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod support;
 #[path = "../crash_harness/verdict.rs"]
+#[allow(dead_code, reason = "the crash harness uses the rest")]
 mod verdict;
 #[path = "../crash_harness/webhooks.rs"]
 mod webhooks;

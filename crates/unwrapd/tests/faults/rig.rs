@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::application::Application;
+use crate::application::{Application, Pace};
 use crate::full_disk::SmallDisk;
 use crate::gateway::{Gateway, write_config};
 use crate::ledger::{Book, Ledger};
+use crate::openai::Door;
 use crate::power;
 use crate::shim::{Fault, SYNC, Shim};
 use crate::support::{self, PATIENCE};
@@ -31,8 +32,8 @@ const DRAINS_MAX: u32 = 8;
 pub(crate) struct Rig {
     pub(crate) shim: Shim,
     pub(crate) ledger: Ledger,
-    /// Where the senders post; `None` while there is no gateway.
-    pub(crate) url: watch::Sender<Option<String>>,
+    /// Where the senders post; nowhere while there is no gateway.
+    pub(crate) doors: watch::Sender<Vec<Door>>,
     pub(crate) client: reqwest::Client,
     folder: TempDir,
     applications: Vec<Application>,
@@ -62,14 +63,16 @@ impl Rig {
         let ledger = Ledger::default();
         let mut applications = Vec::new();
         for destination in Destination::ALL {
-            applications.push(Application::start(destination, ledger.clone(), rng.fork()).await);
+            let (ledger, rng) = (ledger.clone(), rng.fork());
+            let application = Application::start(destination, ledger, rng, Pace::BRISK);
+            applications.push(application.await);
         }
         let shim = Shim::new(&folder.path().join("shim"), &disk.join("unwrapd.db"));
         shim.seed(rng.u64(1..));
         Self {
             shim,
             ledger,
-            url: watch::Sender::new(None),
+            doors: watch::Sender::new(Vec::new()),
             client: support::client(),
             folder,
             applications,
@@ -94,7 +97,7 @@ impl Rig {
         for _ in 0..SENDERS {
             self.senders.spawn(openai::send(
                 self.ledger.clone(),
-                self.url.subscribe(),
+                self.doors.subscribe(),
                 self.client.clone(),
                 self.rng.fork(),
             ));
@@ -105,8 +108,8 @@ impl Rig {
     pub(crate) async fn deliver(&mut self, count: usize) {
         for _ in 0..count {
             let number = self.ledger.next(false).await.unwrap();
-            let mut url = self.url.subscribe();
-            openai::post(&self.ledger, &mut url, &self.client, number, 1).await;
+            let mut doors = self.doors.subscribe();
+            openai::post(&self.ledger, &mut doors, &self.client, number, 1).await;
         }
         timeout(PATIENCE, self.ledger.settled()).await.unwrap();
         // The changes are made in order: when this one is made, so is the last settlement.
@@ -158,7 +161,6 @@ impl Rig {
     /// Starts a process on what is on the disk. An error if it ended before it received.
     pub(crate) async fn start_gateway(&mut self) -> anyhow::Result<()> {
         self.lives += 1;
-        self.ledger.begin_life(self.lives);
         let folder = self.folder.path();
         let store = format!("sqlite:{}", self.database().display());
         write_config(folder, &store, &self.applications, self.lives);
@@ -176,12 +178,14 @@ impl Rig {
         };
         self.gateway = Some(gateway);
         self.readyz = addresses.readyz;
-        self.url.send_replace(Some(addresses.webhooks));
+        let life = self.lives;
+        let url = addresses.webhooks;
+        self.doors.send_replace(vec![Door { life, url }]);
         Ok(())
     }
 
     pub(crate) async fn kill(&mut self) {
-        self.url.send_replace(None);
+        self.doors.send_replace(Vec::new());
         if let Some(gateway) = self.gateway.take() {
             gateway.kill().await.unwrap();
         }
@@ -279,7 +283,7 @@ impl Rig {
     }
 
     async fn stop(&mut self) {
-        self.url.send_replace(None);
+        self.doors.send_replace(Vec::new());
         if let Some(gateway) = self.gateway.take() {
             gateway.stop().await.unwrap();
         }

@@ -73,7 +73,7 @@ fn first_schema(rig: &Rig) {
     database.execute_batch(FIRST_MARKS).unwrap();
     for _ in 0..KEPT_BEFORE {
         let number = rig.ledger.announce();
-        rig.ledger.acknowledge(number);
+        rig.ledger.acknowledge(number, 0);
         let id = webhooks::id(number);
         database
             .execute(

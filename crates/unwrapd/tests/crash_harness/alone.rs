@@ -1,0 +1,169 @@
+//! One gateway on a store of its own, killed and started again and again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use fastrand::Rng;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use unwrapd::crash::POINTS;
+
+use crate::application::{Application, Pace};
+use crate::gateway::{Gateway, copy_binary, write_config};
+use crate::kill::{Kill, Tally};
+use crate::ledger::Ledger;
+use crate::openai::{self, Door};
+use crate::support::{self, PATIENCE};
+use crate::webhooks::Destination;
+use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
+
+/// How long to wait for a process to come to its named point; then it is killed where it is.
+const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long everything may take to be acknowledged and delivered after the last kill. Shorter than a lease: what was leased when
+/// the process died must not wait for the lease to end.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// Restarts after the last kill until nothing waits in the store.
+const DRAINS_MAX: u32 = 8;
+
+/// Everything around the gateway, which comes and goes.
+pub(crate) struct Run<'a> {
+    folder: &'a Path,
+    database: &'a Path,
+    pub(crate) ledger: Ledger,
+    applications: Vec<Application>,
+    senders: JoinSet<()>,
+    /// Where the senders post; nowhere while there is no gateway.
+    doors: watch::Sender<Vec<Door>>,
+    rng: Rng,
+    /// Processes started so far.
+    lives: u32,
+    pub(crate) tally: Tally,
+    pub(crate) started: Instant,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) async fn new(plan: &Plan, folder: &'a Path, database: &'a Path) -> Self {
+        let mut rng = Rng::with_seed(plan.seed);
+        copy_binary(folder);
+        let ledger = Ledger::default();
+        let mut applications = Vec::new();
+        for destination in Destination::ALL {
+            let (ledger, rng) = (ledger.clone(), rng.fork());
+            let application = Application::start(destination, ledger, rng, Pace::BRISK);
+            applications.push(application.await);
+        }
+        let doors = watch::Sender::new(Vec::new());
+        let client = support::client();
+        let mut senders = JoinSet::new();
+        for _ in 0..SENDERS {
+            senders.spawn(openai::send(
+                ledger.clone(),
+                doors.subscribe(),
+                client.clone(),
+                rng.fork(),
+            ));
+        }
+        Self {
+            folder,
+            database,
+            ledger,
+            applications,
+            senders,
+            doors,
+            rng,
+            lives: 0,
+            tally: Tally::default(),
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) async fn kill_and_drain(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let mut told = Instant::now();
+        while self.tally.kills() < plan.kills {
+            let kill = Kill::draw(&mut self.rng, POINTS);
+            self.live_and_die(kill).await?;
+            if self.ledger.has_offences() {
+                bail!("stopped at the first offence");
+            }
+            if told.elapsed() > PROGRESS_EVERY {
+                told = Instant::now();
+                let seconds = self.started.elapsed().as_secs();
+                let kills = self.tally.kills();
+                eprintln!("kill {kills}: {} {seconds} s", self.ledger.progress());
+            }
+        }
+        self.drain().await
+    }
+
+    async fn live_and_die(&mut self, kill: Kill) -> anyhow::Result<()> {
+        let mut gateway = self.start(kill.crash_at().as_deref());
+        if let Kill::Starting(after) = kill {
+            sleep(after).await;
+        } else if let Some(addresses) = gateway.ready().await? {
+            self.open_door(addresses.webhooks);
+        }
+        match kill {
+            Kill::Starting(_) => self.tally.starting += 1,
+            Kill::Running(after) => {
+                sleep(after).await;
+                self.tally.running += 1;
+            }
+            // What an earlier process left to do may bring it there before it receives, and too few passes may come.
+            Kill::AtPoint { .. } => match timeout(POINT_WAIT_MAX, gateway.died()).await {
+                Ok(()) => self.tally.at_point += 1,
+                Err(_) => self.tally.running += 1,
+            },
+        }
+        let killed = gateway.kill().await;
+        self.doors.send_replace(Vec::new());
+        killed
+    }
+
+    /// Lets everything be acknowledged and delivered, and stops the gateway in peace.
+    async fn drain(&mut self) -> anyhow::Result<()> {
+        self.ledger.calm();
+        let mut gateway = self.start(None);
+        let addresses = gateway
+            .ready()
+            .await?
+            .context("it ended before it received")?;
+        self.open_door(addresses.webhooks);
+        // What is missing when the time is up is for the verdict to say.
+        let in_time = timeout(DRAIN_MAX, self.ledger.settled()).await.is_ok();
+        gateway.stop().await?;
+        if !in_time {
+            return Ok(());
+        }
+        while self.senders.join_next().await.transpose()?.is_some() {}
+
+        // What was delivered and not settled when the process died is still to be delivered again.
+        for _ in 0..DRAINS_MAX {
+            let open = store::open_deliveries(self.database);
+            if open == 0 {
+                return Ok(());
+            }
+            let aim = self.ledger.receptions() + open;
+            let mut gateway = self.start(None);
+            gateway.ready().await?;
+            let received = timeout(PATIENCE, self.ledger.received_in_all(aim)).await;
+            gateway.stop().await?;
+            received.context("deliveries wait in the store and are not made")?;
+        }
+        bail!("after {DRAINS_MAX} starts there are still deliveries in the store that wait")
+    }
+
+    fn start(&mut self, crash_at: Option<&str>) -> Gateway {
+        self.lives += 1;
+        // Each process delivers to URLs of its own: so it is known which one a request is from, even if it is read late.
+        let store = format!("sqlite:{}", self.database.display());
+        write_config(self.folder, &store, &self.applications, self.lives);
+        Gateway::start(self.folder, crash_at)
+    }
+
+    fn open_door(&self, url: String) {
+        let life = self.lives;
+        self.doors.send_replace(vec![Door { life, url }]);
+    }
+}

@@ -1,0 +1,91 @@
+//! The PostgreSQL server that several gateways share, and what they have kept in it.
+
+use std::fmt::Write as _;
+
+use crate::store::{Kept, KeptDelivery};
+use crate::support::postgres::Server;
+use crate::webhooks;
+
+/// The schema of the gateways.
+pub(crate) const SCHEMA: &str = "crashed";
+
+pub(crate) struct Database(pub(crate) Server);
+
+impl Database {
+    pub(crate) fn start() -> Self {
+        Self(Server::start_on_loopback(&[]))
+    }
+
+    /// As it stands in the configuration of a process: the database knows it by its number.
+    pub(crate) fn url(&self, life: u32) -> String {
+        let url = self.0.url("postgres", SCHEMA);
+        format!("{url}&application_name=life_{life}")
+    }
+
+    /// Everything in it, one value after the other.
+    pub(crate) fn read(&self) -> Kept {
+        let mut kept = Kept::new();
+        for [id, kind, payload] in self.rows(
+            "SELECT webhook_id, event_type, encode(payload, 'hex') FROM message LEFT JOIN body USING (slot, seq)",
+        ) {
+            let is_exact = webhooks::number(&id).is_some_and(|number| {
+                let mut expected = String::new();
+                for byte in webhooks::payload(number).bytes() {
+                    write!(expected, "{byte:02x}").unwrap();
+                }
+                payload == expected && kind == webhooks::kind(number).unwrap_or_default()
+            });
+            let webhook = kept.entry(id).or_default();
+            webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
+            webhook.copies += 1;
+        }
+        for [id, destination, is_delivered, succeeded, failed] in self.rows(
+            "SELECT webhook_id, destination, state = 'delivered',
+                    count(number) FILTER (WHERE answer LIKE 'HTTP 2%'), count(number) FILTER (WHERE answer NOT LIKE 'HTTP 2%')
+             FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
+             GROUP BY delivery.id, webhook_id",
+        ) {
+            kept.entry(id).or_default().deliveries.push(KeptDelivery {
+                destination,
+                is_delivered: is_delivered == "t",
+                succeeded: succeeded.parse().unwrap(),
+                failed: failed.parse().unwrap(),
+            });
+        }
+        kept
+    }
+
+    /// How many deliveries are still to be made or to be settled.
+    pub(crate) fn open_deliveries(&self) -> u64 {
+        let [count] = self
+            .rows("SELECT count(*) FROM delivery WHERE state = 'waiting'")
+            .remove(0);
+        count.parse().unwrap()
+    }
+
+    /// What waits, by who holds it, for people.
+    pub(crate) fn waiting(&self) -> String {
+        let rows = self.rows::<6>(
+            "SELECT coalesce(holder::text, 'nobody'), destination, count(*),
+                    min(ready_at) - (extract(epoch FROM clock_timestamp()) * 1000)::bigint, max(claimed),
+                    coalesce(max(extract(epoch FROM clock_timestamp() - beat_at))::text, 'unknown')
+             FROM delivery LEFT JOIN holder ON holder.id = delivery.holder WHERE state = 'waiting' GROUP BY 1, 2",
+        );
+        let told = rows.iter().map(|[holder, destination, count, ready, claimed, silent]| {
+            format!("held by {holder} at {destination}: {count}, due in {ready} ms, claimed {claimed} times, silent for {silent} s")
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The values of each row. None of ours holds the mark between them.
+    pub(crate) fn rows<const COUNT: usize>(&self, sql: &str) -> Vec<[String; COUNT]> {
+        let text = self
+            .0
+            .sql(&format!("SET search_path TO {SCHEMA}, pg_catalog; {sql}"));
+        let rows = text.lines().map(|row| {
+            let values: Vec<String> = row.split('|').map(str::to_owned).collect();
+            values.try_into().unwrap()
+        });
+        rows.collect()
+    }
+}

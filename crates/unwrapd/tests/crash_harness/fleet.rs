@@ -1,0 +1,432 @@
+//! Three gateways on one database. Each is killed, frozen and started again by a hand of its own, all at the same time, and one more
+//! hand stops and kills the database.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use fastrand::Rng;
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+use unwrapd::crash::POSTGRES_POINTS;
+
+use crate::application::{Application, Pace};
+use crate::audit;
+use crate::chronicle::{Chronicle, Deeds, now_ms};
+use crate::database::Database;
+use crate::gateway::{Gateway, copy_binary, write_config};
+use crate::kill::Kill;
+use crate::ledger::Ledger;
+use crate::openai::{self, Door};
+use crate::support::{self, PATIENCE};
+use crate::webhooks::Destination;
+use crate::{PROGRESS_EVERY, Plan, SENDERS};
+
+const GATEWAYS: usize = 3;
+/// How long OpenAI waits for an answer before it tries another gateway. A frozen one gives none.
+const ANSWER_MAX: Duration = Duration::from_millis(700);
+/// How long a gateway that did not find the database waits until it is started again.
+const TURNED_AWAY: Duration = Duration::from_millis(200);
+/// Of ten processes, so many are frozen once before they are killed,
+const FROZEN_IN_TEN: u8 = 3;
+/// and one in so many of these for longer than the others wait for a sign of life.
+const LONG_ONE_IN: u8 = 5;
+/// How long others wait for one, and how long a freeze lasts at most.
+const SILENCE_MS: u64 = 10_000;
+const LONG_MS_MAX: u64 = 16_000;
+const SHORT_MS_MAX: u64 = 1_500;
+/// The latest instant of a freeze after the process received.
+const FREEZING_MS_MAX: u64 = 400;
+/// How long to wait for a process to come to its named point; then it is killed where it is.
+const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Kills and freezes between two times that the database is taken away.
+const SPARED: std::ops::Range<u32> = 4..9;
+/// How long the database is away at most, beside what it takes to start.
+const AWAY_MS_MAX: u64 = 700;
+/// How long everything may take to be acknowledged and delivered after the last blow. Shorter than a lease: what was held by the dead
+/// must not wait for the lease to end, but at most until the others take them for dead.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How often the end is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub(crate) struct Fleet<'a> {
+    database: &'a Database,
+    pub(crate) ledger: Ledger,
+    pub(crate) chronicle: Chronicle,
+    pub(crate) started: Instant,
+    applications: Vec<Application>,
+    senders: tokio::sync::Mutex<JoinSet<()>>,
+    /// Where the senders post.
+    doors: watch::Sender<Vec<Door>>,
+    /// A folder for each gateway.
+    seats: Vec<PathBuf>,
+    rng: std::sync::Mutex<Rng>,
+    /// Processes started so far.
+    lives: AtomicU32,
+    /// Which gateways are frozen for long. The one in the next seat lives as long, or nobody would notice.
+    frozen: watch::Sender<[bool; GATEWAYS]>,
+    /// Becomes more with every blow.
+    blows: watch::Sender<u32>,
+    is_over: AtomicBool,
+}
+
+impl<'a> Fleet<'a> {
+    pub(crate) async fn start(plan: &Plan, folder: &Path, database: &'a Database) -> Self {
+        let mut rng = Rng::with_seed(plan.seed);
+        let seats: Vec<PathBuf> = (1..=GATEWAYS)
+            .map(|seat| folder.join(format!("gateway-{seat}")))
+            .collect();
+        for seat in &seats {
+            std::fs::create_dir(seat).unwrap();
+            copy_binary(seat);
+        }
+        let ledger = Ledger::default();
+        let mut applications = Vec::new();
+        for destination in Destination::ALL {
+            let (ledger, rng) = (ledger.clone(), rng.fork());
+            let application = Application::start(destination, ledger, rng, Pace::SLOW);
+            applications.push(application.await);
+        }
+        let fleet = Self {
+            database,
+            ledger,
+            chronicle: Chronicle::default(),
+            started: Instant::now(),
+            applications,
+            senders: tokio::sync::Mutex::default(),
+            doors: watch::Sender::new(Vec::new()),
+            seats,
+            rng: std::sync::Mutex::new(rng),
+            lives: AtomicU32::new(0),
+            frozen: watch::Sender::new([false; GATEWAYS]),
+            blows: watch::Sender::new(0),
+            is_over: AtomicBool::new(false),
+        };
+        // It makes the tables.
+        let (_, mut first) = fleet.start_gateway(0, None);
+        first.ready().await.unwrap().expect("it starts");
+        first.stop().await.unwrap();
+        audit::install(database);
+        fleet
+    }
+
+    pub(crate) async fn strike_and_drain(&self, plan: &Plan) -> anyhow::Result<()> {
+        let client = support::client_that_waits(ANSWER_MAX);
+        for _ in 0..SENDERS * GATEWAYS {
+            self.senders.lock().await.spawn(openai::send(
+                self.ledger.clone(),
+                self.doors.subscribe(),
+                client.clone(),
+                self.fork(),
+            ));
+        }
+        let over = async {
+            let ended = tokio::try_join!(
+                self.strike_gateways(0, plan),
+                self.strike_gateways(1, plan),
+                self.strike_gateways(2, plan),
+            );
+            self.is_over.store(true, Ordering::SeqCst);
+            // Whoever waits for a blow sees that there are no more.
+            self.blows.send_modify(|_| {});
+            ended
+        };
+        let (gateways, database, ()) =
+            tokio::join!(over, self.strike_database(), self.tell_progress());
+        database?;
+        let (one, other, third) = gateways?;
+        self.drain([one, other, third]).await
+    }
+
+    /// One process after the other in this seat. The last one is to stay.
+    async fn strike_gateways(&self, seat: usize, plan: &Plan) -> anyhow::Result<(u32, Gateway)> {
+        let mut rng = self.fork();
+        // The very first is frozen for long, so that no run is without.
+        let mut freeze = (seat == 0).then_some(Freeze::Long);
+        while self.chronicle.read(Deeds::blows) < plan.kills && !self.is_over() {
+            let mut kill = Kill::draw(&mut rng, POSTGRES_POINTS);
+            let mut freeze = freeze.take().or_else(|| Freeze::draw(&mut rng));
+            if self.frozen.borrow()[neighbour(seat)] {
+                (kill, freeze) = (Kill::Running(Duration::ZERO), None);
+            }
+            let lived = self.live_and_die(seat, &kill, freeze, &mut rng).await;
+            if lived.is_err() || self.ledger.has_offences() {
+                self.is_over.store(true, Ordering::SeqCst);
+            }
+            lived?;
+        }
+        loop {
+            let from = now_ms();
+            let (life, mut gateway) = self.start_gateway(seat, None);
+            if let Some(addresses) = gateway.ready().await? {
+                self.open_door(life, addresses.webhooks);
+                return Ok((life, gateway));
+            }
+            let ended = gateway.kill().await;
+            if !self.was_away_since(from) {
+                ended?;
+            }
+            self.turned_away().await;
+        }
+    }
+
+    async fn turned_away(&self) {
+        self.chronicle.note(|deeds| deeds.turned_away += 1);
+        sleep(TURNED_AWAY).await;
+    }
+
+    async fn live_and_die(
+        &self,
+        seat: usize,
+        kill: &Kill,
+        freeze: Option<Freeze>,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
+        let from = now_ms();
+        let (life, mut gateway) = self.start_gateway(seat, kill.crash_at().as_deref());
+        let mut has_received = false;
+        if let Kill::Starting(after) = kill {
+            sleep(*after).await;
+        } else if let Some(addresses) = gateway.ready().await? {
+            has_received = true;
+            self.open_door(life, addresses.webhooks);
+            if let Some(freeze) = freeze {
+                sleep(Duration::from_millis(rng.u64(..FREEZING_MS_MAX))).await;
+                self.freeze(seat, life, &gateway, freeze).await?;
+            }
+        }
+        let mut is_at_point = false;
+        match kill {
+            Kill::Starting(_) => {}
+            Kill::Running(after) => {
+                let mut frozen = self.frozen.subscribe();
+                frozen.wait_for(|frozen| !frozen[neighbour(seat)]).await?;
+                sleep(*after).await;
+            }
+            Kill::AtPoint { .. } => {
+                is_at_point = timeout(POINT_WAIT_MAX, gateway.died()).await.is_ok();
+            }
+        }
+        let killed = gateway.kill().await;
+        self.close_door(life);
+        self.chronicle.note(|deeds| deeds.ended(life));
+        if killed.is_err() && !has_received && self.was_away_since(from) {
+            self.turned_away().await;
+            return Ok(());
+        }
+        killed?;
+        self.chronicle.note(|deeds| match kill {
+            Kill::Starting(_) => deeds.tally.starting += 1,
+            Kill::AtPoint { .. } if is_at_point => deeds.tally.at_point += 1,
+            _ => deeds.tally.running += 1,
+        });
+        self.blows.send_modify(|blows| *blows += 1);
+        Ok(())
+    }
+
+    /// Its door stays open: nobody knows.
+    async fn freeze(
+        &self,
+        seat: usize,
+        life: u32,
+        gateway: &Gateway,
+        freeze: Freeze,
+    ) -> anyhow::Result<()> {
+        if matches!(freeze, Freeze::Long) {
+            self.holds(life).await;
+        }
+        let from = now_ms();
+        if gateway.freeze().is_err() {
+            // It came to its named point before.
+            return Ok(());
+        }
+        match freeze {
+            Freeze::Short(time) => sleep(time).await,
+            Freeze::Long => {
+                self.frozen.send_modify(|frozen| frozen[seat] = true);
+                self.inherited(life, from).await;
+            }
+        }
+        let thawed = gateway.thaw();
+        self.frozen.send_modify(|frozen| frozen[seat] = false);
+        thawed?;
+        self.chronicle.note(|deeds| {
+            deeds.thawed(life, from);
+            match freeze {
+                Freeze::Short(_) => deeds.short_freezes += 1,
+                Freeze::Long => deeds.long_freezes += 1,
+            }
+        });
+        self.blows.send_modify(|blows| *blows += 1);
+        Ok(())
+    }
+
+    /// Waits until it holds something, or there is nothing.
+    async fn holds(&self, life: u32) {
+        let deadline = Instant::now() + POINT_WAIT_MAX;
+        while Instant::now() < deadline
+            && !tokio::task::block_in_place(|| audit::holds(self.database, life))
+        {
+            sleep(LOOK_EVERY / 10).await;
+        }
+    }
+
+    /// Waits until another holds what it held, or it held nothing: that is the worst moment to wake up.
+    async fn inherited(&self, life: u32, from: u64) {
+        sleep(Duration::from_millis(SILENCE_MS)).await;
+        let deadline = from + LONG_MS_MAX;
+        while now_ms() < deadline
+            && !tokio::task::block_in_place(|| audit::is_inherited(self.database, life))
+        {
+            sleep(LOOK_EVERY / 10).await;
+        }
+    }
+
+    /// Takes the database away now and then: in peace, at once, or as a power cut would.
+    async fn strike_database(&self) -> anyhow::Result<()> {
+        let mut rng = self.fork();
+        let mut blows = self.blows.subscribe();
+        loop {
+            let aim = *blows.borrow() + rng.u32(SPARED);
+            blows
+                .wait_for(|blows| *blows >= aim || self.is_over())
+                .await?;
+            if self.is_over() {
+                return Ok(());
+            }
+            let server = &self.database.0;
+            let from = now_ms();
+            self.chronicle.note(|deeds| deeds.goes_away(from));
+            let how = rng.u8(..3);
+            tokio::task::block_in_place(|| match how {
+                0 => server.stop(Signal::INT),
+                1 => server.stop(Signal::QUIT),
+                _ => server.kill(),
+            });
+            sleep(Duration::from_millis(rng.u64(..AWAY_MS_MAX))).await;
+            tokio::task::block_in_place(|| server.start_again());
+            self.chronicle.note(|deeds| {
+                deeds.is_back(from);
+                match how {
+                    0 => deeds.stopped += 1,
+                    1 => deeds.aborted += 1,
+                    _ => deeds.killed += 1,
+                }
+            });
+        }
+    }
+
+    async fn tell_progress(&self) {
+        let mut blows = self.blows.subscribe();
+        let mut every = interval(PROGRESS_EVERY);
+        while !self.is_over() {
+            tokio::select! {
+                _ = blows.wait_for(|_| self.is_over()) => {}
+                _ = every.tick() => {
+                    let seconds = self.started.elapsed().as_secs();
+                    let blows = *self.blows.borrow();
+                    eprintln!("blow {blows}: {} {seconds} s", self.ledger.progress());
+                }
+            }
+        }
+    }
+
+    /// Lets everything be acknowledged and delivered, and stops the gateways in peace.
+    async fn drain(&self, gateways: [(u32, Gateway); GATEWAYS]) -> anyhow::Result<()> {
+        self.ledger.calm();
+        // What is missing when the time is up is for the verdict to say.
+        let drained = timeout(DRAIN_MAX, async {
+            self.ledger.settled().await;
+            // What was delivered and not settled is still to be delivered again.
+            let mut looks = interval(LOOK_EVERY);
+            while tokio::task::block_in_place(|| self.database.open_deliveries()) > 0 {
+                looks.tick().await;
+            }
+        });
+        let in_time = drained.await.is_ok();
+        let waiting = self.database.waiting();
+        for (life, gateway) in gateways {
+            self.close_door(life);
+            gateway.stop().await?;
+        }
+        if in_time {
+            let mut senders = self.senders.lock().await;
+            let ended = async {
+                while senders.join_next().await.transpose()?.is_some() {}
+                Ok::<_, anyhow::Error>(())
+            };
+            timeout(PATIENCE, ended)
+                .await
+                .context("a sender does not end")??;
+        }
+        let open = self.database.open_deliveries();
+        ensure!(
+            open == 0,
+            "{open} deliveries wait in the store {} s after the last blow:\n{waiting}",
+            DRAIN_MAX.as_secs()
+        );
+        if !in_time {
+            bail!("not everything is acknowledged");
+        }
+        Ok(())
+    }
+
+    fn start_gateway(&self, seat: usize, crash_at: Option<&str>) -> (u32, Gateway) {
+        let life = self.lives.fetch_add(1, Ordering::SeqCst) + 1;
+        let folder = &self.seats[seat];
+        write_config(folder, &self.database.url(life), &self.applications, life);
+        (life, Gateway::start(folder, crash_at))
+    }
+
+    fn open_door(&self, life: u32, url: String) {
+        self.doors
+            .send_modify(|doors| doors.push(Door { life, url }));
+    }
+
+    fn close_door(&self, life: u32) {
+        self.doors
+            .send_modify(|doors| doors.retain(|door| door.life != life));
+    }
+
+    fn fork(&self) -> Rng {
+        self.rng.lock().unwrap().fork()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    fn was_away_since(&self, from: u64) -> bool {
+        self.chronicle
+            .read(|deeds| deeds.was_away(&(from..now_ms())))
+    }
+}
+
+/// The seat that this one watches.
+fn neighbour(seat: usize) -> usize {
+    (seat + GATEWAYS - 1) % GATEWAYS
+}
+
+/// How long a process is frozen.
+#[derive(Clone, Copy)]
+enum Freeze {
+    /// So that nobody notices.
+    Short(Duration),
+    /// Until another does what it was doing.
+    Long,
+}
+
+impl Freeze {
+    fn draw(rng: &mut Rng) -> Option<Self> {
+        (rng.u8(..10) < FROZEN_IN_TEN).then(|| {
+            if rng.u8(..LONG_ONE_IN) == 0 {
+                Self::Long
+            } else {
+                Self::Short(Duration::from_millis(rng.u64(..SHORT_MS_MAX)))
+            }
+        })
+    }
+}
