@@ -6,6 +6,10 @@
 //! and time is Tokio's, paused: it jumps to whatever happens next. A ledger ([`ledger`]) watches every claim, attempt and settlement, and
 //! the first broken promise ends the schedule with its seed.
 //!
+//! There is no schedule on PostgreSQL: paused time jumps ahead while bytes are on their way to a server, and every answer would come too
+//! late. What stands in its place is the crash harness with three gateways in real time (`scripts/crash-test --store postgres`), where the
+//! database itself notes who holds what, and `tests/it/interleaved.rs`, which has two stores take turns by a seed.
+//!
 //! - `SIM_SEED=7 cargo test --test simulation` goes through one schedule again and tells each step;
 //! - `SIM_SCHEDULES=100000 cargo test --release --test simulation` makes a long run of it, from `SIM_SEED` on if that is set too.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
