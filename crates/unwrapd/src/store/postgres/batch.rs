@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::failure::Failure;
@@ -134,12 +134,22 @@ async fn gather<C: Change>(
     let mut gathers = pin!(sleep(C::GATHERS));
     let mut patience = pin!(sleep(PATIENCE));
     let mut has_gathered = C::GATHERS.is_zero();
+    let mut looked_at = 0;
     let mut bytes = first.change.bytes();
     let mut batch = vec![first];
     while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
         let next = match waiting.try_recv() {
             Ok(next) => next,
-            Err(_) if batch.len() >= CROWD || (has_gathered && under_way.is_none()) => break,
+            Err(_) if batch.len() >= CROWD => break,
+            Err(_) if has_gathered && under_way.is_none() => {
+                // Whoever is about to ask comes along, as long as each look brings one more.
+                if batch.len() == looked_at {
+                    break;
+                }
+                looked_at = batch.len();
+                yield_now().await;
+                continue;
+            }
             Err(_) => tokio::select! {
                 next = waiting.recv() => match next {
                     Some(next) => next,
