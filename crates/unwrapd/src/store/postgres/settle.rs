@@ -25,7 +25,7 @@ impl Change for Attempt {
     const OVER: For = For::Settling;
 
     /// Nobody waits for it. What is not settled when we die is delivered again, not lost.
-    const GATHERS: Duration = Duration::from_millis(5);
+    const GATHERS: Duration = Duration::from_millis(10);
 
     fn bytes(&self) -> usize {
         self.answer.len() + self.said.as_str().len()
