@@ -21,6 +21,7 @@ use crate::gateway::{Gateway, copy_binary, write_config};
 use crate::kill::Kill;
 use crate::ledger::Ledger;
 use crate::openai::{self, Door};
+use crate::support::postgres::free_port;
 use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS};
@@ -61,8 +62,8 @@ pub(crate) struct Fleet<'a> {
     senders: tokio::sync::Mutex<JoinSet<()>>,
     /// Where the senders post.
     doors: watch::Sender<Vec<Door>>,
-    /// A folder for each gateway.
-    seats: Vec<PathBuf>,
+    /// A folder for each gateway, and where it receives: one that is started again takes the place of the one before.
+    seats: Vec<(PathBuf, u16)>,
     rng: std::sync::Mutex<Rng>,
     /// Processes started so far.
     lives: AtomicU32,
@@ -76,12 +77,12 @@ pub(crate) struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     pub(crate) async fn start(plan: &Plan, folder: &Path, database: &'a Database) -> Self {
         let mut rng = Rng::with_seed(plan.seed);
-        let seats: Vec<PathBuf> = (1..=GATEWAYS)
-            .map(|seat| folder.join(format!("gateway-{seat}")))
-            .collect();
-        for seat in &seats {
-            std::fs::create_dir(seat).unwrap();
-            copy_binary(seat);
+        let mut seats = Vec::new();
+        for seat in 1..=GATEWAYS {
+            let folder = folder.join(format!("gateway-{seat}"));
+            std::fs::create_dir(&folder).unwrap();
+            copy_binary(&folder);
+            seats.push((folder, free_port()));
         }
         let ledger = Ledger::default();
         let mut applications = Vec::new();
@@ -376,8 +377,9 @@ impl<'a> Fleet<'a> {
 
     fn start_gateway(&self, seat: usize, crash_at: Option<&str>) -> (u32, Gateway) {
         let life = self.lives.fetch_add(1, Ordering::SeqCst) + 1;
-        let folder = &self.seats[seat];
-        write_config(folder, &self.database.url(life), &self.applications, life);
+        let (folder, port) = &self.seats[seat];
+        let store = self.database.url(life);
+        write_config(folder, *port, &store, &self.applications, life);
         (life, Gateway::start(folder, crash_at))
     }
 

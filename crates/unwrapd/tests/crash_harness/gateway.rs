@@ -30,12 +30,18 @@ pub(crate) fn copy_binary(folder: &Path) {
     std::fs::copy(env!("CARGO_BIN_EXE_unwrapd"), folder.join(BINARY)).unwrap();
 }
 
-/// Writes the configuration of one life.
-pub(crate) fn write_config(folder: &Path, store: &str, applications: &[Application], life: u32) {
+/// Writes the configuration of one life, which receives at this port; 0: at any.
+pub(crate) fn write_config(
+    folder: &Path,
+    port: u16,
+    store: &str,
+    applications: &[Application],
+    life: u32,
+) {
     let mut config = format!(
         r#"
         [server]
-        listen = "127.0.0.1:0"
+        listen = "127.0.0.1:{port}"
         admin = "127.0.0.1:0"
         [store]
         url = "{store}"

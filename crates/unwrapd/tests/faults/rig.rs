@@ -163,7 +163,7 @@ impl Rig {
         self.lives += 1;
         let folder = self.folder.path();
         let store = format!("sqlite:{}", self.database().display());
-        write_config(folder, &store, &self.applications, self.lives);
+        write_config(folder, 0, &store, &self.applications, self.lives);
         let program = env!("CARGO_BIN_EXE_unwrapd");
         let command = if let Some(disk) = &self.small_disk {
             disk.command(program)

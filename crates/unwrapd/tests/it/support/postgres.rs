@@ -317,8 +317,8 @@ fn new_folder(prefix: &str) -> PathBuf {
     folder
 }
 
-/// A port that nobody uses, below those that connections of others get: the server finds it again.
-fn free_port() -> u16 {
+/// A port that nobody uses, below those that connections of others get: who listens there finds it again.
+pub(crate) fn free_port() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(20_000..32_000))
         .find(is_free)
