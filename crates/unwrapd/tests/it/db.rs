@@ -371,6 +371,11 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
             "1 wait for a payload that is gone",
         ),
         (
+            "UPDATE delivery SET state = 'lost' WHERE state = 'dead'",
+            "deliveries",
+            "1 have a state or a lane that there is not",
+        ),
+        (
             "UPDATE delivery SET ready_at = due_at - 1 WHERE state = 'waiting'",
             "deliveries",
             "1 may be claimed before they are due",

@@ -23,7 +23,10 @@ const QUEUE_MAX: usize = 1024;
 const BATCH_MAX: usize = 256;
 /// So many are worth a commit beside another: on two cores that they share with the server, half as many make a seventh less of each.
 const CROWD: usize = 64;
-/// How long fewer than that wait for the commit under way. That one may hang.
+/// While none is made, this part of the last commit is enough for the next; fewer wait as long as each look brings more. It keeps those
+/// who ask again when they are answered in groups that take turns: all in one, nobody works at the database while they are answered.
+const TURN: usize = 3;
+/// How long fewer than a crowd wait for the commit under way. That one may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -106,6 +109,8 @@ impl<C: Change> Queue<C> {
 #[derive(Default)]
 struct UnderWay {
     commits: AtomicUsize,
+    /// How many changes the last one had.
+    last: AtomicUsize,
     ended: Notify,
 }
 
@@ -114,8 +119,13 @@ impl UnderWay {
         self.commits.load(Ordering::SeqCst) == 0
     }
 
-    fn begins(&self) {
+    fn last(&self) -> usize {
+        self.last.load(Ordering::SeqCst)
+    }
+
+    fn begins(&self, changes: usize) {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        self.last.store(changes, Ordering::SeqCst);
     }
 
     fn ends(&self) {
@@ -142,8 +152,8 @@ async fn gather<C: Change>(
             Ok(next) => next,
             Err(_) if batch.len() >= CROWD => break,
             Err(_) if has_gathered && under_way.is_none() => {
-                // Whoever is about to ask comes along, as long as each look brings one more.
-                if batch.len() == looked_at {
+                // Whoever is about to ask comes along.
+                if batch.len() == looked_at || batch.len() * TURN >= under_way.last() {
                     break;
                 }
                 looked_at = batch.len();
@@ -166,7 +176,7 @@ async fn gather<C: Change>(
         bytes += next.change.bytes();
         batch.push(next);
     }
-    under_way.begins();
+    under_way.begins(batch.len());
     Some(batch)
 }
 
@@ -180,8 +190,8 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
                 drop(waiting.answer.send(Ok(made)));
             }
         }
-        // One change that cannot be made is no reason to refuse the others.
-        Err(Failure::OfAChange(_)) if batch.len() > 1 => {
+        // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
+        Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
             for waiting in batch {
                 let alone = make_patiently(shared, &[&waiting.change]).await;
                 let alone = alone.and_then(|made| {

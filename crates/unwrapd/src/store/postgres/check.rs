@@ -46,6 +46,10 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM delivery JOIN message ON seq = delivery.id >> 8 WHERE state = 'waiting' AND slot IS NULL",
             ),
             (
+                "have a state or a lane that there is not",
+                "SELECT count(*) FROM delivery WHERE state NOT IN ('waiting', 'delivered', 'dead') OR lane NOT IN ('call', 'standard')",
+            ),
+            (
                 "may be claimed before they are due",
                 "SELECT count(*) FROM delivery WHERE state = 'waiting' AND ready_at < due_at",
             ),

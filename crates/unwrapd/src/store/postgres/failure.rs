@@ -52,6 +52,7 @@ impl From<tokio_postgres::Error> for Failure {
         if [
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::UNIQUE_VIOLATION,
         ]
         .contains(code)
         {
