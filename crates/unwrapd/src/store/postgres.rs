@@ -15,6 +15,7 @@ mod holders;
 mod hosts;
 mod link;
 mod look;
+mod marks;
 mod members;
 mod migration;
 mod news;
@@ -56,6 +57,7 @@ use batch::Queue;
 use claim::Leases;
 use failure::Failure;
 use hosts::Hosts;
+use marks::Marks;
 use members::Holders;
 use news::News;
 use pool::Pool;
@@ -95,6 +97,7 @@ struct Shared {
     news: Arc<News>,
     holders: Holders,
     leases: Leases,
+    marks: Marks,
 }
 
 /// Held by every worker. If one ends, by a panic too, the store has ended.
@@ -120,6 +123,7 @@ impl PostgresStore {
             news: News::new(address.schema()),
             holders,
             leases: Leases::default(),
+            marks: Marks::default(),
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(
@@ -182,7 +186,7 @@ impl PostgresStore {
 
     /// Nothing will be made any more.
     async fn leave(&self) -> Result<(), Failure> {
-        holders::leave(self.pool(), self.shared.holders.id()).await
+        holders::leave(&self.shared, self.shared.holders.id()).await
     }
 }
 
@@ -254,7 +258,7 @@ impl Store for PostgresStore {
     }
 
     async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
-        Ok(claim::release(self.pool(), leases).await?)
+        Ok(claim::release(&self.shared, leases).await?)
     }
 
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -296,7 +300,7 @@ impl Store for PostgresStore {
     }
 
     async fn heard(&self) -> Heard {
-        let heard = self.shared.news.next(self.pool()).await;
+        let heard = self.shared.news.next(&self.shared).await;
         if let Err(failure) = self.shared.room.count(self.pool()).await {
             tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use unwrapd::delivery::said::Said;
@@ -13,6 +13,8 @@ use crate::store_conformance::{LEASE, Place as _, PostgresPlace, accept, at};
 
 const STEPS: u64 = 300;
 const SEEDS: u64 = 4;
+/// Longer than it takes to look.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Most claimed at once.
 const LIMIT: usize = 4;
 /// A lease may end some milliseconds later, so that claims can be told apart.
@@ -128,6 +130,18 @@ impl World {
 
     async fn claim(&mut self, by: usize) {
         let limit = self.rng.usize(1..=LIMIT);
+        let mut claimed = self.claim_at_most(by, limit).await;
+        // What nobody holds is not passed over; what the other store gave back may be until the next look.
+        let deadline = Instant::now() + PATIENCE;
+        while claimed < limit && self.free().is_some() {
+            let now = Instant::now();
+            assert!(now < deadline, "{:?} at {}", self.free(), self.now);
+            self.stores[by].heard().await;
+            claimed += self.claim_at_most(by, limit - claimed).await;
+        }
+    }
+
+    async fn claim_at_most(&mut self, by: usize, limit: usize) -> usize {
         let claimed = self.stores[by]
             .claim("app", Lane::Standard, at(self.now), LEASE, limit)
             .await
@@ -150,16 +164,16 @@ impl World {
             model.held = Some(Held { by, until });
             self.claims.push((delivery.id, delivery.attempt));
         }
-        // What nobody holds is not passed over.
-        if claimed.deliveries.len() < limit {
-            let now = self.now;
-            let is_free = |model: &&Model| {
-                let is_held = model.held.is_some_and(|held| held.until >= now);
-                !model.is_over && model.due <= now && !is_held
-            };
-            let free = self.deliveries.values().find(is_free);
-            assert!(free.is_none(), "{free:?} at {now}");
-        }
+        claimed.deliveries.len()
+    }
+
+    /// What may be claimed.
+    fn free(&self) -> Option<&Model> {
+        let now = self.now;
+        self.deliveries.values().find(|model| {
+            let is_held = model.held.is_some_and(|held| held.until >= now);
+            !model.is_over && model.due <= now && !is_held
+        })
     }
 
     async fn settle(&mut self, by: usize) {

@@ -205,9 +205,11 @@ BEGIN
     END IF;
 END $$;
 
--- Claims what may be claimed, and says in a row without id when more may be. Nothing for a gateway that was taken for dead and has not
--- said since that it lives: if it dies before it does, nobody would miss it.
-CREATE FUNCTION claim(to_destination text, in_lane text, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint, durable text)
+-- Claims what may be claimed from `from_ms` on, before which nothing waits, and says in a row without id when more may be. Nothing for a
+-- gateway that was taken for dead and has not said since that it lives: if it dies before it does, nobody would miss it.
+CREATE FUNCTION claim(
+    to_destination text, in_lane text, from_ms bigint, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint, durable text
+)
 RETURNS TABLE (
     id bigint, attempt bigint, earlier bigint, since bigint,
     endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, payload bytea
@@ -220,7 +222,7 @@ BEGIN
     durable := set_config('synchronous_commit', durable, true);
     RETURN QUERY WITH due AS (
         SELECT id FROM delivery
-        WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at <= now_ms
+        WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at BETWEEN from_ms AND now_ms
             AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
         ORDER BY ready_at, id LIMIT at_most FOR UPDATE SKIP LOCKED
     ), taken AS (
@@ -235,7 +237,8 @@ BEGIN
     RETURN QUERY SELECT
         NULL::int8, NULL::int8, NULL::int8,
         (SELECT ready_at FROM delivery
-         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' ORDER BY ready_at, id LIMIT 1),
+         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at >= from_ms
+         ORDER BY ready_at, id LIMIT 1),
         NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea;
 END $$;
 

@@ -77,9 +77,7 @@ impl Change for Accept {
             let is_new = fresh.contains(&place);
             if is_new {
                 reservation.keep();
-                shared
-                    .news
-                    .ring_all(&changes[place].destinations, changes[place].lane());
+                changes[place].comes(shared);
             }
             made[place] = Some(Ok(if is_new {
                 Accepted::New
@@ -109,6 +107,16 @@ impl Change for Accept {
 }
 
 impl Accept {
+    /// It is there, and may be claimed.
+    fn comes(&self, shared: &Shared) {
+        let lane = self.lane();
+        let ready_ms = self.message.received_at.as_millisecond();
+        for destination in &self.destinations {
+            shared.marks.comes(destination, lane, ready_ms);
+        }
+        shared.news.ring_all(&self.destinations, lane);
+    }
+
     fn lane(&self) -> Lane {
         Lane::of(self.message.event_type.as_deref())
     }

@@ -4,7 +4,7 @@
 //! the leases. So each claim of a lane has an end of its own, by which it is found and given back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +13,10 @@ use tokio_postgres::Row;
 
 use super::failure::Failure;
 use super::link::{Work, given};
-use super::pool::{For, Pool};
+use super::pool::For;
 use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
-use crate::delivery::{Delivery, Lane, later};
+use crate::delivery::{Delivery, Lane, earlier, later};
 use crate::message::Message;
 use crate::store::Claimed;
 
@@ -35,6 +35,9 @@ const GIVE_BACK: &str = "
 
 /// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set.
 const CLOSE_MS: i64 = 1000;
+
+/// How far behind a claim the mark of its lane stays beside other gateways: what they have received may still be on its way into the table.
+const BEHIND: Duration = Duration::from_millis(250);
 
 /// How long to wait with what is due and being taken by another: by then it is leased, or free again.
 const BEING_TAKEN: Duration = Duration::from_millis(20);
@@ -108,10 +111,11 @@ async fn claim_once(
         .leases
         .end_of(&key, later(now, lease).as_millisecond());
     let now_ms = now.as_millisecond();
+    let from_ms = shared.marks.begin(destination, lane, now_ms);
     let limit_rows = signed(limit);
     let holder = shared.holders.id();
     let given = given![
-        destination => TEXT, lane_name => TEXT, now_ms => INT8, ends_at => INT8, limit_rows => INT8, holder => INT8,
+        destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, limit_rows => INT8, holder => INT8,
     ];
     let taken = shared.pool.take(For::Claiming).await?;
     let rows = match taken.once(For::Claiming, CLAIM, given).await {
@@ -130,6 +134,14 @@ async fn claim_once(
             next_due_at = Some(timestamp(row, 3)?);
         }
     }
+    let first_ms = next_due_at.map(Timestamp::as_millisecond);
+    let behind = if shared.holders.is_alone() {
+        Duration::ZERO
+    } else {
+        BEHIND
+    };
+    let seen_until = earlier(now, behind).as_millisecond();
+    shared.marks.end(destination, lane, seen_until, first_ms);
     if deliveries.len() < limit
         && let Some(next) = &mut next_due_at
         && *next <= now
@@ -158,17 +170,20 @@ async fn give_back(shared: &Shared, key: &(String, Lane)) -> Result<(), Failure>
     if given_back.is_err() {
         shared.leases.lose(key, &lost);
     }
+    shared.marks.forget(destination, key.1);
     given_back.map(drop)
 }
 
 /// Gives leases back.
-pub(super) async fn release(pool: &Arc<Pool>, leases: Vec<(i64, u32)>) -> Result<(), Failure> {
+pub(super) async fn release(shared: &Shared, leases: Vec<(i64, u32)>) -> Result<(), Failure> {
     let (ids, numbers): (Vec<i64>, Vec<i64>) = leases
         .into_iter()
         .map(|(id, number)| (id, i64::from(number)))
         .unzip();
     let given = given![ids => INT8_ARRAY, numbers => INT8_ARRAY];
-    pool.once(For::Claiming, RELEASE, given).await.map(drop)
+    let released = shared.pool.once(For::Claiming, RELEASE, given).await;
+    shared.marks.forget_all();
+    released.map(drop)
 }
 
 fn delivery(row: &Row, destination: &str, lane: Lane) -> Result<Delivery, Failure> {

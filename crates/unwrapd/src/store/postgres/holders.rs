@@ -14,7 +14,7 @@ use super::Shared;
 use super::failure::Failure;
 use super::link::{Begin, Link, given};
 use super::members::{Heard, Moment};
-use super::pool::{For, Pool};
+use super::pool::For;
 use crate::store::StoreError;
 
 /// How often a gateway says that it is alive.
@@ -131,7 +131,7 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
             );
             holders.begin_anew();
             // What it claimed while it was dead and did not know.
-            leave(&shared.pool, saying.id).await?;
+            leave(shared, saying.id).await?;
             continue;
         }
         let is_late = saying.joins || heard.silent_ms.is_none_or(|silent_ms| silent_ms > LATE_MS);
@@ -143,7 +143,7 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
             shared.news.tell_members();
         }
         if !is_late {
-            bury(&shared.pool).await?;
+            bury(shared).await?;
         }
         if !changes.are_to_be_said {
             return Ok(());
@@ -151,12 +151,16 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
     }
 }
 
-async fn bury(pool: &Arc<Pool>) -> Result<(), Failure> {
-    let rows = pool
+async fn bury(shared: &Shared) -> Result<(), Failure> {
+    let rows = shared
+        .pool
         .once(For::Claiming, BURY, given![SILENCE_MAX_MS => INT8])
         .await?;
     if let Some(row) = rows.first() {
         let (dead, freed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if freed > 0 {
+            shared.marks.forget_all();
+        }
         if dead > 0 {
             tracing::warn!(
                 "{dead} gateways on this database have been silent for {} s; {freed} deliveries they were making are made by others",
@@ -171,16 +175,15 @@ async fn bury(pool: &Arc<Pool>) -> Result<(), Failure> {
 pub(super) async fn succeed(shared: &Shared, place: &str) -> Result<(), Failure> {
     let id = shared.holders.id();
     let given = given![place => TEXT, id => INT8];
-    shared
-        .pool
-        .once(For::Claiming, SUCCEED, given)
-        .await
-        .map(drop)
+    let freed = shared.pool.once(For::Claiming, SUCCEED, given).await;
+    shared.marks.forget_all();
+    freed.map(drop)
 }
 
 /// Gives back what is still held, as nothing will be made any more.
-pub(super) async fn leave(pool: &Arc<Pool>, holder: i64) -> Result<(), Failure> {
-    pool.once(For::Claiming, LEAVE, given![holder => INT8])
-        .await
-        .map(drop)
+pub(super) async fn leave(shared: &Shared, holder: i64) -> Result<(), Failure> {
+    let given = given![holder => INT8];
+    let left = shared.pool.once(For::Claiming, LEAVE, given).await;
+    shared.marks.forget_all();
+    left.map(drop)
 }

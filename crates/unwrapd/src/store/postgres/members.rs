@@ -176,6 +176,12 @@ impl Holders {
         }
     }
 
+    /// Whether no other gateway is known.
+    pub(super) fn is_alone(&self) -> bool {
+        let known = lock(&self.known);
+        known.is_fresh() && known.others.is_empty()
+    }
+
     pub(super) fn still_holds(&self, claimed_at: Instant) -> bool {
         let known = lock(&self.known);
         let is_since = known

@@ -151,7 +151,7 @@ impl News {
     }
 
     /// Waits until something was told, or it is time to look.
-    pub(super) async fn next(&self, pool: &Arc<Pool>) -> Heard {
+    pub(super) async fn next(&self, shared: &Shared) -> Heard {
         let look_at = *lock(&self.look_at);
         tokio::select! {
             () = self.hears.notified() => {}
@@ -171,8 +171,13 @@ impl News {
         if is_time {
             heard.pauses = true;
             heard.circuits = true;
-            match look(pool).await {
-                Ok(due) => heard.due.extend(due),
+            match look(&shared.pool).await {
+                Ok(due) => {
+                    for (destination, lane) in &due {
+                        shared.marks.forget(destination, *lane);
+                    }
+                    heard.due.extend(due);
+                }
                 Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
             }
         }

@@ -207,6 +207,7 @@ async fn make_due(
         reservation.keep();
     }
     for (destination, lane) in &made.due {
+        shared.marks.forget(destination, *lane);
         shared.news.ring_all([destination], *lane);
     }
     let replayed = Replayed {

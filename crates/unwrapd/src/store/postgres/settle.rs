@@ -43,6 +43,11 @@ impl Change for Attempt {
         attempts.sort_unstable_by_key(|attempt| attempt.delivery);
         crash::point("settling");
         let settled = settle(shared, &attempts).await?;
+        for attempt in &attempts {
+            if let Next::Retry { due_at } = attempt.next {
+                shared.marks.comes_somewhere(due_at.as_millisecond());
+            }
+        }
 
         let made = changes.iter().enumerate().map(|(place, attempt)| {
             let key = (attempt.delivery, attempt.number);

@@ -1,0 +1,140 @@
+//! Where to begin to look for what is due. A delivery that is claimed moves on in the index, and leaves an entry behind that is gone only
+//! after a vacuum: whoever began at the beginning each time would step over everything that was claimed for a minute. So each lane has
+//! a mark before which nothing waits.
+//!
+//! What we do ourselves moves the mark back where it must. What other gateways do is commonly not older than the moment that
+//! the mark stays behind beside them; whatever is before it all the same is found by looking everywhere, as what nobody told is ([`super::news`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use super::lock;
+use crate::delivery::Lane;
+
+/// From the beginning.
+const BEGINNING: i64 = i64::MIN;
+
+/// The marks of all lanes of which something was claimed, in milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Mutex<BTreeMap<Lane, HashMap<String, Mark>>>);
+
+#[derive(Debug)]
+struct Mark {
+    at_ms: i64,
+    /// The earliest that has come since the last claim began. That one may not have seen it.
+    come_ms: i64,
+}
+
+impl Marks {
+    /// Where a claim begins to look. There is only one at a time for a lane.
+    pub(super) fn begin(&self, destination: &str, lane: Lane, now_ms: i64) -> i64 {
+        let mut lanes = lock(&self.0);
+        let lane = lanes.entry(lane).or_default();
+        let mark = lane.entry(destination.to_owned()).or_insert(Mark {
+            at_ms: BEGINNING,
+            come_ms: i64::MAX,
+        });
+        mark.come_ms = i64::MAX;
+        if mark.at_ms > now_ms {
+            // The clock was set back.
+            mark.at_ms = BEGINNING;
+        }
+        mark.at_ms
+    }
+
+    /// It has looked at everything until this time. `first_ms` is the first that is left.
+    pub(super) fn end(&self, destination: &str, lane: Lane, until_ms: i64, first_ms: Option<i64>) {
+        if let Some(mark) = mark(&mut lock(&self.0), destination, lane) {
+            let first_ms = first_ms.unwrap_or(i64::MAX);
+            mark.at_ms = until_ms.min(first_ms).min(mark.come_ms);
+        }
+    }
+
+    /// Something may be claimed from this time on.
+    pub(super) fn comes(&self, destination: &str, lane: Lane, ready_ms: i64) {
+        if let Some(mark) = mark(&mut lock(&self.0), destination, lane) {
+            mark.comes(ready_ms);
+        }
+    }
+
+    /// Something may be claimed from this time on, and nobody knows in which lane.
+    pub(super) fn comes_somewhere(&self, ready_ms: i64) {
+        for mark in lock(&self.0).values_mut().flat_map(HashMap::values_mut) {
+            mark.comes(ready_ms);
+        }
+    }
+
+    /// Something came there, and nobody knows from which time on it may be claimed.
+    pub(super) fn forget(&self, destination: &str, lane: Lane) {
+        self.comes(destination, lane, BEGINNING);
+    }
+
+    /// Something came somewhere.
+    pub(super) fn forget_all(&self) {
+        self.comes_somewhere(BEGINNING);
+    }
+}
+
+impl Mark {
+    fn comes(&mut self, ready_ms: i64) {
+        self.at_ms = self.at_ms.min(ready_ms);
+        self.come_ms = self.come_ms.min(ready_ms);
+    }
+}
+
+fn mark<'m>(
+    lanes: &'m mut BTreeMap<Lane, HashMap<String, Mark>>,
+    destination: &str,
+    lane: Lane,
+) -> Option<&'m mut Mark> {
+    lanes.get_mut(&lane)?.get_mut(destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = "app";
+    const LANE: Lane = Lane::Standard;
+    const NOW: i64 = 1_000_000;
+
+    #[test]
+    fn the_first_claim_looks_from_the_beginning_and_the_next_where_it_found_the_first_that_is_left()
+    {
+        let marks = Marks::default();
+        assert_eq!(marks.begin(APP, LANE, NOW), BEGINNING);
+        marks.end(APP, LANE, NOW, Some(NOW - 5000));
+        assert_eq!(marks.begin(APP, LANE, NOW), NOW - 5000);
+    }
+
+    #[test]
+    fn with_nothing_left_the_next_claim_looks_from_where_the_last_one_ended() {
+        let marks = Marks::default();
+        marks.begin(APP, LANE, NOW);
+        marks.end(APP, LANE, NOW, None);
+        assert_eq!(marks.begin(APP, LANE, NOW + 1), NOW);
+    }
+
+    #[test]
+    fn what_comes_during_a_claim_or_after_moves_the_mark_back() {
+        let marks = Marks::default();
+        marks.begin(APP, LANE, NOW);
+        marks.comes(APP, LANE, NOW - 7000);
+        marks.end(APP, LANE, NOW, None);
+        assert_eq!(marks.begin(APP, LANE, NOW), NOW - 7000);
+        marks.end(APP, LANE, NOW, None);
+        marks.comes_somewhere(NOW - 3000);
+        assert_eq!(marks.begin(APP, LANE, NOW), NOW - 3000);
+        marks.forget_all();
+        marks.end(APP, LANE, NOW, None);
+        assert_eq!(marks.begin(APP, LANE, NOW), BEGINNING);
+    }
+
+    #[test]
+    fn when_the_clock_was_set_back_a_claim_looks_from_the_beginning() {
+        let marks = Marks::default();
+        marks.begin(APP, LANE, NOW);
+        marks.end(APP, LANE, NOW, None);
+        assert_eq!(marks.begin(APP, LANE, NOW - 60_000), BEGINNING);
+    }
+}
