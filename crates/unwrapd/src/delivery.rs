@@ -67,7 +67,10 @@ pub struct Delivery {
     pub lane: Lane,
     /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
     pub attempt: u32,
-    /// How many attempts were made before it was replayed: they do not lengthen the wait for the next one.
+    /// Which claim of the store took it. No other claim of this delivery by the same process has this number.
+    pub claim: i64,
+    /// How many of the attempts before do not count, neither for the wait until the next one nor for giving up: those made before it was
+    /// replayed, and those of which nobody knows what they came to, because a gateway died over them.
     pub earlier: u32,
     /// When it was first due, or replayed: from here its deadline counts.
     pub since: Timestamp,
@@ -219,6 +222,7 @@ mod tests {
             destination: "app".into(),
             lane: Lane::Standard,
             attempt,
+            claim: 0,
             earlier: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {

@@ -81,9 +81,10 @@ pub trait Store: Send + Sync {
 
     /// Removes this request from the quarantine, or all, and says how many it removed.
     async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
-    /// Gives leases back, by delivery and attempt number as claimed: no attempt was made. Each is due as it was, with the same number.
-    /// A lease that is someone else's by now is left alone. Leases alone need not survive a crash, and so this need not.
-    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError>;
+
+    /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
+    /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
+    async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
 
     /// Writes something durably and for nothing: whether a message could be kept now.
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
@@ -249,6 +250,27 @@ pub struct Heard {
     pub circuits: bool,
     /// Whether there are others on the store than before, or others that take part, or that are configured differently.
     pub members: bool,
+}
+
+/// What a claim holds, to be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The store's name for the delivery.
+    pub delivery: i64,
+    /// Which attempt was to be made.
+    pub number: u32,
+    /// Which claim took it.
+    pub claim: i64,
+}
+
+impl From<&Delivery> for Lease {
+    fn from(delivery: &Delivery) -> Self {
+        Self {
+            delivery: delivery.id,
+            number: delivery.attempt,
+            claim: delivery.claim,
+        }
+    }
 }
 
 /// One finished attempt to deliver.

@@ -214,6 +214,7 @@ fn sample(destination: String, event_type: EventType) -> Delivery {
         destination,
         lane: Lane::of(Some(event_type.as_str())),
         attempt: 1,
+        claim: 0,
         earlier: 0,
         since: now,
         message: Message {

@@ -216,6 +216,7 @@ mod tests {
             destination: "file".into(),
             lane: Lane::Standard,
             attempt: 1,
+            claim: 0,
             earlier: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {

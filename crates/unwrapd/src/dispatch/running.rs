@@ -15,7 +15,7 @@ use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
-use crate::store::{Attempt, Claimed, StoreError};
+use crate::store::{Attempt, Claimed, Lease, StoreError};
 
 /// Most deliveries claimed at once.
 const CLAIM_MAX: usize = 256;
@@ -356,19 +356,10 @@ impl Running {
     }
 
     fn release(&mut self, deliveries: &[Delivery]) {
-        let leases = deliveries
-            .iter()
-            .map(|delivery| (delivery.id, delivery.attempt))
-            .collect();
+        let leases = deliveries.iter().map(Lease::from).collect();
         let lane = Arc::clone(&self.lane);
         self.settling.spawn(async move {
-            // Else the leases run out.
-            if let Err(error) = lane.store.release(leases).await {
-                tracing::debug!(
-                    destination = lane.name,
-                    "leases were not given back: {error}"
-                );
-            }
+            settle::release(&lane, leases).await;
             Some(lane.clock.now())
         });
     }

@@ -11,7 +11,7 @@ use crate::crash;
 use crate::delivery::breaker::Turn;
 use crate::delivery::{Delivery, Next};
 use crate::feed::Happening;
-use crate::store::{Attempt, Settled, Store, StoreError};
+use crate::store::{Attempt, Lease, Settled, StoreError};
 
 /// How long to wait before asking a store again that has much to do.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ pub(super) async fn settle(
     };
     let destination = &lane.name;
     let webhook_id = &delivery.message.webhook_id;
-    match settle_patiently(&*lane.store, &attempt).await {
+    match patiently(|| lane.store.settle(attempt.clone())).await {
         Ok(Settled::Settled) => {
             crash::point("settled");
             if due_at.is_none() {
@@ -59,18 +59,30 @@ pub(super) async fn settle(
     }
 }
 
-/// Asks again while the lease lasts: what is not settled is delivered a second time.
-async fn settle_patiently(store: &dyn Store, attempt: &Attempt) -> Result<Settled, StoreError> {
+/// What was not begun is for whoever comes next.
+pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
+    // Else the leases run out.
+    if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
+        let destination = &lane.name;
+        tracing::error!(destination, "leases were not given back: {error}");
+    }
+}
+
+/// Asks again while the lease lasts: what is not settled is delivered a second time, and what is not given back waits for its end.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let deadline = Instant::now() + LEASE_MARGIN;
     loop {
-        let settled = store.settle(attempt.clone()).await;
-        let wait = match &settled {
-            Ok(_) => return settled,
+        let done = ask().await;
+        let wait = match &done {
+            Ok(_) => return done,
             Err(StoreError::Busy) => BUSY_RETRY,
             Err(_) => STORE_RETRY,
         };
         if Instant::now() + wait > deadline {
-            return settled;
+            return done;
         }
         sleep(wait).await;
     }

@@ -45,8 +45,8 @@ use tokio::time::Instant;
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Member, Page, Pruned,
-    Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
+    Pruned, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;
@@ -257,7 +257,7 @@ impl Store for PostgresStore {
         Ok(quarantine::discard(self.pool(), suspect).await?)
     }
 
-    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+    async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         Ok(claim::release(&self.shared, leases).await?)
     }
 

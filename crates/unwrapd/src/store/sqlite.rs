@@ -39,7 +39,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store,
+    Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
     StoreError, Suspect, Tally,
 };
 use crate::crash;
@@ -252,10 +252,10 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+    async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         self.ask(Urgency::Look, move |work| {
-            for &(delivery, attempt) in &leases {
-                work.memory.leases.release(delivery, attempt);
+            for lease in &leases {
+                work.memory.leases.release(lease);
             }
             Ok(())
         })

@@ -63,16 +63,23 @@ impl Database {
         count.parse().unwrap()
     }
 
-    /// What waits, by who holds it, for people.
+    /// What waits, who holds it, and what the triggers noted of it, for people.
     pub(crate) fn waiting(&self) -> String {
         let rows = self.rows::<6>(
-            "SELECT coalesce(holder::text, 'nobody'), destination, count(*),
-                    min(ready_at) - (extract(epoch FROM clock_timestamp()) * 1000)::bigint, max(claimed),
-                    coalesce(max(extract(epoch FROM clock_timestamp() - beat_at))::text, 'unknown')
-             FROM delivery LEFT JOIN holder ON holder.id = delivery.holder WHERE state = 'waiting' GROUP BY 1, 2",
+            "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)
+             SELECT webhook_id, destination, coalesce(holder::text, 'nobody'), ready_at - ms,
+                    coalesce(extract(epoch FROM clock_timestamp() - beat_at)::text, 'unknown'),
+                    (SELECT string_agg(
+                         format(
+                             '%s ms ago %s: claimed %s to %s, attempt %s to %s, holder %s to %s', ms - at_ms, life, claimed_before,
+                             change.claimed, attempt_before, change.attempt, holder_before, change.holder
+                         ), '; ' ORDER BY place
+                     ) FROM audit.change WHERE change.delivery = delivery.id)
+             FROM now, delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN holder ON holder.id = delivery.holder
+             WHERE state = 'waiting' LIMIT 20",
         );
-        let told = rows.iter().map(|[holder, destination, count, ready, claimed, silent]| {
-            format!("held by {holder} at {destination}: {count}, due in {ready} ms, claimed {claimed} times, silent for {silent} s")
+        let told = rows.iter().map(|[id, destination, holder, due, silent, history]| {
+            format!("{id} at {destination}, held by {holder} (silent for {silent} s), due in {due} ms: {history}")
         });
         told.collect::<Vec<_>>().join("\n")
     }

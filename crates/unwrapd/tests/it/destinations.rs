@@ -25,6 +25,7 @@ fn delivery(payload: impl Into<Bytes>) -> Delivery {
         destination: "app".into(),
         lane: Lane::Standard,
         attempt: 3,
+        claim: 0,
         earlier: 0,
         since: Timestamp::UNIX_EPOCH,
         message: Message {

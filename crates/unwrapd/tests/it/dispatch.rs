@@ -193,6 +193,24 @@ async fn a_retry_is_made_when_it_is_due_without_a_bell() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_not_begun_is_given_back_as_soon_as_the_store_takes_it() {
+    let store = store_with_backlog(20).await;
+    store.is_doubtful.store(true, Ordering::SeqCst);
+    store.releases.store(false, Ordering::SeqCst);
+    let quick = Arc::new(Quick::default());
+    let (_switch, _running) = dispatch(&store, &quick, 4);
+    until(async || store.claims.load(Ordering::SeqCst) > 3).await;
+    store.is_doubtful.store(false, Ordering::SeqCst);
+    let begun_at = tokio::time::Instant::now();
+    sleep(Duration::from_secs(10)).await;
+    store.releases.store(true, Ordering::SeqCst);
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}: a lease ran out");
+    assert_eq!(quick.sent.load(Ordering::SeqCst), 20, "none twice");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_be_anothers_by_now_is_given_back_and_not_sent() {
     let store = store_with_backlog(20).await;
     store.is_doubtful.store(true, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use unwrapd::delivery::said::Said;
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::store::{Accepted, Attempt, Settled, Store};
+use unwrapd::store::{Accepted, Attempt, Lease, Settled, Store};
 
 use crate::store_conformance::{LEASE, Place as _, PostgresPlace, accept, at};
 
@@ -42,6 +42,7 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     by: usize,
+    lease: Lease,
     until: i64,
 }
 
@@ -54,7 +55,7 @@ struct World {
     accepted: u64,
     deliveries: BTreeMap<i64, Model>,
     /// Every claim ever made, to be settled in time, late, twice or never.
-    claims: Vec<(i64, u32)>,
+    claims: Vec<Lease>,
 }
 
 #[tokio::test]
@@ -101,7 +102,11 @@ impl World {
         self.now += 1_000_000;
         while self.deliveries.values().any(|delivery| !delivery.is_over) {
             self.claim(0).await;
-            let (id, number) = *self.claims.last().unwrap();
+            let Lease {
+                delivery: id,
+                number,
+                ..
+            } = *self.claims.last().unwrap();
             let settled = self.settle_as(1, id, number, Next::Delivered).await;
             self.settled(id, number, Next::Delivered, settled);
             self.now += LEASE_SECONDS + 1;
@@ -161,8 +166,9 @@ impl World {
             model.number += 1;
             assert_eq!(delivery.attempt, model.number);
             let until = now + LEASE_SECONDS;
-            model.held = Some(Held { by, until });
-            self.claims.push((delivery.id, delivery.attempt));
+            let lease = Lease::from(delivery);
+            model.held = Some(Held { by, lease, until });
+            self.claims.push(lease);
         }
         claimed.deliveries.len()
     }
@@ -177,9 +183,10 @@ impl World {
     }
 
     async fn settle(&mut self, by: usize) {
-        let Some((id, number)) = self.rng.choice(&self.claims).copied() else {
+        let Some(lease) = self.rng.choice(&self.claims).copied() else {
             return;
         };
+        let (id, number) = (lease.delivery, lease.number);
         let due_at = at(self.now + self.rng.i64(0..60));
         let next = if self.rng.bool() {
             Next::Delivered
@@ -224,17 +231,21 @@ impl World {
         }
     }
 
+    /// Whoever has not claimed it gives nothing back.
     async fn release(&mut self, by: usize) {
-        let Some((id, number)) = self.rng.choice(&self.claims).copied() else {
+        let Some(lease) = self.rng.choice(&self.claims).copied() else {
             return;
         };
-        self.stores[by].release(vec![(id, number)]).await.unwrap();
-        let model = self.deliveries.get_mut(&id).unwrap();
-        if model.is_open(number) {
+        self.stores[by].release(vec![lease]).await.unwrap();
+        let model = self.deliveries.get_mut(&lease.delivery).unwrap();
+        let is_held = model
+            .held
+            .is_some_and(|held| (held.by, held.lease) == (by, lease));
+        if is_held && model.is_open(lease.number) {
             model.held = None;
             model.number -= 1;
             // Under this number it is claimed again.
-            self.claims.retain(|claim| *claim != (id, number));
+            self.claims.retain(|claimed| *claimed != lease);
         }
     }
 
@@ -242,13 +253,8 @@ impl World {
     async fn open_again(&mut self, by: usize) {
         self.stores[by].close().await;
         self.stores[by] = self.place.open().await;
-        let until = self.now - 1;
         for model in self.deliveries.values_mut() {
-            if let Some(held) = &mut model.held
-                && held.by == by
-            {
-                held.until = held.until.min(until);
-            }
+            model.held = model.held.filter(|held| held.by != by);
         }
     }
 }

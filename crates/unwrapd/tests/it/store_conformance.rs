@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use unwrapd::delivery::said::Said;
-use unwrapd::delivery::{Lane, Next};
+use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
+    Accepted, Attempt, Bounds, Claimed, Lease, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
     Suspect, Tally,
 };
 
@@ -168,6 +168,8 @@ every_store!(
     a_settlement_counts_once,
     what_is_released_is_due_again_under_the_same_number,
     a_lease_that_is_someone_elses_is_not_released,
+    what_is_given_back_twice_is_not_taken_from_whoever_claimed_it_between,
+    an_attempt_that_nobody_settled_does_not_count,
     what_is_paused_stays_so_until_it_is_resumed,
     what_stands_is_counted_for_each_destination,
     everything_is_there_after_opening_again,
@@ -475,13 +477,13 @@ async fn what_is_released_is_due_again_under_the_same_number(place: &dyn Place) 
     for _ in 0..2 {
         let claimed = claim(&store, 0).await.deliveries.remove(0);
         assert_eq!(claimed.attempt, 1);
-        store.release(vec![(claimed.id, 1)]).await.unwrap();
+        store.release(vec![Lease::from(&claimed)]).await.unwrap();
     }
     // Nothing was attempted, so nothing can be settled.
-    let id = claim(&store, 0).await.deliveries.remove(0).id;
-    store.release(vec![(id, 1)]).await.unwrap();
+    let claimed = claim(&store, 0).await.deliveries.remove(0);
+    store.release(vec![Lease::from(&claimed)]).await.unwrap();
     assert_eq!(
-        settle(&store, id, 1, Next::Delivered).await,
+        settle(&store, claimed.id, 1, Next::Delivered).await,
         Settled::Fenced
     );
     assert_eq!(store.tally().await.unwrap().pending, 1);
@@ -492,12 +494,47 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn Place) {
     accept(&store, "wh_1", 0).await;
     let late = claim(&store, 0).await.deliveries.remove(0);
     let current = claim(&store, 60).await.deliveries.remove(0);
-    store.release(vec![(late.id, late.attempt)]).await.unwrap();
+    store.release(vec![Lease::from(&late)]).await.unwrap();
     assert_eq!(claim(&store, 61).await.deliveries, []);
     assert_eq!(
         settle(&store, current.id, current.attempt, Next::Delivered).await,
         Settled::Settled
     );
+}
+
+/// Who does not hear that something was given back gives it back once more.
+async fn what_is_given_back_twice_is_not_taken_from_whoever_claimed_it_between(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let first = claim(&store, 0).await.deliveries.remove(0);
+    store.release(vec![Lease::from(&first)]).await.unwrap();
+    let second = claim(&store, 0).await.deliveries.remove(0);
+    assert_eq!((second.id, second.attempt), (first.id, first.attempt));
+    store.release(vec![Lease::from(&first)]).await.unwrap();
+    assert_eq!(claim(&store, 1).await.deliveries, []);
+    assert_eq!(
+        settle(&store, second.id, second.attempt, Next::Delivered).await,
+        Settled::Settled
+    );
+}
+
+/// Or a gateway that dies often would make its deliveries wait as if their destination had failed as often.
+async fn an_attempt_that_nobody_settled_does_not_count(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let counted = |delivery: &Delivery| delivery.attempt - delivery.earlier;
+    for claimed_at in [0, 60, 120] {
+        let claimed = claim(&store, claimed_at).await.deliveries.remove(0);
+        assert_eq!(counted(&claimed), 1, "{claimed:?}");
+    }
+    let failing = claim(&store, 180).await.deliveries.remove(0);
+    let due_at = at(200);
+    let failed = settle(&store, failing.id, failing.attempt, Next::Retry { due_at }).await;
+    assert_eq!(failed, Settled::Settled);
+    for claimed_at in [200, 260] {
+        let claimed = claim(&store, claimed_at).await.deliveries.remove(0);
+        assert_eq!(counted(&claimed), 2, "{claimed:?}");
+    }
 }
 
 async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {

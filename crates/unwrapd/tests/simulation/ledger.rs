@@ -12,7 +12,7 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::pace::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Attempt, Claimed, Settled, Tally};
+use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally};
 
 use crate::world::payload;
 
@@ -54,13 +54,19 @@ struct Entry {
     settling: Vec<Attempt>,
     /// and those that a crash cut off: they may have counted.
     unknown: Vec<Attempt>,
-    /// Attempt and end of the lease.
-    lease: Option<(u32, Timestamp)>,
+    held: Option<Held>,
     /// The last attempt that was made, in this life of the process.
     made: u32,
     /// What each attempt came to, in this life of the process.
     came: HashMap<u32, Came>,
     delivered: u32,
+}
+
+/// What a claim has taken, and until when.
+#[derive(Clone, Copy)]
+struct Held {
+    lease: Lease,
+    ends_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -176,7 +182,7 @@ impl Ledger {
             place.begun.clear();
         }
         for entry in books.entries.values_mut() {
-            entry.lease = None;
+            entry.held = None;
             entry.made = 0;
             entry.came.clear();
             entry.unknown.append(&mut entry.settling);
@@ -210,7 +216,7 @@ impl Ledger {
                 end: None,
                 settling: Vec::new(),
                 unknown: Vec::new(),
-                lease: None,
+                held: None,
                 made: 0,
                 came: HashMap::new(),
                 delivered: 0,
@@ -268,7 +274,7 @@ impl Ledger {
         limit: usize,
         claimed: &Claimed,
     ) {
-        let lease_ends_at = now + SignedDuration::try_from(lease).unwrap();
+        let ends_at = now + SignedDuration::try_from(lease).unwrap();
         self.check(claimed.deliveries.len() <= limit, || {
             "claimed more than asked for".into()
         });
@@ -299,9 +305,12 @@ impl Ledger {
                 }
             }
             let is_due = now.as_millisecond() >= due_at.as_millisecond();
-            let is_free = entry.lease.is_none_or(|(_, ends_at)| ends_at <= now);
+            let is_free = entry.held.is_none_or(|held| held.ends_at <= now);
             let (last, end) = (entry.attempt, entry.end);
-            entry.lease = Some((attempt, lease_ends_at));
+            entry.held = Some(Held {
+                lease: Lease::from(delivery),
+                ends_at,
+            });
             drop(books);
             self.check(is_due, || {
                 format!("{key:?} is claimed at {now}, due at {due_at}")
@@ -318,13 +327,13 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn released(&self, leases: &[(i64, u32)]) {
+    pub(crate) fn released(&self, leases: &[Lease]) {
         let mut books = self.books();
-        for (delivery, attempt) in leases {
-            let key = books.names[delivery].clone();
+        for lease in leases {
+            let key = books.names[&lease.delivery].clone();
             let entry = books.entries.get_mut(&key).unwrap();
-            if entry.lease.is_some_and(|(held, _)| held == *attempt) {
-                entry.lease = None;
+            if entry.held.is_some_and(|held| held.lease == *lease) {
+                entry.held = None;
             }
         }
     }
@@ -375,11 +384,11 @@ impl Ledger {
         entry
             .settling
             .retain(|under_way| under_way.number != attempt.number);
-        let held = entry.lease.map(|(held, _)| held);
+        let held = entry.held.map(|held| held.lease.number);
         let is_settled = settled == Some(&Settled::Settled);
         if is_settled {
             entry.attempt = attempt.number;
-            entry.lease = None;
+            entry.held = None;
             match attempt.next {
                 Next::Retry { due_at } => entry.due_at = due_at,
                 end => entry.end = Some(end),

@@ -12,8 +12,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store, StoreError,
-    Suspect, Tally,
+    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
+    StoreError, Suspect, Tally,
 };
 
 use crate::ledger::Ledger;
@@ -139,7 +139,7 @@ impl Store for Troubled {
         .await
     }
 
-    async fn release(&self, leases: Vec<(i64, u32)>) -> Result<(), StoreError> {
+    async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         self.troubled(async {
             self.inner.release(leases.clone()).await?;
             self.ledger.released(&leases);

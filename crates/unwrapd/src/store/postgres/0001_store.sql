@@ -51,7 +51,7 @@ CREATE TABLE delivery (
     dropped_at  bigint,                -- when someone looked at the dead letter and did not want it any more
     attempt     integer  NOT NULL DEFAULT 0,  -- the last one that was settled
     claimed     integer  NOT NULL DEFAULT 0,  -- the last one that was claimed: it alone can be settled
-    earlier     integer  NOT NULL DEFAULT 0,  -- attempts made before it was replayed
+    earlier     integer  NOT NULL DEFAULT 0,  -- attempts that do not lengthen the wait: made before it was replayed, or never settled
     holder      bigint,                -- the gateway that has claimed and not settled it
     destination text     NOT NULL,
     lane        text     NOT NULL,     -- 'call' or 'standard'
@@ -228,7 +228,7 @@ BEGIN
     ), taken AS (
         UPDATE delivery SET ready_at = until_ms, claimed = claimed + 1, holder = by_holder
         WHERE id = ANY (ARRAY (SELECT id FROM due))
-        RETURNING id, claimed, earlier, since, due_at
+        RETURNING id, claimed, earlier + claimed - 1 - attempt AS earlier, since, due_at
     )
     SELECT taken.id, claimed::int8, earlier::int8, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
     FROM taken JOIN message ON message.seq = taken.id >> 8 JOIN body ON body.slot = message.slot AND body.seq = message.seq
@@ -259,7 +259,8 @@ BEGIN
             AS given (delivery, number, ended_at, took_ms, answer, body, state, due_at)
     ), settled AS (
         UPDATE delivery
-        SET state = given.state, due_at = given.due_at, ready_at = given.due_at, attempt = given.number, holder = NULL
+        SET state = given.state, due_at = given.due_at, ready_at = given.due_at, attempt = given.number, holder = NULL,
+            earlier = delivery.earlier + given.number - 1 - delivery.attempt
         FROM given
         WHERE delivery.id = given.delivery AND delivery.claimed = given.number AND delivery.attempt < given.number
             AND delivery.state = 'waiting'

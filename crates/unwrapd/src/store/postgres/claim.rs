@@ -18,15 +18,16 @@ use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
 use crate::delivery::{Delivery, Lane, earlier, later};
 use crate::message::Message;
-use crate::store::Claimed;
+use crate::store::{Claimed, Lease};
 
 /// In the last row there is no delivery, but the time when the next one may be claimed.
 const CLAIM: Work = Work::Function("claim");
 
 const RELEASE: &str = "
     UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
-    FROM unnest($1::int8[], $2::int8[]) AS given (id, number)
-    WHERE delivery.id = given.id AND claimed = given.number AND attempt < given.number AND state = 'waiting'";
+    FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS given (id, number, ends_ms)
+    WHERE delivery.id = given.id AND holder = $1 AND claimed = given.number AND ready_at = given.ends_ms
+        AND attempt < given.number AND state = 'waiting'";
 
 /// What was claimed and never told: nobody has begun it.
 const GIVE_BACK: &str = "
@@ -129,7 +130,7 @@ async fn claim_once(
     let mut next_due_at = None;
     for row in &rows {
         if row.try_get::<_, Option<i64>>(0)?.is_some() {
-            deliveries.push(delivery(row, destination, lane)?);
+            deliveries.push(delivery(row, destination, lane, ends_at)?);
         } else if row.try_get::<_, Option<i64>>(3)?.is_some() {
             next_due_at = Some(timestamp(row, 3)?);
         }
@@ -174,24 +175,28 @@ async fn give_back(shared: &Shared, key: &(String, Lane)) -> Result<(), Failure>
     given_back.map(drop)
 }
 
-/// Gives leases back.
-pub(super) async fn release(shared: &Shared, leases: Vec<(i64, u32)>) -> Result<(), Failure> {
-    let (ids, numbers): (Vec<i64>, Vec<i64>) = leases
-        .into_iter()
-        .map(|(id, number)| (id, i64::from(number)))
-        .unzip();
-    let given = given![ids => INT8_ARRAY, numbers => INT8_ARRAY];
+/// Gives leases back. What we held under another number was freed when we were taken for dead.
+pub(super) async fn release(shared: &Shared, leases: Vec<Lease>) -> Result<(), Failure> {
+    let ids: Vec<i64> = leases.iter().map(|lease| lease.delivery).collect();
+    let numbers: Vec<i64> = leases.iter().map(|lease| lease.number.into()).collect();
+    let ends_ms: Vec<i64> = leases.iter().map(|lease| lease.claim).collect();
+    let holder = shared.holders.id();
+    let given = given![
+        holder => INT8, ids => INT8_ARRAY, numbers => INT8_ARRAY, ends_ms => INT8_ARRAY,
+    ];
     let released = shared.pool.once(For::Claiming, RELEASE, given).await;
     shared.marks.forget_all();
     released.map(drop)
 }
 
-fn delivery(row: &Row, destination: &str, lane: Lane) -> Result<Delivery, Failure> {
+/// One of a claim whose leases end then.
+fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<Delivery, Failure> {
     Ok(Delivery {
         id: row.try_get(0)?,
         destination: destination.to_owned(),
         lane,
         attempt: natural(row, 1)?,
+        claim: ends_ms,
         earlier: natural(row, 2)?,
         since: timestamp(row, 3)?,
         message: Message {

@@ -5,39 +5,49 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+use crate::store::Lease;
+
 #[derive(Default)]
 pub(super) struct Leases {
-    held: HashMap<i64, Lease>,
+    held: HashMap<i64, Held>,
+    /// How many claims there were.
+    claims: i64,
     /// Settled in the transaction under way.
     settled: Vec<i64>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Lease {
-    /// The attempt that is being made.
+pub(super) struct Held {
+    /// The attempt that is being made,
     pub(super) attempt: u32,
+    /// and the claim that it came of.
+    pub(super) claim: i64,
     pub(super) ends_at: Timestamp,
 }
 
 impl Leases {
     /// The last lease of a delivery, ended or not, if it is not settled.
-    pub(super) fn of(&self, delivery: i64) -> Option<Lease> {
+    pub(super) fn of(&self, delivery: i64) -> Option<Held> {
         self.held.get(&delivery).copied()
     }
 
-    pub(super) fn take(&mut self, delivery: i64, lease: Lease) {
-        self.held.insert(delivery, lease);
+    /// The number of the next claim.
+    pub(super) fn next_claim(&mut self) -> i64 {
+        self.claims += 1;
+        self.claims
+    }
+
+    pub(super) fn take(&mut self, delivery: i64, held: Held) {
+        self.held.insert(delivery, held);
     }
 
     /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is late: nobody has taken its place.
-    pub(super) fn release(&mut self, delivery: i64, attempt: u32) {
-        if let Some(lease) = self.held.get_mut(&delivery)
-            && lease.attempt == attempt
+    pub(super) fn release(&mut self, lease: &Lease) {
+        if let Some(held) = self.held.get_mut(&lease.delivery)
+            && (held.attempt, held.claim) == (lease.number, lease.claim)
         {
-            *lease = Lease {
-                attempt: attempt.saturating_sub(1),
-                ends_at: Timestamp::MIN,
-            };
+            held.attempt = lease.number.saturating_sub(1);
+            held.ends_at = Timestamp::MIN;
         }
     }
 
@@ -45,7 +55,7 @@ impl Leases {
     pub(super) fn settle(&mut self, delivery: i64, attempt: u32) -> bool {
         let is_current = self
             .of(delivery)
-            .is_some_and(|lease| lease.attempt == attempt);
+            .is_some_and(|held| held.attempt == attempt);
         if is_current {
             self.settled.push(delivery);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::leases::Lease;
+use super::leases::Held;
 use super::seen;
 use super::writer::Work;
 use crate::crash;
@@ -108,14 +108,22 @@ pub(super) fn claim(
         let mut delivery = delivery(work.connection, id, destination, lane)?;
         if let Some(held) = held {
             // Whoever held it may still be at it: its settlement must not count.
-            delivery.attempt = delivery.attempt.max(held.attempt + 1);
+            let attempt = delivery.attempt.max(held.attempt + 1);
+            delivery.earlier += attempt - delivery.attempt;
+            delivery.attempt = attempt;
         }
         claimed.deliveries.push(delivery);
     }
     let ends_at = later(now, lease);
-    for delivery in &claimed.deliveries {
-        let attempt = delivery.attempt;
-        leases.take(delivery.id, Lease { attempt, ends_at });
+    let claim = leases.next_claim();
+    for delivery in &mut claimed.deliveries {
+        delivery.claim = claim;
+        let held = Held {
+            attempt: delivery.attempt,
+            claim,
+            ends_at,
+        };
+        leases.take(delivery.id, held);
         next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
     }
     Ok(Claimed {
@@ -136,7 +144,8 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     let connection = work.connection;
     let is_settled = connection
         .prepare_cached(
-            "UPDATE delivery SET state = ?, due_at = ?, attempt = ? WHERE id = ? AND attempt < ?3 AND state = 'waiting'",
+            "UPDATE delivery SET state = ?, due_at = ?, attempt = ?, earlier = earlier + ?3 - 1 - attempt
+             WHERE id = ? AND attempt < ?3 AND state = 'waiting'",
         )?
         .execute(params![
             state,
@@ -230,6 +239,7 @@ fn delivery(
                 destination: destination.to_owned(),
                 lane,
                 attempt: row.get(0)?,
+                claim: 0,
                 earlier: row.get(9)?,
                 since: timestamp(row, 1)?,
                 message: Message {

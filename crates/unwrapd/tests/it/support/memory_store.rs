@@ -14,8 +14,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Page, Pruned, Settled, Standing, Store, StoreError,
-    Suspect, Tally,
+    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
+    StoreError, Suspect, Tally,
 };
 
 /// What outlives a crash.
@@ -36,6 +36,14 @@ struct Row {
     state: State,
     due_at: Timestamp,
     attempt: u32,
+    earlier: u32,
+}
+
+/// Whose a delivery is.
+struct Held {
+    number: u32,
+    claim: i64,
+    ends_at: Timestamp,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -48,8 +56,7 @@ enum State {
 /// A store on a disk in memory; what it knows beside the disk is gone with it.
 pub(crate) struct MemoryStore {
     disk: Disk,
-    /// Attempt number and end, by delivery.
-    leases: Mutex<HashMap<i64, (u32, Timestamp)>>,
+    leases: Mutex<HashMap<i64, Held>>,
     is_open: watch::Sender<bool>,
     /// How long a claim or a settlement takes.
     pub(crate) takes: Duration,
@@ -57,6 +64,8 @@ pub(crate) struct MemoryStore {
     pub(crate) claims: AtomicUsize,
     /// Whether others may have taken what was claimed here.
     pub(crate) is_doubtful: AtomicBool,
+    /// Whether anything can be given back.
+    pub(crate) releases: AtomicBool,
     /// One for each settlement that may be made.
     pub(crate) may_settle: Semaphore,
 }
@@ -70,6 +79,7 @@ impl MemoryStore {
             takes: Duration::ZERO,
             claims: AtomicUsize::new(0),
             is_doubtful: AtomicBool::new(false),
+            releases: AtomicBool::new(true),
             may_settle: Semaphore::new(Semaphore::MAX_PERMITS),
         }
     }
@@ -113,6 +123,7 @@ impl Store for MemoryStore {
                 state: State::Waiting,
                 due_at: message.received_at,
                 attempt: 0,
+                earlier: 0,
                 message: message.clone(),
             };
             kept.deliveries.insert(id, row);
@@ -128,7 +139,7 @@ impl Store for MemoryStore {
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
-        self.claims.fetch_add(1, Ordering::SeqCst);
+        let claim = self.claims.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
         let kept = self.kept()?;
         let mut leases = self.leases.lock().unwrap();
@@ -139,7 +150,7 @@ impl Store for MemoryStore {
                 row.state == State::Waiting && row.destination == destination && row.lane == lane
             })
             .map(|(id, row)| {
-                let leased_until = leases.get(id).map(|(_, ends_at)| *ends_at);
+                let leased_until = leases.get(id).map(|held| held.ends_at);
                 let leased_until = leased_until.filter(|ends_at| *ends_at > now);
                 (leased_until.unwrap_or(row.due_at), *id)
             })
@@ -154,15 +165,22 @@ impl Store for MemoryStore {
                 break;
             }
             let row = &kept.deliveries[&id];
-            let held = leases.get(&id).map_or(0, |(attempt, _)| *attempt);
+            let held = leases.get(&id).map_or(0, |held| held.number);
             let attempt = (row.attempt + 1).max(held + 1);
-            leases.insert(id, (attempt, ends_at));
+            let claim = i64::try_from(claim).unwrap();
+            let now_held = Held {
+                number: attempt,
+                claim,
+                ends_at,
+            };
+            leases.insert(id, now_held);
             claimed.deliveries.push(Delivery {
                 id,
                 destination: row.destination.clone(),
                 lane,
                 attempt,
-                earlier: 0,
+                claim,
+                earlier: row.earlier + attempt - 1 - row.attempt,
                 since: row.message.received_at,
                 message: row.message.clone(),
             });
@@ -182,7 +200,7 @@ impl Store for MemoryStore {
         let mut leases = self.leases.lock().unwrap();
         let is_current = leases
             .get(&attempt.delivery)
-            .is_some_and(|(number, _)| *number == attempt.number);
+            .is_some_and(|held| held.number == attempt.number);
         let Some(row) = kept.deliveries.get_mut(&attempt.delivery) else {
             return Ok(Settled::Fenced);
         };
@@ -190,6 +208,7 @@ impl Store for MemoryStore {
             return Ok(Settled::Fenced);
         }
         leases.remove(&attempt.delivery);
+        row.earlier += attempt.number - 1 - row.attempt;
         row.attempt = attempt.number;
         match attempt.next {
             Next::Delivered => row.state = State::Delivered,
@@ -199,13 +218,17 @@ impl Store for MemoryStore {
         Ok(Settled::Settled)
     }
 
-    async fn release(&self, released: Vec<(i64, u32)>) -> Result<(), StoreError> {
+    async fn release(&self, released: Vec<Lease>) -> Result<(), StoreError> {
+        if !self.releases.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("for the test".into()));
+        }
         let mut leases = self.leases.lock().unwrap();
-        for (delivery, attempt) in released {
-            if let Some(lease) = leases.get_mut(&delivery)
-                && lease.0 == attempt
+        for lease in released {
+            if let Some(held) = leases.get_mut(&lease.delivery)
+                && (held.number, held.claim) == (lease.number, lease.claim)
             {
-                *lease = (attempt - 1, Timestamp::MIN);
+                held.number -= 1;
+                held.ends_at = Timestamp::MIN;
             }
         }
         Ok(())
