@@ -1,6 +1,6 @@
 //! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction of it and answers each when that is
 //! durable; meanwhile others gather. A second commit beside it is made of many only: most of what a commit costs is the same for few.
-//! While none is made nobody waits to gather more, unless there is no hurry.
+//! While none is made nobody waits to gather more, unless there is no hurry, or other gateways make commits meanwhile.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,6 +26,11 @@ const CROWD: usize = 64;
 /// While none is made, this part of the last commit is enough for the next; fewer wait as long as each look brings more. It keeps those
 /// who ask again when they are answered in groups that take turns: all in one, nobody works at the database while they are answered.
 const TURN: usize = 3;
+/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the last commit are waited for, but no longer than this:
+/// two gateways that each make commits of half the size ask a quarter more of the database.
+const COMPANY_WAIT: Duration = Duration::from_millis(1);
+/// After a commit of fewer than these nobody waits for company.
+const COMPANY_MIN: usize = 8;
 /// How long fewer than a crowd wait for the commit under way. That one may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
@@ -82,7 +87,7 @@ impl<C: Change> Queue<C> {
             let under_way = Arc::clone(&under_way);
             let alive = Alive(Arc::clone(has_ended));
             workers.spawn(async move {
-                while let Some(batch) = gather(&waiting, &under_way).await {
+                while let Some(batch) = gather(&shared, &waiting, &under_way).await {
                     make(&shared, batch).await;
                     under_way.ends();
                 }
@@ -134,16 +139,41 @@ impl UnderWay {
     }
 }
 
+/// How many are enough for a commit while none is made, and how long to wait for them.
+struct Turn {
+    enough: usize,
+    wait: Duration,
+}
+
+impl Turn {
+    /// After a commit of so many.
+    fn after(last: usize, is_alone: bool) -> Self {
+        if is_alone || last < COMPANY_MIN {
+            Self {
+                enough: last.div_ceil(TURN),
+                wait: Duration::ZERO,
+            }
+        } else {
+            Self {
+                enough: last.min(CROWD),
+                wait: COMPANY_WAIT,
+            }
+        }
+    }
+}
+
 /// What waits, for one more commit that is under way from here on. `None`: nothing will come any more.
 async fn gather<C: Change>(
+    shared: &Shared,
     waiting: &Mutex<mpsc::Receiver<Waiting<C>>>,
     under_way: &UnderWay,
 ) -> Option<Vec<Waiting<C>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
-    let mut gathers = pin!(sleep(C::GATHERS));
+    let turn = Turn::after(under_way.last(), shared.holders.is_alone());
+    let mut gathers = pin!(sleep(C::GATHERS.max(turn.wait)));
     let mut patience = pin!(sleep(PATIENCE));
-    let mut has_gathered = C::GATHERS.is_zero();
+    let mut has_gathered = C::GATHERS.max(turn.wait).is_zero();
     let mut looked_at = 0;
     let mut bytes = first.change.bytes();
     let mut batch = vec![first];
@@ -151,9 +181,12 @@ async fn gather<C: Change>(
         let next = match waiting.try_recv() {
             Ok(next) => next,
             Err(_) if batch.len() >= CROWD => break,
+            Err(_) if under_way.is_none() && C::GATHERS.is_zero() && batch.len() >= turn.enough => {
+                break;
+            }
             Err(_) if has_gathered && under_way.is_none() => {
                 // Whoever is about to ask comes along.
-                if batch.len() == looked_at || batch.len() * TURN >= under_way.last() {
+                if batch.len() == looked_at || batch.len() >= turn.enough {
                     break;
                 }
                 looked_at = batch.len();
