@@ -23,6 +23,7 @@ use crate::destination::Destination;
 use crate::feed::Feed;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::wake::Handover;
 pub use findings::{Finding, Findings};
 pub use gate::Gate;
 use running::Running;
@@ -44,6 +45,8 @@ pub struct Dispatcher {
     pub store: Arc<dyn Store>,
     /// Rings when there is new work.
     pub bell: Arc<Notify>,
+    /// Where free places are offered, and work is handed over.
+    pub handover: Arc<Handover>,
     /// Who looks on.
     pub feed: Feed,
     /// What time it is.
@@ -56,10 +59,13 @@ impl Dispatcher {
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut limits = self.limits.clone();
         let bell = Arc::clone(&self.bell);
+        let handover = Arc::clone(&self.handover);
         let mut lane = Running::new(Arc::new(self));
         loop {
+            lane.take_handed();
             lane.begin_ready();
             lane.claim_if_it_is_time();
+            lane.offer();
             let wake_at = lane.wake_at();
             // In this order, so that a seed makes a simulation go the same way again.
             tokio::select! {
@@ -68,6 +74,7 @@ impl Dispatcher {
                 Some(claimed) = lane.claim.join_next() => lane.claimed(claimed),
                 Some(ended) = lane.attempts.join_next_with_id() => lane.ended(ended),
                 Some(settled) = lane.settling.join_next() => lane.settled(settled),
+                () = handover.arrived() => {}
                 () = bell.notified() => lane.is_due(),
                 Ok(()) = limits.changed() => {}
                 () = sleep_until(wake_at) => {}

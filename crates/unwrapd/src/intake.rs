@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 
 use crate::delivery::Lane;
@@ -10,7 +11,7 @@ use crate::feed::{Feed, Happening};
 use crate::message::Message;
 use crate::progress::Board;
 use crate::route::Patterns;
-use crate::store::{Accepted, Store, StoreError};
+use crate::store::{Accepted, Recipient, Store, StoreError};
 use crate::wake::Bells;
 
 /// What may change while the gateway runs.
@@ -37,6 +38,12 @@ impl Rules {
     fn open(&self, destinations: &[String]) {
         for destination in destinations {
             self.board.of(destination).opened();
+        }
+    }
+
+    fn ring(&self, destinations: &[String], lane: Lane) {
+        for destination in destinations {
+            self.bells.ring(destination, lane);
         }
     }
 
@@ -103,12 +110,24 @@ impl Intake {
         }
         // Before it is kept, or it could be delivered before it is counted.
         rules.open(&destinations);
-        let accepted = self.store.accept(message, destinations.clone()).await;
+        let now = Timestamp::now();
+        let recipients: Vec<Recipient> = destinations
+            .iter()
+            .map(|destination| Recipient {
+                slot: rules.bells.slot(destination, told.lane, now),
+                destination: destination.clone(),
+            })
+            .collect();
+        let to_ring = recipients.iter().filter(|to| to.slot.is_none());
+        let to_ring: Vec<String> = to_ring.map(|to| to.destination.clone()).collect();
+        let accepted = self.store.accept(message, recipients).await;
         if accepted != Ok(Accepted::New) {
             rules.close(&destinations);
         }
         let accepted = accepted?;
-        self.tell(told, &rules, destinations, accepted);
+        // For a duplicate too: if the first ring was lost, this one is not.
+        rules.ring(&to_ring, told.lane);
+        self.tell(told, destinations, accepted);
         Ok(accepted)
     }
 
@@ -125,7 +144,8 @@ impl Intake {
             rules.close(&destinations);
         }
         let accepted = accepted?;
-        self.tell(told, &rules, destinations, accepted);
+        rules.ring(&destinations, told.lane);
+        self.tell(told, destinations, accepted);
         Ok(accepted)
     }
 
@@ -135,17 +155,11 @@ impl Intake {
         (rules, destinations)
     }
 
-    fn tell(&self, told: Told, rules: &Rules, destinations: Vec<String>, accepted: Accepted) {
+    fn tell(&self, told: Told, destinations: Vec<String>, accepted: Accepted) {
         let Told {
-            webhook_id,
-            kind,
-            lane,
+            webhook_id, kind, ..
         } = told;
         tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
-        // For a duplicate too: if the first ring was lost, this one is not.
-        for destination in &destinations {
-            rules.bells.ring(destination, lane);
-        }
         self.feed.tell(|| Happening::Accepted {
             webhook_id,
             accepted,

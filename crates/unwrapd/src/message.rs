@@ -17,7 +17,7 @@ pub struct Message {
     pub event_type: Option<String>,
     /// When OpenAI sent it.
     pub sent_at: Timestamp,
-    /// When it arrived here.
+    /// When it arrived here, in whole milliseconds.
     pub received_at: Timestamp,
     /// Which secret of the endpoint proved it, counted from 0 in the order they were configured then: tells when an old one is no
     /// longer in use. `None` where that was not recorded.
@@ -35,6 +35,7 @@ impl Message {
         payload: &Bytes,
         received_at: Timestamp,
     ) -> Self {
+        let received_at = in_milliseconds(received_at);
         Self {
             endpoint: endpoint.to_owned(),
             webhook_id: verified.webhook_id().to_owned(),
@@ -54,6 +55,11 @@ impl Message {
     pub fn kind(&self) -> &str {
         self.event_type.as_deref().unwrap_or("(no event)")
     }
+}
+
+/// As it is stored: a message is the same before and after.
+fn in_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 impl fmt::Debug for Message {

@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 impl Progress {
-    /// Deliveries taken from the store, each as often as it was taken.
+    /// Deliveries leased to us, each as often as it was.
     #[must_use]
     pub fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Relaxed)
@@ -107,7 +107,7 @@ impl Progress {
         self.told().last_answer.clone()
     }
 
-    /// So many more were taken from the store.
+    /// So many more were leased to us.
     pub fn add_claimed(&self, deliveries: usize) {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }

@@ -25,6 +25,7 @@ use crate::delivery::said::Said;
 use crate::delivery::share::Share;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
+use crate::wake::Slot;
 
 use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
@@ -42,12 +43,15 @@ pub const DELIVERIES_MAX: usize = 256;
 /// A method that returns `Ok` has made its change durable: it survives a crash of this process and of the machine.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once, for each destination: all of it
+    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once, for each recipient: all of it
     /// in one commit. A copy of a message that is already kept changes nothing, and is told apart only once the original is durable.
+    ///
+    /// Where a recipient has a slot, the delivery may be leased in the same commit, as if it had been claimed, and be
+    /// handed over there. It then is, whether or not anyone still waits for the answer.
     async fn accept(
         &self,
         message: Message,
-        destinations: Vec<String>,
+        recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError>;
 
     /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due first, each with its next attempt number.
@@ -250,6 +254,24 @@ pub struct Heard {
     pub circuits: bool,
     /// Whether there are others on the store than before, or others that take part, or that are configured differently.
     pub members: bool,
+}
+
+/// Whom a message is to be delivered to.
+#[derive(Debug)]
+pub struct Recipient {
+    /// Name of the destination.
+    pub destination: String,
+    /// Where it has a place for the delivery at once.
+    pub slot: Option<Slot>,
+}
+
+impl<D: Into<String>> From<D> for Recipient {
+    fn from(destination: D) -> Self {
+        Self {
+            destination: destination.into(),
+            slot: None,
+        }
+    }
 }
 
 /// What a claim holds, to be given back.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Store, StoreError};
+use unwrapd::store::{Bounds, Recipient, Store, StoreError};
 
 use crate::contestants::{DATABASE, ENDPOINT, Installed};
 use crate::folder::Folder;
@@ -112,8 +112,7 @@ pub async fn fill(store: Arc<dyn Store>, content: Content) -> anyhow::Result<()>
                     eprintln!("  {number}");
                 }
                 let message = message(&mut openai, &webhooks)?;
-                let due_to: Vec<String> = content.due_to.map(Into::into).into_iter().collect();
-                accept(&*store, message, due_to).await?;
+                accept(&*store, message, content.due_to).await?;
             }
         });
     }
@@ -136,9 +135,10 @@ fn message(openai: &mut OpenAi, webhooks: &Webhooks) -> anyhow::Result<Message> 
     ))
 }
 
-async fn accept(store: &dyn Store, message: Message, due_to: Vec<String>) -> anyhow::Result<()> {
+async fn accept(store: &dyn Store, message: Message, due_to: Option<&str>) -> anyhow::Result<()> {
     loop {
-        match store.accept(message.clone(), due_to.clone()).await {
+        let recipients = due_to.map(Recipient::from).into_iter().collect();
+        match store.accept(message.clone(), recipients).await {
             Ok(_) => return Ok(()),
             Err(StoreError::Busy) => tokio::task::yield_now().await,
             Err(error) => bail!("the store takes no more: {error}"),

@@ -19,16 +19,16 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Ready {
     deliveries: VecDeque<Waiting>,
     ahead: usize,
-    /// Attempts that ended since the last claim,
+    /// Attempts that ended
     finished: u32,
-    /// which was then.
+    /// since then.
     counted_from: Option<Instant>,
 }
 
 /// One of them.
 pub(super) struct Waiting {
     pub(super) delivery: Delivery,
-    /// When its claim began.
+    /// When its claim began, or its place was taken.
     pub(super) claimed_at: Instant,
     /// How long its attempt may take at most.
     pub(super) timeout: Duration,
@@ -64,7 +64,8 @@ impl Ready {
         self.deliveries.pop_front()
     }
 
-    /// Those that are not certain to be ours any more: the first ones, or all.
+    /// Those that are not certain to be ours any more: the first ones, or all. What was handed over may stand a little out of order; it is
+    /// asked for again when it is begun.
     pub(super) fn take_lost(&mut self, still_holds: impl Fn(Instant) -> bool) -> Vec<Delivery> {
         let lost = self
             .deliveries
@@ -78,7 +79,13 @@ impl Ready {
         self.finished += 1;
     }
 
-    /// A claim begins.
+    /// Whether it was counted for as long as a claim may take.
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted_from
+            .is_none_or(|from| from.elapsed() >= CLAIM_TIME)
+    }
+
+    /// From here on it is counted how many end.
     pub(super) fn count_anew(&mut self) {
         let now = Instant::now();
         let per = self.counted_from.map_or(CLAIM_TIME, |from| now - from);

@@ -14,8 +14,9 @@ use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
-use crate::delivery::{Delivery, Lane, Next, Outcome};
+use crate::delivery::{Delivery, Lane, Next, Outcome, later};
 use crate::store::{Attempt, Claimed, Lease, StoreError};
+use crate::wake::Handed;
 
 /// Most deliveries claimed at once.
 const CLAIM_MAX: usize = 256;
@@ -26,6 +27,8 @@ pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// Most settlements of a lane under way: as many as fill one commit of the store while another is being made. Above, nothing new is
 /// begun. What is being settled when the process dies is delivered again, like what is being delivered.
 pub const SETTLING_MAX: usize = 512;
+/// What waits so long in the store is not overtaken by what is handed over.
+const BEHIND: Duration = Duration::from_millis(100);
 /// Longest sleep without a look at the store: back-stop for a clock that was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before asking a store again that did not answer.
@@ -40,6 +43,10 @@ pub(super) struct Running {
     pub(super) claim: JoinSet<Looked>,
     /// and when the last one was begun.
     claimed_at: Option<Instant>,
+    /// How many the claim that is being made may bring.
+    claiming: usize,
+    /// Whether the last one left something that has waited for long: it goes before what comes.
+    is_behind: bool,
     /// Claimed and not yet begun.
     ready: Ready,
     pub(super) attempts: JoinSet<Option<Outcome>>,
@@ -80,12 +87,71 @@ impl Running {
             due: Due::Now,
             claim: JoinSet::new(),
             claimed_at: None,
+            claiming: 0,
+            is_behind: false,
             ready: Ready::default(),
             attempts: JoinSet::new(),
             under_way: HashMap::new(),
             settling: JoinSet::new(),
             is_store_failing: false,
         }
+    }
+
+    /// Takes what was leased to us as it was kept.
+    pub(super) fn take_handed(&mut self) {
+        for handed in self.lane.handover.take() {
+            crash::point("claimed");
+            self.lane.gate.progress().add_claimed(1);
+            let Handed {
+                delivery,
+                claimed_at,
+                timeout,
+            } = handed;
+            // Unless it is settled by then.
+            let ends_at = claimed_at + lease(timeout);
+            if let Due::At(time) = &mut self.due {
+                *time = ends_at.min(*time);
+            }
+            self.make_ready(vec![delivery], claimed_at, timeout);
+        }
+    }
+
+    /// What took so long to come that its lease may end before its attempt is given back.
+    fn make_ready(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
+        if claimed_at.elapsed() > LEASE_MARGIN {
+            self.release(&deliveries);
+        } else {
+            self.ready.add(deliveries, claimed_at, timeout);
+        }
+    }
+
+    /// Offers what is free. Of what there is altogether, half is left to what is due in the store, until that is claimed.
+    pub(super) fn offer(&mut self) {
+        if self.ready.is_counted() {
+            self.ready.count_anew();
+        }
+        let kept_free = if self.is_behind {
+            usize::MAX
+        } else if !self.claim.is_empty() {
+            self.claiming
+        } else if self.is_due_now() {
+            self.capacity().div_ceil(2)
+        } else {
+            0
+        };
+        self.offer_places(self.room().saturating_sub(kept_free));
+    }
+
+    fn is_due_now(&self) -> bool {
+        match self.due {
+            Due::Now => true,
+            Due::At(time) => time <= Instant::now(),
+        }
+    }
+
+    fn offer_places(&self, places: usize) {
+        let timeout = self.limits.timeout;
+        self.lane.handover.offer(places, timeout, lease(timeout));
     }
 
     /// There may be something to claim.
@@ -171,12 +237,13 @@ impl Running {
             return;
         }
         self.claimed_at = Some(Instant::now());
+        self.claiming = limit;
         self.ready.count_anew();
         // Until the bell rings: what comes in from here on may be missed by the claim.
         self.due = Due::At(Instant::now() + SLEEP_MAX);
         let lane = Arc::clone(&self.lane);
         let timeout = self.limits.timeout;
-        let lease = timeout + ready::WAIT_MAX + LEASE_MARGIN;
+        let lease = lease(timeout);
         let claimed_at = Instant::now();
         self.claim.spawn(async move {
             let now = lane.clock.now();
@@ -194,15 +261,29 @@ impl Running {
         });
     }
 
-    /// How many deliveries could be made use of.
-    fn wanted(&self) -> usize {
+    /// How many deliveries beside those under way could be made use of.
+    fn capacity(&self) -> usize {
         if self.limits.concurrency == 0 {
             return 0;
         }
         (self.free_slots() + self.ready.ahead())
             .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
-            .saturating_sub(self.ready.len())
-            .min(CLAIM_MAX)
+    }
+
+    /// How many more.
+    fn room(&self) -> usize {
+        self.capacity().saturating_sub(self.ready.len())
+    }
+
+    /// How many to claim. Unless much waits, what comes may be handed over meanwhile.
+    fn wanted(&self) -> usize {
+        let promised = self.lane.handover.promised();
+        let room = self.room().saturating_sub(promised).min(CLAIM_MAX);
+        if self.is_behind {
+            room
+        } else {
+            room.div_ceil(2)
+        }
     }
 
     /// When to claim. `None`: not before something changes.
@@ -239,6 +320,7 @@ impl Running {
     }
 
     pub(super) fn claimed(&mut self, looked: Result<Looked, JoinError>) {
+        self.claiming = 0;
         let Ok(looked) = looked else {
             self.store_failed("a look at it broke off");
             return;
@@ -266,11 +348,15 @@ impl Running {
             self.due_by(due_at, looked.now);
         }
         let is_all = deliveries.len() < looked.limit;
+        let left_at = next_due_at.map(|due_at| later(due_at, BEHIND));
+        self.is_behind = !is_all && left_at.is_some_and(|late_at| late_at <= looked.now);
         self.lane.gate.progress().add_claimed(deliveries.len());
-        self.ready
-            .add(deliveries, looked.claimed_at, looked.timeout);
+        self.make_ready(deliveries, looked.claimed_at, looked.timeout);
         if is_all && self.lane.lane == Lane::Standard {
-            let in_hand = self.ready.len() + self.under_way.len() + self.settling.len();
+            let in_hand = self.ready.len()
+                + self.under_way.len()
+                + self.settling.len()
+                + self.lane.handover.promised();
             self.lane.gate.progress().caught_up(in_hand);
         }
     }
@@ -364,7 +450,7 @@ impl Running {
         });
     }
 
-    /// Gives back what is not begun, and waits for what is.
+    /// Gives back what is not begun, and waits for what is and for what was promised a place.
     pub(super) async fn finish(mut self) {
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
@@ -374,24 +460,33 @@ impl Running {
                 ..
             }) = looked
             {
-                self.ready.add(claimed.deliveries, claimed_at, timeout);
+                self.make_ready(claimed.deliveries, claimed_at, timeout);
             }
         }
-        let unbegun = self.ready.take_all();
-        if !unbegun.is_empty() {
-            self.release(&unbegun);
-        }
+        self.offer_places(0);
+        let handover = Arc::clone(&self.lane.handover);
         loop {
+            self.take_handed();
+            let unbegun = self.ready.take_all();
+            if !unbegun.is_empty() {
+                self.release(&unbegun);
+            }
             tokio::select! {
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 Some(settled) = self.settling.join_next() => self.settled(settled),
+                () = handover.arrived(), if handover.promised() > 0 => {}
                 else => break,
             }
             // A dispatcher that takes over has seen it leased until now.
             self.lane.bell.notify_one();
         }
     }
+}
+
+/// For how long a delivery is leased whose attempt may take `timeout`.
+fn lease(timeout: Duration) -> Duration {
+    timeout + ready::WAIT_MAX + LEASE_MARGIN
 }
 
 /// The part of the limits that this gateway has at this moment.

@@ -132,6 +132,7 @@ impl Workers {
                 gate: Arc::clone(&gate),
                 store: Arc::clone(&self.store),
                 bell: self.bells.of(&settings.name, lane),
+                handover: self.bells.take_over(&settings.name, lane),
                 feed: self.feed.clone(),
                 clock: Clock::default(),
             };

@@ -46,7 +46,7 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
+    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;
@@ -204,11 +204,11 @@ impl Store for PostgresStore {
     async fn accept(
         &self,
         message: Message,
-        destinations: Vec<String>,
+        recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError> {
         let accept = Accept {
             message,
-            destinations,
+            recipients,
             suspect: None,
         };
         let accepted = self.queues()?.accepting.ask(accept).await;
@@ -245,9 +245,10 @@ impl Store for PostgresStore {
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
+        let recipients = destinations.into_iter().map(Recipient::from).collect();
         let accept = Accept {
             message,
-            destinations,
+            recipients,
             suspect: Some(suspect),
         };
         self.queues()?.accepting.ask(accept).await?

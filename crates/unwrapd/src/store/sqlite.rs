@@ -1,5 +1,6 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
+mod accept;
 mod backup;
 mod check;
 mod checkpoint;
@@ -39,12 +40,13 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
-    StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled,
+    Standing, Store, StoreError, Suspect, Tally,
 };
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
+use accept::Accepting;
 use checkpoint::Checkpoints;
 use memory::Memory;
 use owned::Owned;
@@ -134,12 +136,16 @@ impl SqliteStore {
             value: None,
             answer,
         });
+        self.queue(job)?;
+        result.await.map_err(|_| closed())?
+    }
+
+    fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => closed(),
-        })?;
-        result.await.map_err(|_| closed())?
+        })
     }
 
     /// Asks beside the writer, which waits for nobody who only looks.
@@ -187,15 +193,18 @@ impl Store for SqliteStore {
     async fn accept(
         &self,
         message: Message,
-        destinations: Vec<String>,
+        recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError> {
-        let accepted = self
-            .ask(Urgency::Now, move |work| {
-                statements::accept(work, &message, &destinations)
-            })
-            .await;
+        let (answer, accepted) = oneshot::channel();
+        self.queue(Box::new(Accepting {
+            message,
+            recipients,
+            answer,
+            fate: None,
+        }))?;
+        let accepted = accepted.await.map_err(|_| closed())?;
         crash::point("committed");
-        accepted?
+        accepted
     }
 
     async fn claim(
@@ -239,8 +248,9 @@ impl Store for SqliteStore {
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
+        let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
         self.ask(Urgency::Now, move |work| {
-            quarantine::acquit(work, suspect, &message, &destinations)
+            quarantine::acquit(work, suspect, &message, &recipients)
         })
         .await?
     }

@@ -1,8 +1,8 @@
 //! Who held which delivery from when to when, as the database saw it.
 //!
-//! Triggers note every change of a delivery in the transaction that makes it: what is noted was committed, and nothing that was is
-//! missing. Whoever changes a row holds its lock, so what is noted of one delivery stands in the order in which it happened. Gateways
-//! tell their number as the name of the application.
+//! Triggers note every change of a delivery, and who holds it as it is kept, in the transaction that makes it: what is noted was
+//! committed, and nothing that was is missing. Whoever changes a row holds its lock, so what is noted of one delivery stands in the order
+//! in which it happened. Gateways tell their number as the name of the application.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -47,6 +47,14 @@ pub(crate) fn install(database: &Database) {
              );
              RETURN NULL;
          END $$;
+         CREATE FUNCTION audit.note_birth() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO audit.change (
+                 at_ms, life, delivery, claimed_before, claimed, attempt_before, attempt, holder, lease_before
+             ) VALUES (
+                 audit.now_ms(), current_setting('application_name'), NEW.id, 0, NEW.claimed, 0, NEW.attempt, NEW.holder, NEW.due_at
+             );
+             RETURN NULL;
+         END $$;
          CREATE FUNCTION audit.note_burial() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO audit.burial (at_ms, life, holder, silent_ms) VALUES (
                  audit.now_ms(), current_setting('application_name'), OLD.id,
@@ -55,6 +63,8 @@ pub(crate) fn install(database: &Database) {
              RETURN NULL;
          END $$;
          CREATE TRIGGER note AFTER UPDATE ON {SCHEMA}.delivery FOR EACH ROW EXECUTE FUNCTION audit.note_change();
+         CREATE TRIGGER note_birth AFTER INSERT ON {SCHEMA}.delivery FOR EACH ROW WHEN (NEW.holder IS NOT NULL)
+         EXECUTE FUNCTION audit.note_birth();
          CREATE TRIGGER note AFTER DELETE ON {SCHEMA}.holder FOR EACH ROW EXECUTE FUNCTION audit.note_burial();"
     ));
 }

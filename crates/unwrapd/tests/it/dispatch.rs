@@ -1,5 +1,7 @@
 //! The dispatcher by itself, with a store and a destination of the test's.
 
+mod handover;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,18 +35,22 @@ async fn store_with_backlog(deliveries: usize) -> Arc<MemoryStore> {
     let mut store = MemoryStore::open(&Disk::default());
     store.takes = STORE_TAKES;
     for number in 0..deliveries {
-        let message = Message {
-            endpoint: "production".into(),
-            webhook_id: format!("wh_{number}"),
-            event_type: Some("batch.completed".into()),
-            sent_at: at(0),
-            received_at: at(0),
-            secret: None,
-            payload: Bytes::from_static(b"{}"),
-        };
+        let message = numbered(number, at(0));
         store.accept(message, vec!["app".into()]).await.unwrap();
     }
     Arc::new(store)
+}
+
+fn numbered(number: usize, received_at: Timestamp) -> Message {
+    Message {
+        endpoint: "production".into(),
+        webhook_id: format!("wh_{number}"),
+        event_type: Some("batch.completed".into()),
+        sent_at: received_at,
+        received_at,
+        secret: None,
+        payload: Bytes::from_static(b"{}"),
+    }
 }
 
 /// A destination that is quick, and panics as often as it is told to.
@@ -83,6 +89,15 @@ fn dispatch(
     concurrency: usize,
 ) -> (ShutdownSwitch, JoinHandle<()>) {
     let bells = Bells::default();
+    dispatch_by(&bells, store, destination.clone(), concurrency)
+}
+
+fn dispatch_by(
+    bells: &Bells,
+    store: &Arc<MemoryStore>,
+    destination: Arc<dyn Destination>,
+    concurrency: usize,
+) -> (ShutdownSwitch, JoinHandle<()>) {
     let limits = Limits {
         concurrency,
         ..Limits::default()
@@ -90,7 +105,7 @@ fn dispatch(
     let dispatcher = Dispatcher {
         name: "app".into(),
         lane: Lane::Standard,
-        destination: destination.clone(),
+        destination,
         limits: watch::Sender::new(limits).subscribe(),
         gate: Arc::new(Gate::new(
             "app",
@@ -99,6 +114,7 @@ fn dispatch(
         )),
         store: store.clone(),
         bell: bells.of("app", Lane::Standard),
+        handover: bells.take_over("app", Lane::Standard),
         feed: Feed::default(),
         clock: Clock::simulated(at(0)),
     };

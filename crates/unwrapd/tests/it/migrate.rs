@@ -203,7 +203,7 @@ async fn the_present_schema_has_a_fixture() {
     let path = place.0.path().join("store.db");
     let store = place.open();
     for (endpoint, id, wanted) in &MESSAGES[..4] {
-        let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let wanted = wanted.iter().map(|&name| name.into()).collect();
         store.accept(kept(endpoint, id), wanted).await.unwrap();
     }
     for delivery in claim(&store, 0).await.deliveries {
@@ -216,7 +216,7 @@ async fn the_present_schema_has_a_fixture() {
         settle(&store, delivery.id, 1, next).await;
     }
     for (endpoint, id, wanted) in &MESSAGES[4..] {
-        let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let wanted = wanted.iter().map(|&name| name.into()).collect();
         store.accept(kept(endpoint, id), wanted).await.unwrap();
     }
     store.close().await;

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
-use unwrapd::store::{Accepted, Bounds, Settled, Store, StoreError};
+use unwrapd::store::{Accepted, Bounds, Recipient, Settled, Store, StoreError};
+use unwrapd::wake::Handover;
 
 use crate::store_conformance::{
     DAY, LEASE, Place as _, PostgresPlace, accept, at, claim, ids, message, prune, settle,
@@ -555,6 +557,58 @@ async fn a_claim_whose_answer_is_lost_holds_nothing() {
     for delivery in [&known[0], &again.deliveries[0]] {
         let settled = settle(&store, delivery.id, 1, Next::Delivered).await;
         assert_eq!(settled, Settled::Settled);
+    }
+    store.close().await;
+}
+
+/// And so is what was leased as it was kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
+    let server = Server::start_on_loopback(&[]);
+    let relay = Relay::start(server.listens_at()).await;
+    let address = format!(
+        "postgres://postgres@127.0.0.1:{}/postgres?schema=relayed",
+        relay.port
+    );
+    let store = open(&address.parse().unwrap()).await.unwrap();
+    // Over a connection that is used again.
+    accept(&store, "wh_0", 0).await;
+    let bell = Arc::new(Notify::new());
+    let handover = Arc::new(Handover::new(Arc::clone(&bell)));
+    handover.offer(1, LEASE, LEASE);
+    let recipient = Recipient {
+        destination: "app".into(),
+        slot: handover.slot(at(0)),
+    };
+    relay.lose_answers();
+    let lost = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.accept(message("wh_1", at(0)), vec![recipient]).await }
+    });
+    let held = "SELECT count(*) FROM relayed.delivery WHERE holder IS NOT NULL";
+    let deadline = Instant::now() + PATIENCE;
+    while server.sql(held) != "1" {
+        assert!(Instant::now() < deadline, "it is not kept");
+    }
+    relay.cut();
+    // Whether it is there, or that nobody knows. Either way the lane is to look.
+    drop(lost.await.unwrap());
+    assert_eq!(handover.take().len(), 0);
+    timeout(PATIENCE, bell.notified()).await.expect("it rings");
+    loop {
+        assert!(Instant::now() < deadline, "it is still held");
+        let claimed = store.claim("app", Lane::Standard, at(1), LEASE, 2).await;
+        // Of other connections it shows only when they are used that they have ended.
+        if let Ok(claimed) = claimed {
+            assert_eq!(ids(&claimed), ["wh_0", "wh_1"]);
+            assert!(
+                claimed
+                    .deliveries
+                    .iter()
+                    .all(|delivery| delivery.attempt == 1)
+            );
+            break;
+        }
     }
     store.close().await;
 }

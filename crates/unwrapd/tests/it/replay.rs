@@ -114,7 +114,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
             secret: None,
             payload: Bytes::from_static(b"{}"),
         };
-        let destinations = vec![destination.to_owned()];
+        let destinations = vec![destination.into()];
         let store = std::sync::Arc::clone(&store);
         accepted.spawn(async move { store.accept(message, destinations).await.unwrap() });
         if accepted.len() == 500 {

@@ -221,7 +221,7 @@ async fn near_its_size_a_store_forgets_the_oldest_that_wait_for_nothing() {
         size_max: Some(size_max),
         ..Bounds::default()
     });
-    let to_app = || vec!["app".to_owned()];
+    let to_app = || vec!["app".into()];
     store.accept(large("wh_waits", 0), to_app()).await.unwrap();
     for number in 0..100 {
         let accepted = store

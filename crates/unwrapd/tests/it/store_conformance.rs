@@ -94,6 +94,8 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
     the_quarantine_keeps_the_newest_only(&place()).await;
     what_is_acquitted_is_accepted_and_leaves_the_quarantine(&place()).await;
     what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(&place()).await;
+    handover::what_there_is_a_place_for_is_handed_over_and_leased(&place()).await;
+    handover::what_was_handed_over_can_be_given_back(&place()).await;
     replay::a_replay_asked_for_by_many_at_once_delivers_once(&place()).await;
     replay::what_is_dropped_stays_dropped_and_visible(&place()).await;
     replay::pages_follow_each_other_without_gap_or_overlap(&place()).await;
@@ -148,6 +150,7 @@ macro_rules! every_store {
     };
 }
 
+mod handover;
 mod replay;
 
 every_store!(
@@ -561,7 +564,7 @@ async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
         accept(&store, id, 0).await;
     }
-    let audit = vec!["audit".to_owned()];
+    let audit = vec!["audit".into()];
     store.accept(message("wh_5", at(0)), audit).await.unwrap();
     for delivery in claim(&store, 0).await.deliveries {
         match delivery.message.webhook_id.as_str() {

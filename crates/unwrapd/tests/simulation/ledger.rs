@@ -16,6 +16,9 @@ use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally};
 
 use crate::world::payload;
 
+/// The shortest lease there is.
+const LEASE_MS_MIN: i64 = 31_000;
+
 pub(crate) struct Ledger {
     clock: Clock,
     is_told: bool,
@@ -169,10 +172,11 @@ impl Ledger {
         place.paused_at = is_paused.then(|| place.paused_at.unwrap_or_else(Instant::now));
     }
 
-    pub(crate) fn jumped(&self, is_forward: bool) {
+    pub(crate) fn jumped(&self, milliseconds: i64) {
         let mut books = self.books();
         books.jumped_at = Some(Instant::now());
-        books.may_repeat |= is_forward;
+        // Set back, the clock ends the leases that begin then before a claim that is under way.
+        books.may_repeat |= milliseconds > 0 || -milliseconds >= LEASE_MS_MIN;
     }
 
     /// Everything in memory is gone, leases too.
@@ -270,11 +274,10 @@ impl Ledger {
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        ends_at: Timestamp,
         limit: usize,
         claimed: &Claimed,
     ) {
-        let ends_at = now + SignedDuration::try_from(lease).unwrap();
         self.check(claimed.deliveries.len() <= limit, || {
             "claimed more than asked for".into()
         });

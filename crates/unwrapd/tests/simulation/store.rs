@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use unwrapd::delivery::Lane;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
-    StoreError, Suspect, Tally,
+    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
+    Store, StoreError, Suspect, Tally,
 };
+
+use unwrapd::wake::{Handover, Slot};
 
 use crate::ledger::Ledger;
 
@@ -89,18 +91,54 @@ impl Troubled {
     }
 }
 
+/// The place of a destination, and where that can be seen which it gets in its stead.
+type Watched = (String, Slot, Arc<Handover>);
+
+/// Takes their slots, and gives them others where it can be seen what is handed over.
+fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
+    let mut watched = Vec::new();
+    let recipients = recipients.into_iter().map(|mut recipient| {
+        if let Some(slot) = recipient.slot.take() {
+            let handover = Arc::new(Handover::new(Arc::default()));
+            handover.offer(1, Duration::ZERO, Duration::ZERO);
+            recipient.slot = handover.slot(slot.ends_at());
+            watched.push((recipient.destination.clone(), slot, handover));
+        }
+        recipient
+    });
+    (recipients.collect(), watched)
+}
+
 #[async_trait]
 impl Store for Troubled {
     async fn accept(
         &self,
         message: Message,
-        destinations: Vec<String>,
+        recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError> {
-        self.ledger.offered(&message, &destinations);
+        let destinations = recipients.iter().map(|to| to.destination.clone());
+        self.ledger
+            .offered(&message, &destinations.collect::<Vec<_>>());
         let (endpoint, id) = (message.endpoint.clone(), message.webhook_id.clone());
+        let lane = Lane::of(message.event_type.as_deref());
+        // Whenever that is.
+        let now = message.received_at;
         let accepted = self.troubled(async {
-            let accepted = self.inner.accept(message, destinations).await?;
+            let (recipients, watched) = watched(recipients);
+            let accepted = self.inner.accept(message, recipients).await?;
             self.ledger.stored(&endpoint, &id, accepted);
+            for (destination, slot, handover) in watched {
+                if let Some(handed) = handover.take().pop() {
+                    let deliveries = vec![handed.delivery.clone()];
+                    let claimed = Claimed {
+                        deliveries,
+                        next_due_at: None,
+                    };
+                    self.ledger
+                        .claimed(&destination, lane, now, slot.ends_at(), 1, &claimed);
+                    slot.fill(handed.delivery);
+                }
+            }
             Ok(accepted)
         });
         let accepted = accepted.await?;
@@ -122,8 +160,9 @@ impl Store for Troubled {
                 .inner
                 .claim(destination, lane, now, lease, limit)
                 .await?;
+            let ends_at = now + SignedDuration::try_from(lease).unwrap();
             self.ledger
-                .claimed(destination, lane, now, lease, limit, &claimed);
+                .claimed(destination, lane, now, ends_at, limit, &claimed);
             Ok(claimed)
         })
         .await

@@ -19,7 +19,7 @@ use unwrapd::message::Message;
 use unwrapd::progress::Board;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Store};
+use unwrapd::store::{Bounds, Recipient, Store};
 use unwrapd::wake::Bells;
 
 use crate::ledger::Ledger;
@@ -168,16 +168,26 @@ impl World {
         }
     }
 
-    /// As `receive` does: the bells ring once it is durable.
+    /// As the intake does: what is not handed over is rung for once it is durable.
     async fn receive(&mut self, message: Message, names: Vec<String>) {
         let lane = Lane::of(message.event_type.as_deref());
         let id = message.webhook_id.clone();
         let process = self.process.as_ref().unwrap();
-        let accepted = process.store.accept(message, names.clone()).await;
+        let now = self.clock.now();
+        let recipients: Vec<Recipient> = names
+            .iter()
+            .map(|name| Recipient {
+                slot: process.bells.slot(name, lane, now),
+                destination: name.clone(),
+            })
+            .collect();
+        let to_ring = recipients.iter().filter(|to| to.slot.is_none());
+        let to_ring: Vec<String> = to_ring.map(|to| to.destination.clone()).collect();
+        let accepted = process.store.accept(message, recipients).await;
         self.ledger
             .note(|| format!("{id} arrives for {names:?}: {accepted:?}"));
         if accepted.is_ok() {
-            for name in names {
+            for name in to_ring {
                 process.bells.ring(&name, lane);
             }
         }
@@ -259,7 +269,7 @@ impl World {
         };
         self.ledger
             .note(|| format!("the clock jumps by {milliseconds} ms"));
-        self.ledger.jumped(milliseconds > 0);
+        self.ledger.jumped(milliseconds);
         self.clock.shift(milliseconds);
     }
 
@@ -317,6 +327,7 @@ impl World {
                     gate: Arc::clone(&gate),
                     store: store.clone(),
                     bell: bells.of(&known.name, lane),
+                    handover: bells.take_over(&known.name, lane),
                     feed: feed.clone(),
                     clock: self.clock.clone(),
                 };

@@ -170,15 +170,19 @@ CREATE TABLE copying (
 -- again finds it here.
 CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
-    places bigint[], numbers bigint[], destinations text[], lanes text[], -- of the deliveries: the place of the message, and a count
-    suspects bigint[],                                                    -- what leaves the quarantine
-    durable text
-) RETURNS SETOF bigint LANGUAGE plpgsql
+    places bigint[], numbers bigint[], -- of the deliveries: the place of the message, and a count
+    destinations text[], lanes text[],
+    ends bigint[],                     -- and until when they are leased to the gateway that keeps them, where they are
+    suspects bigint[],                 -- what leaves the quarantine
+    by_holder bigint, durable text
+) RETURNS TABLE (place bigint, seq bigint, held_by bigint) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     durable := set_config('synchronous_commit', durable, true);
+    -- One that was taken for dead leases nothing, as in `claim`.
+    by_holder := (SELECT id FROM holder WHERE id = by_holder);
     RETURN QUERY WITH fresh AS MATERIALIZED (
         SELECT nextval('message_seq') AS seq, (SELECT slot FROM body_current) AS slot, given.*
         FROM unnest(endpoints, ids, types, sent, received, secrets, payloads) WITH ORDINALITY
@@ -190,14 +194,16 @@ BEGIN
     ), bodies AS (
         INSERT INTO body (slot, seq, payload) SELECT slot, seq, payload FROM fresh
     ), deliveries AS (
-        INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
-        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, received_at, received_at
-        FROM unnest(places, numbers, destinations, lanes) AS given (place, number, destination, lane)
+        INSERT INTO delivery (id, destination, lane, since, due_at, ready_at, claimed, holder)
+        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, received_at,
+            CASE WHEN is_held THEN given.ends_at ELSE received_at END, is_held::int, CASE WHEN is_held THEN by_holder END
+        FROM unnest(places, numbers, destinations, lanes, ends) AS given (place, number, destination, lane, ends_at)
         JOIN fresh USING (place)
+        CROSS JOIN LATERAL (SELECT given.ends_at IS NOT NULL AND by_holder IS NOT NULL) AS held (is_held)
     ), acquitted AS (
         DELETE FROM quarantine WHERE id = ANY (suspects)
     )
-    SELECT place FROM fresh;
+    SELECT place, seq, by_holder FROM fresh;
     -- What is there already may have come to no stand-by, if the server was stopped while its commit waited for that, and nobody may be
     -- told that it is safe. A transaction that has written nothing waits for no stand-by; to lock a row is to write.
     IF NOT FOUND THEN

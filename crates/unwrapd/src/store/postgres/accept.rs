@@ -1,6 +1,6 @@
 //! What arrives: messages, their ids and their deliveries, many in one commit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -11,9 +11,10 @@ use super::pool::For;
 use super::rows::storable;
 use super::{Shared, closed};
 use crate::crash;
-use crate::delivery::Lane;
+use crate::delivery::{Delivery, Lane};
 use crate::message::Message;
-use crate::store::{Accepted, StoreError};
+use crate::store::numbers::deliveries_of;
+use crate::store::{Accepted, Recipient, StoreError};
 
 /// Nothing is said of those that are there already: they come back as what is missing.
 const ACCEPT: Work = Work::Function("accept");
@@ -28,7 +29,7 @@ const KNOWN: &str = "
 #[derive(Debug)]
 pub(super) struct Accept {
     pub(super) message: Message,
-    pub(super) destinations: Vec<String>,
+    pub(super) recipients: Vec<Recipient>,
     /// What leaves the quarantine with it.
     pub(super) suspect: Option<i64>,
 }
@@ -40,8 +41,24 @@ impl Accept {
     }
 }
 
+/// What came of one.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    Fresh(Fresh),
+    Known,
+}
+
+/// It is kept under this number.
+#[derive(Clone, Debug)]
+pub(super) struct Fresh {
+    seq: i64,
+    /// The claim that has leased the delivery of each recipient, where one has.
+    claims: Vec<Option<i64>>,
+}
+
 #[async_trait]
 impl Change for Accept {
+    type Fate = Result<Fate, StoreError>;
     type Made = Result<Accepted, StoreError>;
 
     const OVER: For = For::Accepting;
@@ -50,7 +67,7 @@ impl Change for Accept {
         self.message.payload.len()
     }
 
-    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Made>, Failure> {
+    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Fate>, Failure> {
         // Of copies that came together the first counts.
         let mut firsts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (place, change) in changes.iter().enumerate() {
@@ -60,7 +77,7 @@ impl Change for Accept {
         let mut refused = Vec::new();
         let mut reserved = Vec::with_capacity(firsts.len());
         for &place in firsts.values() {
-            match shared.room.reserve(changes[place].destinations.len()) {
+            match shared.room.reserve(changes[place].recipients.len()) {
                 Ok(reservation) => {
                     reserved.push(reservation);
                     wanted.push(place);
@@ -70,51 +87,80 @@ impl Change for Accept {
         }
         crash::point("gathered");
         let known = known(shared, changes, &refused).await?;
-        let fresh = insert(shared, changes, &wanted, &firsts).await?;
+        let mut fresh = insert(shared, changes, &wanted, &firsts).await?;
 
-        let mut made: Vec<Option<Self::Made>> = changes.iter().map(|_| None).collect();
+        let mut fates: Vec<Option<Self::Fate>> = changes.iter().map(|_| None).collect();
         for (&place, reservation) in wanted.iter().zip(reserved) {
-            let is_new = fresh.contains(&place);
-            if is_new {
-                reservation.keep();
-                changes[place].comes(shared);
-            }
-            made[place] = Some(Ok(if is_new {
-                Accepted::New
-            } else {
-                Accepted::Duplicate
+            fates[place] = Some(Ok(match fresh.remove(&place) {
+                Some(fresh) => {
+                    reservation.keep();
+                    changes[place].comes(shared, &fresh);
+                    Fate::Fresh(fresh)
+                }
+                None => Fate::Known,
             }));
         }
         for (place, full) in refused {
-            made[place] = Some(if known.contains(&place) {
-                Ok(Accepted::Duplicate)
+            fates[place] = Some(if known.contains(&place) {
+                Ok(Fate::Known)
             } else {
                 Err(full)
             });
         }
         for (place, change) in changes.iter().enumerate() {
-            if made[place].is_none() {
+            if fates[place].is_none() {
                 let first = firsts[&change.key()];
-                made[place] = made[first]
-                    .clone()
-                    .map(|first| first.map(|_| Accepted::Duplicate));
+                fates[place] = fates[first].clone().map(|first| first.map(|_| Fate::Known));
             }
         }
-        made.into_iter()
+        fates
+            .into_iter()
             .collect::<Option<_>>()
             .ok_or_else(|| Failure::OfTheStore(closed()))
+    }
+
+    fn conclude(self, fate: Self::Fate) -> Self::Made {
+        let Fate::Fresh(Fresh { seq, claims }) = fate? else {
+            return Ok(Accepted::Duplicate);
+        };
+        let lane = self.lane();
+        let mut message = self.message;
+        message.event_type = message
+            .event_type
+            .map(|event_type| storable(&event_type).into_owned());
+        for ((id, recipient), claim) in deliveries_of(seq).zip(self.recipients).zip(claims) {
+            let (Some(slot), Some(claim)) = (recipient.slot, claim) else {
+                continue;
+            };
+            slot.fill(Delivery {
+                id,
+                destination: recipient.destination,
+                lane,
+                attempt: 1,
+                claim,
+                earlier: 0,
+                since: message.received_at,
+                message: message.clone(),
+            });
+        }
+        Ok(Accepted::New)
     }
 }
 
 impl Accept {
-    /// It is there, and may be claimed.
-    fn comes(&self, shared: &Shared) {
+    /// It is there, and may be claimed, now or when its lease has run out.
+    fn comes(&self, shared: &Shared, fresh: &Fresh) {
         let lane = self.lane();
-        let ready_ms = self.message.received_at.as_millisecond();
-        for destination in &self.destinations {
-            shared.marks.comes(destination, lane, ready_ms);
+        let received_ms = self.message.received_at.as_millisecond();
+        let recipients = || self.recipients.iter().zip(&fresh.claims);
+        for (recipient, ends_ms) in recipients() {
+            let ready_ms = ends_ms.unwrap_or(received_ms);
+            shared.marks.comes(&recipient.destination, lane, ready_ms);
         }
-        shared.news.ring_all(&self.destinations, lane);
+        let free = recipients().filter(|(_, ends_ms)| ends_ms.is_none());
+        shared
+            .news
+            .ring_all(free.map(|(recipient, _)| &recipient.destination), lane);
     }
 
     fn lane(&self) -> Lane {
@@ -139,15 +185,15 @@ async fn known(
     rows.iter().map(|row| Ok(refused[place(row)?].0)).collect()
 }
 
-/// The places of those that were not there.
+/// Those that were not there, by their places.
 async fn insert(
     shared: &Shared,
     changes: &[&Accept],
     wanted: &[usize],
     firsts: &BTreeMap<(&str, &str), usize>,
-) -> Result<HashSet<usize>, Failure> {
+) -> Result<HashMap<usize, Fresh>, Failure> {
     if wanted.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let messages = || wanted.iter().map(|place| &changes[*place].message);
     let endpoints: Vec<&str> = messages().map(|message| &*message.endpoint).collect();
@@ -169,13 +215,16 @@ async fn insert(
 
     let (mut places, mut numbers) = (Vec::<i64>::new(), Vec::<i64>::new());
     let (mut destinations, mut lanes) = (Vec::<&str>::new(), Vec::<&str>::new());
+    let claims = Claims::of(shared, wanted.iter().map(|place| changes[*place]));
+    let mut ends = Vec::<Option<i64>>::new();
     for (place, &wanted) in (1..).zip(wanted) {
         let change = changes[wanted];
-        for (number, destination) in (0..).zip(&change.destinations) {
+        for (number, recipient) in (0..).zip(&change.recipients) {
             places.push(place);
             numbers.push(number);
-            destinations.push(destination);
+            destinations.push(&recipient.destination);
             lanes.push(change.lane().as_str());
+            ends.push(claims.ends_of(change, recipient));
         }
     }
     let suspects = changes.iter().filter_map(|change| {
@@ -183,14 +232,73 @@ async fn insert(
         change.suspect.filter(|_| is_wanted())
     });
     let suspects: Vec<i64> = suspects.collect();
+    let holder = shared.holders.id();
     let given = given![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
         secrets => INT8_ARRAY, payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
-        suspects => INT8_ARRAY,
+        ends => INT8_ARRAY, suspects => INT8_ARRAY, holder => INT8,
     ];
-    let rows = shared.pool.once(For::Accepting, ACCEPT, given).await?;
-    rows.iter().map(|row| Ok(wanted[place(row)?])).collect()
+    let taken = shared.pool.take(For::Accepting).await?;
+    let rows = match taken.once(For::Accepting, ACCEPT, given).await {
+        Err(failure) if !failure.leaves_connection() => {
+            claims.lose(shared);
+            return Err(failure);
+        }
+        kept => kept?,
+    };
+    let mut fresh = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let place = wanted[place(row)?];
+        let is_held = row.try_get::<_, Option<i64>>(2)?.is_some();
+        let change = changes[place];
+        let ends = change.recipients.iter().map(|recipient| {
+            let ends_ms = claims.ends_of(change, recipient);
+            ends_ms.filter(|_| is_held)
+        });
+        let kept = Fresh {
+            seq: row.try_get(1)?,
+            claims: ends.collect(),
+        };
+        fresh.insert(place, kept);
+    }
+    Ok(fresh)
+}
+
+/// When the leases end of what is handed over with one commit, by destination and lane: by that they are told apart from other claims.
+struct Claims(BTreeMap<(String, Lane), i64>);
+
+impl Claims {
+    fn of<'c>(shared: &Shared, changes: impl Iterator<Item = &'c Accept>) -> Self {
+        let mut ends = BTreeMap::new();
+        for change in changes {
+            for Recipient { destination, slot } in &change.recipients {
+                let Some(slot) = slot else { continue };
+                let wanted_ms = slot.ends_at().as_millisecond();
+                let last = ends
+                    .entry((destination.clone(), change.lane()))
+                    .or_insert(wanted_ms);
+                *last = wanted_ms.max(*last);
+            }
+        }
+        for (lane, ends_ms) in &mut ends {
+            *ends_ms = shared.leases.end_of(lane, *ends_ms);
+        }
+        Self(ends)
+    }
+
+    fn ends_of(&self, change: &Accept, recipient: &Recipient) -> Option<i64> {
+        recipient.slot.as_ref()?;
+        let lane = (recipient.destination.clone(), change.lane());
+        self.0.get(&lane).copied()
+    }
+
+    /// They may be committed, and nobody knows of it: they are given back before the next claim.
+    fn lose(&self, shared: &Shared) {
+        for (lane, ends_ms) in &self.0 {
+            shared.leases.lose(lane, *ends_ms);
+        }
+    }
 }
 
 /// Which of the given it is, counted from 0.

@@ -23,14 +23,14 @@ const QUEUE_MAX: usize = 1024;
 const BATCH_MAX: usize = 256;
 /// So many are worth a commit beside another: on two cores that they share with the server, half as many make a seventh less of each.
 const CROWD: usize = 64;
+/// So many are made at once where there is no hurry.
+pub(super) const FULL: usize = BATCH_MAX;
 /// While none is made, this part of the last commit is enough for the next; fewer wait as long as each look brings more. It keeps those
 /// who ask again when they are answered in groups that take turns: all in one, nobody works at the database while they are answered.
 const TURN: usize = 3;
 /// Beside other gateways it is they whose turn it is meanwhile. So many as were in the last commit are waited for, but no longer than this:
 /// two gateways that each make commits of half the size ask a quarter more of the database.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
-/// After a commit of fewer than these nobody waits for company.
-const COMPANY_MIN: usize = 8;
 /// How long fewer than a crowd wait for the commit under way. That one may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
@@ -41,20 +41,28 @@ const TRIES_MAX: u32 = 3;
 /// Something to be written.
 #[async_trait]
 pub(super) trait Change: Send + Sync + Sized + 'static {
-    /// What is answered when it is.
+    /// What the commit came to.
+    type Fate: Send;
+    /// What is answered when it is durable.
     type Made: Send;
 
     /// Whose connections it goes over.
     const OVER: For;
 
-    /// How long fewer than a crowd may wait for others although nothing is being made.
+    /// How many wait for no more,
+    const CROWD: usize = CROWD;
+
+    /// and how long fewer may wait for others although nothing is being made.
     const GATHERS: Duration = Duration::ZERO;
 
     /// About how large it is.
     fn bytes(&self) -> usize;
 
     /// Makes all of them in one commit, and gives what came of each, in their order.
-    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Made>, Failure>;
+    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Fate>, Failure>;
+
+    /// It is durable, whether or not anyone waits for the answer, which this gives.
+    fn conclude(self, fate: Self::Fate) -> Self::Made;
 }
 
 /// Where changes wait.
@@ -148,7 +156,7 @@ struct Turn {
 impl Turn {
     /// After a commit of so many.
     fn after(last: usize, is_alone: bool) -> Self {
-        if is_alone || last < COMPANY_MIN {
+        if is_alone || last <= 1 {
             Self {
                 enough: last.div_ceil(TURN),
                 wait: Duration::ZERO,
@@ -180,7 +188,7 @@ async fn gather<C: Change>(
     while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
         let next = match waiting.try_recv() {
             Ok(next) => next,
-            Err(_) if batch.len() >= CROWD => break,
+            Err(_) if batch.len() >= C::CROWD => break,
             Err(_) if under_way.is_none() && C::GATHERS.is_zero() && batch.len() >= turn.enough => {
                 break;
             }
@@ -217,21 +225,22 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
     let changes: Vec<&C> = batch.iter().map(|waiting| &waiting.change).collect();
     let fate = make_patiently(shared, &changes).await;
     match fate {
-        Ok(made) => {
-            for (waiting, made) in batch.into_iter().zip(made) {
+        Ok(fates) => {
+            for (Waiting { change, answer }, fate) in batch.into_iter().zip(fates) {
                 // Who asked may have gone away meanwhile; the change stands all the same.
-                drop(waiting.answer.send(Ok(made)));
+                drop(answer.send(Ok(change.conclude(fate))));
             }
         }
         // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
         Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
-            for waiting in batch {
-                let alone = make_patiently(shared, &[&waiting.change]).await;
-                let alone = alone.and_then(|made| {
-                    let only = made.into_iter().next();
+            for Waiting { change, answer } in batch {
+                let alone = make_patiently(shared, &[&change]).await;
+                let alone = alone.and_then(|fates| {
+                    let only = fates.into_iter().next();
                     only.ok_or_else(|| Failure::OfTheStore(closed()))
                 });
-                drop(waiting.answer.send(alone.map_err(StoreError::from)));
+                let made = alone.map(|fate| change.conclude(fate));
+                drop(answer.send(made.map_err(StoreError::from)));
             }
         }
         Err(failure) => {
@@ -247,7 +256,7 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
 async fn make_patiently<C: Change>(
     shared: &Shared,
     changes: &[&C],
-) -> Result<Vec<C::Made>, Failure> {
+) -> Result<Vec<C::Fate>, Failure> {
     let mut tries = 1;
     loop {
         match C::make(shared, changes).await {

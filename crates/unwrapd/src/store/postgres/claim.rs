@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::failure::Failure;
@@ -32,10 +33,16 @@ const RELEASE: &str = "
 /// What was claimed and never told: nobody has begun it.
 const GIVE_BACK: &str = "
     UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
-    WHERE holder = $1 AND destination = $2 AND lane = $3 AND ready_at = ANY ($4) AND attempt < claimed AND state = 'waiting'";
+    FROM unnest($4::int8[]) AS lost (ends_ms)
+    WHERE holder = $1 AND destination = $2 AND lane = $3 AND ready_at = ends_ms AND attempt < claimed AND state = 'waiting'
+    RETURNING ends_ms";
 
-/// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set.
-const CLOSE_MS: i64 = 1000;
+/// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set. What is kept may wait so
+/// long for its commit.
+const CLOSE_MS: i64 = 30_000;
+
+/// How often what is lost is looked for: its commit may still be under way, and wait for a stand-by.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How far behind a claim the mark of its lane stays beside other gateways: what they have received may still be on its way into the table.
 const BEHIND: Duration = Duration::from_millis(250);
@@ -50,35 +57,77 @@ pub(super) struct Leases(Mutex<BTreeMap<(String, Lane), Ends>>);
 #[derive(Debug, Default)]
 struct Ends {
     last_ms: i64,
-    /// Of claims whose answer was lost.
-    lost_ms: Vec<i64>,
+    /// Of claims whose answer was lost, until they are found or have passed.
+    lost: Vec<Lost>,
+}
+
+#[derive(Debug)]
+struct Lost {
+    ends_ms: i64,
+    look_at: Instant,
 }
 
 impl Leases {
     /// An end that no claim of this lane had lately: this one, or one close behind it.
-    fn end_of(&self, lane: &(String, Lane), wanted_ms: i64) -> i64 {
+    pub(super) fn end_of(&self, lane: &(String, Lane), wanted_ms: i64) -> i64 {
         let mut ends = lock(&self.0);
         let ends = ends.entry(lane.clone()).or_default();
         let is_close = (ends.last_ms - CLOSE_MS..=ends.last_ms).contains(&wanted_ms);
-        ends.last_ms = if is_close {
+        let mut ends_ms = if is_close {
             ends.last_ms + 1
         } else {
             wanted_ms
         };
-        ends.last_ms
+        while ends.lost.iter().any(|lost| lost.ends_ms == ends_ms) {
+            ends_ms += 1;
+        }
+        ends.last_ms = ends_ms;
+        ends_ms
     }
 
-    fn lose(&self, lane: &(String, Lane), lost_ms: &[i64]) {
+    pub(super) fn lose(&self, lane: &(String, Lane), ends_ms: i64) {
         let mut ends = lock(&self.0);
-        let ends = ends.entry(lane.clone()).or_default();
-        ends.lost_ms.extend(lost_ms);
+        let look_at = Instant::now();
+        ends.entry(lane.clone())
+            .or_default()
+            .lost
+            .push(Lost { ends_ms, look_at });
     }
 
-    fn take_lost(&self, lane: &(String, Lane)) -> Vec<i64> {
+    /// Those to be looked for now. What has passed is due again by itself.
+    fn to_look_for(&self, lane: &(String, Lane), now_ms: i64) -> Vec<i64> {
         let mut ends = lock(&self.0);
-        let ends = ends.get_mut(lane);
-        ends.map(|ends| std::mem::take(&mut ends.lost_ms))
-            .unwrap_or_default()
+        let Some(ends) = ends.get_mut(lane) else {
+            return Vec::new();
+        };
+        ends.lost.retain(|lost| lost.ends_ms > now_ms);
+        let now = Instant::now();
+        let due = ends.lost.iter_mut().filter(|lost| lost.look_at <= now);
+        due.map(|lost| {
+            lost.look_at = now + LOOK_EVERY;
+            lost.ends_ms
+        })
+        .collect()
+    }
+
+    /// They were not looked for after all.
+    fn look_at_once(&self, lane: &(String, Lane)) {
+        if let Some(ends) = lock(&self.0).get_mut(lane) {
+            for lost in &mut ends.lost {
+                lost.look_at = Instant::now();
+            }
+        }
+    }
+
+    fn found(&self, lane: &(String, Lane), ends_ms: i64) {
+        if let Some(ends) = lock(&self.0).get_mut(lane) {
+            ends.lost.retain(|lost| lost.ends_ms != ends_ms);
+        }
+    }
+
+    fn has_lost(&self, lane: &(String, Lane)) -> bool {
+        let ends = lock(&self.0);
+        ends.get(lane).is_some_and(|ends| !ends.lost.is_empty())
     }
 }
 
@@ -106,7 +155,7 @@ async fn claim_once(
     limit: usize,
 ) -> Result<Claimed, Failure> {
     let key = (destination.to_owned(), lane);
-    give_back(shared, &key).await?;
+    give_back(shared, &key, now).await?;
     let lane_name = lane.as_str();
     let ends_at = shared
         .leases
@@ -121,7 +170,7 @@ async fn claim_once(
     let taken = shared.pool.take(For::Claiming).await?;
     let rows = match taken.once(For::Claiming, CLAIM, given).await {
         Err(failure) if !failure.leaves_connection() => {
-            shared.leases.lose(&key, &[ends_at]);
+            shared.leases.lose(&key, ends_at);
             return Err(failure);
         }
         claimed => claimed?,
@@ -149,15 +198,19 @@ async fn claim_once(
     {
         *next = later(now, BEING_TAKEN);
     }
+    if shared.leases.has_lost(&key) {
+        let look_at = later(now, LOOK_EVERY);
+        next_due_at = Some(next_due_at.map_or(look_at, |next| next.min(look_at)));
+    }
     Ok(Claimed {
         deliveries,
         next_due_at,
     })
 }
 
-/// Gives back what claims have taken of which nobody heard.
-async fn give_back(shared: &Shared, key: &(String, Lane)) -> Result<(), Failure> {
-    let lost = shared.leases.take_lost(key);
+/// Gives back what was leased in commits of which nobody heard.
+async fn give_back(shared: &Shared, key: &(String, Lane), now: Timestamp) -> Result<(), Failure> {
+    let lost = shared.leases.to_look_for(key, now.as_millisecond());
     if lost.is_empty() {
         return Ok(());
     }
@@ -167,12 +220,15 @@ async fn give_back(shared: &Shared, key: &(String, Lane)) -> Result<(), Failure>
     let given = given![
         holder => INT8, destination => TEXT, lane => TEXT, lost => INT8_ARRAY,
     ];
-    let given_back = shared.pool.once(For::Claiming, GIVE_BACK, given).await;
-    if given_back.is_err() {
-        shared.leases.lose(key, &lost);
-    }
+    let found = shared.pool.once(For::Claiming, GIVE_BACK, given).await;
     shared.marks.forget(destination, key.1);
-    given_back.map(drop)
+    if found.is_err() {
+        shared.leases.look_at_once(key);
+    }
+    for row in &found? {
+        shared.leases.found(key, row.try_get(0)?);
+    }
+    Ok(())
 }
 
 /// Gives leases back. What we held under another number was freed when we were taken for dead.

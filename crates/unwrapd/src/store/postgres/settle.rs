@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Shared;
-use super::batch::Change;
+use super::batch::{Change, FULL};
 use super::failure::Failure;
 use super::link::{Work, given};
 use super::pool::For;
@@ -20,12 +20,14 @@ const SETTLE: Work = Work::Function("settle");
 
 #[async_trait]
 impl Change for Attempt {
+    type Fate = Settled;
     type Made = Settled;
 
     const OVER: For = For::Settling;
 
     /// Nobody waits for it. What is not settled when we die is delivered again, not lost.
-    const GATHERS: Duration = Duration::from_millis(10);
+    const CROWD: usize = FULL;
+    const GATHERS: Duration = Duration::from_millis(20);
 
     fn bytes(&self) -> usize {
         self.answer.len() + self.said.as_str().len()
@@ -49,7 +51,7 @@ impl Change for Attempt {
             }
         }
 
-        let made = changes.iter().enumerate().map(|(place, attempt)| {
+        let fates = changes.iter().enumerate().map(|(place, attempt)| {
             let key = (attempt.delivery, attempt.number);
             if settled.contains(&key) && firsts[&key] == place {
                 Settled::Settled
@@ -57,7 +59,11 @@ impl Change for Attempt {
                 Settled::Fenced
             }
         });
-        Ok(made.collect())
+        Ok(fates.collect())
+    }
+
+    fn conclude(self, fate: Settled) -> Settled {
+        fate
     }
 }
 

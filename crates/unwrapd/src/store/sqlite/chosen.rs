@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::statements::deliveries_of;
 use super::walk::Candidate;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
+use crate::store::numbers::deliveries_of;
 use crate::store::replay::{Choice, Existing, Replay};
 
 /// A message and its deliveries, as far as a replay wants to know.

@@ -12,8 +12,10 @@ pub(super) struct Leases {
     held: HashMap<i64, Held>,
     /// How many claims there were.
     claims: i64,
-    /// Settled in the transaction under way.
+    /// Settled in the transaction under way,
     settled: Vec<i64>,
+    /// and taken as they were kept in it.
+    kept: Vec<i64>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +43,12 @@ impl Leases {
         self.held.insert(delivery, held);
     }
 
+    /// Takes it with the transaction under way, in which it is kept.
+    pub(super) fn take_with_it(&mut self, delivery: i64, held: Held) {
+        self.kept.push(delivery);
+        self.take(delivery, held);
+    }
+
     /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is late: nobody has taken its place.
     pub(super) fn release(&mut self, lease: &Lease) {
         if let Some(held) = self.held.get_mut(&lease.delivery)
@@ -63,6 +71,7 @@ impl Leases {
     }
 
     pub(super) fn commit(&mut self) {
+        self.kept.clear();
         for delivery in self.settled.drain(..) {
             self.held.remove(&delivery);
         }
@@ -70,5 +79,8 @@ impl Leases {
 
     pub(super) fn rollback(&mut self) {
         self.settled.clear();
+        for delivery in self.kept.drain(..) {
+            self.held.remove(&delivery);
+        }
     }
 }

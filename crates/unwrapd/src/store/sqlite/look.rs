@@ -8,9 +8,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::SqliteStore;
 use super::chosen::lane;
-use super::statements::{deliveries_of, timestamp};
+use super::statements::timestamp;
 use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection, Status};
+use crate::store::numbers::deliveries_of;
 use crate::store::{
     ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page, StoreError,
 };

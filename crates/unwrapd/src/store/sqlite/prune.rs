@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::statements::deliveries_of;
 use super::writer::Work;
 use super::{schema, seen, size};
 use crate::delivery::{earlier, later};
+use crate::store::numbers::deliveries_of;
 use crate::store::{Bounds, StoreError};
 
 /// Messages that are looked at in one step: some milliseconds of a reader's time, after which the log may be moved again.

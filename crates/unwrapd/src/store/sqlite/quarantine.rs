@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use super::statements::{self, timestamp};
+use super::accept;
+use super::statements::timestamp;
 use super::writer::Work;
 use crate::message::Message;
-use crate::store::{Accepted, SUSPECTS_MAX, StoreError, Suspect};
+use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect};
 
 pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
@@ -53,13 +54,13 @@ pub(super) fn acquit(
     work: &mut Work<'_>,
     suspect: i64,
     message: &Message,
-    destinations: &[String],
+    recipients: &[Recipient],
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let accepted = statements::accept(work, message, destinations)?;
-    if accepted.is_ok() {
+    let fate = accept::accept(work, message, recipients)?;
+    if fate.is_ok() {
         discard(work.connection, Some(suspect))?;
     }
-    Ok(accepted)
+    Ok(fate.map(|fate| Accepted::from(&fate)))
 }
 
 pub(super) fn discard(connection: &Connection, suspect: Option<i64>) -> rusqlite::Result<u64> {

@@ -7,74 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::leases::Held;
-use super::seen;
 use super::writer::Work;
-use crate::crash;
 use crate::delivery::{Delivery, Lane, Next, later};
 use crate::message::Message;
-use crate::store::{Accepted, Attempt, Claimed, Settled, StoreError, Tally};
-
-pub(super) use crate::store::numbers::deliveries_of;
-
-pub(super) fn accept(
-    work: &mut Work<'_>,
-    message: &Message,
-    destinations: &[String],
-) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let hash = seen::hash(&message.endpoint, &message.webhook_id);
-    accept_hashed(work, hash, message, destinations)
-}
-
-fn accept_hashed(
-    work: &mut Work<'_>,
-    hash: u64,
-    message: &Message,
-    destinations: &[String],
-) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let connection = work.connection;
-    for seq in work.memory.seen.candidates(hash) {
-        if is_of(connection, seq, message)? {
-            return Ok(Ok(Accepted::Duplicate));
-        }
-    }
-    if let Err(full) = work.memory.has_room(destinations.len()) {
-        return Ok(Err(full));
-    }
-    let received_at = message.received_at.as_millisecond();
-    let seq = work.memory.seen.add(hash, received_at);
-    connection
-        .prepare_cached(
-            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            seq,
-            message.endpoint,
-            message.webhook_id,
-            message.event_type,
-            message.sent_at.as_millisecond(),
-            received_at,
-            message.secret,
-        ])?;
-    connection
-        .prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?
-        .execute(params![seq, &*message.payload])?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-    )?;
-    let lane = Lane::of(message.event_type.as_deref());
-    for (id, destination) in deliveries_of(seq).zip(destinations) {
-        insert.execute(params![id, seq, destination, lane.as_str(), received_at])?;
-    }
-    work.memory.pend(message.payload.len(), destinations.len());
-    crash::point("written");
-    Ok(Ok(Accepted::New))
-}
-
-fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM message WHERE seq = ? AND endpoint = ? AND webhook_id = ?")?
-        .exists(params![seq, message.endpoint, message.webhook_id])
-}
+use crate::store::{Attempt, Claimed, Settled, StoreError, Tally};
 
 pub(super) fn claim(
     work: &mut Work<'_>,
@@ -259,43 +195,4 @@ pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timest
     let milliseconds: i64 = row.get(column)?;
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, milliseconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Bounds;
-    use crate::store::sqlite::memory::Memory;
-    use crate::store::sqlite::schema;
-
-    #[test]
-    fn ids_whose_hashes_clash_are_told_apart() {
-        let folder = tempfile::tempdir().unwrap();
-        let connection = schema::connect(&folder.path().join("store.db")).unwrap();
-        let bounds = Bounds::default();
-        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds).unwrap();
-        let mut accept = |id: &str, endpoint: &str| {
-            let message = Message {
-                endpoint: endpoint.into(),
-                webhook_id: id.into(),
-                event_type: None,
-                sent_at: Timestamp::UNIX_EPOCH,
-                received_at: Timestamp::UNIX_EPOCH,
-                secret: None,
-                payload: Bytes::new(),
-            };
-            let mut work = Work {
-                connection: &connection,
-                memory: &mut memory,
-            };
-            let accepted = accept_hashed(&mut work, 42, &message, &[]).unwrap();
-            memory.commit();
-            accepted.unwrap()
-        };
-        for expected in [Accepted::New, Accepted::Duplicate, Accepted::Duplicate] {
-            assert_eq!(accept("wh_1", "production"), expected);
-            assert_eq!(accept("wh_2", "production"), expected);
-            assert_eq!(accept("wh_1", "staging"), expected);
-        }
-    }
 }

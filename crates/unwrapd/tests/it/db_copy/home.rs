@@ -260,7 +260,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
             message.secret = dice.bool().then_some(1);
             let wanted = ["app", "audit", "späť \"| '"];
             let destinations = wanted.iter().filter(|_| dice.bool());
-            let destinations = destinations.map(|&name| name.to_owned()).collect();
+            let destinations = destinations.map(|&name| name.into()).collect();
             store.accept(message, destinations).await.unwrap();
         }
         for _ in 0..3 {

@@ -57,7 +57,7 @@ async fn accept_as(
         event_type: Some(event_type.into()),
         ..message(id, at(second))
     };
-    let destinations = destinations.iter().map(|&name| name.to_owned()).collect();
+    let destinations = destinations.iter().map(|&name| name.into()).collect();
     store.accept(message, destinations).await.unwrap();
 }
 

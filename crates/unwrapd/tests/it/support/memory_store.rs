@@ -1,7 +1,7 @@
 //! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Settled, Standing, Store,
-    StoreError, Suspect, Tally,
+    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
+    Store, StoreError, Suspect, Tally,
 };
 
 /// What outlives a crash.
@@ -62,6 +62,8 @@ pub(crate) struct MemoryStore {
     pub(crate) takes: Duration,
     /// How often it was claimed from.
     pub(crate) claims: AtomicUsize,
+    /// How many leases there were.
+    leased: AtomicI64,
     /// Whether others may have taken what was claimed here.
     pub(crate) is_doubtful: AtomicBool,
     /// Whether anything can be given back.
@@ -78,9 +80,38 @@ impl MemoryStore {
             is_open: watch::Sender::new(true),
             takes: Duration::ZERO,
             claims: AtomicUsize::new(0),
+            leased: AtomicI64::new(0),
             is_doubtful: AtomicBool::new(false),
             releases: AtomicBool::new(true),
             may_settle: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    fn lease(
+        &self,
+        leases: &mut HashMap<i64, Held>,
+        id: i64,
+        row: &Row,
+        ends_at: Timestamp,
+    ) -> Delivery {
+        let before = leases.get(&id).map_or(0, |held| held.number);
+        let number = (row.attempt + 1).max(before + 1);
+        let claim = self.leased.fetch_add(1, Ordering::SeqCst);
+        let held = Held {
+            number,
+            claim,
+            ends_at,
+        };
+        leases.insert(id, held);
+        Delivery {
+            id,
+            destination: row.destination.clone(),
+            lane: row.lane,
+            attempt: number,
+            claim,
+            earlier: row.earlier + number - 1 - row.attempt,
+            since: row.message.received_at,
+            message: row.message.clone(),
         }
     }
 
@@ -108,14 +139,14 @@ impl Store for MemoryStore {
     async fn accept(
         &self,
         message: Message,
-        destinations: Vec<String>,
+        recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError> {
         let mut kept = self.kept()?;
         let key = (message.endpoint.clone(), message.webhook_id.clone());
         if !kept.seen.insert(key) {
             return Ok(Accepted::Duplicate);
         }
-        for destination in destinations {
+        for Recipient { destination, slot } in recipients {
             let id = i64::try_from(kept.deliveries.len()).unwrap() + 1;
             let row = Row {
                 destination,
@@ -126,6 +157,11 @@ impl Store for MemoryStore {
                 earlier: 0,
                 message: message.clone(),
             };
+            if let Some(slot) = slot {
+                let ends_at = slot.ends_at();
+                let mut leases = self.leases.lock().unwrap();
+                slot.fill(self.lease(&mut leases, id, &row, ends_at));
+            }
             kept.deliveries.insert(id, row);
         }
         Ok(Accepted::New)
@@ -139,7 +175,7 @@ impl Store for MemoryStore {
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
-        let claim = self.claims.fetch_add(1, Ordering::SeqCst);
+        self.claims.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
         let kept = self.kept()?;
         let mut leases = self.leases.lock().unwrap();
@@ -165,25 +201,8 @@ impl Store for MemoryStore {
                 break;
             }
             let row = &kept.deliveries[&id];
-            let held = leases.get(&id).map_or(0, |held| held.number);
-            let attempt = (row.attempt + 1).max(held + 1);
-            let claim = i64::try_from(claim).unwrap();
-            let now_held = Held {
-                number: attempt,
-                claim,
-                ends_at,
-            };
-            leases.insert(id, now_held);
-            claimed.deliveries.push(Delivery {
-                id,
-                destination: row.destination.clone(),
-                lane,
-                attempt,
-                claim,
-                earlier: row.earlier + attempt - 1 - row.attempt,
-                since: row.message.received_at,
-                message: row.message.clone(),
-            });
+            let delivery = self.lease(&mut leases, id, row, ends_at);
+            claimed.deliveries.push(delivery);
         }
         claimed.next_due_at = if claimed.deliveries.is_empty() {
             next_due_at

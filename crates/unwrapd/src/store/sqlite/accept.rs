@@ -1,0 +1,203 @@
+//! A message that arrives: its id, its bytes and its deliveries.
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::leases::Held;
+use super::seen;
+use super::writer::{Job, Urgency, Work};
+use crate::crash;
+use crate::delivery::{Delivery, Lane};
+use crate::message::Message;
+use crate::store::numbers::deliveries_of;
+use crate::store::{Accepted, Recipient, StoreError};
+
+/// A message to be kept, and who waits until it is durable.
+pub(super) struct Accepting {
+    pub(super) message: Message,
+    pub(super) recipients: Vec<Recipient>,
+    pub(super) answer: oneshot::Sender<Result<Accepted, StoreError>>,
+    /// As the transaction under way would have it.
+    pub(super) fate: Option<Result<Fate, StoreError>>,
+}
+
+/// What comes of a message.
+pub(super) enum Fate {
+    /// It is new. What is leased is to be handed over.
+    Fresh(Vec<Leased>),
+    Known,
+}
+
+/// A delivery that is leased as it is kept.
+pub(super) struct Leased {
+    id: i64,
+    /// Which recipient it is for.
+    place: usize,
+    claim: i64,
+}
+
+impl From<&Fate> for Accepted {
+    fn from(fate: &Fate) -> Self {
+        match fate {
+            Fate::Fresh(_) => Self::New,
+            Fate::Known => Self::Duplicate,
+        }
+    }
+}
+
+impl Job for Accepting {
+    fn urgency(&self) -> Urgency {
+        Urgency::Now
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        self.fate = Some(accept(work, &self.message, &self.recipients)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, fate: Result<(), StoreError>) {
+        let Self {
+            message,
+            mut recipients,
+            answer,
+            fate: then,
+        } = *self;
+        let fate = fate.and_then(|()| then.ok_or_else(super::closed)?);
+        if let Ok(Fate::Fresh(leased)) = &fate {
+            for Leased { id, place, claim } in leased {
+                let Recipient { destination, slot } = &mut recipients[*place];
+                let Some(slot) = slot.take() else { continue };
+                slot.fill(Delivery {
+                    id: *id,
+                    destination: std::mem::take(destination),
+                    lane: lane_of(&message),
+                    attempt: 1,
+                    claim: *claim,
+                    earlier: 0,
+                    since: message.received_at,
+                    message: message.clone(),
+                });
+            }
+        }
+        // Places that stay empty are free before anyone hears of it.
+        drop(recipients);
+        // Who asked may have gone away meanwhile; the message stands all the same.
+        drop(answer.send(fate.as_ref().map(Accepted::from).map_err(Clone::clone)));
+    }
+}
+
+pub(super) fn accept(
+    work: &mut Work<'_>,
+    message: &Message,
+    recipients: &[Recipient],
+) -> rusqlite::Result<Result<Fate, StoreError>> {
+    let hash = seen::hash(&message.endpoint, &message.webhook_id);
+    accept_hashed(work, hash, message, recipients)
+}
+
+fn accept_hashed(
+    work: &mut Work<'_>,
+    hash: u64,
+    message: &Message,
+    recipients: &[Recipient],
+) -> rusqlite::Result<Result<Fate, StoreError>> {
+    let connection = work.connection;
+    for seq in work.memory.seen.candidates(hash) {
+        if is_of(connection, seq, message)? {
+            return Ok(Ok(Fate::Known));
+        }
+    }
+    if let Err(full) = work.memory.has_room(recipients.len()) {
+        return Ok(Err(full));
+    }
+    let received_at = message.received_at.as_millisecond();
+    let seq = work.memory.seen.add(hash, received_at);
+    connection
+        .prepare_cached(
+            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            seq,
+            message.endpoint,
+            message.webhook_id,
+            message.event_type,
+            message.sent_at.as_millisecond(),
+            received_at,
+            message.secret,
+        ])?;
+    connection
+        .prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?
+        .execute(params![seq, &*message.payload])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+    )?;
+    let lane = lane_of(message).as_str();
+    let mut leased = Vec::new();
+    for (id, (place, recipient)) in deliveries_of(seq).zip(recipients.iter().enumerate()) {
+        insert.execute(params![id, seq, recipient.destination, lane, received_at])?;
+        if let Some(slot) = &recipient.slot {
+            let held = Held {
+                attempt: 1,
+                claim: work.memory.leases.next_claim(),
+                ends_at: slot.ends_at(),
+            };
+            let claim = held.claim;
+            work.memory.leases.take_with_it(id, held);
+            leased.push(Leased { id, place, claim });
+        }
+    }
+    work.memory.pend(message.payload.len(), recipients.len());
+    crash::point("written");
+    Ok(Ok(Fate::Fresh(leased)))
+}
+
+fn lane_of(message: &Message) -> Lane {
+    Lane::of(message.event_type.as_deref())
+}
+
+fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM message WHERE seq = ? AND endpoint = ? AND webhook_id = ?")?
+        .exists(params![seq, message.endpoint, message.webhook_id])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Bounds;
+    use crate::store::sqlite::memory::Memory;
+    use crate::store::sqlite::schema;
+    use bytes::Bytes;
+    use jiff::Timestamp;
+
+    #[test]
+    fn ids_whose_hashes_clash_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = schema::connect(&folder.path().join("store.db")).unwrap();
+        let bounds = Bounds::default();
+        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds).unwrap();
+        let mut accept = |id: &str, endpoint: &str| {
+            let message = Message {
+                endpoint: endpoint.into(),
+                webhook_id: id.into(),
+                event_type: None,
+                sent_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                secret: None,
+                payload: Bytes::new(),
+            };
+            let mut work = Work {
+                connection: &connection,
+                memory: &mut memory,
+            };
+            let accepted = accept_hashed(&mut work, 42, &message, &[]).unwrap();
+            memory.commit();
+            Accepted::from(&accepted.unwrap())
+        };
+        for expected in [Accepted::New, Accepted::Duplicate, Accepted::Duplicate] {
+            assert_eq!(accept("wh_1", "production"), expected);
+            assert_eq!(accept("wh_2", "production"), expected);
+            assert_eq!(accept("wh_1", "staging"), expected);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Work that is handed over as it is kept, and what waits in the store meanwhile.
+
+use std::sync::Mutex;
+
+use unwrapd::store::{Accepted, Recipient};
+use unwrapd::wake::Slot;
+
+use super::*;
+
+/// Takes a moment, and remembers what it got.
+#[derive(Default)]
+struct Remembers(Mutex<Vec<usize>>);
+
+impl Remembers {
+    fn got(&self) -> Vec<usize> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Destination for Remembers {
+    async fn send(&self, delivery: &Delivery) -> Outcome {
+        let number = delivery.message.webhook_id[3..].parse().unwrap();
+        self.0.lock().unwrap().push(number);
+        sleep(Duration::from_millis(1)).await;
+        Outcome::Delivered {
+            answer: String::new(),
+            said: Said::default(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "remembers"
+    }
+}
+
+fn place(bells: &Bells) -> Option<Slot> {
+    bells.slot("app", Lane::Standard, at(0))
+}
+
+/// As the intake does.
+async fn arrives(number: usize, store: &MemoryStore, bells: &Bells) {
+    let slot = place(bells);
+    let is_to_ring = slot.is_none();
+    keep(number, store, slot).await;
+    if is_to_ring {
+        bells.ring("app", Lane::Standard);
+    }
+}
+
+async fn keep(number: usize, store: &MemoryStore, slot: Option<Slot>) {
+    let recipient = Recipient {
+        destination: "app".into(),
+        slot,
+    };
+    let accepted = store
+        .accept(numbered(number, at(0)), vec![recipient])
+        .await
+        .unwrap();
+    assert_eq!(accepted, Accepted::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_needs_no_claim() {
+    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let app = Arc::new(Remembers::default());
+    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    until(async || store.claims.load(Ordering::SeqCst) > 0).await;
+    sleep(Duration::from_millis(10)).await;
+    for number in 0..200 {
+        arrives(number, &store, &bells).await;
+        sleep(Duration::from_millis(2)).await;
+    }
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    assert_eq!(app.got(), (0..200).collect::<Vec<_>>());
+    assert_eq!(store.claims.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_waited_for_long_goes_before_what_comes() {
+    const WAIT: usize = 300;
+    let mut store = MemoryStore::open(&Disk::default());
+    store.takes = STORE_TAKES;
+    for number in 0..WAIT {
+        let message = numbered(number, at(-10));
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    let (store, bells) = (Arc::new(store), Bells::default());
+    let app = Arc::new(Remembers::default());
+    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let is_waiting = || app.got().iter().filter(|number| **number < WAIT).count() < WAIT;
+    let mut number = WAIT;
+    while is_waiting() {
+        for _ in 0..4 {
+            arrives(number, &store, &bells).await;
+            number += 1;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let got = app.got();
+    let came_before = got.len() - WAIT;
+    assert!(
+        came_before < 20,
+        "{came_before} of {} that came",
+        number - WAIT
+    );
+}
+
+/// As much arrives as the destination takes, so that there is always something to be handed over.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_overtaken_by_many() {
+    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let app = Arc::new(Remembers::default());
+    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 8);
+    for number in 0..4000 {
+        // Now and then one finds no place.
+        if number % 100 == 50 {
+            keep(number, &store, None).await;
+            bells.ring("app", Lane::Standard);
+        } else {
+            arrives(number, &store, &bells).await;
+        }
+        if number % 4 == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    until(async || store.tally().await.unwrap().pending == 0).await;
+    let got = app.got();
+    assert_eq!(got.len(), 4000);
+    let mut latest = 0;
+    let mut most = 0;
+    for number in got {
+        latest = number.max(latest);
+        most = (latest - number).max(most);
+    }
+    // A tenth of a second.
+    assert!(most < 400, "one was overtaken by {most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
+    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let app = Arc::new(Remembers::default());
+    let (switch, running) = dispatch_by(&bells, &store, app.clone(), 4);
+    until(async || store.claims.load(Ordering::SeqCst) > 0).await;
+    sleep(Duration::from_millis(10)).await;
+    let slot = place(&bells);
+    assert!(slot.is_some());
+    switch.begin();
+    sleep(Duration::from_secs(1)).await;
+    assert!(!running.is_finished(), "it was promised a place");
+    keep(0, &store, slot).await;
+    running.await.unwrap();
+    assert!(app.got().is_empty());
+
+    let begun_at = tokio::time::Instant::now();
+    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    until(async || store.tally().await.unwrap().delivered == 1).await;
+    let took = begun_at.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: a lease ran out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_took_as_long_as_its_lease_to_keep_is_claimed_first() {
+    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let app = Arc::new(Remembers::default());
+    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    until(async || store.claims.load(Ordering::SeqCst) > 0).await;
+    sleep(Duration::from_millis(10)).await;
+    let slot = place(&bells);
+    sleep(Duration::from_secs(50)).await;
+    let claims = store.claims.load(Ordering::SeqCst);
+    keep(0, &store, slot).await;
+    until(async || store.tally().await.unwrap().delivered == 1).await;
+    assert!(store.claims.load(Ordering::SeqCst) > claims);
+    assert_eq!(app.got(), [0]);
+}

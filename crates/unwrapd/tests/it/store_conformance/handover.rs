@@ -1,0 +1,170 @@
+//! What a lane has a place for is leased in the commit that keeps it, and handed over.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use unwrapd::delivery::{Delivery, Next};
+use unwrapd::store::{Accepted, Lease, Recipient, Settled, Store};
+use unwrapd::wake::Handover;
+
+use super::{
+    Disk, LEASE, Place, PostgresPlace, SqlitePlace, accept, at, claim, ids, message, settle,
+};
+use crate::support::PATIENCE;
+
+every_store!(
+    what_there_is_a_place_for_is_handed_over_and_leased,
+    what_was_handed_over_is_due_again_when_its_lease_ends,
+    what_was_handed_over_can_be_given_back,
+    each_recipient_with_a_place_has_its_own_handed_over,
+    a_copy_is_not_handed_over,
+    it_is_handed_over_though_nobody_waits_for_the_answer;
+    what_was_handed_over_before_a_restart_is_claimed_after_it,
+);
+
+/// Offers one place at the application.
+fn place_at_app(bell: &Arc<Notify>) -> Arc<Handover> {
+    let handover = Arc::new(Handover::new(Arc::clone(bell)));
+    handover.offer(1, LEASE, LEASE);
+    handover
+}
+
+async fn accept_for(store: &Arc<dyn Store>, id: &str, handover: &Arc<Handover>) -> Accepted {
+    let recipient = Recipient {
+        destination: "app".into(),
+        slot: handover.slot(at(0)),
+    };
+    store
+        .accept(message(id, at(0)), vec![recipient])
+        .await
+        .unwrap()
+}
+
+/// What was handed over, which must be one.
+fn handed(handover: &Handover) -> Delivery {
+    let mut handed = handover.take();
+    assert_eq!(handed.len(), 1);
+    handed.remove(0).delivery
+}
+
+pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &dyn Place) {
+    let store = place.open().await;
+    let handover = place_at_app(&Arc::default());
+    let accepted = accept_for(&store, "wh_1", &handover).await;
+    assert_eq!(accepted, Accepted::New);
+    let delivery = handed(&handover);
+    assert_eq!(delivery.message, message("wh_1", at(0)));
+    assert_eq!((delivery.attempt, delivery.earlier), (1, 0));
+    assert_eq!(
+        (delivery.destination.as_str(), delivery.since),
+        ("app", at(0))
+    );
+    assert_eq!(claim(&store, 59).await.deliveries, []);
+    let settled = settle(&store, delivery.id, 1, Next::Delivered).await;
+    assert_eq!(settled, Settled::Settled);
+    assert_eq!(store.tally().await.unwrap().delivered, 1);
+}
+
+pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(place: &dyn Place) {
+    let store = place.open().await;
+    let handover = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handover).await;
+    let late = handed(&handover);
+    let current = claim(&store, 61).await.deliveries.remove(0);
+    assert_eq!((current.id, current.attempt), (late.id, 2));
+    let settled = settle(&store, late.id, 1, Next::Delivered).await;
+    assert_eq!(settled, Settled::Fenced);
+    let settled = settle(&store, current.id, 2, Next::Delivered).await;
+    assert_eq!(settled, Settled::Settled);
+}
+
+pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn Place) {
+    let store = place.open().await;
+    let handover = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handover).await;
+    let unbegun = handed(&handover);
+    store.release(vec![Lease::from(&unbegun)]).await.unwrap();
+    let claimed = claim(&store, 0).await.deliveries.remove(0);
+    assert_eq!((claimed.id, claimed.attempt), (unbegun.id, 1));
+    // It is another's by now.
+    store.release(vec![Lease::from(&unbegun)]).await.unwrap();
+    assert_eq!(claim(&store, 1).await.deliveries, []);
+}
+
+pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &dyn Place) {
+    let store = place.open().await;
+    let (one, two) = (Arc::default(), Arc::default());
+    let (one, two) = (place_at_app(&one), place_at_app(&two));
+    let recipient = |destination: &str, handover: Option<&Arc<Handover>>| Recipient {
+        destination: destination.into(),
+        slot: handover.and_then(|handover| handover.slot(at(0))),
+    };
+    let recipients = vec![
+        recipient("one", Some(&one)),
+        recipient("app", None),
+        recipient("two", Some(&two)),
+    ];
+    store
+        .accept(message("wh_1", at(0)), recipients)
+        .await
+        .unwrap();
+    let handed = [handed(&one), handed(&two)];
+    assert_eq!(
+        handed
+            .each_ref()
+            .map(|delivery| delivery.destination.as_str()),
+        ["one", "two"]
+    );
+    let claimed = claim(&store, 0).await.deliveries.remove(0);
+    assert!(handed.iter().all(|delivery| delivery.id != claimed.id));
+    for delivery in handed.iter().chain([&claimed]) {
+        let settled = settle(&store, delivery.id, 1, Next::Delivered).await;
+        assert_eq!(settled, Settled::Settled, "{delivery:?}");
+    }
+}
+
+/// The place is free again, and the lane looks into the store: something may be there that the copy's sender has not heard of.
+pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let bell = Arc::new(Notify::new());
+    let handover = place_at_app(&bell);
+    let accepted = accept_for(&store, "wh_1", &handover).await;
+    assert_eq!(accepted, Accepted::Duplicate);
+    assert_eq!((handover.take().len(), handover.promised()), (0, 0));
+    timeout(PATIENCE, bell.notified()).await.expect("it rings");
+    assert_eq!(ids(&claim(&store, 0).await), ["wh_1"]);
+}
+
+/// OpenAI may hang up while its webhook is kept.
+pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: &dyn Place) {
+    let store = place.open().await;
+    let handover = place_at_app(&Arc::default());
+    let recipient = Recipient {
+        destination: "app".into(),
+        slot: handover.slot(at(0)),
+    };
+    let mut accept = Box::pin(store.accept(message("wh_1", at(0)), vec![recipient]));
+    tokio::select! {
+        biased;
+        _ = &mut accept => {}
+        () = std::future::ready(()) => {}
+    }
+    drop(accept);
+    timeout(PATIENCE, handover.arrived())
+        .await
+        .expect("it arrives");
+    assert_eq!(handed(&handover).message.webhook_id, "wh_1");
+}
+
+pub(super) async fn what_was_handed_over_before_a_restart_is_claimed_after_it(place: &dyn Place) {
+    let store = place.open().await;
+    let handover = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handover).await;
+    let before = handed(&handover);
+    store.close().await;
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(claim(&store, 1).await.deliveries[0].id, before.id);
+}
