@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use crate::delivery::said::Said;
 use crate::delivery::share::Share;
 use crate::delivery::{Delivery, Lane, Next};
+use crate::handover::Slot;
 use crate::message::Message;
-use crate::wake::Slot;
 
 use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};

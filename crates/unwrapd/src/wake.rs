@@ -1,7 +1,5 @@
 //! Tells whoever waits for work at a destination that there is some, or hands it over.
 
-mod handover;
-
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::delivery::Lane;
-pub use handover::{Handed, Handover, Slot};
+use crate::handover::{Handover, Slot};
 
 /// One bell a destination and lane, and what is offered there. Ringing while nobody waits is remembered, once, so no ring is lost between
 /// a look and a wait.

@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Command::Resume(named) => {
             switch(named, "resume").await?;
-            Ok(say!("{} is not paused", named.name)?)
+            Ok(say!("{} is not paused any more", named.name)?)
         }
         Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
     }

@@ -15,8 +15,8 @@ use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next, Outcome, later};
+use crate::handover::Handed;
 use crate::store::{Attempt, Claimed, Lease, StoreError};
-use crate::wake::Handed;
 
 /// Most deliveries claimed at once.
 const CLAIM_MAX: usize = 256;

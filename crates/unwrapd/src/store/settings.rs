@@ -81,10 +81,12 @@ impl FromStr for StoreUrl {
         let path = text.strip_prefix("sqlite:").ok_or(StoreUrlError::Scheme)?;
         // In other programs these mean something else, and one of them a store that forgets.
         let is_plain = !path.is_empty()
-            && !path.starts_with("//")
             && !path.starts_with("file:")
             && !path.contains('?')
             && path != ":memory:";
+        if path.starts_with("//") {
+            return Err(StoreUrlError::Slashes);
+        }
         if !is_plain {
             return Err(StoreUrlError::Path);
         }
@@ -101,6 +103,11 @@ pub enum StoreUrlError {
         "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     Scheme,
+    /// As other programs write it.
+    #[error(
+        "no \"//\" behind \"sqlite:\": the path of the file follows at once, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+    )]
+    Slashes,
     /// No plain path of a file.
     #[error(
         "behind \"sqlite:\" the path of a file is missing, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""

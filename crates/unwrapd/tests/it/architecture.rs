@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "delivery",
             "destination",
             "feed",
+            "handover",
             "progress",
             "shutdown",
             "store",
@@ -90,14 +91,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prune", &["shutdown", "store"]),
     ("listen", &["config", "places", "shutdown", "tls"]),
     ("destination", &["delivery", "message", "route"]),
-    ("store", &["crash", "delivery", "message", "route"]),
+    (
+        "store",
+        &["crash", "delivery", "handover", "message", "route"],
+    ),
     (
         "config",
         &["admin", "delivery", "destination", "route", "store", "tls"],
     ),
     ("feed", &["delivery", "store"]),
     ("delivery", &["message"]),
-    ("wake", &["delivery"]),
+    ("wake", &["delivery", "handover"]),
+    ("handover", &["delivery"]),
 ];
 
 /// Pure: they await nothing, read no clock and do no I/O.

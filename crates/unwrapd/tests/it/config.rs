@@ -69,12 +69,16 @@ fn bad_addresses_and_urls_are_refused() {
     for wrong in [
         "sqlite:",
         "sqlite::memory:",
-        "sqlite://x.db",
         "sqlite:file:x",
         "sqlite:x?mode=ro",
     ] {
         let wrong = format!("\"{wrong}\"");
         assert!(complaint("\"sqlite:STORE\"", &wrong).contains("path of a file is missing"));
+    }
+    for wrong in ["\"sqlite://x.db\"", "\"sqlite:///var/x.db\""] {
+        assert!(
+            complaint("\"sqlite:STORE\"", wrong).contains("the path of the file follows at once")
+        );
     }
 }
 

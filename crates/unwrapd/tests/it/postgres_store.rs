@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use unwrapd::delivery::{Lane, Next};
+use unwrapd::handover::Handover;
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::{Accepted, Bounds, Recipient, Settled, Store, StoreError};
-use unwrapd::wake::Handover;
 
 use crate::store_conformance::{
     DAY, LEASE, Place as _, PostgresPlace, accept, at, claim, ids, message, prune, settle,

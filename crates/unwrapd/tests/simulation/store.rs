@@ -16,7 +16,7 @@ use unwrapd::store::{
     Store, StoreError, Suspect, Tally,
 };
 
-use unwrapd::wake::{Handover, Slot};
+use unwrapd::handover::{Handover, Slot};
 
 use crate::ledger::Ledger;
 

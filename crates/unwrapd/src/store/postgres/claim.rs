@@ -268,3 +268,49 @@ fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<De
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn app() -> (String, Lane) {
+        ("app".to_owned(), Lane::Standard)
+    }
+
+    #[test]
+    fn no_two_claims_of_a_lane_end_at_once_though_some_were_to_end_before() {
+        let leases = Leases::default();
+        let ends = [1_000, 1_000, 900, 5_000, 1_000].map(|wanted| leases.end_of(&app(), wanted));
+        assert_eq!(ends, [1_000, 1_001, 1_002, 5_000, 5_001]);
+        let call = ("app".to_owned(), Lane::Call);
+        assert_eq!(leases.end_of(&call, 1_000), 1_000);
+    }
+
+    #[test]
+    fn the_end_of_a_lost_claim_is_not_that_of_another() {
+        let leases = Leases::default();
+        leases.lose(&app(), 1_000);
+        leases.lose(&app(), 1_001);
+        assert_eq!(leases.end_of(&app(), 1_000), 1_002);
+    }
+
+    /// Its commit may come late.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_is_looked_for_once_a_second_until_it_is_found_or_has_passed() {
+        let leases = Leases::default();
+        leases.lose(&app(), 60_000);
+        leases.lose(&app(), 61_000);
+        assert_eq!(leases.to_look_for(&app(), 0), [60_000, 61_000]);
+        assert!(leases.to_look_for(&app(), 0).is_empty());
+        advance(LOOK_EVERY).await;
+        assert_eq!(leases.to_look_for(&app(), 0), [60_000, 61_000]);
+        leases.found(&app(), 61_000);
+        advance(LOOK_EVERY).await;
+        assert_eq!(leases.to_look_for(&app(), 0), [60_000]);
+        advance(LOOK_EVERY).await;
+        assert!(leases.to_look_for(&app(), 60_000).is_empty());
+        assert!(!leases.has_lost(&app()));
+    }
+}

@@ -80,6 +80,9 @@ impl From<tokio_postgres::Error> for Failure {
 /// Without the driver's own words, which say "db error" and leave the reason to the source.
 fn told(error: &tokio_postgres::Error) -> String {
     match error.source() {
+        Some(source) if source.to_string() == "password missing" => {
+            "it asks for a password, and there is none: put it into `password` of [store], or into the environment variable PGPASSWORD".into()
+        }
         Some(source) => format!("no connection to the database: {source}"),
         None => format!("no connection to the database: {error}"),
     }

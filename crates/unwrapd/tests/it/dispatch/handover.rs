@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
+use unwrapd::handover::Slot;
 use unwrapd::store::{Accepted, Recipient};
-use unwrapd::wake::Slot;
 
 use super::*;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use unwrapd::delivery::{Delivery, Next};
+use unwrapd::handover::Handover;
 use unwrapd::store::{Accepted, Lease, Recipient, Settled, Store};
-use unwrapd::wake::Handover;
 
 use super::{
     Disk, LEASE, Place, PostgresPlace, SqlitePlace, accept, at, claim, ids, message, settle,
