@@ -98,9 +98,15 @@ pub enum CopyError {
     NotThere(String),
     /// A gateway runs on one of them.
     #[error(
-        "{0} is in use: stop every gateway on it; one that was killed counts as running for 12 s"
+        "{place} is in use: stop every gateway on it{}",
+        if *.is_remembered { "; one that was killed counts as running for 12 s" } else { "" }
     )]
-    InUse(String),
+    InUse {
+        /// Which.
+        place: String,
+        /// Whether one that was killed counts for a while.
+        is_remembered: bool,
+    },
     /// It would do harm.
     #[error("{0}")]
     Refused(String),

@@ -9,6 +9,7 @@ use crate::store::{StoreError, StoreUrl};
 
 /// An end and where it is.
 pub(super) struct Place {
+    url: StoreUrl,
     pub(super) name: String,
     pub(super) end: Box<dyn End>,
 }
@@ -20,20 +21,31 @@ pub(super) struct Ends {
 }
 
 impl Place {
+    fn new(url: &StoreUrl, end: Box<dyn End>) -> Self {
+        Self {
+            url: url.clone(),
+            name: name_of(url),
+            end,
+        }
+    }
+
     pub(super) async fn outline(&mut self) -> Result<Outline, CopyError> {
         let outline = self.end.outline().await;
         outline.map_err(|error| self.problem(error))
     }
 
     pub(super) fn problem(&self, error: StoreError) -> CopyError {
-        problem(&self.name, error)
+        problem(&self.url, error)
     }
 }
 
-fn problem(place: &str, error: StoreError) -> CopyError {
-    let place = place.to_owned();
+fn problem(url: &StoreUrl, error: StoreError) -> CopyError {
+    let place = name_of(url);
     match error {
-        StoreError::InUse(_) => CopyError::InUse(place),
+        StoreError::InUse(_) => CopyError::InUse {
+            place,
+            is_remembered: matches!(url, StoreUrl::Postgres(_)),
+        },
         error => CopyError::Store { place, error },
     }
 }
@@ -46,7 +58,6 @@ pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyErr
     {
         return Err(same());
     }
-    let name = name_of(from);
     let opened = match from {
         StoreUrl::Sqlite(path) => SqliteEnd::of_source(path).map(|end| end.map(boxed)),
         StoreUrl::Postgres(address) => {
@@ -54,18 +65,17 @@ pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyErr
             opened.map(|end| end.map(boxed))
         }
     };
-    let Some(end) = opened.map_err(|error| problem(&name, error))? else {
-        return Err(CopyError::NotThere(name));
+    let Some(end) = opened.map_err(|error| problem(from, error))? else {
+        return Err(CopyError::NotThere(name_of(from)));
     };
-    let mut from = Place { name, end };
+    let mut from = Place::new(from, end);
 
-    let name = name_of(to);
     let opened = match to {
         StoreUrl::Sqlite(path) => SqliteEnd::of_target(path).map(boxed),
         StoreUrl::Postgres(address) => PostgresEnd::of_target(address).await.map(boxed),
     };
-    let end = opened.map_err(|error| problem(&name, error))?;
-    let mut to = Place { name, end };
+    let end = opened.map_err(|error| problem(to, error))?;
+    let mut to = Place::new(to, end);
 
     let (one, other) = tokio::join!(from.end.identity(), to.end.identity());
     let one = one.map_err(|error| from.problem(error))?;

@@ -69,8 +69,8 @@ pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, Co
 
 pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {
     CopyError::Refused(format!(
-        "{} holds a store already, and another one ({what}): name a target that holds nothing",
-        ends.to.name
+        "{} holds a store already, and not what {} holds ({what}): name a target that holds nothing. If it is an earlier copy that no gateway has begun on, {EMPTY}",
+        ends.to.name, ends.from.name
     ))
 }
 

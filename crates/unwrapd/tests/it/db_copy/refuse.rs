@@ -47,7 +47,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         assert_refused(
             &refused,
             2,
-            "holds a store already, and another one (`message` has other content)",
+            "(`message` has other content): name a target that holds nothing",
         );
         assert_same(&target.dump(), &before, "refused");
         target.open(&Bounds::default()).await.close().await;
