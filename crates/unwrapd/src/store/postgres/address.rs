@@ -1,5 +1,6 @@
 //! Where the database is, as one URL: `postgres://USER@HOST:PORT/DATABASE?schema=NAME&sslmode=verify-full`.
 
+use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::Tls;
 
+/// Where PostgreSQL listens, unless the URL says otherwise.
+const PORT: u16 = 5432;
 /// The schema that holds our tables, unless the URL names another.
 const SCHEMA: &str = "unwrapd";
 /// Longest name of a schema: PostgreSQL cuts off what is longer, and the name of our channel is made from it.
@@ -21,7 +24,7 @@ pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long bytes may be on their way to a host that does not answer, and how long a connection may be silent before it is tried.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// A PostgreSQL database and the schema in it that is ours. It is shown without its host, its user and their password.
+/// A PostgreSQL database and the schema in it that is ours. It is shown without its user and their password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
     config: Config,
@@ -47,6 +50,22 @@ impl PostgresAddress {
     #[must_use]
     pub fn schema(&self) -> &str {
         &self.schema
+    }
+
+    /// Its hosts and ports.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let hosts = self.hosts();
+        let each = hosts.iter().map(|config| {
+            let port = config.get_ports().first().copied().unwrap_or(PORT);
+            match config.get_hosts() {
+                [Host::Tcp(name)] if name.contains(':') => format!("[{name}]:{port}"),
+                [Host::Tcp(name)] => format!("{name}:{port}"),
+                [Host::Unix(path)] => format!("{}:{port}", path.display()),
+                _ => String::new(),
+            }
+        });
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// Each host by itself, in their order.
@@ -110,7 +129,8 @@ impl fmt::Display for PostgresAddress {
         let database = self.config.get_dbname().unwrap_or_default();
         write!(
             f,
-            "in PostgreSQL, database {database:?}, schema {:?}",
+            "in PostgreSQL at {}, database {database:?}, schema {:?}",
+            self.place(),
             self.schema
         )
     }
@@ -132,7 +152,7 @@ impl FromStr for PostgresAddress {
         let mut root_certificate = None;
         let mut others = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or(AddressError::Malformed)?;
+            let (name, value) = pair.split_once('=').ok_or(AddressError::Parameter)?;
             match name {
                 "schema" => value.clone_into(&mut schema),
                 "sslmode" => mode = Some(value),
@@ -142,8 +162,11 @@ impl FromStr for PostgresAddress {
                 _ => others.push(pair),
             }
         }
-        let url = format!("{base}?{}", others.join("&"));
-        let mut config: Config = url.parse().map_err(|_| AddressError::Malformed)?;
+        let mut config: Config = base.parse().map_err(|error| malformed(&error))?;
+        if !others.is_empty() {
+            let url = format!("{base}?{}", others.join("&"));
+            config = url.parse().map_err(|_| AddressError::Parameter)?;
+        }
         if config.get_dbname().is_none() {
             return Err(AddressError::NoDatabase);
         }
@@ -185,6 +208,14 @@ fn set_times(config: &mut Config) {
         .keepalives_retries(2);
 }
 
+/// The driver says what is wrong, in words that hold nothing of the URL.
+fn malformed(error: &tokio_postgres::Error) -> AddressError {
+    match error.source() {
+        Some(source) if source.to_string().contains("`port`") => AddressError::Port,
+        _ => AddressError::Malformed,
+    }
+}
+
 /// Whether every host is this machine, so that nobody is on the way.
 fn is_here(config: &Config) -> bool {
     config.get_hosts().iter().all(|host| match host {
@@ -206,6 +237,14 @@ pub enum AddressError {
         "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a name or password is written %25, a `/` %2F, an `@` %40"
     )]
     Malformed,
+    /// Its port is none.
+    #[error("the port in the URL must be a number from 1 to 65535, or left out for {PORT}")]
+    Port,
+    /// Behind the question mark stands something else than is known.
+    #[error(
+        "behind the `?` of the URL stands what is not known: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` may, with `&` between them. A `?` in a name or password is written %3F"
+    )]
+    Parameter,
     /// It names no database.
     #[error(
         "the URL names no database: put its name behind the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
@@ -261,8 +300,14 @@ mod tests {
         assert_eq!(parse("postgres:///d"), Err(AddressError::NoHost));
         assert_eq!(
             parse("postgres://u@db/d?shcema=x"),
-            Err(AddressError::Malformed)
+            Err(AddressError::Parameter)
         );
+        assert_eq!(
+            parse("postgres://u:pa?ss@db/d"),
+            Err(AddressError::Parameter)
+        );
+        assert_eq!(parse("postgres://u@db:x/d"), Err(AddressError::Port));
+        assert_eq!(parse("postgres://u@db:70000/d"), Err(AddressError::Port));
         for schema in ["", "A", "a-b", "a\"b", "pg_x", &"x".repeat(49)] {
             let url = format!("postgres://u@db/d?schema={schema}");
             assert_eq!(parse(&url), Err(AddressError::Schema), "{schema}");
@@ -291,16 +336,19 @@ mod tests {
             assert_eq!(config.get_ssl_mode(), SslMode::Require);
         }
         let read_only = parse("postgres://u@db1,db2/d?target_session_attrs=standby");
-        assert_eq!(read_only, Err(AddressError::Malformed));
+        assert_eq!(read_only, Err(AddressError::Parameter));
     }
 
     #[test]
-    fn it_is_shown_without_who_and_where() {
-        let address = parse("postgres://me:hunter2@db.internal/events").unwrap();
+    fn it_is_shown_with_its_place_and_without_who() {
+        let address = parse("postgres://me:hunter2@db.internal,[::1]:5433/events").unwrap();
         let shown = format!("{address} {address:?}");
-        for secret in ["me:", "hunter2", "db.internal"] {
+        for secret in ["me:", "me@", "hunter2"] {
             assert!(!shown.contains(secret), "{shown}");
         }
-        assert!(shown.contains("events"), "{shown}");
+        assert_eq!(
+            address.to_string(),
+            "in PostgreSQL at db.internal:5432, [::1]:5433, database \"events\", schema \"unwrapd\""
+        );
     }
 }

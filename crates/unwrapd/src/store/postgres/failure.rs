@@ -70,6 +70,9 @@ impl From<tokio_postgres::Error> for Failure {
                     "{text}: it is a stand-by; name the primary, or every host, with commas between them"
                 ),
                 SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
+                SqlState::INVALID_PASSWORD => format!(
+                    "{text}: the password is that of `password` of [store] or of --password-file, else that of the environment variable PGPASSWORD"
+                ),
                 SqlState::DISK_FULL => format!("{text}: its disk is full"),
                 _ => text,
             }),
