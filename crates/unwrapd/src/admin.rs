@@ -25,7 +25,7 @@ use crate::wake::Bells;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
-pub(crate) use gateways::Gateways;
+pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
 pub(crate) use quarantine::{DroppedSuspects, Suspects, Which};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};

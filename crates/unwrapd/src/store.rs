@@ -31,7 +31,7 @@ use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
-pub use fleet::{Configuration, Introduction, Member, SharedCircuit};
+pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 

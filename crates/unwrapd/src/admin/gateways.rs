@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::ask::answer;
-use crate::store::Member;
+use crate::store::{FRESH, Member};
 
 pub(super) fn router() -> Router<Admin> {
     Router::new().route("/api/v1/gateways", get(list))
@@ -17,6 +17,8 @@ pub(super) fn router() -> Router<Admin> {
 /// All that share the store. None, where nobody can.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Gateways {
+    /// Whether this one has reached the store lately. If not, all of this is as it was then.
+    pub(crate) is_current: bool,
     /// This one first.
     pub(crate) gateways: Vec<GatewayView>,
 }
@@ -37,8 +39,11 @@ pub(crate) struct GatewayView {
 }
 
 async fn list(State(admin): State<Admin>) -> Response {
+    let members = admin.store.members();
+    let mut ours = members.iter().filter(|member| member.is_ours);
     answer(&Gateways {
-        gateways: views(&admin.store.members()),
+        is_current: ours.all(|member| member.silent_for < FRESH),
+        gateways: views(&members),
     })
 }
 

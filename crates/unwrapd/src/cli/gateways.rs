@@ -7,7 +7,7 @@ use super::admin::AdminArguments;
 use super::replay::{say_json, talk};
 use super::text::table;
 use super::{Failure, Output, say};
-use crate::admin::Gateways;
+use crate::admin::{GatewayView, Gateways};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -19,14 +19,24 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let answer: Value = arguments.admin.open()?.get(&["gateways"], &[]).await?;
+    let known: Gateways = serde_json::from_value(answer.clone())?;
+    let is_current = known.is_current;
     if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let Gateways { gateways } = serde_json::from_value(answer)?;
-    if gateways.is_empty() {
+        say_json(&answer)?;
+    } else if known.gateways.is_empty() {
         talk("nobody shares a store in an SQLite file\n");
+    } else {
+        show(known.gateways)?;
+    }
+    if is_current {
         return Ok(());
     }
+    Err(Failure::TryLater(anyhow::anyhow!(
+        "this gateway does not reach the database, and what it knows is as old as HEARD says: see its /readyz, or ask another one"
+    )))
+}
+
+fn show(gateways: Vec<GatewayView>) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = gateways
         .into_iter()
         .map(|gateway| {

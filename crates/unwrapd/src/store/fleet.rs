@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long after it last reached the store a gateway still goes by what it knew then. Less than the silence after which it is taken
+/// for dead: it stops before others begin.
+pub const FRESH: Duration = Duration::from_secs(8);
+
 /// How a gateway introduces itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Introduction {

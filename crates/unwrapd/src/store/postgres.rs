@@ -19,6 +19,7 @@ mod marks;
 mod members;
 mod migration;
 mod news;
+mod outage;
 mod pause;
 mod pool;
 mod progress;

@@ -4,6 +4,7 @@ mod circuits;
 mod configuration;
 mod frozen;
 mod limits;
+mod outage;
 mod rolling;
 
 use std::collections::BTreeMap;

@@ -226,6 +226,9 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
     let fate = make_patiently(shared, &changes).await;
     match fate {
         Ok(fates) => {
+            if C::OVER == For::Accepting {
+                shared.pool.outage().takes();
+            }
             for (Waiting { change, answer }, fate) in batch.into_iter().zip(fates) {
                 // Who asked may have gone away meanwhile; the change stands all the same.
                 drop(answer.send(Ok(change.conclude(fate))));
@@ -240,16 +243,25 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
                     only.ok_or_else(|| Failure::OfTheStore(closed()))
                 });
                 let made = alone.map(|fate| change.conclude(fate));
-                drop(answer.send(made.map_err(StoreError::from)));
+                drop(answer.send(made.map_err(|failure| refused::<C>(shared, failure))));
             }
         }
         Err(failure) => {
-            let error = StoreError::from(failure);
+            let error = refused::<C>(shared, failure);
             for waiting in batch {
                 drop(waiting.answer.send(Err(error.clone())));
             }
         }
     }
+}
+
+/// What is answered to whoever asked. That webhooks are refused is said in the log.
+fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
+    let error = StoreError::from(failure);
+    if C::OVER == For::Accepting {
+        shared.pool.outage().refuses(&error);
+    }
+    error
 }
 
 /// What was lost on the way may be committed. Nobody guesses: it is made once more, and finds what is there.

@@ -47,14 +47,14 @@ const BEAT: &str = "
 /// was only frozen may still settle, unless someone else claims before.
 const BURY: &str = "
     WITH dead AS (
-        DELETE FROM holder WHERE beat_at < clock_timestamp() - $1 * interval '1 ms' RETURNING id
+        DELETE FROM holder WHERE beat_at < clock_timestamp() - $1 * interval '1 ms' RETURNING name
     ), freed AS (
         UPDATE delivery SET ready_at = due_at, holder = NULL
         WHERE holder IS NOT NULL AND state = 'waiting' AND NOT EXISTS (
             SELECT FROM holder AS living WHERE living.id = delivery.holder AND beat_at >= clock_timestamp() - $1 * interval '1 ms'
         ) RETURNING 1
     )
-    SELECT (SELECT count(*) FROM dead), (SELECT count(*) FROM freed)";
+    SELECT (SELECT array_agg(name) FROM dead WHERE name <> ''), (SELECT count(*) FROM freed)";
 
 /// Frees what those held whose place another has taken.
 const SUCCEED: &str = "
@@ -157,14 +157,15 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
         .once(For::Claiming, BURY, given![SILENCE_MAX_MS => INT8])
         .await?;
     if let Some(row) = rows.first() {
-        let (dead, freed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (dead, freed): (Option<Vec<String>>, i64) = (row.try_get(0)?, row.try_get(1)?);
         if freed > 0 {
             shared.marks.forget_all();
         }
-        if dead > 0 {
+        if let Some(names) = dead {
             tracing::warn!(
-                "{dead} gateways on this database have been silent for {} s; {freed} deliveries they were making are made by others",
-                SILENCE_MAX_MS / 1000
+                "taken for dead after {} s of silence: {}; what was being delivered there is made by others (deliveries: {freed})",
+                SILENCE_MAX_MS / 1000,
+                names.join(", ")
             );
         }
     }

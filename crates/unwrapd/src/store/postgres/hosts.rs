@@ -17,9 +17,11 @@ use super::server::{self, Line};
 use super::tls::Tls;
 use crate::store::StoreError;
 
-/// The hosts, and what is known of them. It is shown without them.
+/// The hosts, and what is known of them.
 pub(super) struct Hosts {
     each: Vec<Config>,
+    /// For people.
+    place: String,
     tls: Option<Arc<Tls>>,
     known: Mutex<Known>,
 }
@@ -34,7 +36,7 @@ struct Known {
 
 impl fmt::Debug for Hosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hosts({} of them)", self.each.len())
+        write!(f, "Hosts({})", self.place)
     }
 }
 
@@ -52,9 +54,15 @@ impl Hosts {
             .map_err(|error| Failure::OfTheStore(StoreError::Unusable(error)))?;
         Ok(Arc::new(Self {
             each: address.hosts(),
+            place: address.place(),
             tls,
             known: Mutex::default(),
         }))
+    }
+
+    /// Where they are.
+    pub(super) fn place(&self) -> &str {
+        &self.place
     }
 
     /// Connects to the primary, and refuses a server that would lose what it has committed. Gives how its commits are durable as

@@ -11,11 +11,7 @@ use tokio_postgres::Row;
 use super::failure::Failure;
 use super::lock;
 use crate::delivery::share::Share;
-use crate::store::{Configuration, Introduction, Member, StoreError};
-
-/// How long after its last beat a gateway still goes by what it knew then. Less than the silence after which it is taken for dead: it
-/// stops before others begin.
-const FRESH: Duration = Duration::from_secs(8);
+use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
 
 #[derive(Debug)]
 pub(super) struct Holders {
@@ -202,6 +198,8 @@ impl Holders {
                 .map_or(Duration::MAX, |(_, last)| last.elapsed()),
             configuration: known.introduction.configuration.clone(),
         };
+        // What they have said is as old as our last beat.
+        let heard_for = ours.silent_for;
         let others = known.others.iter().map(|other| {
             let mut rest = known.others.iter().filter(|third| third.id != other.id);
             Member {
@@ -209,7 +207,7 @@ impl Holders {
                 name: other.name.clone(),
                 is_ours: false,
                 takes_part: rest.all(|third| third.sees.contains(&other.id)),
-                silent_for: other.silent_for,
+                silent_for: other.silent_for.saturating_add(heard_for),
                 configuration: other.configuration.clone(),
             }
         });

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use super::failure::Failure;
 use super::hosts::Hosts;
 use super::link::{Begin, Link, Params, Work};
+use super::outage::Outage;
 use super::{closed, lock};
 
 /// How long one statement may take that somebody waits for.
@@ -62,6 +63,7 @@ pub(super) struct Pool {
     tell: Begin,
     bounds: [Arc<Semaphore>; For::ALL.len()],
     idle: Mutex<Idle>,
+    outage: Outage,
 }
 
 #[derive(Debug, Default)]
@@ -103,12 +105,18 @@ impl Pool {
                 links: vec![first],
                 ..Idle::default()
             }),
+            outage: Outage::default(),
             hosts,
         })
     }
 
     pub(super) fn hosts(&self) -> &Hosts {
         &self.hosts
+    }
+
+    /// What is known of whether the database does its part.
+    pub(super) fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     /// A connection, when there is one.
@@ -153,10 +161,13 @@ impl Pool {
         match connected {
             Ok((link, _)) => {
                 idle.failed = None;
+                self.outage.is_back();
                 Ok(link)
             }
             Err(failure) => {
                 idle.failed = Some((Instant::now(), failure.clone()));
+                self.outage
+                    .is_away(self.hosts.place(), &failure.clone().into());
                 Err(failure)
             }
         }

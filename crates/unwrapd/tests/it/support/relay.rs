@@ -11,6 +11,7 @@ use tokio::sync::watch;
 pub(crate) struct Relay {
     pub(crate) port: u16,
     is_deaf: Arc<AtomicBool>,
+    is_shut: Arc<AtomicBool>,
     cuts: watch::Sender<()>,
 }
 
@@ -19,11 +20,16 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let is_deaf = Arc::new(AtomicBool::new(false));
+        let is_shut = Arc::new(AtomicBool::new(false));
         let cuts = watch::Sender::new(());
         tokio::spawn({
             let (is_deaf, cuts) = (Arc::clone(&is_deaf), cuts.clone());
+            let is_shut = Arc::clone(&is_shut);
             async move {
                 while let Ok((client, _)) = listener.accept().await {
+                    if is_shut.load(Ordering::SeqCst) {
+                        continue;
+                    }
                     let mut cut = cuts.subscribe();
                     let relayed = relay(client, to, Arc::clone(&is_deaf));
                     tokio::spawn(async move {
@@ -38,8 +44,20 @@ impl Relay {
         Self {
             port,
             is_deaf,
+            is_shut,
             cuts,
         }
+    }
+
+    /// Ends every connection, and so every new one until it is opened.
+    pub(crate) fn shut(&self) {
+        self.is_shut.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// New connections are whole.
+    pub(crate) fn open(&self) {
+        self.is_shut.store(false, Ordering::SeqCst);
     }
 
     /// From now on what the server says is lost; it is told everything.

@@ -1,0 +1,111 @@
+//! What is said while the database is away.
+
+use std::process::Output;
+
+use openai_webhooks::EventType;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{POLL, configure};
+use crate::support::postgres::Server;
+use crate::support::process::{Serving, unwrapd};
+use crate::support::relay::Relay;
+use crate::support::{PATIENCE, Webhook, client};
+
+const NOWHERE: &str = "http://127.0.0.1:9/webhook";
+
+/// `unwrapd gateways`, asked of this one.
+fn gateways(folder: &TempDir, serving: &Serving, output: &str) -> Output {
+    let admin = serving.admin.trim_end_matches("/readyz");
+    unwrapd()
+        .args(["gateways", "--output", output, "--admin", admin, "--config"])
+        .arg(folder.path().join("none.toml"))
+        .output()
+        .unwrap()
+}
+
+async fn post(serving: &Serving, id: &str) -> u16 {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    let request = webhook.request(&client(), &serving.url);
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// Nothing is due and nothing arrives, so that nobody finds out by the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
+    let server = Server::start_on_loopback(&[]);
+    let relay = Relay::start(server.listens_at()).await;
+    let at = format!("127.0.0.1:{}", relay.port);
+    let store = format!("postgres://postgres@{at}/postgres?schema=relayed");
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), &store, NOWHERE, "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    assert!(gateways(&folder, &serving, "human").status.success());
+
+    relay.shut();
+    let said = serving.announced("ERROR the store is unavailable: ");
+    assert!(said.contains(&format!("({at})")), "{said}");
+    assert!(said.contains("webhooks are answered 503"), "{said}");
+    for number in 0..3 {
+        assert_eq!(post(&serving, &format!("wh_{number}")).await, 503);
+    }
+    // It has heard nobody for so long that it says so.
+    let deadline = Instant::now() + PATIENCE;
+    let stale = loop {
+        let output = gateways(&folder, &serving, "json");
+        if output.status.code() == Some(5) {
+            break output;
+        }
+        assert!(Instant::now() < deadline, "{output:?}");
+        sleep(POLL).await;
+    };
+    let known: serde_json::Value = serde_json::from_slice(&stale.stdout).unwrap();
+    assert_eq!(known["is_current"], false);
+    assert!(known["gateways"][0]["silent_ms"].as_u64().unwrap() >= 8000);
+    let said = String::from_utf8(stale.stderr).unwrap();
+    assert!(said.contains("does not reach the database"), "{said}");
+
+    relay.open();
+    serving.announced("the database is there again");
+    assert_eq!(post(&serving, "wh_0").await, 200);
+    let deadline = Instant::now() + PATIENCE;
+    while !gateways(&folder, &serving, "human").status.success() {
+        assert!(Instant::now() < deadline);
+        sleep(POLL).await;
+    }
+    let (_, log) = serving.terminate();
+    let line = "webhooks are answered 503";
+    assert!(!log.contains(line), "it is said once: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
+    let server = Server::start_on_loopback(&[]);
+    let folder = TempDir::new().unwrap();
+    let store = server.url("postgres", "refuses");
+    configure(folder.path(), &store, NOWHERE, "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    server.sql("ALTER TABLE refuses.message ADD CONSTRAINT nothing CHECK (false) NOT VALID");
+    assert_eq!(post(&serving, "wh_1").await, 503);
+    serving.announced("webhooks are answered 503: ");
+    server.sql("ALTER TABLE refuses.message DROP CONSTRAINT nothing");
+    assert_eq!(post(&serving, "wh_1").await, 200);
+    serving.announced("webhooks are kept again");
+    serving.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_has_died_is_named() {
+    let store = super::store_url();
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), &store, NOWHERE, "");
+    let died = Serving::start(folder.path(), &[]);
+    let port = died.url.rsplit_once(':').unwrap().1;
+    let port = port.split('/').next().unwrap().to_owned();
+    let mut other = Serving::start(folder.path(), &[]);
+    // SIGKILL.
+    drop(died);
+    let said = other.announced("taken for dead after 10 s of silence: ");
+    assert!(said.contains(&format!(":{port};")), "{said}");
+    other.terminate();
+}
