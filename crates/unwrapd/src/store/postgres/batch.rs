@@ -236,8 +236,16 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
         }
         // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
         Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
+            // With the database away, each by itself would wait for that anew.
+            let mut gone: Option<Failure> = None;
             for Waiting { change, answer } in batch {
-                let alone = make_patiently(shared, &[&change]).await;
+                let alone = match &gone {
+                    Some(failure) => Err(failure.clone()),
+                    None => make_patiently(shared, &[&change]).await,
+                };
+                if let Err(failure @ (Failure::Lost(_) | Failure::OfTheStore(_))) = &alone {
+                    gone = Some(failure.clone());
+                }
                 let alone = alone.and_then(|fates| {
                     let only = fates.into_iter().next();
                     only.ok_or_else(|| Failure::OfTheStore(closed()))

@@ -5,6 +5,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::SqlState;
 
+use super::pool::CONNECTIONS_MAX;
 use crate::store::StoreError;
 
 /// Why nothing was changed, or why it is not known whether something was.
@@ -14,6 +15,8 @@ pub(super) enum Failure {
     OfAChange(StoreError),
     /// Two transactions stood in each other's way, and this one was taken back: the same again may well succeed.
     Crossed,
+    /// The server has not done it, and says so: it took too long, or there is no room. The next one may be done.
+    Refused(StoreError),
     /// The connection has ended. What was being committed may be committed.
     Lost(StoreError),
     /// Of the database or of the way to it. What was being committed may be committed.
@@ -25,16 +28,19 @@ impl Failure {
         Self::OfTheStore(StoreError::Unavailable(problem.into()))
     }
 
-    /// Whether the connection can be used again: the server has answered, and ended the transaction.
+    /// Whether the connection can be used again, and all others: the server has answered, and ended the transaction.
     pub(super) fn leaves_connection(&self) -> bool {
-        matches!(self, Self::OfAChange(_) | Self::Crossed)
+        matches!(self, Self::OfAChange(_) | Self::Crossed | Self::Refused(_))
     }
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::OfAChange(error) | Failure::Lost(error) | Failure::OfTheStore(error) => error,
+            Failure::OfAChange(error)
+            | Failure::Refused(error)
+            | Failure::Lost(error)
+            | Failure::OfTheStore(error) => error,
             Failure::Crossed => {
                 Self::Unavailable("transactions stand in each other's way; try again".into())
             }
@@ -61,19 +67,28 @@ impl From<tokio_postgres::Error> for Failure {
         match code.code().get(..2) {
             // What was given cannot be kept: no such text, too large, against a constraint.
             Some("22" | "23" | "54") => Self::OfAChange(StoreError::Unavailable(text)),
-            // It was told to end, or the server ends or begins.
+            // It was told to end, or the server ends or begins. A pooler says of the server that it is gone.
             Some("57") if code.code().starts_with("57P") => {
                 Self::Lost(StoreError::Unavailable(text))
             }
+            Some("08") => Self::Lost(StoreError::Unavailable(text)),
+            Some("53" | "55" | "57") => Self::Refused(StoreError::Unavailable(match *code {
+                SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => {
+                    format!("{text}: it takes too long")
+                }
+                SqlState::DISK_FULL => format!("{text}: its disk is full"),
+                SqlState::TOO_MANY_CONNECTIONS => format!(
+                    "{text}: each gateway takes up to {CONNECTIONS_MAX}; raise `max_connections`"
+                ),
+                _ => text,
+            })),
             _ => Self::unavailable(match *code {
                 SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-                    "{text}: it is a stand-by; name the primary, or every host, with commas between them"
+                    "{text}: it is a stand-by, or takes no writes for now; of a stand-by name the primary, or every host, with commas between them"
                 ),
-                SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
                 SqlState::INVALID_PASSWORD => format!(
                     "{text}: the password is that of `password` of [store] or of --password-file, else that of the environment variable PGPASSWORD"
                 ),
-                SqlState::DISK_FULL => format!("{text}: its disk is full"),
                 _ => text,
             }),
         }
@@ -86,7 +101,18 @@ fn told(error: &tokio_postgres::Error) -> String {
         Some(source) if source.to_string() == "password missing" => {
             "it asks for a password, and there is none: put it into `password` of [store], or into the environment variable PGPASSWORD".into()
         }
-        Some(source) => format!("no connection to the database: {source}"),
+        Some(source) if source.to_string() == "server does not support TLS" => {
+            "it does not encrypt connections: see to a certificate there (`ssl = on`), or write `?sslmode=disable` behind its URL if you trust the network".into()
+        }
+        Some(source) => {
+            let reason = source.to_string();
+            let remedy = if reason.contains("UnknownIssuer") {
+                ": for an authority of your own write `?sslrootcert=FILE` behind the URL"
+            } else {
+                ""
+            };
+            format!("no connection to the database: {reason}{remedy}")
+        }
         None => format!("no connection to the database: {error}"),
     }
 }

@@ -193,6 +193,13 @@ impl Link {
         drop((&mut self.driver).await);
     }
 
+    /// Asks no more, and waits until the server has done what it was asked and the connection has ended.
+    pub(super) async fn abandon(self) {
+        let Self { client, driver } = self;
+        drop(client);
+        drop(driver.await);
+    }
+
     /// Says goodbye to the server, and waits until that is done or takes too long.
     pub(super) async fn close(self) {
         let Self { client, driver } = self;

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use super::failure::Failure;
@@ -17,6 +19,8 @@ use super::{closed, lock};
 const CHANGE_TIME: Duration = Duration::from_secs(5);
 /// How long one may take that looks through much.
 const LOOK_TIME: Duration = Duration::from_secs(60);
+/// How long to wait for a connection that others have, which may wait for a server that hangs.
+const TAKE_TIME: Duration = Duration::from_secs(5);
 /// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is told what that one was.
 const CONNECT_REST: Duration = Duration::from_millis(250);
 
@@ -55,6 +59,16 @@ impl For {
     }
 }
 
+/// Most connections of a gateway: of all kinds, and the one that listens.
+pub(super) const CONNECTIONS_MAX: usize = {
+    let (mut all, mut place) = (1, 0);
+    while place < For::ALL.len() {
+        all += For::ALL[place].connections_max();
+        place += 1;
+    }
+    all
+};
+
 #[derive(Debug)]
 pub(super) struct Pool {
     hosts: Arc<Hosts>,
@@ -71,18 +85,20 @@ struct Idle {
     links: Vec<Link>,
     /// How often all of them were thrown away. What was taken before does not come back after.
     ages: u64,
+    /// How often another host was found by then.
+    moves: u64,
     is_closed: bool,
     /// When a connection could last not be made, and why.
     failed: Option<(Instant, Failure)>,
 }
 
-/// A connection, until this is dropped. Unless work came to a good end, it is not used again.
+/// A connection, until this is dropped. Unless work came to a good end, it is not used again, and its place is free once it has ended:
+/// the server may still be at work for it.
 pub(super) struct Taken {
     pool: Arc<Pool>,
-    link: Option<Link>,
+    held: Option<(Link, OwnedSemaphorePermit)>,
     is_fresh: bool,
     age: u64,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Pool {
@@ -122,14 +138,21 @@ impl Pool {
     /// A connection, when there is one.
     pub(super) async fn take(self: &Arc<Self>, wanted: For) -> Result<Taken, Failure> {
         let bound = Arc::clone(&self.bounds[wanted as usize]);
-        let permit = bound
-            .acquire_owned()
-            .await
-            .map_err(|_| Failure::OfTheStore(closed()))?;
+        let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
+            return Err(Failure::unavailable(
+                "the database is still at work on what it was asked before",
+            ));
+        };
+        let permit = permit.map_err(|_| Failure::OfTheStore(closed()))?;
+        let moves = self.hosts.moves();
         let (link, age) = {
             let mut idle = lock(&self.idle);
             if idle.is_closed {
                 return Err(Failure::OfTheStore(closed()));
+            }
+            if idle.moves != moves {
+                idle.moves = moves;
+                idle.throw_away();
             }
             idle.links.retain(|link| !link.is_closed());
             let link = idle.links.pop();
@@ -148,10 +171,9 @@ impl Pool {
         };
         Ok(Taken {
             pool: Arc::clone(self),
-            link: Some(link),
+            held: Some((link, permit)),
             is_fresh,
             age,
-            _permit: permit,
         })
     }
 
@@ -159,10 +181,10 @@ impl Pool {
         let connected = self.hosts.connect(None).await;
         let mut idle = lock(&self.idle);
         match connected {
-            Ok((link, _)) => {
+            Ok(connected) => {
                 idle.failed = None;
                 self.outage.is_back();
-                Ok(link)
+                Ok(connected.link)
             }
             Err(failure) => {
                 idle.failed = Some((Instant::now(), failure.clone()));
@@ -217,9 +239,7 @@ impl Pool {
 
     /// After a failure of one connection nothing is known of the others: the server may be gone, or be another.
     fn throw_away(&self) {
-        let mut idle = lock(&self.idle);
-        idle.links.clear();
-        idle.ages += 1;
+        lock(&self.idle).throw_away();
     }
 
     fn put_back(&self, link: Link, age: u64) {
@@ -227,6 +247,13 @@ impl Pool {
         if idle.ages == age && !idle.is_closed {
             idle.links.push(link);
         }
+    }
+}
+
+impl Idle {
+    fn throw_away(&mut self) {
+        self.links.clear();
+        self.ages += 1;
     }
 }
 
@@ -238,25 +265,30 @@ impl Taken {
         work: impl Into<Work<'_>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
-        let link = self.link.take().ok_or_else(lost)?;
         let begin = self.pool.begin(wanted);
-        let done = link.once(begin, work.into(), params).await;
-        self.judge(link, done)
+        let done = self.link()?.once(begin, work.into(), params).await;
+        self.judge(done)
     }
 
     /// A transaction of several rounds. Unless it is committed, the connection ends with it.
-    pub(super) async fn transaction(mut self) -> Result<Transaction, Failure> {
-        let link = self.link.take().ok_or_else(lost)?;
-        let begun = link.begin(&self.pool.look).await;
+    pub(super) async fn transaction(self) -> Result<Transaction, Failure> {
+        let begun = self.link()?.begin(&self.pool.look).await;
         if begun.is_err() {
             self.pool.throw_away();
         }
-        begun.map(|()| Transaction { taken: self, link })
+        begun.map(|()| Transaction { taken: self })
     }
 
-    fn judge<T>(&self, link: Link, done: Result<T, Failure>) -> Result<T, Failure> {
+    fn link(&self) -> Result<&Link, Failure> {
+        let link = self.held.as_ref().map(|(link, _)| link);
+        link.ok_or_else(|| Failure::unavailable("the connection was used already"))
+    }
+
+    fn judge<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
         if done.as_ref().err().is_none_or(Failure::leaves_connection) {
-            self.pool.put_back(link, self.age);
+            if let Some((link, _)) = self.held.take() {
+                self.pool.put_back(link, self.age);
+            }
         } else {
             self.pool.throw_away();
         }
@@ -264,23 +296,36 @@ impl Taken {
     }
 }
 
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Some((link, permit)) = self.held.take() else {
+            return;
+        };
+        // Without a runtime nothing asks any more.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                link.abandon().await;
+                drop(permit);
+            });
+        }
+    }
+}
+
 /// A transaction under way.
 pub(super) struct Transaction {
     taken: Taken,
-    link: Link,
 }
 
 impl Transaction {
     pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        self.link.query(&self.taken.pool.look, sql, params).await
+        self.taken
+            .link()?
+            .query(&self.taken.pool.look, sql, params)
+            .await
     }
 
-    pub(super) async fn commit(self) -> Result<(), Failure> {
-        let committed = self.link.commit(&self.taken.pool.look).await;
-        self.taken.judge(self.link, committed)
+    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+        let committed = self.taken.link()?.commit(&self.taken.pool.look).await;
+        self.taken.judge(committed)
     }
-}
-
-fn lost() -> Failure {
-    Failure::unavailable("the connection was used already")
 }
