@@ -261,3 +261,64 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     standby.promote();
     assert!(messages(&standby).contains("wh_2"));
 }
+
+/// Two take writes, and the one that was left behind is named first and answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
+    let old = Server::start_on_loopback(&[]);
+    let new = old.start_standby();
+    let address = address([&old, &new]);
+    let opened = PostgresStore::open(&address, &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
+    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let count = format!("SELECT count(*) FROM {SCHEMA}.message");
+    until("it follows", || new.try_sql(&count).as_deref() == Some("1")).await;
+    new.promote();
+    // Connections that are there know nothing of it. Each that is made anew asks both.
+    old.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
+    );
+    let mut number = 2;
+    let deadline = Instant::now() + PATIENCE;
+    while messages(&new).len() < 4 {
+        assert!(Instant::now() < deadline);
+        let id = format!("wh_{number}");
+        drop(store.accept(message(&id, at(0)), vec![]).await);
+        number += 1;
+    }
+    assert_eq!(messages(&old).len(), 1);
+    store.close().await;
+}
+
+/// Commits wait for a stand-by, and nobody knows for how long.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let [primary, standby] = pair();
+    let opened = PostgresStore::open(&address([&primary, &standby]), &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
+    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    standby.stop(Signal::INT);
+    let mut refused = 0;
+    for number in 1..=4 {
+        let id = format!("wh_{number}");
+        let answer = store.accept(message(&id, at(0)), vec![]).await;
+        assert!(
+            matches!(answer, Err(StoreError::Unavailable(_))),
+            "{answer:?}"
+        );
+        if answer.unwrap_err().to_string().contains("still at work") {
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    let waiting: usize = primary.sql(WAITING).parse().unwrap();
+    assert!((1..=2).contains(&waiting), "{waiting}");
+    standby.start_again();
+    until("they are kept", || primary.sql(WAITING) == "0").await;
+    let deadline = Instant::now() + PATIENCE;
+    while store.accept(message("wh_5", at(0)), vec![]).await.is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    store.close().await;
+}

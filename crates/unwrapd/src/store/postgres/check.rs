@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::PostgresAddress;
 use super::failure::Failure;
-use super::hosts::Hosts;
+use super::hosts::{Connected, Hosts};
 use super::link::{Begin, Link, Work, given};
 use super::migration;
 use super::rows::natural;
@@ -71,9 +71,9 @@ const SOUND: [&str; 2] = [
 
 /// Makes every check; `None`: there is no store in that schema. An error says that it cannot be read.
 pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, StoreError> {
-    let (link, synchronous_commit) = Hosts::new(address)?.connect(None).await?;
+    let Connected { link, does, .. } = Hosts::new(address)?.connect(None).await?;
     let schema = address.schema();
-    let begin = Begin::new(schema, &synchronous_commit, LOOK_TIME);
+    let begin = Begin::new(schema, &does.synchronous_commit, LOOK_TIME);
     if !migration::check_present(&link, &begin, schema).await? {
         return Ok(None);
     }

@@ -67,12 +67,13 @@ impl PostgresEnd {
     }
 
     async fn connect(address: &PostgresAddress) -> Result<Self, StoreError> {
-        let (link, synchronous_commit) = Hosts::new(address)?.connect(None).await?;
+        let connected = Hosts::new(address)?.connect(None).await?;
+        let synchronous_commit = &connected.does.synchronous_commit;
         let schema = address.schema().to_owned();
         Ok(Self {
-            some: Begin::new(&schema, &synchronous_commit, SOME_TIME).by_index(),
-            all: Begin::new(&schema, &synchronous_commit, ALL_TIME),
-            link,
+            some: Begin::new(&schema, synchronous_commit, SOME_TIME).by_index(),
+            all: Begin::new(&schema, synchronous_commit, ALL_TIME),
+            link: connected.link,
             schema,
         })
     }

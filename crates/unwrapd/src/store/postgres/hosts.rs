@@ -4,8 +4,10 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
 use super::address::{CONNECT_TIME, PostgresAddress};
@@ -13,9 +15,12 @@ use super::failure::Failure;
 use super::link::Link;
 use super::lock;
 use super::news::News;
-use super::server::{self, Line};
+use super::server::{self, Does, Line};
 use super::tls::Tls;
 use crate::store::StoreError;
+
+/// How long, once a primary has answered, the other hosts may take: of two that take writes one was left behind.
+const OTHERS_TIME: Duration = Duration::from_millis(250);
 
 /// The hosts, and what is known of them.
 pub(super) struct Hosts {
@@ -32,6 +37,8 @@ struct Known {
     place: usize,
     /// and what was written there.
     line: Option<Line>,
+    /// How often another one was found.
+    moves: u64,
 }
 
 impl fmt::Debug for Hosts {
@@ -40,10 +47,10 @@ impl fmt::Debug for Hosts {
     }
 }
 
-/// A primary, and how its commits are durable.
-struct Found {
-    link: Link,
-    synchronous_commit: String,
+/// A connection to the primary, and what that does.
+pub(super) struct Connected {
+    pub(super) link: Link,
+    pub(super) does: Does,
     line: Option<Line>,
 }
 
@@ -65,48 +72,40 @@ impl Hosts {
         &self.place
     }
 
-    /// Connects to the primary, and refuses a server that would lose what it has committed. Gives how its commits are durable as
-    /// well. `news` gets what is told over this connection.
-    pub(super) async fn connect(
-        &self,
-        news: Option<&Arc<News>>,
-    ) -> Result<(Link, String), Failure> {
-        let known = *lock(&self.known);
-        // Who has just begun knows none, and asks all: of two that take writes one may have been left behind.
-        if known.line.is_some() || self.each.len() == 1 {
-            match self.ask(known, news).await {
-                Err(failure) if self.each.len() == 1 => return Err(failure),
-                Err(_) => {}
-                Ok(found) => return Ok(self.take(known.place, found)),
-            }
-        }
-        self.find(known, news).await
+    /// How often another host was found to be the primary. Connections of before lead to one that was left behind.
+    pub(super) fn moves(&self) -> u64 {
+        lock(&self.known).moves
     }
 
-    /// Asks all at once: one that is gone keeps silent for long.
-    async fn find(
-        &self,
-        known: Known,
-        news: Option<&Arc<News>>,
-    ) -> Result<(Link, String), Failure> {
+    /// Connects to the primary, and refuses a server that would lose what it has committed. `news` gets what is told over this
+    /// connection. All hosts are asked at once: one that is gone keeps silent for long, and one that was left behind may answer first.
+    pub(super) async fn connect(&self, news: Option<&Arc<News>>) -> Result<Connected, Failure> {
+        let known = *lock(&self.known);
         let mut asked = JoinSet::new();
-        for place in 0..self.each.len() {
-            let (config, tls) = (self.each[place].clone(), self.tls.clone());
+        for (place, config) in self.each.iter().enumerate() {
+            let (config, tls) = (config.clone(), self.tls.clone());
             let news = news.map(Arc::clone);
             asked.spawn(async move { (place, look(&config, tls, news, known.line).await) });
         }
-        let mut best: Option<(usize, Found)> = None;
-        let mut failed = Failure::unavailable("no host of the database answers");
-        while let Some(answer) = asked.join_next().await {
+        let mut best: Option<(usize, Connected)> = None;
+        let mut failed: Option<Failure> = None;
+        let mut others_until = None;
+        loop {
+            let answer = match others_until {
+                None => asked.join_next().await,
+                Some(until) => timeout_at(until, asked.join_next()).await.unwrap_or(None),
+            };
             match answer {
-                Ok((place, Ok(found))) => {
-                    if known.line.is_some() {
-                        return Ok(self.take(place, found));
-                    }
+                None => break,
+                Some(Ok((place, Ok(found)))) => {
+                    others_until.get_or_insert_with(|| Instant::now() + OTHERS_TIME);
                     let is_better = best.as_ref().is_none_or(|(other_place, other)| {
                         match Line::compare(found.line, other.line) {
-                            Some(order) => order == Ordering::Greater,
-                            None => place < *other_place,
+                            Some(order) if order.is_ne() => order.is_gt(),
+                            _ => {
+                                place == known.place
+                                    || *other_place != known.place && place < *other_place
+                            }
                         }
                     });
                     if is_better {
@@ -114,34 +113,42 @@ impl Hosts {
                     }
                 }
                 // That there is no connection says less than what a server has said.
-                Ok((_, Err(failure))) if !matches!(failure, Failure::Lost(_)) => failed = failure,
-                Ok((_, Err(failure))) => {
-                    if matches!(failed, Failure::Lost(_)) {
-                        failed = failure;
+                Some(Ok((_, Err(failure)))) => {
+                    if matches!(failed, None | Some(Failure::Lost(_))) {
+                        failed = Some(failure);
                     }
                 }
-                Err(_) => {}
+                Some(Err(_)) => {}
             }
         }
-        match best {
-            Some((place, found)) => Ok(self.take(place, found)),
-            None => Err(failed),
+        match (best, failed) {
+            (Some((place, found)), _) => self.take(place, found),
+            (None, Some(failure))
+                if self.each.len() == 1 || !matches!(failure, Failure::Lost(_)) =>
+            {
+                Err(failure)
+            }
+            (None, _) => Err(Failure::unavailable("no host of the database answers")),
         }
     }
 
-    async fn ask(&self, known: Known, news: Option<&Arc<News>>) -> Result<Found, Failure> {
-        let (config, tls) = (&self.each[known.place], self.tls.clone());
-        look(config, tls, news.map(Arc::clone), known.line).await
-    }
-
-    fn take(&self, place: usize, found: Found) -> (Link, String) {
+    fn take(&self, place: usize, found: Connected) -> Result<Connected, Failure> {
         let mut known = lock(&self.known);
+        // Another connection, which began later, may have found it.
+        if Line::compare(found.line, known.line).is_some_and(Ordering::is_lt) {
+            return Err(left_behind());
+        }
         if known.line.is_some() && known.place != place {
             tracing::warn!("another host of the database has taken over, and is used from now on");
         }
+        if known.place != place
+            || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)
+        {
+            known.moves += 1;
+        }
         known.place = place;
         known.line = found.line.or(known.line);
-        (found.link, found.synchronous_commit)
+        Ok(found)
     }
 }
 
@@ -151,10 +158,10 @@ async fn look(
     tls: Option<Arc<Tls>>,
     news: Option<Arc<News>>,
     known: Option<Line>,
-) -> Result<Found, Failure> {
+) -> Result<Connected, Failure> {
     let link = Link::open(config, tls, news).await?;
     let rows = link.alone(CONNECT_TIME, server::LOOK).await?;
-    let synchronous_commit = server::check(&rows).map_err(Failure::OfTheStore)?;
+    let does = server::check(&rows).map_err(Failure::OfTheStore)?;
     // Not every server that speaks as PostgreSQL knows of this.
     let on = match link.alone(CONNECT_TIME, server::LINE).await {
         Ok(rows) => Line::read(&rows),
@@ -162,13 +169,17 @@ async fn look(
         Err(_) => None,
     };
     if Line::compare(on, known).is_some_and(Ordering::is_lt) {
-        return Err(Failure::unavailable(
-            "the server that answers was the primary before another one took over, and what is written there is lost to the others: stop it, or have it follow the new one. Did you go back to it on purpose, restart unwrapd",
-        ));
+        return Err(left_behind());
     }
-    Ok(Found {
+    Ok(Connected {
         link,
-        synchronous_commit,
+        does,
         line: on,
     })
+}
+
+fn left_behind() -> Failure {
+    Failure::unavailable(
+        "the server that answers was the primary before another one took over, and what is written there is lost to the others: stop it, or have it follow the new one. Did you go back to it on purpose, restart unwrapd",
+    )
 }

@@ -13,7 +13,12 @@ const VERSION_MIN: i32 = 150_000;
 pub(super) const LOOK: &str = "
     SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
-           current_setting('synchronous_commit'), pg_is_in_recovery()";
+           current_setting('synchronous_commit'), pg_is_in_recovery(),
+           current_setting('default_transaction_read_only'), current_setting('default_transaction_isolation'),
+           current_setting('log_parameter_max_length') <> '0' AND (
+               current_setting('log_min_duration_statement') <> '-1' OR current_setting('log_min_duration_sample') <> '-1'
+               OR current_setting('log_statement') = 'all'
+           )";
 
 /// Which database it is, and which of its time lines is being written.
 pub(super) const LINE: &str = "
@@ -43,8 +48,16 @@ impl Line {
     }
 }
 
-/// Gives how its commits are durable.
-pub(super) fn check(rows: &[Row]) -> Result<String, StoreError> {
+/// What a server that may be used does.
+pub(super) struct Does {
+    /// How its commits are durable.
+    pub(super) synchronous_commit: String,
+    /// Whether it may write values of ours, and with them payloads, into its log.
+    pub(super) logs_values: bool,
+}
+
+/// An error if it may not be used.
+pub(super) fn check(rows: &[Row]) -> Result<Does, StoreError> {
     let row = rows
         .first()
         .ok_or_else(|| StoreError::Unavailable("the database gives no answer".into()))?;
@@ -68,11 +81,16 @@ pub(super) fn check(rows: &[Row]) -> Result<String, StoreError> {
         fsync: text(3)?,
         full_page_writes: text(4)?,
         synchronous_commit: text(5)?,
+        read_only: text(7)?,
+        isolation: text(8)?,
     };
-    told.problem()
-        .map_or(Ok(told.synchronous_commit), |problem| {
-            Err(StoreError::Unusable(problem))
-        })
+    if let Some(problem) = told.problem() {
+        return Err(StoreError::Unusable(problem));
+    }
+    Ok(Does {
+        synchronous_commit: told.synchronous_commit,
+        logs_values: row.try_get(9).unwrap_or(false),
+    })
 }
 
 struct Told {
@@ -82,6 +100,8 @@ struct Told {
     fsync: String,
     full_page_writes: String,
     synchronous_commit: String,
+    read_only: String,
+    isolation: String,
 }
 
 impl Told {
@@ -118,6 +138,19 @@ impl Told {
                 self.synchronous_commit
             ));
         }
+        // What is called as a function is a transaction of its own, and cannot ask for another kind.
+        if self.read_only != "off" {
+            return Some(
+                "`default_transaction_read_only` is on, so that nothing can be kept: a provider sets it when the disk is nearly full; make room, or take it away with `ALTER ROLE … RESET default_transaction_read_only`, or that of the database"
+                    .into(),
+            );
+        }
+        if self.isolation != "read committed" {
+            return Some(format!(
+                "`default_transaction_isolation` is `{}`, with which transactions of gateways refuse each other: `ALTER ROLE … SET default_transaction_isolation = 'read committed'`",
+                self.isolation
+            ));
+        }
         None
     }
 }
@@ -134,6 +167,8 @@ mod tests {
             fsync: "on".into(),
             full_page_writes: "on".into(),
             synchronous_commit: "on".into(),
+            read_only: "off".into(),
+            isolation: "read committed".into(),
         };
         change(&mut told);
         told.problem().unwrap_or_default()
@@ -153,6 +188,8 @@ mod tests {
         assert!(problem(|told| told.fsync = "off".into()).contains("fsync"));
         assert!(problem(|told| told.full_page_writes = "off".into()).contains("full_page_writes"));
         assert!(problem(|told| told.encoding = "SQL_ASCII".into()).contains("UTF8"));
+        assert!(problem(|told| told.read_only = "on".into()).contains("make room"));
+        assert!(problem(|told| told.isolation = "serializable".into()).contains("ALTER ROLE"));
         assert!(problem(|told| told.version = 140_010).contains("older than 15"));
     }
 }

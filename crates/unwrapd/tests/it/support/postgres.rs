@@ -140,7 +140,6 @@ impl Server {
     }
 
     /// As [`sql`](Self::sql), if the server is there.
-    #[allow(dead_code, reason = "the crash harness asks so")]
     pub(crate) fn try_sql(&self, sql: &str) -> Option<String> {
         let output = self.psql(self.port, sql);
         let text = String::from_utf8(output.stdout).unwrap();
