@@ -34,6 +34,9 @@ pub(crate) struct GatewayView {
     pub(crate) takes_part: bool,
     /// How long ago it was last heard of.
     pub(crate) silent_ms: u64,
+    /// How far its clock is ahead of that of the database, if that is too far; known of the one that answers.
+    #[serde(default)]
+    pub(crate) clock_ahead_ms: Option<i64>,
     /// The parts of the configuration in which it differs from the one that answers.
     pub(crate) differs_in: Vec<String>,
 }
@@ -54,6 +57,7 @@ pub(super) fn views(members: &[Member]) -> Vec<GatewayView> {
         is_this: member.is_ours,
         takes_part: member.takes_part,
         silent_ms: u64::try_from(member.silent_for.as_millis()).unwrap_or(u64::MAX),
+        clock_ahead_ms: member.clock_ahead_ms,
         differs_in: ours.map_or_else(Vec::new, |ours| ours.differs_from(member)),
     };
     members.iter().map(view).collect()

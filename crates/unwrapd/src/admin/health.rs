@@ -77,14 +77,20 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 fn doubts(admin: &Admin) -> String {
-    let differing = views(&admin.store.members())
-        .into_iter()
-        .filter(|gateway| !gateway.differs_in.is_empty());
-    let doubts = differing.map(|gateway| {
-        let parts = gateway.differs_in.join(", ");
-        format!("{} is configured differently: {parts}\n", gateway.name)
-    });
-    doubts.collect()
+    let mut doubts = Vec::new();
+    for gateway in views(&admin.store.members()) {
+        let name = gateway.name;
+        if let Some(ahead_ms) = gateway.clock_ahead_ms {
+            doubts.push(format!(
+                "the clock of {name} is {ahead_ms} ms ahead of the database's\n"
+            ));
+        }
+        if !gateway.differs_in.is_empty() {
+            let parts = gateway.differs_in.join(", ");
+            doubts.push(format!("{name} is configured differently: {parts}\n"));
+        }
+    }
+    doubts.concat()
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Member {
     pub silent_for: Duration,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
+    /// How far the clock of its machine is ahead of that of the store, in milliseconds, if that is too far. Known of the one that asks.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl Member {

@@ -10,6 +10,10 @@ use super::pool::For;
 use super::rows::{natural, signed};
 use crate::store::SharedCircuit;
 
+/// Whether it is to wait for longer than it was told to: the clock of the server was set back.
+const IS_OVERLONG: &str =
+    "(prober IS NULL AND until_at > clock_timestamp() + back_off_ms * interval '1 ms')";
+
 /// Whether nobody tries it who is alive.
 const IS_FREE: &str = "(prober IS NULL OR NOT EXISTS (SELECT FROM holder WHERE id = prober))";
 
@@ -17,7 +21,7 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<SharedCircuit>, Failure>
     // Whose prober is dead had its wait before that one began.
     let sql = format!(
         "SELECT destination, back_off_ms, coalesce(prober = $1, false),
-                CASE WHEN prober IS NOT NULL AND {IS_FREE} THEN 0
+                CASE WHEN prober IS NOT NULL AND {IS_FREE} OR {IS_OVERLONG} THEN 0
                 ELSE ceil(extract(epoch FROM greatest(until_at - clock_timestamp(), interval '0')) * 1000)::int8 END
          FROM circuit"
     );
@@ -71,7 +75,7 @@ pub(super) async fn attempt(
     let sql = format!(
         "UPDATE circuit SET prober = $2, until_at = clock_timestamp() + $3 * interval '1 ms'
          WHERE destination = $1
-            AND (until_at <= clock_timestamp() OR prober = $2 OR prober IS NOT NULL AND {IS_FREE})"
+            AND (until_at <= clock_timestamp() OR prober = $2 OR prober IS NOT NULL AND {IS_FREE} OR {IS_OVERLONG})"
     );
     let (id, time_ms) = (shared.holders.id(), signed(time.as_millis()));
     let given = given![destination => TEXT, id => INT8, time_ms => INT8];

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Shared;
 use super::failure::Failure;
 use super::link::{Begin, Link, given};
-use super::members::{Heard, Moment};
+use super::members::{Clock, Heard, Moment};
 use super::pool::For;
 use crate::store::StoreError;
 
@@ -23,7 +23,9 @@ const BEAT_EVERY: Duration = Duration::from_secs(2);
 const BEAT_GAP: Duration = Duration::from_millis(20);
 /// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
 const SILENCE_MAX_MS: i64 = 10_000;
-/// Who comes late itself judges nobody: it may be the database that was away, and then all are silent.
+const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs());
+/// Who comes late itself judges nobody for as long as the others may need to come as well: it may be the database that was away, or that
+/// has another clock now, and then all are silent.
 const LATE_MS: i64 = 5000;
 
 /// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
@@ -40,18 +42,20 @@ const BEAT: &str = "
         WHERE id = $1 AND NOT $6 RETURNING 1
     )
     SELECT EXISTS (SELECT FROM joined) OR EXISTS (SELECT FROM beaten),
-           id, name, parts, sees, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::int8
+           id, name, parts, sees, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::int8,
+           (extract(epoch FROM clock_timestamp()) * 1000)::int8
     FROM (SELECT) AS one LEFT JOIN holder ON sees IS NOT NULL";
 
 /// Frees what those hold that are silent, or that are not known: whoever claims at the moment at which it is taken for dead. Whoever
-/// was only frozen may still settle, unless someone else claims before.
+/// was only frozen may still settle, unless someone else claims before. Who beat in the future did so before the clock was set back, and
+/// would have come again. The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
 const BURY: &str = "
     WITH dead AS (
-        DELETE FROM holder WHERE beat_at < clock_timestamp() - $1 * interval '1 ms' RETURNING name
+        DELETE FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 > $1 RETURNING id, name
     ), freed AS (
         UPDATE delivery SET ready_at = due_at, holder = NULL
-        WHERE holder IS NOT NULL AND state = 'waiting' AND NOT EXISTS (
-            SELECT FROM holder AS living WHERE living.id = delivery.holder AND beat_at >= clock_timestamp() - $1 * interval '1 ms'
+        WHERE holder IS NOT NULL AND state = 'waiting' AND (
+            holder = ANY (ARRAY (SELECT id FROM dead)) OR NOT EXISTS (SELECT FROM holder AS living WHERE living.id = delivery.holder)
         ) RETURNING 1
     )
     SELECT (SELECT array_agg(name) FROM dead WHERE name <> ''), (SELECT count(*) FROM freed)";
@@ -71,8 +75,7 @@ const LEAVE: &str = "
 const ENTER: &str = "
     INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
-const LIVING: &str =
-    "SELECT count(*) FROM holder WHERE beat_at > clock_timestamp() - $1 * interval '1 ms'";
+const LIVING: &str = "SELECT count(*) FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 <= $1";
 
 /// One begins.
 pub(super) async fn enter(link: &Link, begin: &Begin, holder: i64) -> Result<(), Failure> {
@@ -134,19 +137,37 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
             leave(shared, saying.id).await?;
             continue;
         }
-        let is_late = saying.joins || heard.silent_ms.is_none_or(|silent_ms| silent_ms > LATE_MS);
-        let changes = holders.heard(begun_at, &saying, heard);
+        let is_late = saying.joins
+            || heard
+                .silent_ms
+                .is_none_or(|silent_ms| !(0..=LATE_MS).contains(&silent_ms));
+        let changes = holders.heard(begun_at, &saying, heard, is_late);
+        say_clock(changes.clock);
         if changes.are_seen {
             shared.news.members_changed();
         }
         if saying.is_news {
             shared.news.tell_members();
         }
-        if !is_late {
+        if holders.may_judge(SILENCE_MAX) {
             bury(shared).await?;
         }
         if !changes.are_to_be_said {
             return Ok(());
+        }
+    }
+}
+
+fn say_clock(clock: Clock) {
+    match clock {
+        Clock::AsBefore => {}
+        Clock::Wrong { ahead_ms } => tracing::warn!(
+            "the clock of this machine is {} ms {} that of the database: set both by NTP. Gateways whose clocks differ take work of each other for overdue, or for late",
+            ahead_ms.unsigned_abs(),
+            if ahead_ms > 0 { "ahead of" } else { "behind" }
+        ),
+        Clock::RightAgain => {
+            tracing::info!("the clock of this machine agrees with that of the database again");
         }
     }
 }

@@ -13,6 +13,9 @@ use super::lock;
 use crate::delivery::share::Share;
 use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
 
+/// By how much our clock may be wrong before that is said.
+const CLOCK_MAX_MS: i64 = 2000;
+
 #[derive(Debug)]
 pub(super) struct Holders {
     known: Mutex<Known>,
@@ -30,6 +33,13 @@ struct Known {
     /// When the beats began of which none was missed, and when the last of them did.
     alive: Option<(Moment, Moment)>,
     others: Vec<Other>,
+    /// How many beats have said our name, up to two. Another may have said its own at the moment of the first.
+    named_beats: u8,
+    /// When we last came late.
+    late_at: Option<Instant>,
+    /// By how much our clock is ahead of the server's.
+    clock_ahead_ms: i64,
+    is_clock_wrong: bool,
 }
 
 /// What another has said.
@@ -58,6 +68,8 @@ pub(super) struct Heard {
     pub(super) is_counted: bool,
     /// How long ago we said so before; `None`: never.
     pub(super) silent_ms: Option<i64>,
+    /// The time by the clock of the server.
+    server_ms: i64,
     others: Vec<Other>,
 }
 
@@ -67,6 +79,15 @@ pub(super) struct Changes {
     pub(super) are_seen: bool,
     /// Of whom we count with, so that the others must know.
     pub(super) are_to_be_said: bool,
+    pub(super) clock: Clock,
+}
+
+/// Whether our clock is right, where that is news.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Clock {
+    AsBefore,
+    Wrong { ahead_ms: i64 },
+    RightAgain,
 }
 
 /// A moment by two clocks: the one stands still while the machine sleeps, the other may be set.
@@ -100,6 +121,10 @@ impl Holders {
             is_news: true,
             alive: None,
             others: Vec::new(),
+            named_beats: 0,
+            late_at: None,
+            clock_ahead_ms: 0,
+            is_clock_wrong: false,
         };
         Ok(Self {
             known: Mutex::new(known),
@@ -135,19 +160,39 @@ impl Holders {
     }
 
     /// This was said at `begun_at`, and that came back.
-    pub(super) fn heard(&self, begun_at: Moment, saying: &Saying, heard: Heard) -> Changes {
+    pub(super) fn heard(
+        &self,
+        begun_at: Moment,
+        saying: &Saying,
+        heard: Heard,
+        is_late: bool,
+    ) -> Changes {
         let mut known = lock(&self.known);
+        if is_late {
+            known.late_at = Some(Instant::now());
+        }
+        let clock = known.compare_clock(begun_at, heard.server_ms);
         let before = known.compared();
         let first = known.alive.map_or(begun_at, |(first, _)| first);
         known.alive = Some((first, begun_at));
         known.others = heard.others;
+        if !saying.introduction.name.is_empty() && known.named_beats < 2 {
+            known.named_beats += 1;
+        }
         let after = known.compared();
-        let are_to_be_said = before.ids != after.ids;
+        let are_to_be_said = before.ids != after.ids || known.named_beats == 1;
         known.is_news = are_to_be_said || known.introduction != saying.introduction;
         Changes {
             are_seen: before != after,
             are_to_be_said,
+            clock,
         }
+    }
+
+    /// Whether we have not come late for so long that whoever is silent has something wrong with itself.
+    pub(super) fn may_judge(&self, silence_max: Duration) -> bool {
+        let late_at = lock(&self.known).late_at;
+        late_at.is_none_or(|late_at| late_at.elapsed() > silence_max)
     }
 
     /// We were taken for dead: we hold nothing any more, and are someone else from now on, with whom nobody counts yet.
@@ -157,6 +202,7 @@ impl Holders {
         known.id = new_id().unwrap_or(known.id.wrapping_add(1));
         known.alive = None;
         known.others.clear();
+        known.named_beats = 0;
         known.is_news = true;
     }
 
@@ -197,6 +243,7 @@ impl Holders {
                 .alive
                 .map_or(Duration::MAX, |(_, last)| last.elapsed()),
             configuration: known.introduction.configuration.clone(),
+            clock_ahead_ms: known.is_clock_wrong.then_some(known.clock_ahead_ms),
         };
         // What they have said is as old as our last beat.
         let heard_for = ours.silent_for;
@@ -209,6 +256,7 @@ impl Holders {
                 takes_part: rest.all(|third| third.sees.contains(&other.id)),
                 silent_for: other.silent_for.saturating_add(heard_for),
                 configuration: other.configuration.clone(),
+                clock_ahead_ms: None,
             }
         });
         std::iter::once(ours).chain(others).collect()
@@ -222,9 +270,31 @@ impl Known {
     }
 
     fn takes_part(&self) -> bool {
-        self.others
-            .iter()
-            .all(|other| other.sees.contains(&self.id))
+        self.named_beats != 1
+            && self
+                .others
+                .iter()
+                .all(|other| other.sees.contains(&self.id))
+    }
+
+    /// The server told its time between the beginning of the beat and now.
+    fn compare_clock(&mut self, begun_at: Moment, server_ms: i64) -> Clock {
+        let took = begun_at.instant.elapsed();
+        let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        let ahead_ms = begun_at.time.as_millisecond() + took_ms / 2 - server_ms;
+        self.clock_ahead_ms = ahead_ms;
+        let is_wrong = ahead_ms.abs() - took_ms / 2 > CLOCK_MAX_MS;
+        match (self.is_clock_wrong, is_wrong) {
+            (false, true) => {
+                self.is_clock_wrong = true;
+                Clock::Wrong { ahead_ms }
+            }
+            (true, false) => {
+                self.is_clock_wrong = false;
+                Clock::RightAgain
+            }
+            _ => Clock::AsBefore,
+        }
     }
 
     fn compared(&self) -> Compared {
@@ -255,10 +325,12 @@ impl Heard {
         let mut heard = Self {
             is_counted: false,
             silent_ms: None,
+            server_ms: 0,
             others: Vec::with_capacity(rows.len()),
         };
         for row in rows {
             heard.is_counted = row.try_get(0)?;
+            heard.server_ms = row.try_get(6)?;
             // The one row of nothing.
             let Some(id) = row.try_get::<_, Option<i64>>(1)? else {
                 continue;
@@ -311,4 +383,99 @@ fn read(parts: &str) -> Configuration {
             Some((part.to_owned(), digest))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Holders {
+        let holders = Holders::new().unwrap();
+        holders.introduce(Introduction {
+            name: name.into(),
+            ..Introduction::default()
+        });
+        holders
+    }
+
+    /// A beat that finds these others.
+    fn beat(holders: &Holders, others: &[&Saying]) -> Changes {
+        let others = others.iter().map(|other| Other {
+            id: other.id,
+            name: other.introduction.name.clone(),
+            configuration: Configuration::default(),
+            sees: other.sees.clone(),
+            silent_for: Duration::ZERO,
+        });
+        let now = Moment::now();
+        let heard = Heard {
+            is_counted: true,
+            silent_ms: Some(0),
+            server_ms: now.time.as_millisecond(),
+            others: others.collect(),
+        };
+        holders.heard(now, &holders.saying(), heard, false)
+    }
+
+    #[test]
+    fn two_that_say_their_names_at_one_moment_and_see_nobody_take_no_part_yet() {
+        let (one, other) = (named("one"), named("other"));
+        for holders in [&one, &other] {
+            let changes = beat(holders, &[]);
+            assert!(changes.are_to_be_said, "once more, and at once");
+            assert_eq!(holders.share("app"), Share::Joining);
+        }
+        // Now each sees what the other had said, which counts with nobody.
+        let (of_one, of_other) = (one.saying(), other.saying());
+        beat(&one, &[&of_other]);
+        beat(&other, &[&of_one]);
+        assert_eq!(one.share("app"), Share::Joining);
+        assert_eq!(other.share("app"), Share::Joining);
+        let (of_one, of_other) = (one.saying(), other.saying());
+        beat(&one, &[&of_other]);
+        beat(&other, &[&of_one]);
+        for holders in [&one, &other] {
+            assert!(holders.members()[0].takes_part);
+            assert_ne!(holders.share("app"), Share::ALONE);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_news_once_and_so_is_one_that_is_right_again() {
+        let holders = named("one");
+        let told = |ahead_ms: i64| {
+            let now = Moment::now();
+            let server_ms = now.time.as_millisecond() - ahead_ms;
+            lock(&holders.known).compare_clock(now, server_ms)
+        };
+        assert_eq!(told(1500), Clock::AsBefore);
+        assert!(matches!(
+            told(-3000),
+            Clock::Wrong {
+                ahead_ms: -3000..=-2900
+            }
+        ));
+        assert_eq!(told(-3000), Clock::AsBefore);
+        assert!(holders.members()[0].clock_ahead_ms.unwrap() < -2900);
+        assert_eq!(told(0), Clock::RightAgain);
+        assert_eq!(holders.members()[0].clock_ahead_ms, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_came_late_judges_nobody_for_a_while() {
+        let holders = named("one");
+        let silence = Duration::from_secs(10);
+        assert!(holders.may_judge(silence));
+        let heard = Heard {
+            is_counted: true,
+            silent_ms: None,
+            server_ms: Timestamp::now().as_millisecond(),
+            others: Vec::new(),
+        };
+        holders.heard(Moment::now(), &holders.saying(), heard, true);
+        beat(&holders, &[]);
+        assert!(!holders.may_judge(silence));
+        tokio::time::advance(silence + Duration::from_millis(1)).await;
+        assert!(holders.may_judge(silence));
+    }
 }
