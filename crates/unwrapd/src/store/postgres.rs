@@ -34,6 +34,7 @@ mod slots;
 mod tls;
 mod walk;
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ use accept::Accept;
 use batch::Queue;
 use claim::Leases;
 use failure::Failure;
-use hosts::Hosts;
+use hosts::{Connected, Hosts};
 use marks::Marks;
 use members::Holders;
 use news::News;
@@ -101,6 +102,8 @@ struct Shared {
     marks: Marks,
 }
 
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Held by every worker. If one ends, by a panic too, the store has ended.
 #[derive(Debug)]
 struct Alive(Arc<watch::Sender<bool>>);
@@ -115,11 +118,16 @@ impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
         let hosts = Hosts::new(address)?;
-        let (link, synchronous_commit) = hosts.connect(None).await?;
+        let Connected { link, does, .. } = hosts.connect(None).await?;
+        if does.logs_values {
+            tracing::warn!(
+                "the database may write what it is given, payloads too, into its own log when a statement takes long: set `log_parameter_max_length = 0` there"
+            );
+        }
         let holders = Holders::new()?;
         migration::run(&link, address, Some(holders.id())).await?;
         let shared = Arc::new(Shared {
-            pool: Pool::new(hosts, address.schema(), link, &synchronous_commit),
+            pool: Pool::new(hosts, address.schema(), link, &does.synchronous_commit),
             room: Room::new(bounds.undelivered_max),
             news: News::new(address.schema()),
             holders,
@@ -143,30 +151,20 @@ impl PostgresStore {
             accepting: Queue::start(&shared, &has_ended, &mut workers),
             settling: Queue::start(&shared, &has_ended, &mut workers),
         };
-        workers.spawn({
-            let (shared, closing) = (Arc::clone(&shared), closing.clone());
+        let mut begin = |worker: BoxFuture| {
             let alive = Alive(Arc::clone(&has_ended));
-            async move {
-                news::tell(shared, closing).await;
+            workers.spawn(async move {
+                worker.await;
                 drop(alive);
-            }
-        });
-        workers.spawn({
-            let (shared, closing) = (Arc::clone(&shared), closing.clone());
-            let alive = Alive(Arc::clone(&has_ended));
-            async move {
-                holders::beat(shared, closing).await;
-                drop(alive);
-            }
-        });
-        workers.spawn({
-            let shared = Arc::clone(&shared);
-            let alive = Alive(has_ended);
-            async move {
-                news::listen(shared, closing).await;
-                drop(alive);
-            }
-        });
+            });
+        };
+        begin(Box::pin(news::tell(Arc::clone(&shared), closing.clone())));
+        begin(Box::pin(news::listen(Arc::clone(&shared), closing.clone())));
+        begin(Box::pin(holders::beat(
+            Arc::clone(&shared),
+            closing.clone(),
+        )));
+        begin(Box::pin(room::keep_count(Arc::clone(&shared), closing)));
         Ok(Self {
             shared,
             queues: Mutex::new(Some(queues)),
@@ -302,11 +300,7 @@ impl Store for PostgresStore {
     }
 
     async fn heard(&self) -> Heard {
-        let heard = self.shared.news.next(&self.shared).await;
-        if let Err(failure) = self.shared.room.count(self.pool()).await {
-            tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
-        }
-        heard
+        self.shared.news.next(&self.shared).await
     }
 
     async fn introduce(&self, introduction: Introduction) -> Result<(), StoreError> {

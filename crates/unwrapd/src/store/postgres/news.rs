@@ -21,8 +21,10 @@ use super::{Shared, lock};
 use crate::delivery::Lane;
 use crate::store::Heard;
 
-/// How long it takes at most until what nobody told is found.
+/// How long it takes at most until what nobody told is found,
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// unless a look takes long: then so many times as long.
+const LOOK_REST: u32 = 10;
 /// Least time between two notifications of ours; what comes meanwhile is told together.
 const TELL_GAP: Duration = Duration::from_millis(10);
 /// How long after the connection that listens was lost another one is made.
@@ -36,7 +38,7 @@ const MEMBERS: &str = "members";
 
 const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
 
-/// Where something is due. Goes from one destination and lane to the next, however many deliveries wait in each.
+/// Where something is due, and since when. Goes from one destination and lane to the next, however many deliveries wait in each.
 const LOOK: &str = "
     WITH RECURSIVE found AS (
         (SELECT destination, lane FROM delivery WHERE state = 'waiting' ORDER BY destination, lane LIMIT 1)
@@ -47,10 +49,11 @@ const LOOK: &str = "
             ORDER BY destination, lane LIMIT 1
         ) AS next
     )
-    SELECT destination, lane FROM found WHERE EXISTS (
-        SELECT FROM delivery
+    SELECT destination, lane, first.ready_at FROM found CROSS JOIN LATERAL (
+        SELECT ready_at FROM delivery
         WHERE destination = found.destination AND lane = found.lane AND state = 'waiting' AND ready_at <= $1
-    )";
+        ORDER BY ready_at LIMIT 1
+    ) AS first";
 
 #[derive(Debug)]
 pub(super) struct News {
@@ -171,14 +174,19 @@ impl News {
         if is_time {
             heard.pauses = true;
             heard.circuits = true;
+            let began = Instant::now();
             match look(&shared.pool).await {
                 Ok(due) => {
-                    for (destination, lane) in &due {
-                        shared.marks.forget(destination, *lane);
+                    for (destination, lane, since_ms) in due {
+                        shared.marks.comes(&destination, lane, since_ms);
+                        heard.due.insert((destination, lane));
                     }
-                    heard.due.extend(due);
                 }
                 Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
+            }
+            let rest = began.elapsed() * LOOK_REST;
+            if rest > LOOK_EVERY {
+                *lock(&self.look_at) = Instant::now() + rest;
             }
         }
         heard
@@ -190,13 +198,13 @@ impl News {
     }
 }
 
-async fn look(pool: &Arc<Pool>) -> Result<Vec<(String, Lane)>, Failure> {
+async fn look(pool: &Arc<Pool>) -> Result<Vec<(String, Lane, i64)>, Failure> {
     let now = Timestamp::now().as_millisecond();
     let rows = pool.once(For::Claiming, LOOK, given![now => INT8]).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         if let Some(lane) = Lane::named(row.try_get(1)?) {
-            due.push((row.try_get(0)?, lane));
+            due.push((row.try_get(0)?, lane, row.try_get(2)?));
         }
     }
     Ok(due)
@@ -235,7 +243,7 @@ pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>
     let listen = format!("LISTEN {}", news.channel);
     loop {
         let listened = async {
-            let (mut link, _) = shared.pool.hosts().connect(Some(news)).await?;
+            let mut link = shared.pool.hosts().connect(Some(news)).await?.link;
             link.batch(LISTEN_REST, &listen).await?;
             // What was told while nobody listened is not told again.
             news.look_now();

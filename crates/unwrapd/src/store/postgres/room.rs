@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::Shared;
 use super::failure::Failure;
-use super::lock;
 use super::pool::{For, Pool};
 use super::rows::signed;
 use crate::store::{StoreError, room};
@@ -26,7 +29,6 @@ pub(super) struct Room {
     kept: AtomicI64,
     /// and those of commits under way.
     reserved: AtomicI64,
-    next_count: std::sync::Mutex<Instant>,
 }
 
 /// Room for some deliveries, given back unless they are kept.
@@ -41,20 +43,11 @@ impl Room {
             max: signed(max),
             kept: AtomicI64::new(0),
             reserved: AtomicI64::new(0),
-            next_count: std::sync::Mutex::new(Instant::now()),
         })
     }
 
-    /// Counts, if it is time to.
+    /// Counts all of them.
     pub(super) async fn count(&self, pool: &Arc<Pool>) -> Result<(), Failure> {
-        let began = Instant::now();
-        {
-            let mut next = lock(&self.next_count);
-            if began < *next {
-                return Ok(());
-            }
-            *next = began + REST_MIN;
-        }
         let before = self.kept.load(Ordering::SeqCst);
         let rows = pool.once(For::Looking, COUNT, &[]).await?;
         let counted: i64 = match rows.first() {
@@ -63,7 +56,6 @@ impl Room {
         };
         // Not stored: what came and went meanwhile stays counted.
         self.kept.fetch_add(counted - before, Ordering::SeqCst);
-        *lock(&self.next_count) = Instant::now() + REST_MIN.max(began.elapsed() * REST);
         Ok(())
     }
 
@@ -104,6 +96,25 @@ impl Room {
             room: Arc::clone(self),
             deliveries,
         }
+    }
+}
+
+/// Counts now and then, until the store is closed.
+pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let mut rest = REST_MIN;
+    loop {
+        tokio::select! {
+            () = sleep(rest) => {}
+            _ = closing.changed() => return,
+        }
+        let began = Instant::now();
+        tokio::select! {
+            counted = shared.room.count(&shared.pool) => if let Err(failure) = counted {
+                tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+            },
+            _ = closing.changed() => return,
+        }
+        rest = REST_MIN.max(began.elapsed() * REST);
     }
 }
 
