@@ -1,0 +1,191 @@
+//! Connections that end at any moment, and servers that die.
+
+use super::*;
+
+/// Accepts without end from several tasks, and knows what was acknowledged.
+struct Flood {
+    acknowledged: Arc<Mutex<Vec<String>>>,
+    refused: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    senders: JoinSet<()>,
+}
+
+impl Flood {
+    fn begin(store: &Arc<dyn Store>) -> Self {
+        let mut flood = Self {
+            acknowledged: Arc::default(),
+            refused: Arc::default(),
+            is_over: Arc::default(),
+            senders: JoinSet::new(),
+        };
+        for sender in 0..16 {
+            let store = Arc::clone(store);
+            let acknowledged = Arc::clone(&flood.acknowledged);
+            let (refused, is_over) = (Arc::clone(&flood.refused), Arc::clone(&flood.is_over));
+            flood.senders.spawn(async move {
+                for number in 0.. {
+                    if is_over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let id = format!("wh_{sender}_{number}");
+                    let destinations = vec!["app".into()];
+                    match store.accept(message(&id, at(0)), destinations).await {
+                        Ok(_) => acknowledged.lock().unwrap().push(id),
+                        Err(StoreError::Unavailable(_)) => {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                            sleep(Duration::from_millis(20)).await;
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            });
+        }
+        flood
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Waits until so many more are acknowledged.
+    async fn goes_on(&self, more: usize) {
+        let until = self.count() + more;
+        let deadline = Instant::now() + PATIENCE;
+        while self.count() < until {
+            assert!(Instant::now() < deadline, "it does not recover");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn end(mut self) -> Vec<String> {
+        self.is_over.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.senders.join_next().await {
+            ended.unwrap();
+        }
+        self.acknowledged.lock().unwrap().clone()
+    }
+}
+
+/// Everything that was acknowledged is kept once, and its delivery with it.
+async fn assert_kept(store: &Arc<dyn Store>, acknowledged: &[String]) {
+    let tally = store.tally().await.unwrap();
+    assert_eq!(tally.messages, tally.pending);
+    let mut kept = BTreeSet::new();
+    loop {
+        let claimed = store
+            .claim("app", Lane::Standard, at(0), LEASE, 1000)
+            .await
+            .unwrap();
+        if claimed.deliveries.is_empty() {
+            break;
+        }
+        for id in ids(&claimed) {
+            assert!(kept.insert(id.to_owned()), "{id} is there twice");
+        }
+    }
+    assert_eq!(kept.len() as u64, tally.messages);
+    for id in acknowledged {
+        assert!(kept.contains(id), "{id} is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_lose_nothing() {
+    let server = Server::start(&[]);
+    let address = server.schema();
+    let store = open(&address).await.unwrap();
+    let flood = Flood::begin(&store);
+    for _ in 0..20 {
+        flood.goes_on(100).await;
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
+        );
+    }
+    flood.goes_on(100).await;
+    let acknowledged = flood.end().await;
+    assert_kept(&store, &acknowledged).await;
+    store.ready(at(0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_loses_nothing_and_is_found_again() {
+    let server = Server::start(&[]);
+    let address = server.schema();
+    let store = open(&address).await.unwrap();
+    let flood = Flood::begin(&store);
+    for _ in 0..3 {
+        flood.goes_on(200).await;
+        let refused = flood.refused.load(Ordering::SeqCst);
+        server.kill();
+        while flood.refused.load(Ordering::SeqCst) == refused {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let unready = store.ready(at(0)).await;
+        assert!(
+            matches!(unready, Err(StoreError::Unavailable(_))),
+            "{unready:?}"
+        );
+        server.start_again();
+    }
+    flood.goes_on(200).await;
+    let acknowledged = flood.end().await;
+    assert_kept(&store, &acknowledged).await;
+    store.close().await;
+    assert_kept_after_opening(&address, acknowledged.len()).await;
+}
+
+async fn assert_kept_after_opening(address: &PostgresAddress, acknowledged: usize) {
+    let store = open(address).await.unwrap();
+    let messages = store.tally().await.unwrap().messages;
+    assert!(
+        messages >= acknowledged as u64,
+        "{messages} of {acknowledged}"
+    );
+}
+
+/// A settlement whose answer is lost is made again, and found to be made.
+#[tokio::test(flavor = "multi_thread")]
+async fn settlements_over_connections_that_are_cut_count_once() {
+    let server = Server::start(&[]);
+    let store = open(&server.schema()).await.unwrap();
+    for number in 0..300 {
+        accept(&store, &format!("wh_{number}"), 0).await;
+    }
+    let claimed = store
+        .claim("app", Lane::Standard, at(0), LEASE, 300)
+        .await
+        .unwrap();
+    assert_eq!(claimed.deliveries.len(), 300);
+    let mut settled = JoinSet::new();
+    for (number, delivery) in claimed.deliveries.into_iter().enumerate() {
+        let store = Arc::clone(&store);
+        settled.spawn(async move {
+            sleep(Duration::from_millis(5 * number as u64)).await;
+            loop {
+                let attempt = unwrapd::store::Attempt {
+                    delivery: delivery.id,
+                    number: 1,
+                    ended_at: at(1),
+                    took: Duration::from_millis(5),
+                    answer: "HTTP 200".into(),
+                    said: unwrapd::delivery::said::Said::default(),
+                    next: Next::Delivered,
+                };
+                if let Ok(settled) = store.settle(attempt).await {
+                    return settled;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+    for _ in 0..10 {
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    for settled in settled.join_all().await {
+        assert_eq!(settled, Settled::Settled);
+    }
+    assert_eq!(store.tally().await.unwrap().delivered, 300);
+}

@@ -1,0 +1,252 @@
+//! Several stores on one database.
+
+use super::*;
+
+#[tokio::test]
+async fn many_open_an_empty_database_at_once() {
+    let place = PostgresPlace::new();
+    let mut opened = JoinSet::new();
+    for number in 0..6 {
+        let address = place.0.clone();
+        opened.spawn(async move {
+            let store = open(&address).await.unwrap();
+            accept(&store, &format!("wh_{number}"), 0).await;
+            store
+        });
+    }
+    let stores = opened.join_all().await;
+    assert_eq!(stores[0].tally().await.unwrap().messages, 6);
+}
+
+#[tokio::test]
+async fn two_stores_never_hold_one_delivery_at_once() {
+    const MESSAGES: usize = 400;
+    let place = PostgresPlace::new();
+    let stores = [place.open().await, place.open().await];
+    let held: Arc<Mutex<BTreeSet<i64>>> = Arc::default();
+    let delivered: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+    let mut workers = JoinSet::new();
+    for store in &stores {
+        for _ in 0..3 {
+            let (store, held) = (Arc::clone(store), Arc::clone(&held));
+            let delivered = Arc::clone(&delivered);
+            workers.spawn(async move {
+                while delivered.lock().unwrap().len() < MESSAGES {
+                    let claimed = store
+                        .claim("app", Lane::Standard, at(1), LEASE, 7)
+                        .await
+                        .unwrap();
+                    for delivery in &claimed.deliveries {
+                        assert!(held.lock().unwrap().insert(delivery.id));
+                        assert_eq!(delivery.attempt, 1);
+                    }
+                    for delivery in claimed.deliveries {
+                        held.lock().unwrap().remove(&delivery.id);
+                        settle(&store, delivery.id, 1, Next::Delivered).await;
+                        let id = delivery.message.webhook_id;
+                        *delivered.lock().unwrap().entry(id).or_default() += 1;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    }
+    for number in 0..MESSAGES {
+        accept(&stores[number % 2], &format!("wh_{number}"), 0).await;
+    }
+    workers.join_all().await;
+    assert!(delivered.lock().unwrap().values().all(|times| *times == 1));
+}
+
+/// Long before its lease ends.
+#[tokio::test]
+async fn what_a_gateway_held_that_fell_silent_is_due_again() {
+    let place = PostgresPlace::new();
+    let silent = place.open().await;
+    accept(&silent, "wh_1", 0).await;
+    let held = claim(&silent, 0).await.deliveries.remove(0);
+    let schema = schema_of(&place);
+    // It said that it is alive before it held anything.
+    let holders = format!("SELECT count(*) FROM {schema}.holder");
+    assert_eq!(server::shared().sql(&holders), "1");
+    drop(silent);
+
+    let store = place.open().await;
+    assert_eq!(claim(&store, 1).await.deliveries, []);
+    server::shared().sql(&format!(
+        "UPDATE {schema}.holder SET beat_at = beat_at - interval '11 s'"
+    ));
+    let deadline = Instant::now() + PATIENCE;
+    let again = loop {
+        if let Some(again) = claim(&store, 1).await.deliveries.pop() {
+            break again;
+        }
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((again.id, again.attempt), (held.id, 2));
+    let late = settle(&store, held.id, held.attempt, Next::Dead).await;
+    assert_eq!(late, Settled::Fenced);
+    store.close().await;
+
+    let store = place.open().await;
+    let given_back = claim(&store, 1).await.deliveries.remove(0);
+    assert_eq!(given_back.attempt, 3);
+}
+
+/// Perhaps it was the database that was away, and they are about to come too.
+#[tokio::test]
+async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_time() {
+    let place = PostgresPlace::new();
+    place.open().await.close().await;
+    let schema = schema_of(&place);
+    // One was silent for long; the other came before the clock of the server was set back.
+    server::shared().sql(&format!(
+        "INSERT INTO {schema}.holder (id, beat_at, sees, name, parts) VALUES
+         (1, clock_timestamp() - interval '1 hour', '{{}}', 'past', ''),
+         (2, clock_timestamp() + interval '1 hour', '{{}}', 'future', '')"
+    ));
+    let store = place.open().await;
+    let introduction = Introduction {
+        name: "us".into(),
+        ..Introduction::default()
+    };
+    store.introduce(introduction).await.unwrap();
+    let others = |store: &Arc<dyn Store>| store.members().len() - 1;
+    assert_eq!(others(&store), 2);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(others(&store), 2);
+    let gone = async {
+        while others(&store) > 0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("they are gone");
+    assert!(store.members()[0].takes_part);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn of_copies_at_two_stores_one_is_new() {
+    let place = PostgresPlace::new();
+    let stores = [place.open().await, place.open().await];
+    let mut copies = JoinSet::new();
+    for number in 0..200 {
+        let store = Arc::clone(&stores[number % 2]);
+        // Several ids, in another order at each: whoever inserts them in the order of arrival would be crossed by the other.
+        let id = if number % 2 == 0 {
+            number / 2 % 10
+        } else {
+            9 - number / 2 % 10
+        };
+        copies.spawn(async move { accept(&store, &format!("wh_{id}"), 0).await });
+    }
+    let answers = copies.join_all().await;
+    let new = answers
+        .iter()
+        .filter(|answer| **answer == Accepted::New)
+        .count();
+    assert_eq!(new, 10);
+    assert_eq!(stores[0].tally().await.unwrap().pending, 10);
+}
+
+#[tokio::test]
+async fn of_many_copies_that_come_to_two_stores_at_once_each_is_new_at_one() {
+    const IDS: usize = 600;
+    let place = PostgresPlace::new();
+    let stores = [place.open().await, place.open().await];
+    let mut copies = JoinSet::new();
+    for number in 0..IDS {
+        for store in &stores {
+            let store = Arc::clone(store);
+            copies.spawn(async move { accept(&store, &format!("wh_{number:03}"), 0).await });
+        }
+    }
+    let answers = copies.join_all().await;
+    let new = answers
+        .iter()
+        .filter(|answer| **answer == Accepted::New)
+        .count();
+    assert_eq!((new, answers.len()), (IDS, 2 * IDS));
+    assert_eq!(stores[0].tally().await.unwrap().pending, IDS as u64);
+}
+
+/// Its clock may be behind, or its commit may have taken long.
+#[tokio::test]
+async fn what_another_store_received_long_before_is_claimed_all_the_same() {
+    let place = PostgresPlace::new();
+    let stores = [place.open().await, place.open().await];
+    accept(&stores[0], "wh_now", 0).await;
+    let first = claim(&stores[1], 1).await.deliveries.remove(0);
+    assert_eq!(first.message.webhook_id, "wh_now");
+    assert_eq!(claim(&stores[1], 1).await.deliveries, []);
+    accept(&stores[0], "wh_before", -DAY).await;
+    let found = async {
+        loop {
+            stores[1].heard().await;
+            if let Some(found) = claim(&stores[1], 1).await.deliveries.pop() {
+                return found;
+            }
+        }
+    };
+    let found = timeout(PATIENCE, found).await.unwrap();
+    assert_eq!(found.message.webhook_id, "wh_before");
+}
+
+/// What is due in years is not found by looking for what is due.
+#[tokio::test]
+async fn work_at_one_store_is_told_to_the_other() {
+    let place = PostgresPlace::new();
+    let stores = [place.open().await, place.open().await];
+    let years = 100 * 365 * DAY;
+    let told = async {
+        loop {
+            let heard = stores[1].heard().await;
+            if !heard.due.is_empty() {
+                return heard.due;
+            }
+        }
+    };
+    let accepted = async {
+        // It may not listen yet.
+        for number in 0.. {
+            accept(&stores[0], &format!("wh_{number}"), years).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = timeout(PATIENCE, async {
+        tokio::select! {
+            due = told => due,
+            () = accepted => unreachable!(),
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(told, [("app".to_owned(), Lane::Standard)].into());
+}
+
+#[tokio::test]
+async fn what_nobody_told_is_found_by_looking() {
+    let place = PostgresPlace::new();
+    let store = place.open().await;
+    let mut call = message("wh_call", at(0));
+    call.event_type = Some("realtime.call.incoming".into());
+    store.accept(call, vec!["phone".into()]).await.unwrap();
+    accept(&store, "wh_1", 0).await;
+    accept(&store, "wh_2", 0).await;
+    // A store does not listen to itself, but it hears of gateways.
+    let heard = timeout(PATIENCE, async {
+        loop {
+            let heard = store.heard().await;
+            if !heard.due.is_empty() {
+                return heard;
+            }
+        }
+    });
+    let heard = heard.await.unwrap();
+    let due = [
+        ("app".to_owned(), Lane::Standard),
+        ("phone".to_owned(), Lane::Call),
+    ];
+    assert_eq!(heard.due, due.into());
+}
