@@ -33,8 +33,14 @@ pub(super) trait End: Send {
     /// Some rows behind the one with this key, in the order of their keys; none: there are no more.
     async fn read(&mut self, table: &'static Table, after: Row) -> Result<Vec<Row>, StoreError>;
 
-    /// Begins a copy into it.
-    async fn begin(&mut self, mark: String) -> Result<(), StoreError>;
+    /// An id that is there more than once, and when the first of them arrived, in milliseconds since 1970.
+    async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError>;
+
+    /// Whether an id can be there more than once.
+    fn takes_repeated(&self) -> bool;
+
+    /// Begins a copy into it, unless one has begun.
+    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError>;
 
     /// Writes rows, and that it is as far now, in one commit. It does neither if it was not as far before.
     async fn write(
@@ -43,13 +49,22 @@ pub(super) trait End: Send {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Turn, StoreError>;
 
-    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it.
-    async fn finish(&mut self) -> Result<(), StoreError>;
+    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it. It does neither if it was not as far.
+    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError>;
 
     /// An error if a gateway runs on it.
     async fn check_unused(&mut self) -> Result<(), StoreError>;
+}
+
+/// Whether a copy could do what it was about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has.
+    Ours,
+    /// Another copy into the same target has come before.
+    Anothers,
 }
 
 /// What a copy does at the moment.
@@ -107,6 +122,11 @@ pub enum CopyError {
         /// Whether one that was killed counts for a while.
         is_remembered: bool,
     },
+    /// Another copy is at work on the target, or was until now.
+    #[error(
+        "another copy into {0} is at work, or has just ended: wait for that one, and then ask for this again, which compares"
+    )]
+    Overtaken(String),
     /// It would do harm.
     #[error("{0}")]
     Refused(String),
@@ -146,9 +166,12 @@ pub async fn copy(
         tell(progress);
         progress.step = Step::Copying;
     }
-    if let Found::Nothing(mark) | Found::Half(mark) = found {
-        move_all(&mut ends, mark, &mut progress, &mut tell).await?;
-    }
+    let mark = match found {
+        Found::Nothing(mark) | Found::Half(mark) => {
+            Some(move_all(&mut ends, mark, &mut progress, &mut tell).await?)
+        }
+        Found::AsMuch => None,
+    };
 
     let mut progress = Progress {
         step: Step::Comparing,
@@ -164,15 +187,23 @@ pub async fn copy(
     .await?;
     let digest = match compared {
         Compared::Same(digest) => digest,
-        Compared::Different(what) if was_there => return Err(holds_another(&ends, &what)),
-        Compared::Different(what) => return Err(different(&mut ends, &outline, &what).await),
+        Compared::Different(what) => {
+            return Err(match &mark {
+                Some(mark) => different(&mut ends, mark, &outline, &what).await,
+                None => holds_another(&ends, &what),
+            });
+        }
     };
     crash::point("copy compared");
     let unused = ends.from.end.check_unused().await;
     unused.map_err(|error| ends.from.problem(error))?;
-    if !was_there {
-        let finished = ends.to.end.finish().await;
-        finished.map_err(|error| ends.to.problem(error))?;
+    // A gateway may have been there and gone meanwhile.
+    if ends.from.outline().await? != outline {
+        return Err(CopyError::Different(changed("while it was compared")));
+    }
+    if let Some(mark) = mark {
+        let finished = ends.to.end.finish(mark.text()).await;
+        ends.to.is_ours(finished)?;
         crash::point("copy whole");
     }
     let counts = outline.iter().map(|numbers| count_of(numbers));
@@ -184,13 +215,13 @@ pub async fn copy(
     })
 }
 
-/// Reads and writes at the same time.
+/// Reads and writes at the same time, and gives how far it is then.
 async fn move_all(
     ends: &mut Ends,
     mut mark: Mark,
     progress: &mut Progress,
     tell: &mut impl FnMut(Progress),
-) -> Result<(), CopyError> {
+) -> Result<Mark, CopyError> {
     for (place, table) in TABLES.iter().enumerate().skip(mark.table) {
         let after = if place == mark.table {
             mark.after.clone()
@@ -209,7 +240,7 @@ async fn move_all(
                 ends.to.end.write(table, rows, before, mark.text()),
                 ends.from.end.read(table, mark.after.clone()),
             );
-            written.map_err(|error| ends.to.problem(error))?;
+            ends.to.is_ours(written)?;
             crash::point("copied");
             rows = read.map_err(|error| ends.from.problem(error))?;
             progress.rows = mark.rows;
@@ -217,11 +248,17 @@ async fn move_all(
             tell(*progress);
         }
     }
-    Ok(())
+    Ok(mark)
 }
 
 /// What to do about it depends on who did it.
-async fn different(ends: &mut Ends, before: &Outline, what: &str) -> CopyError {
+async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -> CopyError {
+    // Where another has ended it, gateways may be at work there.
+    match ends.to.end.mark().await {
+        Ok(mark) if mark.as_deref() == Some(ours.text().as_str()) => {}
+        Ok(_) => return CopyError::Overtaken(ends.to.name.clone()),
+        Err(error) => return ends.to.problem(error),
+    }
     let now = match ends.from.outline().await {
         Ok(now) => now,
         Err(error) => return error,
@@ -231,8 +268,10 @@ async fn different(ends: &mut Ends, before: &Outline, what: &str) -> CopyError {
             "the copy is not the same as its source ({what}), and no gateway begins on it: report it; {EMPTY}"
         )
     } else {
-        format!(
-            "the source was changed while it was copied ({what}): stop whatever writes to it; {EMPTY}"
-        )
+        changed(&format!("while it was copied ({what})"))
     })
+}
+
+fn changed(when: &str) -> String {
+    format!("the source was changed {when}: stop whatever writes to it; {EMPTY}")
 }

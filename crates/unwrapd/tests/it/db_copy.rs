@@ -1,5 +1,6 @@
 //! `unwrapd db copy`: a store moves from SQLite into PostgreSQL and back, whatever happens on the way.
 
+mod beside;
 mod home;
 #[cfg(feature = "crash-points")]
 mod kill;

@@ -91,7 +91,7 @@ fn failure(error: CopyError, has_begun: bool) -> Failure {
     let kind: fn(anyhow::Error) -> Failure = match error {
         CopyError::Refused(_) => Failure::Usage,
         CopyError::NotThere(_) => Failure::NotFound,
-        CopyError::InUse { .. } => Failure::TryLater,
+        CopyError::InUse { .. } | CopyError::Overtaken(_) => Failure::TryLater,
         _ => Failure::Failed,
     };
     let can_go_on = has_begun && matches!(error, CopyError::Store { .. });

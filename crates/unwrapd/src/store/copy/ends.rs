@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CopyError, End, Outline};
+use super::{CopyError, End, Outline, Turn};
 use crate::store::postgres::PostgresEnd;
 use crate::store::sqlite::SqliteEnd;
 use crate::store::{StoreError, StoreUrl};
@@ -32,6 +32,14 @@ impl Place {
     pub(super) async fn outline(&mut self) -> Result<Outline, CopyError> {
         let outline = self.end.outline().await;
         outline.map_err(|error| self.problem(error))
+    }
+
+    /// An error if another copy has come before.
+    pub(super) fn is_ours(&self, turn: Result<Turn, StoreError>) -> Result<(), CopyError> {
+        match turn.map_err(|error| self.problem(error))? {
+            Turn::Ours => Ok(()),
+            Turn::Anothers => Err(CopyError::Overtaken(self.name.clone())),
+        }
     }
 
     pub(super) fn problem(&self, error: StoreError) -> CopyError {

@@ -1,5 +1,6 @@
 //! How far a copy is, as it stands in its target, and whether it is one of this source.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ends::Ends;
@@ -53,6 +54,7 @@ pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, Co
             None => Ok(Found::AsMuch),
         };
     }
+    check_ids(ends).await?;
     let mark = Mark {
         from: ends.from.name.clone(),
         outline: outline.clone(),
@@ -62,9 +64,26 @@ pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, Co
         bytes: 0,
     };
     let begun = ends.to.end.begin(mark.text()).await;
-    begun.map_err(|error| ends.to.problem(error))?;
+    ends.to.is_ours(begun)?;
     crash::point("copy begun");
     Ok(Found::Nothing(mark))
+}
+
+/// An id that was forgotten may have come again, and some stores hold each only once.
+async fn check_ids(ends: &mut Ends) -> Result<(), CopyError> {
+    if ends.to.end.takes_repeated() {
+        return Ok(());
+    }
+    let repeated = ends.from.end.repeated().await;
+    let Some((id, arrived_ms)) = repeated.map_err(|error| ends.from.problem(error))? else {
+        return Ok(());
+    };
+    let at = Timestamp::from_millisecond(arrived_ms).unwrap_or_default();
+    let days = Timestamp::now().duration_since(at).as_hours() / 24;
+    Err(CopyError::Refused(format!(
+        "{} holds the webhook-id {id:?} more than once, the first since {days} days, and {} holds each only once: forget the first with `unwrapd db prune --older-than {days}`",
+        ends.from.name, ends.to.name
+    )))
 }
 
 pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {

@@ -12,7 +12,7 @@ use super::hosts::Hosts;
 use super::link::{Begin, Link, Work, given};
 use super::{holders, migration};
 use crate::store::StoreError;
-use crate::store::copy::{End, Outline, Row, TABLES, Table};
+use crate::store::copy::{End, Outline, Row, TABLES, Table, Turn};
 
 /// How long a statement may take that reads or writes some rows,
 const SOME_TIME: Duration = Duration::from_secs(60);
@@ -29,7 +29,6 @@ const COUNT_ON: &str = "
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
     SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
-    DELETE FROM copying;
     ANALYZE message, body, delivery, attempt";
 
 /// The store in one schema, over a connection of its own.
@@ -78,20 +77,18 @@ impl PostgresEnd {
         })
     }
 
-    /// While no gateway runs or begins.
-    async fn alone(&self, sql: &str, mark: Option<&str>) -> Result<(), Failure> {
+    /// While no gateway runs or begins: changes the mark by this, and does more if that was possible.
+    async fn alone(&self, change: &str, mark: &str, more: &str) -> Result<Turn, Failure> {
         self.link.begin(&self.all).await?;
         migration::lock(&self.link, &self.all, &self.schema).await?;
         holders::check_none(&self.link, &self.all, &self.schema).await?;
-        match mark {
-            Some(mark) => {
-                self.link
-                    .query(&self.all, sql, given![mark => TEXT])
-                    .await?;
-            }
-            None => self.link.batch(ALL_TIME, sql).await?,
+        let given = given![mark => TEXT];
+        let changed = self.link.query(&self.all, change, given).await?;
+        if !changed.is_empty() {
+            self.link.batch(ALL_TIME, more).await?;
         }
-        self.link.commit(&self.all).await
+        self.link.commit(&self.all).await?;
+        Ok(turn(!changed.is_empty()))
     }
 }
 
@@ -135,9 +132,18 @@ impl End for PostgresEnd {
         Ok(rows::read(&self.link, &self.some, table, &after).await?)
     }
 
-    async fn begin(&mut self, mark: String) -> Result<(), StoreError> {
-        let sql = "INSERT INTO copying (mark) VALUES ($1)";
-        Ok(self.alone(sql, Some(&mark)).await?)
+    /// There is an index that sees to it.
+    async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError> {
+        Ok(None)
+    }
+
+    fn takes_repeated(&self) -> bool {
+        false
+    }
+
+    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError> {
+        let sql = "INSERT INTO copying (mark) VALUES ($1) ON CONFLICT DO NOTHING RETURNING 1";
+        Ok(self.alone(sql, &mark, "").await?)
     }
 
     async fn write(
@@ -146,18 +152,14 @@ impl End for PostgresEnd {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Turn, StoreError> {
         let written = rows::write(&self.link, &self.some, table, &rows, &before, &mark);
-        if written.await? {
-            return Ok(());
-        }
-        Err(StoreError::Unavailable(
-            "another copy into it is under way; wait until that has ended".into(),
-        ))
+        Ok(turn(written.await?))
     }
 
-    async fn finish(&mut self) -> Result<(), StoreError> {
-        Ok(self.alone(COUNT_ON, None).await?)
+    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
+        let sql = "DELETE FROM copying WHERE mark = $1 RETURNING 1";
+        Ok(self.alone(sql, &mark, COUNT_ON).await?)
     }
 
     async fn check_unused(&mut self) -> Result<(), StoreError> {
@@ -165,6 +167,10 @@ impl End for PostgresEnd {
         holders::check_none(&self.link, &self.all, &self.schema).await?;
         Ok(self.link.commit(&self.all).await?)
     }
+}
+
+fn turn(is_ours: bool) -> Turn {
+    if is_ours { Turn::Ours } else { Turn::Anothers }
 }
 
 fn text(rows: &[tokio_postgres::Row]) -> Result<Option<String>, Failure> {

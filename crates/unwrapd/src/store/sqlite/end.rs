@@ -13,7 +13,7 @@ use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use super::seen;
 use crate::crash;
 use crate::store::StoreError;
-use crate::store::copy::{BYTES_MAX, End, Kind, Outline, Row, TABLES, Table, Value};
+use crate::store::copy::{BYTES_MAX, End, Kind, Outline, Row, TABLES, Table, Turn, Value};
 
 /// What a store has for its own use and is told by what it holds. Numbers that are missing keep a block from being noticed as full.
 const DERIVE: &str = "
@@ -21,6 +21,10 @@ const DERIVE: &str = "
         SELECT seq >> 12, min(received_at), max(received_at) FROM message
         WHERE seq >> 12 < (SELECT max(seq) >> 12 FROM message) GROUP BY seq >> 12;
     INSERT OR IGNORE INTO message_endpoint SELECT DISTINCT endpoint FROM message;";
+
+/// One that was forgotten and came again.
+const REPEATED: &str = "
+    SELECT webhook_id, min(received_at) FROM message GROUP BY endpoint, webhook_id HAVING count(*) > 1 LIMIT 1";
 
 /// The store that one file is, held by the lock that a gateway would hold.
 pub(in crate::store) struct SqliteEnd {
@@ -104,14 +108,30 @@ impl End for SqliteEnd {
             .await
     }
 
-    async fn begin(&mut self, mark: String) -> Result<(), StoreError> {
+    async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError> {
+        let found = self
+            .on(|connection| {
+                let mut statement = connection.prepare(REPEATED)?;
+                let mut rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.next().transpose()
+            })
+            .await?;
+        Ok(found)
+    }
+
+    fn takes_repeated(&self) -> bool {
+        true
+    }
+
+    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError> {
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute_batch("CREATE TABLE copying (mark TEXT NOT NULL) STRICT")?;
             transaction.execute("INSERT INTO copying (mark) VALUES (?)", params![mark])?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID_COPYING)?;
-            transaction.commit()
+            transaction.commit()?;
+            Ok(Turn::Ours)
         })
         .await
     }
@@ -122,22 +142,27 @@ impl End for SqliteEnd {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Turn, StoreError> {
         self.owned.check()?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
-    async fn finish(&mut self) -> Result<(), StoreError> {
-        self.on(|connection| {
+    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
+        self.owned.check()?;
+        self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             seen::write_all(&transaction)?;
             transaction.execute_batch(DERIVE)?;
+            if transaction.execute("DELETE FROM copying WHERE mark = ?", [mark])? != 1 {
+                return Ok(Turn::Anothers);
+            }
             transaction.execute_batch("DROP TABLE copying")?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.commit()?;
-            schema::move_log(connection)
+            schema::move_log(connection)?;
+            Ok(Turn::Ours)
         })
         .await
     }
@@ -203,7 +228,7 @@ fn write(
     rows: &[Row],
     before: &str,
     mark: &str,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Turn> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut insert = transaction.prepare_cached(&insert(table))?;
     let columns = insert.parameter_count();
@@ -224,10 +249,11 @@ fn write(
         .prepare_cached("UPDATE copying SET mark = ? WHERE mark = ?")?
         .execute([mark, before])?;
     if was_there != 1 {
-        return Err(rusqlite::Error::StatementChangedRows(was_there));
+        return Ok(Turn::Anothers);
     }
     crash::point("copying");
-    transaction.commit()
+    transaction.commit()?;
+    Ok(Turn::Ours)
 }
 
 fn insert(table: &Table) -> String {

@@ -66,7 +66,13 @@ pub(super) fn connect_to_fill(path: &Path) -> Result<Connection, StoreError> {
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
         let version = check_ours(&connection)?;
-        if version > 0 {
+        // A copy that was killed while it made the file.
+        let is_empty = || {
+            connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM message)", (), |row| {
+                row.get(0)
+            })
+        };
+        if version > 0 && !is_empty().map_err(|error| store_error(&error))? {
             check_present(&connection)?;
         }
         return bring_up_to_date(connection, version);

@@ -92,6 +92,21 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
     }
 }
 
+/// Until then it is a store that holds nothing, of an earlier version.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_killed_while_it_makes_the_file_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let source = Home::schema();
+    fill(&source, 5, Timestamp::now()).await;
+    let target = Home::file(&folder, "target.db");
+    for step in ["migrated:2", "migrated:2", "migrated"] {
+        let killed = kill_at(step, &source, &target);
+        assert_eq!(killed.status.signal(), Some(9), "{}", told(&killed));
+    }
+    assert_copied(&copy(&source, &target));
+    assert_same(&target.dump(), &source.dump(), "killed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_killed_after_every_step_comes_to_its_end() {
     let folder = TempDir::new().unwrap();

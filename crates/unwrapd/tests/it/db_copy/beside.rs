@@ -1,0 +1,89 @@
+//! What happens beside a copy.
+
+use unwrapd::store::{CopyError, Step};
+
+use super::*;
+
+fn url(home: &Home) -> StoreUrl {
+    home.url().parse().unwrap()
+}
+
+/// Whoever believes a copy to hang asks for it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removing_it() {
+    let folder = TempDir::new().unwrap();
+    let source = Home::file(&folder, "source.db");
+    fill(&source, 3, Timestamp::now()).await;
+    for is_used_at_once in [false, true] {
+        let target = Home::schema();
+        let mut other = None;
+        let copied = store::copy(&url(&source), &url(&target), |progress| {
+            if progress.step == Step::Comparing && other.is_none() {
+                // From a copy of the file: the file itself is locked.
+                let second = format!("second_{is_used_at_once}.db");
+                let of_source = folder.path().join("source.db");
+                std::fs::copy(of_source, folder.path().join(&second)).unwrap();
+                let second = Home::file(&folder, &second);
+                other = Some(copy(&second, &target));
+                if is_used_at_once {
+                    target.change("INSERT INTO replay (token, asked, begun_at, newest) VALUES ('new', '{}', 0, 0)");
+                }
+            }
+        })
+        .await;
+        assert_copied(&other.unwrap());
+        let overtaken = copied.unwrap_err();
+        assert!(matches!(overtaken, CopyError::Overtaken(_)), "{overtaken}");
+        assert!(!overtaken.to_string().contains("drop"), "{overtaken}");
+        // It is whole.
+        target.open(&Bounds::default()).await.close().await;
+    }
+}
+
+/// By a gateway that has come and gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_changes_while_it_is_compared_is_not_called_copied() {
+    let folder = TempDir::new().unwrap();
+    for source in [Home::file(&folder, "source.db"), Home::schema()] {
+        fill(&source, 3, Timestamp::now()).await;
+        let target = match source {
+            Home::File(_) => Home::schema(),
+            Home::Schema(_) => Home::file(&folder, "target.db"),
+        };
+        let mut has_changed = false;
+        let copied = store::copy(&url(&source), &url(&target), |progress| {
+            // By then the messages are compared.
+            if progress.step == Step::Comparing && !has_changed {
+                has_changed = true;
+                source.change("UPDATE message SET sent_at = sent_at + 1");
+            }
+        })
+        .await;
+        let changed = copied.unwrap_err().to_string();
+        assert!(
+            changed.contains("was changed while it was compared"),
+            "{changed}"
+        );
+        let again = copy(&source, &target);
+        assert_eq!(again.status.code(), Some(2), "{}", told(&again));
+        assert!(told(&again).contains("half of a copy"), "{}", told(&again));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_came_again_after_it_was_forgotten_is_named_where_it_cannot_be_kept() {
+    let folder = TempDir::new().unwrap();
+    let source = Home::file(&folder, "source.db");
+    fill(&source, 3, Timestamp::now()).await;
+    source.change(
+        "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret)
+         SELECT seq + 100000, endpoint, webhook_id, event_type, sent_at, received_at, secret FROM message LIMIT 1",
+    );
+    let target = Home::schema();
+    let refused = copy(&source, &target);
+    assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+    let said = told(&refused);
+    assert!(said.contains("more than once"), "{said}");
+    assert!(said.contains("unwrapd db prune --older-than "), "{said}");
+    assert_copied(&copy(&source, &Home::file(&folder, "target.db")));
+}
