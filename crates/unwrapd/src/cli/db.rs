@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::{Failure, usage};
 use crate::config::Config;
-use crate::store::{StoreError, StoreSettings, StoreUrl};
+use crate::store::{Bounds, StoreError, StoreUrl};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -34,29 +34,47 @@ pub(super) async fn run(command: &Command) -> Result<(), Failure> {
     }
 }
 
-/// Which configuration names the store.
+/// Which configuration names the store, and says how long what is kept.
 #[derive(Args)]
 struct Configured {
-    /// The configuration that names the store
-    #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
-    config: PathBuf,
+    /// The configuration that names the store [default: unwrapd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Configured {
-    /// The store in `file`, or else the one that the configuration names.
-    fn find(&self, file: Option<&Path>) -> Result<(PathBuf, StoreSettings), Failure> {
-        let settings = match file {
-            Some(file) => StoreSettings::from(StoreUrl::Sqlite(file.to_owned())),
-            None => Config::read_store(&self.config)?,
+    fn path(&self) -> &Path {
+        self.config
+            .as_deref()
+            .unwrap_or_else(|| Path::new("unwrapd.toml"))
+    }
+
+    /// Whether there is one, or one was named.
+    fn is_there(&self) -> bool {
+        self.config.is_some() || self.path().exists()
+    }
+
+    /// The file of the store: this one, or else the one that the configuration names.
+    fn find(&self, file: Option<&Path>) -> Result<PathBuf, Failure> {
+        let url = match file {
+            Some(file) => StoreUrl::Sqlite(file.to_owned()),
+            None => Config::read_store(self.path())?.url,
         };
-        let StoreUrl::Sqlite(path) = &settings.url else {
+        let StoreUrl::Sqlite(path) = url else {
             return Err(usage(
                 "this is for SQLite files, and the store is in PostgreSQL: look after it with pg_dump and what else your server has; the gateways forget what is old by themselves",
             ));
         };
-        let path = path.clone();
         check_there(&path)?;
-        Ok((path, settings))
+        Ok(path)
+    }
+
+    /// How long what is kept, if there is a configuration that says so.
+    fn bounds(&self) -> Result<Option<Bounds>, Failure> {
+        if !self.is_there() {
+            return Ok(None);
+        }
+        Ok(Some(Config::read_store(self.path())?.bounds))
     }
 }
 

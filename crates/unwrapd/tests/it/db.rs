@@ -300,16 +300,31 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
     let (place, path) = a_store().await;
     let file = path.to_str().unwrap();
     let size = || std::fs::metadata(&path).unwrap().len();
-
-    let kept = db(&["prune", file, "--older-than", "20000", "--output", "json"]);
-    assert_eq!(json_of(&kept), json!({ "messages": 0 }));
-    let would = db(&["prune", file, "--dry-run", "--output", "json"]);
+    // What its gateway keeps is kept, wherever the command is given.
+    let guessed = db(&["prune", file]);
+    assert_eq!(guessed.status.code(), Some(2), "{}", told(&guessed));
+    assert!(told(&guessed).contains("--config"), "{}", told(&guessed));
+    let config = place.0.path().join("unwrapd.toml");
+    let prune = |days: u32, more: &[&str]| {
+        let text = format!("[store]\nurl = \"sqlite:another.db\"\nretention_days = {days}\n");
+        std::fs::write(&config, text).unwrap();
+        let config = config.to_str().unwrap();
+        db(&[
+            &["prune", file, "--config", config, "--output", "json"],
+            more,
+        ]
+        .concat())
+    };
+    for kept in [prune(30, &["--older-than", "20000"]), prune(3650, &[])] {
+        assert_eq!(json_of(&kept), json!({ "messages": 0 }));
+    }
+    let would = prune(30, &["--dry-run"]);
     assert_eq!(
         json_of(&would),
         json!({ "messages": 5_002, "payload_bytes": 5_002 * 8 })
     );
     let before = size();
-    let pruned = db(&["prune", file, "--vacuum", "--output", "json"]);
+    let pruned = prune(30, &["--vacuum"]);
     let report = json_of(&pruned);
     assert_eq!(report["messages"], json!(5_002), "{}", told(&pruned));
     assert_eq!(report["bytes_after"], json!(size()));
@@ -414,5 +429,14 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
             assert!(!is_wrong || detail == complaint, "{sql}: {detail}");
         }
         store.close().await;
+        if name.is_empty() {
+            let named = db(&["check", &server.url("postgres", schema)]);
+            assert!(named.status.success(), "{}", told(&named));
+            let absent = db(&["check", &server.url("postgres", "nothing_is_here")]);
+            assert_eq!(absent.status.code(), Some(3), "{}", told(&absent));
+        }
     }
+    let refused = db(&["check", "postgres://me:hunter2@db/events"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+    assert!(!told(&refused).contains("hunter2"), "{}", told(&refused));
 }

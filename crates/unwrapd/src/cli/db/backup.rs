@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
-    let (path, _) = arguments.configured.find(arguments.store.as_deref())?;
+    let path = arguments.configured.find(arguments.store.as_deref())?;
     let to = &arguments.to;
     check_target(to, &path, arguments.force)?;
     let folder = match to.parent() {

@@ -7,16 +7,22 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, check_there, failure};
-use crate::cli::{Failure, Output, say};
-use crate::config::Config;
-use crate::store::{StoreSettings, StoreUrl, postgres, sqlite};
+use crate::cli::{Failure, Output, say, usage};
+use crate::config::{Config, named_store};
+use crate::store::{StoreUrl, postgres, sqlite};
+
+/// What begins like this is a URL, and not a path.
+const SCHEMES: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
 
 #[derive(Args)]
 #[command(after_help = "Ends with 0 if the store is sound, with 1 if it is not.")]
 pub(crate) struct Arguments {
-    /// The store, or a backup [default: the one that the configuration names]
+    /// The file of a store or of a backup, or the URL of a database [default: the store that the configuration names]
     #[arg(value_name = "STORE")]
-    file: Option<PathBuf>,
+    store: Option<PathBuf>,
+    /// File with the password of a database named here, instead of the environment variable PGPASSWORD
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     configured: Configured,
     /// Leave out whether the indexes agree with the tables: some times as fast
@@ -26,19 +32,32 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
+impl Arguments {
+    /// The store to be checked.
+    fn url(&self) -> Result<StoreUrl, Failure> {
+        let Some(store) = &self.store else {
+            return Ok(Config::read_store_to_open(self.configured.path())?.url);
+        };
+        // A path need not be text.
+        match store.to_str() {
+            Some(url) if SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
+                named_store(url, self.password_file.as_deref()).map_err(usage)
+            }
+            _ => Ok(StoreUrl::Sqlite(store.clone())),
+        }
+    }
+}
+
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = match &arguments.file {
-        Some(file) => StoreSettings::from(StoreUrl::Sqlite(file.clone())),
-        None => Config::read_store_to_open(&arguments.configured.config)?,
-    };
-    let name = match &settings.url {
+    let url = arguments.url()?;
+    let name = match &url {
         StoreUrl::Sqlite(path) => path.display().to_string(),
         StoreUrl::Postgres(address) => format!("the store {address}"),
     };
-    let checks = match &settings.url {
+    let checks = match &url {
         StoreUrl::Sqlite(path) => {
             check_there(path)?;
-            let dedupe = settings.bounds.dedupe;
+            let dedupe = arguments.configured.bounds()?.unwrap_or_default().dedupe;
             sqlite::check(path, dedupe, arguments.quick, Timestamp::now())
                 .map_err(|error| failure(path, error))?
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
-use crate::cli::{Failure, Output, say};
+use crate::cli::{Failure, Output, say, usage};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
 
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     file: Option<PathBuf>,
     #[command(flatten)]
     configured: Configured,
-    /// Forget what arrived, and was settled, longer ago [default: `retention_days` of the configuration, or 30]
+    /// Forget what arrived, and was settled, longer ago [default: `retention_days` of the configuration, which is 30 if it says nothing]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(0..=36_500))]
     older_than: Option<u64>,
     /// Only tell what would be forgotten; also beside a running gateway
@@ -38,8 +38,11 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (path, settings) = arguments.configured.find(arguments.file.as_deref())?;
-    let mut bounds = settings.bounds;
+    let path = arguments.configured.find(arguments.file.as_deref())?;
+    // What is forgotten does not come back, and nobody guesses how long ids are to be known.
+    let mut bounds = arguments.configured.bounds()?.ok_or_else(|| {
+        usage("name the configuration of its gateway with --config: how long messages are kept and ids are known stands there")
+    })?;
     if let Some(days) = arguments.older_than {
         bounds.retention = Duration::from_secs(days * 24 * 3600);
     }
