@@ -18,7 +18,7 @@ use axum::middleware::from_fn_with_state;
 use tokio::sync::Mutex;
 
 use crate::destination::Destination;
-use crate::progress::Progress;
+use crate::progress::{Board, Progress};
 use crate::quarantine::Quarantine;
 use crate::store::Store;
 use crate::wake::Bells;
@@ -42,6 +42,8 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// The destinations there are.
     pub targets: Targets,
+    /// How each destination fares, also one that is not configured.
+    pub board: Board,
     /// Who to tell that something changed.
     pub bells: Bells,
     /// What an operator has to know. `None`: whoever reaches the port may do anything, so only this machine must reach it.

@@ -115,6 +115,7 @@ impl Gateway {
             quarantine: Arc::clone(&quarantine),
             readiness: Arc::clone(&readiness),
             targets,
+            board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
             token: config.admin_token.clone(),
         };

@@ -73,6 +73,9 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
         let paused_since = paused.remove(&name);
         views.push(view(name, None, paused_since, &standing));
     }
+    for (name, paused_since) in paused {
+        views.push(view(name, None, Some(paused_since), &Standing::default()));
+    }
     Ok(answer(&serde_json::json!({ "destinations": views })))
 }
 
@@ -124,7 +127,10 @@ async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<
 
 /// Durable first, so that what was answered stays so.
 async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response, Refusal> {
-    let target = target(&admin, &name)?;
+    // A pause outlives its destination, and is to be taken away all the same.
+    if is_paused || !is_paused_in(&admin, &name).await? {
+        target(&admin, &name)?;
+    }
     let done = answer(&serde_json::json!({ "name": name, "paused": is_paused }));
     // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
     let switched = tokio::spawn(async move {
@@ -134,7 +140,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         } else {
             admin.store.resume(&name).await?;
         }
-        switched(&admin, &name, &target, is_paused);
+        switched(&admin, &name, is_paused);
         Ok::<_, StoreError>(())
     });
     let broke_off = |_| StoreError::Unavailable("it went wrong here; try again".into());
@@ -142,8 +148,13 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
     Ok(done)
 }
 
-fn switched(admin: &Admin, name: &str, target: &Target, is_paused: bool) {
-    target.progress.set_paused(is_paused);
+async fn is_paused_in(admin: &Admin, name: &str) -> Result<bool, StoreError> {
+    let paused = admin.store.paused().await?;
+    Ok(paused.iter().any(|(paused, _)| paused == name))
+}
+
+fn switched(admin: &Admin, name: &str, is_paused: bool) {
+    admin.board.of(name).set_paused(is_paused);
     admin.bells.ring_all(name);
     let what = if is_paused { "paused" } else { "resumed" };
     tracing::info!(destination = name, "{what} by an operator");

@@ -116,6 +116,31 @@ async fn what_is_not_there_cannot_be_switched() {
     assert_eq!(test.gateway.store().paused().await.unwrap(), []);
 }
 
+/// It was renamed, or is configured at another gateway.
+#[tokio::test]
+async fn a_pause_outlives_its_destination_and_can_be_taken_away_without_it() {
+    let mut app = Application::start([]).await;
+    let settings = || vec![destination("app", &app.url)];
+    let test = TestGateway::start(settings()).await;
+    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
+    assert_eq!(status, 200);
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, vec![]).await;
+    let view = shown(&test).await;
+    assert_eq!(view["name"], "app");
+    assert_eq!(view["is_configured"], false);
+    assert!(view["paused_since"].is_string(), "{view}");
+    let resume = "/api/v1/destinations/app/resume";
+    assert_eq!(ask(&test, Method::POST, resume).await.0, 200);
+    assert_eq!(ask(&test, Method::POST, resume).await.0, 404);
+    let folder = test.stop().await;
+
+    let test = TestGateway::start_in(folder, settings()).await;
+    post(&test, "wh_1").await;
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+}
+
 #[tokio::test]
 async fn a_web_page_cannot_steer_the_gateway_on_its_readers_machine() {
     let test = TestGateway::start(vec![]).await;
