@@ -93,6 +93,9 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     talk(&told(&planned));
     // A token of before may have something left to do that the plan cannot see any more.
     if counts.deliveries == 0 && how.token.is_none() {
+        if how.output == Output::Json {
+            say!("{}", serde_json::to_string(&planned)?)?;
+        }
         return Ok(());
     }
     if counts.deliveries > 0 && !how.yes {
@@ -105,6 +108,13 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         Some(token) => token.clone(),
         None => uuid::Uuid::now_v7().to_string().parse()?,
     };
+    if how.token.is_none() {
+        // Now, as whatever ends this may leave no time to say it.
+        talk(&format!(
+            "token {}: if this breaks off, ask again with --token and it goes on\n",
+            token.as_str()
+        ));
+    }
     asked.token = Some(token.clone());
     asked.as_of = Some(planned.plan.as_of);
     asked.dry_run = false;

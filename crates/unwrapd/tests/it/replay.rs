@@ -195,6 +195,16 @@ async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
     );
     assert_eq!(again["deliveries"], first["deliveries"]);
 
+    // One that nobody named is said before anything is done.
+    let unnamed = ["replay", "wh_1", "--yes", "--output", "json"];
+    let output = run(&test.admin(), &unnamed).await;
+    let ran: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let token = format!("token {}: ", ran["token"].as_str().unwrap());
+    assert!(told.contains(&token), "{told}");
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    test.settled().await;
+
     test.receive("wh_2", EventType::BatchCompleted).await;
     assert_eq!(
         app.next().await.webhook_id(),
