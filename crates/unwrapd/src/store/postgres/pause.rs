@@ -10,12 +10,12 @@ use super::pool::{For, Pool};
 use super::rows::{natural, timestamp};
 use crate::store::{Standing, Tally};
 
-/// Each count walks an index that holds nothing else.
+/// Each count walks an index that holds little else.
 const STANDINGS: &str = "
     SELECT destination, sum(waiting)::int8, sum(dead)::int8 FROM (
         SELECT destination, count(*) AS waiting, 0 AS dead FROM delivery WHERE state = 'waiting' GROUP BY destination
         UNION ALL
-        SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination
+        SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
     ) AS counted GROUP BY destination ORDER BY destination";
 
 const BACKLOG: &str = "

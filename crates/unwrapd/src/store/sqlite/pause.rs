@@ -6,14 +6,14 @@ use rusqlite::{Connection, params};
 use super::statements::timestamp;
 use crate::store::Standing;
 
-/// Each count walks an index that holds nothing else.
+/// Each count walks an index that holds little else.
 pub(super) fn standings(connection: &Connection) -> rusqlite::Result<Vec<Standing>> {
     connection
         .prepare_cached(
             "SELECT destination, sum(waiting), sum(dead) FROM (
                  SELECT destination, count(*) AS waiting, 0 AS dead FROM delivery WHERE state = 'waiting' GROUP BY destination
                  UNION ALL
-                 SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' GROUP BY destination
+                 SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
              ) GROUP BY destination",
         )?
         .query_map((), |row| {

@@ -18,6 +18,43 @@ async fn a_role_that_does_not_wait_for_its_commits_is_refused() {
     }
 }
 
+/// Someone else has made it, such as an administrator who copied into it.
+#[tokio::test]
+async fn a_schema_that_the_role_may_not_use_is_said_to_belong_to_another() {
+    let server = server::shared();
+    server.sql("CREATE ROLE guest LOGIN");
+    let place = PostgresPlace::new();
+    place.open().await.close().await;
+    let schema = schema_of(&place);
+    let refused = open(&server.address("guest", schema)).await.err().unwrap();
+    let said = refused.to_string();
+    assert!(said.contains("belongs to the role \"postgres\""), "{said}");
+    server.sql(&format!("GRANT USAGE ON SCHEMA {schema} TO guest"));
+    let refused = open(&server.address("guest", schema)).await.err().unwrap();
+    let said = refused.to_string();
+    assert!(
+        said.contains("permission denied") && said.contains("as one role"),
+        "{said}"
+    );
+    let refused = open(&server.address("guest", "of_the_guest"))
+        .await
+        .err()
+        .unwrap();
+    let said = refused.to_string();
+    assert!(said.contains("GRANT CREATE ON DATABASE"), "{said}");
+}
+
+#[tokio::test]
+async fn a_schema_may_have_the_name_of_a_word_of_the_language() {
+    let server = server::shared();
+    for schema in ["user", "1st"] {
+        let store = open(&server.address("postgres", schema)).await.unwrap();
+        assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+        assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+        store.close().await;
+    }
+}
+
 /// It could keep nothing, and its readiness would not show.
 #[tokio::test]
 async fn a_role_whose_transactions_are_of_another_kind_is_refused() {

@@ -536,6 +536,11 @@ pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place)
     }
     assert_eq!(dropped, 6);
     assert_eq!(store.tally().await.unwrap().dead, 2);
+    let standings = store.standings().await.unwrap();
+    let dead = standings
+        .iter()
+        .map(|standing| (standing.destination.as_str(), standing.dead));
+    assert_eq!(dead.collect::<Vec<_>>(), [("app", 1), ("audit", 1)]);
     store.close().await;
     drop(store);
 

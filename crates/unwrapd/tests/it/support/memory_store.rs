@@ -282,7 +282,7 @@ impl Store for MemoryStore {
     async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
         let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
         for row in self.kept()?.deliveries.values() {
-            if row.state == State::Delivered {
+            if !matches!(row.state, State::Waiting | State::Dead) {
                 continue;
             }
             let standing = standings.entry(row.destination.clone()).or_default();
