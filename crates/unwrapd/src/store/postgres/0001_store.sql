@@ -121,7 +121,8 @@ CREATE FUNCTION suspect(
     at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    LOCK TABLE quarantine IN SHARE ROW EXCLUSIVE MODE;
+    -- Not the table: what arrives takes its acquitted out of it, and must not wait.
+    PERFORM pg_advisory_xact_lock('quarantine'::regclass::oid::bigint);
     INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
     VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
     DELETE FROM quarantine WHERE id IN (

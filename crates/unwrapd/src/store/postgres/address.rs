@@ -70,7 +70,7 @@ impl PostgresAddress {
 
     /// Each host by itself, in their order.
     pub(super) fn hosts(&self) -> Vec<Config> {
-        let (hosts, addresses) = (self.config.get_hosts(), self.config.get_hostaddrs());
+        let hosts = self.config.get_hosts();
         let ports = self.config.get_ports();
         let each = hosts.iter().enumerate().map(|(place, host)| {
             let mut config = self.for_any_host();
@@ -78,9 +78,6 @@ impl PostgresAddress {
                 Host::Tcp(name) => config.host(name),
                 Host::Unix(path) => config.host_path(path),
             };
-            if let Some(address) = addresses.get(place) {
-                config.hostaddr(*address);
-            }
             if let Some(port) = ports.get(place).or(ports.first()) {
                 config.port(*port);
             }
@@ -101,9 +98,6 @@ impl PostgresAddress {
         }
         if let Some(database) = from.get_dbname() {
             config.dbname(database);
-        }
-        if let Some(options) = from.get_options() {
-            config.options(options);
         }
         if let Some(name) = from.get_application_name() {
             config.application_name(name);
@@ -159,7 +153,9 @@ impl FromStr for PostgresAddress {
                 "sslrootcert" => root_certificate = Some(PathBuf::from(value)),
                 // We find the primary in any case.
                 "target_session_attrs" if ["any", "read-write", "primary"].contains(&value) => {}
-                _ => others.push(pair),
+                // That a password does not belong here is said by whoever reads it.
+                "application_name" | "password" => others.push(pair),
+                _ => return Err(AddressError::Parameter),
             }
         }
         let mut config: Config = base.parse().map_err(|error| malformed(&error))?;

@@ -8,6 +8,9 @@ use tokio_postgres::error::SqlState;
 use super::pool::CONNECTIONS_MAX;
 use crate::store::StoreError;
 
+/// What to do where another role has made what is there.
+pub(super) const SAME_ROLE: &str = "copy into it and serve from it as one role, or have an administrator give it to this one (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to make a schema a role needs `GRANT CREATE ON DATABASE …`";
+
 /// Why nothing was changed, or why it is not known whether something was.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
@@ -86,6 +89,7 @@ impl From<tokio_postgres::Error> for Failure {
                 SqlState::READ_ONLY_SQL_TRANSACTION => format!(
                     "{text}: it is a stand-by, or takes no writes for now; of a stand-by name the primary, or every host, with commas between them"
                 ),
+                SqlState::INSUFFICIENT_PRIVILEGE => format!("{text}: {SAME_ROLE}"),
                 SqlState::INVALID_PASSWORD => format!(
                     "{text}: the password is that of `password` of [store] or of --password-file, else that of the environment variable PGPASSWORD"
                 ),

@@ -60,6 +60,8 @@ pub(super) struct Begin {
 impl Begin {
     /// In this schema, with commits as durable as they were when we looked.
     pub(super) fn new(schema: &str, synchronous_commit: &str, time: Duration) -> Self {
+        // It may be a word of the language; it holds no quotation mark.
+        let schema = format!("\"{schema}\"");
         Self {
             text: format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
@@ -71,7 +73,7 @@ impl Begin {
                 time.as_millis(),
                 IDLE_MAX.as_millis(),
             ),
-            schema: schema.to_owned(),
+            schema,
             synchronous_commit: synchronous_commit.to_owned(),
             time,
         }

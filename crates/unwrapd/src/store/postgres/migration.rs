@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::address::PostgresAddress;
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::holders;
 use super::link::{Begin, Link, Work, given};
 use super::rows::natural;
@@ -106,7 +106,7 @@ pub(super) async fn check_present(
 async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Failure> {
     let there = There::look(link, begin, schema).await?;
     if !there.is_there {
-        link.batch(STEP_TIME, &format!("CREATE SCHEMA {schema}"))
+        link.batch(STEP_TIME, &format!("CREATE SCHEMA \"{schema}\""))
             .await?;
     }
     if there.is_ours {
@@ -139,11 +139,20 @@ impl There {
     async fn look(link: &Link, begin: &Begin, schema: &str) -> Result<Self, Failure> {
         let look = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
                            EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migration'),
-                           EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)";
+                           EXISTS (SELECT FROM pg_tables WHERE schemaname = $1),
+                           (SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace
+                            WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE'))";
         let rows = link.query(begin, look, given![schema => TEXT]).await?;
         let (mut is_there, mut is_ours, mut has_tables) = (false, false, false);
         if let Some(row) = rows.first() {
             (is_there, is_ours, has_tables) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        }
+        let owner: Option<String> = rows.first().map_or(Ok(None), |row| row.try_get(3))?;
+        if let Some(owner) = owner {
+            return Err(unusable(format!(
+                "the schema {schema} belongs to the role {owner:?}, and this one may not use it: {}",
+                failure::SAME_ROLE
+            )));
         }
         if has_tables && !is_ours {
             return Err(unusable(format!(
