@@ -65,7 +65,8 @@ pub struct Delivery {
     pub destination: String,
     /// How urgent it is.
     pub lane: Lane,
-    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void.
+    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void. A claim that is
+    /// given back before anything was begun gives its number back as well.
     pub attempt: u32,
     /// Which claim of the store took it. No other claim of this delivery by the same process has this number.
     pub claim: i64,

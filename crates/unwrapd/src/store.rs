@@ -400,7 +400,8 @@ pub struct Check {
     pub result: Result<String, String>,
 }
 
-/// Why the store did not do it. Nothing was changed.
+/// Why the store did not do it. Nothing was changed, unless it was [`Unavailable`](Self::Unavailable): then nobody knows, and to ask for the same again
+/// does no harm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

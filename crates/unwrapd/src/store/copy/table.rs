@@ -181,7 +181,7 @@ impl Table {
     /// How many rows are read at once.
     pub(in crate::store) fn rows_max(&self) -> usize {
         // The size of a message is looked at, so that many small ones go together.
-        if self.name == "quarantine" {
+        if ["quarantine", "replay"].contains(&self.name) {
             LARGE_ROWS_MAX
         } else {
             ROWS_MAX

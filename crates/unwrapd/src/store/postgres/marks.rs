@@ -26,7 +26,8 @@ struct Mark {
 }
 
 impl Marks {
-    /// Where a claim begins to look. There is only one at a time for a lane.
+    /// Where a claim begins to look. There is only one at a time for a lane, but for a moment after its destination was changed; then the
+    /// look at everything finds what one has hidden from the other.
     pub(super) fn begin(&self, destination: &str, lane: Lane, now_ms: i64) -> i64 {
         let mut lanes = lock(&self.0);
         let lane = lanes.entry(lane).or_default();

@@ -15,7 +15,7 @@ impl Outage {
     pub(super) fn is_away(&self, hosts: &str, error: &StoreError) {
         if !self.is_away.swap(true, Ordering::SeqCst) {
             tracing::error!(
-                "{error} ({hosts}): webhooks are answered 503 and nothing is delivered until that is over"
+                "{error} ({hosts}): without a connection webhooks are answered 503 and nothing is delivered"
             );
         }
     }

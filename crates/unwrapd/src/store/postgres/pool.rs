@@ -1,5 +1,6 @@
 //! The connections of this process. Each kind of work has a bound of its own, so that none keeps another waiting: whoever looks
-//! through millions of messages does not hold up a claim.
+//! through millions of messages does not hold up a claim. The bounds hold for the server too: what it is still at work on, though nobody
+//! waits for it here any more, keeps its place.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
