@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::Dispatcher;
-use super::running::{LEASE_MARGIN, STORE_RETRY};
+use super::running::LEASE_MARGIN;
 use crate::crash;
 use crate::delivery::breaker::Turn;
 use crate::delivery::{Delivery, Next};
@@ -15,6 +15,8 @@ use crate::store::{Attempt, Lease, Settled, StoreError};
 
 /// How long to wait before asking a store again that has much to do.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
+/// And one that did not answer.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Gives when the delivery is due again, if it is.
 pub(super) async fn settle(
