@@ -1,4 +1,4 @@
-//! Looking at what is kept, delivering it again, and dropping what is dead.
+//! Delivering again what is kept, and dropping what is dead.
 
 use std::sync::Arc;
 
@@ -23,30 +23,26 @@ every_store!(;
     a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token,
     what_arrives_after_the_plan_or_the_beginning_takes_no_part,
     ages_count_from_the_first_use_of_the_token,
-    a_filter_means_types_times_endpoints_destinations_and_ids,
     a_destination_that_was_not_there_then_gets_its_own_delivery,
     a_replayed_delivery_counts_its_deadline_and_its_back_off_anew,
     a_late_settlement_of_before_the_replay_changes_nothing,
     what_is_dropped_stays_dropped_and_visible,
-    pages_follow_each_other_without_gap_or_overlap,
-    a_message_is_shown_with_its_attempts_and_its_payload,
-    times_and_ids_are_found_among_many_whatever_the_clock_did,
     a_replay_leaves_room_for_what_arrives,
     a_time_far_away_is_no_problem,
 );
 
-fn filter(json: &str) -> Filter {
+pub(super) fn filter(json: &str) -> Filter {
     serde_json::from_str(json).unwrap()
 }
 
-fn replay_of(json: &str) -> Replay {
+pub(super) fn replay_of(json: &str) -> Replay {
     Replay {
         filter: filter(json),
         to: None,
     }
 }
 
-async fn accept_as(
+pub(super) async fn accept_as(
     store: &Arc<dyn Store>,
     id: &str,
     event_type: &str,
@@ -62,7 +58,12 @@ async fn accept_as(
 }
 
 /// Claims what is due for `destination` and settles it.
-async fn settle_all(store: &Arc<dyn Store>, destination: &str, second: i64, next: Next) -> usize {
+pub(super) async fn settle_all(
+    store: &Arc<dyn Store>,
+    destination: &str,
+    second: i64,
+    next: Next,
+) -> usize {
     let mut settled = 0;
     for lane in Lane::ALL {
         let claimed = store
@@ -86,7 +87,7 @@ async fn settle_all(store: &Arc<dyn Store>, destination: &str, second: i64, next
     settled
 }
 
-async fn due(store: &Arc<dyn Store>, destination: &str, second: i64) -> Vec<String> {
+pub(super) async fn due(store: &Arc<dyn Store>, destination: &str, second: i64) -> Vec<String> {
     let mut ids = Vec::new();
     for lane in Lane::ALL {
         let claimed = store
@@ -118,7 +119,12 @@ async fn step(
 }
 
 /// The whole of it.
-async fn run(store: &Arc<dyn Store>, replay: &Replay, token: &str, second: i64) -> Counts {
+pub(super) async fn run(
+    store: &Arc<dyn Store>,
+    replay: &Replay,
+    token: &str,
+    second: i64,
+) -> Counts {
     loop {
         match step(store, replay, token, second, 3).await {
             ReplayStep::More(_) => {}
@@ -128,7 +134,7 @@ async fn run(store: &Arc<dyn Store>, replay: &Replay, token: &str, second: i64) 
     }
 }
 
-async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
+pub(super) async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
     let page = Page {
         after: None,
         limit: 500,
@@ -138,7 +144,7 @@ async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
     ids(&found)
 }
 
-fn ids(found: &Found) -> Vec<String> {
+pub(super) fn ids(found: &Found) -> Vec<String> {
     found
         .messages
         .iter()
@@ -399,53 +405,6 @@ async fn ages_count_from_the_first_use_of_the_token(place: &dyn Place) {
     assert_eq!(due(&store, "app", 5000).await, ["wh_10", "wh_20"]);
 }
 
-async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
-    let store = place.open().await;
-    accept_as(&store, "wh_1", "response.completed", 1, &["app"]).await;
-    accept_as(&store, "wh_2", "response.failed", 2, &["app", "audit"]).await;
-    accept_as(&store, "wh_3", "batch.failed", 3, &["audit"]).await;
-    let mut elsewhere = message("wh_4", at(4));
-    elsewhere.endpoint = "staging".into();
-    store.accept(elsewhere, vec!["app".into()]).await.unwrap();
-    settle_all(&store, "app", 5, Next::Delivered).await;
-    settle_all(&store, "audit", 5, Next::Dead).await;
-
-    let since = at(2);
-    let cases: [(&str, &[&str]); 10] = [
-        ("{}", &["wh_4", "wh_3", "wh_2", "wh_1"]),
-        (r#"{"type":["response.*"]}"#, &["wh_2", "wh_1"]),
-        (r#"{"type":["!response.*"]}"#, &["wh_4", "wh_3"]),
-        (
-            &format!(r#"{{"since":"{since}"}}"#),
-            &["wh_4", "wh_3", "wh_2"],
-        ),
-        (&format!(r#"{{"until":"{since}"}}"#), &["wh_1"]),
-        (r#"{"status":["dead"]}"#, &["wh_3", "wh_2"]),
-        (r#"{"destination":["app"]}"#, &["wh_4", "wh_2", "wh_1"]),
-        (r#"{"destination":["app"],"status":["dead"]}"#, &[]),
-        (r#"{"endpoint":["staging"]}"#, &["wh_4"]),
-        (
-            r#"{"webhook_id":["wh_3","wh_1","wh_9"]}"#,
-            &["wh_3", "wh_1"],
-        ),
-    ];
-    for (asked, expected) in cases {
-        assert_eq!(found(&store, asked).await, expected, "{asked}");
-        let plan = store.plan(&replay_of(asked), at(9)).await.unwrap();
-        assert_eq!(plan.counts.messages, expected.len() as u64, "{asked}");
-    }
-    let replayed = run(
-        &store,
-        &replay_of(r#"{"destination":["audit"],"type":["batch.*"]}"#),
-        "t1",
-        10,
-    )
-    .await;
-    assert_eq!(replayed.deliveries, 1);
-    assert_eq!(due(&store, "app", 10).await, [""; 0]);
-    assert_eq!(due(&store, "audit", 10).await, ["wh_3"]);
-}
-
 async fn a_destination_that_was_not_there_then_gets_its_own_delivery(place: &dyn Place) {
     let store = four(place).await;
     let to_audit = Replay {
@@ -564,150 +523,6 @@ pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place)
     let asked_for = replay_of(r#"{"status":["dropped"],"webhook_id":["wh_0"]}"#);
     assert_eq!(run(&store, &asked_for, "t2", 40).await.deliveries, 1);
     assert_eq!(due(&store, "app", 40).await, ["wh_0", "wh_later"]);
-}
-
-pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
-    let store = place.open().await;
-    for number in 0..25 {
-        accept_as(
-            &store,
-            &format!("wh_{number:02}"),
-            "batch.failed",
-            number,
-            &["app"],
-        )
-        .await;
-    }
-    let mut seen = Vec::new();
-    let mut after = None;
-    loop {
-        let page = Page { after, limit: 10 };
-        let found = store.find(&Filter::default(), at(0), page).await.unwrap();
-        assert!(found.messages.len() <= 10);
-        seen.extend(ids(&found));
-        after = found.next;
-        accept_as(
-            &store,
-            &format!("wh_new_{}", seen.len()),
-            "batch.failed",
-            99,
-            &[],
-        )
-        .await;
-        if after.is_none() {
-            break;
-        }
-    }
-    let expected: Vec<String> = (0..25)
-        .rev()
-        .map(|number| format!("wh_{number:02}"))
-        .collect();
-    assert_eq!(seen, expected);
-    for odd in [0, -1, i64::MIN] {
-        let page = Page {
-            after: Some(odd),
-            limit: 0,
-        };
-        assert_eq!(
-            store.find(&Filter::default(), at(0), page).await.unwrap(),
-            Found::default()
-        );
-    }
-}
-
-async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place) {
-    let store = place.open().await;
-    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
-    let mut elsewhere = message("wh_1", at(4));
-    elsewhere.endpoint = "staging".into();
-    store.accept(elsewhere, vec![]).await.unwrap();
-    settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
-    settle_all(&store, "app", 4, Next::Delivered).await;
-
-    let shown = store.show("wh_1", true).await.unwrap();
-    let endpoints: Vec<&str> = shown.iter().map(|kept| kept.endpoint.as_str()).collect();
-    assert_eq!(endpoints, ["production", "staging"]);
-    let kept = &shown[0];
-    assert_eq!(kept.payload, Some(message("wh_1", at(1)).payload));
-    assert_eq!(kept.bytes, Some(8));
-    assert_eq!(kept.secret, Some(1));
-    assert_eq!((kept.sent_at, kept.received_at), (at(-1), at(1)));
-    assert_eq!(kept.event_type.as_deref(), Some("batch.failed"));
-    let delivery = &kept.deliveries[0];
-    assert_eq!(
-        (delivery.status, delivery.attempts, delivery.at),
-        (Status::Delivered, 2, at(4))
-    );
-    let numbers: Vec<u32> = delivery
-        .latest
-        .iter()
-        .map(|attempt| attempt.number)
-        .collect();
-    assert_eq!(numbers, [1, 2]);
-    assert_eq!(delivery.latest[0].answer, "HTTP 500");
-    assert_eq!(delivery.latest[0].took_ms, 5);
-
-    assert_eq!(store.show("wh_1", false).await.unwrap()[0].payload, None);
-    assert_eq!(store.show("wh_2", true).await.unwrap(), []);
-    let page = Page {
-        after: None,
-        limit: 10,
-    };
-    let listed = store.find(&Filter::default(), at(0), page).await.unwrap();
-    assert_eq!(
-        listed.messages[1].deliveries[0].latest,
-        kept.deliveries[0].latest[1..]
-    );
-}
-
-/// Enough messages for several of whatever a store keeps its books in, with a clock that goes back and forth.
-async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
-    const MESSAGES: i64 = 9_500;
-    const AT_ONCE: i64 = 500;
-    let second = |number: i64| match number {
-        // Set back by an hour for a while, and far ahead once.
-        5_000..5_100 => number - 3_600,
-        7_000 => number + 1_000_000,
-        _ => number,
-    };
-    let store = place.open().await;
-    for first in (0..MESSAGES).step_by(500) {
-        let mut accepted = JoinSet::new();
-        for number in first..first + AT_ONCE {
-            let store = Arc::clone(&store);
-            accepted.spawn(async move {
-                let id = format!("wh_{number}");
-                accept_as(&store, &id, "batch.failed", second(number), &[]).await;
-            });
-        }
-        accepted.join_all().await;
-    }
-
-    let windows = [
-        (0, 10),
-        (1_399, 1_420),
-        (4_990, 5_110),
-        (9_400, 2_000_000),
-        (9_500, 9_600),
-    ];
-    for (since, until) in windows {
-        let asked = format!(r#"{{"since":"{}","until":"{}"}}"#, at(since), at(until));
-        let mut expected: Vec<String> = (0..MESSAGES)
-            .filter(|&number| (since..until).contains(&second(number)))
-            .map(|number| format!("wh_{number}"))
-            .collect();
-        let mut found = found(&store, &asked).await;
-        found.sort();
-        expected.sort();
-        assert_eq!(found, expected, "{asked}");
-    }
-    for number in [0, 4_094, 4_095, 4_096, 8_191, 8_192, 9_499] {
-        let id = format!("wh_{number}");
-        let shown = store.show(&id, false).await.unwrap();
-        assert_eq!(shown.len(), 1, "{id}");
-        assert_eq!(shown[0].received_at, at(second(number)), "{id}");
-    }
-    assert_eq!(store.show("wh_9500", false).await.unwrap(), []);
 }
 
 #[tokio::test]

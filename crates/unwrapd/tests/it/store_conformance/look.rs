@@ -1,0 +1,209 @@
+//! Looking at what is kept.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use unwrapd::delivery::Next;
+use unwrapd::store::filter::{Filter, Status};
+use unwrapd::store::{Found, Page};
+
+use super::replay::{accept_as, due, found, ids, replay_of, run, settle_all};
+use super::{Place, PostgresPlace, SqlitePlace, at, message};
+
+every_store!(;
+    a_filter_means_types_times_endpoints_destinations_and_ids,
+    pages_follow_each_other_without_gap_or_overlap,
+    a_message_is_shown_with_its_attempts_and_its_payload,
+    times_and_ids_are_found_among_many_whatever_the_clock_did,
+);
+
+async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
+    let store = place.open().await;
+    accept_as(&store, "wh_1", "response.completed", 1, &["app"]).await;
+    accept_as(&store, "wh_2", "response.failed", 2, &["app", "audit"]).await;
+    accept_as(&store, "wh_3", "batch.failed", 3, &["audit"]).await;
+    let mut elsewhere = message("wh_4", at(4));
+    elsewhere.endpoint = "staging".into();
+    store.accept(elsewhere, vec!["app".into()]).await.unwrap();
+    settle_all(&store, "app", 5, Next::Delivered).await;
+    settle_all(&store, "audit", 5, Next::Dead).await;
+
+    let since = at(2);
+    let cases: [(&str, &[&str]); 10] = [
+        ("{}", &["wh_4", "wh_3", "wh_2", "wh_1"]),
+        (r#"{"type":["response.*"]}"#, &["wh_2", "wh_1"]),
+        (r#"{"type":["!response.*"]}"#, &["wh_4", "wh_3"]),
+        (
+            &format!(r#"{{"since":"{since}"}}"#),
+            &["wh_4", "wh_3", "wh_2"],
+        ),
+        (&format!(r#"{{"until":"{since}"}}"#), &["wh_1"]),
+        (r#"{"status":["dead"]}"#, &["wh_3", "wh_2"]),
+        (r#"{"destination":["app"]}"#, &["wh_4", "wh_2", "wh_1"]),
+        (r#"{"destination":["app"],"status":["dead"]}"#, &[]),
+        (r#"{"endpoint":["staging"]}"#, &["wh_4"]),
+        (
+            r#"{"webhook_id":["wh_3","wh_1","wh_9"]}"#,
+            &["wh_3", "wh_1"],
+        ),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(found(&store, asked).await, expected, "{asked}");
+        let plan = store.plan(&replay_of(asked), at(9)).await.unwrap();
+        assert_eq!(plan.counts.messages, expected.len() as u64, "{asked}");
+    }
+    let replayed = run(
+        &store,
+        &replay_of(r#"{"destination":["audit"],"type":["batch.*"]}"#),
+        "t1",
+        10,
+    )
+    .await;
+    assert_eq!(replayed.deliveries, 1);
+    assert_eq!(due(&store, "app", 10).await, [""; 0]);
+    assert_eq!(due(&store, "audit", 10).await, ["wh_3"]);
+}
+
+pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn Place) {
+    let store = place.open().await;
+    for number in 0..25 {
+        accept_as(
+            &store,
+            &format!("wh_{number:02}"),
+            "batch.failed",
+            number,
+            &["app"],
+        )
+        .await;
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = Page { after, limit: 10 };
+        let found = store.find(&Filter::default(), at(0), page).await.unwrap();
+        assert!(found.messages.len() <= 10);
+        seen.extend(ids(&found));
+        after = found.next;
+        accept_as(
+            &store,
+            &format!("wh_new_{}", seen.len()),
+            "batch.failed",
+            99,
+            &[],
+        )
+        .await;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..25)
+        .rev()
+        .map(|number| format!("wh_{number:02}"))
+        .collect();
+    assert_eq!(seen, expected);
+    for odd in [0, -1, i64::MIN] {
+        let page = Page {
+            after: Some(odd),
+            limit: 0,
+        };
+        assert_eq!(
+            store.find(&Filter::default(), at(0), page).await.unwrap(),
+            Found::default()
+        );
+    }
+}
+
+async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place) {
+    let store = place.open().await;
+    accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
+    let mut elsewhere = message("wh_1", at(4));
+    elsewhere.endpoint = "staging".into();
+    store.accept(elsewhere, vec![]).await.unwrap();
+    settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
+    settle_all(&store, "app", 4, Next::Delivered).await;
+
+    let shown = store.show("wh_1", true).await.unwrap();
+    let endpoints: Vec<&str> = shown.iter().map(|kept| kept.endpoint.as_str()).collect();
+    assert_eq!(endpoints, ["production", "staging"]);
+    let kept = &shown[0];
+    assert_eq!(kept.payload, Some(message("wh_1", at(1)).payload));
+    assert_eq!(kept.bytes, Some(8));
+    assert_eq!(kept.secret, Some(1));
+    assert_eq!((kept.sent_at, kept.received_at), (at(-1), at(1)));
+    assert_eq!(kept.event_type.as_deref(), Some("batch.failed"));
+    let delivery = &kept.deliveries[0];
+    assert_eq!(
+        (delivery.status, delivery.attempts, delivery.at),
+        (Status::Delivered, 2, at(4))
+    );
+    let numbers: Vec<u32> = delivery
+        .latest
+        .iter()
+        .map(|attempt| attempt.number)
+        .collect();
+    assert_eq!(numbers, [1, 2]);
+    assert_eq!(delivery.latest[0].answer, "HTTP 500");
+    assert_eq!(delivery.latest[0].took_ms, 5);
+
+    assert_eq!(store.show("wh_1", false).await.unwrap()[0].payload, None);
+    assert_eq!(store.show("wh_2", true).await.unwrap(), []);
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
+    let listed = store.find(&Filter::default(), at(0), page).await.unwrap();
+    assert_eq!(
+        listed.messages[1].deliveries[0].latest,
+        kept.deliveries[0].latest[1..]
+    );
+}
+
+/// Enough messages for several of whatever a store keeps its books in, with a clock that goes back and forth.
+async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
+    const MESSAGES: i64 = 9_500;
+    const AT_ONCE: i64 = 500;
+    let second = |number: i64| match number {
+        // Set back by an hour for a while, and far ahead once.
+        5_000..5_100 => number - 3_600,
+        7_000 => number + 1_000_000,
+        _ => number,
+    };
+    let store = place.open().await;
+    for first in (0..MESSAGES).step_by(500) {
+        let mut accepted = JoinSet::new();
+        for number in first..first + AT_ONCE {
+            let store = Arc::clone(&store);
+            accepted.spawn(async move {
+                let id = format!("wh_{number}");
+                accept_as(&store, &id, "batch.failed", second(number), &[]).await;
+            });
+        }
+        accepted.join_all().await;
+    }
+
+    let windows = [
+        (0, 10),
+        (1_399, 1_420),
+        (4_990, 5_110),
+        (9_400, 2_000_000),
+        (9_500, 9_600),
+    ];
+    for (since, until) in windows {
+        let asked = format!(r#"{{"since":"{}","until":"{}"}}"#, at(since), at(until));
+        let mut expected: Vec<String> = (0..MESSAGES)
+            .filter(|&number| (since..until).contains(&second(number)))
+            .map(|number| format!("wh_{number}"))
+            .collect();
+        let mut found = found(&store, &asked).await;
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{asked}");
+    }
+    for number in [0, 4_094, 4_095, 4_096, 8_191, 8_192, 9_499] {
+        let id = format!("wh_{number}");
+        let shown = store.show(&id, false).await.unwrap();
+        assert_eq!(shown.len(), 1, "{id}");
+        assert_eq!(shown[0].received_at, at(second(number)), "{id}");
+    }
+    assert_eq!(store.show("wh_9500", false).await.unwrap(), []);
+}

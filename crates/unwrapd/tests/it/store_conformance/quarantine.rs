@@ -1,0 +1,93 @@
+//! What could not be proven.
+
+use super::*;
+
+every_store!(
+    ;
+    what_is_quarantined_is_listed_in_the_order_of_arrival,
+    the_quarantine_keeps_the_newest_only,
+    what_is_acquitted_is_accepted_and_leaves_the_quarantine,
+    what_is_discarded_is_gone,
+);
+
+fn suspect(number: i64) -> Suspect {
+    Suspect {
+        id: 0,
+        endpoint: "production".into(),
+        received_at: at(number),
+        reason: "no signature matches".into(),
+        headers: vec![("webhook-id".into(), format!("wh_{number}"))],
+        size: Some(4),
+        body: Some(Bytes::from_static(b"\0\xFF{}")),
+    }
+}
+
+async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place) {
+    let store = place.open().await;
+    for number in 0..3 {
+        store.quarantine(suspect(number)).await.unwrap();
+    }
+    let mut first = store.suspects(0, 2).await.unwrap();
+    let rest = store.suspects(first[1].id, 9).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (2, 1));
+    assert_eq!(rest[0].headers[0].1, "wh_2");
+    first[0].id = 0;
+    assert_eq!(first[0], suspect(0));
+    assert_eq!(store.tally().await.unwrap(), Tally::default());
+}
+
+pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
+    let store = place.open().await;
+    let mut added = JoinSet::new();
+    for number in 0..SUSPECTS_MAX + 10 {
+        let store = Arc::clone(&store);
+        added.spawn(async move { while store.quarantine(suspect(number)).await.is_err() {} });
+    }
+    added.join_all().await;
+    let kept = store.suspects(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    assert_eq!(kept[0].id, 11);
+
+    // What cannot be proven any more goes before what can.
+    let bodiless = Suspect {
+        body: None,
+        ..suspect(1)
+    };
+    for suspect in [bodiless, suspect(2)] {
+        store.quarantine(suspect).await.unwrap();
+    }
+    let kept = store.suspects(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    assert_eq!(kept[0].id, 12);
+    assert!(kept.iter().all(|suspect| suspect.body.is_some()));
+}
+
+pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
+    let store = place.open().await;
+    store.quarantine(suspect(1)).await.unwrap();
+    store.quarantine(suspect(2)).await.unwrap();
+    let ids: Vec<i64> = store
+        .suspects(0, 9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|suspect| suspect.id)
+        .collect();
+    let acquit = |id| store.acquit(id, message("wh_1", at(0)), vec!["app".into()]);
+    assert_eq!(acquit(ids[0]).await.unwrap(), Accepted::New);
+    assert_eq!(acquit(ids[1]).await.unwrap(), Accepted::Duplicate);
+    assert!(store.suspects(0, 9).await.unwrap().is_empty());
+    assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
+}
+
+async fn what_is_discarded_is_gone(place: &dyn Place) {
+    let store = place.open().await;
+    for number in 0..3 {
+        store.quarantine(suspect(number)).await.unwrap();
+    }
+    let first = store.suspects(0, 1).await.unwrap()[0].id;
+    assert_eq!(store.discard(Some(first)).await.unwrap(), 1);
+    assert_eq!(store.discard(Some(first)).await.unwrap(), 0);
+    assert_eq!(store.discard(None).await.unwrap(), 2);
+    assert!(store.suspects(0, 9).await.unwrap().is_empty());
+}

@@ -1,0 +1,113 @@
+//! What attempts come to.
+
+use super::*;
+
+every_store!(
+    what_is_delivered_is_never_claimed_again,
+    what_is_to_be_retried_is_due_again_then,
+    what_is_dead_is_never_claimed_again,
+    a_late_settlement_changes_nothing,
+    a_settlement_counts_once,
+    an_attempt_that_nobody_settled_does_not_count;
+);
+
+async fn what_is_delivered_is_never_claimed_again(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    assert_eq!(
+        settle(&store, delivery.id, 1, Next::Delivered).await,
+        Settled::Settled
+    );
+    assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
+    let tally = store.tally().await.unwrap();
+    assert_eq!(
+        tally,
+        Tally {
+            messages: 1,
+            delivered: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+async fn what_is_to_be_retried_is_due_again_then(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    settle(&store, delivery.id, 1, Next::Retry { due_at: at(7) }).await;
+    assert_eq!(claim(&store, 6).await.next_due_at, Some(at(7)));
+    let again = claim(&store, 7).await;
+    assert_eq!(again.deliveries[0].attempt, 2);
+}
+
+async fn what_is_dead_is_never_claimed_again(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    settle(&store, delivery.id, 1, Next::Dead).await;
+    assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
+    assert_eq!(
+        store.tally().await.unwrap(),
+        Tally {
+            messages: 1,
+            dead: 1,
+            ..Tally::default()
+        }
+    );
+}
+
+pub(super) async fn a_late_settlement_changes_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let late = claim(&store, 0).await.deliveries.remove(0);
+    let current = claim(&store, 60).await.deliveries.remove(0);
+    assert_eq!(
+        settle(&store, late.id, late.attempt, Next::Dead).await,
+        Settled::Fenced
+    );
+    assert_eq!(store.tally().await.unwrap().pending, 1);
+    assert_eq!(
+        settle(&store, current.id, current.attempt, Next::Delivered).await,
+        Settled::Settled
+    );
+}
+
+async fn a_settlement_counts_once(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    let retry = Next::Retry { due_at: at(7) };
+    assert_eq!(
+        settle(&store, delivery.id, 1, retry).await,
+        Settled::Settled
+    );
+    assert_eq!(
+        settle(&store, delivery.id, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(
+        settle(&store, 12345, 1, Next::Delivered).await,
+        Settled::Fenced
+    );
+    assert_eq!(claim(&store, 7).await.deliveries.len(), 1);
+}
+
+/// Or a gateway that dies often would make its deliveries wait as if their destination had failed as often.
+async fn an_attempt_that_nobody_settled_does_not_count(place: &dyn Place) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let counted = |delivery: &Delivery| delivery.attempt - delivery.earlier;
+    for claimed_at in [0, 60, 120] {
+        let claimed = claim(&store, claimed_at).await.deliveries.remove(0);
+        assert_eq!(counted(&claimed), 1, "{claimed:?}");
+    }
+    let failing = claim(&store, 180).await.deliveries.remove(0);
+    let due_at = at(200);
+    let failed = settle(&store, failing.id, failing.attempt, Next::Retry { due_at }).await;
+    assert_eq!(failed, Settled::Settled);
+    for claimed_at in [200, 260] {
+        let claimed = claim(&store, claimed_at).await.deliveries.remove(0);
+        assert_eq!(counted(&claimed), 2, "{claimed:?}");
+    }
+}

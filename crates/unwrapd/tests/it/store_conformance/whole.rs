@@ -1,0 +1,99 @@
+//! Pauses, counts, and a store that is opened again or closed.
+
+use super::*;
+
+every_store!(
+    what_is_paused_stays_so_until_it_is_resumed,
+    what_stands_is_counted_for_each_destination,
+    everything_is_there_after_opening_again,
+    a_closed_store_is_unavailable,
+    who_waits_for_the_end_does_not_hold_it_up;
+);
+
+pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
+    let store = place.open().await;
+    assert_eq!(store.paused().await.unwrap(), []);
+    store.pause("b", at(1)).await.unwrap();
+    store.pause("a", at(2)).await.unwrap();
+    store.pause("a", at(3)).await.unwrap();
+    let both = [("a".to_owned(), at(2)), ("b".to_owned(), at(1))];
+    assert_eq!(store.paused().await.unwrap(), both);
+    store.close().await;
+    drop(store);
+
+    let store = place.open().await;
+    assert_eq!(store.paused().await.unwrap(), both);
+    store.resume("b").await.unwrap();
+    store.resume("never paused").await.unwrap();
+    assert_eq!(store.paused().await.unwrap(), both[..1]);
+}
+
+async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
+    let store = place.open().await;
+    assert_eq!(store.standings().await.unwrap(), []);
+    for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
+        accept(&store, id, 0).await;
+    }
+    let audit = vec!["audit".into()];
+    store.accept(message("wh_5", at(0)), audit).await.unwrap();
+    for delivery in claim(&store, 0).await.deliveries {
+        match delivery.message.webhook_id.as_str() {
+            "wh_delivered" => settle(&store, delivery.id, 1, Next::Delivered).await,
+            "wh_dead" => settle(&store, delivery.id, 1, Next::Dead).await,
+            _ => continue,
+        };
+    }
+    let standing = |destination: &str, waiting, dead| Standing {
+        destination: destination.into(),
+        waiting,
+        dead,
+    };
+    let mut standings = store.standings().await.unwrap();
+    standings.sort_by(|a, b| a.destination.cmp(&b.destination));
+    assert_eq!(standings, [standing("app", 2, 1), standing("audit", 1, 0)]);
+}
+
+pub(super) async fn everything_is_there_after_opening_again(place: &dyn Place) {
+    let store = place.open().await;
+    for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
+        accept(&store, id, 0).await;
+    }
+    let claimed = store
+        .claim("app", Lane::Standard, at(0), LEASE, 3)
+        .await
+        .unwrap();
+    for delivery in &claimed.deliveries {
+        let next = match delivery.message.webhook_id.as_str() {
+            "wh_delivered" => Next::Delivered,
+            "wh_dead" => Next::Dead,
+            _ => Next::Retry { due_at: at(9) },
+        };
+        settle(&store, delivery.id, 1, next).await;
+    }
+    store.close().await;
+    drop(store);
+
+    let store = place.open().await;
+    assert_eq!(accept(&store, "wh_delivered", 1).await, Accepted::Duplicate);
+    let tally = Tally {
+        messages: 4,
+        pending: 2,
+        delivered: 1,
+        dead: 1,
+    };
+    assert_eq!(store.tally().await.unwrap(), tally);
+    assert_eq!(ids(&claim(&store, 9).await), ["wh_waiting", "wh_retried"]);
+}
+
+async fn a_closed_store_is_unavailable(place: &dyn Place) {
+    let store = place.open().await;
+    store.close().await;
+    store.close().await;
+    let refused = store.accept(message("wh_1", at(0)), vec![]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+}
+
+async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn Place) {
+    let store = place.open().await;
+    tokio::join!(store.ended(), store.close());
+}
