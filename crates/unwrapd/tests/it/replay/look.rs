@@ -1,0 +1,84 @@
+//! What is kept, as it is listed and shown.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
+    let app = Application::start([Answer::Status(500)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let odd = Webhook::with_payload(
+        "wh_1",
+        "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \"data\":{\"id\":\"r\\u00e9\"}} ",
+    );
+    assert_eq!(test.post(&odd).await, 200);
+    test.settled().await;
+    test.receive("wh_2", EventType::BatchFailed).await;
+    test.settled().await;
+    let admin = test.admin();
+
+    let shown = said(&admin, &["events", "show", "wh_1", "--payload"]).await;
+    assert_eq!(shown, odd.payload);
+    let shown = said(&admin, &["events", "show", "wh_1"]).await;
+    for line in [
+        "webhook-id  wh_1\n",
+        "type        response.completed\n",
+        "secret      0\n",
+        "HTTP 500",
+        "HTTP 200",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(
+        !shown.contains("evt_1"),
+        "no payload unless it is asked for: {shown}"
+    );
+
+    let first = run(&admin, &["events", "ls", "--limit", "1"]).await;
+    let page = String::from_utf8(first.stdout).unwrap();
+    assert!(
+        page.contains("production  batch.failed  wh_2        app delivered (1)\n"),
+        "{page}"
+    );
+    let talk = String::from_utf8(first.stderr).unwrap();
+    let cursor = talk
+        .trim()
+        .strip_prefix("there are more: --after ")
+        .unwrap();
+    let second = said(&admin, &["events", "ls", "--limit", "1", "--after", cursor]).await;
+    assert!(
+        second.contains("response.completed  wh_1        app delivered (2)\n"),
+        "{second}"
+    );
+    let failed = said(
+        &admin,
+        &[
+            "events",
+            "ls",
+            "--type",
+            "*",
+            "--type",
+            "!response.*",
+            "--output",
+            "json",
+        ],
+    )
+    .await;
+    let failed: Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!(failed["messages"][0]["webhook_id"], "wh_2");
+    assert_eq!(failed["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_wrote_does_nothing_to_a_terminal() {
+    let test = TestGateway::start(vec![]).await;
+    let hostile = Webhook::with_payload(
+        "wh_1",
+        r#"{"id":"evt_1","object":"event","created_at":1,"type":"evil\u001b[2J\u202e\n.x","data":{"id":"x"}}"#,
+    );
+    assert_eq!(test.post(&hostile).await, 200);
+    for arguments in [&["events", "ls"][..], &["events", "show", "wh_1"]] {
+        let listed = said(&test.admin(), arguments).await;
+        assert!(listed.contains(r"evil\u{1b}[2J\u{202e}\u{a}.x"), "{listed}");
+        assert!(!listed.contains('\x1b'), "{listed}");
+    }
+}
