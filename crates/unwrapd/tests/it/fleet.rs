@@ -8,7 +8,6 @@ mod outage;
 mod rolling;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use openai_webhooks::EventType;
@@ -41,28 +40,6 @@ async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
 fn store_url() -> String {
     let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
     postgres::shared().url("postgres", &schema)
-}
-
-/// Writes a configuration with one endpoint `production` and one destination `app` with these lines.
-fn configure(folder: &Path, store: &str, url: &str, destination: &str) {
-    let text = format!(
-        r#"
-        [server]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        [store]
-        url = "{store}"
-        [[endpoint]]
-        name = "production"
-        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
-        [[destination]]
-        name = "app"
-        url = "{url}"
-        secret = {{ env = "APP_WEBHOOK_SECRET" }}
-        {destination}
-        "#
-    );
-    std::fs::write(folder.join("unwrapd.toml"), text).unwrap();
 }
 
 /// Waits until this gateway knows of so many that all have their part of the limits.

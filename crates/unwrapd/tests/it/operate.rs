@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
 use crate::support::{TestGateway, Webhook, client, destination};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
@@ -291,16 +291,8 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
 async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().display();
-    let config = format!(
+    let destinations = format!(
         r#"
-        [server]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        [store]
-        url = "sqlite:{path}/unwrapd.db"
-        [[endpoint]]
-        name = "production"
-        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
         [[destination]]
         name = "lines"
         jsonl = "{path}/gone/lines.jsonl"
@@ -312,7 +304,7 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
         command = ["true"]
         "#
     );
-    std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
+    write_destinations(folder.path(), &destinations);
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());
     for told in [

@@ -21,6 +21,7 @@ use unwrapd::store::{Attempt, Bounds, Store, Suspect};
 
 use crate::store_conformance::LEASE;
 use crate::support::postgres as server;
+use crate::support::process::write_config_on;
 
 /// Every table, and what of it a copy keeps.
 const TABLES: &[(&str, &str)] = &[
@@ -109,24 +110,7 @@ impl Home {
 
     /// A gateway on it, with one destination.
     pub(super) fn configure(&self, folder: &Path, destination: &str) {
-        let config = format!(
-            r#"
-            [server]
-            listen = "127.0.0.1:0"
-            admin = "127.0.0.1:0"
-            [store]
-            url = "{url}"
-            [[endpoint]]
-            name = "production"
-            secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
-            [[destination]]
-            name = "app"
-            url = "{destination}"
-            secret = {{ env = "APP_WEBHOOK_SECRET" }}
-            "#,
-            url = self.url(),
-        );
-        std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+        write_config_on(folder, &self.url(), destination, "");
     }
 }
 

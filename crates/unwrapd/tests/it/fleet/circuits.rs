@@ -13,10 +13,10 @@ use unwrapd::delivery::breaker::{FAILURES_MAX, PROBES_MAX};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::{Bounds, SharedCircuit, Store};
 
-use super::{POLL, configure, database, post, store_url, switch, two};
+use super::{POLL, database, post, store_url, switch, two};
 use crate::support::application::{Answer, Application};
 use crate::support::postgres;
-use crate::support::process::Serving;
+use crate::support::process::{Serving, write_config_on};
 use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 
 /// Longer than a destination is left alone the first few times.
@@ -127,7 +127,7 @@ async fn a_destination_that_is_configured_anew_is_tried_at_once() {
     let mut other = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     let store = store_url();
-    configure(folder.path(), &store, &app.url, "");
+    write_config_on(folder.path(), &store, &app.url, "");
     let mut serving = Serving::start(folder.path(), &[]);
     for number in 0..FAILURES_MAX {
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
@@ -140,7 +140,7 @@ async fn a_destination_that_is_configured_anew_is_tried_at_once() {
         "UPDATE {}.circuit SET until_at = until_at + interval '1 hour'",
         store.rsplit_once('=').unwrap().1
     ));
-    configure(folder.path(), &store, &other.url, "");
+    write_config_on(folder.path(), &store, &other.url, "");
     serving.signal(Signal::HUP);
     other.next().await;
     serving.terminate();

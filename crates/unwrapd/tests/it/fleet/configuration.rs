@@ -3,8 +3,8 @@
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{configure, store_url};
-use crate::support::process::{Serving, unwrapd};
+use super::store_url;
+use crate::support::process::{Serving, unwrapd, write_config_on};
 use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, client, postgres};
 
 const URL: &str = "http://127.0.0.1:9/webhook";
@@ -37,7 +37,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     let store = store_url();
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     for folder in &folders {
-        configure(folder.path(), &store, URL, "");
+        write_config_on(folder.path(), &store, URL, "");
     }
     let mut one = Serving::start(folders[0].path(), &[]);
     let other_secret = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
@@ -70,7 +70,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     assert!(digests.clone().all(|digest| digest.len() == 8), "{said}");
 
     // More differs after a reload, and both hear of it.
-    configure(folders[1].path(), &store, URL, "concurrency = 3");
+    write_config_on(folders[1].path(), &store, URL, "concurrency = 3");
     reload(&mut other);
     one.announced("is configured differently: endpoints, limits. ");
     other.announced("is configured differently: endpoints, limits. ");
@@ -78,7 +78,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     // Then nothing does any more.
     let secret = folders[1].path().join("secret");
     std::fs::write(&secret, OPENAI_SECRET).unwrap();
-    configure(folders[1].path(), &store, URL, "");
+    write_config_on(folders[1].path(), &store, URL, "");
     let file = folders[1].path().join("unwrapd.toml");
     let text = std::fs::read_to_string(&file).unwrap().replace(
         "{ env = \"OPENAI_WEBHOOK_SECRET\" }",

@@ -13,9 +13,9 @@ use unwrapd::delivery::share::Share;
 use unwrapd::store::postgres::PostgresStore;
 use unwrapd::store::{Bounds, Store as _};
 
-use super::{POLL, configure, store_url};
+use super::{POLL, store_url};
 use crate::support::application::{Answer, Application};
-use crate::support::process::Serving;
+use crate::support::process::{Serving, write_config_on};
 use crate::support::{PATIENCE, Webhook, client, postgres};
 
 const TAKEN_FOR_DEAD: &str = "the others took it for dead";
@@ -32,7 +32,7 @@ impl Fleet {
             folder: TempDir::new().unwrap(),
             store: store_url(),
         };
-        configure(fleet.folder.path(), &fleet.store, &app.url, "");
+        write_config_on(fleet.folder.path(), &fleet.store, &app.url, "");
         fleet
     }
 

@@ -6,9 +6,9 @@ use openai_webhooks::EventType;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{POLL, configure};
+use super::POLL;
 use crate::support::postgres::Server;
-use crate::support::process::{Serving, unwrapd};
+use crate::support::process::{Serving, unwrapd, write_config_on};
 use crate::support::relay::Relay;
 use crate::support::{PATIENCE, Webhook, client};
 
@@ -38,7 +38,7 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     let at = format!("127.0.0.1:{}", relay.port);
     let store = format!("postgres://postgres@{at}/postgres?schema=relayed");
     let folder = TempDir::new().unwrap();
-    configure(folder.path(), &store, NOWHERE, "");
+    write_config_on(folder.path(), &store, NOWHERE, "");
     let mut serving = Serving::start(folder.path(), &[]);
     assert!(gateways(&folder, &serving, "human").status.success());
 
@@ -83,7 +83,7 @@ async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
     let server = Server::start_on_loopback(&[]);
     let folder = TempDir::new().unwrap();
     let store = server.url("postgres", "refuses");
-    configure(folder.path(), &store, NOWHERE, "");
+    write_config_on(folder.path(), &store, NOWHERE, "");
     let mut serving = Serving::start(folder.path(), &[]);
     server.sql("ALTER TABLE refuses.message ADD CONSTRAINT nothing CHECK (false) NOT VALID");
     assert_eq!(post(&serving, "wh_1").await, 503);
@@ -98,7 +98,7 @@ async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
 async fn a_gateway_that_has_died_is_named() {
     let store = super::store_url();
     let folder = TempDir::new().unwrap();
-    configure(folder.path(), &store, NOWHERE, "");
+    write_config_on(folder.path(), &store, NOWHERE, "");
     let died = Serving::start(folder.path(), &[]);
     let port = died.url.rsplit_once(':').unwrap().1;
     let port = port.split('/').next().unwrap().to_owned();

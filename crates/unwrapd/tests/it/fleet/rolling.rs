@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{configure, store_url};
+use super::store_url;
 use crate::support::application::Application;
 use crate::support::balancer::Balancer;
-use crate::support::process::Serving;
+use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client, loopback};
 
 /// One gateway, with a place of its own.
@@ -33,7 +33,7 @@ impl Place {
     }
 
     fn configure(&self, store: &str, app: &str, drain_seconds: u32, destination: &str) {
-        configure(self.folder.path(), store, app, destination);
+        write_config_on(self.folder.path(), store, app, destination);
         let file = self.folder.path().join("unwrapd.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text

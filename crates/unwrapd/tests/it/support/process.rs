@@ -19,30 +19,40 @@ pub(crate) fn unwrapd() -> Command {
     command
 }
 
-/// Writes a configuration with one endpoint `production` and one destination `app`.
+/// Writes a configuration with one endpoint `production` and one destination `app`, on a store in the folder.
 pub(crate) fn write_config(folder: &Path, destination: &str) {
-    let config = format!(
+    write_config_on(folder, &sqlite_in(folder), destination, "");
+}
+
+/// As [`write_config`], on this store, with these lines for the destination.
+pub(crate) fn write_config_on(folder: &Path, store: &str, destination: &str, lines: &str) {
+    let destination = format!(
         r#"
-        [server]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        [store]
-        url = "sqlite:{folder}/unwrapd.db"
-        [[endpoint]]
-        name = "production"
-        secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
         [[destination]]
         name = "app"
         url = "{destination}"
         secret = {{ env = "APP_WEBHOOK_SECRET" }}
-        "#,
-        folder = folder.display(),
+        {lines}
+        "#
     );
-    std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+    write(folder, "", store, &destination);
+}
+
+/// Writes a configuration with one endpoint `production` and these destinations.
+pub(crate) fn write_destinations(folder: &Path, destinations: &str) {
+    write(folder, "", &sqlite_in(folder), destinations);
 }
 
 /// Writes a configuration with one endpoint `production` and these lines in `[server]`.
 pub(crate) fn write_server_config(folder: &Path, server: &str) {
+    write(folder, server, &sqlite_in(folder), "");
+}
+
+fn sqlite_in(folder: &Path) -> String {
+    format!("sqlite:{}/unwrapd.db", folder.display())
+}
+
+fn write(folder: &Path, server: &str, store: &str, destinations: &str) {
     let config = format!(
         r#"
         [server]
@@ -50,12 +60,12 @@ pub(crate) fn write_server_config(folder: &Path, server: &str) {
         admin = "127.0.0.1:0"
         {server}
         [store]
-        url = "sqlite:{folder}/unwrapd.db"
+        url = "{store}"
         [[endpoint]]
         name = "production"
         secrets = [{{ env = "OPENAI_WEBHOOK_SECRET" }}]
-        "#,
-        folder = folder.display(),
+        {destinations}
+        "#
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
 }
