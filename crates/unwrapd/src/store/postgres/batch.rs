@@ -25,12 +25,15 @@ const BATCH_MAX: usize = 256;
 const CROWD: usize = 64;
 /// So many are made at once where there is no hurry.
 pub(super) const FULL: usize = BATCH_MAX;
-/// While none is made, this part of the last commit is enough for the next; fewer wait as long as each look brings more. It keeps those
+/// While none is made, this part of the largest of the last commits is enough for the next; fewer wait as long as each look brings more. It keeps those
 /// who ask again when they are answered in groups that take turns: all in one, nobody works at the database while they are answered.
 const TURN: usize = 3;
-/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the last commit are waited for, but no longer than this:
+/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the largest of the last commits are waited for, but no longer than this:
 /// two gateways that each make commits of half the size ask a quarter more of the database.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
+/// With each commit that is smaller this part of the largest is forgotten. Were only the last one remembered, one that a few came too late for
+/// would make the next ones smaller as well.
+const FADES: usize = 8;
 /// How long fewer than a crowd wait for the commit under way. That one may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
@@ -122,8 +125,8 @@ impl<C: Change> Queue<C> {
 #[derive(Default)]
 struct UnderWay {
     commits: AtomicUsize,
-    /// How many changes the last one had.
-    last: AtomicUsize,
+    /// The most changes that one had lately.
+    lately: AtomicUsize,
     ended: Notify,
 }
 
@@ -132,13 +135,15 @@ impl UnderWay {
         self.commits.load(Ordering::SeqCst) == 0
     }
 
-    fn last(&self) -> usize {
-        self.last.load(Ordering::SeqCst)
+    fn lately(&self) -> usize {
+        self.lately.load(Ordering::SeqCst)
     }
 
     fn begins(&self, changes: usize) {
         self.commits.fetch_add(1, Ordering::SeqCst);
-        self.last.store(changes, Ordering::SeqCst);
+        let before = self.lately.load(Ordering::SeqCst);
+        let faded = before - before / FADES;
+        self.lately.store(changes.max(faded), Ordering::SeqCst);
     }
 
     fn ends(&self) {
@@ -154,16 +159,16 @@ struct Turn {
 }
 
 impl Turn {
-    /// After a commit of so many.
-    fn after(last: usize, is_alone: bool) -> Self {
-        if is_alone || last <= 1 {
+    /// After commits of so many.
+    fn after(lately: usize, is_alone: bool) -> Self {
+        if is_alone || lately <= 1 {
             Self {
-                enough: last.div_ceil(TURN),
+                enough: lately.div_ceil(TURN),
                 wait: Duration::ZERO,
             }
         } else {
             Self {
-                enough: last.min(CROWD),
+                enough: lately.min(CROWD),
                 wait: COMPANY_WAIT,
             }
         }
@@ -178,7 +183,7 @@ async fn gather<C: Change>(
 ) -> Option<Vec<Waiting<C>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
-    let turn = Turn::after(under_way.last(), shared.holders.is_alone());
+    let turn = Turn::after(under_way.lately(), shared.holders.is_alone());
     let mut gathers = pin!(sleep(C::GATHERS.max(turn.wait)));
     let mut patience = pin!(sleep(PATIENCE));
     let mut has_gathered = C::GATHERS.max(turn.wait).is_zero();
