@@ -118,7 +118,8 @@ impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
         let hosts = Hosts::new(address)?;
-        let Connected { link, does, .. } = hosts.connect(None).await?;
+        let connected = hosts.connect(None).await?.for_gateway()?;
+        let Connected { link, does, .. } = connected;
         if does.logs_values {
             tracing::warn!(
                 "the database may write what it is given, payloads too, into its own log when a statement takes long: set `log_parameter_max_length = 0` there"

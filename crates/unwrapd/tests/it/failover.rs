@@ -322,3 +322,30 @@ async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
     }
     store.close().await;
 }
+
+/// Its stand-by was promoted, so that nobody confirms its commits any more, and it hangs in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
+    let [old, new] = pair();
+    let opened = PostgresStore::open(&address([&old, &new]), &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
+    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    new.promote();
+    // Both places for what arrives are taken by commits that will not end.
+    let mut hanging = JoinSet::new();
+    for (id, waiting) in [("wh_1", "1"), ("wh_2", "2")] {
+        let store = Arc::clone(&store);
+        hanging.spawn(async move { store.accept(message(id, at(0)), vec![]).await });
+        until("it hangs", || old.sql(WAITING) == waiting).await;
+    }
+    for answer in hanging.join_all().await {
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while store.accept(message("wh_4", at(0)), vec![]).await.is_err() {
+        assert!(Instant::now() < deadline, "it stays with the old one");
+    }
+    assert!(messages(&new).contains("wh_4"));
+    store.close().await;
+}

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
@@ -19,8 +20,9 @@ use super::server::{self, Does, Line};
 use super::tls::Tls;
 use crate::store::StoreError;
 
-/// How long, once a primary has answered, the other hosts may take: of two that take writes one was left behind.
-const OTHERS_TIME: Duration = Duration::from_millis(250);
+/// How long, once a primary has answered, the other hosts may take: of two that take writes one was left behind. Who knows of none
+/// yet waits for all of them.
+const OTHERS_TIME: Duration = Duration::from_secs(1);
 
 /// The hosts, and what is known of them.
 pub(super) struct Hosts {
@@ -29,6 +31,8 @@ pub(super) struct Hosts {
     place: String,
     tls: Option<Arc<Tls>>,
     known: Mutex<Known>,
+    /// How often another one was found.
+    moves: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,8 +41,6 @@ struct Known {
     place: usize,
     /// and what was written there.
     line: Option<Line>,
-    /// How often another one was found.
-    moves: u64,
 }
 
 impl fmt::Debug for Hosts {
@@ -54,6 +56,16 @@ pub(super) struct Connected {
     line: Option<Line>,
 }
 
+impl Connected {
+    /// An error if no gateway can work there.
+    pub(super) fn for_gateway(self) -> Result<Self, Failure> {
+        match self.does.unfit {
+            Some(problem) => Err(Failure::OfTheStore(StoreError::Unusable(problem))),
+            None => Ok(self),
+        }
+    }
+}
+
 impl Hosts {
     pub(super) fn new(address: &PostgresAddress) -> Result<Arc<Self>, Failure> {
         let tls = address
@@ -64,6 +76,7 @@ impl Hosts {
             place: address.place(),
             tls,
             known: Mutex::default(),
+            moves: watch::Sender::new(0),
         }))
     }
 
@@ -73,8 +86,13 @@ impl Hosts {
     }
 
     /// How often another host was found to be the primary. Connections of before lead to one that was left behind.
-    pub(super) fn moves(&self) -> u64 {
-        lock(&self.known).moves
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// Whether there is another one to be found.
+    pub(super) fn are_many(&self) -> bool {
+        self.each.len() > 1
     }
 
     /// Connects to the primary, and refuses a server that would lose what it has committed. `news` gets what is told over this
@@ -98,7 +116,9 @@ impl Hosts {
             match answer {
                 None => break,
                 Some(Ok((place, Ok(found)))) => {
-                    others_until.get_or_insert_with(|| Instant::now() + OTHERS_TIME);
+                    if known.line.is_some() {
+                        others_until.get_or_insert_with(|| Instant::now() + OTHERS_TIME);
+                    }
                     let is_better = best.as_ref().is_none_or(|(other_place, other)| {
                         match Line::compare(found.line, other.line) {
                             Some(order) if order.is_ne() => order.is_gt(),
@@ -144,7 +164,7 @@ impl Hosts {
         if known.place != place
             || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)
         {
-            known.moves += 1;
+            self.moves.send_modify(|moves| *moves += 1);
         }
         known.place = place;
         known.line = found.line.or(known.line);

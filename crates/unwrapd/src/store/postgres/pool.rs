@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use super::failure::Failure;
-use super::hosts::Hosts;
+use super::hosts::{Connected, Hosts};
 use super::link::{Begin, Link, Params, Work};
 use super::outage::Outage;
 use super::{closed, lock};
@@ -79,6 +79,8 @@ pub(super) struct Pool {
     bounds: [Arc<Semaphore>; For::ALL.len()],
     idle: Mutex<Idle>,
     outage: Outage,
+    /// Held by who looks for another host.
+    looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +102,8 @@ pub(super) struct Taken {
     held: Option<(Link, OwnedSemaphorePermit)>,
     is_fresh: bool,
     age: u64,
+    /// Which host was the primary then.
+    moves: watch::Receiver<u64>,
 }
 
 impl Pool {
@@ -120,9 +124,11 @@ impl Pool {
             bounds: For::ALL.map(|wanted| Arc::new(Semaphore::new(wanted.connections_max()))),
             idle: Mutex::new(Idle {
                 links: vec![first],
+                moves: *hosts.moves().borrow(),
                 ..Idle::default()
             }),
             outage: Outage::default(),
+            looking: tokio::sync::Mutex::default(),
             hosts,
         })
     }
@@ -140,21 +146,18 @@ impl Pool {
     pub(super) async fn take(self: &Arc<Self>, wanted: For) -> Result<Taken, Failure> {
         let bound = Arc::clone(&self.bounds[wanted as usize]);
         let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
+            self.look_for_another().await;
             return Err(Failure::unavailable(
                 "the database is still at work on what it was asked before",
             ));
         };
         let permit = permit.map_err(|_| Failure::OfTheStore(closed()))?;
-        let moves = self.hosts.moves();
         let (link, age) = {
             let mut idle = lock(&self.idle);
             if idle.is_closed {
                 return Err(Failure::OfTheStore(closed()));
             }
-            if idle.moves != moves {
-                idle.moves = moves;
-                idle.throw_away();
-            }
+            idle.follow(&self.hosts);
             idle.links.retain(|link| !link.is_closed());
             let link = idle.links.pop();
             if link.is_none()
@@ -166,8 +169,8 @@ impl Pool {
             (link, idle.ages)
         };
         let is_fresh = link.is_none();
-        let link = match link {
-            Some(link) => link,
+        let (link, age) = match link {
+            Some(link) => (link, age),
             None => self.connect().await?,
         };
         Ok(Taken {
@@ -175,22 +178,43 @@ impl Pool {
             held: Some((link, permit)),
             is_fresh,
             age,
+            moves: self.hosts.moves(),
         })
     }
 
-    async fn connect(&self) -> Result<Link, Failure> {
+    /// All places are taken by work that does not end: perhaps another host has taken over meanwhile.
+    async fn look_for_another(&self) {
+        if !self.hosts.are_many() {
+            return;
+        }
+        let Ok(_one_at_a_time) = self.looking.try_lock() else {
+            return;
+        };
+        if let Ok((link, age)) = self.connect().await {
+            self.put_back(link, age);
+        }
+    }
+
+    /// A new connection, and how old it is.
+    async fn connect(&self) -> Result<(Link, u64), Failure> {
+        let works = self.outage.works();
         let connected = self.hosts.connect(None).await;
+        let connected = connected.and_then(Connected::for_gateway);
         let mut idle = lock(&self.idle);
         match connected {
             Ok(connected) => {
                 idle.failed = None;
                 self.outage.is_back();
-                Ok(connected.link)
+                idle.follow(&self.hosts);
+                Ok((connected.link, idle.ages))
             }
             Err(failure) => {
                 idle.failed = Some((Instant::now(), failure.clone()));
-                self.outage
-                    .is_away(self.hosts.place(), &failure.clone().into());
+                // Where there is no room for one more, others may be at work.
+                if !matches!(failure, Failure::Refused(_)) {
+                    let error = failure.clone().into();
+                    self.outage.is_away(works, self.hosts.place(), &error);
+                }
                 Err(failure)
             }
         }
@@ -252,6 +276,15 @@ impl Pool {
 }
 
 impl Idle {
+    /// Those that were made before another host was found lead to one that was left behind.
+    fn follow(&mut self, hosts: &Hosts) {
+        let moves = *hosts.moves().borrow();
+        if self.moves != moves {
+            self.moves = moves;
+            self.throw_away();
+        }
+    }
+
     fn throw_away(&mut self) {
         self.links.clear();
         self.ages += 1;
@@ -286,6 +319,9 @@ impl Taken {
     }
 
     fn judge<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
+        if done.is_ok() {
+            self.pool.outage.is_back();
+        }
         if done.as_ref().err().is_none_or(Failure::leaves_connection) {
             if let Some((link, _)) = self.held.take() {
                 self.pool.put_back(link, self.age);
@@ -304,8 +340,13 @@ impl Drop for Taken {
         };
         // Without a runtime nothing asks any more.
         if let Ok(runtime) = Handle::try_current() {
+            let mut moves = self.moves.clone();
             runtime.spawn(async move {
-                link.abandon().await;
+                // The places are those of the server in use. One that was left behind may never be done.
+                tokio::select! {
+                    () = link.abandon() => {}
+                    _ = moves.changed() => {}
+                }
                 drop(permit);
             });
         }

@@ -15,7 +15,7 @@ pub(super) const LOOK: &str = "
            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
            current_setting('synchronous_commit'), pg_is_in_recovery(),
            current_setting('default_transaction_read_only'), current_setting('default_transaction_isolation'),
-           current_setting('log_parameter_max_length') <> '0' AND (
+           current_setting('log_parameter_max_length', true) <> '0' AND (
                current_setting('log_min_duration_statement') <> '-1' OR current_setting('log_min_duration_sample') <> '-1'
                OR current_setting('log_statement') = 'all'
            )";
@@ -52,6 +52,8 @@ impl Line {
 pub(super) struct Does {
     /// How its commits are durable.
     pub(super) synchronous_commit: String,
+    /// Why no gateway can work there, though it can be read from and written to.
+    pub(super) unfit: Option<String>,
     /// Whether it may write values of ours, and with them payloads, into its log.
     pub(super) logs_values: bool,
 }
@@ -88,6 +90,7 @@ pub(super) fn check(rows: &[Row]) -> Result<Does, StoreError> {
         return Err(StoreError::Unusable(problem));
     }
     Ok(Does {
+        unfit: told.unfit(),
         synchronous_commit: told.synchronous_commit,
         logs_values: row.try_get(9).unwrap_or(false),
     })
@@ -138,6 +141,11 @@ impl Told {
                 self.synchronous_commit
             ));
         }
+        None
+    }
+
+    /// Why no gateway can work there, and what to do.
+    fn unfit(&self) -> Option<String> {
         // What is called as a function is a transaction of its own, and cannot ask for another kind.
         if self.read_only != "off" {
             return Some(
@@ -188,8 +196,6 @@ mod tests {
         assert!(problem(|told| told.fsync = "off".into()).contains("fsync"));
         assert!(problem(|told| told.full_page_writes = "off".into()).contains("full_page_writes"));
         assert!(problem(|told| told.encoding = "SQL_ASCII".into()).contains("UTF8"));
-        assert!(problem(|told| told.read_only = "on".into()).contains("make room"));
-        assert!(problem(|told| told.isolation = "serializable".into()).contains("ALTER ROLE"));
         assert!(problem(|told| told.version = 140_010).contains("older than 15"));
     }
 }
