@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_millis(25);
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How often a commit is tried that another one crosses, or that a connection ends under. Each change may be made twice without harm.
 const TRIES_MAX: u32 = 3;
+/// How many changes of a batch that are tried apart the server may refuse to work on before the rest is not tried.
+const REFUSALS_MAX: u32 = 2;
 
 /// Something to be written.
 #[async_trait]
@@ -142,7 +144,7 @@ impl UnderWay {
     fn begins(&self, changes: usize) {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let before = self.lately.load(Ordering::SeqCst);
-        let faded = before - before / FADES;
+        let faded = before - before.div_ceil(FADES);
         self.lately.store(changes.max(faded), Ordering::SeqCst);
     }
 
@@ -241,15 +243,25 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
         }
         // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
         Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
-            // With the database away, each by itself would wait for that anew.
+            // With the database away, or one that takes too long for each, all of them would wait for that anew.
             let mut gone: Option<Failure> = None;
+            let mut refusals = 0;
             for Waiting { change, answer } in batch {
                 let alone = match &gone {
                     Some(failure) => Err(failure.clone()),
                     None => make_patiently(shared, &[&change]).await,
                 };
-                if let Err(failure @ (Failure::Lost(_) | Failure::OfTheStore(_))) = &alone {
-                    gone = Some(failure.clone());
+                match &alone {
+                    Err(failure @ (Failure::Lost(_) | Failure::OfTheStore(_))) => {
+                        gone = Some(failure.clone());
+                    }
+                    Err(failure @ Failure::Refused(_)) => {
+                        refusals += 1;
+                        if refusals == REFUSALS_MAX {
+                            gone = Some(failure.clone());
+                        }
+                    }
+                    _ => {}
                 }
                 let alone = alone.and_then(|fates| {
                     let only = fates.into_iter().next();
@@ -288,5 +300,27 @@ async fn make_patiently<C: Change>(
             Err(Failure::Crossed | Failure::Lost(_)) if tries < TRIES_MAX => tries += 1,
             fate => return fate,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_others_the_largest_of_the_last_commits_is_waited_for_and_fades() {
+        let under_way = UnderWay::default();
+        let enough = |changes: usize| {
+            under_way.begins(changes);
+            let turn = Turn::after(under_way.lately(), false);
+            (turn.enough, turn.wait)
+        };
+        assert_eq!(enough(32), (32, COMPANY_WAIT));
+        assert_eq!(enough(5), (28, COMPANY_WAIT));
+        assert_eq!(enough(30), (30, COMPANY_WAIT));
+        // Who asks alone is not made to wait for ever.
+        let commits = (1..100).find(|_| enough(1).1.is_zero());
+        assert!(commits.is_some_and(|commits| commits < 30), "{commits:?}");
+        assert_eq!(Turn::after(32, true).wait, Duration::ZERO);
     }
 }

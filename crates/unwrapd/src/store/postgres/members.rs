@@ -13,8 +13,10 @@ use super::lock;
 use crate::delivery::share::Share;
 use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
 
-/// By how much our clock may be wrong before that is said.
+/// By how much our clock may be wrong before that is said,
 const CLOCK_MAX_MS: i64 = 2000;
+/// and by how much at most once it is right again.
+const CLOCK_RIGHT_MS: i64 = 1500;
 
 #[derive(Debug)]
 pub(super) struct Holders {
@@ -283,17 +285,15 @@ impl Known {
         let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let ahead_ms = begun_at.time.as_millisecond() + took_ms / 2 - server_ms;
         self.clock_ahead_ms = ahead_ms;
-        let is_wrong = ahead_ms.abs() - took_ms / 2 > CLOCK_MAX_MS;
-        match (self.is_clock_wrong, is_wrong) {
-            (false, true) => {
-                self.is_clock_wrong = true;
-                Clock::Wrong { ahead_ms }
-            }
-            (true, false) => {
-                self.is_clock_wrong = false;
-                Clock::RightAgain
-            }
-            _ => Clock::AsBefore,
+        let wrong_ms = ahead_ms.abs() - took_ms / 2;
+        if !self.is_clock_wrong && wrong_ms > CLOCK_MAX_MS {
+            self.is_clock_wrong = true;
+            Clock::Wrong { ahead_ms }
+        } else if self.is_clock_wrong && wrong_ms <= CLOCK_RIGHT_MS {
+            self.is_clock_wrong = false;
+            Clock::RightAgain
+        } else {
+            Clock::AsBefore
         }
     }
 
@@ -456,7 +456,8 @@ mod tests {
             }
         ));
         assert_eq!(told(-3000), Clock::AsBefore);
-        assert!(holders.members()[0].clock_ahead_ms.unwrap() < -2900);
+        assert_eq!(told(-1900), Clock::AsBefore);
+        assert!(holders.members()[0].clock_ahead_ms.is_some());
         assert_eq!(told(0), Clock::RightAgain);
         assert_eq!(holders.members()[0].clock_ahead_ms, None);
     }

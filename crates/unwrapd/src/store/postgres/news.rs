@@ -162,16 +162,15 @@ impl News {
         }
         let mut heard = take(&mut *lock(&self.heard));
         // It may have been moved forward meanwhile.
-        let is_time = {
+        let next_at = {
             let mut look_at = lock(&self.look_at);
             let now = Instant::now();
-            let is_time = now >= *look_at;
-            if is_time {
+            (now >= *look_at).then(|| {
                 *look_at = now + LOOK_EVERY;
-            }
-            is_time
+                *look_at
+            })
         };
-        if is_time {
+        if let Some(next_at) = next_at {
             heard.pauses = true;
             heard.circuits = true;
             let began = Instant::now();
@@ -181,12 +180,14 @@ impl News {
                         shared.marks.comes(&destination, lane, since_ms);
                         heard.due.insert((destination, lane));
                     }
+                    let rest = began.elapsed() * LOOK_REST;
+                    let mut look_at = lock(&self.look_at);
+                    // Unless someone has asked for one meanwhile.
+                    if rest > LOOK_EVERY && *look_at == next_at {
+                        *look_at = Instant::now() + rest;
+                    }
                 }
                 Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
-            }
-            let rest = began.elapsed() * LOOK_REST;
-            if rest > LOOK_EVERY {
-                *lock(&self.look_at) = Instant::now() + rest;
             }
         }
         heard

@@ -108,13 +108,16 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
             _ = closing.changed() => return,
         }
         let began = Instant::now();
-        tokio::select! {
-            counted = shared.room.count(&shared.pool) => if let Err(failure) = counted {
-                tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+        rest = tokio::select! {
+            counted = shared.room.count(&shared.pool) => match counted {
+                Ok(()) => REST_MIN.max(began.elapsed() * REST),
+                Err(failure) => {
+                    tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+                    REST_MIN
+                }
             },
             _ = closing.changed() => return,
-        }
-        rest = REST_MIN.max(began.elapsed() * REST);
+        };
     }
 }
 
