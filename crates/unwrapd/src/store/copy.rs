@@ -124,7 +124,7 @@ pub enum CopyError {
     },
     /// Another copy is at work on the target, or was until now.
     #[error(
-        "another copy into {0} is at work, or has just ended: wait for that one, and then ask for this again, which compares"
+        "something else has come into {0} meanwhile, such as another copy: wait until that has ended, and then ask for this again, which compares"
     )]
     Overtaken(String),
     /// It would do harm.
@@ -199,7 +199,10 @@ pub async fn copy(
     unused.map_err(|error| ends.from.problem(error))?;
     // A gateway may have been there and gone meanwhile.
     if ends.from.outline().await? != outline {
-        return Err(CopyError::Different(changed("while it was compared")));
+        return Err(CopyError::Different(match mark {
+            Some(_) => changed("while it was compared"),
+            None => "the source was changed while it was compared: stop whatever writes to it, and ask again".into(),
+        }));
     }
     if let Some(mark) = mark {
         let finished = ends.to.end.finish(mark.text()).await;

@@ -81,7 +81,7 @@ async fn check_ids(ends: &mut Ends) -> Result<(), CopyError> {
     let at = Timestamp::from_millisecond(arrived_ms).unwrap_or_default();
     let days = Timestamp::now().duration_since(at).as_hours() / 24;
     Err(CopyError::Refused(format!(
-        "{} holds the webhook-id {id:?} more than once, the first since {days} days, and {} holds each only once: forget the first with `unwrapd db prune --older-than {days}`",
+        "{} holds the webhook-id {id:?} more than once, the first since {days} days, and {} holds each only once: forget the first, once nothing of it waits, with `unwrapd db prune --older-than {days} --config FILE`",
         ends.from.name, ends.to.name
     )))
 }

@@ -142,8 +142,15 @@ impl End for PostgresEnd {
     }
 
     async fn begin(&mut self, mark: String) -> Result<Turn, StoreError> {
-        let sql = "INSERT INTO copying (mark) VALUES ($1) ON CONFLICT DO NOTHING RETURNING 1";
-        Ok(self.alone(sql, &mark, "").await?)
+        // A gateway may have been there since we looked.
+        let is_empty = TABLES
+            .iter()
+            .map(|table| format!("NOT EXISTS (SELECT FROM {})", table.name));
+        let sql = format!(
+            "INSERT INTO copying (mark) SELECT $1 WHERE {} ON CONFLICT DO NOTHING RETURNING 1",
+            is_empty.collect::<Vec<_>>().join(" AND ")
+        );
+        Ok(self.alone(&sql, &mark, "").await?)
     }
 
     async fn write(
