@@ -28,6 +28,12 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     );
     fact("half load, p50, ms", &rounds.p50);
     fact("half load, p99, ms", &rounds.p99);
+    fact("a quarter of it, p50, ms", &rounds.p50_of_a_quarter);
+    fact("an eighth of it, p50, ms", &rounds.p50_of_an_eighth);
+    fact(
+        "bare axum at the rate of half load, p50, ms",
+        &rounds.p50_of_bare,
+    );
     report.gate(
         "half load, p50 / one fdatasync of 4 KiB",
         ratio(&rounds.p50, &rounds.sync),
@@ -37,6 +43,14 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     report.ratio(
         "half load, p50 / the same beside bare axum",
         ratio(&rounds.p50, &rounds.sync_under_load),
+    );
+    report.ratio(
+        "a quarter of it, p50 / one fdatasync of 4 KiB",
+        ratio(&rounds.p50_of_a_quarter, &rounds.sync),
+    );
+    report.ratio(
+        "an eighth of it, p50 / one fdatasync of 4 KiB",
+        ratio(&rounds.p50_of_an_eighth, &rounds.sync),
     );
     Ok(())
 }
@@ -48,6 +62,9 @@ struct Rounds {
     sync_under_load: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
+    p50_of_a_quarter: Vec<f64>,
+    p50_of_an_eighth: Vec<f64>,
+    p50_of_bare: Vec<f64>,
 }
 
 /// Measures the gateway, and returns half of what it could take in a second.
@@ -67,6 +84,14 @@ fn gateway(
     rounds.p50.push(milliseconds(p50));
     rounds.p99.push(milliseconds(percentile(&latencies, 0.99)));
     eprintln!("  {half:.0}/s: p50 {p50:?}");
+    for (rate, values) in [
+        (half / 2.0, &mut rounds.p50_of_a_quarter),
+        (half / 4.0, &mut rounds.p50_of_an_eighth),
+    ] {
+        let p50 = percentile(&load.pace(rate, scale.time)?.latencies, 0.50);
+        values.push(milliseconds(p50));
+        eprintln!("  {rate:.0}/s: p50 {p50:?}");
+    }
     Ok(half)
 }
 
@@ -82,14 +107,16 @@ fn beside_bare_axum(
     let mut load = Load::new(server.url(), OpenAi::new(scale.ids, Kind::Response))?;
     load.flood(scale.warm_up)?;
     let is_over = AtomicBool::new(false);
-    let sync = std::thread::scope(|scope| {
+    let (sync, latencies) = std::thread::scope(|scope| {
         let sync = scope.spawn(|| disk::fdatasync_until(folder, &is_over));
         let paced = load.pace(rate, scale.time);
         is_over.store(true, Ordering::Relaxed);
         let sync = sync.join().expect("it does not panic");
-        paced.and(sync)
+        anyhow::Ok((sync?, paced?.latencies))
     })?;
-    eprintln!("  beside bare axum at {rate:.0}/s: fdatasync {sync:?}");
+    let p50 = percentile(&latencies, 0.50);
+    eprintln!("  bare axum at {rate:.0}/s: p50 {p50:?}, fdatasync beside it {sync:?}");
+    rounds.p50_of_bare.push(milliseconds(p50));
     rounds.sync_under_load.push(milliseconds(sync));
     Ok(())
 }
