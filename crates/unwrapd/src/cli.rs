@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{ConfigError, SecretSource, http_url};
@@ -129,11 +129,27 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    let runtime = Runtime::new()?;
+    let runtime = runtime_for(&command)?;
     let result = run_on(&runtime, command);
     // Nothing is left to be done; a thread that still waits for a server of names is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// With as many threads as it is told. One alone wakes no other.
+fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
+    let threads = match command {
+        Command::Serve(arguments) => arguments.threads,
+        _ => None,
+    };
+    let mut runtime = match threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads.into());
+    }
+    runtime.enable_all().build()
 }
 
 fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {

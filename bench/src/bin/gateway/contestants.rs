@@ -121,6 +121,7 @@ fn node(sdks: &Path, script: &str, database: Option<&str>) -> Command {
 pub struct Gateway {
     destinations: String,
     store: Option<String>,
+    threads: Option<usize>,
 }
 
 /// Name of its database.
@@ -138,6 +139,13 @@ impl Gateway {
     #[must_use]
     pub fn keeping_in(mut self, url: &str) -> Self {
         self.store = Some(url.to_owned());
+        self
+    }
+
+    /// With so many threads, and not one for each core.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
         self
     }
 
@@ -166,6 +174,9 @@ impl Gateway {
             .arg(config)
             .env("OPENAI_WEBHOOK_SECRET", SECRET)
             .env("APP_WEBHOOK_SECRET", SECRET);
+        if let Some(threads) = self.threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
         Process::start("unwrapd", &command, &format!("/webhooks/{ENDPOINT}"))
     }
 }

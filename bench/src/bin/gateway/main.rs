@@ -6,6 +6,7 @@
 
 mod bare;
 mod contestants;
+mod cpu;
 mod disk;
 mod filled;
 mod folder;

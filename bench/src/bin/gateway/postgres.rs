@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cpu;
 use crate::folder::Folder;
 use crate::process::with_us;
 
@@ -74,6 +75,26 @@ impl Postgres {
             "public" => format!("postgres://bench@127.0.0.1:{port}/postgres"),
             _ => format!("postgres://bench@127.0.0.1:{port}/postgres?schema={schema}"),
         }
+    }
+
+    /// What it has had of the processors.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        // What it was started with has become it.
+        cpu::of_family(self.server.id())
+    }
+
+    /// Transactions that were committed, but for those of the last second.
+    pub fn commits(&self) -> anyhow::Result<u64> {
+        let asked = Command::new(program("psql")?)
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "bench", "-d", "postgres", "-Atc"])
+            .arg("SELECT sum(xact_commit) FROM pg_stat_database")
+            .output()?;
+        let answer = String::from_utf8(asked.stdout)?;
+        answer
+            .trim()
+            .parse()
+            .with_context(|| format!("psql: {}", String::from_utf8_lossy(&asked.stderr)))
     }
 
     fn wait_until_ready(&self, log: &Path) -> anyhow::Result<()> {

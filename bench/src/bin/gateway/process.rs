@@ -73,6 +73,10 @@ impl Process {
         rest.split_once('/').map_or(rest, |(host, _)| host)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the kernel counts as resident (`VmRSS`).
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

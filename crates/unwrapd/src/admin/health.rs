@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Admin;
-use super::gateways::views;
+use super::gateways::{GatewayView, views};
 use crate::store::StoreError;
 
 /// One probe of the store at a time, however many ask: whoever reaches the port may, and each probe is a write.
@@ -71,18 +71,23 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     }
     let probe = async || admin.store.ready(Timestamp::now()).await;
     match admin.readiness.of(probe).await {
-        Ok(()) => (StatusCode::OK, format!("ok\n{}", doubts(&admin))),
+        Ok(()) => (
+            StatusCode::OK,
+            format!("ok\n{}", doubts(views(&admin.store.members()))),
+        ),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }
 
-fn doubts(admin: &Admin) -> String {
+fn doubts(gateways: Vec<GatewayView>) -> String {
     let mut doubts = Vec::new();
-    for gateway in views(&admin.store.members()) {
+    for gateway in gateways {
         let name = gateway.name;
         if let Some(ahead_ms) = gateway.clock_ahead_ms {
+            let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
             doubts.push(format!(
-                "the clock of {name} is {ahead_ms} ms ahead of the database's\n"
+                "the clock of {name} is {} ms {side} the database's\n",
+                ahead_ms.unsigned_abs()
             ));
         }
         if !gateway.differs_in.is_empty() {
@@ -101,6 +106,28 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_is_said_to_be_ahead_or_behind() {
+        let said = |ahead_ms| {
+            doubts(vec![GatewayView {
+                name: "a:80".into(),
+                is_this: true,
+                takes_part: true,
+                silent_ms: 0,
+                clock_ahead_ms: Some(ahead_ms),
+                differs_in: Vec::new(),
+            }])
+        };
+        assert_eq!(
+            said(900),
+            "the clock of a:80 is 900 ms ahead of the database's\n"
+        );
+        assert_eq!(
+            said(-900),
+            "the clock of a:80 is 900 ms behind the database's\n"
+        );
+    }
 
     #[tokio::test]
     async fn who_asks_meanwhile_shares_the_next_probe() {

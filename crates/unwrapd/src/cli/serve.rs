@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,11 +13,17 @@ use crate::gateway::Gateway;
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
+/// Most threads. No machine has more use for them.
+const THREADS_MAX: i64 = 1024;
+
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
+    /// Threads that receive and deliver; gateways on one machine share its cores [default: one for each core it may use]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u16>,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {

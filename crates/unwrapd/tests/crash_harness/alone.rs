@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         // Each process delivers to URLs of its own: so it is known which one a request is from, even if it is read late.
         let store = format!("sqlite:{}", self.database.display());
         write_config(self.folder, 0, &store, &self.applications, self.lives);
-        Gateway::start(self.folder, crash_at)
+        Gateway::start(self.folder, self.lives, crash_at)
     }
 
     fn open_door(&self, url: String) {

@@ -380,7 +380,7 @@ impl<'a> Fleet<'a> {
         let (folder, port) = &self.seats[seat];
         let store = self.database.url(life);
         write_config(folder, *port, &store, &self.applications, life);
-        (life, Gateway::start(folder, crash_at))
+        (life, Gateway::start(folder, life, crash_at))
     }
 
     fn open_door(&self, life: u32, url: String) {

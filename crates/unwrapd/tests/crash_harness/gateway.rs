@@ -88,22 +88,28 @@ pub(crate) struct Addresses {
 }
 
 impl Gateway {
-    /// Starts it on the configuration in `folder`.
-    pub(crate) fn start(folder: &Path, crash_at: Option<&str>) -> Self {
+    /// Starts it on the configuration in `folder`. Every second life has to do with one thread.
+    pub(crate) fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
         if let Some(crash_at) = crash_at {
             command.env("UNWRAPD_CRASH_AT", crash_at);
         }
-        Self::start_by(command, folder)
+        let more: &[&str] = if life.is_multiple_of(2) {
+            &["--threads", "1"]
+        } else {
+            &[]
+        };
+        Self::start_by(command, folder, more)
     }
 
-    /// Starts it by a command that takes the arguments of the gateway.
-    pub(crate) fn start_by(mut command: Command, folder: &Path) -> Self {
+    /// Starts it by a command that takes the arguments of the gateway, and these.
+    pub(crate) fn start_by(mut command: Command, folder: &Path, more: &[&str]) -> Self {
         let mut child = command
             .env_remove("UNWRAPD_LOG")
             .env("NO_COLOR", "1")
             .args(["serve", "--config"])
             .arg(folder.join("unwrapd.toml"))
+            .args(more)
             .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
             .stderr(Stdio::piped())
             .kill_on_drop(true)

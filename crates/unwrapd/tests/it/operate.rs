@@ -288,6 +288,29 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_has_the_threads_it_is_told_and_does_its_work_with_one() {
+    let mut app = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), &app.url);
+    let serve = |threads| Serving::start_with(folder.path(), &["--threads", threads], &[]);
+    let many = serve("40");
+    assert!(many.threads() >= 40, "{}", many.threads());
+    drop(many);
+
+    let serving = serve("1");
+    assert!(serving.threads() < 20, "{}", serving.threads());
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let sent = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(sent.unwrap().status(), 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+
+    let none = run(&["serve", "--threads", "0"]);
+    assert_eq!(none.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(said.contains("0 is not in 1..=1024"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().display();

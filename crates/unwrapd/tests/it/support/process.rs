@@ -83,9 +83,19 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it on the configuration in `folder` and waits until it says that it receives.
     pub(crate) fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, &[], environment)
+    }
+
+    /// As [`start`](Self::start), with these arguments more.
+    pub(crate) fn start_with(
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = unwrapd()
             .args(["serve", "--config"])
             .arg(folder.join("unwrapd.toml"))
+            .args(arguments)
             .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
             .env("APP_WEBHOOK_SECRET", APP_SECRET)
             .envs(environment.iter().copied())
@@ -148,6 +158,12 @@ impl Serving {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
         peak.map_or(0, |peak| peak.parse().unwrap())
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        let threads = format!("/proc/{}/task", self.child.id());
+        std::fs::read_dir(threads).unwrap().count()
     }
 
     /// Sends it a signal.
