@@ -28,8 +28,8 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
     );
     fact("half load, p50, ms", &rounds.p50);
     fact("half load, p99, ms", &rounds.p99);
-    fact("a quarter of it, p50, ms", &rounds.p50_of_a_quarter);
-    fact("an eighth of it, p50, ms", &rounds.p50_of_an_eighth);
+    fact("quarter load, p50, ms", &rounds.p50_of_a_quarter);
+    fact("eighth load, p50, ms", &rounds.p50_of_an_eighth);
     fact(
         "bare axum at the rate of half load, p50, ms",
         &rounds.p50_of_bare,
@@ -45,11 +45,11 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
         ratio(&rounds.p50, &rounds.sync_under_load),
     );
     report.ratio(
-        "a quarter of it, p50 / one fdatasync of 4 KiB",
+        "quarter load, p50 / one fdatasync of 4 KiB",
         ratio(&rounds.p50_of_a_quarter, &rounds.sync),
     );
     report.ratio(
-        "an eighth of it, p50 / one fdatasync of 4 KiB",
+        "eighth load, p50 / one fdatasync of 4 KiB",
         ratio(&rounds.p50_of_an_eighth, &rounds.sync),
     );
     Ok(())

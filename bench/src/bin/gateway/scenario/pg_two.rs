@@ -58,7 +58,7 @@ pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Resu
             let values: Vec<f64> = runs.iter().map(of).collect();
             report.fact(
                 format!("PostgreSQL: {}, {what}", setup.name),
-                format!("{:.0}", median(&values)),
+                format!("{:.1}", median(&values)),
             );
         };
         fact("200s a second", |run| run.rate);
