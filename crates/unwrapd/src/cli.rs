@@ -1,6 +1,7 @@
 //! The command line. stdout is data, stderr is talk.
 
 mod admin;
+mod ask;
 mod db;
 mod dead;
 mod destinations;
@@ -14,6 +15,7 @@ mod request;
 mod secret;
 mod serve;
 mod sign;
+mod talk;
 mod text;
 mod trigger;
 mod verify;

@@ -1,14 +1,14 @@
 //! `unwrapd dead`: what was given up, to look at, deliver again, or drop.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
-use super::admin::AdminArguments;
+use super::ask::{AskArguments, Listed};
 use super::filter::{FilterArguments, PageArguments};
-use super::replay::{HowArguments, confirmed, not_kept, replay, say_json, talk};
-use super::text::{short, table};
+use super::replay::{HowArguments, not_kept, replay};
+use super::talk::confirmed;
+use super::text::short;
 use super::{Failure, Output, say, usage};
-use crate::admin::{AskedDrop, Dead, DroppedOf};
+use crate::admin::{AskedDrop, Dead, DeadLetter, DroppedOf};
 use crate::store::filter::{Filter, Status};
 
 #[derive(Args)]
@@ -33,10 +33,8 @@ struct Ls {
     filter: FilterArguments,
     #[command(flatten)]
     page: PageArguments,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 #[derive(Args)]
@@ -63,10 +61,8 @@ struct Drop {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -83,48 +79,38 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
-    let answer: Value = arguments.admin.open()?.get(&["dead"], &query).await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let dead: Dead = serde_json::from_value(answer)?;
-    if dead.letters.is_empty() {
-        talk("no dead letters\n");
-    } else {
-        let heads = [
-            "GIVEN UP",
-            "TYPE",
-            "WEBHOOK-ID",
-            "DESTINATION",
-            "ATTEMPTS",
-            "LAST ANSWER",
-        ];
-        let rows: Vec<Vec<String>> = dead
-            .letters
-            .into_iter()
-            .map(|letter| {
-                let is_dropped = letter.status == Status::Dropped;
-                let answer = letter.answer.unwrap_or_default();
-                vec![
-                    short(letter.at),
-                    letter.event_type.unwrap_or_else(|| "(no event)".into()),
-                    letter.webhook_id,
-                    letter.destination,
-                    letter.attempts.to_string(),
-                    if is_dropped {
-                        format!("dropped; {answer}")
-                    } else {
-                        answer
-                    },
-                ]
-            })
-            .collect();
-        say!("{}", table(&heads, &rows).trim_end())?;
-    }
-    if let Some(next) = dead.next {
-        talk(&format!("there are more: --after {next}\n"));
-    }
-    Ok(())
+    let heads = [
+        "GIVEN UP",
+        "TYPE",
+        "WEBHOOK-ID",
+        "DESTINATION",
+        "ATTEMPTS",
+        "LAST ANSWER",
+    ];
+    let page = |dead: Dead| Listed {
+        next: dead.next,
+        rows: dead.letters.into_iter().map(row).collect(),
+    };
+    let ask = &arguments.ask;
+    ask.list("dead", &query, "no dead letters", &heads, page)
+        .await
+}
+
+fn row(letter: DeadLetter) -> Vec<String> {
+    let is_dropped = letter.status == Status::Dropped;
+    let answer = letter.answer.unwrap_or_default();
+    vec![
+        short(letter.at),
+        letter.event_type.unwrap_or_else(|| "(no event)".into()),
+        letter.webhook_id,
+        letter.destination,
+        letter.attempts.to_string(),
+        if is_dropped {
+            format!("dropped; {answer}")
+        } else {
+            answer
+        },
+    ]
 }
 
 async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
@@ -135,7 +121,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         ));
     }
     only_dead(&mut filter)?;
-    let admin = arguments.admin.open()?;
+    let admin = arguments.ask.admin.open()?;
     let mut asked = AskedDrop {
         filter,
         as_of: None,
@@ -161,7 +147,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         dropped.deliveries += step.deliveries;
         dropped.done = step.done;
     }
-    match arguments.output {
+    match arguments.ask.output {
         Output::Json => say!("{}", serde_json::to_string(&dropped)?)?,
         Output::Human => say!("{} dead letters dropped", dropped.deliveries)?,
     }

@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
-use super::{Failure, Output, say};
+use super::ask::AskArguments;
+use super::{Failure, say};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -15,12 +16,7 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// List them: whether each is up, what waits, what was given up, what it answered last
-    Ls {
-        #[command(flatten)]
-        admin: AdminArguments,
-        #[arg(long, value_enum, default_value_t = Output::Human)]
-        output: Output,
-    },
+    Ls(AskArguments),
     /// Deliver nothing to one, until it is resumed; its deliveries wait, its calls expire
     Pause(Named),
     /// Deliver to one again
@@ -45,12 +41,9 @@ struct Named {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
-        Command::Ls { admin, output } => {
-            let answer: Value = admin.open()?.get(&["destinations"], &[]).await?;
-            match output {
-                Output::Human => list(&answer["destinations"]),
-                Output::Json => Ok(say!("{answer}")?),
-            }
+        Command::Ls(ask) => {
+            let answer = ask.admin.open()?.get(&["destinations"], &[]).await?;
+            ask.print(answer, |answer: Value| list(&answer["destinations"]))
         }
         Command::Pause(named) => {
             switch(named, "pause").await?;

@@ -5,16 +5,14 @@ use std::io::{IsTerminal as _, Write as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
-use super::admin::AdminArguments;
+use super::ask::{AskArguments, Listed};
 use super::filter::{FilterArguments, PageArguments};
-use super::replay::{say_json, talk};
 use super::text::{plain, short, table};
-use super::{Failure, Output, say};
+use super::{Failure, say};
 use crate::admin::{AllShown, Shown};
 use crate::store::filter::Status;
-use crate::store::{Found, KeptDelivery};
+use crate::store::{Found, Kept, KeptDelivery};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -36,10 +34,8 @@ struct Ls {
     filter: FilterArguments,
     #[command(flatten)]
     page: PageArguments,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 #[derive(Args)]
@@ -50,10 +46,8 @@ struct Show {
     /// Print its payload instead, byte for byte
     #[arg(long)]
     payload: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -65,34 +59,24 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
-    let answer: Value = arguments.admin.open()?.get(&["messages"], &query).await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let found: Found = serde_json::from_value(answer)?;
-    if found.messages.is_empty() {
-        talk("nothing is kept that fits\n");
-    } else {
-        let heads = ["ARRIVED", "ENDPOINT", "TYPE", "WEBHOOK-ID", "DELIVERIES"];
-        let rows: Vec<Vec<String>> = found
-            .messages
-            .into_iter()
-            .map(|kept| {
-                vec![
-                    short(kept.received_at),
-                    kept.endpoint,
-                    kept.event_type.unwrap_or_else(|| "(no event)".into()),
-                    kept.webhook_id,
-                    in_short(&kept.deliveries),
-                ]
-            })
-            .collect();
-        say!("{}", table(&heads, &rows).trim_end())?;
-    }
-    if let Some(next) = found.next {
-        talk(&format!("there are more: --after {next}\n"));
-    }
-    Ok(())
+    let heads = ["ARRIVED", "ENDPOINT", "TYPE", "WEBHOOK-ID", "DELIVERIES"];
+    let page = |found: Found| Listed {
+        next: found.next,
+        rows: found.messages.into_iter().map(row).collect(),
+    };
+    let nothing = "nothing is kept that fits";
+    let ask = &arguments.ask;
+    ask.list("messages", &query, nothing, &heads, page).await
+}
+
+fn row(kept: Kept) -> Vec<String> {
+    vec![
+        short(kept.received_at),
+        kept.endpoint,
+        kept.event_type.unwrap_or_else(|| "(no event)".into()),
+        kept.webhook_id,
+        in_short(&kept.deliveries),
+    ]
 }
 
 fn in_short(deliveries: &[KeptDelivery]) -> String {
@@ -121,19 +105,14 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
         &[]
     };
     let path = ["messages", &arguments.webhook_id];
-    let answer: Value = arguments.admin.open()?.get(&path, query).await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let all: AllShown = serde_json::from_value(answer)?;
-    for shown in &all.messages {
-        if arguments.payload {
-            print_payload(shown)?;
+    let answer = arguments.ask.admin.open()?.get(&path, query).await?;
+    arguments.ask.print(answer, |all: AllShown| {
+        all.messages.iter().try_for_each(if arguments.payload {
+            print_payload
         } else {
-            print(shown)?;
-        }
-    }
-    Ok(())
+            print
+        })
+    })
 }
 
 /// The exact bytes; on a terminal without what would move its cursor.

@@ -1,33 +1,31 @@
 //! `unwrapd gateways`: those that share the store with a running one.
 
 use clap::Args;
+use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::admin::AdminArguments;
-use super::replay::{say_json, talk};
+use super::ask::AskArguments;
+use super::talk::talk;
 use super::text::table;
-use super::{Failure, Output, say};
+use super::{Failure, say};
 use crate::admin::{GatewayView, Gateways};
 
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    admin: AdminArguments,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    ask: AskArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let answer: Value = arguments.admin.open()?.get(&["gateways"], &[]).await?;
-    let known: Gateways = serde_json::from_value(answer.clone())?;
-    let is_current = known.is_current;
-    if arguments.output == Output::Json {
-        say_json(&answer)?;
-    } else if known.gateways.is_empty() {
-        talk("nobody shares a store in an SQLite file\n");
-    } else {
-        show(known.gateways)?;
-    }
+    let answer: Value = arguments.ask.admin.open()?.get(&["gateways"], &[]).await?;
+    let is_current = Gateways::deserialize(&answer)?.is_current;
+    arguments.ask.print(answer, |known: Gateways| {
+        if known.gateways.is_empty() {
+            talk("nobody shares a store in an SQLite file\n");
+            return Ok(());
+        }
+        show(known.gateways)
+    })?;
     if is_current {
         return Ok(());
     }

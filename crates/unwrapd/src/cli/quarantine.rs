@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin::AdminArguments;
-use super::replay::{say_json, talk};
-use super::text::{short, table};
-use super::{Failure, Output, say, usage};
-use crate::admin::{DroppedSuspects, Suspects, Which};
+use super::ask::{AskArguments, Listed};
+use super::talk::talk;
+use super::text::short;
+use super::{Failure, say, usage};
+use crate::admin::{DroppedSuspects, ShownSuspect, Suspects, Which};
 use crate::quarantine::Retried;
 
 #[derive(Args)]
@@ -31,10 +31,8 @@ struct Ls {
     /// Only those behind this number: the next page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 #[derive(Args)]
@@ -45,10 +43,8 @@ struct Chosen {
     /// All of them
     #[arg(long)]
     all: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -61,15 +57,6 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
     let query = [("after", arguments.after.to_string())];
-    let answer: Value = arguments.admin.open()?.get(&["quarantine"], &query).await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let Suspects { suspects, next } = serde_json::from_value(answer)?;
-    if suspects.is_empty() {
-        talk("nothing is in the quarantine\n");
-        return Ok(());
-    }
     let heads = [
         "NUMBER",
         "ARRIVED",
@@ -78,68 +65,63 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "BODY",
         "REASON",
     ];
-    let rows: Vec<Vec<String>> = suspects
-        .into_iter()
-        .map(|suspect| {
-            let size = suspect
-                .size
-                .map_or_else(|| "?".into(), |size| size.to_string());
-            let kept = if suspect.has_body { "" } else { " (not kept)" };
-            vec![
-                suspect.id.to_string(),
-                short(suspect.received_at),
-                suspect.endpoint,
-                suspect.webhook_id.unwrap_or_else(|| "-".into()),
-                format!("{size}{kept}"),
-                suspect.reason,
-            ]
-        })
-        .collect();
-    say!("{}", table(&heads, &rows).trim_end())?;
-    if let Some(next) = next {
-        talk(&format!("there are more: --after {next}\n"));
-    }
-    Ok(())
+    let page = |Suspects { suspects, next }| Listed {
+        next,
+        rows: suspects.into_iter().map(row).collect(),
+    };
+    let nothing = "nothing is in the quarantine";
+    let ask = &arguments.ask;
+    ask.list("quarantine", &query, nothing, &heads, page).await
+}
+
+fn row(suspect: ShownSuspect) -> Vec<String> {
+    let size = suspect
+        .size
+        .map_or_else(|| "?".into(), |size| size.to_string());
+    let kept = if suspect.has_body { "" } else { " (not kept)" };
+    vec![
+        suspect.id.to_string(),
+        short(suspect.received_at),
+        suspect.endpoint,
+        suspect.webhook_id.unwrap_or_else(|| "-".into()),
+        format!("{size}{kept}"),
+        suspect.reason,
+    ]
 }
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
-    let answer: Value = ask(arguments, "retry").await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let retried: Retried = serde_json::from_value(answer)?;
-    if retried == Retried::default() {
-        return Err(not_there(arguments));
-    }
-    say!(
-        "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
-        retried.accepted,
-        retried.duplicates,
-        retried.unproven,
-        retried.too_old,
-        retried.without_body
-    )?;
-    let is_any_accepted = retried.accepted + retried.duplicates > 0;
-    if retried.unproven > 0 && !is_any_accepted {
-        talk(
-            "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
-        );
-        return Err(Failure::NotAuthentic);
-    }
-    Ok(())
+    let answer = ask(arguments, "retry").await?;
+    arguments.ask.print(answer, |retried: Retried| {
+        if retried == Retried::default() {
+            return Err(not_there(arguments));
+        }
+        say!(
+            "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
+            retried.accepted,
+            retried.duplicates,
+            retried.unproven,
+            retried.too_old,
+            retried.without_body
+        )?;
+        let is_any_accepted = retried.accepted + retried.duplicates > 0;
+        if retried.unproven > 0 && !is_any_accepted {
+            talk(
+                "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+            );
+            return Err(Failure::NotAuthentic);
+        }
+        Ok(())
+    })
 }
 
 async fn discard(arguments: &Chosen) -> Result<(), Failure> {
-    let answer: Value = ask(arguments, "drop").await?;
-    if arguments.output == Output::Json {
-        return say_json(&answer);
-    }
-    let DroppedSuspects { dropped } = serde_json::from_value(answer)?;
-    if dropped == 0 {
-        return Err(not_there(arguments));
-    }
-    say!("{dropped} dropped")?;
-    Ok(())
+    let answer = ask(arguments, "drop").await?;
+    arguments.ask.print(answer, |DroppedSuspects { dropped }| {
+        if dropped == 0 {
+            return Err(not_there(arguments));
+        }
+        Ok(say!("{dropped} dropped")?)
+    })
 }
 
 async fn ask(arguments: &Chosen, verb: &str) -> Result<Value, Failure> {
@@ -151,11 +133,8 @@ async fn ask(arguments: &Chosen, verb: &str) -> Result<Value, Failure> {
     let which = Which {
         id: arguments.number,
     };
-    arguments
-        .admin
-        .open()?
-        .post(&["quarantine", verb], &which)
-        .await
+    let admin = arguments.ask.admin.open()?;
+    admin.post(&["quarantine", verb], &which).await
 }
 
 fn not_there(arguments: &Chosen) -> Failure {

@@ -1,12 +1,13 @@
 //! `unwrapd replay`: delivers again what is kept; the plan first, then the run.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use clap::Args;
-use serde_json::Value;
 
-use super::admin::{Admin, AdminArguments};
+use super::admin::Admin;
+use super::ask::AskArguments;
 use super::filter::FilterArguments;
+use super::talk::{confirmed, talk};
 use super::text::{plain, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedReplay, Planned, Ran};
@@ -49,10 +50,8 @@ pub(super) struct HowArguments {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    output: Output,
     #[command(flatten)]
-    admin: AdminArguments,
+    ask: AskArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -70,7 +69,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Plans, asks, and runs.
 pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Failure> {
-    let admin = how.admin.open()?;
+    let admin = how.ask.admin.open()?;
     let mut asked = AskedReplay {
         filter,
         to: how.to.clone(),
@@ -85,7 +84,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         return Err(not_kept(ids));
     }
     if how.dry_run {
-        return match how.output {
+        return match how.ask.output {
             Output::Json => Ok(say!("{}", serde_json::to_string(&planned)?)?),
             Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
         };
@@ -93,7 +92,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     talk(&told(&planned));
     // A token of before may have something left to do that the plan cannot see any more.
     if counts.deliveries == 0 && how.token.is_none() {
-        if how.output == Output::Json {
+        if how.ask.output == Output::Json {
             say!("{}", serde_json::to_string(&planned)?)?;
         }
         return Ok(());
@@ -119,7 +118,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     asked.as_of = Some(planned.plan.as_of);
     asked.dry_run = false;
     let ran = carry_out(&admin, &asked, &token).await?;
-    match how.output {
+    match how.ask.output {
         Output::Json => say!("{}", serde_json::to_string(&ran)?)?,
         Output::Human if ran.repeated => say!(
             "nothing was made again: under token {} all of it was before, {} deliveries of {} messages; another token makes them once more",
@@ -207,25 +206,4 @@ fn told(planned: &Planned) -> String {
         }
     }
     lines.join("\n  ") + "\n"
-}
-
-/// For people, beside the data. Where nobody can hear it, that is no failure.
-pub(super) fn talk(text: &str) {
-    drop(write!(std::io::stderr(), "{text}"));
-}
-
-/// Asks on the terminal. Where there is none, nobody can say yes.
-pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return Err(usage("there is no terminal to ask on: say --yes"));
-    }
-    talk(&format!("{question} [y/N] "));
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// Prints an answer of the gateway as it came.
-pub(super) fn say_json(value: &Value) -> Result<(), Failure> {
-    Ok(say!("{value}")?)
 }

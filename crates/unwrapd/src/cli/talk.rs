@@ -1,0 +1,21 @@
+//! What is said to people beside the data, and asked of them.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use super::{Failure, usage};
+
+/// For people, beside the data. Where nobody can hear it, that is no failure.
+pub(super) fn talk(text: &str) {
+    drop(write!(std::io::stderr(), "{text}"));
+}
+
+/// Asks on the terminal. Where there is none, nobody can say yes.
+pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(usage("there is no terminal to ask on: say --yes"));
+    }
+    talk(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
