@@ -21,8 +21,10 @@ mod trigger;
 mod verify;
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
@@ -133,24 +135,29 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     let runtime = runtime_for(&command)?;
     let result = run_on(&runtime, command);
-    // Nothing is left to be done; a thread that still waits for a server of names is not waited for.
-    runtime.shutdown_background();
+    // Nothing is left to be done. To end it in order would be to wait for what hangs on a disk or a server of names.
+    std::mem::forget(runtime);
     result
 }
 
-/// With as many threads as it is told. One alone wakes no other.
+/// With as many threads as it is told, or one for each core it may use.
 fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     let threads = match command {
-        Command::Serve(arguments) => arguments.threads,
-        _ => None,
+        Command::Serve(serve::Arguments {
+            threads: Some(threads),
+            ..
+        }) => usize::from(*threads),
+        _ => available_parallelism().map_or(1, NonZero::get),
     };
     let mut runtime = match threads {
-        Some(1) => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+        // One that is alone need not be able to wake others.
+        1 => Builder::new_current_thread(),
+        threads => {
+            let mut runtime = Builder::new_multi_thread();
+            runtime.worker_threads(threads);
+            runtime
+        }
     };
-    if let Some(threads) = threads {
-        runtime.worker_threads(threads.into());
-    }
     runtime.enable_all().build()
 }
 
@@ -249,3 +256,22 @@ macro_rules! say {
     }};
 }
 use say;
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::RuntimeFlavor;
+
+    use super::*;
+
+    #[test]
+    fn one_thread_gets_a_runtime_that_wakes_no_other() {
+        for (threads, expected) in [
+            ("1", RuntimeFlavor::CurrentThread),
+            ("2", RuntimeFlavor::MultiThread),
+        ] {
+            let cli = Cli::parse_from(["unwrapd", "serve", "--threads", threads]);
+            let runtime = runtime_for(&cli.command).unwrap();
+            assert_eq!(runtime.handle().runtime_flavor(), expected);
+        }
+    }
+}

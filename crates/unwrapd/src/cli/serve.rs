@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, value_parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{Failure, StopSignals};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::gateway::Gateway;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
-/// Most threads. No machine has more use for them.
+/// Most threads. More were a slip of the finger.
 const THREADS_MAX: i64 = 1024;
 
 #[derive(Args)]
@@ -55,10 +56,18 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(admin) = gateway.admin() {
         tracing::info!("for operators: http://{admin}/readyz");
     }
+    let mut readings = JoinSet::new();
     loop {
         tokio::select! {
             () = signals.next() => break,
-            Some(()) = reload.recv() => reload_from(&arguments.config, &mut gateway),
+            // Not here, where all else may wait for it: a file may be on a disk that hangs.
+            Some(()) = reload.recv(), if readings.is_empty() => {
+                let path = arguments.config.clone();
+                readings.spawn_blocking(move || Config::read(&path));
+            }
+            Some(read) = readings.join_next() => {
+                reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway);
+            }
             () = gateway.failed() => {
                 return Err(anyhow::anyhow!("a part of the gateway ended; start it again").into());
             }
@@ -88,10 +97,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// SIGHUP: reads the configuration and the secrets it names again. A mistake is said and changes nothing.
-fn reload_from(path: &Path, gateway: &mut Gateway) {
-    let reloaded = Config::read(path)
-        .map_err(anyhow::Error::from)
+/// SIGHUP: the configuration and the secrets it names were read again. A mistake is said and changes nothing.
+fn reload_with(
+    read: anyhow::Result<Result<Config, ConfigError>>,
+    path: &Path,
+    gateway: &mut Gateway,
+) {
+    let reloaded = read
+        .and_then(|read| Ok(read?))
         .and_then(|config| gateway.reload(config));
     match reloaded {
         Ok(()) => tracing::info!("{} was read again and counts from now on", path.display()),

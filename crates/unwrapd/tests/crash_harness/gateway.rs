@@ -88,28 +88,27 @@ pub(crate) struct Addresses {
 }
 
 impl Gateway {
-    /// Starts it on the configuration in `folder`. Every second life has to do with one thread.
+    /// Starts it on the configuration in `folder`.
     pub(crate) fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
         if let Some(crash_at) = crash_at {
             command.env("UNWRAPD_CRASH_AT", crash_at);
         }
-        let more: &[&str] = if life.is_multiple_of(2) {
-            &["--threads", "1"]
-        } else {
-            &[]
-        };
-        Self::start_by(command, folder, more)
+        Self::start_by(command, folder, life)
     }
 
-    /// Starts it by a command that takes the arguments of the gateway, and these.
-    pub(crate) fn start_by(mut command: Command, folder: &Path, more: &[&str]) -> Self {
+    /// Starts it by a command that takes the arguments of the gateway. Every second life has to do with one thread.
+    pub(crate) fn start_by(mut command: Command, folder: &Path, life: u32) -> Self {
+        if life.is_multiple_of(2) {
+            command.args(["serve", "--threads", "1"]);
+        } else {
+            command.arg("serve");
+        }
         let mut child = command
             .env_remove("UNWRAPD_LOG")
             .env("NO_COLOR", "1")
-            .args(["serve", "--config"])
+            .arg("--config")
             .arg(folder.join("unwrapd.toml"))
-            .args(more)
             .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
             .stderr(Stdio::piped())
             .kill_on_drop(true)

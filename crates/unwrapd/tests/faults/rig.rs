@@ -172,7 +172,7 @@ impl Rig {
             command.envs(self.shim.environment());
             command
         };
-        let mut gateway = Gateway::start_by(command, folder, &[]);
+        let mut gateway = Gateway::start_by(command, folder, self.lives);
         let Some(addresses) = gateway.ready().await? else {
             return gateway.kill().await;
         };

