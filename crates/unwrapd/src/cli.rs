@@ -68,7 +68,7 @@ enum Command {
     Sign(sign::Arguments),
     /// Make a new webhook secret and print it
     Secret,
-    /// Look after the store: check it, back it up, have it forget
+    /// Look after the store: check it, back it up, move it, have it forget
     #[command(subcommand)]
     Db(db::Command),
 }

@@ -17,6 +17,7 @@ mod process;
 mod report;
 mod scenario;
 mod sink;
+mod spent;
 mod statistics;
 mod webhook;
 

@@ -64,6 +64,10 @@ impl Process {
         self
     }
 
+    pub fn database(&self) -> Option<&Postgres> {
+        self.database.as_ref()
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }

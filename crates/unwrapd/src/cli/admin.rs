@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,8 +10,10 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::talk::talk;
 use super::text::plain;
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
@@ -20,6 +23,8 @@ use crate::config::{SecretSource, admin_access};
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// Longest wait for an answer: a test of a destination takes as long as an attempt may.
 const ANSWER_MAX: Duration = Duration::from_secs(630);
+/// How long to wait for one in silence.
+const SILENT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct AdminArguments {
@@ -129,15 +134,12 @@ impl Admin {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.as_str());
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        let status = response.status();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| self.unreachable(error))?;
+        let answered = async {
+            let response = request.send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        let answered = self.patiently(answered).await;
+        let (status, body) = answered.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
@@ -148,6 +150,23 @@ impl Admin {
                 anyhow::Error::msg(format!("HTTP {}", status.as_u16())),
             ),
         })
+    }
+
+    /// Says who is waited for, if that takes long.
+    async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = pin!(answer);
+        match timeout(SILENT_MAX, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                talk(&format!(
+                    "{} has not answered for {} s; waiting, up to {} s in all\n",
+                    self.base,
+                    SILENT_MAX.as_secs(),
+                    ANSWER_MAX.as_secs()
+                ));
+                answer.await
+            }
+        }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {

@@ -121,7 +121,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     match how.ask.output {
         Output::Json => say!("{}", serde_json::to_string(&ran)?)?,
         Output::Human if ran.repeated => say!(
-            "nothing was made again: under token {} all of it was before, {} deliveries of {} messages; another token makes them once more",
+            "nothing was made again: what fitted when token {} was first used was made then, {} deliveries of {} messages; another token makes what fits now",
             token.as_str(),
             ran.counts.deliveries,
             ran.counts.messages

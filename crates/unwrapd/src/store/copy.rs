@@ -113,7 +113,7 @@ pub enum CopyError {
     NotThere(String),
     /// A gateway runs on one of them.
     #[error(
-        "{place} is in use: stop every gateway on it{}",
+        "{place} is in use: stop every gateway on it, or let the copy end that is at work on it{}",
         if *.is_remembered { "; one that was killed counts as running for 12 s" } else { "" }
     )]
     InUse {

@@ -1,5 +1,6 @@
 //! A flood that is received and delivered at once. Receiving must not starve delivering: the backlog stays flat.
 
+use std::slice;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -13,6 +14,7 @@ use crate::postgres::Postgres;
 use crate::process::Process;
 use crate::report::{Gate, Report};
 use crate::sink::{Manner, Sink};
+use crate::spent::{Price, Spent};
 use crate::statistics::{median, ratio};
 use crate::webhook::{Kind, OpenAi};
 
@@ -30,6 +32,8 @@ struct Round {
     backlog_max: f64,
     refused: u64,
     undelivered: u64,
+    /// On PostgreSQL.
+    price: Option<Price>,
 }
 
 /// In SQLite.
@@ -94,6 +98,19 @@ fn measure(
         format!("{name}accepted and not delivered {REST_PATIENCE:?} after the end, all rounds"),
         undelivered,
     );
+    let prices: Vec<Price> = rounds.iter().filter_map(|round| round.price).collect();
+    if !prices.is_empty() {
+        let mut fact = |what: &str, of: fn(&Price) -> f64| {
+            let values: Vec<f64> = prices.iter().map(of).collect();
+            report.fact(
+                format!("{name}µs of the {what} for one that is delivered"),
+                format!("{:.1}", median(&values)),
+            );
+        };
+        fact("server", |price| price.server);
+        fact("gateway", |price| price.gateways);
+        fact("load", |price| price.load);
+    }
     report.gate(
         format!("{name}receive → delivered / bare axum"),
         ratio(&delivered, &bare),
@@ -119,6 +136,11 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         let accepted = accepted.load(Ordering::Relaxed);
         anyhow::Ok(accepted.saturating_sub(sink.count()?))
     };
+    let spent = || {
+        let server = gateway.database();
+        server.map(|server| Spent::until_now(server, slice::from_ref(gateway)))
+    };
+    let spent_before = spent().transpose()?;
     let start = Instant::now();
     let delivered_before = sink.count()?;
     let (answers, backlog_max) = thread::scope(|scope| {
@@ -137,6 +159,10 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         anyhow::Ok((answers?, backlog_max?))
     })?;
     let delivered = sink.count()? - delivered_before;
+    let price = match (spent().transpose()?, &spent_before) {
+        (Some(spent), Some(before)) => Some(spent.since(before, delivered.try_into()?)),
+        _ => None,
+    };
     let delivered_a_second = delivered as f64 / start.elapsed().as_secs_f64();
     let backlog_end = backlog(&mut sink)?;
     let undelivered = wait_for_rest(|| backlog(&mut sink))?;
@@ -144,12 +170,16 @@ fn deliver(gateway: &Process, mut sink: Sink, scale: &Scale) -> anyhow::Result<R
         "  received {:.0}/s, delivered {delivered_a_second:.0}/s, backlog {backlog_end}",
         answers.rate
     );
+    if let Some(price) = &price {
+        eprintln!("  {price}");
+    }
     Ok(Round {
         delivered_a_second,
         backlog: backlog_end as f64 / delivered_a_second,
         backlog_max: backlog_max as f64 / delivered_a_second,
         refused: answers.refused,
         undelivered,
+        price,
     })
 }
 

@@ -15,13 +15,14 @@ const A_SECOND: f64 = 500.0;
 const TIMES_AS_LONG: u32 = 3;
 
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    // A second destination costs a delivery more for each webhook, whether it hangs or not.
+    // With a second destination there is a delivery more to keep for each webhook, whoever it is for. One that answers is sent it as well,
+    // and one that hangs only until it counts as down: so both comparisons are told.
     let neighbours = [None, Some(Manner::Prompt), Some(Manner::Hung)];
     let mut rounds = [const { Vec::new() }; 3];
     for round in 0..scale.rounds {
         for turn in 0..3 {
-            // Someone else begins each round.
-            let who = (round + turn) % 3;
+            // Someone else begins each round, and another follows.
+            let who = (round + turn * if round % 2 == 0 { 1 } else { 2 }) % 3;
             rounds[who].push(p99(with, scale, neighbours[who])?);
         }
         let [alone, prompt, hung] = rounds.each_ref().map(|values| values[round]);
