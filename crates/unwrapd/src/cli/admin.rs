@@ -155,18 +155,16 @@ impl Admin {
     /// Says who is waited for, if that takes long.
     async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
         let mut answer = pin!(answer);
-        match timeout(SILENT_MAX, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                talk(&format!(
-                    "{} has not answered for {} s; waiting, up to {} s in all\n",
-                    self.base,
-                    SILENT_MAX.as_secs(),
-                    ANSWER_MAX.as_secs()
-                ));
-                answer.await
-            }
+        if let Ok(answer) = timeout(SILENT_MAX, &mut answer).await {
+            return answer;
         }
+        talk(&format!(
+            "{} has not answered for {} s; waiting, up to {} s in all\n",
+            self.base,
+            SILENT_MAX.as_secs(),
+            ANSWER_MAX.as_secs()
+        ));
+        answer.await
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {

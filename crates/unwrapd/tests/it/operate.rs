@@ -1,6 +1,8 @@
 //! What an operator sees of the destinations, and the switches.
 
-use std::process::Output;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
 
 use openai_webhooks::EventType;
 use reqwest::Method;
@@ -285,6 +287,23 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     assert_eq!(lines("not delivered yet"), 1, "{log}");
     assert_eq!(lines("down: "), 1, "{log}");
     assert_eq!(lines("up again"), 1, "{log}");
+}
+
+#[test]
+fn who_waits_for_a_gateway_that_is_frozen_is_told_so() {
+    let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", frozen.local_addr().unwrap());
+    let mut asking = unwrapd()
+        .args(["gateways", "--admin", &url])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    let mut stderr = BufReader::new(asking.stderr.take().unwrap());
+    stderr.read_line(&mut told).unwrap();
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    assert!(told.contains("has not answered for 5 s; waiting"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
