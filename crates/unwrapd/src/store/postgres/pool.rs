@@ -209,7 +209,10 @@ impl Pool {
                 Ok((connected.link, idle.ages))
             }
             Err(failure) => {
-                idle.failed = Some((Instant::now(), failure.clone()));
+                // Others may have found it there while this one waited: then it says nothing of now.
+                if self.outage.works() == works {
+                    idle.failed = Some((Instant::now(), failure.clone()));
+                }
                 // Where there is no room for one more, others may be at work.
                 if !matches!(failure, Failure::Refused(_)) {
                     let error = failure.clone().into();
