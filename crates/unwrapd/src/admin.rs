@@ -18,6 +18,7 @@ use axum::middleware::from_fn_with_state;
 use tokio::sync::Mutex;
 
 use crate::destination::Destination;
+use crate::observe::warnings::Warnings;
 use crate::progress::{Board, Progress};
 use crate::quarantine::Quarantine;
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub struct Admin {
     pub quarantine: Arc<Quarantine>,
     /// Whether it can be written to.
     pub readiness: Arc<Readiness>,
+    /// What lasts and an operator must know of.
+    pub warnings: Warnings,
     /// The destinations there are.
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
+use crate::observe::warnings::Warnings;
 use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
@@ -68,7 +69,8 @@ impl Gateway {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let store = store::open(&config.store, Timestamp::now())
+        let warnings = Warnings::default();
+        let store = store::open(&config.store, Timestamp::now(), &warnings)
             .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         let introduction = introduction::of(&config, public.local_addr()?);
@@ -114,6 +116,7 @@ impl Gateway {
             store: Arc::clone(&store),
             quarantine: Arc::clone(&quarantine),
             readiness: Arc::clone(&readiness),
+            warnings,
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),

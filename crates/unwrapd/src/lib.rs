@@ -39,6 +39,8 @@ pub mod crash;
 
 pub mod feed;
 
+pub mod observe;
+
 pub mod progress;
 
 pub mod shutdown;

@@ -26,6 +26,7 @@ use crate::delivery::share::Share;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::handover::Slot;
 use crate::message::Message;
+use crate::observe::warnings::Warnings;
 
 use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
@@ -424,16 +425,21 @@ pub enum StoreError {
     Unusable(String),
 }
 
-/// Opens the store, and makes it if there is none.
-pub async fn open(settings: &StoreSettings, now: Timestamp) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store, and makes it if there is none. Lasting conditions of the store are put into `warnings`.
+pub async fn open(
+    settings: &StoreSettings,
+    now: Timestamp,
+    warnings: &Warnings,
+) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.url {
         StoreUrl::Postgres(address) => Ok(Arc::new(
             postgres::PostgresStore::open(address, &settings.bounds).await?,
         )),
-        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(
+        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open_with(
             path,
             &settings.bounds,
             now,
+            warnings,
         )?)),
     }
 }

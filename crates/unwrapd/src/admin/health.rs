@@ -73,10 +73,21 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.readiness.of(probe).await {
         Ok(()) => (
             StatusCode::OK,
-            format!("ok\n{}", doubts(views(&admin.store.members()))),
+            format!(
+                "ok\n{}{}",
+                lines(&admin.warnings.all()),
+                doubts(views(&admin.store.members()))
+            ),
         ),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
+}
+
+fn lines(texts: &[String]) -> String {
+    texts
+        .iter()
+        .flat_map(|text| [text.as_str(), "\n"])
+        .collect()
 }
 
 fn doubts(gateways: Vec<GatewayView>) -> String {

@@ -46,6 +46,7 @@ use super::{
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
+use crate::observe::warnings::Warnings;
 use accept::Accepting;
 use checkpoint::Checkpoints;
 use memory::Memory;
@@ -83,6 +84,17 @@ impl SqliteStore {
     /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone was delivering is due
     /// again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
+        Self::open_with(path, bounds, now, &Warnings::default())
+    }
+
+    /// As [`open`](Self::open), with a place for the conditions of the file that an operator must know of.
+    pub fn open_with(
+        path: &Path,
+        bounds: &Bounds,
+        now: Timestamp,
+        warnings: &Warnings,
+    ) -> Result<Self, StoreError> {
+        let _ = warnings;
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
         let mut connection = schema::connect(&path)?;

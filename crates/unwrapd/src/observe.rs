@@ -1,0 +1,4 @@
+//! What the gateway says about itself: warnings that repeat, and warnings that last.
+
+pub mod repeated;
+pub mod warnings;
