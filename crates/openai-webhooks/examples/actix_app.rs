@@ -3,8 +3,6 @@
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
 use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
@@ -74,10 +72,10 @@ async fn main() -> anyhow::Result<()> {
 
 /// Not for a real program: whoever reads this line can send the webhook for five minutes.
 fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let body = EventType::ResponseCompleted.sample();
-    let headers = webhooks.sign(body, format!("wh_{now}"), now)?;
+    let headers = webhooks.sign_now(body, format!("wh_{}", std::process::id()))?;
     println!("listening; try:\ncurl -i http://127.0.0.1:3000/webhook -d '{body}' \\");
+    println!("  -H 'content-type: application/json' \\");
     let lines = headers
         .pairs()
         .map(|(name, value)| format!("  -H '{name}: {value}'"));

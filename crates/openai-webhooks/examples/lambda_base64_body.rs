@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -73,9 +72,8 @@ fn main() -> anyhow::Result<()> {
 
 /// A request as API Gateway would hand it over where binary bodies are switched on.
 fn sample(webhooks: &Webhooks) -> anyhow::Result<Request> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let body = EventType::BatchCompleted.sample();
-    let signed = webhooks.sign(body, "wh_sample", now)?;
+    let signed = webhooks.sign_now(body, "wh_sample")?;
     let headers = signed
         .pairs()
         .map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -3,8 +3,6 @@
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
-use std::time::{SystemTime, SystemTimeError, UNIX_EPOCH};
-
 use openai_webhooks::{
     EventType, HeadersLike, UnwrapError, UnwrapWebhookEvent, WebhookHeaders, Webhooks,
 };
@@ -29,13 +27,8 @@ fn test_webhooks() -> Webhooks {
 /// A documented payload with the headers OpenAI would send now.
 fn signed(webhooks: &Webhooks, event_type: EventType) -> (WebhookHeaders, &'static str) {
     let body = event_type.sample();
-    let headers = webhooks.sign(body, "wh_test_1", now());
+    let headers = webhooks.sign_now(body, "wh_test_1");
     (headers.expect("a well-formed webhook-id"), body)
-}
-
-fn now() -> u64 {
-    let since: Result<_, SystemTimeError> = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a clock after 1970").as_secs()
 }
 
 fn main() {
@@ -86,7 +79,7 @@ mod tests {
     fn an_event_openai_adds_tomorrow_is_acknowledged() {
         let webhooks = test_webhooks();
         let body = r#"{"id":"evt_1","type":"note.taken","created_at":1,"data":{}}"#;
-        let headers = webhooks.sign(body, "wh_1", now()).unwrap();
+        let headers = webhooks.sign_now(body, "wh_1").unwrap();
         assert_eq!(
             handle(&webhooks, &headers, body.as_bytes()),
             (200, "passing over note.taken".to_owned())

@@ -10,7 +10,7 @@ struct SavedRequest {
     headers: String,
     body: Vec<u8>,
     /// Unix seconds.
-    arrived_at: u64,
+    arrived_at: i64,
 }
 
 fn main() -> anyhow::Result<()> {

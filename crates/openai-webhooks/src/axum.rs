@@ -47,7 +47,7 @@ pub struct Webhook {
     /// The value of `webhook-id`: the same for every copy of this webhook.
     pub webhook_id: String,
     /// When OpenAI made this attempt to deliver, in Unix seconds.
-    pub timestamp: u64,
+    pub timestamp: i64,
     /// The exact bytes of the body.
     pub payload: Bytes,
     /// The event in the body, or why there is none.

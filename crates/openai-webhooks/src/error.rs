@@ -29,8 +29,10 @@ pub enum VerificationError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The timestamp is not 1 to 19 ASCII digits.
-    #[error("the header `webhook-timestamp` is not a Unix time: it must be 1 to 19 digits")]
+    /// The timestamp is not 1 to 19 ASCII digits, or larger than `i64::MAX`.
+    #[error(
+        "the header `webhook-timestamp` is not a Unix time: it must be whole seconds since 1970, in digits alone"
+    )]
     MalformedTimestamp,
     /// Sent too long ago.
     #[error(
@@ -44,7 +46,8 @@ pub enum VerificationError {
     },
     /// Sent in the future.
     #[error(
-        "the webhook was sent {seconds} s in the future, more than the tolerance of {tolerance_seconds} s: check the clock here"
+        "the webhook was sent {seconds} s in the future, more than the tolerance of {tolerance_seconds} s: {}",
+        cause_of_future(*.seconds)
     )]
     TimestampTooNew {
         /// How far ahead.
@@ -91,4 +94,15 @@ pub enum UnwrapError {
     /// Authentic, but not an event that can be read: keep the body for a look and answer 200, or OpenAI sends it for 72 hours.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+}
+
+/// A time this far ahead was not meant: it has 12 digits or more.
+const MILLISECONDS_MIN: u64 = 99_999_999_999;
+
+fn cause_of_future(seconds: u64) -> &'static str {
+    if seconds < MILLISECONDS_MIN {
+        "check the clock here"
+    } else {
+        "`webhook-timestamp` is not in seconds; 13 digits are milliseconds, 16 are microseconds, and seconds are wanted"
+    }
 }

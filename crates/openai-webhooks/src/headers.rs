@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::error::VerificationError;
+use crate::webhooks::SIGNATURE_LETTERS;
 
 /// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the webhook again, so de-duplicate on it.
 pub const WEBHOOK_ID: &str = "webhook-id";
 /// Name of the header with the time of this attempt to deliver, in Unix seconds.
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
-/// Name of the header with one or several signatures, separated by blanks.
+/// Name of the header with one or several signatures, separated by blanks, or by commas where a proxy joined header lines.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
 /// Most bytes in a `webhook-id`. OpenAI's have 35.
@@ -38,6 +39,13 @@ pub const SIGNATURES_MAX: usize = 32;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a form of HTTP headers that `openai-webhooks` reads",
+    label = "not readable as HTTP headers",
+    note = "`http::HeaderMap` (axum, hyper, tonic) is read with the feature `http`, if it is of `http` 1",
+    note = "for actix-web pass pairs: `request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>()`",
+    note = "for another type pass a map, or a slice or vector of pairs of name and value, or implement `HeadersLike`"
+)]
 pub trait HeadersLike {
     /// Offers every header, or at least the signed ones, to `headers`.
     fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>);
@@ -114,23 +122,89 @@ pub(crate) struct CheckedHeaders<'h> {
 
 impl<'h> CheckedHeaders<'h> {
     pub(crate) fn has_too_many_signatures(&self) -> bool {
-        // Most lists need not be counted: they are too short for so many items with a blank between each.
+        // Most lists need not be counted: they are too short for so many items with a letter between each.
         let is_short = self.signature.len() < 2 * SIGNATURES_MAX && self.more_signatures.is_empty();
-        !is_short && self.signatures().nth(SIGNATURES_MAX).is_some()
+        let mut items = self.tokens().filter(|token| token.is_item());
+        !is_short && items.nth(SIGNATURES_MAX).is_some()
     }
 
-    /// Every item of the signature list, in the order of arrival.
-    pub(crate) fn signatures(&self) -> impl Iterator<Item = &'h [u8]> + Clone {
+    /// Every signature of the list that may be one of ours, in the order of arrival.
+    pub(crate) fn signatures(&self) -> impl Iterator<Item = &'h Signature> + Clone {
+        self.tokens().filter_map(Token::signature)
+    }
+
+    /// The list, divided at blanks, and where a proxy joined several header lines into one, at commas (RFC 9110, section 5.3).
+    fn tokens(&self) -> impl Iterator<Item = Token<'h>> + Clone {
         std::iter::once(self.signature)
             .chain(self.more_signatures.iter().copied())
             .flat_map(|list| list.split(|&letter| is_blank(letter)))
-            .filter(|item| !item.is_empty())
+            .flat_map(|group| {
+                let texts = group.split(|&letter| letter == b',');
+                texts.scan([None, None], |before, text| {
+                    let token = Token {
+                        text,
+                        before: *before,
+                    };
+                    *before = [before[1], Some(text)];
+                    Some(token)
+                })
+            })
+    }
+}
+
+/// The letters of a signature, without its version.
+pub(crate) type Signature = [u8; SIGNATURE_LETTERS];
+
+/// A piece of a list of signatures between commas or blanks: a version, a signature, or neither.
+#[derive(Clone, Copy)]
+struct Token<'h> {
+    text: &'h [u8],
+    /// The two tokens before it, the nearer one last, as far as only commas stand between.
+    before: [Option<&'h [u8]>; 2],
+}
+
+impl<'h> Token<'h> {
+    /// Whether an item of the list begins here: a version and its signature are one.
+    fn is_item(self) -> bool {
+        !self.text.is_empty() && !self.before[1].is_some_and(is_version)
+    }
+
+    /// A comma is both what stands behind a version and what lines are joined with, so what stands before decides: a signature
+    /// belongs to `v1`, or to no scheme if nothing, or another signature, is before it. One of another scheme is passed over.
+    fn signature(self) -> Option<&'h Signature> {
+        let is_ours = match self.before {
+            [_, None | Some(b"")] => true,
+            [before, Some(b"v1")] => !before.is_some_and(is_version),
+            [_, Some(before)] => is_encoded_signature(before),
+        };
+        self.text.try_into().ok().filter(|_| is_ours)
+    }
+}
+
+/// Whether it is base64 of as many bytes as a signature has, or more.
+fn is_encoded_signature(text: &[u8]) -> bool {
+    let mut letters = text;
+    while let [rest @ .., b'='] = letters {
+        letters = rest;
+    }
+    let is_letter = |letter: &u8| letter.is_ascii_alphanumeric() || matches!(letter, b'+' | b'/');
+    text.len() >= SIGNATURE_LETTERS && letters.iter().all(is_letter)
+}
+
+/// Whether it is the name of a scheme: `v1`, `v1a`, `v2`.
+fn is_version(text: &[u8]) -> bool {
+    const BYTES_MAX: usize = 8;
+    match text {
+        [b'v' | b'V', digit, rest @ ..] if text.len() <= BYTES_MAX => {
+            digit.is_ascii_digit() && rest.iter().all(u8::is_ascii_alphanumeric)
+        }
+        _ => false,
     }
 }
 
 /// The timestamp twice: as a number for the clock, and as the text that was signed.
 pub(crate) struct Timestamp<'h> {
-    pub(crate) seconds: u64,
+    pub(crate) seconds: i64,
     pub(crate) text: &'h [u8],
 }
 
@@ -138,20 +212,21 @@ impl<'h> Timestamp<'h> {
     /// Most digits: as many as the largest 64-bit Unix time has.
     pub(crate) const DIGITS_MAX: usize = 19;
 
-    /// Digits only. A sign, a fraction or anything else behind the number would let someone move the border between the
+    /// Digits only, of a number that fits 63 bits. A sign, a fraction or anything else behind the number would let someone move the border between the
     /// timestamp and the body of an authentic request and have it pass as another one.
     pub(crate) fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
         if text.len() > Self::DIGITS_MAX {
             return Err(VerificationError::MalformedTimestamp);
         }
         // 19 digits always fit 64 unsigned bits.
-        let mut seconds = 0;
+        let mut seconds = 0_u64;
         for &letter in text {
             if !letter.is_ascii_digit() {
                 return Err(VerificationError::MalformedTimestamp);
             }
             seconds = seconds * 10 + u64::from(letter - b'0');
         }
+        let seconds = i64::try_from(seconds).map_err(|_| VerificationError::MalformedTimestamp)?;
         Ok(Self { seconds, text })
     }
 }

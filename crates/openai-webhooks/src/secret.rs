@@ -1,5 +1,7 @@
 //! The webhook secret: what OpenAI shows once when an endpoint is made, as the key of an HMAC.
 
+mod mistaken;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -23,7 +25,11 @@ const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A webhook secret, ready to be used as a key.
 ///
 /// A text that begins with `whsec_` is standard base64 behind that prefix; any other text is the key itself, as UTF-8, which is
-/// what every official OpenAI SDK does. Blanks and line ends around it are dropped, so that a secret read from a file works.
+/// what every official OpenAI SDK does. Blanks of any alphabet, line ends, a byte order mark and what else cannot be seen are
+/// dropped around it, so that a secret read from a file works.
+///
+/// A text that is surely something else is refused, and the error names it: an API key, the id of an endpoint, a line of a `.env`
+/// file, a variable that was not replaced, a placeholder. Taken for a key, it would refuse every webhook and give no reason.
 ///
 /// A `Secret` prints as `[redacted]` and its bytes are wiped when it is dropped.
 ///
@@ -43,7 +49,7 @@ impl Secret {
     /// Reads a secret. The error says what is wrong with the text and never shows it.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let secret = Self::parse_short(text)?;
-        if secret.key.len() < KEY_BYTES_MIN && text.trim_ascii_start().starts_with(PREFIX) {
+        if secret.key.len() < KEY_BYTES_MIN && mistaken::trim(text).starts_with(PREFIX) {
             return Err(SecretError::TooShort {
                 bytes: secret.key.len(),
             });
@@ -53,35 +59,53 @@ impl Secret {
 
     /// As [`parse`](Self::parse), but a `whsec_` key may be shorter than [`KEY_BYTES_MIN`]. For tests only: such a key can be guessed.
     pub fn parse_short(text: &str) -> Result<Self, SecretError> {
-        let text = text.trim_ascii();
+        let text = mistaken::trim(text);
         if text.is_empty() {
             return Err(SecretError::Empty);
         }
-        if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
-            return Err(SecretError::Quoted);
+        if let Some(error) = mistaken::recognise(text) {
+            return Err(error);
         }
-        if text.starts_with("v1,") {
-            return Err(SecretError::SignaturePrefix);
+        match text.strip_prefix(PREFIX) {
+            Some(encoded) => Self::from_key(decode(encoded)?),
+            None => Self::from_key(text),
         }
-        let Some(encoded) = text.strip_prefix(PREFIX) else {
-            let is_prefix_in_other_case = text
-                .get(..PREFIX.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
-            if is_prefix_in_other_case {
-                return Err(SecretError::PrefixCase);
-            }
-            return Self::from_key(text);
-        };
-        Self::from_key(decode(encoded)?)
     }
 
-    /// Reads the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`].
-    pub fn from_env() -> Result<Self, SecretError> {
-        match std::env::var(OPENAI_WEBHOOK_SECRET) {
-            Ok(text) => Self::parse(&Zeroizing::new(text)),
-            Err(std::env::VarError::NotPresent) => Err(SecretError::NotInEnvironment),
-            Err(std::env::VarError::NotUnicode(_)) => Err(SecretError::NotUnicode),
+    /// Reads one secret, or several that are divided by blanks, line ends or commas: for a rotation, the newest first. Each of
+    /// several must begin with `whsec_`; text without it may hold blanks and commas, and is one secret.
+    ///
+    /// ```
+    /// use openai_webhooks::{Secret, Webhooks};
+    ///
+    /// let text = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX, whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
+    /// let webhooks: Webhooks = Secret::parse_list(text)?.into_iter().collect();
+    /// # Ok::<(), openai_webhooks::SecretError>(())
+    /// ```
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
+        let trimmed = mistaken::trim(text);
+        let is_separator = |letter: char| letter.is_whitespace() || letter == ',';
+        let pieces = || {
+            let pieces = trimmed.split(is_separator).map(mistaken::trim);
+            pieces.filter(|piece| !piece.is_empty())
+        };
+        if trimmed.contains(is_separator) && pieces().all(|piece| piece.starts_with(PREFIX)) {
+            let secrets: Vec<Self> = pieces().map(Self::parse).collect::<Result<_, _>>()?;
+            if !secrets.is_empty() {
+                return Ok(secrets);
+            }
         }
+        Self::parse(text).map(|secret| vec![secret])
+    }
+
+    /// Reads the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`]. Where several stand there, see
+    /// [`Webhooks::from_env`](crate::Webhooks::from_env).
+    pub fn from_env() -> Result<Self, SecretError> {
+        Self::parse(&env()?)
+    }
+
+    pub(crate) fn list_from_env() -> Result<Vec<Self>, SecretError> {
+        Self::parse_list(&env()?)
     }
 
     /// A secret from key bytes, for instance 32 bytes from the operating system's random source. There must be some.
@@ -116,14 +140,22 @@ impl fmt::Debug for Secret {
     }
 }
 
+fn env() -> Result<Zeroizing<String>, SecretError> {
+    match std::env::var(OPENAI_WEBHOOK_SECRET) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(std::env::VarError::NotPresent) => Err(SecretError::NotInEnvironment),
+        Err(std::env::VarError::NotUnicode(_)) => Err(SecretError::NotUnicode),
+    }
+}
+
 fn decode(encoded: &str) -> Result<Vec<u8>, SecretError> {
     let digits = encoded.trim_end_matches('=');
-    for letter in digits.bytes() {
+    for letter in digits.chars() {
         match letter {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => {}
-            b'-' | b'_' => return Err(SecretError::UrlAlphabet),
-            b'=' => return Err(SecretError::Padding),
-            letter if letter.is_ascii_whitespace() => return Err(SecretError::InnerBlank),
+            'A'..='Z' | 'a'..='z' | '0'..='9' | '+' | '/' => {}
+            '-' | '_' => return Err(SecretError::UrlAlphabet),
+            '=' => return Err(SecretError::Padding),
+            letter if letter.is_whitespace() => return Err(SecretError::InnerBlank),
             _ => return Err(SecretError::InvalidCharacter),
         }
     }
@@ -159,9 +191,88 @@ pub enum SecretError {
     Quoted,
     /// The text begins with `v1,`, as signatures do.
     #[error(
-        "the webhook secret begins with `v1,`, which belongs to signatures: leave out everything before `whsec_`"
+        "the webhook secret begins with `v1,` or `webhook-signature`, which belongs to signatures: leave out everything before `whsec_`"
     )]
     SignaturePrefix,
+    /// `whsec_` is not at the start: `Bearer whsec_…`, or a line of a `.env` file.
+    #[error(
+        "`whsec_` stands inside the text and not at its start: leave out everything before it, and what may stand behind the secret"
+    )]
+    PrefixInside,
+    /// `whsec-` and the like, or a part of it.
+    #[error(
+        "the prefix of the webhook secret is misspelt or cut: it is `whsec_`; copy the whole secret again"
+    )]
+    PrefixSpelling,
+    /// Several secrets, where one belongs.
+    #[error(
+        "several webhook secrets stand here, and one belongs here: give each a place of its own"
+    )]
+    Several,
+    /// Several lines, none of which begins with `whsec_`.
+    #[error("the webhook secret has several lines: keep the one that begins with `whsec_`")]
+    SeveralLines,
+    /// `sk-…`
+    #[error(
+        "this is an API key, not a webhook secret: copy the secret that OpenAI showed when the webhook endpoint was made, it begins with `whsec_`"
+    )]
+    ApiKey,
+    /// `whe_…`
+    #[error(
+        "this is the id of a webhook endpoint, not its secret: the secret begins with `whsec_`, and OpenAI shows it once, when the endpoint is made"
+    )]
+    EndpointId,
+    /// `wh_…`, `evt_…`, `proj_…`: the id of something.
+    #[error("this is an id, not a webhook secret: the secret begins with `whsec_`")]
+    OtherId,
+    /// A key of the asymmetric signatures of Standard Webhooks, of SSH, or in PEM.
+    #[error(
+        "this is a public or private key of asymmetric signatures, which OpenAI does not use: the webhook secret begins with `whsec_`"
+    )]
+    AsymmetricKey,
+    /// `Bearer …`, `Basic …`
+    #[error(
+        "this is the value of an `Authorization` header, not a webhook secret: the secret begins with `whsec_`"
+    )]
+    Authorization,
+    /// `eyJ….….…`
+    #[error("this is a JSON Web Token, not a webhook secret: the secret begins with `whsec_`")]
+    WebToken,
+    /// `NAME=…`, `secret: …` or `{"secret": …}`
+    #[error(
+        "this is a line of a configuration, with a name and a value: keep the value alone, it begins with `whsec_`"
+    )]
+    Assignment,
+    /// A path, a URL, or the name of an entry in a vault.
+    #[error(
+        "this says where something is kept, it is no webhook secret: read the secret from there and give that"
+    )]
+    Place,
+    /// `${NAME}`, `$NAME`, `%NAME%`, `{{ name }}`: nothing replaced it.
+    #[error(
+        "this is the name of a variable that was not expanded: give its value, which begins with `whsec_`"
+    )]
+    NotExpanded,
+    /// `undefined`, `null`, `<your secret>`, `changeme`
+    #[error(
+        "this is a placeholder, not a secret: put the webhook secret in its place, it begins with `whsec_`"
+    )]
+    Placeholder,
+    /// `whsec_…abcd`, `whsec_****abcd`
+    #[error(
+        "a part of the webhook secret is left out or masked: OpenAI shows the whole secret once, when the endpoint is made or its secret is rotated; copy that"
+    )]
+    Masked,
+    /// The base64 or hexadecimal form of a text that begins with `whsec_`.
+    #[error(
+        "this is a webhook secret that was encoded once more, as base64 or hexadecimal digits: decode it, it begins with `whsec_`"
+    )]
+    EncodedTwice,
+    /// A letter that cannot be seen stands inside.
+    #[error(
+        "the webhook secret holds a character that cannot be seen: copy it again, from where it was shown"
+    )]
+    Invisible,
     /// `WHSEC_` and the like.
     #[error(
         "the prefix of the webhook secret is not in lower case: it is `whsec_`; copy the secret again, its case matters"

@@ -9,7 +9,7 @@ use crate::headers::{
     HeadersLike, SignedHeaders, Timestamp, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
     webhook_id,
 };
-use crate::webhooks::{Webhooks, mac};
+use crate::webhooks::{Webhooks, mac, unix_now};
 
 impl Webhooks {
     /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to pass a verified webhook on.
@@ -26,12 +26,12 @@ impl Webhooks {
     /// ```
     ///
     /// Fails if no verifier would take them: `webhook_id` is 1 to 256 printable ASCII letters without blanks or dots, and
-    /// `timestamp` has at most 19 digits.
+    /// `timestamp` is not before 1970.
     pub fn sign(
         &self,
         payload: impl AsRef<[u8]>,
         webhook_id: impl Into<String>,
-        timestamp: u64,
+        timestamp: i64,
     ) -> Result<WebhookHeaders, VerificationError> {
         let id = webhook_id.into();
         if id.is_empty() {
@@ -54,7 +54,20 @@ impl Webhooks {
             signature: signatures.join(" "),
         })
     }
+
+    /// As [`sign`](Self::sign), with the time of this machine.
+    pub fn sign_now(
+        &self,
+        payload: impl AsRef<[u8]>,
+        webhook_id: impl Into<String>,
+    ) -> Result<WebhookHeaders, VerificationError> {
+        self.sign(payload, webhook_id, unix_now())
+    }
 }
+
+/// What OpenAI's webhooks call their sender.
+#[cfg(feature = "http")]
+const USER_AGENT: &str = "OpenAI/1.0 (+https://platform.openai.com/docs/webhooks)";
 
 /// The three headers that prove a webhook, as OpenAI sends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +90,36 @@ impl WebhookHeaders {
             (WEBHOOK_TIMESTAMP, &self.timestamp),
             (WEBHOOK_SIGNATURE, &self.signature),
         ]
+    }
+}
+
+#[cfg(feature = "http")]
+impl WebhookHeaders {
+    /// A request as OpenAI would send it, to call a handler with in tests. `payload` is what was signed.
+    ///
+    /// ```
+    /// use openai_webhooks::{EventType, Webhooks};
+    ///
+    /// let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX")?;
+    /// let payload = EventType::BatchCompleted.sample();
+    /// let request = webhooks.sign_now(payload, "wh_1")?.request("/webhook", payload)?;
+    /// assert!(webhooks.unwrap(request.body(), request.headers()).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Fails if `uri` is none, or if a value was changed to one that no header can have.
+    pub fn request<U, B>(&self, uri: U, payload: B) -> Result<http::Request<B>, http::Error>
+    where
+        U: TryInto<http::Uri>,
+        U::Error: Into<http::Error>,
+    {
+        let mut request = http::Request::post(uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::USER_AGENT, USER_AGENT);
+        for (name, value) in self.pairs() {
+            request = request.header(name, value);
+        }
+        request.body(payload)
     }
 }
 

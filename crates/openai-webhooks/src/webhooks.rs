@@ -8,15 +8,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::error::{UnwrapError, VerificationError};
-use crate::event::{PayloadError, UnwrapWebhookEvent};
-use crate::headers::{CheckedHeaders, HeadersLike, SignedHeaders, Timestamp};
+use crate::event::{Envelope, PayloadError, UnwrapWebhookEvent};
+use crate::headers::{CheckedHeaders, HeadersLike, Signature, SignedHeaders, Timestamp};
 use crate::secret::{Secret, SecretError};
 
 /// How far `webhook-timestamp` may be from our clock, both ways, as in the official SDKs: five minutes.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
 const MAC_BYTES: usize = 32;
-const SIGNATURE_LETTERS: usize = MAC_BYTES.div_ceil(3) * 4;
+pub(crate) const SIGNATURE_LETTERS: usize = MAC_BYTES.div_ceil(3) * 4;
 
 /// Verifies and unwraps the webhooks of one OpenAI endpoint.
 ///
@@ -47,20 +47,19 @@ impl Webhooks {
         Secret::parse(secret.as_ref()).map(|secret| Self::from(&secret))
     }
 
-    /// Webhooks signed with the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`](crate::OPENAI_WEBHOOK_SECRET).
+    /// Webhooks signed with any of the secrets in the environment variable
+    /// [`OPENAI_WEBHOOK_SECRET`](crate::OPENAI_WEBHOOK_SECRET): one, or during a rotation several, divided as
+    /// [`Secret::parse_list`] says.
     pub fn from_env() -> Result<Self, SecretError> {
-        Secret::from_env().map(|secret| Self::from(&secret))
+        Ok(Secret::list_from_env()?.into_iter().collect())
     }
 
     /// Accepts this secret too. While a secret is being rotated both the new and the old one are valid (OpenAI keeps the old
     /// one for 24 hours if asked to); name the newest first.
     #[must_use]
-    pub fn and(self, secret: &Secret) -> Self {
-        let added = std::iter::once(keyed(secret));
-        Self {
-            keys: self.keys.iter().cloned().chain(added).collect(),
-            ..self
-        }
+    pub fn and(mut self, secret: &Secret) -> Self {
+        self.extend([secret]);
+        self
     }
 
     /// How far `webhook-timestamp` may be from the clock, in whole seconds, both ways, the bounds included.
@@ -91,7 +90,7 @@ impl Webhooks {
         &self,
         payload: &(impl AsRef<[u8]> + ?Sized),
         headers: &(impl HeadersLike + ?Sized),
-        now: u64,
+        now: i64,
     ) -> Result<UnwrapWebhookEvent, UnwrapError> {
         Ok(self.verify_signature_at(payload, headers, now)?.event()?)
     }
@@ -110,7 +109,7 @@ impl Webhooks {
         &self,
         payload: &'r (impl AsRef<[u8]> + ?Sized),
         headers: &'r (impl HeadersLike + ?Sized),
-        now: u64,
+        now: i64,
     ) -> Result<Verified<'r>, VerificationError> {
         let payload = payload.as_ref();
         let headers = SignedHeaders::checked(headers)?;
@@ -128,13 +127,13 @@ impl Webhooks {
     pub fn check_headers_at(
         &self,
         headers: &(impl HeadersLike + ?Sized),
-        now: u64,
+        now: i64,
     ) -> Result<(), VerificationError> {
         let headers = SignedHeaders::checked(headers)?;
         self.check_time(headers.timestamp.seconds, now)
     }
 
-    fn check_time(&self, timestamp: u64, now: u64) -> Result<(), VerificationError> {
+    fn check_time(&self, timestamp: i64, now: i64) -> Result<(), VerificationError> {
         let seconds = timestamp.abs_diff(now);
         let tolerance_seconds = self.tolerance_seconds;
         if seconds <= tolerance_seconds {
@@ -161,7 +160,7 @@ impl Webhooks {
         if headers.has_too_many_signatures() {
             return Err(VerificationError::TooManySignatures);
         }
-        let mut candidates = headers.signatures().filter_map(letters_of_signature);
+        let mut candidates = headers.signatures();
         // Nearly always the list is one signature, and there is nothing to take apart.
         let sole = letters_of_signature(headers.signature);
         let Some(first) = sole.or_else(|| candidates.next()) else {
@@ -178,6 +177,17 @@ impl Webhooks {
         Err(VerificationError::SignatureMismatch)
     }
 
+    fn keyed_with(keys: impl IntoIterator<Item = Hmac<Sha256>>) -> Self {
+        Self {
+            keys: keys.into_iter().collect(),
+            tolerance_seconds: DEFAULT_TOLERANCE.as_secs(),
+        }
+    }
+
+    fn add(&mut self, keys: impl Iterator<Item = Hmac<Sha256>>) {
+        self.keys = self.keys.iter().cloned().chain(keys).collect();
+    }
+
     pub(crate) fn keys(&self) -> &[Hmac<Sha256>] {
         &self.keys
     }
@@ -185,10 +195,41 @@ impl Webhooks {
 
 impl From<&Secret> for Webhooks {
     fn from(secret: &Secret) -> Self {
-        Self {
-            keys: Arc::new([keyed(secret)]),
-            tolerance_seconds: DEFAULT_TOLERANCE.as_secs(),
-        }
+        Self::keyed_with([keyed(secret)])
+    }
+}
+
+/// Accepts what is signed with any of the secrets, the newest first. Without a secret it refuses every request.
+///
+/// ```
+/// use openai_webhooks::{Secret, Webhooks};
+///
+/// let secrets = ["whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA"];
+/// let webhooks: Webhooks = secrets.into_iter().map(Secret::parse).collect::<Result<_, _>>()?;
+/// # Ok::<(), openai_webhooks::SecretError>(())
+/// ```
+impl FromIterator<Secret> for Webhooks {
+    fn from_iter<I: IntoIterator<Item = Secret>>(secrets: I) -> Self {
+        Self::keyed_with(secrets.into_iter().map(|secret| keyed(&secret)))
+    }
+}
+
+impl<'s> FromIterator<&'s Secret> for Webhooks {
+    fn from_iter<I: IntoIterator<Item = &'s Secret>>(secrets: I) -> Self {
+        Self::keyed_with(secrets.into_iter().map(keyed))
+    }
+}
+
+/// Accepts these secrets too, behind those there are.
+impl Extend<Secret> for Webhooks {
+    fn extend<I: IntoIterator<Item = Secret>>(&mut self, secrets: I) {
+        self.add(secrets.into_iter().map(|secret| keyed(&secret)));
+    }
+}
+
+impl<'s> Extend<&'s Secret> for Webhooks {
+    fn extend<I: IntoIterator<Item = &'s Secret>>(&mut self, secrets: I) {
+        self.add(secrets.into_iter().map(keyed));
     }
 }
 
@@ -205,7 +246,7 @@ impl fmt::Debug for Webhooks {
 #[derive(Clone, Copy)]
 pub struct Verified<'r> {
     webhook_id: &'r str,
-    timestamp: u64,
+    timestamp: i64,
     payload: &'r [u8],
     secret_index: usize,
 }
@@ -215,7 +256,13 @@ impl<'r> Verified<'r> {
     #[inline] // Or it is moved once more.
     pub fn event(&self) -> Result<UnwrapWebhookEvent, PayloadError> {
         UnwrapWebhookEvent::read(self.payload)
-            .map_err(|problem| PayloadError::new(self.webhook_id, problem))
+            .map_err(|problem| PayloadError::new(self.webhook_id, self.payload, problem))
+    }
+
+    /// The type and the resource that the body names, however odd the rest of it. `None` where it names no type.
+    #[must_use]
+    pub fn envelope(&self) -> Option<Envelope<'r>> {
+        Envelope::read(self.payload)
     }
 
     /// The value of `webhook-id`: the same for every copy of this webhook. It is not the id of the event.
@@ -226,7 +273,7 @@ impl<'r> Verified<'r> {
 
     /// When OpenAI made this attempt to deliver, in Unix seconds.
     #[must_use]
-    pub fn timestamp(&self) -> u64 {
+    pub fn timestamp(&self) -> i64 {
         self.timestamp
     }
 
@@ -271,8 +318,8 @@ pub(crate) fn mac(key: &Hmac<Sha256>, id: &str, timestamp: &[u8], payload: &[u8]
     mac
 }
 
-/// Its letters, if `item` has the form of a signature, with or without `v1,`. Anything else is some other scheme's, and passed over.
-fn letters_of_signature(item: &[u8]) -> Option<&[u8; SIGNATURE_LETTERS]> {
+/// Its letters, if `item` has the form of a signature, with or without `v1,`.
+fn letters_of_signature(item: &[u8]) -> Option<&Signature> {
     item.strip_prefix(b"v1,").unwrap_or(item).try_into().ok()
 }
 
@@ -281,7 +328,7 @@ fn letters_of_signature(item: &[u8]) -> Option<&[u8; SIGNATURE_LETTERS]> {
 /// A signature is public, so its letters may choose where a table is read. What they stand for is compared as it is found: to
 /// decode them first, with a decoder for texts of any length, takes longer than a block of
 /// SHA-256.
-fn is_base64_of(letters: &[u8; SIGNATURE_LETTERS], mac: &[u8; MAC_BYTES]) -> bool {
+fn is_base64_of(letters: &Signature, mac: &[u8; MAC_BYTES]) -> bool {
     let (groups, _) = letters.as_chunks();
     let (groups_of_bytes, _) = mac.as_chunks();
     let mut difference = 0;
@@ -317,8 +364,9 @@ static BASE64_VALUES: [u8; 256] = {
 };
 
 /// Unix time in whole seconds. A clock before 1970 reads as 1970.
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+pub(crate) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

@@ -257,8 +257,8 @@ async fn park(webhook: Webhook) -> String {
     let error = webhook.event.unwrap_err();
     assert_eq!(
         error.problem(),
-        &PayloadProblem::WrongField {
-            field: "created_at"
+        &PayloadProblem::MissingField {
+            field: "type".to_owned()
         }
     );
     format!("parked {} {}", error.webhook_id(), text(&webhook.payload))
@@ -320,9 +320,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
 }

@@ -126,7 +126,9 @@ fn an_event_without_one_of_the_other_fields_of_its_envelope_is_refused() {
             payload.as_object_mut().unwrap().remove(field);
             assert_eq!(
                 problem(&payload),
-                PayloadProblem::MissingField { field },
+                PayloadProblem::MissingField {
+                    field: field.to_owned()
+                },
                 "{kind}"
             );
         }
@@ -179,27 +181,41 @@ fn an_unknown_event_owes_nothing_but_its_type_and_id() {
 #[test]
 fn a_list_stands_for_no_object_of_an_event() {
     let list = json!(["evt_1", "note.taken"]);
-    assert_eq!(problem(&list), PayloadProblem::NotAnObject);
-    for (kind, data) in [
-        ("batch.completed", json!(["batch_1"])),
-        ("live.transport.connected", json!(["webrtc", "live_1"])),
+    assert_eq!(
+        problem(&list),
+        PayloadProblem::NotAnObject { found: "a list" }
+    );
+    for (kind, data, place) in [
+        ("batch.completed", json!(["batch_1"]), "data"),
+        (
+            "live.transport.connected",
+            json!(["webrtc", "live_1"]),
+            "data",
+        ),
         (
             "agent.session.action_required",
             json!({"id": "sess_1", "required_action": ["function_call"]}),
+            "data.required_action",
         ),
         (
             "agent.session.created",
             json!({"id": "sess_1", "environment_type": "self_hosted", "connect": ["https://example.com"]}),
+            "data.connect",
         ),
         (
             "realtime.call.incoming",
             json!({"call_id": "rtc_1", "sip_headers": [["From", "sip:a@example.com"]]}),
+            "data.sip_headers[0]",
         ),
     ] {
         let payload = json!({"id": "evt_1", "type": kind, "created_at": 1, "data": data});
         assert_eq!(
             problem(&payload),
-            PayloadProblem::WrongField { field: "data" },
+            PayloadProblem::WrongField {
+                field: place.to_owned(),
+                expected: "an object",
+                found: "a list",
+            },
             "{payload}"
         );
     }
@@ -330,16 +346,19 @@ fn the_classes_of_the_reference_page_take_and_give_exactly_their_fields() {
             without["data"].as_object_mut().unwrap().remove(field);
             assert_eq!(
                 problem(&without),
-                PayloadProblem::WrongField { field: "data" },
+                PayloadProblem::MissingField {
+                    field: format!("data.{field}")
+                },
                 "{kind} without {field}"
             );
             for wrong in [json!(null), json!(7), json!(true), json!({}), json!([1])] {
                 let mut payload = payload.clone();
                 payload["data"][field] = wrong;
-                assert_eq!(
-                    problem(&payload),
-                    PayloadProblem::WrongField { field: "data" },
-                    "{payload}"
+                let problem = problem(&payload);
+                assert!(
+                    matches!(&problem, PayloadProblem::WrongField { field: place, .. }
+                        if place.starts_with(&format!("data.{field}"))),
+                    "{payload}: {problem:?}"
                 );
             }
         }
@@ -354,10 +373,10 @@ fn the_classes_of_the_reference_page_take_and_give_exactly_their_fields() {
         ] {
             let mut payload = payload.clone();
             payload[field] = wrong;
-            assert_eq!(
-                problem(&payload),
-                PayloadProblem::WrongField { field },
-                "{payload}"
+            let problem = problem(&payload);
+            assert!(
+                matches!(&problem, PayloadProblem::WrongField { field: place, .. } if place == field),
+                "{payload}: {problem:?}"
             );
         }
     }

@@ -17,7 +17,7 @@ const TIMESTAMP: &str = "1750287078";
 const SIGNATURE: &str = "v1,XwQ1PfLRcS+eF4fuKIxhTev9LOfyGjIqIWxmTuxlVZQ=";
 /// Well-formed, and no signature of [`BODY`].
 const OTHER_SIGNATURE: &str = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-const NOW: u64 = 1_750_287_078;
+const NOW: i64 = 1_750_287_078;
 
 const PAIRS: [(&str, &str); 3] = [
     ("webhook-id", ID),

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 const ID: &str = "wh_685342e6c53c8190a1be43f081506c52";
-const NOW: u64 = 1_750_287_078;
+const NOW: i64 = 1_750_287_078;
 
 #[test]
 fn the_fixture_of_the_official_sdks_is_unwrapped_at_its_own_time() {
@@ -178,10 +178,10 @@ fn whatever_is_signed_is_unwrapped_by_every_holder_of_one_of_the_secrets() {
     let secrets = vec(vec(any::<u8>(), 24..=64), 1..4);
     let id = "[!-\\-/-~]{1,256}";
     let time = prop_oneof![
-        0..=u64::from(u32::MAX),
-        0..=9_999_999_999_999_999_999_u64,
+        0..=i64::from(u32::MAX),
+        0..=i64::MAX,
         Just(0),
-        Just(9_999_999_999_999_999_999),
+        Just(i64::MAX),
     ];
     let event = prop_oneof![
         select(EventType::ALL).prop_map(|kind| kind.sample().to_owned()),
@@ -287,7 +287,7 @@ fn no_secret_header_or_body_makes_it_panic() {
         "\\PC{0,60}|whsec_[A-Za-z0-9+/=_-]{0,60}",
         vec((name, value), 0..8),
         vec(any::<u8>(), 0..60),
-        any::<u64>(),
+        any::<i64>(),
         any::<u64>(),
     );
     holds(1500, values, |(secret, headers, body, now, tolerance)| {

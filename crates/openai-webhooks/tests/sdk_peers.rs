@@ -72,7 +72,7 @@ fn whatever_we_sign_the_official_sdks_unwrap() {
     let values = (
         vec(vec(any::<u8>(), 24..=64), 1..4),
         "[!-\\-/-~]{1,256}",
-        0..=u64::from(u32::MAX),
+        0..=i64::from(u32::MAX),
         event,
     );
     holds(500, values, |(keys, id, now, event)| {

@@ -157,6 +157,13 @@ impl Gateway {
         gateway
             .servers
             .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
+        let (intake, mut until) = (Arc::clone(&gateway.intake), shutdown.clone());
+        gateway.servers.spawn(async move {
+            tokio::select! {
+                () = until.begun() => {}
+                () = intake.oddities().run() => {}
+            }
+        });
         gateway.servers.spawn(fleet.run(shutdown.clone()));
         let router = receive::router(receiver);
         gateway

@@ -9,6 +9,7 @@ use openai_webhooks::Webhooks;
 use crate::delivery::Lane;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
+use crate::observe::oddities::Oddities;
 use crate::progress::Board;
 use crate::route::Patterns;
 use crate::store::{Accepted, Recipient, Store, StoreError};
@@ -59,6 +60,7 @@ pub struct Intake {
     rules: RwLock<Arc<Rules>>,
     store: Arc<dyn Store>,
     feed: Feed,
+    oddities: Oddities,
 }
 
 impl Intake {
@@ -69,6 +71,7 @@ impl Intake {
             rules: RwLock::new(Arc::new(rules)),
             store,
             feed,
+            oddities: Oddities::default(),
         }
     }
 
@@ -93,6 +96,12 @@ impl Intake {
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    /// Where kept bodies that are no event are counted.
+    #[must_use]
+    pub fn oddities(&self) -> &Oddities {
+        &self.oddities
     }
 
     /// Keeps the message with a delivery for each destination that wants it, and rings there.

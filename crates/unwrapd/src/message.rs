@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use openai_webhooks::Verified;
+use openai_webhooks::{PayloadError, Verified};
 
 /// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Message {
     pub endpoint: String,
     /// The `webhook-id`: the same for every copy, and for every delivery of ours.
     pub webhook_id: String,
-    /// The type of the event. `None` where the body is authentic but no event: it is kept all the same.
+    /// The type that the body names, however odd the rest of it. `None` where it names none: it is kept all the same.
     pub event_type: Option<String>,
     /// When OpenAI sent it.
     pub sent_at: Timestamp,
@@ -35,11 +35,27 @@ impl Message {
         payload: &Bytes,
         received_at: Timestamp,
     ) -> Self {
+        Self::read(endpoint, verified, payload, received_at).0
+    }
+
+    /// As [`new`](Self::new), with the reason why the body is not an event that the library can read, if it is none. Its type, and
+    /// with it the route and the lane, does not depend on that.
+    #[must_use]
+    pub fn read(
+        endpoint: &str,
+        verified: &Verified<'_>,
+        payload: &Bytes,
+        received_at: Timestamp,
+    ) -> (Self, Option<PayloadError>) {
         let received_at = in_milliseconds(received_at);
-        Self {
+        let (event_type, oddity) = match verified.event() {
+            Ok(event) => (Some(event.kind().to_owned()), None),
+            Err(error) => (error.kind().map(str::to_owned), Some(error)),
+        };
+        let message = Self {
             endpoint: endpoint.to_owned(),
             webhook_id: verified.webhook_id().to_owned(),
-            event_type: verified.event().ok().map(|event| event.kind().to_owned()),
+            event_type,
             sent_at: i64::try_from(verified.timestamp())
                 .ok()
                 .and_then(|seconds| Timestamp::from_second(seconds).ok())
@@ -47,7 +63,8 @@ impl Message {
             received_at,
             secret: u32::try_from(verified.secret_index()).ok(),
             payload: payload.slice_ref(verified.payload()),
-        }
+        };
+        (message, oddity)
     }
 
     /// The type of the event, or what to show where there is none.

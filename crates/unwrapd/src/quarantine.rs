@@ -170,9 +170,15 @@ impl Quarantine {
             retried.unproven += 1;
             return Ok(());
         };
-        let message = Message::new(&suspect.endpoint, &verified, body, suspect.received_at);
+        let (message, oddity) =
+            Message::read(&suspect.endpoint, &verified, body, suspect.received_at);
         match self.intake.acquit(suspect.id, message).await? {
-            Accepted::New => retried.accepted += 1,
+            Accepted::New => {
+                retried.accepted += 1;
+                if let Some(oddity) = &oddity {
+                    self.intake.oddities().count(&suspect.endpoint, oddity);
+                }
+            }
             Accepted::Duplicate => retried.duplicates += 1,
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::feed::Happening;
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::quarantine::Quarantine;
-use crate::store::StoreError;
+use crate::store::{Accepted, StoreError};
 
 pub use limits::Limits;
 
@@ -77,7 +77,7 @@ async fn receive(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, unix_seconds(received_at))
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    let message = Message::new(&endpoint, &verified, &payload, received_at);
+    let (message, oddity) = Message::read(&endpoint, &verified, &payload, received_at);
     receiver.intake.feed().tell(|| Happening::Verified {
         endpoint: endpoint.clone(),
         webhook_id: message.webhook_id.clone(),
@@ -89,6 +89,9 @@ async fn receive(
     let intake = Arc::clone(&receiver.intake);
     let kept = tokio::spawn(async move {
         let kept = intake.keep(message).await;
+        if let (Ok(Accepted::New), Some(oddity)) = (&kept, &oddity) {
+            intake.oddities().count(&endpoint, oddity);
+        }
         drop(admission);
         kept
     });

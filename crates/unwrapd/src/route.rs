@@ -47,7 +47,7 @@ impl Patterns {
         all.filter(|event_type| self.want(Some(event_type.as_str())))
     }
 
-    /// Whether an event of this type is wanted. A body that is no event (`None`) is wanted only by a plain `*`.
+    /// Whether an event of this type is wanted. A body that names no type (`None`) is wanted only by a plain `*`.
     #[must_use]
     pub fn want(&self, event_type: Option<&str>) -> bool {
         let event_type = event_type.unwrap_or_default();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::read::{object, optional_object};
+use super::shape::{Field, Shape, Shaped};
 
 /// The `data` of `agent.session.in_progress`, `.idle` and `.failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,4 +63,27 @@ pub struct AgentSessionActionRequiredData {
 pub struct AgentSessionRequiredAction {
     /// `function_call`, `environment_connection`, `computer_use_approval_request`, `mcp_approval_request`, or what OpenAI adds.
     pub r#type: String,
+}
+
+const ENVIRONMENT_TYPE: Field = Field::text("environment_type");
+const ENVIRONMENT_ID: Field = Field::text("environment_id").optional();
+
+impl Shaped for AgentSessionData {
+    const FIELDS: &'static [Field] = &[Field::text("id"), ENVIRONMENT_TYPE, ENVIRONMENT_ID];
+}
+
+impl Shaped for AgentSessionCreatedData {
+    const FIELDS: &'static [Field] = &[
+        Field::text("id"),
+        ENVIRONMENT_TYPE,
+        ENVIRONMENT_ID,
+        Field::new("connect", Shape::Object(&[Field::text("remote_url")])).optional(),
+    ];
+}
+
+impl Shaped for AgentSessionActionRequiredData {
+    const FIELDS: &'static [Field] = &[
+        Field::text("id"),
+        Field::new("required_action", Shape::Object(&[Field::text("type")])),
+    ];
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::shape::{Field, Shape, Shaped};
+
 /// The `data` of `realtime.call.incoming`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -32,18 +34,63 @@ pub struct LiveCallIncomingData {
 }
 
 /// The `data` of `live.transport.incoming`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`] for what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LiveTransportIncomingData {
     /// The kind of transport: `sip`, or what OpenAI adds.
     pub r#type: String,
     /// The unique ID of the session: accept, reject, refer or hang it up by this.
     pub session_id: String,
-    /// Headers from the SIP INVITE.
+    /// Headers from the SIP INVITE. Empty where the transport is not `sip`: there is no INVITE then.
     pub sip_headers: SipHeaders,
     /// How the media is secured: `srtp`, `rtp`, or what OpenAI adds; absent when it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_media_security: Option<String>,
+}
+
+/// The transport that has an INVITE.
+const SIP: &str = "sip";
+
+impl<'de> Deserialize<'de> for LiveTransportIncomingData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Sent {
+            r#type: String,
+            session_id: String,
+            sip_headers: Option<SipHeaders>,
+            sip_media_security: Option<String>,
+        }
+        let sent = Sent::deserialize(deserializer)?;
+        if sent.sip_headers.is_none() && sent.r#type == SIP {
+            return Err(serde::de::Error::missing_field("sip_headers"));
+        }
+        Ok(Self {
+            r#type: sent.r#type,
+            session_id: sent.session_id,
+            sip_headers: sent.sip_headers.unwrap_or_default(),
+            sip_media_security: sent.sip_media_security,
+        })
+    }
+}
+
+impl Serialize for LiveTransportIncomingData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut data = serializer.serialize_struct("LiveTransportIncomingData", 4)?;
+        data.serialize_field("type", &self.r#type)?;
+        data.serialize_field("session_id", &self.session_id)?;
+        match &self.sip_media_security {
+            Some(security) => data.serialize_field("sip_media_security", security)?,
+            None => data.skip_field("sip_media_security")?,
+        }
+        if self.r#type == SIP || !self.sip_headers.is_empty() {
+            data.serialize_field("sip_headers", &self.sip_headers)?;
+        } else {
+            data.skip_field("sip_headers")?;
+        }
+        data.end()
+    }
 }
 
 /// The `data` of `live.transport.connected`.
@@ -54,6 +101,35 @@ pub struct LiveTransportConnectedData {
     pub r#type: String,
     /// The unique ID of the session.
     pub session_id: String,
+}
+
+const SIP_HEADER: Shape = Shape::Object(&[Field::text("name"), Field::text("value")]);
+const SIP_HEADERS: Field = Field::new("sip_headers", Shape::ListOf(&SIP_HEADER));
+const SIP_MEDIA_SECURITY: Field = Field::text("sip_media_security").optional();
+
+impl Shaped for RealtimeCallIncomingData {
+    const FIELDS: &'static [Field] = &[Field::text("call_id"), SIP_HEADERS, SIP_MEDIA_SECURITY];
+    const RESOURCE: &'static str = "call_id";
+}
+
+impl Shaped for LiveCallIncomingData {
+    const FIELDS: &'static [Field] = &[Field::text("session_id"), SIP_HEADERS, SIP_MEDIA_SECURITY];
+    const RESOURCE: &'static str = "session_id";
+}
+
+impl Shaped for LiveTransportIncomingData {
+    const FIELDS: &'static [Field] = &[
+        Field::text("type"),
+        Field::text("session_id"),
+        SIP_HEADERS.required_where("type", SIP),
+        SIP_MEDIA_SECURITY,
+    ];
+    const RESOURCE: &'static str = "session_id";
+}
+
+impl Shaped for LiveTransportConnectedData {
+    const FIELDS: &'static [Field] = &[Field::text("type"), Field::text("session_id")];
+    const RESOURCE: &'static str = "session_id";
 }
 
 /// The headers of a SIP INVITE, in their order and with their repetitions, without those that authorise. Strangers write them:

@@ -44,7 +44,8 @@ macro_rules! catalogue {
                 }
             }
 
-            /// The payload that OpenAI's documentation gives as an example, as JSON on one line. Its id and time are the same each
+            /// The payload that OpenAI's documentation gives as an example, as JSON on one line, with a blank behind each comma and
+            /// colon, as in the test fixture of the official SDKs. Its id and time are the same each
             /// time; [`UnwrapWebhookEvent::sample`] makes one that is new.
             #[must_use]
             pub const fn sample(self) -> &'static str {
@@ -200,6 +201,20 @@ macro_rules! catalogue {
             fn from_json(event_type: EventType, json: &str) -> serde_json::Result<Self> {
                 match event_type {
                     $(EventType::$variant => serde_json::from_str(json).map(|Object(data)| Self::$variant(data)),)+
+                }
+            }
+
+            /// The fields of the class of an event's `data`.
+            fn shape(event_type: EventType) -> Shape {
+                match event_type {
+                    $(EventType::$variant => Shape::Object(<$data as Shaped>::FIELDS),)+
+                }
+            }
+
+            /// The field of an event's `data` that names its resource.
+            fn resource(event_type: EventType) -> &'static str {
+                match event_type {
+                    $(EventType::$variant => <$data as Shaped>::RESOURCE,)+
                 }
             }
 

@@ -8,7 +8,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Data, EventObject, EventType, UnknownWebhookEvent, UnwrapWebhookEvent};
+use super::envelope::with_whole_letters;
+use super::{
+    Data, EventObject, EventType, PayloadProblem, UnknownWebhookEvent, UnwrapWebhookEvent,
+};
 
 impl UnwrapWebhookEvent {
     /// Reads a body that is known to be authentic.
@@ -17,27 +20,41 @@ impl UnwrapWebhookEvent {
             return Err(PayloadProblem::ByteOrderMark);
         }
         // Once for the whole body: cheaper than serde_json's own check of each string.
-        let text = std::str::from_utf8(payload).map_err(|_| PayloadProblem::NotUtf8)?;
+        let text = std::str::from_utf8(payload).map_err(|error| PayloadProblem::NotUtf8 {
+            at: error.valid_up_to() + 1,
+        })?;
         Self::read_text(text)
     }
 
     fn read_text(text: &str) -> Result<Self, PayloadProblem> {
-        let mut envelope = Envelope::default();
-        let mut json = serde_json::Deserializer::from_str(text);
-        match envelope.deserialize(&mut json).and_then(|()| json.end()) {
-            Ok(()) => envelope.into_event(text),
-            // serde_json calls a number that is too large for us bad syntax, so every error gets this second look.
-            Err(error) => Self::read_unknown(text).ok_or(match envelope.field {
-                _ if !error.is_data() => PayloadProblem::not_json(&error),
-                None => PayloadProblem::NotAnObject,
-                Some(field) => PayloadProblem::WrongField { field },
-            }),
+        match Self::read_strictly(text, text) {
+            Some(event) => Ok(event),
+            None => Self::read_oddly(text).ok_or_else(|| PayloadProblem::of(text)),
         }
     }
 
-    /// An event of unknown type owes us nothing but a type and an id; its other fields may be of kinds we do not expect.
+    /// Reads `text`; an event of unknown type keeps the text `as_sent`.
+    #[inline] // Or the event is moved once more.
+    fn read_strictly(text: &str, as_sent: &str) -> Option<Self> {
+        let mut fields = EventFields::default();
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = fields.deserialize(&mut json).and_then(|()| json.end());
+        read.ok().and_then(|()| fields.into_event(as_sent))
+    }
+
+    /// What is an event all the same: one with half a surrogate pair in it, which serde takes for bad syntax, and one of unknown
+    /// type with fields that are not what others have there.
     #[cold]
-    fn read_unknown(text: &str) -> Option<Self> {
+    fn read_oddly(text: &str) -> Option<Self> {
+        let whole = with_whole_letters(text);
+        let event = whole
+            .as_deref()
+            .and_then(|whole| Self::read_strictly(whole, text));
+        event.or_else(|| Self::read_unknown(whole.as_deref().unwrap_or(text), text))
+    }
+
+    /// An event of unknown type owes us nothing but a type and an id; its other fields may be of kinds we do not expect.
+    fn read_unknown(text: &str, as_sent: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
             id: String,
@@ -47,7 +64,7 @@ impl UnwrapWebhookEvent {
         if head.r#type.parse::<EventType>().is_ok() {
             return None;
         }
-        UnknownWebhookEvent::new(head.id, head.r#type, None, text)
+        UnknownWebhookEvent::new(head.id, head.r#type, None, as_sent)
             .map(Self::Unknown)
             .ok()
     }
@@ -63,41 +80,37 @@ impl<'de> Deserialize<'de> for UnwrapWebhookEvent {
 
 /// The fields of an event, as far as they are read. It is filled where it stands: an event is large, and moving it costs.
 #[derive(Default)]
-struct Envelope<'t> {
+struct EventFields<'t> {
     id: Option<String>,
     object: Option<EventObject>,
     created_at: Option<i64>,
     r#type: Option<Type>,
     data: Option<Data>,
     data_before_type: Option<&'t RawValue>,
-    /// Which field is being read. Should it fail, serde's own message would quote the body.
-    field: Option<&'static str>,
 }
 
-impl Envelope<'_> {
-    fn into_event(self, text: &str) -> Result<UnwrapWebhookEvent, PayloadProblem> {
-        let missing = |field| PayloadProblem::MissingField { field };
-        let id = self.id.ok_or(missing("id"))?;
-        let event_type = match self.r#type.ok_or(missing("type"))? {
+impl EventFields<'_> {
+    fn into_event(self, as_sent: &str) -> Option<UnwrapWebhookEvent> {
+        let id = self.id?;
+        let event_type = match self.r#type? {
             Type::Known(event_type) => event_type,
             Type::Unknown(r#type) => {
-                return UnknownWebhookEvent::new(id, r#type, self.created_at, text)
+                return UnknownWebhookEvent::new(id, r#type, self.created_at, as_sent)
                     .map(UnwrapWebhookEvent::Unknown)
-                    .map_err(|error| PayloadProblem::not_json(&error));
+                    .ok();
             }
         };
-        let created_at = self.created_at.ok_or(missing("created_at"))?;
+        let created_at = self.created_at?;
         let data = match (self.data, self.data_before_type) {
             (Some(data), _) => data,
-            (None, Some(json)) => Data::from_json(event_type, json.get())
-                .map_err(|_| PayloadProblem::WrongField { field: "data" })?,
-            (None, None) => return Err(missing("data")),
+            (None, Some(json)) => Data::from_json(event_type, json.get()).ok()?,
+            (None, None) => return None,
         };
-        Ok(data.into_event(id, created_at, self.object))
+        Some(data.into_event(id, created_at, self.object))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Envelope<'de> {
+impl<'de> DeserializeSeed<'de> for &mut EventFields<'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -105,7 +118,7 @@ impl<'de> DeserializeSeed<'de> for &mut Envelope<'de> {
     }
 }
 
-impl<'de> Visitor<'de> for &mut Envelope<'de> {
+impl<'de> Visitor<'de> for &mut EventFields<'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,8 +128,7 @@ impl<'de> Visitor<'de> for &mut Envelope<'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key()? {
             // A field that stands twice could mean either, to us and to the next reader: it is refused.
-            let mut once = |is_again: bool, field: &'static str| {
-                self.field = Some(field);
+            let once = |is_again: bool, field: &'static str| {
                 if is_again {
                     return Err(A::Error::duplicate_field(field));
                 }
@@ -239,7 +251,7 @@ impl<'de> Deserialize<'de> for Type {
 }
 
 /// An integer, or a float without a fraction, of 64 signed bits.
-struct UnixSeconds(i64);
+pub(super) struct UnixSeconds(i64);
 
 impl<'de> Deserialize<'de> for UnixSeconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -282,81 +294,5 @@ impl<'de> Deserialize<'de> for MaybeObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = <&RawValue>::deserialize(deserializer)?;
         Ok(Self((json.get() == "\"event\"").then_some(EventObject)))
-    }
-}
-
-/// An authentic body that is not an event this version can read. The body itself is still in your hands: park it under
-/// [`webhook_id`](Self::webhook_id) and answer 200, or OpenAI sends it again for 72 hours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body is authentic but not an event: {problem}")]
-pub struct PayloadError {
-    webhook_id: String,
-    problem: PayloadProblem,
-}
-
-impl PayloadError {
-    pub(crate) fn new(webhook_id: &str, problem: PayloadProblem) -> Self {
-        Self {
-            webhook_id: webhook_id.to_owned(),
-            problem,
-        }
-    }
-
-    /// The `webhook-id`, as authentic as the body.
-    #[must_use]
-    pub fn webhook_id(&self) -> &str {
-        &self.webhook_id
-    }
-
-    /// What is wrong with the body.
-    #[must_use]
-    pub fn problem(&self) -> &PayloadProblem {
-        &self.problem
-    }
-}
-
-/// Why a body is not an event. It never quotes the body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PayloadProblem {
-    /// A byte order mark in front.
-    #[error(
-        "it begins with a byte order mark, which JSON does not allow: whatever wrote it should write UTF-8 without one"
-    )]
-    ByteOrderMark,
-    /// Not UTF-8.
-    #[error("it is not UTF-8")]
-    NotUtf8,
-    /// Not JSON.
-    #[error("it is not JSON, from line {line}, column {column}")]
-    NotJson {
-        /// The line, counted from 1.
-        line: usize,
-        /// The byte in the line, counted from 1.
-        column: usize,
-    },
-    /// JSON, but not an object.
-    #[error("it is not a JSON object")]
-    NotAnObject,
-    /// A field is missing.
-    #[error("the field `{field}` is missing")]
-    MissingField {
-        /// Its name.
-        field: &'static str,
-    },
-    /// A field is of the wrong kind, lacks something, or stands twice.
-    #[error("the field `{field}` is not what events of this type have there, or stands twice")]
-    WrongField {
-        /// Its name.
-        field: &'static str,
-    },
-}
-
-impl PayloadProblem {
-    fn not_json(error: &serde_json::Error) -> Self {
-        Self::NotJson {
-            line: error.line(),
-            column: error.column(),
-        }
     }
 }

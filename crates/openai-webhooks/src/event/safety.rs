@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::shape::{Field, Shaped};
+
 /// The `data` of `safety_identifier.blocked`: all there is to know, nothing is to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -19,4 +21,15 @@ pub struct SafetyIdentifierBlockedData {
     /// The unique ID of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+impl Shaped for SafetyIdentifierBlockedData {
+    const FIELDS: &'static [Field] = &[
+        Field::text("safety_identifier"),
+        Field::text("safety_category"),
+        Field::text("model").optional(),
+        Field::text("project_id").optional(),
+        Field::text("request_id").optional(),
+    ];
+    const RESOURCE: &'static str = "safety_identifier";
 }

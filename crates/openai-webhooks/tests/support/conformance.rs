@@ -102,7 +102,7 @@ impl Case {
         if let Some(tolerance) = self.tolerance {
             webhooks = webhooks.tolerance(Duration::from_secs(tolerance as u64));
         }
-        let now = self.now as u64;
+        let now = self.now as i64;
         let payload = self.payload();
         let answer = match self.op {
             Op::Unwrap => webhooks.unwrap_at(&payload, &self.headers, now).map(drop),

@@ -24,7 +24,16 @@ pub(crate) enum Answer {
 
 /// The answers that are right when only the signature is asked about.
 pub(crate) fn verify(request: &Request) -> BTreeSet<Answer> {
-    let Some(key) = key_of(&request.secret) else {
+    if is_doubtful(&request.secret) {
+        let mut answers = verify_with(request, key_of(&request.secret));
+        answers.insert(Answer::Config);
+        return answers;
+    }
+    verify_with(request, key_of(&request.secret))
+}
+
+fn verify_with(request: &Request, key: Option<Vec<u8>>) -> BTreeSet<Answer> {
+    let Some(key) = key else {
         return BTreeSet::from([Answer::Config]);
     };
     let mut wrong = BTreeSet::new();
@@ -47,7 +56,9 @@ pub(crate) fn verify(request: &Request) -> BTreeSet<Answer> {
         let digits = std::str::from_utf8(timestamp)
             .ok()
             .filter(|text| text.len() <= 19 && text.bytes().all(|letter| letter.is_ascii_digit()));
-        let seconds = digits.map(|digits| digits.parse::<i128>().expect("digits"));
+        let seconds = digits
+            .map(|digits| digits.parse::<i128>().expect("digits"))
+            .filter(|&seconds| seconds <= i128::from(i64::MAX));
         let tolerance = i128::from(request.tolerance.unwrap_or(300));
         if seconds.is_none_or(|seconds| (seconds - i128::from(request.now)).abs() > tolerance) {
             wrong.insert(Answer::Timestamp);
@@ -55,12 +66,14 @@ pub(crate) fn verify(request: &Request) -> BTreeSet<Answer> {
     }
     if let (Some(id), Some(timestamp)) = (id, timestamp) {
         let good = STANDARD.encode(sign(&key, id, timestamp, &request.body));
-        let is_good = |item: &[u8]| item.strip_prefix(b"v1,").unwrap_or(item) == good.as_bytes();
-        if !lists.iter().any(|list| items(list).any(is_good)) {
+        if !lists
+            .iter()
+            .any(|list| lists_signature(list, good.as_bytes()))
+        {
             wrong.insert(Answer::Signature);
         }
     }
-    let count = |lists: &[&[u8]]| lists.iter().map(|list| items(list).count()).sum::<usize>();
+    let count = |lists: &[&[u8]]| lists.iter().map(|list| count_items(list)).sum::<usize>();
     let mut distinct = lists.clone();
     distinct.sort_unstable();
     distinct.dedup();
@@ -93,15 +106,92 @@ pub(crate) fn unwrap(request: &Request) -> BTreeSet<Answer> {
     answers
 }
 
+/// Raw text that may look like something else than a secret: its own tests say what is refused.
+fn is_doubtful(secret: &str) -> bool {
+    let secret = trimmed_secret(secret);
+    let lower = secret.to_lowercase();
+    let of_another_kind = [
+        "sk",
+        "wh",
+        "hsec_",
+        "sec_",
+        "evt_",
+        "proj_",
+        "org",
+        "resp_",
+        "batch_",
+        "rtc_",
+        "ssh-",
+        "ecdsa-",
+        "-",
+        "bearer",
+        "basic",
+        "token",
+        "auth",
+        "d2hzzwnf",
+        "eyj",
+        "arn:",
+        "vault:",
+        "ssm:",
+        "env",
+        "file:",
+        "projects/",
+        "c:",
+        "process",
+        "os.",
+        "getenv",
+        "import",
+        "secret",
+        "valuefrom",
+        "undefined",
+        "null",
+        "none",
+        "nil",
+        "nan",
+        "true",
+        "false",
+        "unset",
+        "n/a",
+        "na",
+        "tbd",
+        "password",
+        "empty",
+        "?",
+        "string",
+        "openai",
+        "[",
+        "x",
+        "77687365635f",
+    ];
+    !secret.starts_with("whsec_")
+        && (of_another_kind.iter().any(|start| lower.starts_with(start))
+            || secret.contains([
+                '$', '<', '{', '%', '#', '@', '/', '=', ':', '_', '`', '*', '…', '•', '●', '“',
+                '”', '«', '»', '’', '‘',
+            ])
+            || secret.contains("...")
+            || secret
+                .chars()
+                .any(|letter| letter.is_control() || !letter.is_ascii()))
+}
+
+fn trimmed_secret(secret: &str) -> &str {
+    secret.trim_matches(|letter: char| {
+        letter.is_whitespace()
+            || letter.is_control()
+            || "\u{feff}\u{200b}\u{200d}\u{2060}".contains(letter)
+    })
+}
+
 fn key_of(secret: &str) -> Option<Vec<u8>> {
-    let secret = secret.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
+    let secret = trimmed_secret(secret);
     let is_quoted = |letter| secret.starts_with(letter) || secret.ends_with(letter);
     if secret.is_empty() || is_quoted('"') || is_quoted('\'') || secret.starts_with("v1,") {
         return None;
     }
     let Some(encoded) = secret.strip_prefix("whsec_") else {
-        let is_prefix_in_other_case = secret.to_ascii_lowercase().starts_with("whsec_");
-        return (!is_prefix_in_other_case).then(|| secret.as_bytes().to_vec());
+        let is_prefix_elsewhere = secret.to_ascii_lowercase().contains("whsec");
+        return (!is_prefix_elsewhere).then(|| secret.as_bytes().to_vec());
     };
     // Padding may be missing, or a part of it; there is never more of it than belongs there.
     let digits = encoded.trim_end_matches('=');
@@ -136,14 +226,61 @@ fn single_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
     values.next().is_none().then_some(value)
 }
 
-fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The tokens between commas, of each group between blanks.
+fn groups(list: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     list.split(|byte| matches!(byte, b' ' | b'\t'))
-        .filter(|item| !item.is_empty())
+        .map(|group| group.split(|&byte| byte == b',').collect())
+}
+
+/// 44 letters of base64 or more, with their padding at the end.
+fn looks_like_a_signature(token: &[u8]) -> bool {
+    let end = token.iter().rposition(|&byte| byte != b'=');
+    let digits = &token[..end.map_or(0, |end| end + 1)];
+    token.len() >= 44
+        && digits
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte))
+}
+
+/// `v1`, `v1a`, `v2`, `V1`
+fn is_version(token: &[u8]) -> bool {
+    token.len() >= 2
+        && token.len() <= 8
+        && token[0].eq_ignore_ascii_case(&b'v')
+        && token[1].is_ascii_digit()
+        && token.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// An item is a version and what belongs to it, or a token alone.
+fn count_items(list: &[u8]) -> usize {
+    groups(list)
+        .map(|tokens| {
+            let is_item =
+                |&at: &usize| !tokens[at].is_empty() && (at == 0 || !is_version(tokens[at - 1]));
+            (0..tokens.len()).filter(is_item).count()
+        })
+        .sum()
+}
+
+/// Whether the list holds this signature, alone, behind another or an empty token, or behind a `v1` that belongs to no other version.
+fn lists_signature(list: &[u8], good: &[u8]) -> bool {
+    groups(list).any(|tokens| {
+        (0..tokens.len()).any(|at| {
+            let before = |by: usize| at.checked_sub(by).map(|at| tokens[at]);
+            tokens[at] == good
+                && match before(1) {
+                    None | Some(b"") => true,
+                    Some(b"v1") => !before(2).is_some_and(is_version),
+                    Some(other) => looks_like_a_signature(other),
+                }
+        })
+    })
 }
 
 /// Whether an authentic body is an event; `None` where either answer will do, because a field that counts stands twice.
 pub(crate) fn is_event(body: &[u8]) -> Option<bool> {
-    let Some(event) = std::str::from_utf8(body).ok().and_then(Fields::read) else {
+    let text = std::str::from_utf8(body).ok().map(with_whole_surrogates);
+    let Some(event) = text.as_deref().and_then(Fields::read) else {
         return Some(false);
     };
     if event.has_twice(&["id", "type", "created_at", "data"]) {
@@ -158,9 +295,17 @@ pub(crate) fn is_event(body: &[u8]) -> Option<bool> {
     if !event.get("created_at").is_some_and(is_whole_seconds) {
         return Some(false);
     }
-    event
-        .get("data")
-        .map_or(Some(false), |data| Shape::Object(data_of(&kind)).fits(data))
+    let Some(data) = event.get("data") else {
+        return Some(false);
+    };
+    let has_invite = kind != "live.transport.incoming"
+        || Fields::read(data).is_none_or(|data| data.text("type").as_deref() == Some("sip"));
+    Shape::Object(if has_invite {
+        data_of(&kind)
+    } else {
+        TRANSPORT_WITHOUT_INVITE
+    })
+    .fits(data)
 }
 
 fn is_whole_seconds(json: &str) -> bool {
@@ -172,6 +317,36 @@ fn is_whole_seconds(json: &str) -> bool {
                 && json.parse::<f64>().is_ok_and(|seconds| {
                     seconds.fract() == 0.0 && -bound <= seconds && seconds < bound
                 }))
+}
+
+/// The JSON with U+FFFD for every half of a surrogate pair.
+fn with_whole_surrogates(json: &str) -> String {
+    let letters: Vec<char> = json.chars().collect();
+    let unit = |at: usize| {
+        let digits: String = letters.get(at + 2..at + 6)?.iter().collect();
+        let is_unit = letters[at] == '\\'
+            && letters[at + 1] == 'u'
+            && digits.chars().all(|digit| digit.is_ascii_hexdigit());
+        is_unit.then(|| u16::from_str_radix(&digits, 16).expect("four digits"))
+    };
+    let mut whole = String::new();
+    let mut at = 0;
+    while at < letters.len() {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                whole.push_str("\\ufffd");
+                at += 6;
+                continue;
+            }
+            _ if letters[at] == '\\' => 2,
+            _ => 1,
+        };
+        let end = letters.len().min(at + length);
+        whole.extend(&letters[at..end]);
+        at = end;
+    }
+    whole
 }
 
 /// What a value must be.
@@ -207,6 +382,17 @@ const SIP_HEADERS: Field = Field {
     shape: Shape::ListOf(&Shape::Object(&[text("name"), text("value")])),
     is_required: true,
 };
+
+/// Only a SIP call has an INVITE.
+const TRANSPORT_WITHOUT_INVITE: &[Field] = &[
+    text("type"),
+    text("session_id"),
+    Field {
+        is_required: false,
+        ..SIP_HEADERS
+    },
+    optional_text("sip_media_security"),
+];
 
 /// The fields of `data` of the event types, as OpenAI documents them.
 fn data_of(kind: &str) -> &'static [Field] {

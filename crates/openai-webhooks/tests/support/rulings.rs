@@ -25,7 +25,7 @@ pub(crate) const WIDER: &[Wider] = &[
     Wider {
         name: "blanks around a secret are dropped",
         peers: &[Peer::Python, Peer::Node],
-        rewrite: |request| request.secret = request.secret.trim_ascii().to_owned(),
+        rewrite: |request| request.secret = trimmed_secret(&request.secret).to_owned(),
     },
     // Copy and paste by double click leaves the padding out; no other key can be meant. Node pads it too.
     Wider {
@@ -93,6 +93,21 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
+    // A proxy joins header lines with `, ` (RFC 9110, 5.3). To both SDKs the comma is a part of the signature.
+    Wider {
+        name: "signatures may be divided by commas",
+        peers: &[Peer::Python, Peer::Node],
+        rewrite: |request| {
+            for (name, value) in &mut request.headers {
+                if name.eq_ignore_ascii_case(WEBHOOK_SIGNATURE) {
+                    *value = items(value)
+                        .flat_map(divided_at_commas)
+                        .collect::<Vec<_>>()
+                        .join(&b' ');
+                }
+            }
+        },
+    },
     // One strange item costs only itself. `hmac.compare_digest` raises a TypeError at letters outside ASCII.
     Wider {
         name: "items that are not ASCII are skipped",
@@ -151,7 +166,7 @@ pub(crate) fn is_stricter(
             V::MalformedHeader { .. } => Some("a webhook-id that makes the signed text ambiguous"),
             V::MalformedTimestamp => Some("a timestamp that is not 1 to 19 digits"),
             V::TooManySignatures => Some("more than 32 signatures"),
-            V::SignatureMismatch if request.secret.trim_ascii() != request.secret => {
+            V::SignatureMismatch if trimmed_secret(&request.secret) != request.secret => {
                 Some("the blanks around a secret are no part of the key")
             }
             V::SignatureMismatch if is_python => {
@@ -180,10 +195,11 @@ pub(crate) fn is_stricter(
             _ => None,
         },
         Some(UnwrapError::Payload(error)) => match error.problem() {
-            PayloadProblem::NotAnObject | PayloadProblem::MissingField { .. } => {
+            PayloadProblem::NotAnObject { .. } | PayloadProblem::MissingField { .. } => {
                 Some("a body that is no event")
             }
             PayloadProblem::WrongField { .. } => Some("a field that is not what the type promises"),
+            PayloadProblem::DuplicateField { .. } => Some("a field that could mean either of two"),
             PayloadProblem::ByteOrderMark => when(is_python, "a byte order mark is not JSON"),
             PayloadProblem::NotJson { .. } => {
                 let body = String::from_utf8_lossy(&request.body);
@@ -199,6 +215,31 @@ pub(crate) fn is_stricter(
         },
         Some(_) => None,
     }
+}
+
+/// The items of a list without blanks: a signature with the `v1` before it, or alone behind another.
+fn divided_at_commas(list: &[u8]) -> Vec<Vec<u8>> {
+    let tokens: Vec<&[u8]> = list.split(|&byte| byte == b',').collect();
+    if tokens.len() < 3 && (tokens.len() < 2 || tokens[0] == b"v1") {
+        return vec![list.to_vec()];
+    }
+    let mut items = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| tokens[at]);
+        let is_second_version = at > 1 && tokens[at - 2].starts_with(b"v");
+        match before {
+            Some(b"v1") if !is_second_version => items.push([b"v1,", *token].concat()),
+            None | Some(b"") => items.push(token.to_vec()),
+            Some(before) if before.len() >= 44 => items.push(token.to_vec()),
+            Some(_) => {}
+        }
+    }
+    items
+}
+
+/// Without blanks of any alphabet, and what cannot be seen, around it.
+fn trimmed_secret(secret: &str) -> &str {
+    secret.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control())
 }
 
 /// Node decodes what it can of an item and ignores the rest.

@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use openai_webhooks::{Envelope, PayloadProblem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -134,6 +135,12 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
 pub(crate) struct Shown {
     #[serde(flatten)]
     pub(crate) kept: Kept,
+    /// The id of what it is about, such as `resp_…`, as its body names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resource: Option<String>,
+    /// Why its body is not an event that this version can read, with the place of the odd field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) oddity: Option<String>,
     /// Its body, if it was asked for and is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<String>,
@@ -158,23 +165,30 @@ async fn show(
         "payload=true" => true,
         _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
     };
-    let messages = store.show(&webhook_id, with_payload).await?;
+    let messages = store.show(&webhook_id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "no message with this webhook-id is kept",
         ));
     }
-    let messages = messages.into_iter().map(shown).collect();
+    let messages = messages.into_iter();
+    let messages = messages.map(|kept| shown(kept, with_payload)).collect();
     Ok(answer(&AllShown { messages }))
 }
 
-fn shown(mut kept: Kept) -> Shown {
-    let payload = kept.payload.take().map(|bytes| {
+fn shown(mut kept: Kept, with_payload: bool) -> Shown {
+    let payload = kept.payload.take();
+    let envelope = payload.as_deref().and_then(Envelope::read);
+    let resource = envelope.and_then(|envelope| envelope.resource_id().map(str::to_owned));
+    let oddity = payload.as_deref().and_then(PayloadProblem::find);
+    let payload = payload.filter(|_| with_payload).map(|bytes| {
         String::from_utf8(bytes.into()).map_err(|error| STANDARD.encode(error.into_bytes()))
     });
     Shown {
         kept,
+        resource,
+        oddity: oddity.map(|problem| problem.to_string()),
         payload_base64: payload.clone().and_then(Result::err),
         payload: payload.and_then(Result::ok),
     }

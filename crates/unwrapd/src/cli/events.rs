@@ -148,6 +148,10 @@ fn print(shown: &Shown) -> Result<(), Failure> {
                 .clone()
                 .unwrap_or_else(|| "(no event)".into()),
         ),
+        (
+            "resource",
+            shown.resource.clone().unwrap_or_else(|| "-".into()),
+        ),
         ("endpoint", kept.endpoint.clone()),
         ("sent", kept.sent_at.to_string()),
         ("arrived", kept.received_at.to_string()),
@@ -156,6 +160,9 @@ fn print(shown: &Shown) -> Result<(), Failure> {
     ];
     for (name, value) in rows {
         say!("{name:<10}  {}", plain(&value))?;
+    }
+    if let Some(oddity) = &shown.oddity {
+        say!("oddity      {}", plain(oddity))?;
     }
     for delivery in &kept.deliveries {
         let when = match delivery.status {

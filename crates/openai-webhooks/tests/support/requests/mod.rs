@@ -31,7 +31,7 @@ pub(crate) struct Request {
     /// In the order of arrival.
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
-    pub(crate) now: u64,
+    pub(crate) now: i64,
     /// `None` for the default.
     pub(crate) tolerance: Option<u64>,
 }

@@ -1,0 +1,197 @@
+//! Why an authentic body is not an event, told with the place.
+
+use std::fmt;
+
+use serde::de::IgnoredAny;
+
+use super::envelope::{Envelope, with_whole_letters};
+use super::shape::{Field, Fields, Shape, kind_of};
+use super::{Data, EventType, UnwrapWebhookEvent};
+
+/// An authentic body that is not an event this version can read. The body itself is still in your hands: park it under
+/// [`webhook_id`](Self::webhook_id) and answer 200, or OpenAI sends it again for 72 hours.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body is authentic but not an event: {problem}")]
+pub struct PayloadError {
+    webhook_id: String,
+    kind: Option<String>,
+    problem: PayloadProblem,
+}
+
+impl PayloadError {
+    #[cold]
+    pub(crate) fn new(webhook_id: &str, payload: &[u8], problem: PayloadProblem) -> Self {
+        Self {
+            webhook_id: webhook_id.to_owned(),
+            kind: Envelope::read(payload).map(|envelope| envelope.kind().to_owned()),
+            problem,
+        }
+    }
+
+    /// The `webhook-id`, as authentic as the body.
+    #[must_use]
+    pub fn webhook_id(&self) -> &str {
+        &self.webhook_id
+    }
+
+    /// The type of the event, known or not, where it can be read; see [`Envelope`]. It is the only part of the body held here.
+    /// No message shows it, and `Debug` only a known one.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// What is wrong with the body.
+    #[must_use]
+    pub fn problem(&self) -> &PayloadProblem {
+        &self.problem
+    }
+
+    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where it is the whole body.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.problem.field()
+    }
+}
+
+impl fmt::Debug for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |kind: &str| {
+            kind.parse::<EventType>()
+                .map_or("[unknown]", EventType::as_str)
+        };
+        f.debug_struct("PayloadError")
+            .field("webhook_id", &self.webhook_id)
+            .field("kind", &self.kind().map(known))
+            .field("problem", &self.problem)
+            .finish()
+    }
+}
+
+/// Why a body is not an event. It never quotes the body: the place of a field is made of names that this library knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadProblem {
+    /// No bytes, or nothing but blanks.
+    #[error("it is empty")]
+    Empty,
+    /// A byte order mark in front.
+    #[error(
+        "it begins with a byte order mark, which JSON does not allow: whatever wrote it should write UTF-8 without one"
+    )]
+    ByteOrderMark,
+    /// Not UTF-8.
+    #[error("it is not UTF-8, from byte {at}")]
+    NotUtf8 {
+        /// The first byte that is not, counted from 1.
+        at: usize,
+    },
+    /// Not JSON.
+    #[error("it is not JSON, from line {line}, column {column}")]
+    NotJson {
+        /// The line, counted from 1.
+        line: usize,
+        /// The byte in the line, counted from 1.
+        column: usize,
+    },
+    /// JSON, but not an object.
+    #[error("it is not a JSON object but {found}")]
+    NotAnObject {
+        /// The kind of value it is.
+        found: &'static str,
+    },
+    /// A field is missing.
+    #[error("the field `{field}` is missing")]
+    MissingField {
+        /// Its place.
+        field: String,
+    },
+    /// A field stands twice. It could mean either, to this library and to the next reader.
+    #[error("the field `{field}` stands more than once")]
+    DuplicateField {
+        /// Its place.
+        field: String,
+    },
+    /// A field is of the wrong kind.
+    #[error("the field `{field}` must be {expected} and is {found}")]
+    WrongField {
+        /// Its place.
+        field: String,
+        /// The kind of value that belongs there.
+        expected: &'static str,
+        /// The kind of value that stands there.
+        found: &'static str,
+    },
+}
+
+impl PayloadProblem {
+    /// Looks for a problem in a body that is known to be authentic, such as one that was verified before it was stored. `None`
+    /// where it is an event.
+    #[must_use]
+    pub fn find(payload: &[u8]) -> Option<Self> {
+        UnwrapWebhookEvent::read(payload).err()
+    }
+
+    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where it is the whole body.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::MissingField { field }
+            | Self::DuplicateField { field }
+            | Self::WrongField { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    /// The problem of a text that serde refused. Its own message would quote the body.
+    #[cold]
+    pub(super) fn of(text: &str) -> Self {
+        if text.trim_ascii().is_empty() {
+            return Self::Empty;
+        }
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+            return Self::not_json(&error);
+        }
+        let whole = with_whole_letters(text);
+        let text = whole.as_deref().unwrap_or(text).trim_ascii_start();
+        in_event(text).unwrap_or(Self::WrongField {
+            field: "data".to_owned(),
+            expected: "what events of this type have there",
+            found: "something else",
+        })
+    }
+
+    fn not_json(error: &serde_json::Error) -> Self {
+        Self::NotJson {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+const TYPE: Field = Field::text("type");
+const ID: Field = Field::text("id");
+/// What every event owes.
+const UNKNOWN: &[Field] = &[TYPE, ID];
+/// What an event of a known type owes.
+const KNOWN: &[Field] = &[
+    TYPE,
+    ID,
+    Field::new("created_at", Shape::Seconds),
+    Field::new("data", Shape::Any),
+];
+
+fn in_event(text: &str) -> Option<PayloadProblem> {
+    let Some(head) = Fields::read(KNOWN, text) else {
+        let found = kind_of(text);
+        return Some(PayloadProblem::NotAnObject { found });
+    };
+    let event_type: Option<EventType> = head
+        .text(KNOWN, "type")
+        .and_then(|event_type| event_type.parse().ok());
+    let Some(event_type) = event_type else {
+        return Shape::Object(UNKNOWN).problem(text, "");
+    };
+    let in_head = Shape::Object(KNOWN).problem(text, "");
+    in_head.or_else(|| Data::shape(event_type).problem(head.raw(KNOWN, "data")?, "data"))
+}

@@ -1,0 +1,313 @@
+//! Texts that are surely not the secret they were given as. Taken for one, they would refuse every webhook and say nothing.
+
+use super::{PREFIX, SecretError};
+
+/// What the text is, if it is surely not a secret; `text` is trimmed. It never looks like a secret that OpenAI makes.
+pub(super) fn recognise(text: &str) -> Option<SecretError> {
+    let lower = text.to_ascii_lowercase();
+    if text.starts_with(is_quote) {
+        return Some(SecretError::Quoted);
+    }
+    if text.starts_with("v1,") || lower.starts_with("webhook-signature") {
+        return Some(SecretError::SignaturePrefix);
+    }
+    let of_form = match lower.find(PREFIX) {
+        Some(0) => behind_prefix(text, &lower),
+        Some(_) => Some(SecretError::PrefixInside),
+        None => without_prefix(text, &lower),
+    };
+    of_form.or_else(|| {
+        if text.ends_with(is_quote) {
+            return Some(SecretError::Quoted);
+        }
+        let is_masked = MASKS.iter().any(|mask| text.contains(mask));
+        let hidden = text
+            .contains(is_invisible)
+            .then_some(SecretError::Invisible);
+        is_masked.then_some(SecretError::Masked).or(hidden)
+    })
+}
+
+/// What stands around a secret that was copied and is not part of it: blanks of any alphabet, line ends, and what has no width.
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(|letter: char| letter.is_whitespace() || is_invisible(letter))
+}
+
+/// Letters that leave no mark: a byte order mark, joiners, directions, controls.
+fn is_invisible(letter: char) -> bool {
+    let is_line_or_blank = letter.is_whitespace();
+    let is_format = matches!(
+        letter,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e01ef}'
+    );
+    !is_line_or_blank && (letter.is_control() || is_format)
+}
+
+fn is_quote(letter: char) -> bool {
+    matches!(
+        letter,
+        '"' | '\''
+            | '“'
+            | '”'
+            | '„'
+            | '‟'
+            | '‘'
+            | '’'
+            | '‚'
+            | '‛'
+            | '«'
+            | '»'
+            | '‹'
+            | '›'
+            | '＂'
+            | '＇'
+    )
+}
+
+/// How dashboards and people leave a part of a secret out.
+const MASKS: [&str; 6] = ["…", "...", "***", "•", "●", "[redacted]"];
+
+/// Words of texts that ask for a secret to be put in their place.
+const PLACEHOLDERS: [&str; 12] = [
+    "your",
+    "replace",
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "example",
+    "insert",
+    "goes-here",
+    "goes_here",
+    "<",
+    "todo",
+];
+
+fn behind_prefix(text: &str, lower: &str) -> Option<SecretError> {
+    if !text.starts_with(PREFIX) {
+        return Some(SecretError::PrefixCase);
+    }
+    let key = &text[PREFIX.len()..];
+    let lower_key = &lower[PREFIX.len()..];
+    if lower_key.contains(PREFIX) {
+        return Some(SecretError::Several);
+    }
+    if is_reference(key) {
+        return Some(SecretError::NotExpanded);
+    }
+    let is_base64 = |letter: char| letter.is_ascii_alphanumeric() || "+/=".contains(letter);
+    let is_of_words = PLACEHOLDERS.iter().any(|word| lower_key.contains(word))
+        || ["secret", "webhook"]
+            .iter()
+            .any(|word| lower_key.contains(word));
+    let is_blank_form = !key.is_empty() && lower_key.bytes().all(|letter| letter == b'x');
+    if is_blank_form || is_of_words && !key.chars().all(is_base64) {
+        return Some(SecretError::Placeholder);
+    }
+    let has_mask = key.contains('*') || MASKS.iter().any(|mask| key.contains(mask));
+    has_mask.then_some(SecretError::Masked)
+}
+
+fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
+    let starts = |starts: &[&str]| starts.iter().any(|start| lower.starts_with(start));
+    let known: [(&[&str], SecretError); 8] = [
+        (
+            &["-----begin", "ssh-", "ecdsa-", "whpk_", "whsk_"],
+            SecretError::AsymmetricKey,
+        ),
+        (
+            &["whsec", "wh_sec", "wh-sec", "whsc_", "whsecret"],
+            SecretError::PrefixSpelling,
+        ),
+        (&["hsec_", "sec_"], SecretError::PrefixSpelling),
+        (&["sk-", "sk_"], SecretError::ApiKey),
+        (&["whe_"], SecretError::EndpointId),
+        (
+            &["bearer ", "basic ", "token ", "authorization:"],
+            SecretError::Authorization,
+        ),
+        // `whsec_` in base64 and in hexadecimal digits.
+        (&["d2hzzwnf", "77687365635f"], SecretError::EncodedTwice),
+        (
+            &[
+                "wh_", "evt_", "proj_", "org-", "org_", "resp_", "batch_", "rtc_",
+            ],
+            SecretError::OtherId,
+        ),
+    ];
+    if let Some((_, error)) = known.into_iter().find(|(these, _)| starts(these)) {
+        return Some(error);
+    }
+    if text.contains([
+        '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+    ]) {
+        return Some(SecretError::SeveralLines);
+    }
+    if is_reference(text) {
+        return Some(SecretError::NotExpanded);
+    }
+    if is_assignment(text) {
+        return Some(SecretError::Assignment);
+    }
+    if is_place(lower) {
+        return Some(SecretError::Place);
+    }
+    if lower.starts_with("eyj") && lower.matches('.').count() == 2 {
+        return Some(SecretError::WebToken);
+    }
+    let is_in_backticks = text.len() > 1 && text.starts_with('`') && text.ends_with('`');
+    if is_in_backticks {
+        return Some(SecretError::Quoted);
+    }
+    is_placeholder(lower).then_some(SecretError::Placeholder)
+}
+
+/// Whether the text names a variable that something should have replaced by its value.
+fn is_reference(text: &str) -> bool {
+    let encloses = |open: &str, close: &str| {
+        text.len() > open.len() + close.len() && text.starts_with(open) && text.ends_with(close)
+    };
+    let is_name = |name: &str| {
+        let mut letters = name.bytes();
+        letters
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
+    };
+    // In capitals and of several words, as variables are: other text may be a key.
+    let is_variable = |name: &str| {
+        is_name(name)
+            && name.contains('_')
+            && !name.bytes().any(|letter| letter.is_ascii_lowercase())
+    };
+    let is_about_secrets = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        is_name(&name) && name.contains('_') && name.contains("secret")
+    };
+    let code = [
+        "process.env",
+        "os.environ",
+        "os.getenv",
+        "getenv(",
+        "env[",
+        "env(",
+        "env.",
+        "$env:",
+        "import.meta.env",
+        "secrets.",
+        "valuefrom",
+        "secretkeyref",
+    ];
+    let lower = text.to_ascii_lowercase();
+    text.contains("${")
+        || text.contains("{{")
+        || text.starts_with("$(")
+        || text.starts_with("#{")
+        || encloses("%", "%") && is_name(&text[1..text.len() - 1])
+        || encloses("{", "}") && is_name(&text[1..text.len() - 1])
+        || encloses("__", "__") && is_name(text)
+        || encloses("@", "@") && is_name(&text[1..text.len() - 1])
+        || text
+            .strip_prefix('$')
+            .is_some_and(|name| is_variable(name) || is_about_secrets(name))
+        || is_variable(text) && is_about_secrets(text)
+        || code.iter().any(|start| lower.starts_with(start))
+}
+
+/// Whether the text is a line of a configuration, in the form of a shell, of YAML, TOML or JSON.
+fn is_assignment(text: &str) -> bool {
+    let line = text
+        .strip_prefix("export ")
+        .or_else(|| text.strip_prefix("set "))
+        .unwrap_or(text);
+    if line.starts_with('{') && line.ends_with('}') {
+        return true;
+    }
+    let Some((name, value)) = line.split_once(['=', ':']) else {
+        return false;
+    };
+    let name = name.trim_matches(|letter: char| letter.is_whitespace() || is_quote(letter));
+    let is_name = name.len() > 2
+        && name
+            .bytes()
+            .all(|letter| letter.is_ascii_alphanumeric() || b"_-.".contains(&letter));
+    let lower = name.to_ascii_lowercase();
+    let is_about_secrets = lower.contains("secret") || lower.contains("webhook");
+    let is_in_capitals = !name.bytes().any(|letter| letter.is_ascii_lowercase());
+    // Base64 may begin in capitals and end with `=`; it holds no `_`, and nothing behind its padding.
+    let is_padding = value.bytes().all(|letter| letter == b'=') && !name.contains('_');
+    is_name && !is_padding && (is_about_secrets || is_in_capitals && name.contains('_'))
+}
+
+/// Whether the text says where a secret is kept.
+fn is_place(lower: &str) -> bool {
+    let starts = [
+        "/run/",
+        "/etc/",
+        "/var/",
+        "/home/",
+        "/root/",
+        "/tmp/",
+        "/mnt/",
+        "/opt/",
+        "/secrets/",
+        "/users/",
+        "./",
+        "../",
+        "~/",
+        "c:\\",
+        "arn:",
+        "vault:",
+        "ssm:",
+        "env:",
+        "file:",
+        "projects/",
+    ];
+    lower.contains("://") || starts.iter().any(|start| lower.starts_with(start))
+}
+
+fn is_placeholder(lower: &str) -> bool {
+    const WORDS: [&str; 24] = [
+        "undefined",
+        "null",
+        "(null)",
+        "none",
+        "nil",
+        "nan",
+        "true",
+        "false",
+        "unset",
+        "(unset)",
+        "n/a",
+        "na",
+        "tbd",
+        "secret",
+        "password",
+        "empty",
+        "-",
+        "--",
+        "?",
+        "[object object]",
+        "string",
+        "webhook_secret",
+        "webhook-secret",
+        "openai_webhook_secret",
+    ];
+    let is_blank_form = lower.bytes().all(|letter| letter == b'x' || letter == b'*');
+    let is_of_words = PLACEHOLDERS.iter().any(|word| lower.contains(word))
+        && ["secret", "key", "webhook", "here", "me", "token"]
+            .iter()
+            .any(|word| lower.contains(word));
+    let is_enclosed = lower.len() > 2
+        && (lower.starts_with('<') && lower.ends_with('>')
+            || lower.starts_with('[') && lower.ends_with(']'));
+    WORDS.contains(&lower) || is_blank_form || is_of_words || is_enclosed || lower == "changeme"
+}
