@@ -36,7 +36,7 @@ static WEBHOOKS: LazyLock<Webhooks> =
 
 #[derive(Arbitrary, Debug)]
 struct Request<'a> {
-    now: u64,
+    now: i64,
     timestamp: Timestamp<'a>,
     id: Id<'a>,
     body: &'a [u8],
@@ -103,7 +103,7 @@ impl Request<'_> {
             Timestamp::Near(offset) => offset.into(),
             Timestamp::Text(text) => return text.to_vec(),
         };
-        let seconds = self.now.saturating_add_signed(offset);
+        let seconds = self.now.saturating_add(offset);
         seconds.to_string().into_bytes()
     }
 
@@ -182,8 +182,8 @@ fuzz_target!(|request: Request| {
 fn second_opinion<'p>(
     pairs: &'p [(Vec<u8>, Vec<u8>)],
     body: &[u8],
-    now: u64,
-) -> Option<(&'p [u8], u64)> {
+    now: i64,
+) -> Option<(&'p [u8], i64)> {
     let values = |header: usize| {
         let is_named = move |name: &[u8]| {
             name.eq_ignore_ascii_case(NAMES[header][0]) || name == NAMES[header][3]
@@ -207,7 +207,7 @@ fn second_opinion<'p>(
     if !is_id || !is_timestamp {
         return None;
     }
-    let seconds: u64 = std::str::from_utf8(timestamp).ok()?.parse().ok()?;
+    let seconds: i64 = std::str::from_utf8(timestamp).ok()?.parse().ok()?;
     if seconds.abs_diff(now) > DEFAULT_TOLERANCE.as_secs() {
         return None;
     }
@@ -215,14 +215,49 @@ fn second_opinion<'p>(
     // Several headers are one list; the first one sent again adds nothing to it.
     let first = values(2).find(|list| !list.is_empty())?;
     let others = values(2).filter(|list| *list != first);
-    let items: Vec<&[u8]> = std::iter::once(first)
+    let groups: Vec<Vec<&[u8]>> = std::iter::once(first)
         .chain(others)
         .flat_map(|list| list.split(|b| matches!(b, b' ' | b'\t')))
-        .filter(|item| !item.is_empty())
+        .map(|group| group.split(|&b| b == b',').collect())
         .collect();
     let good = signature(id, timestamp, body);
-    let is_good = |item: &&[u8]| item.strip_prefix(b"v1,").unwrap_or(item) == good.as_bytes();
-    (items.len() <= 32 && items.iter().any(is_good)).then_some((id, seconds))
+    let items: usize = groups.iter().map(|tokens| count_items(tokens)).sum();
+    let is_signed = groups.iter().any(|tokens| lists(tokens, good.as_bytes()));
+    (items <= 32 && is_signed).then_some((id, seconds))
+}
+
+/// `v1`, `v1a`, `v2`
+fn is_version(token: &[u8]) -> bool {
+    (2..=8).contains(&token.len())
+        && token[0].eq_ignore_ascii_case(&b'v')
+        && token[1].is_ascii_digit()
+        && token.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// A version and what stands behind it are one item.
+fn count_items(tokens: &[&[u8]]) -> usize {
+    let is_item = |&at: &usize| {
+        !tokens[at].is_empty() && !(at > 0 && is_version(tokens[at - 1]))
+    };
+    (0..tokens.len()).filter(is_item).count()
+}
+
+/// Whether the signature stands alone, behind another or nothing, or behind a `v1` of its own.
+fn lists(tokens: &[&[u8]], good: &[u8]) -> bool {
+    let looks_signed = |token: &[u8]| {
+        let end = token.iter().rposition(|&b| b != b'=').map_or(0, |at| at + 1);
+        let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"+/".contains(b);
+        token.len() >= 44 && token[..end].iter().all(is_letter)
+    };
+    (0..tokens.len()).any(|at| {
+        let before = |by: usize| at.checked_sub(by).map(|at| tokens[at]);
+        tokens[at] == good
+            && match before(1) {
+                None | Some(b"") => true,
+                Some(b"v1") => !before(2).is_some_and(is_version),
+                Some(other) => looks_signed(other),
+            }
+    })
 }
 
 fn signature(id: &[u8], timestamp: &[u8], body: &[u8]) -> String {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use openai_webhooks::{PayloadError, Verified};
+use openai_webhooks::{EventType, PayloadError, Verified};
 
 /// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,10 +56,7 @@ impl Message {
             endpoint: endpoint.to_owned(),
             webhook_id: verified.webhook_id().to_owned(),
             event_type,
-            sent_at: i64::try_from(verified.timestamp())
-                .ok()
-                .and_then(|seconds| Timestamp::from_second(seconds).ok())
-                .unwrap_or(received_at),
+            sent_at: Timestamp::from_second(verified.timestamp()).unwrap_or(received_at),
             received_at,
             secret: u32::try_from(verified.secret_index()).ok(),
             payload: payload.slice_ref(verified.payload()),
@@ -67,10 +64,14 @@ impl Message {
         (message, oddity)
     }
 
-    /// The type of the event, or what to show where there is none.
+    /// The type of the event for a log line: a type that this version does not know is payload, and is not repeated.
     #[must_use]
-    pub fn kind(&self) -> &str {
-        self.event_type.as_deref().unwrap_or("(no event)")
+    pub fn kind(&self) -> &'static str {
+        match self.event_type.as_deref().map(str::parse::<EventType>) {
+            Some(Ok(event_type)) => event_type.as_str(),
+            Some(Err(_)) => "(unknown type)",
+            None => "(no event)",
+        }
     }
 }
 
@@ -85,7 +86,7 @@ impl fmt::Debug for Message {
         f.debug_struct("Message")
             .field("endpoint", &self.endpoint)
             .field("webhook_id", &self.webhook_id)
-            .field("event_type", &self.event_type)
+            .field("kind", &self.kind())
             .field("payload_bytes", &self.payload.len())
             .finish_non_exhaustive()
     }

@@ -160,7 +160,7 @@ impl Quarantine {
             return Ok(());
         }
         let rules = self.intake.rules();
-        let arrived = u64::try_from(suspect.received_at.as_second()).unwrap_or_default();
+        let arrived = suspect.received_at.as_second();
         let proven = rules.endpoints.get(&suspect.endpoint).and_then(|endpoint| {
             endpoint
                 .verify_signature_at(body, &suspect.headers, arrived)

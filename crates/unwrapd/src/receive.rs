@@ -64,7 +64,7 @@ async fn receive(
     };
     // What can be refused by its headers costs no memory for a body.
     webhooks
-        .check_headers_at(&parts.headers, unix_seconds(received_at))
+        .check_headers_at(&parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, None, error))?;
     let mut admission = receiver.limits.admit(&endpoint).await?;
     let payload = admission.read(body).await?;
@@ -75,7 +75,7 @@ async fn receive(
     });
 
     let verified = webhooks
-        .verify_signature_at(&payload, &parts.headers, unix_seconds(received_at))
+        .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
     let (message, oddity) = Message::read(&endpoint, &verified, &payload, received_at);
     receiver.intake.feed().tell(|| Happening::Verified {
@@ -124,10 +124,6 @@ impl Receiver {
             arrival.received_at,
         );
     }
-}
-
-fn unix_seconds(time: Timestamp) -> u64 {
-    u64::try_from(time.as_second()).unwrap_or_default()
 }
 
 /// Why a webhook was not accepted. Nothing of it was kept.

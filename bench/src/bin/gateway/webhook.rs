@@ -67,7 +67,7 @@ impl OpenAi {
         };
         let headers = self
             .webhooks
-            .sign(&body, id, seconds)
+            .sign(&body, id, i64::try_from(seconds).expect("the clock is right"))
             .expect("the id is valid");
         (headers, body)
     }

@@ -16,15 +16,14 @@ pub const SIZES: [fn() -> String; 3] = [thin_event, call, call_with_many_headers
 pub struct Request {
     pub body: String,
     pub headers: HeaderMap,
-    pub now: u64,
+    pub now: i64,
 }
 
 impl Request {
     pub fn signed_now(body: String) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("the clock is past 1970")
-            .as_secs();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = since_1970.expect("the clock is past 1970").as_secs();
+        let now = i64::try_from(seconds).expect("the clock is right");
         let signed = Webhooks::new(SECRET)
             .expect("the secret is valid")
             .sign(&body, WEBHOOK_ID, now)

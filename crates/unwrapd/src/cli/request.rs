@@ -67,14 +67,28 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// A point in time as people write it: Unix seconds or RFC 3339. Gives Unix seconds.
-pub(super) fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse() {
-        return Ok(seconds);
+        return whole_seconds(seconds);
     }
     let time: jiff::Timestamp = text
         .parse()
         .map_err(|_| "a time is Unix seconds or like 2026-11-24T08:00:00Z".to_owned())?;
-    u64::try_from(time.as_second()).map_err(|_| "a time after 1970, please".to_owned())
+    whole_seconds(time.as_second())
+}
+
+fn whole_seconds(seconds: i64) -> Result<i64, String> {
+    const MILLISECONDS_MIN: i64 = 100_000_000_000;
+    if seconds < 0 {
+        return Err("a time after 1970, please".to_owned());
+    }
+    if seconds >= MILLISECONDS_MIN {
+        return Err(
+            "this is not in seconds: 13 digits are milliseconds, 16 are microseconds, and seconds are wanted"
+                .to_owned(),
+        );
+    }
+    Ok(seconds)
 }
 
 #[cfg(test)]
@@ -109,6 +123,10 @@ mod tests {
         assert_eq!(parse_time("1750861210"), Ok(1_750_861_210));
         assert_eq!(parse_time("2025-06-25T14:20:10Z"), Ok(1_750_861_210));
         assert!(parse_time("yesterday").is_err());
+        let error = parse_time("1795000000000").unwrap_err();
+        assert!(error.contains("13 digits are milliseconds"), "{error}");
+        assert_eq!(parse_time("99999999999"), Ok(99_999_999_999));
+        assert!(parse_time("-1").is_err());
         assert!(parse_time("1960-01-01T00:00:00Z").is_err());
     }
 }

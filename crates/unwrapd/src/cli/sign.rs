@@ -14,7 +14,8 @@ use super::{Failure, Output, SecretArguments, say};
 #[derive(Args)]
 #[command(
     after_help = "Example: unwrapd sign event.json > headers.txt\n         \
-    curl -H @headers.txt --data-binary @event.json http://127.0.0.1:3000/webhook"
+    curl -H 'content-type: application/json' -H @headers.txt --data-binary @event.json \\\n           \
+    http://127.0.0.1:3000/webhook"
 )]
 pub(super) struct Arguments {
     /// The exact bytes of the body; `-` for stdin
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     id: Option<String>,
     /// The `webhook-timestamp`, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    at: Option<u64>,
+    at: Option<i64>,
     #[command(flatten)]
     secret: SecretArguments,
     #[arg(long, value_enum, default_value_t = Output::Human)]

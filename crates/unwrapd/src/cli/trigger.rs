@@ -109,8 +109,7 @@ impl Sender {
     /// A new event with the data of the documented example.
     pub(super) fn sample(&self, event_type: EventType) -> anyhow::Result<Request> {
         let now = unix_now();
-        let created_at = i64::try_from(now)?;
-        let event = UnwrapWebhookEvent::sample(event_type, new_event_id(), created_at);
+        let event = UnwrapWebhookEvent::sample(event_type, new_event_id(), now);
         let payload = event.to_json();
         Ok(Request {
             headers: self.webhooks.sign(&payload, new_webhook_id(), now)?,

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     body: Option<PathBuf>,
     /// When it arrived, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    at: Option<u64>,
+    at: Option<i64>,
     #[command(flatten)]
     secret: SecretArguments,
     #[arg(long, value_enum, default_value_t = Output::Human)]
@@ -83,7 +83,7 @@ struct Check {
 }
 
 impl Report {
-    fn of(webhooks: &Webhooks, request: &SavedRequest, now: u64) -> Self {
+    fn of(webhooks: &Webhooks, request: &SavedRequest, now: i64) -> Self {
         let verify = |now| webhooks.verify_signature_at(&request.body, &request.headers, now);
         let mut checks = Vec::new();
         let mut check = |name, result: Result<String, String>| {
@@ -163,9 +163,8 @@ impl Report {
 }
 
 fn describe(verified: &Verified<'_>) -> String {
-    let sent_at = i64::try_from(verified.timestamp())
+    let sent_at = Timestamp::from_second(verified.timestamp())
         .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .map_or_else(String::new, |time| format!(", sent {time}"));
     format!(
         "{}{sent_at}, {} bytes of body",
@@ -194,7 +193,7 @@ fn not_an_event(problem: &PayloadProblem) -> String {
     format!("the body is authentic but not an event: {problem}")
 }
 
-fn sent_at(request: &SavedRequest) -> Option<u64> {
+fn sent_at(request: &SavedRequest) -> Option<i64> {
     let (_, value) = request
         .headers
         .iter()
@@ -202,6 +201,6 @@ fn sent_at(request: &SavedRequest) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-pub(super) fn unix_now() -> u64 {
-    u64::try_from(Timestamp::now().as_second()).unwrap_or_default()
+pub(super) fn unix_now() -> i64 {
+    Timestamp::now().as_second()
 }

@@ -117,7 +117,7 @@ impl HttpDestination {
 
     async fn post(&self, delivery: &Delivery) -> Result<Response, String> {
         let message = &delivery.message;
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let now = Timestamp::now().as_second();
         let headers = self
             .webhooks
             .sign(&message.payload, message.webhook_id.as_str(), now)

@@ -21,6 +21,7 @@ mod hostile;
 mod interleaved;
 mod listen;
 mod migrate;
+mod odd_events;
 mod operate;
 mod postgres_store;
 mod prune;

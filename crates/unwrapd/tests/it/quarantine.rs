@@ -89,7 +89,7 @@ async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
     let suspect = Suspect {
         id: 0,
         endpoint: "production".into(),
-        received_at: Timestamp::from_second(i64::try_from(three_days_ago).unwrap()).unwrap(),
+        received_at: Timestamp::from_second(three_days_ago).unwrap(),
         reason: "no signature matches".into(),
         headers: headers
             .pairs()

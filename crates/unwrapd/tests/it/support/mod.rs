@@ -184,11 +184,8 @@ pub(crate) fn loopback() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
 }
 
-pub(crate) fn unix_now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+pub(crate) fn unix_now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 /// A destination `name` at `url`, that is tried again quickly.
