@@ -357,20 +357,6 @@ pub(super) fn with_password_of(
     Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
 }
 
-/// A URL to post to. The error does not show it.
-pub(crate) fn http_url(text: &str) -> Result<reqwest::Url, String> {
-    let url: reqwest::Url = text
-        .parse()
-        .map_err(|_| "this must be a URL, such as \"http://127.0.0.1:3000/webhook\"")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("the URL must begin with http:// or https://".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("a URL is shown and logged, so it must not hold a user or a password: the signature is the proof".into());
-    }
-    Ok(url)
-}
-
 fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> {
     if texts.get_ref().is_empty() {
         return Err(Mistake::new(

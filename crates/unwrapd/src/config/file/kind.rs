@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Destination, http_url, webhooks, within};
+use super::{Destination, webhooks, within};
 use crate::config::source::{Mistake, SecretSource, looks_secret};
+use crate::config::url::http_url;
 use crate::destination::Kind;
 use crate::destination::command::CommandSettings;
 use crate::destination::http::HttpSettings;
