@@ -3,6 +3,7 @@
 mod kind;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
@@ -88,6 +89,10 @@ struct Destination {
     secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
     connect_timeout_seconds: Option<Spanned<u64>>,
     allow_private: Option<Spanned<bool>>,
+    ca: Option<Spanned<PathBuf>>,
+    proxy: Option<Spanned<String>>,
+    proxy_user: Option<Spanned<String>>,
+    proxy_password: Option<Spanned<SecretSource>>,
     command: Option<Spanned<Vec<String>>>,
     jsonl: Option<Spanned<String>>,
     events: Option<Spanned<Vec<Spanned<String>>>>,
@@ -130,6 +135,9 @@ impl File {
             ));
         }
         check_names(self.destination.iter().map(|destination| &destination.name))?;
+        for destination in &self.destination {
+            destination.refuse_files_of_the_store(self.store.url.as_ref())?;
+        }
         let endpoints = self.endpoint.into_iter().map(Endpoint::check);
         let destinations = self.destination.into_iter().map(Destination::check);
         let (admin, admin_token) = self.server.admin()?;
