@@ -9,6 +9,7 @@ mod dev;
 mod events;
 mod filter;
 mod gateways;
+mod init;
 mod quarantine;
 mod replay;
 mod request;
@@ -114,6 +115,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve(_))
+        && let Some(code) = init::supervise()
+    {
+        return code;
+    }
     let level = match &cli.command {
         // The tour tells every step itself.
         Command::Dev(_) => "error",
