@@ -9,6 +9,7 @@ mod dev;
 mod events;
 mod filter;
 mod gateways;
+mod init;
 mod quarantine;
 mod replay;
 mod request;
@@ -31,7 +32,7 @@ use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{ConfigError, SecretSource, http_url};
+use crate::config::{ConfigError, SecretSource, typed_url};
 use crate::store::StoreError;
 
 /// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
@@ -114,6 +115,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve(_))
+        && let Some(code) = init::supervise()
+    {
+        return code;
+    }
     let level = match &cli.command {
         // The tour tells every step itself.
         Command::Dev(_) => "error",
@@ -211,12 +217,9 @@ impl StopSignals {
     }
 }
 
-/// A URL for a person to type: without a scheme it is http.
+/// A URL for a person to type: without a scheme it is http, and a port alone is one of this machine.
 fn parse_url(text: &str) -> Result<reqwest::Url, String> {
-    if text.contains("://") {
-        return http_url(text);
-    }
-    http_url(&format!("http://{text}"))
+    typed_url(text)
 }
 
 /// Where a command takes the secret from. Never from its arguments: those are seen by everyone on the machine.

@@ -4,6 +4,7 @@ mod access;
 mod file;
 mod server;
 mod source;
+mod url;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -17,9 +18,9 @@ use crate::store::{StoreSettings, StoreUrlError};
 
 pub use crate::destination::DestinationSettings;
 pub(crate) use access::admin_access;
-pub(crate) use file::http_url;
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
+pub(crate) use url::typed_url;
 
 /// Everything a gateway runs on, checked.
 pub struct Config {

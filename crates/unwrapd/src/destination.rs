@@ -32,6 +32,9 @@ pub trait Destination: Send + Sync {
 
     /// What it is, in a word: `http`, `command`, `jsonl`.
     fn kind(&self) -> &'static str;
+
+    /// Has deliveries that begin from now on make new connections. What has none does nothing.
+    fn renew_connections(&self) {}
 }
 
 /// Where we deliver.
@@ -49,6 +52,10 @@ pub struct DestinationSettings {
 
 /// What takes the messages of a destination.
 #[derive(Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each destination, most of them the largest"
+)]
 pub enum Kind {
     /// An application behind a URL.
     Http(HttpSettings),
@@ -100,10 +107,24 @@ pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destinati
 /// Warns of destinations that can take nothing as things are. One that leads to ourselves, at `public`: what we deliver is not what we
 /// accept, and nobody else gets it. What is not there may come to be, so it is no mistake of the configuration.
 pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
+    let is_http = |settings: &DestinationSettings| matches!(settings.kind, Kind::Http(_));
+    if destinations.iter().any(is_http)
+        && let Some(problem) = http::environment_problem()
+    {
+        tracing::warn!("{problem}");
+    }
     for DestinationSettings { name, kind, .. } in destinations {
         match kind {
             Kind::Http(http) if http.leads_to(public) => tracing::warn!(
                 "the `url` of `{name}` leads to this gateway itself: set it to that of your application"
+            ),
+            Kind::Http(http) if http.proxy.is_some() && http.names_this_machine() => {
+                tracing::warn!(
+                    "the `url` of `{name}` names this machine, which for its `proxy` is the proxy's own: take `proxy` out if this machine is meant"
+                );
+            }
+            Kind::Http(http) if http.proxy.is_some() && http.allow_private => tracing::warn!(
+                "`allow_private` of `{name}` has no effect: its `proxy` looks names up and decides where they may lead"
             ),
             Kind::Command(command) if !command.is_there() => tracing::warn!(
                 "the program of `{name}` is not there: its deliveries wait until there is a {}",

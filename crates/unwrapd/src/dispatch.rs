@@ -5,6 +5,7 @@
 //! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
 
 mod attempt;
+mod failures;
 mod findings;
 mod gate;
 mod ready;
@@ -80,6 +81,7 @@ impl Dispatcher {
                 () = sleep_until(wake_at) => {}
             }
             lane.drain();
+            lane.log_failures();
         }
         lane.finish().await;
     }

@@ -139,7 +139,7 @@ impl Admin {
             Ok((response.status(), response.bytes().await?))
         };
         let answered = self.patiently(answered).await;
-        let (status, body) = answered.map_err(|error| self.unreachable(error))?;
+        let (status, body) = answered.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
@@ -167,12 +167,12 @@ impl Admin {
         answer.await
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> Failure {
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
         Failure::Failed(anyhow::anyhow!(
             "no gateway answers at {}: {} ({})",
             self.base,
             self.remedy,
-            crate::destination::describe(&error.without_url())
+            crate::destination::describe(error)
         ))
     }
 

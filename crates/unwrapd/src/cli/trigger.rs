@@ -129,7 +129,7 @@ impl Sender {
         }
         match post.send().await {
             Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(crate::destination::describe(&error.without_url())),
+            Err(error) => Err(crate::destination::describe(&error)),
         }
     }
 }

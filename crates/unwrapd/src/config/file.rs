@@ -3,6 +3,7 @@
 mod kind;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
@@ -88,6 +89,10 @@ struct Destination {
     secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
     connect_timeout_seconds: Option<Spanned<u64>>,
     allow_private: Option<Spanned<bool>>,
+    ca: Option<Spanned<PathBuf>>,
+    proxy: Option<Spanned<String>>,
+    proxy_user: Option<Spanned<String>>,
+    proxy_password: Option<Spanned<SecretSource>>,
     command: Option<Spanned<Vec<String>>>,
     jsonl: Option<Spanned<String>>,
     events: Option<Spanned<Vec<Spanned<String>>>>,
@@ -130,6 +135,9 @@ impl File {
             ));
         }
         check_names(self.destination.iter().map(|destination| &destination.name))?;
+        for destination in &self.destination {
+            destination.refuse_files_of_the_store(self.store.url.as_ref())?;
+        }
         let endpoints = self.endpoint.into_iter().map(Endpoint::check);
         let destinations = self.destination.into_iter().map(Destination::check);
         let (admin, admin_token) = self.server.admin()?;
@@ -355,20 +363,6 @@ pub(super) fn with_password_of(
     let password = source.read_text()?;
     // Files end in a line break, and no password does.
     Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
-}
-
-/// A URL to post to. The error does not show it.
-pub(crate) fn http_url(text: &str) -> Result<reqwest::Url, String> {
-    let url: reqwest::Url = text
-        .parse()
-        .map_err(|_| "this must be a URL, such as \"http://127.0.0.1:3000/webhook\"")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("the URL must begin with http:// or https://".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("a URL is shown and logged, so it must not hold a user or a password: the signature is the proof".into());
-    }
-    Ok(url)
 }
 
 fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> {

@@ -1,6 +1,8 @@
 //! Runs a command for each message: the payload on its stdin, what is known about it in its environment, and its exit code decides.
 //! No shell: the arguments are passed as they are.
 
+mod family;
+
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -20,6 +22,7 @@ use super::{Destination, left};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
+use family::Mark;
 
 /// What a command gets of our environment: where things are and how to talk. The rest may hold secrets of ours.
 const ENVIRONMENT_KEPT: [&str; 9] = [
@@ -71,6 +74,7 @@ impl CommandDestination {
         // One pipe for both, so that what was printed stays in order.
         let (output, printed) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;
+        let mark = Mark::new();
         let mut child = Command::new(&self.settings.program)
             .args(&self.settings.arguments)
             .env_clear()
@@ -80,13 +84,14 @@ impl CommandDestination {
                     .filter_map(|name| std::env::var_os(name).map(|value| (name, value))),
             )
             .envs(about(delivery))
+            .env(family::VARIABLE, mark.as_str())
             .stdin(Stdio::piped())
             .stdout(printed.try_clone()?)
             .stderr(printed)
             .process_group(0)
             .spawn()?;
         let stdin = child.stdin.take().expect("it is piped");
-        Ok((Group(child), stdin, output))
+        Ok((Group { child, mark }, stdin, output))
     }
 }
 
@@ -120,7 +125,7 @@ impl Destination for CommandDestination {
             let ended = timeout(time, async {
                 loop {
                     tokio::select! {
-                        ended = group.0.wait() => return ended,
+                        ended = group.child.wait() => return ended,
                         () = &mut talk, if !has_talked => has_talked = true,
                     }
                 }
@@ -169,18 +174,25 @@ fn outcome(status: ExitStatus, said: Said) -> Outcome {
 }
 
 /// A running command and all that it has started. Dropped before its end, all of it is killed.
-struct Group(Child);
+struct Group {
+    child: Child,
+    mark: Mark,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
         // Until its end is known its id is nobody else's; afterwards there is none.
         let leader = self
-            .0
+            .child
             .id()
             .and_then(|id| Pid::from_raw(id.try_into().ok()?));
         if let Some(leader) = leader {
+            // They are found by their parents, so before these are gone.
+            let descendants = family::descendants_of(leader);
             // It may have ended at this very moment.
             let _ = kill_process_group(leader, Signal::KILL);
+            descendants.kill();
+            self.mark.kill_all_that_carry_it();
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature under the destination's own
 //! secret, so that the unmodified official SDK unwraps it, however long after.
 
+mod answer;
+mod connections;
+mod failure;
+mod trust;
 mod vet;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -13,14 +17,19 @@ use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Response, StatusCode, redirect};
-use rustls::{ClientConfig, RootCertStore};
+use reqwest::{Client, ClientBuilder, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use super::{Destination, left};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
+pub use connections::CONNECTION_AGE_MAX;
+use connections::Connections;
+pub(crate) use failure::describe;
+pub use trust::Authorities;
+pub(crate) use trust::environment_problem;
 use vet::{Lookup, Reach, Vetting};
 
 /// How long to wait for a connection, unless set.
@@ -29,6 +38,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the body of an answer is waited for. What matters stood in its head.
 const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
+/// Most header fields of an answer. A few applications send more than the hundred that clients take
+/// by default; an answer beyond this is a failure.
+const HEADERS_MAX: usize = 1024;
 
 /// An application behind a URL.
 #[derive(Clone)]
@@ -40,7 +52,23 @@ pub struct HttpSettings {
     /// How long to wait for a connection, a look-up of its name included.
     pub connect_timeout: Duration,
     /// Whether its name may lead to an address that is not of the public internet. An address in the URL itself always may be.
+    /// Of no effect with a proxy, which looks names up itself.
     pub allow_private: bool,
+    /// The authorities that are trusted beside the system's; `None`: no others.
+    pub authorities: Option<Authorities>,
+    /// The proxy that requests go through; `None`: none, whatever the environment names.
+    pub proxy: Option<ProxySettings>,
+    /// Longest time for which a connection is given new requests.
+    pub connection_age_max: Duration,
+}
+
+/// An HTTP proxy. A URL of http is sent through it, and for one of https it makes a tunnel (CONNECT).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Where it listens.
+    pub url: reqwest::Url,
+    /// The user and the password it asks for.
+    pub user: Option<(String, Zeroizing<String>)>,
 }
 
 impl PartialEq for HttpSettings {
@@ -50,6 +78,9 @@ impl PartialEq for HttpSettings {
         self.url == other.url
             && self.connect_timeout == other.connect_timeout
             && self.allow_private == other.allow_private
+            && self.authorities == other.authorities
+            && self.proxy == other.proxy
+            && self.connection_age_max == other.connection_age_max
             && signed(self) == signed(other)
     }
 }
@@ -63,12 +94,28 @@ impl HttpSettings {
             webhooks,
             connect_timeout: CONNECT_TIMEOUT,
             allow_private: false,
+            authorities: None,
+            proxy: None,
+            connection_age_max: CONNECTION_AGE_MAX,
         }
+    }
+
+    /// Whether it names this machine, which through a proxy is the proxy's.
+    pub(super) fn names_this_machine(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default();
+        vet::is_localhost(host)
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
     }
 
     /// Whether it leads to a server that listens on `address` of this machine, as far as can be seen without asking anyone.
     #[must_use]
     pub fn leads_to(&self, address: SocketAddr) -> bool {
+        if self.proxy.is_some() {
+            return false;
+        }
         let host = self.url.host_str().unwrap_or_default();
         let (listens_everywhere, ip) = (address.ip().is_unspecified(), address.ip());
         let is_here = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -83,8 +130,9 @@ impl HttpSettings {
 
 /// Delivers to an application behind a URL.
 pub struct HttpDestination {
-    client: Client,
+    connections: Connections,
     url: reqwest::Url,
+    proxy: Option<reqwest::Url>,
     webhooks: Webhooks,
     limits: Limits,
 }
@@ -101,16 +149,42 @@ impl HttpDestination {
         limits: Limits,
         lookup: Arc<dyn Resolve>,
     ) -> anyhow::Result<Self> {
-        let reach = Reach::of(&settings);
-        let client = client()
-            .connect_timeout(settings.connect_timeout)
-            .dns_resolver(Vetting { lookup, reach })
-            .build()
-            .context("cannot make a client")?;
+        // The name of a proxy is the only one that is looked up here then, and it was meant.
+        let reach = match &settings.proxy {
+            Some(_) => Reach::Anywhere,
+            None => Reach::of(&settings),
+        };
+        let HttpSettings {
+            url,
+            webhooks,
+            connect_timeout,
+            authorities,
+            proxy,
+            connection_age_max,
+            allow_private: _,
+        } = settings;
+        let proxied = proxy.as_ref().map(through).transpose();
+        let proxied = proxied.context("cannot use the proxy")?;
+        // Made once: a new connection goes on with the TLS session of an old one.
+        let tls = trust::client_config(authorities.as_ref());
+        let make = move || {
+            let mut client = client_with(tls.clone())
+                .connect_timeout(connect_timeout)
+                .dns_resolver(Vetting {
+                    lookup: Arc::clone(&lookup),
+                    reach,
+                });
+            if let Some(proxy) = &proxied {
+                client = client.proxy(proxy.clone());
+            }
+            client.build()
+        };
         Ok(Self {
-            client,
-            url: settings.url,
-            webhooks: settings.webhooks,
+            connections: Connections::new(connection_age_max, make)
+                .context("cannot make a client")?,
+            url,
+            proxy: proxy.map(|proxy| proxy.url),
+            webhooks,
             limits,
         })
     }
@@ -123,17 +197,19 @@ impl HttpDestination {
             .sign(&message.payload, message.webhook_id.as_str(), now)
             .map_err(|error| error.to_string())?;
         let mut request = self
-            .client
+            .connections
+            .client()
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(message.payload.clone());
         for (name, value) in headers.pairs() {
             request = request.header(name, value);
         }
-        request
-            .send()
-            .await
-            .map_err(|error| describe(&error.without_url()))
+        let client = failure::Client::Destination {
+            proxy: self.proxy.as_ref(),
+        };
+        let sent = request.send().await;
+        sent.map_err(|error| failure::explain(&error, client))
     }
 }
 
@@ -152,14 +228,10 @@ impl Destination for HttpDestination {
         let status = response.status();
         let retry_after = retry_after(&response);
         let time = left(self.limits.of(delivery.lane).timeout, started);
+        let headers = response.headers().clone();
         let said = said(response, time.min(BODY_WAIT_MAX)).await;
-        let answer = match status {
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => format!(
-                "HTTP {} (does it verify with the secret of this destination?)",
-                status.as_u16()
-            ),
-            _ => format!("HTTP {}", status.as_u16()),
-        };
+        let is_proxied = self.proxy.is_some();
+        let answer = answer::summary(&self.url, status, &headers, &said, is_proxied);
         if status.is_success() {
             Outcome::Delivered { answer, said }
         } else if status == StatusCode::GONE {
@@ -172,10 +244,18 @@ impl Destination for HttpDestination {
             }
         }
     }
+
+    fn renew_connections(&self) {
+        self.connections.renew();
+    }
 }
 
-/// The start of every HTTP client here.
+/// The start of the HTTP clients of commands, which trust what the system trusts.
 pub(crate) fn client() -> ClientBuilder {
+    client_with(trust::client_config(None))
+}
+
+fn client_with(tls: rustls::ClientConfig) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("unwrapd/", env!("CARGO_PKG_VERSION")))
         // A redirect would hand a signed event to someone nobody configured.
@@ -183,22 +263,20 @@ pub(crate) fn client() -> ClientBuilder {
         // Nor through a proxy that only the environment names.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .tls_backend_preconfigured(TLS.clone())
+        .http1_max_headers(HEADERS_MAX)
+        // The status decides. An odd field beside it is no reason to deliver again.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .tls_backend_preconfigured(tls)
 }
 
-/// Trusts what the system trusts (`SSL_CERT_FILE` included); on a bare system that has no certificates, what Mozilla trusts.
-static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
-});
+fn through(settings: &ProxySettings) -> reqwest::Result<Proxy> {
+    let proxy = Proxy::all(settings.url.clone())?;
+    Ok(match &settings.user {
+        Some((user, password)) => proxy.basic_auth(user, password),
+        None => proxy,
+    })
+}
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(response: &Response) -> Option<Duration> {
@@ -227,22 +305,4 @@ async fn said(mut response: Response, time: Duration) -> Said {
     // Late or not: what has come by then is what it said.
     drop(timeout(time, read).await);
     Said::beginning(&beginning)
-}
-
-/// What went wrong, down to its cause, without the URL.
-pub(crate) fn describe(error: &reqwest::Error) -> String {
-    if error.is_timeout() && error.is_connect() {
-        return "no connection in time".into();
-    }
-    if error.is_timeout() {
-        return "no answer in time".into();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    if error.is_connect() {
-        return format!("no connection: {cause}");
-    }
-    format!("no answer: {cause}")
 }

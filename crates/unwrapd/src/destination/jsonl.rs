@@ -7,6 +7,7 @@
 //! could not stand there unchanged, because there are line ends in it or blanks around it, they are blanks or gone, and
 //! `payload_base64` has the exact bytes; what is no JSON is only there.
 
+mod check;
 mod file;
 
 use std::io::{self, Write as _};
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Destination;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
+pub use check::is_of_store;
 use file::LinesFile;
 
 /// Most lines that share a sync of the disk, and most that wait for the next one.
@@ -39,6 +41,15 @@ pub enum JsonLinesSettings {
 }
 
 impl JsonLinesSettings {
+    /// Whether lines can be written, as far as can be told without writing one. What is not there may
+    /// still come to be. The error says what to do.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::File(path) => check::check(path),
+            Self::Stdout => Ok(()),
+        }
+    }
+
     pub(super) fn has_folder(&self) -> bool {
         match self {
             Self::File(path) => path

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::failures::Failures;
 use super::findings::{Finding, Findings};
 use crate::delivery::breaker::{self, Breaker, Permit, Turn};
 use crate::delivery::pace::Pace;
@@ -21,6 +22,7 @@ pub struct Gate {
     bells: Bells,
     /// Who tells the others on the store; `None`: there are none.
     findings: Option<Arc<Findings>>,
+    failures: Failures,
     state: Mutex<State>,
 }
 
@@ -45,6 +47,7 @@ impl Gate {
             progress,
             bells,
             findings: None,
+            failures: Failures::default(),
             state: Mutex::default(),
         }
     }
@@ -62,6 +65,10 @@ impl Gate {
             findings: Some(findings),
             ..Self::new(name, progress, bells)
         }
+    }
+
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     pub(super) fn progress(&self) -> &Progress {

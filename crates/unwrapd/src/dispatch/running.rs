@@ -191,7 +191,8 @@ impl Running {
     fn settle(&mut self, delivery: &Arc<Delivery>, outcome: &Outcome, took: Duration, turn: Turn) {
         let now = self.lane.clock.now();
         let next = Next::after(outcome, delivery, &self.limits.retry, now, fastrand::f64());
-        settle::log(delivery, outcome.answer(), next, now, turn);
+        let failures = self.lane.gate.failures();
+        settle::log(failures, delivery, outcome.answer(), next, now, turn);
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
@@ -205,6 +206,11 @@ impl Running {
         let delivery = Arc::clone(delivery);
         self.settling
             .spawn(async move { settle::settle(&lane, &delivery, attempt).await });
+    }
+
+    /// Logs the failures that were only counted, once a minute.
+    pub(super) fn log_failures(&self) {
+        self.lane.gate.failures().log_due(&self.lane.name);
     }
 
     /// Where a delivery is due again, it is claimed then.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::Dispatcher;
+use super::failures::{Failure, Failures};
 use super::running::LEASE_MARGIN;
 use crate::crash;
 use crate::delivery::breaker::Turn;
@@ -90,8 +91,16 @@ where
     }
 }
 
-/// One line when a destination begins to fail, and not one for every attempt while it does.
-pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp, turn: Turn) {
+/// One line when a destination begins to fail, and not one for every attempt while it does. Where it
+/// begins again and again, and for what is given up, lines of one cause are counted.
+pub(super) fn log(
+    failures: &Failures,
+    delivery: &Delivery,
+    answer: &str,
+    next: Next,
+    now: Timestamp,
+    turn: Turn,
+) {
     let destination = &delivery.destination;
     let webhook_id = &delivery.message.webhook_id;
     let attempt = delivery.attempt;
@@ -102,14 +111,27 @@ pub(super) fn log(delivery: &Delivery, answer: &str, next: Next, now: Timestamp,
         Next::Retry { due_at } => {
             let seconds = due_at.duration_since(now).as_secs_f64();
             let what = format_args!("not delivered yet, next attempt in {seconds:.1} s: {answer}");
-            if turn == Turn::Fails {
-                tracing::warn!(destination, webhook_id, attempt, "{what}");
-            } else {
-                tracing::debug!(destination, webhook_id, attempt, "{what}");
+            let counted = (turn == Turn::Fails).then(|| failures.count(Failure::Retried, answer));
+            match counted.flatten() {
+                Some(1) => tracing::warn!(destination, webhook_id, attempt, "{what}"),
+                Some(count) => tracing::warn!(
+                    destination,
+                    webhook_id,
+                    attempt,
+                    "{what}; {count} such failures since the last such line"
+                ),
+                None => tracing::debug!(destination, webhook_id, attempt, "{what}"),
             }
         }
-        Next::Dead => {
-            tracing::error!(destination, webhook_id, attempt, "given up: {answer}");
-        }
+        Next::Dead => match failures.count(Failure::Dead, answer) {
+            Some(1) => tracing::error!(destination, webhook_id, attempt, "given up: {answer}"),
+            Some(count) => tracing::error!(
+                destination,
+                webhook_id,
+                attempt,
+                "given up: {answer}; {count} such since the last such line"
+            ),
+            None => tracing::debug!(destination, webhook_id, attempt, "given up: {answer}"),
+        },
     }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, DestinationSettings};
 use crate::destination::Kind;
+use crate::destination::http::Authorities;
 use crate::store::{Configuration, Introduction};
 
 /// Who receives on `public` under this configuration.
@@ -67,6 +68,10 @@ fn add_destination(part: &mut Part, settings: &DestinationSettings) {
             part.add(http.url.as_str());
             part.add(format!("{:?} {}", http.connect_timeout, http.allow_private));
             part.add(signed(&http.webhooks));
+            for certificate in http.authorities.iter().flat_map(Authorities::certificates) {
+                part.add(certificate);
+            }
+            // How a gateway reaches it is an affair of its place in the network, and so is the proxy.
         }
         Kind::Command(command) => {
             part.add("command");

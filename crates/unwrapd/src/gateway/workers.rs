@@ -40,6 +40,7 @@ pub(super) struct Workers {
 pub(super) struct Running {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
+    destination: Arc<dyn Destination>,
     _switch: ShutdownSwitch,
 }
 
@@ -79,7 +80,7 @@ impl Running {
 }
 
 impl Workers {
-    /// From now on delivers to these destinations. What is unchanged goes on as it is; dispatchers of what is changed or gone
+    /// From now on delivers to these destinations. What is unchanged goes on as it is, over new connections; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
     pub(super) fn follow(&mut self, destinations: Vec<Built>) {
         let mut before = std::mem::take(&mut self.running);
@@ -92,6 +93,7 @@ impl Workers {
             let running = match before.remove(&name) {
                 Some(running) if running.differs_in_limits_only(&settings) => {
                     running.limits.send_replace(settings.limits.clone());
+                    running.destination.renew_connections();
                     Running {
                         settings,
                         ..running
@@ -145,6 +147,7 @@ impl Workers {
         Running {
             settings,
             limits,
+            destination: Arc::clone(destination),
             _switch: switch,
         }
     }

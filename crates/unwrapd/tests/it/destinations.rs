@@ -1,8 +1,13 @@
 //! Each kind of destination: what it hands over, and what it makes of what comes back.
 
 mod command;
+mod connection_age;
 mod http;
 mod jsonl;
+mod private_ca;
+mod proxy;
+mod reaping;
+mod urls;
 
 use bytes::Bytes;
 use jiff::Timestamp;

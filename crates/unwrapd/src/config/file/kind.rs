@@ -1,16 +1,20 @@
 //! What takes the messages of a destination: exactly one of `url`, `command` and `jsonl`, and the keys that belong to it.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
+use zeroize::Zeroizing;
 
-use super::{Destination, http_url, webhooks, within};
+use super::{Destination, STORE_PATH, webhooks, within};
 use crate::config::source::{Mistake, SecretSource, looks_secret};
+use crate::config::url::{http_url, proxy_url};
 use crate::destination::Kind;
 use crate::destination::command::CommandSettings;
-use crate::destination::http::HttpSettings;
-use crate::destination::jsonl::JsonLinesSettings;
+use crate::destination::http::{Authorities, HttpSettings, ProxySettings};
+use crate::destination::jsonl::{JsonLinesSettings, is_of_store};
+use crate::store::StoreUrl;
 
 /// Longest wait for a connection: what takes longer is not there.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 60;
@@ -48,6 +52,29 @@ impl Destination {
         }
     }
 
+    /// Refuses a `jsonl` that is a file of the store: lines would destroy it.
+    pub(super) fn refuse_files_of_the_store(
+        &self,
+        store: Option<&Spanned<String>>,
+    ) -> Result<(), Mistake> {
+        let url = store.map_or_else(
+            || Ok(StoreUrl::Sqlite(STORE_PATH.into())),
+            |url| url.get_ref().parse(),
+        );
+        match (&self.jsonl, url) {
+            (Some(jsonl), Ok(StoreUrl::Sqlite(store)))
+                if jsonl.get_ref() != "-" && is_of_store(Path::new(jsonl.get_ref()), &store) =>
+            {
+                Err(Mistake::new(
+                    jsonl.span(),
+                    "this is a file of the store, which lines would destroy: name another file",
+                ))
+            }
+            // A mistake in the other key is told where that is checked.
+            _ => Ok(()),
+        }
+    }
+
     fn http(&mut self, url: &Spanned<String>) -> Result<Kind, Mistake> {
         let target =
             http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem))?;
@@ -65,10 +92,40 @@ impl Destination {
             CONNECT_TIMEOUT_SECONDS_MAX,
         )?;
         Ok(Kind::Http(HttpSettings {
+            authorities: self.ca.take().map(|file| authorities(&file)).transpose()?,
+            proxy: self.proxy()?,
             connect_timeout: connect_timeout.map_or(defaults.connect_timeout, Duration::from_secs),
             allow_private: self.allow_private.take().is_some_and(Spanned::into_inner),
             ..defaults
         }))
+    }
+
+    /// `proxy`, with `proxy_user` and `proxy_password`.
+    fn proxy(&mut self) -> Result<Option<ProxySettings>, Mistake> {
+        let (user, password) = (self.proxy_user.take(), self.proxy_password.take());
+        let Some(proxy) = self.proxy.take() else {
+            return match span(user.as_ref()).or(span(password.as_ref())) {
+                Some(span) => Err(Mistake::new(
+                    span,
+                    "there is no `proxy` that asks for this: add `proxy = \"http://HOST:PORT\"`, or take it out",
+                )),
+                None => Ok(None),
+            };
+        };
+        let url =
+            proxy_url(proxy.get_ref()).map_err(|problem| Mistake::new(proxy.span(), problem))?;
+        let user = match (user, password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some(proxy_user(user, &password)?),
+            (user, password) => {
+                let span = span(user.as_ref()).or(span(password.as_ref()));
+                return Err(Mistake::new(
+                    span.unwrap_or_default(),
+                    "`proxy_user` and `proxy_password` belong together: write both, or neither",
+                ));
+            }
+        };
+        Ok(Some(ProxySettings { url, user }))
     }
 
     /// `secret` or `secrets`.
@@ -105,6 +162,10 @@ impl Destination {
                 span(self.connect_timeout_seconds.as_ref()),
             ),
             ("allow_private", span(self.allow_private.as_ref())),
+            ("ca", span(self.ca.as_ref())),
+            ("proxy", span(self.proxy.as_ref())),
+            ("proxy_user", span(self.proxy_user.as_ref())),
+            ("proxy_password", span(self.proxy_password.as_ref())),
         ];
         for (key, span) in keys {
             if let Some(span) = span {
@@ -116,6 +177,47 @@ impl Destination {
         }
         Ok(())
     }
+}
+
+fn authorities(file: &Spanned<PathBuf>) -> Result<Authorities, Mistake> {
+    let mistake = |problem: String| Mistake::new(file.span(), problem);
+    if looks_secret(&file.get_ref().to_string_lossy()) {
+        return Err(mistake(
+            "this is a secret where the path of a file of certificates belongs: take it out and replace it".into(),
+        ));
+    }
+    Authorities::read(file.get_ref()).map_err(mistake)
+}
+
+fn proxy_user(
+    user: Spanned<String>,
+    password: &Spanned<SecretSource>,
+) -> Result<(String, Zeroizing<String>), Mistake> {
+    // HTTP's basic authentication parts them by the first colon (RFC 7617).
+    if user.get_ref().is_empty()
+        || user
+            .get_ref()
+            .contains(|letter: char| letter == ':' || letter.is_control())
+    {
+        return Err(Mistake::new(
+            user.span(),
+            "a user has at least one character, and no colon among them",
+        ));
+    }
+    let text = password.get_ref().read_text();
+    let text = text.map_err(|problem| Mistake::new(password.span(), problem))?;
+    // Files end in a line break, and no password does.
+    let text = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err(Mistake::new(
+            password.span(),
+            format!(
+                "{}: the password is empty or holds a control character: correct it",
+                password.get_ref()
+            ),
+        ));
+    }
+    Ok((user.into_inner(), text))
 }
 
 fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
@@ -141,14 +243,20 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
 }
 
 fn lines(path: &Spanned<String>) -> Result<Kind, Mistake> {
-    match path.get_ref().as_str() {
-        "" => Err(Mistake::new(
-            path.span(),
-            "this must be the path of a file, or \"-\" for stdout",
-        )),
-        "-" => Ok(Kind::JsonLines(JsonLinesSettings::Stdout)),
-        path => Ok(Kind::JsonLines(JsonLinesSettings::File(path.into()))),
-    }
+    let settings = match path.get_ref().as_str() {
+        "" => {
+            return Err(Mistake::new(
+                path.span(),
+                "this must be the path of a file, or \"-\" for stdout",
+            ));
+        }
+        "-" => JsonLinesSettings::Stdout,
+        path => JsonLinesSettings::File(path.into()),
+    };
+    settings
+        .check()
+        .map_err(|problem| Mistake::new(path.span(), problem))?;
+    Ok(Kind::JsonLines(settings))
 }
 
 fn span<T>(key: Option<&Spanned<T>>) -> Option<Range<usize>> {

@@ -2,11 +2,13 @@
 //! service that hands out the credentials of a cloud. So each address is looked at when a connection is made, and nothing connects
 //! to another than the one that was looked at. An address that stands in the URL itself was meant, and no name is looked up.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 
 use super::HttpSettings;
 
@@ -86,15 +88,27 @@ struct OutOfReach {
 /// for it any more: a server for names that is silent must not take the threads that others need.
 const LOOKUPS_MAX: usize = 4;
 
+/// How long an answer counts for other connections that are made at the same time. All connections
+/// of a destination are replaced together.
+const FOUND_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// What the system knows of names.
 pub(super) struct Lookup {
     threads: Arc<Semaphore>,
+    found: Arc<Mutex<Option<Found>>>,
+}
+
+struct Found {
+    name: String,
+    addresses: Vec<SocketAddr>,
+    at: Instant,
 }
 
 impl Default for Lookup {
     fn default() -> Self {
         Self {
             threads: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            found: Arc::default(),
         }
     }
 }
@@ -102,8 +116,18 @@ impl Default for Lookup {
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
         let threads = Arc::clone(&self.threads);
+        let found = Arc::clone(&self.found);
         Box::pin(async move {
+            // Held while it is looked up: the others wait for the same answer.
+            let mut found = found.lock().await;
+            if let Some(found) = &*found
+                && found.name == name.as_str()
+                && found.at.elapsed() < FOUND_AGE_MAX
+            {
+                return Ok(Box::new(found.addresses.clone().into_iter()) as Addrs);
+            }
             let thread = threads.acquire_owned().await?;
+            let host = name.as_str().to_owned();
             let look = move || {
                 let _thread = thread;
                 // Port 0 stands for that of the URL.
@@ -111,8 +135,13 @@ impl Resolve for Lookup {
                     .to_socket_addrs()
                     .map(Iterator::collect::<Vec<_>>)
             };
-            let found = tokio::task::spawn_blocking(look).await??;
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let addresses = tokio::task::spawn_blocking(look).await??;
+            *found = Some(Found {
+                name: host,
+                addresses: addresses.clone(),
+                at: Instant::now(),
+            });
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
@@ -161,8 +190,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
     use proptest::prelude::*;
 
@@ -253,9 +280,9 @@ mod tests {
         }
     }
 
-    struct Found(&'static [&'static str]);
+    struct Answer(&'static [&'static str]);
 
-    impl Resolve for Found {
+    impl Resolve for Answer {
         fn resolve(&self, _name: Name) -> Resolving {
             let found = self.0.iter().map(|text| SocketAddr::new(ip(text), 0));
             Box::pin(async move { Ok(Box::new(found) as Addrs) })
@@ -273,7 +300,7 @@ mod tests {
             ),
         ] {
             let vetting = Vetting {
-                lookup: Arc::new(Found(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111"])),
+                lookup: Arc::new(Answer(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111"])),
                 reach,
             };
             let let_through = vetting.resolve("app.example".parse().unwrap()).await;

@@ -1,14 +1,26 @@
-//! The file that lines are appended to.
+//! The file that lines are appended to. Several destinations and several gateways of one machine may
+//! append to one file: each has the file's lock (flock) while it looks at the end and writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::Line;
+use super::check::folder;
 
 /// Events are nobody else's business.
 const MODE: u32 = 0o600;
+/// Longest wait for the lock. Another gateway holds it for some writes to the page cache; one that is
+/// frozen would hold it for ever.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Time between two attempts to take the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 pub(super) struct LinesFile {
     path: PathBuf,
@@ -32,12 +44,15 @@ impl LinesFile {
 
     fn try_append(&mut self, batch: &[Line]) -> io::Result<()> {
         let mut file = self.current()?;
+        let lock = Lock::take(file)?;
         // A crash or a full disk may have cut the last line short: ours must not become a part of it.
         let mut is_torn = !ends_with_a_line(file)?;
         for line in batch {
             file.write_all(line.bytes(is_torn))?;
             is_torn = false;
         }
+        // Others may write while the disk is waited for.
+        drop(lock);
         file.sync_data()
     }
 
@@ -48,6 +63,39 @@ impl LinesFile {
             _ => open(&self.path)?,
         };
         Ok(self.file.insert(file))
+    }
+}
+
+/// The lock of a file, held.
+struct Lock<'a>(&'a File);
+
+impl<'a> Lock<'a> {
+    fn take(file: &'a File) -> io::Result<Self> {
+        let deadline = Instant::now() + LOCK_WAIT_MAX;
+        loop {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(LOCK_RETRY),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other(
+                        "another process holds the lock of the file: end it if it hangs, or name another file",
+                    ));
+                }
+                Err(Errno::INTR) => {}
+                // Some network file systems have no locks. Only one gateway may write to a file there.
+                Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    return Ok(Self(file));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // Where it was not taken there is none to give back.
+        let _ = flock(self.0, FlockOperation::Unlock);
     }
 }
 
@@ -72,11 +120,7 @@ fn open(path: &Path) -> io::Result<File> {
         .mode(MODE)
         .open(path)?;
     // Or a crash of the machine could lose a new file with all that is in it.
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()?;
+    File::open(folder(path))?.sync_all()?;
     Ok(file)
 }
 

@@ -5,7 +5,9 @@ pub(crate) mod balancer;
 pub(crate) mod memory_store;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod tls_server;
 pub(crate) mod wire;
 
 use std::net::Ipv4Addr;

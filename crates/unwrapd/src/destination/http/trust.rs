@@ -1,0 +1,227 @@
+//! Which certificates a destination may show: those of the system's authorities, and those of the
+//! authorities that the configuration names in `ca`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+/// Largest file of certificates, in bytes. The list of all public authorities has a fifth of that.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Variables that replace the system's list of authorities by a file or by folders.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Certificates of authorities, or of single servers, that a destination trusts beside the system's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    file: PathBuf,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// Reads a PEM file of certificates. The error says what is wrong with the file and what to do.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        let problem = |problem: &str| format!("{}: {problem}", file.display());
+        let text = read(file).map_err(|cause| problem(&cause))?;
+        let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
+        if !holds(b"-----BEGIN CERTIFICATE-----") {
+            return Err(problem(if text.starts_with(&[0x30, 0x82]) {
+                "the file is DER and not PEM: convert it with `openssl x509 -inform der -in FILE -out NEW`"
+            } else {
+                "the file holds no certificate: name the PEM file of the authority, which has the line -----BEGIN CERTIFICATE-----"
+            }));
+        }
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|_| problem("the file is no valid PEM: write it anew"))?;
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in certificates.iter().enumerate() {
+            if roots.add(certificate.clone()).is_err() {
+                return Err(problem(&format!(
+                    "certificate {} of the file cannot be read: take it out, or write it anew",
+                    index + 1
+                )));
+            }
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            certificates,
+        })
+    }
+
+    /// The file that they were read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The certificates as they are shown to clients (DER).
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(|certificate| &**certificate)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable =
+        |error: std::io::Error| format!("cannot read the file: {error}; correct `ca` or the file");
+    // To open a pipe could take for ever.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("this is no regular file: name a PEM file of certificates".into());
+    }
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
+        .map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "the file has more than {FILE_BYTES_MAX} bytes: name one with the needed certificates only"
+        ));
+    }
+    Ok(text)
+}
+
+/// The TLS of a client that trusts the system's authorities, and these beside them.
+pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
+    let Some(authorities) = authorities else {
+        return SYSTEM_CONFIG.clone();
+    };
+    let mut roots = SYSTEM.roots.clone();
+    roots.add_parsable_certificates(authorities.certificates.iter().cloned());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone())
+        .build()
+        .expect("there are roots");
+    let verifier = NamedVerifier {
+        verifier,
+        named: authorities.certificates.clone(),
+    };
+    let mut config = builder(RootCertStore::empty());
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(verifier));
+    config
+}
+
+/// What is wrong with the list of authorities that the environment names, if it names one.
+pub(crate) fn environment_problem() -> Option<&'static str> {
+    SYSTEM.problem.as_deref()
+}
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+
+static SYSTEM_CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| builder(SYSTEM.roots.clone()));
+
+/// The system's list, or that of the environment; on a bare system that has none, Mozilla's.
+static SYSTEM: LazyLock<System> = LazyLock::new(|| {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(loaded.certs);
+    let is_empty = roots.is_empty();
+    if is_empty {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let named: Vec<&str> = VARIABLES.into_iter().filter(is_set).collect();
+    let cause = loaded.errors.first().map(ToString::to_string);
+    let problem = match (named.is_empty(), is_empty, cause) {
+        (true, ..) | (false, false, None) => None,
+        (false, true, cause) => Some(format!(
+            "the authorities of Mozilla's list are trusted, since {} gives no certificate ({}): correct the variable, or take it out",
+            named.join(" or "),
+            cause.as_deref().unwrap_or("there is none in it"),
+        )),
+        (false, false, Some(cause)) => Some(format!(
+            "not all authorities that {} names are trusted ({cause}): correct the variable",
+            named.join(" or ")
+        )),
+    };
+    System { roots, problem }
+});
+
+struct System {
+    roots: RootCertStore,
+    problem: Option<String>,
+}
+
+fn builder(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(PROVIDER.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// Verifies as usual, and also takes a server's own certificate that the configuration names, which
+/// is what `openssl req -x509` makes: one of an authority, which a server may usually not show. Its
+/// time and its name must be right all the same.
+#[derive(Debug)]
+struct NamedVerifier {
+    verifier: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for NamedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.verifier.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // The verifier has looked at the time before this.
+            Err(error) if is_of_an_authority(&error) && self.named.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Whether a server has shown the certificate of an authority as its own.
+pub(super) fn is_of_an_authority(error: &Error) -> bool {
+    // The type of the cause belongs to a crate that rustls does not show.
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(cause))
+        if format!("{cause:?}").contains("CaUsedAsEndEntity"))
+}

@@ -1,0 +1,123 @@
+//! Checks of a path that lines are to be appended to, without a change of any file.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+/// Endings of the files that `SQLite` and the gateway keep beside a database file.
+const STORE_ENDINGS: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
+
+/// The error says what to do.
+pub(super) fn check(path: &Path) -> Result<(), String> {
+    let problem = |what: &str| format!("{}: {what}", path.display());
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(problem("this is a folder: name a file in it"));
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(problem("this is a folder: name a file in it")),
+        Ok(found) if !found.is_file() => Err(problem(
+            "this is no regular file, and nothing in it would be kept: name one, or \"-\" for stdout",
+        )),
+        Ok(_) => check_file(path).map_err(|what| problem(&what)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            check_folder(path).map_err(|what| problem(&what))
+        }
+        Err(error) => Err(problem(&format!(
+            "cannot look at it: {error}; {}",
+            remedy(path)
+        ))),
+    }
+}
+
+fn check_file(path: &Path) -> Result<(), String> {
+    let opened = OpenOptions::new().read(true).append(true).open(path);
+    let mut file = opened.map_err(|error| {
+        format!(
+            "cannot append to it, and read its end: {error}; {}",
+            remedy(path)
+        )
+    })?;
+    let mut first = [0];
+    match file.read(&mut first) {
+        // A text of another kind: a configuration, a secret, a database.
+        Ok(1) if !matches!(first[0], b'{' | b'\n') => Err(
+            "this file holds something else than JSON lines, which these would spoil: name another file".into(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Of a file that is not there. Its folder may still come to be.
+fn check_folder(path: &Path) -> Result<(), String> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    accessat(
+        CWD,
+        folder,
+        Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(|error| {
+        format!(
+            "cannot make this file in its folder: {error}; {}",
+            remedy(path)
+        )
+    })
+}
+
+fn remedy(path: &Path) -> String {
+    format!(
+        "this process runs as user {}: let it write to {}, or name another file",
+        rustix::process::geteuid().as_raw(),
+        folder(path).display()
+    )
+}
+
+pub(super) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether `path` leads to the database file `store`, or to a file that is kept beside it, under
+/// whatever name.
+#[must_use]
+pub fn is_of_store(path: &Path, store: &Path) -> bool {
+    // What lies beside the database lies beside the file that a link leads to.
+    let stores = [store.to_owned(), resolved(store)];
+    let files = stores.iter().flat_map(|store| {
+        STORE_ENDINGS.iter().map(move |ending| {
+            let mut name = OsString::from(store);
+            name.push(ending);
+            PathBuf::from(name)
+        })
+    });
+    let (place, identity) = (resolved(path), identity(path));
+    files.into_iter().any(|file| {
+        resolved(&file) == place || identity.is_some() && self::identity(&file) == identity
+    })
+}
+
+/// Which file this is, if it is there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    if let Ok(whole) = path.canonicalize() {
+        return whole;
+    }
+    match (folder(path).canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}

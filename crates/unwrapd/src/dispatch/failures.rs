@@ -1,0 +1,92 @@
+//! The log lines of failed attempts: the first of each cause at once, further ones as a number once a
+//! minute. A destination that fails every other time would otherwise fill the log.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::observe::repeated::{INTERVAL, Repeated};
+
+/// Longest part of an answer that tells one cause from another, in characters.
+const CAUSE_CHARS_MAX: usize = 200;
+
+/// What happened to the delivery of a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Failure {
+    /// It is tried again.
+    Retried,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// Counts the failures of one destination by what follows and by cause.
+pub(super) struct Failures {
+    counted: Repeated<(Failure, String)>,
+    looked_at: Mutex<Instant>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self {
+            counted: Repeated::default(),
+            looked_at: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Failures {
+    /// Counts one. Returns how many the caller must log now, or `None` if it must not log yet.
+    pub(super) fn count(&self, failure: Failure, answer: &str) -> Option<u64> {
+        let cause = answer.chars().take(CAUSE_CHARS_MAX).collect();
+        self.counted.count(&(failure, cause))
+    }
+
+    /// Logs what was counted and not logged, if that is due. Call it at least once a minute.
+    pub(super) fn log_due(&self, destination: &str) {
+        {
+            let mut looked_at = self
+                .looked_at
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if looked_at.elapsed() < INTERVAL {
+                return;
+            }
+            *looked_at = Instant::now();
+        }
+        for (counted, count) in self.counted.take_due() {
+            match counted {
+                Some((Failure::Retried, cause)) => tracing::warn!(
+                    destination,
+                    "{count} more attempts failed, and are made again: {cause}"
+                ),
+                Some((Failure::Dead, cause)) => {
+                    tracing::error!(destination, "{count} more given up: {cause}");
+                }
+                None => tracing::warn!(
+                    destination,
+                    "{count} more attempts failed, for other causes"
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_cause_is_logged_at_once_and_then_as_a_number() {
+        let failures = Failures::default();
+        assert_eq!(failures.count(Failure::Retried, "HTTP 500"), Some(1));
+        assert_eq!(failures.count(Failure::Dead, "HTTP 500"), Some(1));
+        for _ in 0..100 {
+            assert_eq!(failures.count(Failure::Retried, "HTTP 500"), None);
+        }
+        assert_eq!(failures.count(Failure::Retried, "HTTP 503"), Some(1));
+        advance(INTERVAL).await;
+        assert_eq!(failures.count(Failure::Retried, "HTTP 500"), Some(101));
+    }
+}

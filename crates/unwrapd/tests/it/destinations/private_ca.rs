@@ -1,0 +1,301 @@
+//! Certificates of authorities of one's own, and what is said where a certificate is not trusted.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use openai_webhooks::Webhooks;
+use rcgen::{Certificate, KeyPair};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use unwrapd::delivery::Outcome;
+use unwrapd::destination::Kind;
+use unwrapd::destination::http::{Authorities, HttpSettings};
+
+use super::{delivery, patient, sent};
+use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::tls_server::{authority, self_signed, serve, signed_by};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+
+fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Delivers one to a server with this certificate, trusting what is in `ca`.
+async fn delivered(server: &(Certificate, KeyPair), ca: Option<&str>) -> Outcome {
+    delivered_to(
+        &format!("https://localhost:{}/webhook", serve(server).port()),
+        ca,
+    )
+    .await
+}
+
+async fn delivered_to(url: &str, ca: Option<&str>) -> Outcome {
+    let folder = TempDir::new().unwrap();
+    let webhooks = Webhooks::new(APP_SECRET).unwrap();
+    let mut settings = HttpSettings::new(url.parse().unwrap(), webhooks);
+    settings.authorities =
+        ca.map(|pem| Authorities::read(&write(folder.path(), "ca.pem", pem)).unwrap());
+    sent(&patient(Kind::Http(settings)), &delivery("{}")).await
+}
+
+#[tokio::test]
+async fn an_authority_that_the_destination_names_is_trusted() {
+    let (ours, other) = (authority("ours"), authority("other"));
+    let server = signed_by(&ours, "localhost", None);
+    let outcome = delivered(&server, Some(&ours.pem())).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let bundle = format!("# two of them\n{}\n{}", other.pem(), ours.pem());
+    let outcome = delivered(&server, Some(&bundle)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    for ca in [None, Some(other.pem())] {
+        let outcome = delivered(&server, ca.as_deref()).await;
+        let answer = outcome.answer();
+        assert!(
+            answer.contains("UnknownIssuer") && answer.contains("`ca = \"FILE\"`"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_was_made_anew_under_its_name_is_told() {
+    let server = signed_by(&authority("ours"), "localhost", None);
+    let outcome = delivered(&server, Some(&authority("ours").pem())).await;
+    let answer = outcome.answer();
+    assert!(
+        answer.contains("another key") && answer.contains("`ca = \"FILE\"`"),
+        "{answer}"
+    );
+}
+
+/// As `openssl req -x509` makes it, which is what most people have.
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
+    let server = self_signed(None);
+    let outcome = delivered(&server, Some(&server.0.pem())).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    for ca in [None, Some(self_signed(None).0.pem())] {
+        let outcome = delivered(&server, ca.as_deref()).await;
+        let answer = outcome.answer();
+        assert!(
+            answer.contains("self-signed") && answer.contains("`ca = \"FILE\"`"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
+    for (years, cause) in [
+        ((2001, 2002), "expired on 2002-01-01: renew it"),
+        ((2200, 2201), "not valid before 2200-01-01: check the clock"),
+    ] {
+        let server = self_signed(Some(years));
+        let outcome = delivered(&server, Some(&server.0.pem())).await;
+        assert!(outcome.answer().contains(cause), "{outcome:?}");
+
+        let ours = authority("ours");
+        let server = signed_by(&ours, "localhost", Some(years));
+        let outcome = delivered(&server, Some(&ours.pem())).await;
+        assert!(outcome.answer().contains(cause), "{outcome:?}");
+    }
+    let url = |address: SocketAddr| format!("https://127.0.0.1:{}/", address.port());
+    let server = self_signed(None);
+    let outcome = delivered_to(&url(serve(&server)), Some(&server.0.pem())).await;
+    assert!(
+        outcome.answer().contains("is for") && outcome.answer().contains("localhost"),
+        "{outcome:?}"
+    );
+    let ours = authority("ours");
+    let server = signed_by(&ours, "other.example", None);
+    let outcome = delivered(&server, Some(&ours.pem())).await;
+    assert!(
+        outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
+        "{outcome:?}"
+    );
+}
+
+/// A server on a free port that says this to whoever connects and sends something.
+async fn saying(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_buf(&mut Vec::new()).await.unwrap();
+            // The client may hang up first.
+            drop(stream.write_all(answer).await);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_wrong_one_of_http_and_https_is_told() {
+    let remedy = "write http:// in the URL, or another port";
+    for answer in [
+        &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"[..],
+        b"",
+    ] {
+        let outcome = delivered_to(&format!("https://{}/", saying(answer).await), None).await;
+        assert!(outcome.answer().contains(remedy), "{outcome:?}");
+    }
+
+    let remedy = "write https:// in the URL";
+    let tls = serve(&self_signed(None));
+    // rustls answers with an alert, nginx and Go with a page, Node hangs up.
+    let nginx = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 57\r\n\r\nThe plain HTTP request was sent to HTTPS port............";
+    let go = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    for server in [
+        tls,
+        saying(nginx).await,
+        saying(go).await,
+        saying(b"").await,
+    ] {
+        let outcome = delivered_to(&format!("http://{server}/"), None).await;
+        assert!(outcome.answer().contains(remedy), "{outcome:?}");
+    }
+}
+
+/// The complaint of `serve` about a destination with this `ca`.
+fn complaint(folder: &Path, ca: &Path) -> String {
+    write_destinations(
+        folder,
+        &format!(
+            "[[destination]]\nname = \"app\"\nurl = \"https://app.example/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\n",
+            ca.display()
+        ),
+    );
+    let output = unwrapd()
+        .args(["serve", "--config"])
+        .arg(folder.join("unwrapd.toml"))
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_file_that_holds_no_authority_is_refused_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let (certificate, key) = self_signed(None);
+    let broken = certificate.pem().replace("MII", "AAA");
+    for (name, text, cause) in [
+        (
+            "key.pem",
+            key.serialize_pem().into_bytes(),
+            "holds no certificate",
+        ),
+        ("ca.der", certificate.der().to_vec(), "DER and not PEM"),
+        ("empty.pem", vec![], "holds no certificate"),
+        (
+            "broken.pem",
+            broken.into_bytes(),
+            "certificate 1 of the file cannot be read",
+        ),
+        (
+            "torn.pem",
+            certificate.pem()[..200].to_owned().into_bytes(),
+            "no valid PEM",
+        ),
+    ] {
+        let complaint = complaint(folder, &write(folder, name, text));
+        assert!(
+            complaint.contains(cause) && complaint.contains(name),
+            "{complaint}"
+        );
+        assert!(complaint.contains("unwrapd.toml:"), "{complaint}");
+    }
+    let missing = complaint(folder, &folder.join("missing.pem"));
+    assert!(missing.contains("No such file"), "{missing}");
+    for special in [folder, Path::new("/dev/zero")] {
+        let complaint = complaint(folder, special);
+        assert!(complaint.contains("no regular file"), "{complaint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
+    let ours = authority("ours");
+    let address = serve(&signed_by(&ours, "localhost", None));
+    let folder = TempDir::new().unwrap();
+    let ca = write(folder.path(), "ca.pem", authority("other").pem());
+    write_destinations(
+        folder.path(),
+        &format!(
+            "[[destination]]\nname = \"app\"\nurl = \"https://localhost:{}/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\nretry_first_seconds = 1\nretry_max_seconds = 1\n",
+            address.port(),
+            ca.display()
+        ),
+    );
+    let mut serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "unwrapd=debug")]);
+    let webhook = Webhook::with_payload("wh_1", "{}");
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    tokio::task::block_in_place(|| {
+        serving.announced("UnknownIssuer");
+        write(folder.path(), "ca.pem", "nothing");
+        serving.signal(Signal::HUP);
+        serving.announced("nothing was changed");
+        write(folder.path(), "ca.pem", ours.pem());
+        serving.signal(Signal::HUP);
+        serving.announced("was read again");
+        serving.announced("delivered: HTTP 200");
+    });
+}
+
+#[test]
+fn a_list_of_authorities_that_the_environment_names_in_vain_is_told_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let empty = write(folder.path(), "empty.pem", "");
+    let ca = write(folder.path(), "ca.pem", authority("ours").pem());
+    write_config(folder.path(), "https://localhost:9/");
+    for (file, folders, what) in [
+        (
+            "/no/such/file.pem",
+            "",
+            "since SSL_CERT_FILE gives no certificate",
+        ),
+        (
+            empty.to_str().unwrap(),
+            "",
+            "since SSL_CERT_FILE gives no certificate",
+        ),
+        ("", "/no/such/folder", "gives no certificate"),
+        (
+            ca.to_str().unwrap(),
+            "/no/such/folder",
+            "not all authorities that SSL_CERT_FILE or SSL_CERT_DIR",
+        ),
+    ] {
+        let variables = [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", folders)];
+        Serving::start(folder.path(), &variables).said(what);
+    }
+}
+
+#[test]
+fn commands_tell_the_same_causes() {
+    let address = serve(&signed_by(&authority("ours"), "localhost", None));
+    let trigger = |url: &str| {
+        let output = unwrapd()
+            .args(["trigger", "batch.failed", "--to", url])
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = trigger(&format!("https://localhost:{}/", address.port()));
+    assert!(
+        told.contains("UnknownIssuer") && told.contains("SSL_CERT_FILE"),
+        "{told}"
+    );
+    let told = trigger(&format!("http://localhost:{}/", address.port()));
+    assert!(told.contains("write https:// in the URL"), "{told}");
+}

@@ -1,0 +1,225 @@
+//! A destination behind an HTTP proxy.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use openai_webhooks::{EventType, Webhooks};
+use tempfile::TempDir;
+use unwrapd::delivery::Outcome;
+use unwrapd::destination::Kind;
+use unwrapd::destination::http::{Authorities, HttpSettings, ProxySettings};
+
+use super::{delivery, patient, sent};
+use crate::support::application::Application;
+use crate::support::process::{Serving, unwrapd, write_destinations};
+use crate::support::proxy::{ProxyRules, ProxyServer};
+use crate::support::tls_server::{authority, serve, signed_by};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+
+fn address(app: &Application) -> SocketAddr {
+    let url: reqwest::Url = app.url.parse().unwrap();
+    url.socket_addrs(|| None).unwrap()[0]
+}
+
+fn through(proxy: &str, url: &str) -> HttpSettings {
+    let webhooks = Webhooks::new(APP_SECRET).unwrap();
+    let mut settings = HttpSettings::new(url.parse().unwrap(), webhooks);
+    settings.proxy = Some(ProxySettings {
+        url: proxy.parse().unwrap(),
+        user: None,
+    });
+    settings
+}
+
+async fn deliver(settings: HttpSettings) -> Outcome {
+    sent(&patient(Kind::Http(settings)), &delivery("{}")).await
+}
+
+#[tokio::test]
+async fn the_proxy_looks_the_name_up_and_gets_the_whole_url() {
+    let mut app = Application::start([]).await;
+    let proxy = ProxyServer::start(address(&app), ProxyRules::default()).await;
+    // The proxy has a name that leads to a private address, as most proxies have.
+    let named = proxy.url().replace("127.0.0.1", "localhost");
+    let outcome = deliver(through(&named, "http://app.invalid/webhook")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert!(app.next().await.verified().is_ok());
+    let heads = proxy.heads();
+    assert!(
+        heads[0].starts_with("POST http://app.invalid/webhook HTTP/1.1"),
+        "{heads:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_url_of_https_goes_through_a_tunnel() {
+    let ours = authority("ours");
+    let server = serve(&signed_by(&ours, "app.invalid", None));
+    let proxy = ProxyServer::start(server, ProxyRules::default()).await;
+    let folder = TempDir::new().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, ours.pem()).unwrap();
+    let mut settings = through(&proxy.url(), "https://app.invalid/webhook");
+    settings.authorities = Some(Authorities::read(&ca).unwrap());
+    let outcome = deliver(settings).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let heads = proxy.heads();
+    assert!(
+        heads[0].starts_with("CONNECT app.invalid:443 HTTP/1.1"),
+        "{heads:?}"
+    );
+    assert!(!heads[0].contains("webhook-id"), "{heads:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_proxy_is_told() {
+    let app = Application::start([]).await;
+    let asks = ProxyRules {
+        authorization: Some("Basic x".into()),
+        makes_no_tunnels: false,
+    };
+    let refuses = ProxyRules {
+        authorization: None,
+        makes_no_tunnels: true,
+    };
+    let asks = ProxyServer::start(address(&app), asks).await.url();
+    let refuses = ProxyServer::start(address(&app), refuses).await.url();
+    // Bound and dropped: a port where nobody is.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (proxy, url, cause) in [
+        (
+            &asks,
+            "http://app.invalid/",
+            "correct `proxy_user` and `proxy_password`",
+        ),
+        (
+            &asks,
+            "https://app.invalid/",
+            "correct `proxy_user` and `proxy_password`",
+        ),
+        (
+            &refuses,
+            "https://app.invalid/",
+            "the proxy refused to connect to the host and port",
+        ),
+        (
+            &nobody,
+            "https://app.invalid/",
+            "no connection through the proxy 127.0.0.1:",
+        ),
+        (
+            &nobody,
+            "http://app.invalid/",
+            "no connection through the proxy 127.0.0.1:",
+        ),
+    ] {
+        let outcome = deliver(through(proxy, url)).await;
+        assert!(outcome.answer().contains(cause), "{url}: {outcome:?}");
+    }
+}
+
+fn write_through(folder: &Path, url: &str, lines: &str) {
+    write_destinations(
+        folder,
+        &format!(
+            "[[destination]]\nname = \"app\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{lines}\n"
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_password_reaches_the_proxy_and_no_log() {
+    // base64 of "me:private-word"
+    let rules = ProxyRules {
+        authorization: Some("Basic bWU6cHJpdmF0ZS13b3Jk".into()),
+        makes_no_tunnels: false,
+    };
+    let mut app = Application::start([]).await;
+    let proxy = ProxyServer::start(address(&app), rules).await;
+    let folder = TempDir::new().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "private-word\n").unwrap();
+    let lines = format!(
+        "proxy = \"{}\"\nproxy_user = \"me\"\nproxy_password = {{ file = \"{}\" }}",
+        proxy.url(),
+        password.display()
+    );
+    write_through(folder.path(), "http://app.invalid/webhook", &lines);
+    let environment = [("UNWRAPD_LOG", "trace,unwrapd=trace")];
+    let mut serving = Serving::start(folder.path(), &environment);
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    app.next().await;
+    tokio::task::block_in_place(|| serving.announced("delivered: HTTP 200"));
+    let (_, log) = serving.terminate();
+    for secret in ["private-word", "bWU6cHJpdmF0ZS13b3Jk"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+/// A proxy that only the environment names would get signed events that nobody meant it to have.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_not_followed() {
+    let mut app = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    write_through(folder.path(), &app.url, "");
+    let nowhere = "http://127.0.0.1:9";
+    let variables = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let environment = variables.map(|name| (name, nowhere));
+    let serving = Serving::start(folder.path(), &environment);
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+}
+
+#[test]
+fn a_wrong_proxy_is_refused_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    for (lines, cause) in [
+        ("proxy = \"proxy:3128\"", "must begin with http://"),
+        ("proxy = \"http://${PROXY}:3128\"", "placeholder"),
+        ("proxy = \"http://proxy:0\"", "the port must be 1 to 65535"),
+        ("proxy = \"http://proxy:3128/path\"", "has no path"),
+        ("proxy = \"socks5://proxy:1080\"", "SOCKS"),
+        (
+            "proxy = \"http://me:hunter2@proxy:3128\"",
+            "`proxy_user = \"NAME\"`",
+        ),
+        ("proxy_user = \"me\"", "there is no `proxy`"),
+        (
+            "proxy = \"http://proxy:3128\"\nproxy_user = \"me\"",
+            "belong together",
+        ),
+        (
+            "proxy = \"http://proxy:3128\"\nproxy_user = \"m:e\"\nproxy_password = { env = \"HOME\" }",
+            "no colon",
+        ),
+        (
+            "proxy = \"http://proxy:3128\"\nproxy_user = \"me\"\nproxy_password = { env = \"NO_SUCH_PASSWORD\" }",
+            "is not set",
+        ),
+    ] {
+        write_through(folder.path(), "https://app.example/", lines);
+        let output = unwrapd()
+            .args(["serve", "--config"])
+            .arg(folder.path().join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", APP_SECRET)
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert!(complaint.contains(cause), "{complaint}");
+        assert!(!complaint.contains("hunter2"), "{complaint}");
+    }
+}

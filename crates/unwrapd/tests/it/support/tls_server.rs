@@ -1,0 +1,85 @@
+//! A server that speaks TLS with a certificate that a test makes, and answers each request with 200.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    date_time_ymd,
+};
+use rustls::pki_types::PrivateKeyDer;
+
+/// An authority with its key.
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
+
+pub(crate) fn authority(name: &str) -> Authority {
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// What `openssl req -x509` makes: a certificate of `localhost` that signs itself as an authority.
+pub(crate) fn self_signed(years: Option<(i32, i32)>) -> (Certificate, KeyPair) {
+    let mut params = params("localhost", years);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap(), key)
+}
+
+/// A certificate of `name`, valid in these years.
+pub(crate) fn signed_by(
+    authority: &Authority,
+    name: &str,
+    years: Option<(i32, i32)>,
+) -> (Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(name, years).signed_by(&key, authority).unwrap();
+    (certificate, key)
+}
+
+fn params(name: &str, years: Option<(i32, i32)>) -> CertificateParams {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    if let Some((from, to)) = years {
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+    }
+    params
+}
+
+/// Listens on a port of `localhost` with this certificate.
+pub(crate) fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
+            // One at a time, so none may stay and hold up the next.
+            let mut request = Vec::new();
+            let mut part = [0; 4096];
+            while !request.ends_with(b"{}") {
+                match stream.read(&mut part) {
+                    Ok(bytes @ 1..) => request.extend_from_slice(&part[..bytes]),
+                    // Who does not trust it hangs up here.
+                    _ => break,
+                }
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            drop(stream.write_all(answer));
+            stream.conn.send_close_notify();
+            drop(stream.flush());
+        }
+    });
+    address
+}
