@@ -116,7 +116,9 @@ CREATE TABLE quarantine (
     body        bytea                  -- NULL: too large, or never read
 );
 
--- Keeps one, and only so many: those without a body, which nobody can prove any more, go first. One at a time, or two would remove the same.
+-- Keeps one, and only so many. Beyond that one goes of the endpoint that holds the most, so that none loses a request to the noise at
+-- another while it holds no more than an equal share; those without a body, which cannot be proven any more, go first. One transaction at
+-- a time, or two would remove the same.
 CREATE FUNCTION suspect(
     at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -125,10 +127,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock('quarantine'::regclass::oid::bigint);
     INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
     VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
-    DELETE FROM quarantine WHERE id IN (
-        SELECT id FROM quarantine ORDER BY body IS NOT NULL, id
-        LIMIT greatest(0, (SELECT count(*) FROM quarantine) - at_most)
-    );
+    FOR _ IN at_most + 1 .. (SELECT count(*) FROM quarantine) LOOP
+        DELETE FROM quarantine WHERE id = (
+            SELECT id FROM quarantine WHERE endpoint = (
+                SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = at_endpoint DESC LIMIT 1
+            ) ORDER BY body IS NOT NULL, id LIMIT 1
+        );
+    END LOOP;
 END $$;
 
 -- What was asked for under each token, and how far it is.
