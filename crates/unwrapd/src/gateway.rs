@@ -16,18 +16,19 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness, Targets};
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
+use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
 use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
-use crate::shutdown::{ShutdownSwitch, shutdown};
+use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
 use crate::store::{Introduction, Store};
 use crate::tls::Tls;
 use crate::wake::Bells;
@@ -49,6 +50,7 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
+    refusals: Arc<Refusals>,
     feed: Feed,
     limits: Arc<receive::Limits>,
     tls: Option<Arc<Tls>>,
@@ -110,7 +112,8 @@ impl Gateway {
         };
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
-        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let refusals: Arc<Refusals> = Arc::default();
+        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake), Arc::clone(&refusals)));
         let readiness: Arc<Readiness> = Arc::default();
         let operators = Admin {
             store: Arc::clone(&store),
@@ -135,6 +138,7 @@ impl Gateway {
             limits: Arc::clone(&limits),
             intake: Arc::clone(&intake),
             quarantine: Arc::clone(&quarantine),
+            refusals: Arc::clone(&refusals),
         };
 
         let (switch, shutdown) = shutdown();
@@ -144,6 +148,7 @@ impl Gateway {
             store: Arc::clone(&store),
             intake,
             quarantine,
+            refusals: Arc::clone(&refusals),
             feed,
             limits,
             tls: config.server.tls.clone(),
@@ -158,6 +163,9 @@ impl Gateway {
             .servers
             .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
         gateway.servers.spawn(fleet.run(shutdown.clone()));
+        gateway
+            .servers
+            .spawn(log_refusals(Arc::clone(&refusals), shutdown.clone()));
         let router = receive::router(receiver);
         gateway
             .servers
@@ -273,12 +281,24 @@ impl Gateway {
         drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
+        self.refusals.flush();
         if !self.workers.stop(DELIVER_DRAIN_MAX).await {
             tracing::warn!(
                 "deliveries were still under way; they are made again at the next start"
             );
         }
         self.store.close().await;
+    }
+}
+
+/// Logs what was refused and is not logged yet, until shutdown.
+async fn log_refusals(refusals: Arc<Refusals>, mut shutdown: Shutdown) {
+    let mut looks = interval(FLUSH_EVERY);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => refusals.log_due(),
+            () = shutdown.begun() => return,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! What the gateway says about itself: warnings that repeat, and warnings that last.
 
+pub mod refusals;
 pub mod repeated;
 pub mod warnings;
