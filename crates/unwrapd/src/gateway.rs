@@ -7,12 +7,14 @@ mod peers;
 mod workers;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,6 +45,8 @@ const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
+const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
+
 /// A running gateway.
 pub struct Gateway {
     public: SocketAddr,
@@ -54,6 +58,8 @@ pub struct Gateway {
     feed: Feed,
     limits: Arc<receive::Limits>,
     tls: Option<Arc<Tls>>,
+    /// Where the admin port has a certificate of its own.
+    admin_tls: Option<Arc<Tls>>,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
     workers: Workers,
@@ -81,6 +87,12 @@ impl Gateway {
         tell_backlog(&*store, &config).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
+        if let Some(address) = config.admin
+            && !address.ip().is_loopback()
+            && config.server.admin_tls.is_none()
+        {
+            warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
+        }
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
         let board = Board::default();
@@ -123,11 +135,12 @@ impl Gateway {
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
+            refusals: Arc::clone(&refusals),
             token: config.admin_token.clone(),
         };
         let (public_port, admin_port) = (
             Listen::public(&config.server),
-            Listen::admin(&config.server),
+            Listen::admin(&config.server, admin::Bounds::LONGEST),
         );
         let limits = Arc::new(receive::Limits::new(
             config.server.requests_max,
@@ -152,6 +165,11 @@ impl Gateway {
             feed,
             limits,
             tls: config.server.tls.clone(),
+            admin_tls: config
+                .server
+                .admin_tls
+                .clone()
+                .filter(|_| !config.server.shares_tls()),
             switch,
             servers: JoinSet::new(),
             workers,
@@ -169,12 +187,12 @@ impl Gateway {
         let router = receive::router(receiver);
         gateway
             .servers
-            .spawn(listen::serve(public, router, public_port, shutdown.clone()));
+            .spawn(listen::serve(public, router, public_port, Arc::clone(&refusals), shutdown.clone()));
         if let Some(admin) = admin {
             let router = admin::router(operators);
             gateway
                 .servers
-                .spawn(listen::serve(admin, router, admin_port, shutdown));
+                .spawn(listen::serve(admin, router, admin_port, refusals, shutdown));
         }
         Ok(gateway)
     }
@@ -234,6 +252,11 @@ impl Gateway {
         }
         destination::tell_doubts(&config.destinations, self.public);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
+            current.adopt(read);
+        }
+        if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)
+            && !config.server.shares_tls()
+        {
             current.adopt(read);
         }
         // The workers first: whoever hears of a destination may deliver to it.
@@ -328,9 +351,35 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; is another program using the port?"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let remedy = bind_remedy(&error, address.port());
+        let remedy = remedy.map_or_else(String::new, |remedy| format!(": {remedy}"));
+        anyhow::Error::new(error).context(format!("cannot listen on {address}{remedy}"))
+    })
+}
+
+/// What to do about a port that cannot be opened, where that is known.
+fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
+    Some(match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "another program, or another unwrapd, has the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address (`ip address` lists them): set one that it has, or 0.0.0.0 for all".into()
+        }
+        _ => match Errno::from_io_error(error)? {
+            Errno::AFNOSUPPORT => {
+                "this machine does not speak that kind of address, for example no IPv6: set an IPv4 address".into()
+            }
+            Errno::MFILE | Errno::NFILE => {
+                "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()
+            }
+            _ => return None,
+        },
+    })
 }
 
 /// Deliveries of a destination that is no longer configured wait for ever; who renamed it wants to know.

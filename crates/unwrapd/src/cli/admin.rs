@@ -144,7 +144,7 @@ impl Admin {
             return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.error))),
+            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.detail))),
             Err(_) => refused(
                 status,
                 anyhow::Error::msg(format!("HTTP {}", status.as_u16())),
