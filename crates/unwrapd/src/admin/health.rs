@@ -75,7 +75,7 @@ impl Readiness {
             },
             Ok(Err(_)) => Err(broke_off()),
             Err(_) => Err(StoreError::Unavailable(format!(
-                "it has not answered for {} s: its disk or its server hangs",
+                "it has not answered for {} s: its disk or its server hangs, or another program holds a lock",
                 look.began.elapsed().as_secs()
             ))),
         }

@@ -169,8 +169,13 @@ impl SqliteStore {
             return Err(closed());
         }
         let readers = Arc::clone(&self.readers);
-        tokio::task::spawn_blocking(move || readers.read(query))
-            .await
+        let place = readers.place().await?;
+        tokio::task::spawn_blocking(move || {
+            let read = readers.read(query);
+            drop(place);
+            read
+        })
+        .await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }

@@ -158,6 +158,23 @@ CREATE TABLE readiness (
     checked_at  bigint   NOT NULL
 );
 
+-- Whether a message could be kept now: an error if a table that it needs is locked, or takes no row of this role. The row is taken
+-- back, and no message has a number below zero.
+CREATE FUNCTION ready(now_ms bigint) RETURNS void LANGUAGE plpgsql
+SET search_path FROM CURRENT SET lock_timeout = '2s' AS $$
+BEGIN
+    LOCK TABLE ONLY message, ONLY body, ONLY delivery, ONLY quarantine IN ROW EXCLUSIVE MODE;
+    EXECUTE format('LOCK TABLE ONLY body_%s IN ROW EXCLUSIVE MODE', (SELECT slot FROM body_current));
+    BEGIN
+        INSERT INTO message (seq, endpoint, webhook_id, sent_at, received_at)
+        VALUES (-pg_backend_pid(), '', 'readiness ' || pg_backend_pid(), now_ms, now_ms);
+        RAISE EXCEPTION SQLSTATE 'UW001';
+    EXCEPTION WHEN SQLSTATE 'UW001' THEN
+        NULL;
+    END;
+    INSERT INTO readiness (checked_at) VALUES (now_ms) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at;
+END $$;
+
 -- One row while `db copy` fills these tables: how far it is. No gateway begins here meanwhile.
 CREATE TABLE copying (
     is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
