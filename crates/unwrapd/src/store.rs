@@ -33,6 +33,7 @@ use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
+use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -21,6 +21,9 @@ use super::ask::Refusal;
 
 /// Longest time for the body of a request to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are handed out at once. HTTP/2 keeps what it is handed until the client takes it, and asks for more as soon as
+/// the client takes a byte: handed over whole, an answer would be kept without its place.
+const PIECE_BYTES: usize = 4 * 1024;
 /// Largest body of a request that has one: a thousand ids and more.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
@@ -149,7 +152,13 @@ pub(super) async fn bounded(
         Err(refusal) => refusal.into_response(),
     };
     if class.holds_answer() {
-        response.map(|body| Body::new(Held { body, _place: place }))
+        response.map(|body| {
+            Body::new(Held {
+                body,
+                rest: Bytes::new(),
+                _place: place,
+            })
+        })
     } else {
         response
     }
@@ -198,6 +207,7 @@ pub(super) fn retry_after(response: &mut Response) {
 /// The body of an answer. The place is free once the client has taken it, or is gone.
 struct Held {
     body: Body,
+    rest: Bytes,
     _place: OwnedSemaphorePermit,
 }
 
@@ -209,14 +219,32 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(piece);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.len() as u64;
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
