@@ -2,11 +2,13 @@
 
 mod access;
 mod ask;
+mod bounds;
 mod destinations;
 mod gateways;
 mod health;
 mod quarantine;
 mod replay;
+mod route;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -14,10 +16,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use tokio::sync::Mutex;
 
 use crate::destination::Destination;
+use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
 use crate::progress::{Board, Progress};
 use crate::quarantine::Quarantine;
@@ -26,10 +32,12 @@ use crate::wake::Bells;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
+pub use bounds::{Bounds, Class};
 pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
 pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects, Which};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
+pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 
 /// What operators see and steer.
@@ -49,6 +57,8 @@ pub struct Admin {
     pub board: Board,
     /// Who to tell that something changed.
     pub bells: Bells,
+    /// Where refusals are counted for the log.
+    pub refusals: Arc<Refusals>,
     /// What an operator has to know. `None`: whoever reaches the port may do anything, so only this machine must reach it.
     pub token: Option<AdminToken>,
 }
@@ -109,16 +119,70 @@ impl Targets {
     }
 }
 
+/// All routes of the port. There are no others: [`router`] serves these, each within its bounds.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    [
+        health::routes(),
+        destinations::routes(),
+        gateways::routes(),
+        quarantine::routes(),
+        stored::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// Everything that the port answers. What is under `/api` asks for the token, if there is one.
 pub fn router(admin: Admin) -> Router {
-    let guarded = Router::new()
-        .merge(destinations::router())
-        .merge(gateways::router())
-        .merge(quarantine::router())
-        .merge(stored::router(&admin))
-        .layer(from_fn_with_state(admin.clone(), access::guard));
-    Router::new()
-        .merge(health::router())
-        .merge(guarded)
+    let places = bounds::Places::default();
+    let guard = access::Guard::new(admin.clone());
+    let refusals = Arc::clone(&admin.refusals);
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, route| {
+            router.merge(route.served(&places, &guard))
+        })
+        .layer(from_fn_with_state(refusals, explain))
         .with_state(admin)
+}
+
+/// Makes every error a problem, and counts it for the log.
+async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
+    let asked = (request.method().clone(), request.uri().clone());
+    let response = ask::as_problem(next.run(request).await);
+    let is_probe = response.extensions().get::<ask::PlainText>().is_some();
+    let kind = match response.status() {
+        _ if is_probe => None,
+        StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
+            Some("refused a request of the admin port (no token, or a wrong one)")
+        }
+        StatusCode::FORBIDDEN => {
+            Some("refused a request of the admin port (a web page or its name)")
+        }
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            Some("refused a request of the admin port (not there)")
+        }
+        StatusCode::SERVICE_UNAVAILABLE => Some("refused a request of the admin port (not now)"),
+        status if status.is_server_error() => {
+            Some("refused a request of the admin port (internal error)")
+        }
+        status if status.is_client_error() => {
+            Some("refused a request of the admin port (malformed)")
+        }
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        refusals.count(kind, None, || {
+            let (method, uri) = asked;
+            format!(
+                "{} for {} {}",
+                response.status().as_u16(),
+                shown(method.as_str()),
+                shown(uri.path())
+            )
+        });
+    }
+    response
 }

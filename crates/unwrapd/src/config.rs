@@ -17,7 +17,7 @@ pub use crate::store::StoreUrl;
 use crate::store::{StoreSettings, StoreUrlError};
 
 pub use crate::destination::DestinationSettings;
-pub(crate) use access::admin_access;
+pub(crate) use access::{AdminAccess, admin_access};
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 pub(crate) use url::typed_url;

@@ -7,27 +7,30 @@ mod peers;
 mod workers;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness, Targets};
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
+use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
 use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
-use crate::shutdown::{ShutdownSwitch, shutdown};
+use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
 use crate::store::{Introduction, Store};
 use crate::tls::Tls;
 use crate::wake::Bells;
@@ -42,6 +45,8 @@ const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
+const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
+
 /// A running gateway.
 pub struct Gateway {
     public: SocketAddr,
@@ -49,9 +54,12 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
+    refusals: Arc<Refusals>,
     feed: Feed,
     limits: Arc<receive::Limits>,
     tls: Option<Arc<Tls>>,
+    /// Where the admin port has a certificate of its own.
+    admin_tls: Option<Arc<Tls>>,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
     workers: Workers,
@@ -79,6 +87,12 @@ impl Gateway {
         tell_backlog(&*store, &config).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
+        if let Some(address) = config.admin
+            && !address.ip().is_loopback()
+            && config.server.admin_tls.is_none()
+        {
+            warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
+        }
         let destinations = Built::all(config.destinations.clone())?;
         let bells = Bells::default();
         let board = Board::default();
@@ -110,7 +124,8 @@ impl Gateway {
         };
         let rules = rules(&config, bells, board);
         let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
-        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
+        let refusals: Arc<Refusals> = Arc::default();
+        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake), Arc::clone(&refusals)));
         let readiness: Arc<Readiness> = Arc::default();
         let operators = Admin {
             store: Arc::clone(&store),
@@ -120,11 +135,12 @@ impl Gateway {
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
+            refusals: Arc::clone(&refusals),
             token: config.admin_token.clone(),
         };
         let (public_port, admin_port) = (
             Listen::public(&config.server),
-            Listen::admin(&config.server),
+            Listen::admin(&config.server, admin::Bounds::LONGEST),
         );
         let limits = Arc::new(receive::Limits::new(
             config.server.requests_max,
@@ -135,6 +151,7 @@ impl Gateway {
             limits: Arc::clone(&limits),
             intake: Arc::clone(&intake),
             quarantine: Arc::clone(&quarantine),
+            refusals: Arc::clone(&refusals),
         };
 
         let (switch, shutdown) = shutdown();
@@ -144,9 +161,15 @@ impl Gateway {
             store: Arc::clone(&store),
             intake,
             quarantine,
+            refusals: Arc::clone(&refusals),
             feed,
             limits,
             tls: config.server.tls.clone(),
+            admin_tls: config
+                .server
+                .admin_tls
+                .clone()
+                .filter(|_| !config.server.shares_tls()),
             switch,
             servers: JoinSet::new(),
             workers,
@@ -165,15 +188,22 @@ impl Gateway {
             }
         });
         gateway.servers.spawn(fleet.run(shutdown.clone()));
-        let router = receive::router(receiver);
         gateway
             .servers
-            .spawn(listen::serve(public, router, public_port, shutdown.clone()));
+            .spawn(log_refusals(Arc::clone(&refusals), shutdown.clone()));
+        let router = receive::router(receiver);
+        gateway.servers.spawn(listen::serve(
+            public,
+            router,
+            public_port,
+            Arc::clone(&refusals),
+            shutdown.clone(),
+        ));
         if let Some(admin) = admin {
             let router = admin::router(operators);
             gateway
                 .servers
-                .spawn(listen::serve(admin, router, admin_port, shutdown));
+                .spawn(listen::serve(admin, router, admin_port, refusals, shutdown));
         }
         Ok(gateway)
     }
@@ -235,6 +265,11 @@ impl Gateway {
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             current.adopt(read);
         }
+        if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)
+            && !config.server.shares_tls()
+        {
+            current.adopt(read);
+        }
         // The workers first: whoever hears of a destination may deliver to it.
         self.workers.follow(destinations);
         self.limits.follow(requests_max(&config));
@@ -280,12 +315,24 @@ impl Gateway {
         drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
+        self.refusals.flush();
         if !self.workers.stop(DELIVER_DRAIN_MAX).await {
             tracing::warn!(
                 "deliveries were still under way; they are made again at the next start"
             );
         }
         self.store.close().await;
+    }
+}
+
+/// Logs what was refused and is not logged yet, until shutdown.
+async fn log_refusals(refusals: Arc<Refusals>, mut shutdown: Shutdown) {
+    let mut looks = interval(FLUSH_EVERY);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => refusals.log_due(),
+            () = shutdown.begun() => return,
+        }
     }
 }
 
@@ -315,9 +362,35 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; is another program using the port?"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let remedy = bind_remedy(&error, address.port());
+        let remedy = remedy.map_or_else(String::new, |remedy| format!(": {remedy}"));
+        anyhow::Error::new(error).context(format!("cannot listen on {address}{remedy}"))
+    })
+}
+
+/// What to do about a port that cannot be opened, where that is known.
+fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
+    Some(match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "another program, or another unwrapd, has the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address (`ip address` lists them): set one that it has, or 0.0.0.0 for all".into()
+        }
+        _ => match Errno::from_io_error(error)? {
+            Errno::AFNOSUPPORT => {
+                "this machine does not speak that kind of address, for example no IPv6: set an IPv4 address".into()
+            }
+            Errno::MFILE | Errno::NFILE => {
+                "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()
+            }
+            _ => return None,
+        },
+    })
 }
 
 /// Deliveries of a destination that is no longer configured wait for ever; who renamed it wants to know.

@@ -13,15 +13,14 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use self::activity::{Activity, Patience};
-use self::http::Http;
+use self::http::{Broken, Http};
 use self::stream::Watched;
 use crate::config::ServerSettings;
+use crate::observe::refusals::Refusals;
 use crate::places::{Place, Places};
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
-/// Connections of operators at once: a browser opens a handful, and each open page may hold one.
-const ADMIN_CONNECTIONS_MAX: usize = 128;
 /// Longest time from the end of a body's time to the end of the answer: longer than a store ever waits for its disk or its lock.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for requests under way when everything is to stop. Who is cut off is not acknowledged, and sends again.
@@ -31,6 +30,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How a port is served.
 pub(crate) struct Listen {
+    /// The key that bounds its connections, for the log.
+    limit: &'static str,
     connections_max: usize,
     patience: Patience,
     tls: Option<Arc<Tls>>,
@@ -40,26 +41,30 @@ impl Listen {
     /// For OpenAI, and whoever else finds the port.
     pub(crate) fn public(settings: &ServerSettings) -> Self {
         Self {
+            limit: "the public port (`connections_max`)",
             connections_max: settings.connections_max,
             patience: Patience {
                 head: settings.head_timeout,
                 idle: settings.idle_timeout,
-                request: Some(settings.body_timeout + ANSWER_TIME_MAX),
+                request: settings.body_timeout + ANSWER_TIME_MAX,
+                answer: None,
             },
             tls: settings.tls.clone(),
         }
     }
 
-    /// For operators, who may look on for hours.
-    pub(crate) fn admin(settings: &ServerSettings) -> Self {
+    /// For operators. A request may take `longest`; its answer must then be taken within the idle time, as its memory is held.
+    pub(crate) fn admin(settings: &ServerSettings, longest: Duration) -> Self {
         let public = Self::public(settings);
         Self {
-            connections_max: ADMIN_CONNECTIONS_MAX,
+            limit: "the admin port",
+            connections_max: settings.admin_connections_max,
             patience: Patience {
-                request: None,
+                request: longest + settings.idle_timeout,
+                answer: Some(settings.idle_timeout),
                 ..public.patience
             },
-            tls: None,
+            tls: settings.admin_tls.clone(),
         }
     }
 }
@@ -69,6 +74,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     listen: Listen,
+    refusals: Arc<Refusals>,
     mut shutdown: Shutdown,
 ) {
     let places = Places::new(listen.connections_max);
@@ -76,6 +82,7 @@ pub(crate) async fn serve(
         http: Http::new(),
         router,
         listen,
+        refusals,
         shutdown: shutdown.clone(),
     });
     loop {
@@ -85,6 +92,9 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
+                if places.are_taken() {
+                    port.tell_limit();
+                }
                 let place = tokio::select! {
                     place = places.take() => place,
                     () = shutdown.begun() => break,
@@ -92,7 +102,9 @@ pub(crate) async fn serve(
                 tokio::spawn(Arc::clone(&port).attend(stream, place));
             }
             Err(error) => {
-                tracing::warn!("no connection could be taken: {error}");
+                port.refusals.count("cannot take a connection", None, || {
+                    format!("{error}; if too many files are open, raise the limit (ulimit -n, LimitNOFILE)")
+                });
                 places.ask_the_slowest();
                 sleep(ACCEPT_RETRY).await;
             }
@@ -112,10 +124,21 @@ struct Port {
     http: Http,
     router: Router,
     listen: Listen,
+    refusals: Arc<Refusals>,
     shutdown: Shutdown,
 }
 
 impl Port {
+    fn tell_limit(&self) {
+        self.refusals
+            .count("closed a connection for a new one (limit of connections)", None, || {
+                format!(
+                    "{} has all {} connections in use; the one that waited for its client the longest goes",
+                    self.listen.limit, self.listen.connections_max
+                )
+            });
+    }
+
     /// Serves one connection until it ends or its place is needed for another.
     async fn attend(self: Arc<Self>, stream: TcpStream, place: Place) {
         // An acknowledgement is one small packet; waiting to fill it would only delay it.
@@ -132,18 +155,52 @@ impl Port {
     async fn serve(&self, stream: Watched, activity: &Arc<Activity>) {
         let router = self.router.clone();
         let mut shutdown = self.shutdown.clone();
-        let Some(tls) = &self.listen.tls else {
-            return self.http.serve(stream, router, activity, shutdown).await;
+        let served = match &self.listen.tls {
+            None => self.http.serve(stream, router, activity, shutdown).await,
+            Some(tls) => {
+                let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+                let stream = tokio::select! {
+                    stream = handshake => stream,
+                    _ = activity.overdue() => return self.tell_broken(activity, Broken::TooSlow),
+                    () = shutdown.begun() => return,
+                };
+                match stream {
+                    Ok(stream) => self.http.serve(stream, router, activity, shutdown).await,
+                    Err(error) => {
+                        let is_plain = error.to_string().contains("InvalidContentType");
+                        return self.refusals.count(
+                            "a TLS handshake failed",
+                            None,
+                            || match is_plain {
+                                true => {
+                                    "plain HTTP came to a port with TLS: use https:// in the URL"
+                                        .into()
+                                }
+                                false => error.to_string(),
+                            },
+                        );
+                    }
+                }
+            }
         };
-        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-        let stream = tokio::select! {
-            stream = handshake => stream,
-            _ = activity.overdue() => return,
-            () = shutdown.begun() => return,
-        };
-        match stream {
-            Ok(stream) => self.http.serve(stream, router, activity, shutdown).await,
-            Err(error) => tracing::debug!("a TLS handshake failed: {error}"),
+        if let Err(broken) = served {
+            self.tell_broken(activity, broken);
         }
+    }
+
+    fn tell_broken(&self, activity: &Activity, broken: Broken) {
+        let (kind, detail) = match broken {
+            Broken::NotHttp => (
+                "refused a request with 400 (not HTTP)",
+                "what came is no HTTP, or has too large a head; HTTPS needs [server.tls] or a proxy in front",
+            ),
+            Broken::TooSlow if activity.has_arrived() => (
+                "closed a connection (too slow)",
+                "a request did not arrive, or its answer was not taken, in time",
+            ),
+            // A client that connects or hangs up without a request is no news.
+            Broken::TooSlow | Broken::Gone => return,
+        };
+        self.refusals.count(kind, None, || detail.into());
     }
 }

@@ -59,6 +59,11 @@ impl Places {
         })
     }
 
+    /// Whether no place is free.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
     /// Takes a place, if need be one that is given up for it; `None` if all are taken and none can be given up. It counts
     /// as waiting for its client.
     pub(crate) async fn try_take(self: &Arc<Self>) -> Option<Place> {

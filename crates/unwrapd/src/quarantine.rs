@@ -1,8 +1,9 @@
 //! Requests that could not be proven, kept for a while so that a wrong secret costs nothing: never delivered, and accepted only if
 //! they prove authentic after all, at the time they arrived.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod room;
+
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -14,7 +15,9 @@ use tokio::time::Instant;
 
 use crate::intake::Intake;
 use crate::message::Message;
+use crate::observe::refusals::Refusals;
 use crate::store::{Accepted, StoreError, Suspect};
+use room::Room;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -28,26 +31,22 @@ const HEADERS: [&str; 5] = [
     "content-type",
     "user-agent",
 ];
-/// Most requests kept and told of a second over a while: anyone can send these, and each is a write and a line of the log.
-const RATE: f64 = 10.0;
-/// Most of them at once: what OpenAI may send before someone sees that a secret is wrong.
-const BURST: f64 = 100.0;
 /// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for at least as long, and beyond it no
 /// delivery is tried again.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
-/// Most requests on their way into the store.
+/// Most requests that are being written into the store. Others wait, within the bounds of [`room`].
 const WRITES_MAX: usize = 16;
-/// Requests looked at in one step of a retry.
-const PAGE: usize = 64;
+/// Requests looked at in one step of a retry: at most 1 MiB of bodies.
+const PAGE: usize = 16;
+/// What a line of the log begins with where a request was not kept.
+const NOT_KEPT: &str = "a refused request was not kept in the quarantine";
 
 /// Keeps what could not be proven.
 pub struct Quarantine {
     intake: Arc<Intake>,
+    refusals: Arc<Refusals>,
     writes: Arc<Semaphore>,
-    /// One for requests whose body was read, which may prove authentic yet, and one for the others: who sends nothing but noise takes no
-    /// room from them.
-    with_body: Mutex<Bucket>,
-    without_body: Mutex<Bucket>,
+    room: Room,
 }
 
 /// What a retry came to.
@@ -66,19 +65,19 @@ pub struct Retried {
 }
 
 impl Quarantine {
-    /// What is proven later goes to `intake`.
+    /// What is proven later goes to `intake`. What is not kept is counted in `refusals`.
     #[must_use]
-    pub fn new(intake: Arc<Intake>) -> Self {
+    pub fn new(intake: Arc<Intake>, refusals: Arc<Refusals>) -> Self {
         Self {
             intake,
+            refusals,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
-            with_body: Mutex::new(Bucket::full(Instant::now())),
-            without_body: Mutex::new(Bucket::full(Instant::now())),
+            room: Room::default(),
         }
     }
 
-    /// Tells of the request and keeps it if there is room, and does not wait for it: the sender is refused all the same. `body` is
-    /// `None` where it was not read.
+    /// Keeps the request if there is room for it, and does not wait: the sender is refused all the same. `endpoint` must be
+    /// configured. `body` is `None` where it was not read.
     pub fn add(
         &self,
         endpoint: &str,
@@ -87,27 +86,15 @@ impl Quarantine {
         error: &VerificationError,
         received_at: Timestamp,
     ) {
-        let bucket = match body {
-            Some(_) => &self.with_body,
-            None => &self.without_body,
-        };
-        let took = bucket
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(Instant::now());
-        match took {
-            Took::Token => tracing::warn!(endpoint, "refused a request: {error}"),
-            Took::NoneForOnce => {
-                tracing::warn!(
-                    endpoint,
-                    "more requests are refused than are told of: {error}"
-                );
+        let is_configured = |name: &str| self.intake.rules().endpoints.contains_key(name);
+        let now = Instant::now();
+        let place = match self.room.take(endpoint, body.is_some(), now, is_configured) {
+            Ok(place) => place,
+            Err(full) => {
+                self.refusals
+                    .count(full.kind(), Some(endpoint), || full.to_string());
                 return;
             }
-            Took::NoneAgain => return,
-        }
-        let Ok(slot) = Arc::clone(&self.writes).try_acquire_owned() else {
-            return;
         };
         let suspect = Suspect {
             id: 0,
@@ -119,11 +106,15 @@ impl Quarantine {
             body: body.filter(|body| body.len() <= BODY_BYTES_MAX).cloned(),
         };
         let store = Arc::clone(self.intake.store());
+        let (writes, refusals) = (Arc::clone(&self.writes), Arc::clone(&self.refusals));
+        let endpoint = endpoint.to_owned();
         tokio::spawn(async move {
+            // It is never closed.
+            let _write = writes.acquire().await;
             if let Err(error) = store.quarantine(suspect).await {
-                tracing::debug!("a refused request was not quarantined: {error}");
+                refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string());
             }
-            drop(slot);
+            drop(place);
         });
     }
 
@@ -209,46 +200,5 @@ fn size(headers: &HeaderMap, body: Option<&Bytes>) -> Option<u64> {
     match body {
         Some(body) => Some(body.len() as u64),
         None => headers.get("content-length")?.to_str().ok()?.parse().ok(),
-    }
-}
-
-/// Fills at [`RATE`] up to [`BURST`].
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-    /// Since the last one who found it so, it has not been full again.
-    is_empty: bool,
-}
-
-enum Took {
-    Token,
-    NoneForOnce,
-    NoneAgain,
-}
-
-impl Bucket {
-    fn full(now: Instant) -> Self {
-        Self {
-            tokens: BURST,
-            at: now,
-            is_empty: false,
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> Took {
-        let passed: Duration = now.duration_since(self.at);
-        self.at = now;
-        self.tokens = (self.tokens + passed.as_secs_f64() * RATE).min(BURST);
-        if self.tokens < 1.0 {
-            return if std::mem::replace(&mut self.is_empty, true) {
-                Took::NoneAgain
-            } else {
-                Took::NoneForOnce
-            };
-        }
-        // Else there would be a line about it for every token while requests flood in.
-        self.is_empty &= self.tokens < BURST;
-        self.tokens -= 1.0;
-        Took::Token
     }
 }

@@ -1,14 +1,15 @@
 //! `POST /webhooks/{endpoint}`: within limits → proven → kept → acknowledged. The only place that answers OpenAI.
 
 mod limits;
+mod refusal;
+mod wrong_path;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,15 +19,17 @@ use crate::crash;
 use crate::feed::Happening;
 use crate::intake::Intake;
 use crate::message::Message;
+use crate::observe::refusals::Refusals;
 use crate::quarantine::Quarantine;
-use crate::store::{Accepted, StoreError};
+use crate::store::Accepted;
+use refusal::Refusal;
 
 pub use limits::Limits;
 
 /// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// When OpenAI may try again while we cannot keep what it sends.
-const RETRY_AFTER_SECONDS: u64 = 5;
+/// The paths that webhooks are received at. All of them are bounded as [`Limits`] says; there are no others.
+pub const PATHS: [&str; 2] = ["/webhooks/{endpoint}", "/webhooks/{endpoint}/"];
 
 /// What receiving needs.
 pub struct Receiver {
@@ -36,29 +39,50 @@ pub struct Receiver {
     pub quarantine: Arc<Quarantine>,
     /// How much may be received at once.
     pub limits: Arc<Limits>,
+    /// Where refusals are counted for the log.
+    pub refusals: Arc<Refusals>,
 }
 
-/// The public port: this one route and nothing else.
+/// The public port: [`PATHS`], and an explanation for every other path and method.
 pub fn router(receiver: Receiver) -> Router {
-    Router::new()
-        .route("/webhooks/{endpoint}", post(receive))
+    let route = || post(receive).fallback(wrong_path::wrong_method);
+    PATHS
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, route()))
+        .fallback(wrong_path::wrong_path)
         .with_state(Arc::new(receiver))
 }
 
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
-    Path(endpoint): Path<String>,
+    endpoint: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let configured = endpoint
+        .ok()
+        .map(|Path(endpoint)| endpoint)
+        .filter(|endpoint| receiver.intake.rules().endpoints.contains_key(endpoint));
+    let Some(endpoint) = configured else {
+        return Err(wrong_path::unknown_endpoint(&receiver, &request));
+    };
+    accept(&receiver, &endpoint, request)
+        .await
+        .inspect_err(|refusal| refusal.count(&receiver.refusals, &endpoint))
+}
+
+async fn accept(
+    receiver: &Arc<Receiver>,
+    endpoint: &str,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let rules = receiver.intake.rules();
-    let Some(webhooks) = rules.endpoints.get(&endpoint) else {
-        tracing::debug!("refused a request to an endpoint that is not configured");
-        return Err(Refusal::NoSuchEndpoint);
+    let Some(webhooks) = rules.endpoints.get(endpoint) else {
+        return Err(Refusal::NoSuchPath);
     };
     let received_at = Timestamp::now();
     let (parts, body) = request.into_parts();
     let arrival = Arrival {
-        endpoint: &endpoint,
+        endpoint,
         headers: &parts.headers,
         received_at,
     };
@@ -66,20 +90,20 @@ async fn receive(
     webhooks
         .check_headers_at(&parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, None, error))?;
-    let mut admission = receiver.limits.admit(&endpoint).await?;
+    let mut admission = receiver.limits.admit(endpoint).await?;
     let payload = admission.read(body).await?;
     crash::point("received");
     receiver.intake.feed().tell(|| Happening::Received {
-        endpoint: endpoint.clone(),
+        endpoint: endpoint.to_owned(),
         bytes: payload.len(),
     });
 
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    let (message, oddity) = Message::read(&endpoint, &verified, &payload, received_at);
+    let (message, oddity) = Message::read(endpoint, &verified, &payload, received_at);
     receiver.intake.feed().tell(|| Happening::Verified {
-        endpoint: endpoint.clone(),
+        endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),
         kind: message.kind().to_owned(),
     });
@@ -87,17 +111,16 @@ async fn receive(
 
     // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
     let intake = Arc::clone(&receiver.intake);
+    let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
     let kept = tokio::spawn(async move {
         let kept = intake.keep(message).await;
-        if let (Ok(Accepted::New), Some(oddity)) = (&kept, &oddity) {
-            intake.oddities().count(&endpoint, oddity);
+        if let (Ok(Accepted::New), Some((endpoint, oddity))) = (&kept, &odd) {
+            intake.oddities().count(endpoint, oddity);
         }
         drop(admission);
         kept
     });
-    kept.await
-        .map_err(|_| Refusal::Broke)?
-        .inspect_err(|error| tracing::debug!("a webhook was not accepted: {error}"))?;
+    kept.await.map_err(|_| Refusal::Broke)??;
     crash::point("accepted");
     Ok(StatusCode::OK)
 }
@@ -123,46 +146,5 @@ impl Receiver {
             error,
             arrival.received_at,
         );
-    }
-}
-
-/// Why a webhook was not accepted. Nothing of it was kept.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("no such endpoint: post to /webhooks/NAME, with a name of the configuration")]
-    NoSuchEndpoint,
-    #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
-    TooLarge,
-    #[error("the body broke off")]
-    Broken,
-    #[error("the body did not arrive within {0} s")]
-    TooSlow(u64),
-    #[error("too much is being received, send it again")]
-    Full,
-    #[error(transparent)]
-    NotProven(#[from] VerificationError),
-    #[error("cannot keep it now, send it again")]
-    NotKept(#[from] StoreError),
-    #[error("it went wrong here, send it again")]
-    Broke,
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = match &self {
-            Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken => StatusCode::BAD_REQUEST,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::NotProven(error) => {
-                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
-            }
-            Self::Full | Self::NotKept(_) | Self::Broke => {
-                let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                return (status, retry_after, format!("{self}\n")).into_response();
-            }
-        };
-        (status, format!("{self}\n")).into_response()
     }
 }

@@ -33,6 +33,7 @@ use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
+use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 
@@ -70,11 +71,20 @@ pub trait Store: Send + Sync {
     /// someone else has claimed the delivery since: nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] the oldest without a body goes, or else the oldest.
+    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] one goes of the endpoint that holds the most, which is this
+    /// one's where several hold as much: the oldest without a body, or else the oldest. So no endpoint loses a request to another
+    /// one's while it holds no more than an equal share of the room.
     async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError>;
 
-    /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival.
+    /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival, with their bodies.
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError>;
+
+    /// As [`suspects`](Self::suspects), without reading a body.
+    async fn list_suspects(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SuspectSummary>, StoreError>;
 
     /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
     async fn acquit(
@@ -348,6 +358,25 @@ impl fmt::Debug for Suspect {
             .field("size", &self.size)
             .finish_non_exhaustive()
     }
+}
+
+/// A request in the quarantine, without its body.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SuspectSummary {
+    /// Its number in the quarantine.
+    pub id: i64,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Why it was refused.
+    pub reason: String,
+    /// Names and values of the headers that matter. The sender chose the values.
+    pub headers: Vec<(String, String)>,
+    /// Size of its body in bytes, where that is known.
+    pub size: Option<u64>,
+    /// Whether its body is kept.
+    pub has_body: bool,
 }
 
 /// Whether a settlement counted.

@@ -2,18 +2,27 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use openai_webhooks::Secret;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use super::Admin;
 use super::ask::Refusal;
+
+/// How long the answer to a wrong token is held back.
+const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
+/// Most answers held back at once. Each may hold a connection, of which most must be left to those with the right token.
+const DELAYED_MAX: usize = 8;
 
 /// What an operator has to know. It prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,18 +54,51 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
+/// Who is let through, and how many wrong tokens are being answered.
+#[derive(Clone)]
+pub(super) struct Guard {
+    admin: Admin,
+    delays: Arc<Semaphore>,
+}
+
+impl Guard {
+    pub(super) fn new(admin: Admin) -> Self {
+        Self {
+            admin,
+            delays: Arc::new(Semaphore::new(DELAYED_MAX)),
+        }
+    }
+}
+
+/// Lets through who may steer. It comes before every bound, so that strangers take no place from operators.
+pub(super) async fn guard(
+    State(Guard { admin, delays }): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Response {
     let refused = match &admin.token {
-        Some(token) if !bears(headers, token) => Some((
-            StatusCode::UNAUTHORIZED,
-            "this port asks for `Authorization: Bearer` and the token that `admin_token` in [server] names",
-        )),
-        None if !is_of_this_machine(headers) => Some((
+        Some(token) if !bears(request.headers(), token) => {
+            // The configuration refuses a weak token, which this would not protect: it makes guessing slow and easy to see.
+            if request.headers().contains_key(AUTHORIZATION) {
+                let Ok(_delay) = delays.try_acquire() else {
+                    return Refusal::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "too many requests with a wrong token are being answered; ask again",
+                    )
+                    .into_response();
+                };
+                sleep(WRONG_TOKEN_DELAY).await;
+            }
+            Some((
+                StatusCode::UNAUTHORIZED,
+                "this port asks for `Authorization: Bearer` and the token that `admin_token` in [server] names",
+            ))
+        }
+        None if !is_of_this_machine(&request) => Some((
             StatusCode::FORBIDDEN,
             "ask for an IP address or `localhost`: a name of someone else's choice may lead here by a trick",
         )),
-        _ if is_of_a_page_elsewhere(headers) => Some((
+        _ if is_of_a_page_elsewhere(&request) => Some((
             StatusCode::FORBIDDEN,
             "this comes from a web page of someone else's",
         )),
@@ -64,9 +106,15 @@ pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Ne
     };
     match refused {
         None => next.run(request).await,
-        Some((status, text)) => {
-            ([(WWW_AUTHENTICATE, "Bearer")], Refusal::new(status, text)).into_response()
-        }
+        Some((status, text)) => Refusal::new(status, text).into_response(),
+    }
+}
+
+/// Whether the sender may know paths, roles and other details.
+pub(super) fn may_see_details(admin: &Admin, request: &Request) -> bool {
+    match &admin.token {
+        Some(token) => bears(request.headers(), token),
+        None => is_of_this_machine(request) && !is_of_a_page_elsewhere(request),
     }
 }
 
@@ -79,8 +127,8 @@ fn bears(headers: &HeaderMap, token: &AdminToken) -> bool {
 }
 
 /// Against DNS rebinding: a page may have its own name lead to this machine.
-fn is_of_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = text(headers, &HOST) else {
+fn is_of_this_machine(request: &Request) -> bool {
+    let Some(host) = host(request) else {
         return false;
     };
     let name = match host.rsplit_once(':') {
@@ -92,13 +140,25 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
 }
 
 /// Browsers send an `Origin` with everything that a page does beyond looking.
-fn is_of_a_page_elsewhere(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else {
+fn is_of_a_page_elsewhere(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(ORIGIN) else {
         return false;
     };
-    let host = text(headers, &HOST).unwrap_or_default();
+    let host = host(request).unwrap_or_default();
     let own = [format!("http://{host}"), format!("https://{host}")];
     !own.iter().any(|own| own.as_bytes() == origin.as_bytes())
+}
+
+/// In HTTP/2 it stands in the target, and `host` is optional. Where both stand and differ, somebody plays tricks.
+fn host(request: &Request) -> Option<&str> {
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
+    match (target, text(request.headers(), &HOST)) {
+        (Some(target), Some(host)) => (target == host).then_some(host),
+        (target, host) => target.or(host),
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

@@ -1,46 +1,47 @@
-//! How operators ask and are answered: JSON in, JSON out, from programs and not from strange web pages, a few at a time.
-
-use std::sync::Arc;
+//! How operators ask and are answered: JSON in, JSON out, from programs and not from strange web pages. Every error is a problem as
+//! of RFC 9457.
 
 use axum::body::to_bytes;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
+use super::bounds;
 use crate::store::StoreError;
 
-/// Largest body of a request: a thousand ids and more.
-const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Most requests at once that look into the store; each may have a thread and a connection for itself.
-pub(super) const ASKED_AT_ONCE_MAX: usize = 8;
-/// When to try again what could not be done now.
-const RETRY_AFTER_SECONDS: u64 = 1;
+/// What a problem is sent as.
+const PROBLEM_JSON: &str = "application/problem+json";
+/// The type of a problem that its status describes well enough (RFC 9457, section 4.2.1).
+const ABOUT_BLANK: &str = "about:blank";
 
 /// Why a request was not answered as hoped.
 pub(super) struct Refusal {
     status: StatusCode,
-    error: String,
+    detail: String,
 }
 
-/// A [`Refusal`] as JSON.
+/// A [`Refusal`] as JSON, as of RFC 9457.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The meaning of the status.
+    pub(crate) title: String,
+    pub(crate) status: u16,
     /// What is wrong, and what to do.
-    pub(crate) error: String,
+    pub(crate) detail: String,
 }
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
-            error: error.into(),
+            detail: detail.into(),
         }
     }
 
@@ -66,14 +67,54 @@ impl From<StoreError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = answer(&Problem { error: self.error });
-        *response.status_mut() = self.status;
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            let headers = response.headers_mut();
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        let Self { status, detail } = self;
+        let mut response = answer(&Problem {
+            kind: ABOUT_BLANK.into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
+            status: status.as_u16(),
+            detail,
+        });
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
+            bounds::retry_after(&mut response);
         }
         response
     }
+}
+
+/// An answer that is a line of text whatever its status: for machines that look at the status only.
+#[derive(Clone, Copy)]
+pub(super) struct PlainText;
+
+/// Any error as a problem, also one that axum answers by itself: no such path, another method, a path that is no UTF-8.
+pub(super) fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == PROBLEM_JSON.as_bytes());
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || is_problem || response.extensions().get::<PlainText>().is_some() {
+        return response;
+    }
+    let detail = match status {
+        StatusCode::NOT_FOUND => "there is nothing at this path; the API is under /api/v1",
+        StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
+        _ => "the request cannot be read",
+    };
+    let mut problem = Refusal::new(status, detail).into_response();
+    if let Some(allow) = response.headers().get(ALLOW) {
+        problem.headers_mut().insert(ALLOW, allow.clone());
+    }
+    problem
 }
 
 /// The value as JSON.
@@ -99,14 +140,10 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
             "send JSON, with the header `content-type: application/json`",
         ));
     }
-    let body = to_bytes(request.into_body(), BODY_BYTES_MAX)
+    // It is all there, and within the bound of the route.
+    let body = to_bytes(request.into_body(), usize::MAX)
         .await
-        .map_err(|_| {
-            Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is larger than {BODY_BYTES_MAX} bytes, or it broke off"),
-            )
-        })?;
+        .map_err(|_| Refusal::bad("the body broke off"))?;
     serde_json::from_slice(&body).map_err(Refusal::bad)
 }
 
@@ -118,16 +155,4 @@ fn is_json(headers: &HeaderMap) -> bool {
         let essence = content_type.split(';').next().unwrap_or_default();
         essence.trim().eq_ignore_ascii_case("application/json")
     })
-}
-
-/// Lets a few requests through at once.
-pub(super) async fn a_few(
-    State(slots): State<Arc<Semaphore>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_slot) = slots.try_acquire() else {
-        return Refusal::from(StoreError::Busy).into_response();
-    };
-    next.run(request).await
 }

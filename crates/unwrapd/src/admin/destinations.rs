@@ -3,30 +3,38 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
 use jiff::Timestamp;
 use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::ask::{Refusal, answer};
-use super::{Admin, Target};
+use super::bounds::Bounds;
+use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::message::Message;
 use crate::progress::Circuit;
 use crate::store::{Standing, StoreError};
 
-pub(super) fn router() -> Router<Admin> {
-    Router::new()
-        .route("/api/v1/destinations", get(list))
-        .route("/api/v1/destinations/{name}/pause", post(pause))
-        .route("/api/v1/destinations/{name}/resume", post(resume))
-        .route("/api/v1/destinations/{name}/test", post(test))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/api/v1/destinations", Bounds::READ_MUCH, list),
+        Route::post(
+            "/api/v1/destinations/{name}/pause",
+            Bounds::CHANGE_LITTLE,
+            pause,
+        ),
+        Route::post(
+            "/api/v1/destinations/{name}/resume",
+            Bounds::CHANGE_LITTLE,
+            resume,
+        ),
+        Route::post("/api/v1/destinations/{name}/test", Bounds::SEND, test),
+    ]
 }
 
 /// One destination, as the API shows it.

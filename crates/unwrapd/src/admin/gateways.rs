@@ -1,17 +1,16 @@
 //! The gateways on the store, as this one knows them.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
 use super::ask::answer;
+use super::bounds::Bounds;
+use super::{Admin, Route};
 use crate::store::{FRESH, Member};
 
-pub(super) fn router() -> Router<Admin> {
-    Router::new().route("/api/v1/gateways", get(list))
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::get("/api/v1/gateways", Bounds::READ_LITTLE, list)]
 }
 
 /// All that share the store. None, where nobody can.

@@ -1,37 +1,48 @@
 //! For whoever watches over the process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
-use super::Admin;
+use super::access::may_see_details;
+use super::ask::PlainText;
+use super::bounds::{Bounds, retry_after};
 use super::gateways::{GatewayView, views};
+use super::{Admin, Route};
 use crate::store::StoreError;
 
-/// One probe of the store at a time, however many ask: whoever reaches the port may, and each probe is a write.
+/// How long a look at the store answers further probes. Each look is a commit.
+const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for a look. Load balancers give up after a few seconds.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Whether the store can be written to: at most one look at a time and one a second, however many ask. Whoever reaches the port may.
 #[derive(Default)]
 pub struct Readiness {
-    /// Probes begun.
-    begun: AtomicU64,
     is_stopping: AtomicBool,
-    last: Mutex<Probe>,
+    last: Mutex<Option<Look>>,
 }
 
-struct Probe {
-    number: u64,
-    result: Result<(), StoreError>,
+/// A look at the store, under way or done.
+#[derive(Clone)]
+struct Look {
+    began: Instant,
+    /// What it came to and when. Closed without a value if it broke off.
+    seen: watch::Receiver<Option<(Instant, Result<(), StoreError>)>>,
 }
 
-impl Default for Probe {
-    fn default() -> Self {
-        Self {
-            number: 0,
-            result: Ok(()),
+impl Look {
+    fn is_over(&self) -> bool {
+        match &*self.seen.borrow() {
+            Some((ended, _)) => ended.elapsed() >= LOOK_AGE_MAX,
+            None => self.seen.has_changed().is_err(),
         }
     }
 }
@@ -42,36 +53,72 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// What a probe has shown that began after the question was asked.
+    /// What a look has come to that ended less than a second ago, or that is under way. An error also where that takes too long.
     async fn of(
         &self,
-        probe: impl AsyncFnOnce() -> Result<(), StoreError>,
+        probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let begun_before = self.begun.load(Ordering::SeqCst);
-        let mut last = self.last.lock().await;
-        if last.number <= begun_before {
-            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let result = probe().await;
-            *last = Probe { number, result };
+        let mut look = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match last.as_ref().filter(|look| !look.is_over()) {
+                Some(look) => look.clone(),
+                None => last.insert(begin(probe)).clone(),
+            }
+        };
+        // A look that hangs is waited for by all who ask, each for what is left of its time, and no further one is begun.
+        let left = LOOK_TIME_MAX.saturating_sub(look.began.elapsed());
+        let seen = timeout(left, look.seen.wait_for(Option::is_some)).await;
+        match seen {
+            Ok(Ok(seen)) => match &*seen {
+                Some((_, result)) => result.clone(),
+                None => Err(broke_off()),
+            },
+            Ok(Err(_)) => Err(broke_off()),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "it has not answered for {} s: its disk or its server hangs, or another program holds a lock",
+                look.began.elapsed().as_secs()
+            ))),
         }
-        last.result.clone()
     }
+}
+
+/// In a task of its own: who asks may hang up, and the look goes on for the others.
+fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Look {
+    let (told, seen) = watch::channel(None);
+    tokio::spawn(async move {
+        let result = probe.await;
+        told.send_replace(Some((Instant::now(), result)));
+    });
+    Look {
+        began: Instant::now(),
+        seen,
+    }
+}
+
+fn broke_off() -> StoreError {
+    StoreError::Unavailable("the look at it broke off".into())
 }
 
 /// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which others are configured differently.
-pub(super) fn router() -> Router<Admin> {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::open("/livez", Bounds::ALIVE, async || "ok\n"),
+        Route::open("/readyz", Bounds::READY, ready),
+    ]
 }
 
-async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    if admin.readiness.is_stopping.load(Ordering::SeqCst) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
-    }
-    let probe = async || admin.store.ready(Timestamp::now()).await;
-    match admin.readiness.of(probe).await {
-        Ok(()) => (
+async fn ready(State(admin): State<Admin>, request: Request) -> Response {
+    let seen = if admin.readiness.is_stopping.load(Ordering::SeqCst) {
+        Err("stopping\n".into())
+    } else {
+        let store = Arc::clone(&admin.store);
+        let probe = async move { store.ready(Timestamp::now()).await };
+        let seen = admin.readiness.of(probe).await;
+        seen.map_err(|error| format!("{error}\n"))
+    };
+    let has_details = may_see_details(&admin, &request);
+    let (status, text) = match seen {
+        Ok(()) if has_details => (
             StatusCode::OK,
             format!(
                 "ok\n{}{}",
@@ -79,8 +126,16 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
                 doubts(views(&admin.store.members()))
             ),
         ),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(why) if has_details => (StatusCode::SERVICE_UNAVAILABLE, why),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into()),
+    };
+    let mut response = (status, text).into_response();
+    response.extensions_mut().insert(PlainText);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        retry_after(&mut response);
     }
+    response
 }
 
 fn lines(texts: &[String]) -> String {
@@ -111,10 +166,9 @@ fn doubts(gateways: Vec<GatewayView>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
+    use tokio::time::{advance, sleep};
 
     use super::*;
 
@@ -140,31 +194,66 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn who_asks_meanwhile_shares_the_next_probe() {
-        let readiness = Arc::new(Readiness::default());
-        let (held, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let mut answers = JoinSet::new();
-        for asked in 0..100 {
-            let readiness = Arc::clone(&readiness);
-            let (held, has_begun) = (Arc::clone(&held), Arc::clone(&begun));
-            answers.spawn(async move {
-                readiness
-                    .of(async || {
-                        has_begun.add_permits(1);
-                        drop(held.acquire().await);
-                        Ok(())
-                    })
-                    .await
-            });
-            if asked == 0 {
-                begun.acquire().await.unwrap().forget();
-            }
+    /// Counts the looks that begin, each of which takes this long.
+    fn looks(
+        count: &Arc<Semaphore>,
+        takes: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        let count = Arc::clone(count);
+        async move {
+            count.add_permits(1);
+            sleep(takes).await;
+            Ok(())
         }
-        // All of them have asked: each is polled once before this task is again.
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_share_a_look_a_second() {
+        let readiness = Arc::new(Readiness::default());
+        let count = Arc::new(Semaphore::new(0));
+        for expected in 1..=3 {
+            let mut answers = JoinSet::new();
+            for _ in 0..100 {
+                let (readiness, count) = (Arc::clone(&readiness), Arc::clone(&count));
+                answers.spawn(async move {
+                    let look = looks(&count, Duration::from_millis(300));
+                    readiness.of(look).await
+                });
+            }
+            assert!(answers.join_all().await.iter().all(Result::is_ok));
+            advance(LOOK_AGE_MAX / 2).await;
+            let again = looks(&count, Duration::ZERO);
+            readiness.of(again).await.unwrap();
+            assert_eq!(count.available_permits(), expected);
+            advance(LOOK_AGE_MAX).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_is_told_in_time_and_no_other_is_begun() {
+        let readiness = Readiness::default();
+        let count = Arc::new(Semaphore::new(0));
+        let began = Instant::now();
+        for _ in 0..3 {
+            let hangs = looks(&count, LOOK_AGE_MAX * 60);
+            let error = readiness.of(hangs).await.unwrap_err();
+            assert!(
+                error.to_string().contains("has not answered for 3 s"),
+                "{error}"
+            );
+        }
+        assert_eq!(began.elapsed(), LOOK_TIME_MAX);
+        assert_eq!(count.available_permits(), 1);
+        advance(LOOK_AGE_MAX * 60).await;
         tokio::task::yield_now().await;
-        held.add_permits(1);
-        assert!(answers.join_all().await.iter().all(Result::is_ok));
-        assert_eq!(begun.available_permits(), 1, "one more, for all the others");
+        readiness.of(looks(&count, Duration::ZERO)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_look_that_breaks_off_is_made_again() {
+        let readiness = Readiness::default();
+        let panics = async { panic!("for the test") };
+        assert!(readiness.of(panics).await.is_err());
+        readiness.of(async { Ok(()) }).await.unwrap();
     }
 }

@@ -1,24 +1,29 @@
 //! `/api/v1/quarantine`: what could not be proven, to look at, prove again, or drop.
 
-use axum::Router;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
 use super::ask::{Refusal, answer, read};
-use crate::store::Suspect;
+use super::bounds::Bounds;
+use super::{Admin, Route};
+use crate::store::{Suspect, SuspectSummary};
 
-/// Requests on a page.
-const PAGE: usize = 100;
+/// Most requests on a page.
+const PAGE_MAX: usize = 100;
 
-pub(super) fn router() -> Router<Admin> {
-    Router::new()
-        .route("/api/v1/quarantine", get(list))
-        .route("/api/v1/quarantine/retry", post(retry))
-        .route("/api/v1/quarantine/drop", post(discard))
+pub(super) fn routes() -> Vec<Route> {
+    let (much, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
+    vec![
+        Route::get("/api/v1/quarantine", much, list),
+        Route::get("/api/v1/quarantine/{id}", much, show),
+        Route::post("/api/v1/quarantine/retry", change, retry),
+        Route::post("/api/v1/quarantine/drop", change, discard),
+    ]
 }
 
 /// A page of the quarantine.
@@ -44,8 +49,8 @@ pub(crate) struct ShownSuspect {
     pub(crate) has_body: bool,
 }
 
-impl From<Suspect> for ShownSuspect {
-    fn from(suspect: Suspect) -> Self {
+impl From<SuspectSummary> for ShownSuspect {
+    fn from(suspect: SuspectSummary) -> Self {
         let webhook_id = suspect
             .headers
             .iter()
@@ -57,31 +62,73 @@ impl From<Suspect> for ShownSuspect {
             received_at: suspect.received_at,
             reason: suspect.reason,
             size: suspect.size,
-            has_body: suspect.body.is_some(),
+            has_body: suspect.has_body,
         }
     }
 }
 
-/// Which request; without an id all of them.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One request with what is kept of it. All of it is hostile text.
+#[derive(Serialize)]
+struct WholeSuspect {
+    id: i64,
+    endpoint: String,
+    received_at: Timestamp,
+    reason: String,
+    headers: Vec<(String, String)>,
+    size: Option<u64>,
+    has_body: bool,
+    /// Its body, if it was asked for and is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    /// Its body, if it was asked for and is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+/// Which requests: one by its number, or, said in so many words, all.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Which {
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<i64>,
+    pub(crate) all: bool,
+}
+
+impl Which {
+    /// The number; `None` means all.
+    fn chosen(&self) -> Result<Option<i64>, Refusal> {
+        match (self.id, self.all) {
+            (Some(id), false) if id > 0 => Ok(Some(id)),
+            (None, true) => Ok(None),
+            _ => Err(Refusal::bad(
+                "name one request with `id`, a number of 1 or more, or all with `all: true`",
+            )),
+        }
+    }
 }
 
 async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let after = match query.as_deref().unwrap_or_default() {
-        "" => 0,
-        query => query
-            .strip_prefix("after=")
-            .and_then(|after| after.parse().ok())
-            .ok_or_else(|| Refusal::bad("all that can be asked here is `after=NUMBER`"))?,
-    };
-    let suspects = admin.store.suspects(after, PAGE).await?;
+    let (mut after, mut limit) = (0, PAGE_MAX);
+    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match (&*key, value.parse::<i64>()) {
+            ("after", Ok(number)) => after = number,
+            ("limit", Ok(number)) => {
+                limit = usize::try_from(number)
+                    .ok()
+                    .filter(|limit| (1..=PAGE_MAX).contains(limit))
+                    .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))?;
+            }
+            _ => {
+                return Err(Refusal::bad(
+                    "all that can be asked here is `after=NUMBER` and `limit=NUMBER`",
+                ));
+            }
+        }
+    }
+    let suspects = admin.store.list_suspects(after, limit).await?;
     let next = suspects
         .last()
-        .filter(|_| suspects.len() == PAGE)
+        .filter(|_| suspects.len() == limit)
         .map(|suspect| suspect.id);
     Ok(answer(&Suspects {
         suspects: suspects.into_iter().map(ShownSuspect::from).collect(),
@@ -89,8 +136,49 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
     }))
 }
 
+async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<i64>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let with_payload = match query.as_deref().unwrap_or_default() {
+        "" | "payload=false" => false,
+        "payload=true" => true,
+        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+    };
+    let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
+    let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no request with this number is in the quarantine",
+        ));
+    };
+    Ok(answer(&whole(suspect, with_payload)))
+}
+
+fn whole(suspect: Suspect, with_payload: bool) -> WholeSuspect {
+    let has_body = suspect.body.is_some();
+    let body = suspect.body.filter(|_| with_payload);
+    let (payload, payload_base64) = match body.map(|body| String::from_utf8(body.into())) {
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
+        None => (None, None),
+    };
+    WholeSuspect {
+        id: suspect.id,
+        endpoint: suspect.endpoint,
+        received_at: suspect.received_at,
+        reason: suspect.reason,
+        headers: suspect.headers,
+        size: suspect.size,
+        has_body,
+        payload,
+        payload_base64,
+    }
+}
+
 async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let Which { id } = read(request).await?;
+    let id = read::<Which>(request).await?.chosen()?;
     Ok(answer(&admin.quarantine.retry(id).await?))
 }
 
@@ -101,7 +189,7 @@ pub(crate) struct DroppedSuspects {
 }
 
 async fn discard(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let Which { id } = read(request).await?;
+    let id = read::<Which>(request).await?.chosen()?;
     let dropped = admin.store.discard(id).await?;
     Ok(answer(&DroppedSuspects { dropped }))
 }

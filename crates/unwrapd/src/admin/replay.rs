@@ -165,6 +165,8 @@ async fn run(
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AskedDrop {
     pub(crate) filter: Filter,
+    /// All dead letters. Without it the filter must name some.
+    pub(crate) all: bool,
     /// From the plan: what has died since is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<AsOf>,
@@ -188,6 +190,15 @@ pub(super) async fn drop_dead(
     request: Request,
 ) -> Result<Response, Refusal> {
     let mut asked: AskedDrop = read(request).await?;
+    let names_some = Filter {
+        status: Vec::new(),
+        ..asked.filter.clone()
+    } != Filter::default();
+    if names_some == asked.all {
+        return Err(Refusal::bad(
+            "say which dead letters to drop: some with `filter`, or all with `all: true`",
+        ));
+    }
     only_dead(&mut asked.filter)?;
     check(&asked.filter)?;
     if asked.filter.status.contains(&Status::Dropped) {

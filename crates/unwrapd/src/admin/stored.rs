@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRef, Path, RawQuery, State};
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use openai_webhooks::{Envelope, PayloadProblem};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
-use super::ask::{ASKED_AT_ONCE_MAX, Refusal, a_few, answer};
-use super::{Admin, Targets, replay};
+use super::ask::{Refusal, answer};
+use super::bounds::Bounds;
+use super::{Admin, Route, Targets, replay};
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
 use crate::wake::Bells;
@@ -34,22 +31,26 @@ pub(super) struct Stored {
     pub(super) targets: Targets,
 }
 
-/// The routes.
-pub(super) fn router(admin: &Admin) -> Router<Admin> {
-    let slots = Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX));
-    Router::new()
-        .route("/api/v1/messages", get(find))
-        .route("/api/v1/messages/{webhook_id}", get(show))
-        .route("/api/v1/dead", get(find_dead))
-        .route("/api/v1/dead/replay", post(replay::replay_dead))
-        .route("/api/v1/dead/drop", post(replay::drop_dead))
-        .route("/api/v1/replays", post(replay::replay))
-        .route_layer(from_fn_with_state(slots, a_few))
-        .with_state(Stored {
+impl FromRef<Admin> for Stored {
+    fn from_ref(admin: &Admin) -> Self {
+        Self {
             store: Arc::clone(&admin.store),
             bells: admin.bells.clone(),
             targets: admin.targets.clone(),
-        })
+        }
+    }
+}
+
+pub(super) fn routes() -> Vec<Route> {
+    let (read, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
+    vec![
+        Route::get("/api/v1/messages", read, find),
+        Route::get("/api/v1/messages/{webhook_id}", read, show),
+        Route::get("/api/v1/dead", read, find_dead),
+        Route::post("/api/v1/dead/replay", change, replay::replay_dead),
+        Route::post("/api/v1/dead/drop", change, replay::drop_dead),
+        Route::post("/api/v1/replays", change, replay::replay),
+    ]
 }
 
 async fn find(

@@ -1,5 +1,7 @@
 //! Asks a running gateway, over its port for operators.
 
+mod trust;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -17,7 +19,7 @@ use super::talk::talk;
 use super::text::plain;
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
-use crate::config::{SecretSource, admin_access};
+use crate::config::{AdminAccess, SecretSource, admin_access};
 
 /// Where the port is, unless something says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -34,6 +36,9 @@ pub(super) struct AdminArguments {
     /// Environment variable with the token of that port, if it asks for one [default: as the configuration says]
     #[arg(long, value_name = "NAME")]
     admin_token_env: Option<String>,
+    /// Certificate of that port, or of its authority, as PEM, if the system does not trust it [default: as the configuration says]
+    #[arg(long, value_name = "FILE", env = "UNWRAPD_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
@@ -51,10 +56,20 @@ pub(super) struct Admin {
 impl AdminArguments {
     pub(super) fn open(&self) -> Result<Admin, Failure> {
         // What the file names counts only for the gateway that runs on it.
-        let (address, source) = match &self.admin {
-            Some(_) => (None, None),
+        let AdminAccess {
+            address,
+            token: source,
+            certificate,
+        } = match &self.admin {
+            Some(_) => AdminAccess::default(),
             None => admin_access(&self.config)?,
         };
+        let scheme = if certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let trusted = self.admin_ca.clone().or(certificate);
         let source = match &self.admin_token_env {
             Some(name) => Some(SecretSource::Env(name.clone())),
             None => source,
@@ -65,7 +80,7 @@ impl AdminArguments {
         };
         let base = match &self.admin {
             Some(url) => url.clone(),
-            None => format!("http://{}", reachable(address.unwrap_or(USUAL))).parse()?,
+            None => format!("{scheme}://{}", reachable(address.unwrap_or(USUAL))).parse()?,
         };
         let remedy = if self.admin.is_none() && address.is_none() && self.config.exists() {
             format!(
@@ -75,8 +90,12 @@ impl AdminArguments {
         } else {
             "start it with `unwrapd serve`, or name its admin port with --admin".into()
         };
+        let mut client = crate::destination::client().timeout(ANSWER_MAX);
+        if let Some(trusted) = trusted.filter(|_| base.scheme() == "https") {
+            client = client.tls_backend_preconfigured(trust::only(&trusted)?);
+        }
         Ok(Admin {
-            client: crate::destination::client().timeout(ANSWER_MAX).build()?,
+            client: client.build()?,
             base,
             token,
             remedy,
@@ -144,7 +163,7 @@ impl Admin {
             return serde_json::from_slice(&body).map_err(|_| self.not_ours(status));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.error))),
+            Ok(problem) => refused(status, anyhow::Error::msg(plain(&problem.detail))),
             Err(_) => refused(
                 status,
                 anyhow::Error::msg(format!("HTTP {}", status.as_u16())),

@@ -123,6 +123,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     only_dead(&mut filter)?;
     let admin = arguments.ask.admin.open()?;
     let mut asked = AskedDrop {
+        all: names_all(&filter),
         filter,
         as_of: None,
         dry_run: true,
@@ -152,6 +153,14 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         Output::Human => say!("{} dead letters dropped", dropped.deliveries)?,
     }
     Ok(())
+}
+
+/// Whether it leaves out no dead letter.
+fn names_all(filter: &Filter) -> bool {
+    Filter {
+        status: Vec::new(),
+        ..filter.clone()
+    } == Filter::default()
 }
 
 /// `--status dropped` is asked for by that name only.

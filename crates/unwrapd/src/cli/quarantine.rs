@@ -132,6 +132,7 @@ async fn ask(arguments: &Chosen, verb: &str) -> Result<Value, Failure> {
     }
     let which = Which {
         id: arguments.number,
+        all: arguments.all,
     };
     let admin = arguments.ask.admin.open()?;
     admin.post(&["quarantine", verb], &which).await

@@ -7,12 +7,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Failure, StopSignals};
-use crate::config::{Config, ConfigError};
+use super::{Failure, StopSignals, usage};
+use crate::config::{Config, ConfigError, ServerSettings};
 use crate::gateway::Gateway;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
+
+/// Fewest open files that a gateway can do with: those of the store, the ports and the runtime, and some connections.
+const FILES_MIN: u64 = 64;
 
 /// Most threads. More were a slip of the finger.
 const THREADS_MAX: i64 = 1024;
@@ -28,7 +31,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config)?;
+    let mut config = Config::read(&arguments.config)?;
     if config.destinations.is_empty() {
         tracing::warn!("there is no [[destination]]: webhooks are kept and not delivered");
     }
@@ -37,11 +40,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .iter()
         .map(|endpoint| endpoint.name.clone())
         .collect();
-    allow_open_files(config.server.connections_max);
+    allow_open_files(&mut config.server)?;
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
         "http"
+    };
+    let admin_scheme = match config.server.admin_tls {
+        Some(_) => "https",
+        None => "http",
     };
     // Before the ports are open: whoever sees them open may signal at once.
     let mut signals = StopSignals::new()?;
@@ -54,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         );
     }
     if let Some(admin) = gateway.admin() {
-        tracing::info!("for operators: http://{admin}/readyz");
+        tracing::info!("for operators: {admin_scheme}://{admin}/readyz");
     }
     let mut readings = JoinSet::new();
     loop {
@@ -112,9 +119,9 @@ fn reload_with(
     }
 }
 
-/// As many open files as the machine lets us have, and a warning if they are too few: its usual soft limit is for programs of
-/// the last century.
-fn allow_open_files(connections_max: usize) {
+/// Raises the limit of open files to what the machine allows: the usual soft limit is for programs of the last century. Where that is
+/// less than the connections need, there are fewer connections, and a warning. An error if the store alone would need more.
+fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
@@ -124,12 +131,54 @@ fn allow_open_files(connections_max: usize) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let needed = u64::try_from(connections_max).unwrap_or(u64::MAX) + OTHER_FILES;
-    if let Some(allowed) = allowed
-        && allowed < needed
-    {
-        tracing::warn!(
-            "this process may open {allowed} files and would need {needed}: raise the limit (ulimit -n, LimitNOFILE) or lower `connections_max`"
-        );
+    let Some(allowed) = allowed else {
+        return Ok(());
+    };
+    let wanted = server.connections_max;
+    let needed = u64::try_from(wanted).unwrap_or(u64::MAX) + OTHER_FILES;
+    if allowed >= needed {
+        return Ok(());
+    }
+    let Some((public, admin)) = connections_within(allowed) else {
+        return Err(usage(format!(
+            "this process may open {allowed} files, and needs {FILES_MIN} at the least: raise the limit (ulimit -n, LimitNOFILE)"
+        )));
+    };
+    server.connections_max = public.min(wanted);
+    server.admin_connections_max = admin.min(server.admin_connections_max);
+    tracing::warn!(
+        "this process may open {allowed} files and would need {needed}: it takes {} connections at once instead of {wanted}, and {} to the admin port; raise the limit (ulimit -n, LimitNOFILE)",
+        server.connections_max,
+        server.admin_connections_max
+    );
+    Ok(())
+}
+
+/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than usual,
+/// are for the store, the admin port and destinations.
+fn connections_within(files: u64) -> Option<(usize, usize)> {
+    if files < FILES_MIN {
+        return None;
+    }
+    let others = (files / 2).clamp(FILES_MIN / 2, OTHER_FILES);
+    let public = usize::try_from(files - others).ok()?;
+    let admin = usize::try_from(others / 4).ok()?;
+    Some((public, admin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        assert_eq!(connections_within(63), None);
+        assert_eq!(connections_within(64), Some((32, 8)));
+        assert_eq!(connections_within(1024), Some((768, 64)));
+        for files in FILES_MIN..4096 {
+            let (public, admin) = connections_within(files).unwrap();
+            let store = 24;
+            assert!((public + admin + store) as u64 <= files, "{files}");
+        }
     }
 }

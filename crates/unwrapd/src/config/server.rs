@@ -20,6 +20,8 @@ const CONNECTIONS_USUAL: usize = 768;
 const CONNECTIONS_MIN: usize = 8;
 /// More need other limits of the machine, and the slowest of them could not be found in time.
 const CONNECTIONS_MAX: usize = 16_384;
+/// Connections to the admin port at once.
+const ADMIN_CONNECTIONS_MAX: usize = 128;
 /// Requests at once, of all endpoints, unless set: more than HTTP/1.1 could have, and eight proxies' worth of HTTP/2.
 const REQUESTS_USUAL: usize = 1024;
 /// Requests at once of one endpoint unless set: a quarter is left for the others.
@@ -54,8 +56,12 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long it goes on receiving when told to stop, and says that it is not ready.
     pub drain: Duration,
+    /// Connections to the admin port at once. Not a key of the file: a browser opens a handful, and each page may hold one.
+    pub admin_connections_max: usize,
     /// TLS of the public port; `None`: there is a proxy in front that does it, or nobody outside.
     pub tls: Option<Arc<Tls>>,
+    /// TLS of the admin port; `None`: plain HTTP.
+    pub admin_tls: Option<Arc<Tls>>,
 }
 
 impl Default for ServerSettings {
@@ -67,12 +73,22 @@ impl Default for ServerSettings {
             body_timeout: BODY_USUAL,
             idle_timeout: IDLE_USUAL,
             drain: Duration::ZERO,
+            admin_connections_max: ADMIN_CONNECTIONS_MAX,
             tls: None,
+            admin_tls: None,
         }
     }
 }
 
 impl ServerSettings {
+    /// Whether the admin port has the certificate of the public one.
+    pub(crate) fn shares_tls(&self) -> bool {
+        match (&self.tls, &self.admin_tls) {
+            (Some(public), Some(admin)) => Arc::ptr_eq(public, admin),
+            _ => false,
+        }
+    }
+
     /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served, and in what counts
     /// only at the end.
     pub(crate) fn serves_as(&self, other: &Self) -> bool {
@@ -84,7 +100,11 @@ impl ServerSettings {
                     settings.body_timeout,
                     settings.idle_timeout,
                 ),
-                settings.tls.is_some(),
+                (
+                    settings.tls.is_some(),
+                    settings.admin_tls.is_some(),
+                    settings.shares_tls(),
+                ),
             )
         };
         parts(self) == parts(other)
@@ -104,6 +124,7 @@ pub(super) struct Server {
     idle_timeout_seconds: Option<Spanned<u64>>,
     drain_seconds: Option<Spanned<u64>>,
     tls: Option<TlsTable>,
+    admin_tls: Option<TlsTable>,
 }
 
 #[derive(Deserialize)]
@@ -141,11 +162,24 @@ impl Server {
         Ok((Some(admin), token))
     }
 
+    /// Whether the admin port can be reached from other machines.
+    fn is_admin_remote(&self) -> bool {
+        let address = self.admin.as_ref().map(address).and_then(Result::ok);
+        address.is_some_and(|address| !address.ip().is_loopback())
+    }
+
     pub(super) fn check(self) -> Result<ServerSettings, Mistake> {
+        let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
         let seconds =
             |number, max, usual| Ok(within(number, 1, max)?.map_or(usual, Duration::from_secs));
         let (arrival, idle) = (ARRIVAL_SECONDS_MAX, IDLE_SECONDS_MAX);
+        let tls = self.tls.map(TlsTable::check).transpose()?;
+        let admin_tls = match self.admin_tls {
+            Some(table) => Some(table.check()?),
+            // On this machine a certificate for the public name would fit no address.
+            None => tls.clone().filter(|_| is_admin_remote),
+        };
         Ok(ServerSettings {
             connections_max: within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX)?
                 .unwrap_or(usual.connections_max),
@@ -155,7 +189,9 @@ impl Server {
             idle_timeout: seconds(self.idle_timeout_seconds, idle, usual.idle_timeout)?,
             drain: within(self.drain_seconds, 0, DRAIN_SECONDS_MAX)?
                 .map_or(usual.drain, Duration::from_secs),
-            tls: self.tls.map(TlsTable::check).transpose()?,
+            admin_connections_max: usual.admin_connections_max,
+            tls,
+            admin_tls,
         })
     }
 }

@@ -9,9 +9,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::places::Place;
 
-/// In place of no limit at all.
-const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
-
 /// How long a connection may keep us waiting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -19,8 +16,10 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// For anything to move: between requests, and while the client takes nothing of what it is answered.
     pub(super) idle: Duration,
-    /// For one request, from its head to the end of its answer. `None`: answers may go on for ever.
-    pub(super) request: Option<Duration>,
+    /// For one request, from its head to the end of its answer.
+    pub(super) request: Duration,
+    /// For the client to take a whole answer. `None`: as long as the request may take.
+    pub(super) answer: Option<Duration>,
 }
 
 /// One connection as seen by who has to end it.
@@ -32,13 +31,22 @@ pub(super) struct Activity {
 
 struct State {
     /// Requests that are not answered to the end, in the order they began. HTTP/2 has several.
-    open: Vec<(u64, Instant, Phase)>,
+    open: Vec<Open>,
     began: u64,
+    /// Whether the client has sent anything yet.
+    has_arrived: bool,
     /// What counts while none is open.
     between: Between,
     /// Since when the client takes nothing of what it is answered.
     stalled: Option<Instant>,
     is_http2: bool,
+}
+
+struct Open {
+    id: u64,
+    phase: Phase,
+    /// Until when it must be answered to the end.
+    due: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -66,6 +74,7 @@ impl Activity {
             state: Mutex::new(State {
                 open: Vec::new(),
                 began: 0,
+                has_arrived: false,
                 between: Between::Head(Instant::now()),
                 stalled: None,
                 is_http2: false,
@@ -76,6 +85,7 @@ impl Activity {
     /// Some bytes came.
     pub(super) fn arrived(&self) {
         let mut state = self.state();
+        state.has_arrived = true;
         // In HTTP/2 they may be about anything: there a head has the idle time.
         if state.open.is_empty()
             && !state.is_http2
@@ -96,7 +106,11 @@ impl Activity {
         state.is_http2 = is_http2;
         state.began += 1;
         let id = state.began;
-        state.open.push((id, Instant::now(), Phase::Arriving));
+        state.open.push(Open {
+            id,
+            phase: Phase::Arriving,
+            due: Instant::now() + self.patience.request,
+        });
         self.tell_place(&state);
         Exchange {
             activity: Arc::clone(self),
@@ -135,8 +149,9 @@ impl Activity {
     /// Until when it may go on as it is, and whether it is idle.
     fn due(&self) -> (Instant, bool) {
         let state = self.state();
-        let (due, is_idle) = match (state.open.first(), state.between) {
-            (Some((_, began, _)), _) => (*began + self.patience.request.unwrap_or(FOR_EVER), false),
+        let first = state.open.iter().map(|open| open.due).min();
+        let (due, is_idle) = match (first, state.between) {
+            (Some(due), _) => (due, false),
             (None, Between::Head(since)) => (since + self.patience.head, false),
             (None, Between::Idle(since)) => (since + self.patience.idle, true),
         };
@@ -148,17 +163,41 @@ impl Activity {
 
     fn enter(&self, id: u64, phase: Phase) {
         let mut state = self.state();
-        if let Some(open) = state.open.iter_mut().find(|(open, ..)| *open == id)
+        if let Some(open) = state.open.iter_mut().find(|open| open.id == id)
             // An answer may be there before the body.
-            && open.2 != Phase::Answering
+            && open.phase != Phase::Answering
         {
-            open.2 = phase;
+            open.phase = phase;
+            if let (Phase::Answering, Some(longest)) = (phase, self.patience.answer) {
+                open.due = open.due.min(Instant::now() + longest);
+            }
             self.tell_place(&state);
         }
     }
 
+    /// Whether the head of a request has arrived that is not answered to the end.
+    pub(super) fn has_request(&self) -> bool {
+        !self.state().open.is_empty()
+    }
+
+    /// Whether a request has arrived whole and waits for us.
+    pub(super) fn has_work(&self) -> bool {
+        let works = |open: &Open| open.phase == Phase::Working;
+        self.state().open.iter().any(works)
+    }
+
+    /// Whether the client has sent anything.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.state().has_arrived
+    }
+
+    /// Whether it has sent a request by HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state().is_http2
+    }
+
     fn tell_place(&self, state: &State) {
-        let works = |(_, _, phase): &(u64, Instant, Phase)| *phase == Phase::Working;
+        let works = |open: &Open| open.phase == Phase::Working;
         if state.open.iter().any(works) {
             self.place.works();
         } else {
@@ -196,7 +235,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let mut state = self.activity.state();
-        state.open.retain(|(open, ..)| *open != self.id);
+        state.open.retain(|open| open.id != self.id);
         if state.open.is_empty() {
             state.between = Between::Idle(Instant::now());
         }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2 on one connection, with limits that no client can stretch.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, interval, timeout};
 
 use super::activity::{Activity, Exchange};
 use crate::shutdown::Shutdown;
@@ -41,6 +42,10 @@ const RESETS_PENDING_MAX: usize = 20;
 const STREAM_FAULTS_MAX: usize = 256;
 /// How long a client may take to understand that an idle connection ends. HTTP/2 says goodbye and waits for an echo.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a body may go on arriving when everything is to stop. `docker stop` kills after 10 s.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
+/// Time between two looks at what a connection waits for, when everything is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How connections are served.
 pub(super) struct Http(auto::Builder<TokioExecutor>);
@@ -76,7 +81,7 @@ impl Http {
         router: Router,
         activity: &Arc<Activity>,
         mut shutdown: Shutdown,
-    ) {
+    ) -> Result<(), Broken> {
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request: Request<Incoming>| {
             let exchange = activity.begin(request.version() == Version::HTTP_2);
@@ -89,23 +94,69 @@ impl Http {
             }
         });
         let mut connection = pin!(self.0.serve_connection(TokioIo::new(stream), service));
-        // It ends with an error when a client breaks off or breaks the rules: nothing to do about.
         let is_idle = tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => return ended.map_err(|error| Broken::of(&*error)),
             is_idle = activity.overdue() => is_idle,
             () = shutdown.begun() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    _ = connection.as_mut() => return,
-                    is_idle = activity.overdue() => is_idle,
+                    _ = connection.as_mut() => {}
+                    () = may_end(activity) => {}
+                    _ = activity.overdue() => {}
                 }
+                return Ok(());
             }
         };
         if is_idle {
             connection.as_mut().graceful_shutdown();
             drop(timeout(GOODBYE, connection).await);
+        } else if activity.has_arrived() {
+            return Err(Broken::TooSlow);
+        }
+        Ok(())
+    }
+}
+
+/// Waits, when everything is to stop, until the connection holds nothing worth waiting for: a request whose head has not arrived is
+/// dropped at once, one whose body is arriving after [`ARRIVAL_MAX`], and one that waits for us is not.
+async fn may_end(activity: &Activity) {
+    // An answer that was just made must still be sent, so each time counts from the last moment in which there was more to do.
+    let (mut worked, mut asked) = (Instant::now(), Instant::now());
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        if activity.has_work() {
+            (worked, asked) = (Instant::now(), Instant::now());
+        } else if activity.has_request() {
+            asked = Instant::now();
+            if worked.elapsed() >= ARRIVAL_MAX {
+                return;
+            }
+        } else if !activity.is_http2() || asked.elapsed() >= GOODBYE {
+            return;
+        }
+    }
+}
+
+/// How a connection ended that a client is to blame for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// What came is no HTTP, or too large a head.
+    NotHttp,
+    /// A request did not arrive, or an answer was not taken, in time.
+    TooSlow,
+    /// It broke off.
+    Gone,
+}
+
+impl Broken {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        let is_parse = |error: &hyper::Error| error.is_parse() || error.is_parse_too_large();
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if is_parse(error) => Self::NotHttp,
+            _ => Self::Gone,
         }
     }
 }

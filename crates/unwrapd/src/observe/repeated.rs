@@ -93,6 +93,16 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
         });
         due
     }
+
+    /// Takes all counts that wait, whether they are due or not, and forgets all keys. For the end of the process.
+    pub fn take_all(&self) -> Vec<(Option<K>, u64)> {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key
+            .drain()
+            .filter(|(_, counted)| counted.unlogged > 0)
+            .map(|(key, counted)| (key, counted.unlogged))
+            .collect()
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use super::{BODY_BYTES_MAX, Refusal};
+use super::BODY_BYTES_MAX;
+use super::refusal::Refusal;
 use crate::places::{Place, Places};
 
 /// What every request may hold of its body: twice as much as OpenAI's largest. Only what is larger needs the room below, so

@@ -9,8 +9,13 @@ use crate::delivery::Lane;
 
 /// Most messages on a page.
 pub const PAGE_MAX: usize = 500;
-/// Most attempts of a delivery that are shown, the latest: three days of back-off make some ninety.
+/// Most attempts of a delivery that are shown, the latest: three days of back-off make some ninety. Of a message with many deliveries
+/// fewer are shown of each.
 pub const ATTEMPTS_SHOWN_MAX: usize = 200;
+/// Most attempts of all deliveries of a message that are shown, but for the latest of each.
+pub(super) const ATTEMPTS_SHOWN_IN_ALL_MAX: usize = 2_000;
+/// Bytes in memory after which a page ends, whatever its limit, and after which no further payload is shown.
+pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where a page begins and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,4 +93,87 @@ pub struct KeptAttempt {
     /// The beginning of the body of the answer, where that is kept. The destination wrote it: hostile text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+}
+
+impl Kept {
+    /// About how many bytes it takes in memory.
+    pub(super) fn bytes_held(&self) -> usize {
+        let attempt = |attempt: &KeptAttempt| {
+            size_of::<KeptAttempt>()
+                + attempt.answer.len()
+                + attempt.body.as_ref().map_or(0, String::len)
+        };
+        let delivery = |delivery: &KeptDelivery| {
+            let attempts: usize = delivery.latest.iter().map(attempt).sum();
+            size_of::<KeptDelivery>() + delivery.destination.len() + attempts
+        };
+        let deliveries: usize = self.deliveries.iter().map(delivery).sum();
+        size_of::<Self>()
+            + self.webhook_id.len()
+            + self.event_type.as_ref().map_or(0, String::len)
+            + self.payload.as_ref().map_or(0, Bytes::len)
+            + deliveries
+    }
+}
+
+/// A page that is being filled, within a number of messages and of bytes.
+#[derive(Default)]
+pub(super) struct Filling {
+    pub(super) messages: Vec<Kept>,
+    bytes: usize,
+}
+
+impl Filling {
+    pub(super) fn push(&mut self, message: Kept) {
+        self.bytes += message.bytes_held();
+        self.messages.push(message);
+    }
+
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        self.messages.len() >= limit || self.is_heavy()
+    }
+
+    /// Whether it holds as many bytes as it may.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.bytes >= PAGE_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_by_its_bytes_whatever_its_limit() {
+        let message = Kept {
+            webhook_id: "wh_1".into(),
+            endpoint: "production".into(),
+            event_type: None,
+            sent_at: Timestamp::UNIX_EPOCH,
+            received_at: Timestamp::UNIX_EPOCH,
+            secret: None,
+            bytes: None,
+            deliveries: vec![KeptDelivery {
+                destination: "app".into(),
+                lane: Lane::Standard,
+                status: Status::Dead,
+                since: Timestamp::UNIX_EPOCH,
+                at: Timestamp::UNIX_EPOCH,
+                attempts: 1,
+                latest: vec![KeptAttempt {
+                    number: 1,
+                    ended_at: Timestamp::UNIX_EPOCH,
+                    took_ms: 1,
+                    answer: String::new(),
+                    body: Some("x".repeat(PAGE_BYTES_MAX / 4)),
+                }],
+            }],
+            payload: None,
+        };
+        let mut filling = Filling::default();
+        while !filling.is_full(PAGE_MAX) {
+            filling.push(message.clone());
+        }
+        assert_eq!(filling.messages.len(), 4);
+    }
 }

@@ -48,7 +48,8 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
+    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect,
+    SuspectSummary, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;
@@ -237,6 +238,14 @@ impl Store for PostgresStore {
 
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
         Ok(quarantine::list(self.pool(), after, limit).await?)
+    }
+
+    async fn list_suspects(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SuspectSummary>, StoreError> {
+        Ok(quarantine::summaries(self.pool(), after, limit).await?)
     }
 
     async fn acquit(

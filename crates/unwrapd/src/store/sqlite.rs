@@ -41,7 +41,7 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled,
-    Standing, Store, StoreError, Suspect, Tally,
+    Standing, Store, StoreError, Suspect, SuspectSummary, Tally,
 };
 use crate::crash;
 use crate::delivery::{Lane, earlier};
@@ -169,9 +169,14 @@ impl SqliteStore {
             return Err(closed());
         }
         let readers = Arc::clone(&self.readers);
-        tokio::task::spawn_blocking(move || readers.read(query))
-            .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        let place = readers.place().await?;
+        tokio::task::spawn_blocking(move || {
+            let read = readers.read(query);
+            drop(place);
+            read
+        })
+        .await
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 
@@ -251,6 +256,15 @@ impl Store for SqliteStore {
 
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
         self.read(move |connection| quarantine::list(connection, after, limit))
+            .await
+    }
+
+    async fn list_suspects(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SuspectSummary>, StoreError> {
+        self.read(move |connection| quarantine::summaries(connection, after, limit))
             .await
     }
 

@@ -13,7 +13,7 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, Tally,
+    Store, StoreError, Suspect, SuspectSummary, Tally,
 };
 
 use unwrapd::handover::{Handover, Slot};
@@ -221,6 +221,14 @@ impl Store for Troubled {
 
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
         self.real(self.inner.suspects(after, limit)).await
+    }
+
+    async fn list_suspects(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SuspectSummary>, StoreError> {
+        self.real(self.inner.list_suspects(after, limit)).await
     }
 
     async fn acquit(

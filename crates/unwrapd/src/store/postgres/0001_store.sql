@@ -116,7 +116,9 @@ CREATE TABLE quarantine (
     body        bytea                  -- NULL: too large, or never read
 );
 
--- Keeps one, and only so many: those without a body, which nobody can prove any more, go first. One at a time, or two would remove the same.
+-- Keeps one, and only so many. Beyond that one goes of the endpoint that holds the most, so that none loses a request to the noise at
+-- another while it holds no more than an equal share; those without a body, which cannot be proven any more, go first. One transaction at
+-- a time, or two would remove the same.
 CREATE FUNCTION suspect(
     at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -125,10 +127,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock('quarantine'::regclass::oid::bigint);
     INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
     VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
-    DELETE FROM quarantine WHERE id IN (
-        SELECT id FROM quarantine ORDER BY body IS NOT NULL, id
-        LIMIT greatest(0, (SELECT count(*) FROM quarantine) - at_most)
-    );
+    FOR _ IN at_most + 1 .. (SELECT count(*) FROM quarantine) LOOP
+        DELETE FROM quarantine WHERE id = (
+            SELECT id FROM quarantine WHERE endpoint = (
+                SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = at_endpoint DESC LIMIT 1
+            ) ORDER BY body IS NOT NULL, id LIMIT 1
+        );
+    END LOOP;
 END $$;
 
 -- What was asked for under each token, and how far it is.
@@ -152,6 +157,23 @@ CREATE TABLE readiness (
     is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
     checked_at  bigint   NOT NULL
 );
+
+-- Whether a message could be kept now: an error if a table that it needs is locked, or takes no row of this role. The row is taken
+-- back, and no message has a number below zero.
+CREATE FUNCTION ready(now_ms bigint) RETURNS void LANGUAGE plpgsql
+SET search_path FROM CURRENT SET lock_timeout = '2s' AS $$
+BEGIN
+    LOCK TABLE ONLY message, ONLY body, ONLY delivery, ONLY quarantine IN ROW EXCLUSIVE MODE;
+    EXECUTE format('LOCK TABLE ONLY body_%s IN ROW EXCLUSIVE MODE', (SELECT slot FROM body_current));
+    BEGIN
+        INSERT INTO message (seq, endpoint, webhook_id, sent_at, received_at)
+        VALUES (-pg_backend_pid(), '', 'readiness ' || pg_backend_pid(), now_ms, now_ms);
+        RAISE EXCEPTION SQLSTATE 'UW001';
+    EXCEPTION WHEN SQLSTATE 'UW001' THEN
+        NULL;
+    END;
+    INSERT INTO readiness (checked_at) VALUES (now_ms) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at;
+END $$;
 
 -- One row while `db copy` fills these tables: how far it is. No gateway begins here meanwhile.
 CREATE TABLE copying (

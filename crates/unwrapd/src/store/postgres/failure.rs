@@ -76,9 +76,10 @@ impl From<tokio_postgres::Error> for Failure {
             }
             Some("08") => Self::Lost(StoreError::Unavailable(text)),
             Some("53" | "55" | "57") => Self::Refused(StoreError::Unavailable(match *code {
-                SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => {
-                    format!("{text}: it takes too long")
-                }
+                SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
+                SqlState::LOCK_NOT_AVAILABLE => format!(
+                    "{text}: another session holds a lock on a table of the store; find it in `pg_locks` and have it end"
+                ),
                 SqlState::DISK_FULL => format!("{text}: its disk is full"),
                 SqlState::TOO_MANY_CONNECTIONS => format!(
                     "{text}: each gateway takes up to {CONNECTIONS_MAX}; raise `max_connections`"

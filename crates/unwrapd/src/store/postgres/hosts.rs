@@ -180,7 +180,7 @@ async fn look(
     known: Option<Line>,
 ) -> Result<Connected, Failure> {
     let link = Link::open(config, tls, news).await?;
-    let rows = link.alone(CONNECT_TIME, server::LOOK).await?;
+    let rows = link.first(server::LOOK).await?;
     let does = server::check(&rows).map_err(Failure::OfTheStore)?;
     // Not every server that speaks as PostgreSQL knows of this.
     let on = match link.alone(CONNECT_TIME, server::LINE).await {

@@ -14,6 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row};
 use super::address::CONNECT_TIME;
 use super::failure::Failure;
 use super::news::News;
+use super::pool::CONNECTIONS_MAX;
 use super::tls::{Connector, Tls};
 
 /// How much longer we wait than the server works: it ends first, and says why.
@@ -120,14 +121,27 @@ impl Link {
                 return Ok((client, tokio::spawn(drive(connection, news))));
             }
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            Ok((client, tokio::spawn(drive(connection, news))))
+            Ok::<_, tokio_postgres::Error>((client, tokio::spawn(drive(connection, news))))
         };
-        let (client, driver) = in_time(CONNECT_TIME, connected).await?;
-        Ok(Self { client, driver })
+        match timeout(CONNECT_TIME + MARGIN, connected).await {
+            Ok(Ok((client, driver))) => Ok(Self { client, driver }),
+            Ok(Err(error)) => Err(Failure::from(error)),
+            // The time for the connection alone is shorter.
+            Err(_) => Err(no_session()),
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// As [`alone`](Self::alone), for the first statement of a connection: a pooler may have taken the connection and have no session
+    /// of the server for it.
+    pub(super) async fn first(&self, sql: &str) -> Result<Vec<Row>, Failure> {
+        match timeout(CONNECT_TIME, self.client.query_typed(sql, &[])).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(no_session()),
+        }
     }
 
     /// A statement that needs no settings and changes nothing.
@@ -221,6 +235,14 @@ where
             news.hear(told.payload());
         }
     }
+}
+
+/// The connection was taken, and nothing came back over it.
+fn no_session() -> Failure {
+    Failure::unavailable(format!(
+        "a connection was made, and no session was given within {} s: the server hangs, or a pooler in front has none left; a pooler must pool by transaction, or allow {CONNECTIONS_MAX} sessions for each gateway",
+        CONNECT_TIME.as_secs()
+    ))
 }
 
 async fn in_time<T>(

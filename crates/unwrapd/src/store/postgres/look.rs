@@ -13,7 +13,13 @@ use super::rows::{natural, signed, timestamp};
 use super::walk::{Order, behind, narrow, newest, piece};
 use crate::delivery::Lane;
 use crate::store::filter::{Filter, Status};
-use crate::store::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
+use crate::store::{
+    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery,
+    PAGE_MAX, Page,
+};
+
+/// Messages fetched at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
+const MESSAGES_AT_ONCE_MAX: usize = 32;
 
 const MESSAGES: &str = "
     SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(payload)::int8,
@@ -46,26 +52,30 @@ pub(super) async fn find(
         None => newest(pool).await?,
     };
     let within = narrow(pool, &selection, 1..=newest).await?;
-    let mut messages = Vec::new();
+    let mut filling = Filling::default();
     let mut next = Some(*within.end());
     while let Some(from) = next
-        && messages.len() < limit
+        && !filling.is_full(limit)
     {
         let found = piece(pool, &selection, *within.start()..=from, Order::NewestFirst).await?;
         next = found.next;
         let mut candidates = &found.candidates[..];
-        while !candidates.is_empty() && messages.len() < limit {
-            let (some, rest) = candidates.split_at(candidates.len().min(limit - messages.len()));
+        while !candidates.is_empty() && !filling.is_full(limit) {
+            let room = (limit - filling.messages.len()).min(MESSAGES_AT_ONCE_MAX);
+            let (some, rest) = candidates.split_at(candidates.len().min(room));
             let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
-            messages.extend(kept(pool, &seqs, filter, 1, false).await?);
+            for message in kept(pool, &seqs, filter, 1, false).await? {
+                filling.push(message);
+            }
             candidates = rest;
             if let Some(last) = seqs.last()
-                && messages.len() == limit
+                && filling.is_full(limit)
             {
                 next = behind(*last, &within, Order::NewestFirst);
             }
         }
     }
+    let messages = filling.messages;
     Ok(Found { messages, next })
 }
 
@@ -79,16 +89,24 @@ pub(super) async fn show(
         ..Filter::default()
     };
     let selection = filter.select(Timestamp::MIN);
-    let mut messages = Vec::new();
+    let mut filling = Filling::default();
     let mut next = Some(0);
     while let Some(from) = next {
         let found = piece(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
         next = found.next;
-        let seqs: Vec<i64> = found.candidates.iter().map(|found| found.seq).collect();
         let all = Filter::default();
-        messages.extend(kept(pool, &seqs, &all, ATTEMPTS_SHOWN_MAX, with_payload).await?);
+        for candidate in &found.candidates {
+            let (attempts_max, with_payload) = if filling.is_heavy() {
+                (1, false)
+            } else {
+                (ATTEMPTS_SHOWN_MAX, with_payload)
+            };
+            for message in kept(pool, &[candidate.seq], &all, attempts_max, with_payload).await? {
+                filling.push(message);
+            }
+        }
     }
-    Ok(messages)
+    Ok(filling.messages)
 }
 
 /// These messages, in this order, with the deliveries that the filter wants; without those of which it wants none.
@@ -146,6 +164,7 @@ async fn deliveries(
         }
     }
     let ids: Vec<i64> = wanted.iter().map(|(id, ..)| *id).collect();
+    let attempts_max = (ATTEMPTS_SHOWN_IN_ALL_MAX / ids.len().max(1)).clamp(1, attempts_max);
     let mut attempts = attempts(pool, &ids, attempts_max).await?;
     let mut found: HashMap<i64, Vec<KeptDelivery>> = HashMap::new();
     for (id, status, row) in wanted {

@@ -1,15 +1,53 @@
 //! Says once in the log that the database does not do its part, and once that it does again, however many ask it meanwhile.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use super::lock;
 use crate::store::StoreError;
+
+/// Where some webhooks are kept and some are refused, for example because the server gives us too few connections, it is not said each
+/// time that they are kept again: no more than so often,
+const CHANGES_MAX: u32 = 2;
+/// and then only once none was refused for this long.
+const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     is_away: AtomicBool,
     refuses: AtomicBool,
+    changes: Mutex<Changes>,
     /// How much work came to a good end.
     works: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    /// When a webhook was last refused.
+    refused_at: Option<Instant>,
+    /// How often it was said since that they are kept again, without a steady time between.
+    said: u32,
+}
+
+impl Changes {
+    fn is_steady(&self) -> bool {
+        self.refused_at.is_none_or(|at| at.elapsed() >= STEADY)
+    }
+
+    fn refuses(&mut self) {
+        if self.is_steady() {
+            self.said = 0;
+        }
+        self.refused_at = Some(Instant::now());
+    }
+
+    /// Whether it may be said that they are kept again.
+    fn takes(&mut self) -> bool {
+        let may_say = self.is_steady() || self.said < CHANGES_MAX;
+        self.said += u32::from(may_say);
+        may_say
+    }
 }
 
 impl Outage {
@@ -38,6 +76,7 @@ impl Outage {
 
     /// A webhook could not be kept. Where the database is away, that is said already.
     pub(super) fn refuses(&self, error: &StoreError) {
+        lock(&self.changes).refuses();
         if !self.is_away.load(Ordering::SeqCst) && !self.refuses.swap(true, Ordering::SeqCst) {
             tracing::error!("webhooks are answered 503: {error}");
         }
@@ -45,7 +84,10 @@ impl Outage {
 
     /// Webhooks are kept.
     pub(super) fn takes(&self) {
-        if self.refuses.load(Ordering::Relaxed) && self.refuses.swap(false, Ordering::SeqCst) {
+        if self.refuses.load(Ordering::Relaxed)
+            && lock(&self.changes).takes()
+            && self.refuses.swap(false, Ordering::SeqCst)
+        {
             tracing::info!("webhooks are kept again");
         }
     }

@@ -86,11 +86,10 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>,
         .collect()
 }
 
-/// Writes something durably and for nothing.
+/// Writes durably, to where messages are written, and leaves none.
 pub(super) async fn ready(pool: &Arc<Pool>, now: Timestamp) -> Result<(), Failure> {
-    let sql = "INSERT INTO readiness (checked_at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at";
     let now = now.as_millisecond();
-    pool.once(For::Claiming, sql, given![now => INT8])
+    pool.once(For::Claiming, "SELECT ready($1)", given![now => INT8])
         .await
         .map(drop)
 }

@@ -9,12 +9,15 @@ use super::failure::Failure;
 use super::link::given;
 use super::pool::{For, Pool};
 use super::rows::{signed, storable, timestamp};
-use crate::store::{SUSPECTS_MAX, Suspect};
+use crate::store::{SUSPECTS_MAX, Suspect, SuspectSummary};
 
 const ADD: &str = "SELECT suspect($1, $2, $3, $4, $5, $6, $7)";
 
 const LIST: &str = "
     SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
+
+const SUMMARIES: &str = "
+    SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
 
 const DISCARD: &str = "
     WITH gone AS (DELETE FROM quarantine WHERE $1::int8 IS NULL OR id = $1 RETURNING id) SELECT count(*) FROM gone";
@@ -46,6 +49,28 @@ pub(super) async fn list(
     rows.iter().map(suspect).collect()
 }
 
+pub(super) async fn summaries(
+    pool: &Arc<Pool>,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<SuspectSummary>, Failure> {
+    let limit = signed(limit);
+    let given = given![after => INT8, limit => INT8];
+    let rows = pool.once(For::Looking, SUMMARIES, given).await?;
+    let summary = |row: &Row| {
+        Ok(SuspectSummary {
+            id: row.try_get(0)?,
+            endpoint: row.try_get(1)?,
+            received_at: timestamp(row, 2)?,
+            reason: row.try_get(3)?,
+            headers: headers(row)?,
+            size: size(row)?,
+            has_body: row.try_get(6)?,
+        })
+    };
+    rows.iter().map(summary).collect()
+}
+
 pub(super) async fn discard(pool: &Arc<Pool>, suspect: Option<i64>) -> Result<u64, Failure> {
     let rows = pool
         .once(For::Looking, DISCARD, given![suspect => INT8])
@@ -55,18 +80,24 @@ pub(super) async fn discard(pool: &Arc<Pool>, suspect: Option<i64>) -> Result<u6
 }
 
 fn suspect(row: &Row) -> Result<Suspect, Failure> {
-    let headers: String = row.try_get(4)?;
     Ok(Suspect {
         id: row.try_get(0)?,
         endpoint: row.try_get(1)?,
         received_at: timestamp(row, 2)?,
         reason: row.try_get(3)?,
-        headers: serde_json::from_str(&headers).map_err(|_| {
-            Failure::unavailable("the headers of a quarantined request are no JSON")
-        })?,
-        size: row
-            .try_get::<_, Option<i64>>(5)?
-            .and_then(|size| u64::try_from(size).ok()),
+        headers: headers(row)?,
+        size: size(row)?,
         body: row.try_get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
     })
+}
+
+fn headers(row: &Row) -> Result<Vec<(String, String)>, Failure> {
+    let headers: String = row.try_get(4)?;
+    serde_json::from_str(&headers)
+        .map_err(|_| Failure::unavailable("the headers of a quarantined request are no JSON"))
+}
+
+fn size(row: &Row) -> Result<Option<u64>, Failure> {
+    let size: Option<i64> = row.try_get(5)?;
+    Ok(size.and_then(|size| u64::try_from(size).ok()))
 }

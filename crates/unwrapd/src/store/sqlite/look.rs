@@ -13,7 +13,8 @@ use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::numbers::deliveries_of;
 use crate::store::{
-    ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page, StoreError,
+    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery,
+    PAGE_MAX, Page, StoreError,
 };
 
 impl SqliteStore {
@@ -25,22 +26,23 @@ impl SqliteStore {
     ) -> Result<Found, StoreError> {
         let selection = filter.select(now);
         let limit = page.limit.clamp(1, PAGE_MAX);
-        let mut messages = Vec::new();
+        let mut filling = Filling::default();
         let mut next = match page.after {
             Some(after) => Some(after),
             None => Some(self.read(newest).await?),
         };
         while let Some(from) = next
-            && messages.len() < limit
+            && !filling.is_full(limit)
         {
             let selection = selection.clone();
-            (messages, next) = self
+            (filling, next) = self
                 .read(move |connection| {
-                    let next = find_piece(connection, &selection, from, limit, &mut messages)?;
-                    Ok((messages, next))
+                    let next = find_piece(connection, &selection, from, limit, &mut filling)?;
+                    Ok((filling, next))
                 })
                 .await?;
         }
+        let messages = filling.messages;
         Ok(Found { messages, next })
     }
 
@@ -54,19 +56,19 @@ impl SqliteStore {
             ..Filter::default()
         }
         .select(Timestamp::MIN);
-        let mut messages = Vec::new();
+        let mut filling = Filling::default();
         let mut next = Some(0);
         while let Some(from) = next {
             let selection = selection.clone();
-            (messages, next) = self
+            (filling, next) = self
                 .read(move |connection| {
                     let next =
-                        show_piece(connection, &selection, from, with_payload, &mut messages)?;
-                    Ok((messages, next))
+                        show_piece(connection, &selection, from, with_payload, &mut filling)?;
+                    Ok((filling, next))
                 })
                 .await?;
         }
-        Ok(messages)
+        Ok(filling.messages)
     }
 }
 
@@ -75,7 +77,7 @@ fn find_piece(
     selection: &Selection,
     from: i64,
     limit: usize,
-    messages: &mut Vec<Kept>,
+    filling: &mut Filling,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
     walk(
@@ -86,9 +88,9 @@ fn find_piece(
         |message| {
             let deliveries = deliveries(connection, message.seq, filter, 1)?;
             if !deliveries.is_empty() || !filter.names_deliveries() {
-                messages.push(kept(connection, message.seq, deliveries)?);
+                filling.push(kept(connection, message.seq, deliveries)?);
             }
-            Ok(if messages.len() == limit {
+            Ok(if filling.is_full(limit) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -102,7 +104,7 @@ fn show_piece(
     selection: &Selection,
     from: i64,
     with_payload: bool,
-    messages: &mut Vec<Kept>,
+    filling: &mut Filling,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
     walk(
@@ -111,15 +113,28 @@ fn show_piece(
         from..=i64::MAX,
         Order::OldestFirst,
         |message| {
-            let deliveries = deliveries(connection, message.seq, filter, ATTEMPTS_SHOWN_MAX)?;
+            let attempts_max = attempts_shown(connection, message.seq, filling)?;
+            let deliveries = deliveries(connection, message.seq, filter, attempts_max)?;
             let mut kept = kept(connection, message.seq, deliveries)?;
-            if with_payload {
+            if with_payload && !filling.is_heavy() {
                 kept.payload = payload(connection, message.seq)?;
             }
-            messages.push(kept);
+            filling.push(kept);
             Ok(ControlFlow::Continue(()))
         },
     )
+}
+
+/// How many attempts are shown of each delivery of this message.
+fn attempts_shown(connection: &Connection, seq: i64, filling: &Filling) -> rusqlite::Result<usize> {
+    if filling.is_heavy() {
+        return Ok(1);
+    }
+    let ids = deliveries_of(seq);
+    let deliveries: usize = connection
+        .prepare_cached("SELECT count(*) FROM delivery WHERE id BETWEEN ? AND ?")?
+        .query_row(params![ids.start(), ids.end()], |row| row.get(0))?;
+    Ok((ATTEMPTS_SHOWN_IN_ALL_MAX / deliveries.max(1)).clamp(1, ATTEMPTS_SHOWN_MAX))
 }
 
 fn kept(

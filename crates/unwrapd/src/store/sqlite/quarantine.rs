@@ -9,7 +9,7 @@ use super::accept;
 use super::statements::timestamp;
 use super::writer::Work;
 use crate::message::Message;
-use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect};
+use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect, SuspectSummary};
 
 pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
@@ -25,12 +25,19 @@ pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Resul
             suspect.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
             suspect.body.as_deref(),
         ])?;
-    connection
-        .prepare_cached(
-            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY body IS NOT NULL, id
-             LIMIT max(0, (SELECT count(*) FROM quarantine) - ?))",
-        )?
-        .execute(params![SUSPECTS_MAX])?;
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM quarantine")?
+        .query_row((), |row| row.get(0))?;
+    for _ in SUSPECTS_MAX..count {
+        connection
+            .prepare_cached(
+                "DELETE FROM quarantine WHERE id = (
+                     SELECT id FROM quarantine WHERE endpoint = (
+                         SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = ? DESC LIMIT 1
+                     ) ORDER BY body IS NOT NULL, id LIMIT 1)",
+            )?
+            .execute(params![suspect.endpoint])?;
+    }
     Ok(())
 }
 
@@ -46,6 +53,33 @@ pub(super) fn list(
         .query_map(
             params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
             suspect,
+        )?
+        .collect()
+}
+
+/// The size of a value stands in the head of its row: no page of a body is read.
+pub(super) fn summaries(
+    connection: &Connection,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<SuspectSummary>> {
+    connection
+        .prepare_cached(
+            "SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )?
+        .query_map(
+            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| {
+                Ok(SuspectSummary {
+                    id: row.get(0)?,
+                    endpoint: row.get(1)?,
+                    received_at: timestamp(row, 2)?,
+                    reason: row.get(3)?,
+                    headers: headers(row)?,
+                    size: row.get(5)?,
+                    has_body: row.get(6)?,
+                })
+            },
         )?
         .collect()
 }
@@ -71,17 +105,20 @@ pub(super) fn discard(connection: &Connection, suspect: Option<i64>) -> rusqlite
 }
 
 fn suspect(row: &Row<'_>) -> rusqlite::Result<Suspect> {
-    let headers: String = row.get(4)?;
     let received_at: Timestamp = timestamp(row, 2)?;
     Ok(Suspect {
         id: row.get(0)?,
         endpoint: row.get(1)?,
         received_at,
         reason: row.get(3)?,
-        headers: serde_json::from_str(&headers).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error))
-        })?,
+        headers: headers(row)?,
         size: row.get(5)?,
         body: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
     })
+}
+
+fn headers(row: &Row<'_>) -> rusqlite::Result<Vec<(String, String)>> {
+    let headers: String = row.get(4)?;
+    serde_json::from_str(&headers)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error)))
 }

@@ -1,13 +1,22 @@
 //! Connections for those who only look. They wait for nobody and hold nobody up.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::{lock, schema};
 use crate::store::StoreError;
 
+/// Most looks at once. Each has a thread, a connection with two files, and a page cache.
+const LOOKS_MAX: usize = 6;
+/// Most looks that wait for one of those.
+const WAITING_MAX: usize = 64;
+/// Longest wait for one. Each look is short: what takes long is made of many.
+const WAIT_TIME: Duration = Duration::from_secs(5);
 /// Most connections kept open while nobody looks; each holds two files and a page cache.
 const IDLE_MAX: usize = 4;
 
@@ -15,6 +24,8 @@ const IDLE_MAX: usize = 4;
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Idle>,
+    looks: Arc<Semaphore>,
+    waiting: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +40,23 @@ impl Readers {
         Self {
             path: path.to_owned(),
             idle: Mutex::default(),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            waiting: Semaphore::new(WAITING_MAX),
+        }
+    }
+
+    /// Waits for a place among those who look. It is held until the look has ended, also if nobody waits for it any more.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let looks = Arc::clone(&self.looks);
+        if let Ok(place) = Arc::clone(&looks).try_acquire_owned() {
+            return Ok(place);
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            return Err(StoreError::Busy);
+        };
+        match timeout(WAIT_TIME, looks.acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(StoreError::Busy),
         }
     }
 

@@ -112,7 +112,7 @@ async fn the_port_refuses_what_makes_no_sense_and_says_why() {
         let (answered, problem) = test.ask("replays", &body).await;
         assert_eq!(answered, status, "{body}: {problem}");
         assert!(
-            problem["error"].as_str().unwrap().contains(text),
+            problem["detail"].as_str().unwrap().contains(text),
             "{body}: {problem}"
         );
     }

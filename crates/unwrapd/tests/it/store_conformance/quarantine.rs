@@ -6,6 +6,8 @@ every_store!(
     ;
     what_is_quarantined_is_listed_in_the_order_of_arrival,
     the_quarantine_keeps_the_newest_only,
+    a_flood_at_one_endpoint_evicts_its_own_requests_only,
+    the_list_names_requests_without_their_bodies,
     what_is_acquitted_is_accepted_and_leaves_the_quarantine,
     what_is_discarded_is_gone,
 );
@@ -90,4 +92,59 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
     assert_eq!(store.discard(Some(first)).await.unwrap(), 0);
     assert_eq!(store.discard(None).await.unwrap(), 2);
     assert!(store.suspects(0, 9).await.unwrap().is_empty());
+}
+
+/// Also where the other endpoint came first and its requests are the oldest.
+pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: &dyn Place) {
+    const HONEST: i64 = 40;
+    let store = place.open().await;
+    let at_endpoint = |endpoint: &str, number| Suspect {
+        endpoint: endpoint.into(),
+        ..suspect(number)
+    };
+    for number in 0..HONEST {
+        let honest = Suspect {
+            // Without a body, and so the first to go if the endpoint did not count.
+            body: None,
+            ..at_endpoint("production", number)
+        };
+        store.quarantine(honest).await.unwrap();
+    }
+    for number in 0..SUSPECTS_MAX + 10 {
+        store
+            .quarantine(at_endpoint("staging", number))
+            .await
+            .unwrap();
+    }
+    let kept = store.list_suspects(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    let honest = kept.iter().filter(|kept| kept.endpoint == "production");
+    assert_eq!(honest.count(), usize::try_from(HONEST).unwrap());
+
+    // A late endpoint takes from the one that holds the most.
+    store.quarantine(at_endpoint("late", 1)).await.unwrap();
+    let kept = store.list_suspects(0, 5000).await.unwrap();
+    let of = |endpoint| kept.iter().filter(|kept| kept.endpoint == endpoint).count();
+    assert_eq!(of("late"), 1);
+    assert_eq!(of("production"), usize::try_from(HONEST).unwrap());
+}
+
+async fn the_list_names_requests_without_their_bodies(place: &dyn Place) {
+    let store = place.open().await;
+    let bodiless = Suspect {
+        body: None,
+        ..suspect(2)
+    };
+    for suspect in [suspect(1), bodiless] {
+        store.quarantine(suspect).await.unwrap();
+    }
+    let listed = store.list_suspects(0, 1).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert!(listed[0].has_body);
+    assert_eq!(listed[0].size, Some(4));
+    assert_eq!(listed[0].headers, suspect(1).headers);
+    let rest = store.list_suspects(listed[0].id, 9).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert!(!rest[0].has_body);
+    assert_eq!(rest[0].received_at, at(2));
 }

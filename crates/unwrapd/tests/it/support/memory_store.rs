@@ -15,7 +15,7 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, Tally,
+    Store, StoreError, Suspect, SuspectSummary, Tally,
 };
 
 /// What outlives a crash.
@@ -315,6 +315,14 @@ impl Store for MemoryStore {
     }
 
     async fn suspects(&self, _after: i64, _limit: usize) -> Result<Vec<Suspect>, StoreError> {
+        Err(beyond())
+    }
+
+    async fn list_suspects(
+        &self,
+        _after: i64,
+        _limit: usize,
+    ) -> Result<Vec<SuspectSummary>, StoreError> {
         Err(beyond())
     }
 

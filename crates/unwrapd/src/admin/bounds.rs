@@ -1,0 +1,250 @@
+//! The bounds of every route of the admin port: requests in progress, time, and the size of a body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, RETRY_AFTER};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::ask::Refusal;
+
+/// Longest time for the body of a request to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are handed out at once. HTTP/2 keeps what it is handed until the client takes it, and asks for more as soon as
+/// the client takes a byte: handed over whole, an answer would be kept without its place.
+const PIECE_BYTES: usize = 4 * 1024;
+/// Largest body of a request that has one: a thousand ids and more.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What a route costs. Requests of one kind share a bound of requests in progress, so that no kind keeps another from being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It is answered at once, without waiting for anything.
+    Alive,
+    /// It waits for one look at the store that all such requests share.
+    Ready,
+    /// It reads or writes a little.
+    Small,
+    /// It may look through much of the store, and its answer may be large.
+    Heavy,
+    /// It waits for a destination.
+    Send,
+}
+
+impl Class {
+    const ALL: [Self; 5] = [
+        Self::Alive,
+        Self::Ready,
+        Self::Small,
+        Self::Heavy,
+        Self::Send,
+    ];
+
+    /// Most requests in progress, until their answers are taken.
+    #[must_use]
+    pub const fn at_once(self) -> usize {
+        match self {
+            Self::Alive | Self::Ready => 64,
+            Self::Small => 16,
+            // Each may hold a connection to the store and a page.
+            Self::Heavy | Self::Send => 8,
+        }
+    }
+
+    /// Whether the place is held until the client has taken the answer. Strangers may ask the others, whose answers are a line: a
+    /// client that takes nothing must not keep a load balancer from asking.
+    #[must_use]
+    pub const fn holds_answer(self) -> bool {
+        matches!(self, Self::Small | Self::Heavy | Self::Send)
+    }
+}
+
+/// The bounds of one route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Which requests it shares its places with.
+    pub class: Class,
+    /// Longest time from the whole request to its answer.
+    pub time: Duration,
+    /// Largest body of a request, in bytes.
+    pub body_bytes_max: usize,
+}
+
+impl Bounds {
+    pub(super) const ALIVE: Self = Self::new(Class::Alive, 1, 0);
+    pub(super) const READY: Self = Self::new(Class::Ready, 5, 0);
+    pub(super) const READ_LITTLE: Self = Self::new(Class::Small, 10, 0);
+    pub(super) const CHANGE_LITTLE: Self = Self::new(Class::Small, 10, BODY_BYTES_MAX);
+    pub(super) const READ_MUCH: Self = Self::new(Class::Heavy, 60, 0);
+    pub(super) const CHANGE_MUCH: Self = Self::new(Class::Heavy, 60, BODY_BYTES_MAX);
+    /// Longer than an attempt may take.
+    pub(super) const SEND: Self = Self::new(Class::Send, 630, BODY_BYTES_MAX);
+
+    /// The longest time of any route.
+    pub(crate) const LONGEST: Duration = Self::SEND.time;
+
+    const fn new(class: Class, seconds: u64, body_bytes_max: usize) -> Self {
+        Self {
+            class,
+            time: Duration::from_secs(seconds),
+            body_bytes_max,
+        }
+    }
+}
+
+/// The places of all classes.
+#[derive(Clone)]
+pub(super) struct Places([Arc<Semaphore>; Class::ALL.len()]);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Class::ALL.map(|class| Arc::new(Semaphore::new(class.at_once()))))
+    }
+}
+
+/// One route's bounds, and the places it shares.
+#[derive(Clone)]
+pub(super) struct Bounded {
+    pub(super) bounds: Bounds,
+    pub(super) places: Places,
+}
+
+/// Answers within the bounds of the route.
+pub(super) async fn bounded(
+    State(Bounded { bounds, places }): State<Bounded>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let class = bounds.class;
+    let Ok(place) = Arc::clone(&places.0[class as usize]).try_acquire_owned() else {
+        return Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "{} requests of this kind are in progress, and no more are taken; ask again",
+                class.at_once()
+            ),
+        )
+        .into_response();
+    };
+    let response = match arrive(request, bounds.body_bytes_max).await {
+        Ok(request) => match timeout(bounds.time, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "there was no answer within {} s; what was begun may still be done",
+                    bounds.time.as_secs()
+                ),
+            )
+            .into_response(),
+        },
+        Err(refusal) => refusal.into_response(),
+    };
+    if class.holds_answer() {
+        response.map(|body| {
+            Body::new(Held {
+                body,
+                rest: Bytes::new(),
+                _place: place,
+            })
+        })
+    } else {
+        response
+    }
+}
+
+/// The request, once all of its body is there.
+async fn arrive(request: Request, body_bytes_max: usize) -> Result<Request, Refusal> {
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > body_bytes_max as u64 {
+        return Err(too_large(body_bytes_max));
+    }
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
+    let body = timeout(BODY_TIME, Limited::new(body, body_bytes_max).collect()).await;
+    match body {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body.to_bytes()))),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(too_large(body_bytes_max))
+        }
+        Ok(Err(_)) => Err(Refusal::bad("the body broke off")),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
+        )),
+    }
+}
+
+fn too_large(body_bytes_max: usize) -> Refusal {
+    let detail = if body_bytes_max == 0 {
+        "this takes no body".to_owned()
+    } else {
+        format!("the body is larger than {body_bytes_max} bytes")
+    };
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+/// When to ask again where a place or the store was missing.
+pub(super) fn retry_after(response: &mut Response) {
+    const SECONDS: u64 = 1;
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(SECONDS));
+}
+
+/// The body of an answer. The place is free once the client has taken it, or is gone.
+struct Held {
+    body: Body,
+    rest: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(piece);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}

@@ -1,0 +1,111 @@
+//! A route of the admin port: its path, its method, its bounds, and who may use it.
+
+use std::fmt;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
+
+use super::Admin;
+use super::access::{Guard, guard};
+use super::bounds::{Bounded, Bounds, Places, bounded};
+
+/// A route of the admin port. The port serves nothing that is not made of one, so that none is without bounds.
+pub struct Route {
+    path: &'static str,
+    method: Method,
+    bounds: Bounds,
+    is_open: bool,
+    handler: MethodRouter<Admin>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.method, self.path, self.bounds)
+    }
+}
+
+impl Route {
+    /// One that anyone who reaches the port may ask.
+    pub(super) fn open<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        Self {
+            is_open: true,
+            ..Self::get(path, bounds, handler)
+        }
+    }
+
+    /// One that operators ask.
+    pub(super) fn get<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        Self {
+            path,
+            method: Method::GET,
+            bounds,
+            is_open: false,
+            handler: get(handler),
+        }
+    }
+
+    /// One that operators change something by.
+    pub(super) fn post<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        Self {
+            path,
+            method: Method::POST,
+            bounds,
+            is_open: false,
+            handler: post(handler),
+        }
+    }
+
+    /// Its path, with parameters in braces.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// The method it is asked by.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// What it may take.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Whether it asks for no token.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// As a router: the guard first, then the bounds, then the handler.
+    pub(super) fn served(self, places: &Places, who: &Guard) -> Router<Admin> {
+        let bounds = Bounded {
+            bounds: self.bounds,
+            places: places.clone(),
+        };
+        let handler = self.handler.layer(from_fn_with_state(bounds, bounded));
+        let handler = if self.is_open {
+            handler
+        } else {
+            handler.layer(from_fn_with_state(who.clone(), guard))
+        };
+        Router::new().route(self.path, handler)
+    }
+}

@@ -1,0 +1,212 @@
+//! How much of what is refused is kept: a bound for each endpoint, so that noise at one takes no room from the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// Requests of one endpoint that are kept per second, over a while. Anyone can send them, and each is a write.
+const RATE: f64 = 10.0;
+/// Requests of one endpoint that are kept at once: what OpenAI may send before an operator sees that a secret is wrong.
+const BURST: f64 = 100.0;
+/// Requests of one endpoint that wait to be written. More than a burst of each kind, so that a store of usual speed keeps all.
+const WAITING_MAX: usize = 256;
+/// Requests of all endpoints that wait to be written: at most 32 MiB of bodies.
+const WAITING_IN_ALL_MAX: usize = 512;
+
+/// The room of all endpoints.
+pub(super) struct Room {
+    endpoints: Mutex<HashMap<String, Endpoint>>,
+    waiting: Arc<Semaphore>,
+}
+
+/// The room of one.
+struct Endpoint {
+    /// For requests whose body was read, which may prove authentic yet. Noise without headers takes nothing from it.
+    with_body: Bucket,
+    without_body: Bucket,
+    waiting: Arc<Semaphore>,
+}
+
+/// A request that may be kept. Held until it is written.
+pub(super) struct Place(#[expect(dead_code, reason = "held")] [OwnedSemaphorePermit; 2]);
+
+/// Why a request is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Too many of the endpoint within a short time.
+    Rate,
+    /// Too many wait to be written.
+    Waiting,
+}
+
+impl Full {
+    /// What a line of the log begins with.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Rate => "a refused request was not kept in the quarantine (too many)",
+            Self::Waiting => "a refused request was not kept in the quarantine (store too slow)",
+        }
+    }
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate => write!(
+                f,
+                "the endpoint was sent more than {BURST} at once and then {RATE} per second; OpenAI sends again what is genuine"
+            ),
+            Self::Waiting => write!(
+                f,
+                "{WAITING_MAX} of the endpoint, or {WAITING_IN_ALL_MAX} of all, wait to be written"
+            ),
+        }
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            endpoints: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(WAITING_IN_ALL_MAX)),
+        }
+    }
+}
+
+impl Room {
+    /// A place for a request to `endpoint`. Endpoints that are not configured any more are forgotten.
+    pub(super) fn take(
+        &self,
+        endpoint: &str,
+        has_body: bool,
+        now: Instant,
+        is_configured: impl Fn(&str) -> bool,
+    ) -> Result<Place, Full> {
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !endpoints.contains_key(endpoint) {
+            endpoints.retain(|name, _| is_configured(name));
+            endpoints.insert(endpoint.to_owned(), Endpoint::new(now));
+        }
+        let Some(endpoint) = endpoints.get_mut(endpoint) else {
+            return Err(Full::Rate);
+        };
+        let bucket = if has_body {
+            &mut endpoint.with_body
+        } else {
+            &mut endpoint.without_body
+        };
+        let place = |waiting: &Arc<Semaphore>| {
+            let place = Arc::clone(waiting).try_acquire_owned();
+            place.map_err(|_| Full::Waiting)
+        };
+        // The endpoint first, so that a full one takes nothing from the others.
+        let own = place(&endpoint.waiting)?;
+        let all = place(&self.waiting)?;
+        if bucket.take(now) {
+            Ok(Place([own, all]))
+        } else {
+            Err(Full::Rate)
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(now: Instant) -> Self {
+        Self {
+            with_body: Bucket::full(now),
+            without_body: Bucket::full(now),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        }
+    }
+}
+
+/// A token bucket: fills at [`RATE`] up to [`BURST`].
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            at: now,
+        }
+    }
+
+    /// Takes one token. False if there is none.
+    fn take(&mut self, now: Instant) -> bool {
+        let passed: Duration = now.saturating_duration_since(self.at);
+        self.at = now;
+        self.tokens = (self.tokens + passed.as_secs_f64() * RATE).min(BURST);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(room: &Room, endpoint: &str, has_body: bool, now: Instant) -> Result<(), Full> {
+        room.take(endpoint, has_body, now, |_| true).map(drop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn noise_at_one_endpoint_takes_nothing_from_another() {
+        let room = Room::default();
+        let now = Instant::now();
+        let taken = (0..1_000).filter(|_| take(&room, "noisy", true, now).is_ok());
+        assert_eq!(taken.count(), 100);
+        assert_eq!(take(&room, "noisy", true, now), Err(Full::Rate));
+        assert_eq!(take(&room, "noisy", false, now), Ok(()));
+        assert_eq!(take(&room, "quiet", true, now), Ok(()));
+        let later = now + Duration::from_secs(1);
+        let taken = (0..1_000).filter(|_| take(&room, "noisy", true, later).is_ok());
+        assert_eq!(taken.count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_store_fills_the_places_of_one_endpoint_only() {
+        let room = Room::default();
+        let mut now = Instant::now();
+        let mut held = Vec::new();
+        loop {
+            now += Duration::from_secs(1);
+            match room.take("noisy", true, now, |_| true) {
+                Ok(place) => held.push(place),
+                Err(full) => {
+                    assert_eq!(full, Full::Waiting);
+                    break;
+                }
+            }
+        }
+        assert_eq!(held.len(), WAITING_MAX);
+        assert_eq!(take(&room, "quiet", true, now), Ok(()));
+        held.clear();
+        assert_eq!(take(&room, "noisy", true, now), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_is_not_configured_any_more_is_forgotten() {
+        let room = Room::default();
+        let now = Instant::now();
+        for endpoint in ["a", "b", "c"] {
+            let is_configured = |name: &str| name == endpoint;
+            room.take(endpoint, true, now, is_configured)
+                .map(drop)
+                .unwrap();
+        }
+        assert_eq!(room.endpoints.lock().unwrap().len(), 1);
+    }
+}

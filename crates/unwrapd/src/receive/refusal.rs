@@ -1,0 +1,101 @@
+//! Why a webhook was not accepted, for its sender and for the log.
+
+use axum::http::StatusCode;
+use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use openai_webhooks::VerificationError;
+
+use super::BODY_BYTES_MAX;
+use crate::observe::refusals::Refusals;
+use crate::store::StoreError;
+
+/// When OpenAI may try again while we cannot keep what it sends, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Why a webhook was not accepted. Nothing of it was kept, but perhaps in the quarantine.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error(
+        "no webhooks are received at this path: post them to /webhooks/{{endpoint}}, where {{endpoint}} is the name of an endpoint of the gateway's configuration"
+    )]
+    NoSuchPath,
+    #[error("webhooks are received by the method POST")]
+    WrongMethod,
+    #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("the body broke off")]
+    Broken,
+    #[error("the body did not arrive within {0} s")]
+    TooSlow(u64),
+    #[error("too much is being received, send it again")]
+    Full,
+    #[error(transparent)]
+    NotProven(#[from] VerificationError),
+    #[error("cannot keep it now, send it again")]
+    NotKept(#[from] StoreError),
+    #[error("it went wrong here, send it again")]
+    Broke,
+}
+
+impl Refusal {
+    /// Counts the refusal of a request to this configured endpoint. A wrong path is counted where it is found.
+    pub(super) fn count(&self, refusals: &Refusals, endpoint: &str) {
+        let kind = match self {
+            Self::NoSuchPath | Self::WrongMethod => return,
+            Self::TooLarge => "refused a request with 413 (too large)",
+            Self::Broken => "refused a request with 400 (incomplete)",
+            Self::TooSlow(_) => "refused a request with 408 (too slow)",
+            Self::Full => "refused a request with 503 (too many at once)",
+            Self::NotKept(_) => "refused a request with 503 (not stored)",
+            Self::Broke => "refused a request with 503 (internal error)",
+            Self::NotProven(error) => not_proven(error),
+        };
+        refusals.count(kind, Some(endpoint), || match self {
+            Self::Full => "as many requests are being received as may be; raise `requests_max` if they are genuine".into(),
+            Self::NotKept(error) => error.to_string(),
+            Self::Broke => "a task of the gateway ended; see the log above".into(),
+            other => other.to_string(),
+        });
+    }
+}
+
+/// A kind for each reason, so that a usual one hides no other.
+fn not_proven(error: &VerificationError) -> &'static str {
+    match error {
+        VerificationError::MissingHeader { .. } => "refused a request with 400 (header missing)",
+        VerificationError::ConflictingHeader { .. } => {
+            "refused a request with 400 (header conflicting)"
+        }
+        VerificationError::MalformedHeader { .. } | VerificationError::MalformedTimestamp => {
+            "refused a request with 400 (header malformed)"
+        }
+        VerificationError::TimestampTooOld { .. } => "refused a request with 401 (too old)",
+        VerificationError::TimestampTooNew { .. } => "refused a request with 401 (from the future)",
+        VerificationError::TooManySignatures => "refused a request with 401 (too many signatures)",
+        VerificationError::SignatureMismatch => "refused a request with 401 (signature)",
+        _ => "refused a request (not proven)",
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let text = format!("{self}\n");
+        let status = match &self {
+            Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => {
+                return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], text).into_response();
+            }
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::NotProven(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
+            }
+            Self::Full | Self::NotKept(_) | Self::Broke => {
+                let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
+                return (StatusCode::SERVICE_UNAVAILABLE, retry_after, text).into_response();
+            }
+        };
+        (status, text).into_response()
+    }
+}

@@ -1,0 +1,84 @@
+//! Requests that come by another path or method than webhooks do: an explanation for the sender, and a line of the log for the
+//! operator, who may have given OpenAI a wrong URL.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use openai_webhooks::WEBHOOK_SIGNATURE;
+
+use super::Receiver;
+use super::refusal::Refusal;
+use crate::observe::refusals::shown;
+
+/// Names of endpoints that a line of the log lists.
+const NAMES_MAX: usize = 8;
+
+/// Any path but that of an endpoint.
+pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: Request) -> Refusal {
+    let kind = if is_webhook(request.headers()) {
+        "refused a webhook with 404 (wrong path)"
+    } else {
+        "refused a request with 404 (wrong path)"
+    };
+    receiver
+        .refusals
+        .count(kind, None, || advice(&receiver, &request));
+    Refusal::NoSuchPath
+}
+
+/// The path of an endpoint that is not configured.
+pub(super) fn unknown_endpoint(receiver: &Receiver, request: &Request) -> Refusal {
+    let kind = if is_webhook(request.headers()) {
+        "refused a webhook with 404 (no such endpoint)"
+    } else {
+        "refused a request with 404 (no such endpoint)"
+    };
+    receiver
+        .refusals
+        .count(kind, None, || advice(receiver, request));
+    Refusal::NoSuchPath
+}
+
+/// The path of an endpoint, and another method than POST.
+pub(super) async fn wrong_method(
+    State(receiver): State<Arc<Receiver>>,
+    request: Request,
+) -> Refusal {
+    let kind = if is_webhook(request.headers()) {
+        "refused a webhook with 405 (wrong method)"
+    } else {
+        "refused a request with 405 (wrong method)"
+    };
+    receiver.refusals.count(kind, None, || {
+        format!("{}; webhooks come by POST", line(&request))
+    });
+    Refusal::WrongMethod
+}
+
+/// Whether it has what a webhook has and a scanner's request has not: else the noise would hide it.
+fn is_webhook(headers: &HeaderMap) -> bool {
+    headers.contains_key(WEBHOOK_SIGNATURE)
+}
+
+fn advice(receiver: &Receiver, request: &Request) -> String {
+    let rules = receiver.intake.rules();
+    let mut names: Vec<&str> = rules.endpoints.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let more = if names.len() > NAMES_MAX { ", …" } else { "" };
+    names.truncate(NAMES_MAX);
+    format!(
+        "{}; webhooks are received at /webhooks/{{endpoint}}, with one of the endpoints {}{more}: correct the URL at OpenAI or the proxy",
+        line(request),
+        names.join(", ")
+    )
+}
+
+/// Without the query, which may hold anything.
+fn line(request: &Request) -> String {
+    format!(
+        "{} {}",
+        shown(request.method().as_str()),
+        shown(request.uri().path())
+    )
+}
