@@ -39,6 +39,8 @@ pub mod crash;
 
 pub mod feed;
 
+pub mod files;
+
 pub mod observe;
 
 pub mod progress;
@@ -50,6 +52,8 @@ mod listen;
 pub mod tls;
 
 mod places;
+
+pub mod printable;
 
 pub mod telemetry;
 
