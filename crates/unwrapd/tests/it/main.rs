@@ -21,6 +21,7 @@ mod hostile;
 mod interleaved;
 mod listen;
 mod migrate;
+mod mistakes;
 mod operate;
 mod postgres_store;
 mod prune;

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,13 @@ impl PostgresAddress {
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
         self.config.password(password);
+        self
+    }
+
+    /// With the file that `sslrootcert` names counted from this folder.
+    #[must_use]
+    pub fn with_files_from(mut self, folder: &Path) -> Self {
+        self.root_certificate = self.root_certificate.map(|file| folder.join(file));
         self
     }
 
