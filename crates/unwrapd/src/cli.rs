@@ -36,7 +36,7 @@ use crate::store::StoreError;
 
 /// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
 #[derive(Parser)]
-#[command(name = "unwrapd", version, arg_required_else_help = true)]
+#[command(name = "unwrapd", version = crate::VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

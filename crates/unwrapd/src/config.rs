@@ -2,6 +2,7 @@
 //! and its remedy.
 
 mod access;
+mod changes;
 mod document;
 mod file;
 mod mistakes;
@@ -24,6 +25,8 @@ use crate::store::{StoreSettings, StoreUrlError};
 
 pub use crate::destination::DestinationSettings;
 pub(crate) use access::admin_access;
+pub use changes::Changes;
+pub(crate) use changes::warn_of_shared_secrets;
 pub(crate) use file::http_url;
 use mistakes::{Mistake, Mistakes};
 pub use server::ServerSettings;

@@ -4,6 +4,9 @@
 //! [`store`] keeps it, [`dispatch`] claims it, [`destination`] hands it over and [`delivery`] decides what happens next.
 #![deny(missing_docs)]
 
+/// The version, with the commit in brackets where it was known at the build: `0.1.0 (e0ecbb2c1f3a)`.
+pub const VERSION: &str = env!("UNWRAPD_VERSION");
+
 pub mod cli;
 
 pub mod config;

@@ -12,6 +12,8 @@ pub(super) struct Mistake {
     span: Option<Range<usize>>,
     /// What is wrong and what to do, without any value of the text: it may be a secret in the wrong place.
     problem: String,
+    /// Whether other mistakes about the same value only follow from it.
+    is_cause: bool,
 }
 
 impl Mistake {
@@ -19,6 +21,15 @@ impl Mistake {
         Self {
             span: Some(span),
             problem: problem.into(),
+            is_cause: false,
+        }
+    }
+
+    /// As [`new`](Self::new), instead of other mistakes about the same value.
+    pub(super) fn cause(span: Range<usize>, problem: impl Into<String>) -> Self {
+        Self {
+            is_cause: true,
+            ..Self::new(span, problem)
         }
     }
 
@@ -27,6 +38,7 @@ impl Mistake {
         Self {
             span: None,
             problem: problem.into(),
+            is_cause: false,
         }
     }
 
@@ -34,6 +46,7 @@ impl Mistake {
         Self {
             span: error.span(),
             problem: explain(error.message()),
+            is_cause: false,
         }
     }
 
@@ -76,6 +89,20 @@ impl Mistakes {
     /// Each with its line, in the order of the text.
     pub(super) fn in_order(mut self, text: &str) -> Vec<(Option<usize>, String)> {
         let are_too_many = self.are_too_many();
+        let causes: Vec<Range<usize>> = self
+            .0
+            .iter()
+            .filter(|mistake| mistake.is_cause)
+            .filter_map(|mistake| mistake.span.clone())
+            .collect();
+        self.0.retain(|mistake| {
+            let follows = |span: &Range<usize>| {
+                let holds =
+                    |cause: &Range<usize>| span.start <= cause.start && cause.end <= span.end;
+                causes.iter().any(holds)
+            };
+            mistake.is_cause || !mistake.span.as_ref().is_some_and(follows)
+        });
         self.0.truncate(MISTAKES_MAX);
         let start = |mistake: &Mistake| mistake.span.as_ref().map(|span| span.start);
         self.0.sort_by_key(start);

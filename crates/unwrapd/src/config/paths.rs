@@ -68,7 +68,7 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
     }
     match rebased(folder, text) {
         Ok(path) => *text = DeString::from(Cow::Owned(path)),
-        Err(problem) => mistakes.add(Mistake::new(span, problem)),
+        Err(problem) => mistakes.add(Mistake::cause(span, problem)),
     }
 }
 

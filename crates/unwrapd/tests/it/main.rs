@@ -22,6 +22,7 @@ mod interleaved;
 mod listen;
 mod migrate;
 mod mistakes;
+mod night;
 mod operate;
 mod postgres_store;
 mod prune;

@@ -47,6 +47,11 @@ impl PostgresAddress {
         self
     }
 
+    /// An error if the file that `sslrootcert` names cannot be used.
+    pub fn check_files(&self) -> Result<(), String> {
+        self.tls().map(drop)
+    }
+
     /// Whether a password is known.
     #[must_use]
     pub fn has_password(&self) -> bool {
