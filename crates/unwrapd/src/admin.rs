@@ -28,7 +28,7 @@ pub use access::AdminToken;
 pub(crate) use ask::Problem;
 pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
-pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects, Which};
+pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 

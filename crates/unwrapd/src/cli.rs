@@ -2,6 +2,7 @@
 
 mod admin;
 mod ask;
+mod consent;
 mod db;
 mod dead;
 mod destinations;
@@ -10,6 +11,7 @@ mod events;
 mod filter;
 mod gateways;
 mod quarantine;
+mod refused;
 mod replay;
 mod request;
 mod secret;
@@ -20,7 +22,6 @@ mod text;
 mod trigger;
 mod verify;
 
-use std::io::Write as _;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,7 +114,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs the command that the arguments of the process name.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => refused::without_values(error).exit(),
+    };
     let level = match &cli.command {
         // The tour tells every step itself.
         Command::Dev(_) => "error",
@@ -180,8 +184,7 @@ fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
 }
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    // Where stderr is closed, the exit code still tells.
-    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+    talk::talk(&format!("error: {error:#}\n"));
     ExitCode::from(code)
 }
 
@@ -248,12 +251,12 @@ enum Output {
     Json,
 }
 
-/// Prints a line of data; gives an error where that cannot be written.
+/// Prints a line of data for people; gives an error where that cannot be written. Whatever would do something to a terminal is
+/// escaped.
 macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        writeln!(std::io::stdout().lock(), $($argument)*)
-    }};
+    ($($argument:tt)*) => {
+        $crate::cli::text::print(&format!($($argument)*))
+    };
 }
 use say;
 

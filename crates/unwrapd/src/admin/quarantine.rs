@@ -62,12 +62,26 @@ impl From<Suspect> for ShownSuspect {
     }
 }
 
-/// Which request; without an id all of them.
-#[derive(Serialize, Deserialize)]
+/// Which requests: `{"id": NUMBER}` or `{"all": true}`. Nothing at all is a slip, and means none.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Which {
+struct Which {
     #[serde(default)]
-    pub(crate) id: Option<i64>,
+    id: Option<i64>,
+    #[serde(default)]
+    all: bool,
+}
+
+impl Which {
+    /// The one that is meant; `None`: all.
+    fn chosen(&self) -> Result<Option<i64>, Refusal> {
+        if self.id.is_some() == self.all {
+            return Err(Refusal::bad(
+                "say which: `{\"id\": NUMBER}`, or `{\"all\": true}` for all of them",
+            ));
+        }
+        Ok(self.id)
+    }
 }
 
 async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
@@ -90,8 +104,8 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
 }
 
 async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let Which { id } = read(request).await?;
-    Ok(answer(&admin.quarantine.retry(id).await?))
+    let which: Which = read(request).await?;
+    Ok(answer(&admin.quarantine.retry(which.chosen()?).await?))
 }
 
 /// How many were dropped.
@@ -101,7 +115,7 @@ pub(crate) struct DroppedSuspects {
 }
 
 async fn discard(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let Which { id } = read(request).await?;
-    let dropped = admin.store.discard(id).await?;
+    let which: Which = read(request).await?;
+    let dropped = admin.store.discard(which.chosen()?).await?;
     Ok(answer(&DroppedSuspects { dropped }))
 }

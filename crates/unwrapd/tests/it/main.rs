@@ -14,6 +14,7 @@ mod db_copy;
 mod deduplicate;
 mod deliver;
 mod destinations;
+mod destructive;
 mod dispatch;
 mod failover;
 mod fleet;
