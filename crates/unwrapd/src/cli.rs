@@ -29,6 +29,7 @@ use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use rustix::fs::Mode;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -123,6 +124,10 @@ pub fn main() -> ExitCode {
         Command::Dev(_) => "error",
         _ => "info",
     };
+    if matches!(cli.command, Command::Dev(_)) {
+        // Its store holds payloads, and nobody is to choose who may read them.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    }
     if let Err(problem) = crate::telemetry::start(level) {
         return complain(&anyhow::Error::msg(problem), 2);
     }

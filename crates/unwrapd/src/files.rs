@@ -111,7 +111,9 @@ fn explained(error: io::Error) -> io::Error {
             let user = rustix::process::geteuid().as_raw();
             io::Error::new(
                 error.kind(),
-                format!("permission denied for user id {user}: let this user read the file and enter its folders"),
+                format!(
+                    "permission denied for user id {user}: let this user read the file and enter its folders"
+                ),
             )
         }
         _ if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
@@ -136,7 +138,13 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
 fn is_utf16(bytes: &[u8]) -> bool {
     let has_mark = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
     let beginning = &bytes[..bytes.len().min(64) / 2 * 2];
-    let zeros = |offset: usize| beginning.iter().skip(offset).step_by(2).filter(|b| **b == 0);
+    let zeros = |offset: usize| {
+        beginning
+            .iter()
+            .skip(offset)
+            .step_by(2)
+            .filter(|b| **b == 0)
+    };
     let half = beginning.len() / 2;
     let is_zero_every_second = half >= 2 && (0..2).any(|side| zeros(side).count() == half);
     has_mark || is_zero_every_second
@@ -196,7 +204,10 @@ mod tests {
             drop(writing);
             let fd = std::os::fd::AsRawFd::as_raw_fd(&reading);
             let read = read(Path::new(&format!("/proc/self/fd/{fd}")), 16);
-            assert_eq!(read.map(|content| content.bytes.len()).map_err(drop), expected);
+            assert_eq!(
+                read.map(|content| content.bytes.len()).map_err(drop),
+                expected
+            );
         }
     }
 

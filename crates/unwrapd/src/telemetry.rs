@@ -64,7 +64,8 @@ impl io::Write for Lines {
 fn uncolored(line: &str) -> Cow<'_, str> {
     let mut safe = String::with_capacity(line.len());
     for (place, piece) in line.split("\x1b[").enumerate() {
-        let rest = piece.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';');
+        let rest =
+            piece.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';');
         let color = piece.len() - rest.len();
         match rest.strip_prefix('m') {
             Some(rest) if place > 0 => {
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn colours_stay_and_all_else_that_acts_on_a_terminal_is_escaped() {
-        let line = "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m a\u{202E}b\nc\x1b[2Jd\x1b]0;e\u{E0041}";
+        let line =
+            "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m a\u{202E}b\nc\x1b[2Jd\x1b]0;e\u{E0041}";
         assert_eq!(
             uncolored(line),
             "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m a\\u{202e}b\\u{a}c\\u{1b}[2Jd\\u{1b}]0;e\\u{e0041}"

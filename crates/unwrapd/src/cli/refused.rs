@@ -29,7 +29,8 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
         let hidden = match error.get(kind) {
             Some(ContextValue::String(text)) => hide(text, of_url),
             Some(ContextValue::Strings(texts)) => {
-                let hidden: Vec<Option<String>> = texts.iter().map(|text| hide(text, of_url)).collect();
+                let hidden: Vec<Option<String>> =
+                    texts.iter().map(|text| hide(text, of_url)).collect();
                 let is_any = hidden.iter().any(Option::is_some);
                 let all = hidden
                     .into_iter()
@@ -108,9 +109,23 @@ mod tests {
     #[test]
     fn what_may_be_a_password_is_never_repeated() {
         for arguments in [
-            &["trigger", "response.completed", "--to", "ftp://me:hunter2@host/"][..],
-            &["trigger", "response.completed", "--to", "http://me:hunter2@host/"],
-            &["trigger", "response.completed", "--to=http://me:hunter2@host/"],
+            &[
+                "trigger",
+                "response.completed",
+                "--to",
+                "ftp://me:hunter2@host/",
+            ][..],
+            &[
+                "trigger",
+                "response.completed",
+                "--to",
+                "http://me:hunter2@host/",
+            ],
+            &[
+                "trigger",
+                "response.completed",
+                "--to=http://me:hunter2@host/",
+            ],
             &["trigger", "--too=http://me:hunter2@host/"],
             &["trigger", "--to", "http://a/", "--http://me:hunter2@host/"],
             &["dev", "--forward-to", "http://me:hunter2@[x/"],

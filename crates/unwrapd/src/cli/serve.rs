@@ -16,8 +16,6 @@ use crate::store::precheck;
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
-const NO_DESTINATION: &str = "there is no [[destination]]: webhooks are kept and not delivered";
-
 /// The condition that the configuration could not be read again.
 const RELOAD: &str = "reload";
 
@@ -39,11 +37,8 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
-    if arguments.check {
-        return check(&arguments.config, &config);
-    }
     if config.destinations.is_empty() {
-        tracing::warn!("{NO_DESTINATION}");
+        tracing::warn!("there is no [[destination]]: webhooks are kept and not delivered");
     }
     let names: Vec<String> = config
         .endpoints
@@ -51,6 +46,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|endpoint| endpoint.name.clone())
         .collect();
     allow_open_files(config.server.connections_max);
+    if arguments.check {
+        return check(&arguments.config, &config);
+    }
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
@@ -121,9 +119,6 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     }
     destination::tell_doubts(&config.destinations, config.listen);
     warn_of_shared_secrets(&config.endpoints);
-    if config.destinations.is_empty() {
-        tracing::warn!("{NO_DESTINATION}");
-    }
     if !problems.is_empty() {
         let file = file.display();
         let lines: Vec<String> = problems
@@ -132,9 +127,12 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
             .collect();
         return Err(usage(lines.join("\n")));
     }
-    let names = |names: Vec<&str>| match names.is_empty() {
-        true => "none".into(),
-        false => names.join(", "),
+    let names = |names: Vec<&str>| {
+        if names.is_empty() {
+            "none".into()
+        } else {
+            names.join(", ")
+        }
     };
     let endpoints = config.endpoints.iter().map(|one| one.name.as_str());
     let destinations = config.destinations.iter().map(|one| one.name.as_str());
@@ -161,7 +159,9 @@ fn reload_with(
             if changes.is_empty() {
                 tracing::info!("{file} was read again: nothing changed");
             } else if parts.is_empty() {
-                tracing::info!("{file} was read again: nothing changed that counts before the next start");
+                tracing::info!(
+                    "{file} was read again: nothing changed that counts before the next start"
+                );
             } else {
                 tracing::info!("{file} was read again and counts from now on: {parts}");
             }
@@ -179,13 +179,12 @@ fn reload_with(
                     path.display()
                 ),
             );
-            match error.downcast_ref::<ConfigError>() {
-                Some(mistakes) => {
-                    for line in mistakes.lines() {
-                        tracing::error!("nothing was changed: {line}");
-                    }
-                }
-                None => tracing::error!("nothing was changed: {error:#}"),
+            let lines: Vec<String> = error.downcast_ref::<ConfigError>().map_or_else(
+                || vec![format!("{error:#}")],
+                |mistakes| mistakes.lines().collect(),
+            );
+            for line in lines {
+                tracing::error!("nothing was changed: {line}");
             }
         }
     }

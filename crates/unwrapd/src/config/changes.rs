@@ -172,10 +172,7 @@ fn leads_alike(old: &Kind, new: &Kind) -> bool {
 /// How many secrets are new and how many are gone, if they are not the same.
 fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (signatures(old), signatures(new));
-    let (added, gone) = (
-        new.difference(&old).count(),
-        old.difference(&new).count(),
-    );
+    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
     (added + gone > 0).then(|| format!("secrets ({added} new, {gone} gone)"))
 }
 

@@ -20,7 +20,7 @@ use super::source::SecretSource;
 use super::{Config, DestinationSettings, EndpointSettings, paths};
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
-use crate::route::{Patterns, nearest_type};
+use crate::route::{Patterns, nearest_pattern};
 use crate::store::postgres::PostgresAddress;
 use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl, StoreUrlError};
 
@@ -243,7 +243,9 @@ impl StoreTable {
             url: url.expect("without a mistake there is one"),
             bounds: Bounds {
                 dedupe: dedupe.flatten().map_or(defaults.dedupe, days),
-                undelivered_max: undelivered_max.flatten().unwrap_or(defaults.undelivered_max),
+                undelivered_max: undelivered_max
+                    .flatten()
+                    .unwrap_or(defaults.undelivered_max),
                 retention: retention.flatten().map_or(defaults.retention, days),
                 size_max: size_max
                     .flatten()
@@ -513,7 +515,7 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
             let text = text.get_ref();
             tracing::warn!(
                 "`{text}` matches no event type that is known today; did you mean `{}`?",
-                nearest_type(text)
+                nearest_pattern(text)
             );
         }
     }

@@ -75,11 +75,7 @@ impl Mistakes {
 
     /// An error if there are any.
     pub(super) fn check(self) -> Result<(), Self> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(self)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
 
     pub(super) fn are_too_many(&self) -> bool {

@@ -23,12 +23,7 @@ pub(super) fn count_from(folder: &Path, root: &mut DeTable<'_>) -> Mistakes {
     mistakes
 }
 
-fn walk(
-    folder: &Path,
-    value: &mut Spanned<DeValue<'_>>,
-    keys: &[&str],
-    mistakes: &mut Mistakes,
-) {
+fn walk(folder: &Path, value: &mut Spanned<DeValue<'_>>, keys: &[&str], mistakes: &mut Mistakes) {
     match value.get_mut() {
         DeValue::Array(all) => {
             for one in all.iter_mut() {
@@ -44,7 +39,10 @@ fn walk(
                 } else if key == "command" {
                     if let DeValue::Array(words) = value.get_mut()
                         && let Some(program) = words.iter_mut().next()
-                        && program.get_ref().as_str().is_some_and(|name| name.contains('/'))
+                        && program
+                            .get_ref()
+                            .as_str()
+                            .is_some_and(|name| name.contains('/'))
                     {
                         rebase(folder, program, mistakes);
                     }
@@ -134,7 +132,10 @@ mod tests {
             (&["server", "tls", "certificate"], "/etc/u/tls/chain.pem"),
             (&["server", "tls", "key"], "/etc/key.pem"),
             (&["endpoint", "0", "name"], "key"),
-            (&["endpoint", "0", "secrets", "0", "file"], "/etc/u/../openai"),
+            (
+                &["endpoint", "0", "secrets", "0", "file"],
+                "/etc/u/../openai",
+            ),
             (&["endpoint", "0", "secrets", "1", "env"], "file"),
             (&["destination", "0", "command", "0"], "/etc/u/./notify"),
             (&["destination", "0", "command", "1"], "./x"),

@@ -69,8 +69,7 @@ impl SecretSource {
 
 /// The text of a file, without a byte order mark. Warns if every user of the machine may read it.
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
-    let content =
-        files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     let text = Zeroizing::new(files::text(&content.bytes)?.to_owned());
     if content.is_readable_by_all {
         tracing::warn!(

@@ -67,7 +67,7 @@ impl Opened {
                 tracing::info!("{deliveries} deliveries wait for `{name}`");
             } else {
                 tracing::warn!(
-                    "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store until it is"
+                    "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store until it is; if it was renamed, name it `{name}` again, or deliver them with `unwrapd replay --destination {name} --to NAME`"
                 );
             }
         }
@@ -122,7 +122,10 @@ pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
         Ok(Err(error)) => format!(", what waits is not known: {error}"),
         Err(_) => ", what waits is not known: the store hangs".into(),
     };
-    tracing::info!("stopped cleanly after {}: nothing is under way{rest}", spoken(ran));
+    tracing::info!(
+        "stopped cleanly after {}: nothing is under way{rest}",
+        spoken(ran)
+    );
 }
 
 fn is_configured(config: &Config, name: &str) -> bool {

@@ -55,7 +55,12 @@ fn run_on_a_terminal(arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     // On Linux a terminal whose last user has gone gives an error, and not an end.
     drop(ours.read_to_end(&mut said));
     let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
     let status = child.wait().unwrap();
     (
         status.code(),
@@ -87,7 +92,10 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
     }
     for (arguments, plan) in [
         (&["drop", "--all"][..], "Drop all 3 requests?"),
-        (&["drop", "1"], "Drop request 1, which arrived at `production`"),
+        (
+            &["drop", "1"],
+            "Drop request 1, which arrived at `production`",
+        ),
     ] {
         let (code, told) = quarantine(&serving, arguments);
         assert_eq!(code, Some(2), "{told}");
@@ -95,7 +103,10 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
         assert!(told.contains("say --yes"), "{told}");
     }
     let (code, told) = quarantine(&serving, &["drop", "--all", "--dry-run"]);
-    assert_eq!((code, told.as_str()), (Some(0), "would drop all 3 requests\n"));
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(0), "would drop all 3 requests\n")
+    );
     let (code, _) = quarantine(&serving, &["drop", "9", "--yes"]);
     assert_eq!(code, Some(3));
     let (_, listed) = quarantine(&serving, &["ls"]);
@@ -123,7 +134,9 @@ async fn the_port_for_operators_drops_nothing_when_nothing_is_named() {
     let admin = serving.admin.trim_end_matches("/readyz");
     let post = async |body: &'static str| {
         let url = format!("{admin}/api/v1/quarantine/drop");
-        let post = client().post(url).header("content-type", "application/json");
+        let post = client()
+            .post(url)
+            .header("content-type", "application/json");
         let answer = post.body(body).send().await.unwrap();
         answer.status().as_u16()
     };
@@ -157,7 +170,10 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     assert!(told.contains("Drop 2 dead letters?"), "{told}");
     assert!(told.contains("say --yes"), "{told}");
     let (code, told) = dead(&["drop", "--all", "--dry-run"]);
-    assert_eq!((code, told.as_str()), (Some(0), "would drop 2 dead letters\n"));
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(0), "would drop 2 dead letters\n")
+    );
     let (code, told) = dead(&["replay", "--all"]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("Deliver 2 again?"), "{told}");

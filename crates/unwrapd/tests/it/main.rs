@@ -35,6 +35,7 @@ mod replay;
 mod sdk_peers;
 mod secrecy;
 mod seen;
+mod shown;
 mod sqlite_store;
 mod store_conformance;
 mod tls;

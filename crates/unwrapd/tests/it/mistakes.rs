@@ -140,7 +140,10 @@ fn a_file_that_is_no_configuration_is_named_for_what_it_is() {
     for (config, problem) in [
         (&utf16[..], "it is UTF-16"),
         (&utf16[2..], "it is UTF-16"),
-        (b"[server]\nlisten = \"\xE9\"\n", "it is not UTF-8 text (line 2)"),
+        (
+            b"[server]\nlisten = \"\xE9\"\n",
+            "it is not UTF-8 text (line 2)",
+        ),
     ] {
         let output = serve_in(folder.path(), config, &[]);
         let told = String::from_utf8_lossy(&output.stderr);

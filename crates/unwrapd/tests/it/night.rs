@@ -67,7 +67,9 @@ fn the_version_names_the_commit_where_it_is_known() {
     let version = env!("CARGO_PKG_VERSION");
     let rest = unwrapd::VERSION.strip_prefix(version).unwrap();
     let is_commit = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit()) && text.len() >= 7;
-    let commit = rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    let commit = rest
+        .strip_prefix(" (")
+        .and_then(|rest| rest.strip_suffix(')'));
     assert!(rest.is_empty() || commit.is_some_and(is_commit), "{told}");
 }
 
@@ -84,7 +86,9 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     let nobody = "http://127.0.0.1:9/a";
     write(
         folder.path(),
-        &(destination("app", nobody, "") + &destination("audit", "http://127.0.0.1:9/b", "") + &third(nobody)),
+        &(destination("app", nobody, "")
+            + &destination("audit", "http://127.0.0.1:9/b", "")
+            + &third(nobody)),
     );
     let mut serving = Serving::start(folder.path(), &[]);
     post(&serving, "wh_1").await;
@@ -109,7 +113,10 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     let told = serving.announced("destination `app` is removed, and 1 deliveries wait for it; ");
     assert!(told.contains("`renamed` leads to the same place"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 deliveries wait for it: ");
-    assert!(told.contains("unwrapd replay --destination audit --to NAME"), "{told}");
+    assert!(
+        told.contains("unwrapd replay --destination audit --to NAME"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -133,7 +140,10 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
     let folder = TempDir::new().unwrap();
     write(folder.path(), "");
     let mut serving = Serving::start(folder.path(), &[]);
-    write(folder.path(), "[store]\ndedupe_days = 1\nretention_days = 0\n");
+    write(
+        folder.path(),
+        "[store]\ndedupe_days = 1\nretention_days = 0\n",
+    );
     serving.signal(Signal::HUP);
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
@@ -167,7 +177,10 @@ async fn what_was_under_way_at_the_end_is_finished_and_counted_as_done() {
 fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
     let folder = TempDir::new().unwrap();
     // The same bytes: as base64 and as they are.
-    let (encoded, raw) = ("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3", "0123456789abcdef01234567");
+    let (encoded, raw) = (
+        "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
+        "0123456789abcdef01234567",
+    );
     std::fs::write(folder.path().join("encoded"), encoded).unwrap();
     std::fs::write(folder.path().join("raw"), raw).unwrap();
     let endpoint = |name: &str, secrets: &str| {
@@ -205,7 +218,8 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
             .env("APP_WEBHOOK_SECRET", APP_SECRET)
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let told =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         (output.status.code(), told.into_owned())
     };
     let (code, told) = check(&destination("app", "http://127.0.0.1:9", ""));

@@ -81,7 +81,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             megabytes(copied.bytes),
             started.elapsed().as_secs_f64()
         )?,
-        Output::Json => print_json(&json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes }))?,
+        Output::Json => print_json(
+            &json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes }),
+        )?,
     }
     Ok(())
 }

@@ -87,7 +87,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             megabytes(after)
         )?,
         (Output::Json, None) => print_json(&json!({ "messages": forgotten }))?,
-        (Output::Json, Some((before, after))) => print_json(&json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after }))?,
+        (Output::Json, Some((before, after))) => print_json(
+            &json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after }),
+        )?,
     }
     Ok(())
 }

@@ -69,8 +69,7 @@ impl Destination {
 
     fn http(&mut self, url: &Spanned<String>, place: &Place) -> Result<Option<Kind>, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let target =
-            http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem));
+        let target = http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem));
         let target = mistakes.keep(target);
         let is_broken = place.is_broken("secret") || place.is_broken("secrets");
         let webhooks = match self.secrets(url) {
