@@ -35,7 +35,7 @@ pub(crate) use ask::Problem;
 pub use bounds::{Bounds, Class};
 pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
-pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects, Which};
+pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};

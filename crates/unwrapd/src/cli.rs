@@ -2,6 +2,7 @@
 
 mod admin;
 mod ask;
+mod consent;
 mod db;
 mod dead;
 mod destinations;
@@ -11,6 +12,7 @@ mod filter;
 mod gateways;
 mod init;
 mod quarantine;
+mod refused;
 mod replay;
 mod request;
 mod secret;
@@ -21,7 +23,6 @@ mod text;
 mod trigger;
 mod verify;
 
-use std::io::Write as _;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use rustix::fs::Mode;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -37,7 +39,7 @@ use crate::store::StoreError;
 
 /// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
 #[derive(Parser)]
-#[command(name = "unwrapd", version, arg_required_else_help = true)]
+#[command(name = "unwrapd", version = crate::VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -114,7 +116,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs the command that the arguments of the process name.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => refused::without_values(error).exit(),
+    };
     if matches!(cli.command, Command::Serve(_))
         && let Some(code) = init::supervise()
     {
@@ -125,6 +130,10 @@ pub fn main() -> ExitCode {
         Command::Dev(_) => "error",
         _ => "info",
     };
+    if matches!(cli.command, Command::Dev(_)) {
+        // Its store holds payloads, and nobody is to choose who may read them.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    }
     if let Err(problem) = crate::telemetry::start(level) {
         return complain(&anyhow::Error::msg(problem), 2);
     }
@@ -186,8 +195,7 @@ fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
 }
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    // Where stderr is closed, the exit code still tells.
-    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+    talk::talk(&format!("error: {error:#}\n"));
     ExitCode::from(code)
 }
 
@@ -251,12 +259,12 @@ enum Output {
     Json,
 }
 
-/// Prints a line of data; gives an error where that cannot be written.
+/// Prints a line of data for people; gives an error where that cannot be written. Whatever would do something to a terminal is
+/// escaped.
 macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        writeln!(std::io::stdout().lock(), $($argument)*)
-    }};
+    ($($argument:tt)*) => {
+        $crate::cli::text::print(&format!($($argument)*))
+    };
 }
 use say;
 

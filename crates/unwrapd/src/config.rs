@@ -1,23 +1,34 @@
-//! File and environment into one checked [`Config`]. A mistake is refused at the start, with file, line and remedy.
+//! File and environment into one checked [`Config`]. Mistakes are refused at the start: all of a file at once, each with its line
+//! and its remedy.
 
 mod access;
+mod changes;
+mod document;
 mod file;
+mod mistakes;
+mod paths;
 mod server;
 mod source;
 mod url;
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use openai_webhooks::Webhooks;
+use toml::de::DeTable;
 
 use crate::admin::AdminToken;
+use crate::files;
 pub use crate::store::StoreUrl;
 use crate::store::{StoreSettings, StoreUrlError};
 
 pub use crate::destination::DestinationSettings;
 pub(crate) use access::{AdminAccess, admin_access};
+pub use changes::Changes;
+pub(crate) use changes::warn_of_shared_secrets;
+use mistakes::{Mistake, Mistakes};
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 pub(crate) use url::typed_url;
@@ -63,16 +74,6 @@ impl EndpointSettings {
     }
 }
 
-impl ConfigError {
-    fn new(file: &Path, text: &str, mistake: source::Mistake) -> Self {
-        Self {
-            file: file.to_owned(),
-            line: mistake.line(text),
-            problem: mistake.problem,
-        }
-    }
-}
-
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -108,29 +109,85 @@ pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<Sto
     Ok(StoreUrl::Postgres(Box::new(address)))
 }
 
+/// Largest configuration. One with as many destinations as there may be has some hundred thousand bytes.
+const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 fn read<T>(
     path: &Path,
-    check: impl FnOnce(file::File) -> Result<T, source::Mistake>,
+    check: impl FnOnce(file::File) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-        file: path.to_owned(),
-        line: None,
-        problem: match error.kind() {
-            ErrorKind::NotFound => "there is no such file: name the configuration with --config, or write one (the README begins with a short one)".into(),
-            _ => format!("cannot be read: {error}"),
-        },
+    let (text, folder) = read_text(path)?.ok_or_else(|| {
+        ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
     })?;
-    toml::from_str::<file::File>(&text)
-        .map_err(|error| source::Mistake::from_toml(&error))
-        .and_then(check)
-        .map_err(|mistake| ConfigError::new(path, &text, mistake))
+    parse(&text)
+        .and_then(|root| check(file::File::read(root, &folder)))
+        .map_err(|mistakes| ConfigError::new(path, &text, mistakes))
 }
 
-/// What is wrong with a configuration, where, and what to do. It never holds a value of the file.
-#[derive(Debug, thiserror::Error)]
-#[error("{}{}: {problem}", file.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+fn parse(text: &str) -> Result<DeTable<'_>, Mistakes> {
+    DeTable::parse(text)
+        .map(toml::Spanned::into_inner)
+        .map_err(|error| Mistake::from_toml(&error).into())
+}
+
+/// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.
+fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
+    let unreadable =
+        |problem: String| ConfigError::whole(path, &format!("cannot be read: {problem}"));
+    let content = match files::read(path, FILE_BYTES_MAX) {
+        Ok(content) => content,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    let text = files::text(&content.bytes).map_err(unreadable)?;
+    let file = std::path::absolute(path).map_err(|error| unreadable(error.to_string()))?;
+    let folder = file.parent().unwrap_or(&file).to_owned();
+    Ok(Some((text.to_owned(), folder)))
+}
+
+/// What is wrong with a configuration, where, and what to do: all mistakes of the file, in its order. It never holds a value of
+/// the file.
+#[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,
-    line: Option<usize>,
-    problem: String,
+    /// Each with its line, where it has one.
+    mistakes: Vec<(Option<usize>, String)>,
 }
+
+impl ConfigError {
+    fn new(file: &Path, text: &str, mistakes: Mistakes) -> Self {
+        Self {
+            file: file.to_owned(),
+            mistakes: mistakes.in_order(text),
+        }
+    }
+
+    /// About the whole file.
+    fn whole(file: &Path, problem: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            mistakes: vec![(None, problem.to_owned())],
+        }
+    }
+
+    /// Each mistake as a line of text: file, line, problem and remedy.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let file = self.file.display();
+        self.mistakes.iter().map(move |(line, problem)| match line {
+            Some(line) => format!("{file}:{line}: {problem}"),
+            None => format!("{file}: {problem}"),
+        })
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, line) in self.lines().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -4,13 +4,15 @@ mod circuits;
 mod fleet;
 mod introduction;
 mod peers;
+mod report;
 mod workers;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -21,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness, Targets};
-use crate::config::Config;
+use crate::config::{Changes, Config, ServerSettings, warn_of_shared_secrets};
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
@@ -37,6 +39,7 @@ use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
 use circuits::Circuits;
 use fleet::Fleet;
+use report::Opened;
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
@@ -66,6 +69,9 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     introduction: watch::Sender<Introduction>,
     config: Config,
+    warnings: Warnings,
+    opened: Opened,
+    started: Instant,
 }
 
 impl Gateway {
@@ -78,14 +84,16 @@ impl Gateway {
             None => None,
         };
         let warnings = Warnings::default();
+        let was_there = report::is_there(&config.store.url);
         let store = store::open(&config.store, Timestamp::now(), &warnings)
             .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
         let (introduction, introduced) = watch::channel(introduction);
-        tell_backlog(&*store, &config).await?;
+        let opened = Opened::look(&*store, was_there).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
+        warn_of_shared_secrets(&config.endpoints);
         let feed = Feed::default();
         if let Some(address) = config.admin
             && !address.ip().is_loopback()
@@ -131,7 +139,7 @@ impl Gateway {
             store: Arc::clone(&store),
             quarantine: Arc::clone(&quarantine),
             readiness: Arc::clone(&readiness),
-            warnings,
+            warnings: warnings.clone(),
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
@@ -176,6 +184,9 @@ impl Gateway {
             readiness,
             introduction,
             config,
+            warnings,
+            opened,
+            started: Instant::now(),
         };
         gateway
             .servers
@@ -244,24 +255,30 @@ impl Gateway {
         &self.quarantine
     }
 
+    /// Tells in the log, in one line, which version runs on which configuration and store, and what waits there. `file` is where the
+    /// configuration was read from.
+    pub fn tell_start(&self, file: &Path) {
+        self.opened.tell(file, &self.config);
+    }
+
+    /// Conditions that an operator must know of while they last.
+    #[must_use]
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
     /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
-    /// dropped. On an error nothing has changed.
-    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+    /// dropped. Gives what has changed. On an error nothing has.
+    pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
         let destinations = Built::all(config.destinations.clone())?;
         let before = self.intake.rules();
         let (bells, board) = (before.bells.clone(), before.board.clone());
-        for (key, is_other) in [
-            ("listen", config.listen != self.config.listen),
-            ("admin", config.admin != self.config.admin),
-            ("admin_token", config.admin_token != self.config.admin_token),
-            ("[store]", config.store != self.config.store),
-            ("[server]", !config.server.serves_as(&self.config.server)),
-        ] {
-            if is_other {
-                tracing::warn!("{key} has changed; that counts from the next start");
-            }
+        let changes = Changes::between(&self.config, &config);
+        for key in &changes.at_next_start {
+            tracing::warn!("{key} has changed; that counts from the next start");
         }
         destination::tell_doubts(&config.destinations, self.public);
+        warn_of_shared_secrets(&config.endpoints);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             current.adopt(read);
         }
@@ -276,8 +293,25 @@ impl Gateway {
         self.intake.follow(rules(&config, bells, board));
         self.introduction
             .send_replace(introduction::of(&config, self.public));
+        // What counts from the next start is compared with what runs until then, however often this is done.
+        let running = std::mem::replace(&mut self.config, config);
+        config = Config {
+            endpoints: std::mem::take(&mut self.config.endpoints),
+            destinations: std::mem::take(&mut self.config.destinations),
+            server: ServerSettings {
+                drain: self.config.server.drain,
+                ..running.server
+            },
+            ..running
+        };
         self.config = config;
-        Ok(())
+        Ok(changes)
+    }
+
+    /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
+    pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
+        let store = Arc::clone(&self.store);
+        async move { report::tell_removed(&*store, &changes).await }
     }
 
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
@@ -316,9 +350,13 @@ impl Gateway {
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
         self.refusals.flush();
-        if !self.workers.stop(DELIVER_DRAIN_MAX).await {
+        let ran = self.started.elapsed();
+        if self.workers.stop(DELIVER_DRAIN_MAX).await {
+            report::tell_end(&*self.store, ran).await;
+        } else {
             tracing::warn!(
-                "deliveries were still under way; they are made again at the next start"
+                "stopped after {}: deliveries were still under way; they are made again at the next start",
+                report::spoken(ran)
             );
         }
         self.store.close().await;
@@ -391,22 +429,4 @@ fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
             _ => return None,
         },
     })
-}
-
-/// Deliveries of a destination that is no longer configured wait for ever; who renamed it wants to know.
-async fn tell_backlog(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
-    for (name, deliveries) in store.backlog().await? {
-        if config
-            .destinations
-            .iter()
-            .any(|settings| settings.name == name)
-        {
-            tracing::info!("{deliveries} deliveries wait for `{name}`");
-        } else {
-            tracing::warn!(
-                "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store"
-            );
-        }
-    }
-    Ok(())
 }

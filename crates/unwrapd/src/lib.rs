@@ -4,6 +4,9 @@
 //! [`store`] keeps it, [`dispatch`] claims it, [`destination`] hands it over and [`delivery`] decides what happens next.
 #![deny(missing_docs)]
 
+/// The version, with the commit in brackets where it was known at the build: `0.1.0 (e0ecbb2c1f3a)`.
+pub const VERSION: &str = env!("UNWRAPD_VERSION");
+
 pub mod cli;
 
 pub mod config;
@@ -39,6 +42,8 @@ pub mod crash;
 
 pub mod feed;
 
+pub mod files;
+
 pub mod observe;
 
 pub mod progress;
@@ -50,6 +55,8 @@ mod listen;
 pub mod tls;
 
 mod places;
+
+pub mod printable;
 
 pub mod telemetry;
 

@@ -1,8 +1,12 @@
 //! Which destinations want an event.
 
+mod nearest;
+
 use std::str::FromStr;
 
 use openai_webhooks::EventType;
+
+pub use nearest::{nearest_pattern, nearest_type};
 
 /// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!` in front what is not wanted.
 ///
@@ -87,15 +91,6 @@ impl FromStr for Pattern {
             _ => Err(PatternError),
         }
     }
-}
-
-/// The type that is spelt most like `text`.
-#[must_use]
-pub fn nearest_type(text: &str) -> EventType {
-    let likeness = |event_type: &EventType| strsim::jaro(event_type.as_str(), text);
-    let all = EventType::ALL.iter().copied();
-    all.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .unwrap_or(EventType::ResponseCompleted)
 }
 
 /// The text is no event pattern.

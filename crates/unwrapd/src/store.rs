@@ -6,6 +6,7 @@ mod fleet;
 mod kept;
 mod numbers;
 pub mod postgres;
+mod precheck;
 pub mod replay;
 mod room;
 mod settings;
@@ -35,6 +36,7 @@ pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
 use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
+pub use precheck::precheck;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 
 /// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
@@ -111,6 +113,11 @@ pub trait Store: Send + Sync {
 
     /// How many messages there are, and deliveries in each state. Takes the longer the more there are, and holds nobody up.
     async fn tally(&self) -> Result<Tally, StoreError>;
+
+    /// What is said of the store when a gateway starts. Takes a moment, however much there is. `None`: a store with nothing to say.
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(None)
+    }
 
     /// How many deliveries each destination has still to get; a destination without any is left out.
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
@@ -408,6 +415,20 @@ pub struct Tally {
     pub delivered: u64,
     /// Deliveries given up.
     pub dead: u64,
+}
+
+/// Largest number of messages that is counted for a [`Summary`].
+pub const SUMMARY_MESSAGES_MAX: u64 = 100_000;
+
+/// What is said of a store when a gateway starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Version of its schema.
+    pub schema: usize,
+    /// Whether this process made it. `None`: the store does not know.
+    pub is_new: Option<bool>,
+    /// Messages kept, [`SUMMARY_MESSAGES_MAX`] if there are as many or more.
+    pub messages: u64,
 }
 
 /// What there is for one destination.

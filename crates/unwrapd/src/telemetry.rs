@@ -1,8 +1,11 @@
 //! Logs, on stderr: stdout is for data.
 
-use std::io::IsTerminal as _;
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
+
+use crate::printable;
 
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -20,7 +23,7 @@ pub fn start(level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("UNWRAPD_LOG: {error}"))?;
     let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(move || Lines { is_colored })
         .with_ansi(is_colored)
         .with_env_filter(filter)
         .with_target(false)
@@ -31,7 +34,69 @@ pub fn start(level: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a part of what is logged.
+struct Lines {
+    is_colored: bool,
+}
+
+impl io::Write for Lines {
+    /// Takes a whole line at once, as it is formatted.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let safe = if self.is_colored {
+            uncolored(line)
+        } else {
+            printable::line(line)
+        };
+        let mut stderr = io::stderr().lock();
+        stderr.write_all(safe.as_bytes())?;
+        stderr.write_all(b"\n")?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// The line with everything escaped but the colours of the formatter, which has made those of others harmless itself.
+fn uncolored(line: &str) -> Cow<'_, str> {
+    let mut safe = String::with_capacity(line.len());
+    for (place, piece) in line.split("\x1b[").enumerate() {
+        let rest =
+            piece.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';');
+        let color = piece.len() - rest.len();
+        match rest.strip_prefix('m') {
+            Some(rest) if place > 0 => {
+                safe.push_str("\x1b[");
+                safe.push_str(&piece[..color]);
+                safe.push('m');
+                safe.push_str(&printable::line(rest));
+            }
+            _ if place > 0 => safe.push_str(&printable::line(&format!("\x1b[{piece}"))),
+            _ => safe.push_str(&printable::line(piece)),
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// What we say ourselves, from this level on; of others, only what is bad.
 fn own(level: &str) -> String {
     format!("warn,unwrapd={level}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_stay_and_all_else_that_acts_on_a_terminal_is_escaped() {
+        let line =
+            "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m a\u{202E}b\nc\x1b[2Jd\x1b]0;e\u{E0041}";
+        assert_eq!(
+            uncolored(line),
+            "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m a\\u{202e}b\\u{a}c\\u{1b}[2Jd\\u{1b}]0;e\\u{e0041}"
+        );
+    }
 }

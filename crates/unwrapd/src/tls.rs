@@ -1,6 +1,5 @@
 //! TLS of the public port: a certificate and its key from files, read again when these change.
 
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +13,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
-use zeroize::Zeroizing;
+
+use crate::files;
 
 /// How often at most the files are looked at, when connections come: two calls of the file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Largest file of certificates or of a key. A long chain has some ten thousand bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// What we speak, the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-/// Whoever else is on the machine may read the file.
-const READABLE_BY_ALL: u32 = 0o004;
 
 /// A certificate in use, and where it came from.
 pub struct Tls {
@@ -159,8 +157,9 @@ impl Files {
     }
 
     fn read_certificate(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let text = read(&self.certificate)
-            .map_err(|error| self.certificate_problem(format!("cannot be read: {error}")))?;
+        let text = files::read(&self.certificate, FILE_BYTES_MAX)
+            .map_err(|error| self.certificate_problem(format!("cannot be read: {error}")))?
+            .bytes;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
             .map_err(|_| self.certificate_problem("it is no good PEM: write it anew"))?;
@@ -173,8 +172,9 @@ impl Files {
     }
 
     fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let text = read(&self.key)
+        let content = files::read(&self.key, FILE_BYTES_MAX)
             .map_err(|error| self.key_problem(format!("cannot be read: {error}")))?;
+        let text = content.bytes;
         let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
         if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
             return Err(self.key_problem(
@@ -184,7 +184,7 @@ impl Files {
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
             self.key_problem("there is no key in it: it must hold -----BEGIN PRIVATE KEY-----")
         })?;
-        if std::fs::metadata(&self.key).is_ok_and(|data| data.mode() & READABLE_BY_ALL != 0) {
+        if content.is_readable_by_all {
             tracing::warn!(
                 "everyone on this machine may read the TLS key {0}: chmod o-r {0}",
                 self.key.display()
@@ -237,16 +237,6 @@ impl Files {
             problem: problem.into(),
         }
     }
-}
-
-fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "it has more than {FILE_BYTES_MAX} bytes"
-        )));
-    }
-    std::fs::read(path).map(Zeroizing::new)
 }
 
 /// Which of the two files.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::admin::AdminArguments;
 use super::talk::talk;
-use super::text::table;
+use super::text::{print_json, table};
 use super::{Failure, Output, say};
 
 #[derive(Args)]
@@ -56,7 +56,7 @@ impl AskArguments {
         for_people: impl FnOnce(A) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         match self.output {
-            Output::Json => Ok(say!("{answer}")?),
+            Output::Json => Ok(print_json(&answer)?),
             Output::Human => for_people(serde_json::from_value(answer)?),
         }
     }

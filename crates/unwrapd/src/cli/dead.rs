@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::ask::{AskArguments, Listed};
+use super::consent::ConsentArguments;
 use super::filter::{FilterArguments, PageArguments};
 use super::replay::{HowArguments, not_kept, replay};
-use super::talk::confirmed;
-use super::text::short;
+use super::text::{print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedDrop, Dead, DeadLetter, DroppedOf};
 use crate::store::filter::{Filter, Status};
@@ -44,6 +44,9 @@ struct Replay {
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,
+    /// All the dead, as without webhook-ids and filters
+    #[arg(long, conflicts_with = "webhook_ids")]
+    all: bool,
     #[command(flatten)]
     how: HowArguments,
 }
@@ -56,11 +59,10 @@ struct Drop {
     #[command(flatten)]
     filter: FilterArguments,
     /// All the dead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "webhook_ids")]
     all: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: ConsentArguments,
     #[command(flatten)]
     ask: AskArguments,
 }
@@ -133,9 +135,16 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     if !ids.is_empty() && ids.iter().all(|id| planned.unknown.contains(id)) {
         return Err(not_kept(ids));
     }
-    let is_asked = planned.deliveries > 0 && !arguments.yes;
-    if is_asked && !confirmed(&format!("Drop {} dead letters?", planned.deliveries))? {
-        return Err(anyhow::anyhow!("nothing was done").into());
+    if arguments.consent.dry_run {
+        match arguments.ask.output {
+            Output::Json => print_json(&planned)?,
+            Output::Human => say!("would drop {} dead letters", planned.deliveries)?,
+        }
+        return Ok(());
+    }
+    if planned.deliveries > 0 {
+        let plan = format!("Drop {} dead letters", planned.deliveries);
+        arguments.consent.ask(&plan)?;
     }
     asked.as_of = Some(planned.as_of);
     asked.dry_run = false;
@@ -149,7 +158,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
         dropped.done = step.done;
     }
     match arguments.ask.output {
-        Output::Json => say!("{}", serde_json::to_string(&dropped)?)?,
+        Output::Json => print_json(&dropped)?,
         Output::Human => say!("{} dead letters dropped", dropped.deliveries)?,
     }
     Ok(())

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
 use super::ask::AskArguments;
+use super::text::plain;
 use super::{Failure, say};
 
 #[derive(Args)]
@@ -109,15 +110,15 @@ fn list(destinations: &Value) -> Result<(), Failure> {
         } else if row["is_configured"] == Value::Bool(false) {
             "unknown"
         } else {
-            match text(&row["state"]) {
+            match text(&row["state"]).as_str() {
                 "closed" => "up",
                 "open" => "down",
                 _ => "probing",
             }
         };
         let last = match (row["last_answer"].as_str(), row["next_probe_at"].as_str()) {
-            (Some(answer), Some(at)) => format!("{answer} (next try {at})"),
-            (Some(answer), None) => answer.to_owned(),
+            (Some(answer), Some(at)) => plain(&format!("{answer} (next try {at})")),
+            (Some(answer), None) => plain(answer),
             _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),
         };
@@ -132,6 +133,7 @@ fn list(destinations: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
+/// What others may have written, on one line.
+fn text(value: &Value) -> String {
+    plain(value.as_str().unwrap_or("-"))
 }

@@ -3,14 +3,15 @@
 mod app;
 mod tour;
 
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret, Webhooks};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::secret::generate;
@@ -51,7 +52,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
-    let temporary = TempDir::new().context("cannot make a temporary folder")?;
+    let temporary = tempfile::Builder::new()
+        .prefix("unwrapd-dev-")
+        // Whatever the umask says: the files in it hold payloads.
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("cannot make a temporary folder")?;
     let db = arguments
         .db
         .clone()

@@ -1,13 +1,14 @@
 //! `unwrapd quarantine`: what could not be proven, to look at, prove again, or drop.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ask::{AskArguments, Listed};
+use super::consent::ConsentArguments;
 use super::talk::talk;
-use super::text::short;
-use super::{Failure, say, usage};
-use crate::admin::{DroppedSuspects, ShownSuspect, Suspects, Which};
+use super::text::{plain, print_json, short};
+use super::{Failure, Output, say, usage};
+use crate::admin::{DroppedSuspects, ShownSuspect, Suspects};
 use crate::quarantine::Retried;
 
 #[derive(Args)]
@@ -22,8 +23,8 @@ enum Command {
     Ls(Ls),
     /// Prove requests with the secrets of today, at the time they arrived, and accept those that are authentic
     Retry(Chosen),
-    /// Drop requests
-    Drop(Chosen),
+    /// Drop requests, for ever
+    Drop(Drop),
 }
 
 #[derive(Args)]
@@ -45,6 +46,14 @@ struct Chosen {
     all: bool,
     #[command(flatten)]
     ask: AskArguments,
+}
+
+#[derive(Args)]
+struct Drop {
+    #[command(flatten)]
+    chosen: Chosen,
+    #[command(flatten)]
+    consent: ConsentArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -114,28 +123,90 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
     })
 }
 
-async fn discard(arguments: &Chosen) -> Result<(), Failure> {
-    let answer = ask(arguments, "drop").await?;
-    arguments.ask.print(answer, |DroppedSuspects { dropped }| {
+async fn discard(arguments: &Drop) -> Result<(), Failure> {
+    let chosen = &arguments.chosen;
+    let plan = plan(chosen).await?;
+    if arguments.consent.dry_run {
+        return match chosen.ask.output {
+            Output::Json => Ok(print_json(&json!({ "would_drop": plan.count }))?),
+            Output::Human => Ok(say!("would drop {}", plan.what)?),
+        };
+    }
+    arguments.consent.ask(&format!("Drop {}", plan.what))?;
+    let answer = ask(chosen, "drop").await?;
+    chosen.ask.print(answer, |DroppedSuspects { dropped }| {
         if dropped == 0 {
-            return Err(not_there(arguments));
+            return Err(not_there(chosen));
         }
         Ok(say!("{dropped} dropped")?)
     })
 }
 
-async fn ask(arguments: &Chosen, verb: &str) -> Result<Value, Failure> {
-    if arguments.number.is_some_and(|number| number < 1) {
+/// What is to be dropped.
+struct Plan {
+    count: usize,
+    what: String,
+}
+
+/// Counts what is chosen. Drops nothing; what is not there is an error.
+async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
+    check(chosen)?;
+    let admin = chosen.ask.admin.open()?;
+    let mut after = chosen.number.map_or(0, |number| number - 1);
+    let mut count = 0;
+    loop {
+        let query = [("after", after.to_string())];
+        let page: Suspects = admin.get(&["quarantine"], &query).await?;
+        if let Some(number) = chosen.number {
+            let first = page.suspects.into_iter().next();
+            let Some(suspect) = first.filter(|suspect| suspect.id == number) else {
+                return Err(not_there(chosen));
+            };
+            return Ok(Plan {
+                count: 1,
+                what: format!(
+                    "request {number}, which arrived at `{}` at {}",
+                    plain(&suspect.endpoint),
+                    short(suspect.received_at)
+                ),
+            });
+        }
+        count += page.suspects.len();
+        match page.next {
+            // A page that leads nowhere would be asked for for ever.
+            Some(next) if next > after => after = next,
+            _ => break,
+        }
+    }
+    if count == 0 {
+        return Err(not_there(chosen));
+    }
+    Ok(Plan {
+        count,
+        what: match count {
+            1 => "1 request".into(),
+            count => format!("all {count} requests"),
+        },
+    })
+}
+
+async fn ask(chosen: &Chosen, verb: &str) -> Result<Value, Failure> {
+    check(chosen)?;
+    let which = match chosen.number {
+        Some(number) => json!({ "id": number }),
+        None => json!({ "all": true }),
+    };
+    let admin = chosen.ask.admin.open()?;
+    admin.post(&["quarantine", verb], &which).await
+}
+
+fn check(chosen: &Chosen) -> Result<(), Failure> {
+    if chosen.number.is_some_and(|number| number < 1) {
         return Err(usage(
             "a number is 1 or more; `unwrapd quarantine ls` lists them",
         ));
     }
-    let which = Which {
-        id: arguments.number,
-        all: arguments.all,
-    };
-    let admin = arguments.ask.admin.open()?;
-    admin.post(&["quarantine", verb], &which).await
+    Ok(())
 }
 
 fn not_there(arguments: &Chosen) -> Failure {

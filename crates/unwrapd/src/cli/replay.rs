@@ -8,7 +8,7 @@ use super::admin::Admin;
 use super::ask::AskArguments;
 use super::filter::FilterArguments;
 use super::talk::{confirmed, talk};
-use super::text::{plain, short};
+use super::text::{plain, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedReplay, Planned, Ran};
 use crate::store::filter::{Filter, Status};
@@ -85,7 +85,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     }
     if how.dry_run {
         return match how.ask.output {
-            Output::Json => Ok(say!("{}", serde_json::to_string(&planned)?)?),
+            Output::Json => Ok(print_json(&planned)?),
             Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
         };
     }
@@ -93,7 +93,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     // A token of before may have something left to do that the plan cannot see any more.
     if counts.deliveries == 0 && how.token.is_none() {
         if how.ask.output == Output::Json {
-            say!("{}", serde_json::to_string(&planned)?)?;
+            print_json(&planned)?;
         }
         return Ok(());
     }
@@ -119,7 +119,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     asked.dry_run = false;
     let ran = carry_out(&admin, &asked, &token).await?;
     match how.ask.output {
-        Output::Json => say!("{}", serde_json::to_string(&ran)?)?,
+        Output::Json => print_json(&ran)?,
         Output::Human if ran.repeated => say!(
             "nothing was made again: what fitted when token {} was first used was made then, {} deliveries of {} messages; another token makes what fits now",
             token.as_str(),

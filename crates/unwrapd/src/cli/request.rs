@@ -4,6 +4,10 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::Failure;
+use crate::files;
+
+/// Largest request or payload that is read: many times what a gateway receives.
+const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What was saved of a request.
 #[cfg_attr(test, derive(Debug))]
@@ -53,9 +57,17 @@ fn header(line: &[u8]) -> Option<(String, String)> {
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        let mut stdin = std::io::stdin().take(FILE_BYTES_MAX as u64 + 1);
+        stdin.read_to_end(&mut bytes).and_then(|length| {
+            if length > FILE_BYTES_MAX {
+                return Err(std::io::Error::other(format!(
+                    "it has more than {FILE_BYTES_MAX} bytes"
+                )));
+            }
+            Ok(bytes)
+        })
     } else {
-        std::fs::read(path)
+        files::read(path, FILE_BYTES_MAX).map(|content| content.bytes.to_vec())
     };
     bytes.map_err(|error| {
         let problem = anyhow::anyhow!("cannot read {}: {error}", path.display());

@@ -7,15 +7,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Failure, StopSignals, usage};
-use crate::config::{Config, ConfigError, ServerSettings};
+use super::{Failure, StopSignals, say, usage};
+use crate::config::{Config, ConfigError, ServerSettings, warn_of_shared_secrets};
+use crate::destination;
 use crate::gateway::Gateway;
+use crate::store::precheck;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
 /// Fewest open files that a gateway can do with: those of the store, the ports and the runtime, and some connections.
 const FILES_MIN: u64 = 64;
+/// The condition that the configuration could not be read again.
+const RELOAD: &str = "reload";
 
 /// Most threads. More were a slip of the finger.
 const THREADS_MAX: i64 = 1024;
@@ -25,6 +29,9 @@ pub(super) struct Arguments {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
+    /// Check the configuration and everything it names, and end: with 0 if the gateway could start, else with 2
+    #[arg(long)]
+    check: bool,
     /// Threads that receive and deliver; gateways on one machine share its cores [default: one for each core it may use]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=THREADS_MAX))]
     pub(super) threads: Option<u16>,
@@ -41,6 +48,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|endpoint| endpoint.name.clone())
         .collect();
     allow_open_files(&mut config.server)?;
+    if arguments.check {
+        return check(&arguments.config, &config);
+    }
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
@@ -54,6 +64,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut gateway = Gateway::start(config).await?;
+    gateway.tell_start(&arguments.config);
     for name in names {
         tracing::info!(
             "receiving on {scheme}://{}/webhooks/{name}",
@@ -104,6 +115,40 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a start would find out, without binding a port, opening the store or asking a server.
+fn check(file: &Path, config: &Config) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    problems.extend(precheck(&config.store).err());
+    for settings in &config.destinations {
+        let built = destination::build(settings);
+        problems.extend(built.err().map(|error| format!("{error:#}")));
+    }
+    destination::tell_doubts(&config.destinations, config.listen);
+    warn_of_shared_secrets(&config.endpoints);
+    if !problems.is_empty() {
+        let file = file.display();
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|problem| format!("{file}: {problem}"))
+            .collect();
+        return Err(usage(lines.join("\n")));
+    }
+    let names = |names: Vec<&str>| {
+        if names.is_empty() {
+            "none".into()
+        } else {
+            names.join(", ")
+        }
+    };
+    let endpoints = config.endpoints.iter().map(|one| one.name.as_str());
+    let destinations = config.destinations.iter().map(|one| one.name.as_str());
+    say!("the configuration {} is good", file.display())?;
+    say!("endpoints     {}", names(endpoints.collect()))?;
+    say!("destinations  {}", names(destinations.collect()))?;
+    say!("store         {}", config.store.url)?;
+    Ok(())
+}
+
 /// SIGHUP: the configuration and the secrets it names were read again. A mistake is said and changes nothing.
 fn reload_with(
     read: anyhow::Result<Result<Config, ConfigError>>,
@@ -114,8 +159,40 @@ fn reload_with(
         .and_then(|read| Ok(read?))
         .and_then(|config| gateway.reload(config));
     match reloaded {
-        Ok(()) => tracing::info!("{} was read again and counts from now on", path.display()),
-        Err(error) => tracing::error!("nothing was changed: {error:#}"),
+        Ok(changes) => {
+            let file = path.display();
+            let parts = changes.parts.join("; ");
+            if changes.is_empty() {
+                tracing::info!("{file} was read again: nothing changed");
+            } else if parts.is_empty() {
+                tracing::info!(
+                    "{file} was read again: nothing changed that counts before the next start"
+                );
+            } else {
+                tracing::info!("{file} was read again and counts from now on: {parts}");
+            }
+            gateway
+                .warnings()
+                .end(RELOAD, "the configuration is usable again");
+            // A store that hangs must not hold up the signals.
+            tokio::spawn(gateway.tell_removed(changes));
+        }
+        Err(error) => {
+            gateway.warnings().begin(
+                RELOAD,
+                format!(
+                    "the gateway runs on an earlier configuration: {} could not be used at the last SIGHUP; correct it and send SIGHUP again",
+                    path.display()
+                ),
+            );
+            let lines: Vec<String> = error.downcast_ref::<ConfigError>().map_or_else(
+                || vec![format!("{error:#}")],
+                |mistakes| mistakes.lines().collect(),
+            );
+            for line in lines {
+                tracing::error!("nothing was changed: {line}");
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use openai_webhooks::Webhooks;
 
 use super::request::{parse_time, read_bytes};
+use super::text::print_json;
 use super::verify::unix_now;
 use super::{Failure, Output, SecretArguments, say};
 
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Output::Json => {
             let headers: BTreeMap<_, _> = headers.pairs().into();
-            say!("{}", serde_json::to_string(&headers)?)?;
+            print_json(&headers)?;
         }
     }
     Ok(())

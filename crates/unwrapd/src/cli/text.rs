@@ -1,22 +1,27 @@
 //! Text for a terminal.
 
+use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-/// Text that others wrote, with everything in it that would do something to a terminal made visible.
+use crate::printable;
+
+/// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
 pub(super) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for letter in text.chars() {
-        // Marks that turn the direction of writing round can make one text look like another.
-        let is_turning = matches!(letter, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if letter.is_control() || is_turning {
-            plain.extend(letter.escape_unicode());
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
+    printable::line(text).into_owned()
+}
+
+/// Prints lines for people, with everything in them that would do something to a terminal made visible.
+pub(super) fn print(lines: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", printable::lines(lines))
+}
+
+/// Prints a value for programs. Characters that act on a terminal, or hide there, are escapes of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string(value).map_err(io::Error::other)?;
+    writeln!(io::stdout().lock(), "{}", printable::json(&json))
 }
 
 /// A time, to the second.

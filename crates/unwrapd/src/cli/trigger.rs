@@ -1,17 +1,27 @@
 //! `unwrapd trigger`: signed sample events to a URL, as OpenAI would send them.
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
 use openai_webhooks::{EventType, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
+use reqwest::Response;
+use reqwest::header::LOCATION;
+use tokio::time::timeout;
 
 use super::sign::{new_event_id, new_webhook_id};
+use super::text::plain;
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
-use crate::route::{Patterns, nearest_type};
+use crate::delivery::said::Said;
+use crate::route::{Patterns, nearest_pattern};
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
 const ANSWER_SECONDS_MAX: u64 = 10;
+/// Most bytes of an answer's body that are shown.
+const BODY_BYTES_MAX: usize = 300;
+/// Longest wait for the body of an answer.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 #[command(
@@ -20,7 +30,7 @@ const ANSWER_SECONDS_MAX: u64 = 10;
     unwrapd trigger --list"
 )]
 pub(super) struct Arguments {
-    /// Event types, or patterns such as `batch.*` and `*`
+    /// Event types, families such as `batch.*`, or `all`
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Vec<String>,
     /// Where to post
@@ -48,13 +58,19 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut failures = 0;
     for event_type in types {
         let request = sender.sample(event_type)?;
-        let answer = sender.send(&request).await;
+        let answer = sender.send_and_read(&request).await;
         let id = &request.headers.id;
         match &answer {
-            Ok(status) => say!("{event_type} {id} HTTP {status}")?,
-            Err(problem) => say!("{event_type} {id} {problem}")?,
+            Ok(answer) => say!("{event_type} {id} {}", plain(&answer.to_string()))?,
+            Err(problem) => say!("{event_type} {id} {}", plain(problem))?,
         }
-        if !matches!(answer, Ok(200..=299)) {
+        if !matches!(
+            answer,
+            Ok(Answer {
+                status: 200..=299,
+                ..
+            })
+        ) {
             failures += 1;
         }
     }
@@ -66,18 +82,26 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// The types that the patterns want, each of which must match something.
 fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
-    for text in texts {
-        let pattern = Patterns::parse([text.trim_start_matches('!')])
-            .map_err(|error| usage(format!("`{text}`: {error}")))?;
+    let texts: Vec<&str> = texts
+        .iter()
+        .map(|text| if text == "all" { "*" } else { text })
+        .collect();
+    for text in &texts {
+        let pattern = Patterns::parse([text.trim_start_matches('!')]).map_err(|error| {
+            usage(format!(
+                "`{text}`: {error}; did you mean `{}`?",
+                nearest_pattern(text)
+            ))
+        })?;
         if pattern.known().next().is_none() {
             return Err(usage(format!(
                 "`{text}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
-                nearest_type(text)
+                nearest_pattern(text)
             )));
         }
     }
-    let patterns = Patterns::parse(texts.iter().map(String::as_str))
-        .map_err(|error| usage(error.to_string()))?;
+    let patterns =
+        Patterns::parse(texts.iter().copied()).map_err(|error| usage(error.to_string()))?;
     Ok(patterns.known().collect())
 }
 
@@ -119,6 +143,35 @@ impl Sender {
 
     /// Gives the status of the answer, or what went wrong.
     pub(super) async fn send(&self, request: &Request) -> Result<u16, String> {
+        Ok(self.post(request).await?.status().as_u16())
+    }
+
+    /// As [`send`](Self::send), with what the application says beside the status.
+    async fn send_and_read(&self, request: &Request) -> Result<Answer, String> {
+        let mut response = self.post(request).await?;
+        let location = response.headers().get(LOCATION);
+        let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into());
+        let mut body = Vec::new();
+        let read = async {
+            while body.len() <= BODY_BYTES_MAX
+                && let Ok(Some(piece)) = response.chunk().await
+            {
+                body.extend_from_slice(&piece);
+            }
+        };
+        // What it has said by then is shown.
+        drop(timeout(BODY_WAIT_MAX, read).await);
+        let is_cut = body.len() > BODY_BYTES_MAX;
+        body.truncate(BODY_BYTES_MAX);
+        let said = Said::beginning(&body);
+        Ok(Answer {
+            status: response.status().as_u16(),
+            location,
+            body: format!("{}{}", said.as_str(), if is_cut { " …" } else { "" }),
+        })
+    }
+
+    async fn post(&self, request: &Request) -> Result<Response, String> {
         let mut post = self
             .client
             .post(self.url.clone())
@@ -127,9 +180,31 @@ impl Sender {
         for (name, value) in request.headers.pairs() {
             post = post.header(name, value);
         }
-        match post.send().await {
-            Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(crate::destination::describe(&error)),
+        post.send()
+            .await
+            .map_err(|error| crate::destination::describe(&error.without_url()))
+    }
+}
+
+/// What an application answered. It is hostile text.
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        if (300..400).contains(&self.status) {
+            f.write_str(", and redirects are not followed")?;
+            if let Some(location) = &self.location {
+                write!(f, ": post to {location} instead")?;
+            }
         }
+        if !self.body.is_empty() {
+            write!(f, "  {}", self.body)?;
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use openai_webhooks::{PayloadProblem, VerificationError, Verified, Webhooks};
 use serde::Serialize;
 
 use super::request::{SavedRequest, parse_time, read_bytes};
+use super::text::{plain, print_json};
 use super::{Failure, Output, SecretArguments, say, usage};
 
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let now = arguments.at.unwrap_or_else(unix_now);
     let report = Report::of(&webhooks, &request, now);
     match arguments.output {
-        Output::Json => say!("{}", serde_json::to_string(&report)?)?,
+        Output::Json => print_json(&report)?,
         Output::Human => report.print()?,
     }
     if report.authentic {
@@ -149,7 +150,7 @@ impl Report {
     fn print(&self) -> std::io::Result<()> {
         for Check { name, ok, detail } in &self.checks {
             let result = if *ok { "ok" } else { "FAILED" };
-            say!("{name:<10} {result:<7} {detail}")?;
+            say!("{name:<10} {result:<7} {}", plain(detail))?;
         }
         say!(
             "{}",

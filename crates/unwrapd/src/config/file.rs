@@ -3,20 +3,24 @@
 mod kind;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openai_webhooks::Webhooks;
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::DeTable;
 use zeroize::Zeroizing;
 
+use super::document::{Document, Place, Table};
+use super::mistakes::{Mistake, Mistakes};
 use super::server::{Server, endpoint_requests};
-use super::source::{Mistake, SecretSource};
-use super::{Config, DestinationSettings, EndpointSettings};
+use super::source::SecretSource;
+use super::{Config, DestinationSettings, EndpointSettings, paths};
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
-use crate::route::{Patterns, nearest_type};
+use crate::route::{Patterns, nearest_pattern};
 use crate::store::postgres::PostgresAddress;
 use crate::store::{Bounds, DELIVERIES_MAX, StoreSettings, StoreUrl, StoreUrlError};
 
@@ -48,17 +52,18 @@ const UNDELIVERED_MAX: u64 = 1_000_000_000;
 /// Longest name of an endpoint or a destination.
 const NAME_BYTES_MAX: usize = 64;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The tables of a configuration, each as far as it could be read.
 pub(super) struct File {
-    #[serde(default)]
-    server: Server,
-    #[serde(default)]
-    store: StoreTable,
-    #[serde(default)]
-    endpoint: Vec<Endpoint>,
-    #[serde(default)]
-    destination: Vec<Destination>,
+    /// The folder that paths count from.
+    folder: PathBuf,
+    server: Table<Server>,
+    store: Table<StoreTable>,
+    endpoints: Vec<Table<Endpoint>>,
+    destinations: Vec<Table<Destination>>,
+    /// Whether endpoints stand there that are no tables.
+    has_broken_endpoints: bool,
+    /// What is wrong beside the tables, and with paths.
+    mistakes: Mistakes,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,15 +80,15 @@ struct StoreTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Endpoint {
-    name: Spanned<String>,
-    secrets: Spanned<Vec<Spanned<SecretSource>>>,
+    name: Option<Spanned<String>>,
+    secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
     requests_max: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Destination {
-    name: Spanned<String>,
+    name: Option<Spanned<String>>,
     url: Option<Spanned<String>>,
     secret: Option<Spanned<SecretSource>>,
     secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
@@ -106,90 +111,151 @@ struct Destination {
 }
 
 impl File {
-    /// Only where messages are kept: for who needs no secrets.
-    pub(super) fn check_store(self) -> Result<StoreSettings, Mistake> {
-        // To look at a file takes no password.
-        let store = StoreTable {
-            password: None,
-            ..self.store
+    pub(super) fn read(mut root: DeTable<'_>, folder: &Path) -> Self {
+        let mut mistakes = paths::count_from(folder, &mut root);
+        let mut document = Document::of(root, &["server", "store"], &["endpoint", "destination"]);
+        let file = Self {
+            folder: folder.to_owned(),
+            server: document.single("server"),
+            store: document.single("store"),
+            endpoints: document.listed("endpoint"),
+            destinations: document.listed("destination"),
+            has_broken_endpoints: document.is_broken("endpoint"),
+            mistakes: Mistakes::default(),
         };
-        store.check()
+        mistakes.add(document.mistakes);
+        Self { mistakes, ..file }
+    }
+
+    /// Only where messages are kept: for who needs no secrets.
+    pub(super) fn check_store(mut self) -> Result<StoreSettings, Mistakes> {
+        // To look at a file takes no password.
+        if let Some(store) = &mut self.store.value {
+            store.password = None;
+        }
+        self.check_store_to_open()
     }
 
     /// Where messages are kept, and the password for that: for who needs no other secrets.
-    pub(super) fn check_store_to_open(self) -> Result<StoreSettings, Mistake> {
-        self.store.check()
+    pub(super) fn check_store_to_open(self) -> Result<StoreSettings, Mistakes> {
+        let mut mistakes = self.mistakes;
+        let store = keep(&mut mistakes, self.store, |store, _| {
+            store.check(&self.folder)
+        });
+        mistakes.check()?;
+        Ok(store.expect("without a mistake there is one"))
     }
 
-    pub(super) fn check(self) -> Result<Config, Mistake> {
-        if self.endpoint.is_empty() {
-            return Err(Mistake::whole(
+    pub(super) fn check(self) -> Result<Config, Mistakes> {
+        let mut mistakes = self.mistakes;
+        if self.endpoints.is_empty() && !self.has_broken_endpoints {
+            mistakes.add(Mistake::whole(
                 "there is no [[endpoint]], so nothing can be received: add one with a `name` and its `secrets`",
             ));
         }
-        check_names(self.endpoint.iter().map(|endpoint| &endpoint.name))?;
-        if let Some(surplus) = self.destination.get(DELIVERIES_MAX) {
-            return Err(Mistake::new(
-                surplus.name.span(),
+        if let Some(surplus) = self.destinations.get(DELIVERIES_MAX) {
+            mistakes.add(Mistake::new(
+                surplus.place.span(),
                 format!("there may be {DELIVERIES_MAX} destinations at most: take this one out"),
             ));
         }
-        check_names(self.destination.iter().map(|destination| &destination.name))?;
-        for destination in &self.destination {
-            destination.refuse_files_of_the_store(self.store.url.as_ref())?;
+        let name = |value: &Option<Endpoint>| value.as_ref().and_then(|one| one.name.clone());
+        check_names(&mut mistakes, &self.endpoints, name);
+        let name = |value: &Option<Destination>| value.as_ref().and_then(|one| one.name.clone());
+        check_names(&mut mistakes, &self.destinations, name);
+        let server = keep(&mut mistakes, self.server, |server, place| {
+            let mut mistakes = Mistakes::default();
+            let listen = mistakes.keep(server.listen());
+            let admin = mistakes.keep(server.admin(place));
+            let settings = mistakes.keep(server.check());
+            mistakes.check()?;
+            Ok(listen.zip(admin).zip(settings))
+        });
+        let store = keep(&mut mistakes, self.store, |store, _| {
+            store.check(&self.folder)
+        });
+        let mut endpoints = Vec::new();
+        for endpoint in self.endpoints {
+            endpoints.extend(keep(&mut mistakes, endpoint, Endpoint::check));
         }
-        let endpoints = self.endpoint.into_iter().map(Endpoint::check);
-        let destinations = self.destination.into_iter().map(Destination::check);
-        let (admin, admin_token) = self.server.admin()?;
+        let mut destinations = Vec::new();
+        for destination in self.destinations {
+            if let (Some(destination), Some(store)) = (&destination.value, &store) {
+                mistakes.keep(destination.refuse_files_of_the_store(&store.url));
+            }
+            destinations.extend(keep(&mut mistakes, destination, Destination::check));
+        }
+        mistakes.check()?;
+        let ((listen, (admin, admin_token)), server) =
+            server.flatten().expect("without a mistake there is one");
         Ok(Config {
-            listen: self.server.listen()?,
+            listen,
             admin,
             admin_token,
-            server: self.server.check()?,
-            store: self.store.check()?,
-            endpoints: endpoints.collect::<Result<_, _>>()?,
-            destinations: destinations.collect::<Result<_, _>>()?,
+            server,
+            store: store.expect("without a mistake there is one"),
+            endpoints,
+            destinations,
         })
     }
 }
 
+/// What a table comes to; or `None`, and its mistakes are with the others.
+fn keep<T, C>(
+    mistakes: &mut Mistakes,
+    table: Table<T>,
+    check: impl FnOnce(T, &Place) -> Result<C, Mistakes>,
+) -> Option<C> {
+    mistakes.add(table.mistakes);
+    mistakes.keep(check(table.value?, &table.place))
+}
+
 impl StoreTable {
-    fn check(self) -> Result<StoreSettings, Mistake> {
+    fn check(self, folder: &Path) -> Result<StoreSettings, Mistakes> {
         let defaults = Bounds::default();
+        let mut mistakes = Mistakes::default();
         let url = match &self.url {
-            Some(url) => store_url(url)?,
-            None => StoreUrl::Sqlite(STORE_PATH.into()),
+            Some(url) => mistakes.keep(store_url(url, folder)),
+            None => Some(StoreUrl::Sqlite(folder.join(STORE_PATH))),
         };
         let url = match url {
-            StoreUrl::Postgres(address) => {
-                if let Some(size_max) = self.size_max_mb {
-                    return Err(Mistake::new(
+            Some(StoreUrl::Postgres(address)) => {
+                if let Some(size_max) = &self.size_max_mb {
+                    mistakes.add(Mistake::new(
                         size_max.span(),
                         "`size_max_mb` is for SQLite files: for PostgreSQL shorten `retention_days` or lower `undelivered_max`, and watch the disk of the server",
                     ));
                 }
-                StoreUrl::Postgres(Box::new(with_password(*address, self.password)?))
+                mistakes
+                    .keep(with_password(*address, self.password))
+                    .map(|address| StoreUrl::Postgres(Box::new(address)))
             }
-            StoreUrl::Sqlite(path) => {
+            Some(StoreUrl::Sqlite(path)) => {
                 if let Some(password) = self.password {
-                    return Err(Mistake::new(
+                    mistakes.add(Mistake::new(
                         password.span(),
                         "an SQLite file has no password: take it out, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
                     ));
                 }
-                StoreUrl::Sqlite(path)
+                Some(StoreUrl::Sqlite(path))
             }
+            None => None,
         };
+        let dedupe = mistakes.keep(within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX));
+        let undelivered_max = mistakes.keep(within(self.undelivered_max, 1, UNDELIVERED_MAX));
+        let retention = mistakes.keep(within(self.retention_days, 1, RETENTION_DAYS_MAX));
+        let size_max = mistakes.keep(within(self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX));
+        mistakes.check()?;
         Ok(StoreSettings {
-            url,
+            url: url.expect("without a mistake there is one"),
             bounds: Bounds {
-                dedupe: within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX)?
-                    .map_or(defaults.dedupe, days),
-                undelivered_max: within(self.undelivered_max, 1, UNDELIVERED_MAX)?
+                dedupe: dedupe.flatten().map_or(defaults.dedupe, days),
+                undelivered_max: undelivered_max
+                    .flatten()
                     .unwrap_or(defaults.undelivered_max),
-                retention: within(self.retention_days, 1, RETENTION_DAYS_MAX)?
-                    .map_or(defaults.retention, days),
-                size_max: within(self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX)?
+                retention: retention.flatten().map_or(defaults.retention, days),
+                size_max: size_max
+                    .flatten()
                     .map(|mebibytes| mebibytes * 1024 * 1024)
                     .or(defaults.size_max),
             },
@@ -202,46 +268,85 @@ fn days(days: u64) -> Duration {
 }
 
 impl Endpoint {
-    fn check(self) -> Result<EndpointSettings, Mistake> {
-        let webhooks = webhooks(self.secrets.get_ref())?.ok_or_else(|| {
-            Mistake::new(
-                self.secrets.span(),
-                "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
-            )
-        })?;
-        Ok(EndpointSettings {
-            name: self.name.into_inner(),
-            webhooks,
-            requests_max: endpoint_requests(self.requests_max)?,
-        })
+    fn check(self, place: &Place) -> Result<EndpointSettings, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let name = mistakes.keep(required(self.name, "name", place));
+        let secrets = mistakes.keep(required(self.secrets, "secrets", place));
+        let webhooks = secrets.flatten().and_then(|secrets| {
+            let webhooks = mistakes.keep(webhooks(secrets.get_ref()))?;
+            if webhooks.is_none() && !place.is_broken("secrets") {
+                mistakes.add(Mistake::new(
+                    secrets.span(),
+                    "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
+                ));
+            }
+            webhooks
+        });
+        let requests_max = mistakes.keep(endpoint_requests(self.requests_max));
+        mistakes.check()?;
+        // What is missing without a mistake of this check is told as one of the table.
+        match (name.flatten(), webhooks, requests_max) {
+            (Some(name), Some(webhooks), Some(requests_max)) => Ok(EndpointSettings {
+                name: name.into_inner(),
+                webhooks,
+                requests_max,
+            }),
+            _ => Err(Mistakes::default()),
+        }
     }
 }
 
+/// A key that must stand there. `None`: it does, and what is wrong with it is told already.
+fn required<T>(
+    value: Option<Spanned<T>>,
+    key: &str,
+    place: &Place,
+) -> Result<Option<Spanned<T>>, Mistake> {
+    if value.is_none() && !place.is_broken(key) {
+        return Err(Mistake::new(
+            place.span(),
+            format!("the key `{key}` is missing here: add it"),
+        ));
+    }
+    Ok(value)
+}
+
 impl Destination {
-    fn check(mut self) -> Result<DestinationSettings, Mistake> {
-        let kind = self.kind()?;
+    fn check(mut self, place: &Place) -> Result<DestinationSettings, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let name = mistakes.keep(required(self.name.clone(), "name", place));
+        let kind = mistakes.keep(self.kind(place)).flatten();
         let defaults = Limits::default();
-        Ok(DestinationSettings {
-            kind,
-            events: match &self.events {
-                Some(events) => patterns(events)?,
-                None => Patterns::everything(),
-            },
-            limits: Limits {
-                concurrency: within(self.concurrency, 1, CONCURRENCY_MAX)?
-                    .unwrap_or(defaults.concurrency),
-                rate: within(self.rate, 1, RATE_MAX)?,
-                timeout: within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?
-                    .map_or(defaults.timeout, Duration::from_secs),
-                retry: retry_policy(
-                    self.retry_first_seconds,
-                    self.retry_max_seconds,
-                    self.deadline_hours,
-                    self.attempts_max,
-                )?,
-            },
-            name: self.name.into_inner(),
-        })
+        let events = match &self.events {
+            Some(events) => mistakes.keep(patterns(events, place)),
+            None => Some(Patterns::everything()),
+        };
+        let concurrency = mistakes.keep(within(self.concurrency, 1, CONCURRENCY_MAX));
+        let rate = mistakes.keep(within(self.rate, 1, RATE_MAX));
+        let timeout = mistakes.keep(within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX));
+        let retry = mistakes.keep(retry_policy(
+            self.retry_first_seconds,
+            self.retry_max_seconds,
+            self.deadline_hours,
+            self.attempts_max,
+        ));
+        mistakes.check()?;
+        match (name.flatten(), kind, events, retry) {
+            (Some(name), Some(kind), Some(events), Some(retry)) => Ok(DestinationSettings {
+                name: name.into_inner(),
+                kind,
+                events,
+                limits: Limits {
+                    concurrency: concurrency.flatten().unwrap_or(defaults.concurrency),
+                    rate: rate.flatten(),
+                    timeout: timeout
+                        .flatten()
+                        .map_or(defaults.timeout, Duration::from_secs),
+                    retry,
+                },
+            }),
+            _ => Err(Mistakes::default()),
+        }
     }
 }
 
@@ -250,13 +355,19 @@ fn retry_policy(
     max_seconds: Option<Spanned<u64>>,
     deadline_hours: Option<Spanned<u64>>,
     attempts_max: Option<Spanned<u32>>,
-) -> Result<RetryPolicy, Mistake> {
+) -> Result<RetryPolicy, Mistakes> {
     let defaults = RetryPolicy::default();
+    let mut mistakes = Mistakes::default();
     let max_span = max_seconds.as_ref().map(Spanned::span);
     let first_span = first_seconds.as_ref().map(Spanned::span);
-    let first =
-        within(first_seconds, 1, RETRY_SECONDS_MAX)?.map_or(defaults.first, Duration::from_secs);
-    let max = within(max_seconds, 1, RETRY_SECONDS_MAX)?
+    let first = mistakes.keep(within(first_seconds, 1, RETRY_SECONDS_MAX));
+    let max = mistakes.keep(within(max_seconds, 1, RETRY_SECONDS_MAX));
+    let give_up_after = mistakes.keep(within(deadline_hours, 1, DEADLINE_HOURS_MAX));
+    let attempts_max = mistakes.keep(within(attempts_max, 1, ATTEMPTS_MAX));
+    mistakes.check()?;
+    let first = first.flatten().map_or(defaults.first, Duration::from_secs);
+    let max = max
+        .flatten()
         .map_or(defaults.max.max(first), Duration::from_secs);
     if first > max
         && let Some(span) = max_span.or(first_span)
@@ -264,76 +375,90 @@ fn retry_policy(
         return Err(Mistake::new(
             span,
             "`retry_max_seconds` must not be less than `retry_first_seconds`",
-        ));
+        )
+        .into());
     }
     Ok(RetryPolicy {
         first,
         max,
-        give_up_after: within(deadline_hours, 1, DEADLINE_HOURS_MAX)?
+        give_up_after: give_up_after
+            .flatten()
             .map_or(defaults.give_up_after, |hours| {
                 Duration::from_secs(hours * 3600)
             }),
-        attempts_max: within(attempts_max, 1, ATTEMPTS_MAX)?,
+        attempts_max: attempts_max.flatten(),
         ..defaults
     })
 }
 
 /// What several secrets prove or sign, the newest first; `None` if there is none.
-fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistake> {
+fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistakes> {
+    let mut mistakes = Mistakes::default();
     let mut webhooks: Option<Webhooks> = None;
     for source in sources {
         let secret = source
             .get_ref()
             .read_strong()
-            .map_err(|problem| Mistake::new(source.span(), problem))?;
+            .map_err(|problem| Mistake::new(source.span(), problem));
+        let Some(secret) = mistakes.keep(secret) else {
+            continue;
+        };
         webhooks = Some(match webhooks {
             None => Webhooks::from(&secret),
             Some(webhooks) => webhooks.and(&secret),
         });
     }
+    mistakes.check()?;
     Ok(webhooks)
 }
 
 /// Names stand in paths, in logs and on the command line, so they are plain and there is one of each.
-fn check_names<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Result<(), Mistake> {
+fn check_names<T>(
+    mistakes: &mut Mistakes,
+    tables: &[Table<T>],
+    name: impl Fn(&Option<T>) -> Option<Spanned<String>>,
+) {
     let mut known = HashSet::new();
-    for name in names {
-        let text = name.get_ref().as_str();
+    for name in tables.iter().filter_map(|table| name(&table.value)) {
+        let text = name.get_ref();
         let is_plain = !text.is_empty()
             && text.len() <= NAME_BYTES_MAX
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+        let span: Range<usize> = name.span();
         if !is_plain {
-            return Err(Mistake::new(
-                name.span(),
+            mistakes.add(Mistake::new(
+                span,
                 "a name is 1 to 64 lower-case letters, digits, `-` and `_`",
             ));
-        }
-        if !known.insert(text) {
-            return Err(Mistake::new(
-                name.span(),
+        } else if !known.insert(text.clone()) {
+            mistakes.add(Mistake::new(
+                span,
                 format!("the name `{text}` is taken by another above: choose a new one"),
             ));
         }
     }
-    Ok(())
 }
 
-fn store_url(text: &Spanned<String>) -> Result<StoreUrl, Mistake> {
+fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake> {
     let mistake = |problem: String| Mistake::new(text.span(), problem);
     let url: StoreUrl = text
         .get_ref()
         .parse()
         .map_err(|error: StoreUrlError| mistake(error.to_string()))?;
-    if let StoreUrl::Postgres(address) = &url
-        && address.has_password()
-    {
-        return Err(mistake(
+    match url {
+        StoreUrl::Sqlite(path) => {
+            paths::check(&path.to_string_lossy()).map_err(mistake)?;
+            Ok(StoreUrl::Sqlite(folder.join(path)))
+        }
+        StoreUrl::Postgres(address) if address.has_password() => Err(mistake(
             "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
-        ));
+        )),
+        StoreUrl::Postgres(address) => {
+            Ok(StoreUrl::Postgres(Box::new(address.with_files_from(folder))))
+        }
     }
-    Ok(url)
 }
 
 /// The password that the configuration names, or else what other programs for PostgreSQL take.
@@ -365,27 +490,31 @@ pub(super) fn with_password_of(
     Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
 }
 
-fn patterns(texts: &Spanned<Vec<Spanned<String>>>) -> Result<Patterns, Mistake> {
-    if texts.get_ref().is_empty() {
+fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patterns, Mistakes> {
+    if texts.get_ref().is_empty() && !place.is_broken("events") {
         return Err(Mistake::new(
             texts.span(),
             "a destination without events would get nothing: leave `events` out to get all of them",
-        ));
+        )
+        .into());
     }
+    let mut mistakes = Mistakes::default();
     for text in texts.get_ref() {
         let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
-            .map_err(|error| Mistake::new(text.span(), error.to_string()))?;
-        if pattern.known().next().is_none() {
+            .map_err(|error| Mistake::new(text.span(), error.to_string()));
+        let pattern = mistakes.keep(pattern);
+        if pattern.is_some_and(|pattern| pattern.known().next().is_none()) {
             // OpenAI may have added one that we do not know: no reason to refuse.
             let text = text.get_ref();
             tracing::warn!(
                 "`{text}` matches no event type that is known today; did you mean `{}`?",
-                nearest_type(text)
+                nearest_pattern(text)
             );
         }
     }
+    mistakes.check()?;
     Patterns::parse(texts.get_ref().iter().map(|text| text.get_ref().as_str()))
-        .map_err(|error| Mistake::new(texts.span(), error.to_string()))
+        .map_err(|error| Mistake::new(texts.span(), error.to_string()).into())
 }
 
 pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::document::Place;
 use super::file::within;
-use super::source::{Mistake, SecretSource};
+use super::mistakes::{Mistake, Mistakes};
+use super::source::SecretSource;
 use crate::admin::AdminToken;
 use crate::tls::{Tls, TlsPart};
 
@@ -140,26 +142,29 @@ impl Server {
     }
 
     /// Where operators ask, and what they have to know.
-    pub(super) fn admin(&self) -> Result<(Option<SocketAddr>, Option<AdminToken>), Mistake> {
-        let token = match &self.admin_token {
-            Some(source) => {
-                let secret = source.get_ref().read_strong();
-                let secret = secret.map_err(|problem| Mistake::new(source.span(), problem))?;
-                Some(AdminToken::new(&secret))
+    pub(super) fn admin(
+        &self,
+        place: &Place,
+    ) -> Result<(Option<SocketAddr>, Option<AdminToken>), Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let token = self.admin_token.as_ref().and_then(|source| {
+            let secret = source.get_ref().read_strong();
+            let secret = secret.map_err(|problem| Mistake::new(source.span(), problem));
+            Some(AdminToken::new(&mistakes.keep(secret)?))
+        });
+        let has_token = self.admin_token.is_some() || place.is_broken("admin_token");
+        let mut admin = None;
+        if let Some(text) = &self.admin {
+            admin = mistakes.keep(address(text));
+            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+                mistakes.add(Mistake::new(
+                    text.span(),
+                    "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+                ));
             }
-            None => None,
-        };
-        let Some(text) = &self.admin else {
-            return Ok((None, token));
-        };
-        let admin = address(text)?;
-        if !admin.ip().is_loopback() && token.is_none() {
-            return Err(Mistake::new(
-                text.span(),
-                "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
-            ));
         }
-        Ok((Some(admin), token))
+        mistakes.check()?;
+        Ok((admin, token))
     }
 
     /// Whether the admin port can be reached from other machines.
@@ -168,27 +173,36 @@ impl Server {
         address.is_some_and(|address| !address.ip().is_loopback())
     }
 
-    pub(super) fn check(self) -> Result<ServerSettings, Mistake> {
+    pub(super) fn check(self) -> Result<ServerSettings, Mistakes> {
         let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
-        let seconds =
-            |number, max, usual| Ok(within(number, 1, max)?.map_or(usual, Duration::from_secs));
+        let mut mistakes = Mistakes::default();
+        let mut seconds = |number, max, usual| {
+            let number = mistakes.keep(within(number, 1, max)).flatten();
+            number.map_or(usual, Duration::from_secs)
+        };
         let (arrival, idle) = (ARRIVAL_SECONDS_MAX, IDLE_SECONDS_MAX);
-        let tls = self.tls.map(TlsTable::check).transpose()?;
+        let head_timeout = seconds(self.head_timeout_seconds, arrival, usual.head_timeout);
+        let body_timeout = seconds(self.body_timeout_seconds, arrival, usual.body_timeout);
+        let idle_timeout = seconds(self.idle_timeout_seconds, idle, usual.idle_timeout);
+        let connections = within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX);
+        let connections = mistakes.keep(connections).flatten();
+        let requests = mistakes.keep(within(self.requests_max, 1, REQUESTS_MAX));
+        let drain = mistakes.keep(within(self.drain_seconds, 0, DRAIN_SECONDS_MAX));
+        let tls = self.tls.and_then(|tls| mistakes.keep(tls.check()));
         let admin_tls = match self.admin_tls {
-            Some(table) => Some(table.check()?),
+            Some(table) => mistakes.keep(table.check()),
             // On this machine a certificate for the public name would fit no address.
             None => tls.clone().filter(|_| is_admin_remote),
         };
+        mistakes.check()?;
         Ok(ServerSettings {
-            connections_max: within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX)?
-                .unwrap_or(usual.connections_max),
-            requests_max: within(self.requests_max, 1, REQUESTS_MAX)?.unwrap_or(usual.requests_max),
-            head_timeout: seconds(self.head_timeout_seconds, arrival, usual.head_timeout)?,
-            body_timeout: seconds(self.body_timeout_seconds, arrival, usual.body_timeout)?,
-            idle_timeout: seconds(self.idle_timeout_seconds, idle, usual.idle_timeout)?,
-            drain: within(self.drain_seconds, 0, DRAIN_SECONDS_MAX)?
-                .map_or(usual.drain, Duration::from_secs),
+            connections_max: connections.unwrap_or(usual.connections_max),
+            requests_max: requests.flatten().unwrap_or(usual.requests_max),
+            head_timeout,
+            body_timeout,
+            idle_timeout,
+            drain: drain.flatten().map_or(usual.drain, Duration::from_secs),
             admin_connections_max: usual.admin_connections_max,
             tls,
             admin_tls,

@@ -1,91 +1,19 @@
-//! Where in the text a mistake is, and where secrets come from.
+//! Where secrets come from.
 
+use std::env::VarError;
 use std::fmt;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use openai_webhooks::{KEY_BYTES_MIN, Secret};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use zeroize::Zeroizing;
 
-/// A mistake in the text of a configuration.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    /// Bytes of the text it is about.
-    span: Option<Range<usize>>,
-    /// What is wrong and what to do, without any value of the text: it may be a secret in the wrong place.
-    pub(super) problem: String,
-}
+use super::mistakes::looks_secret;
+use crate::files;
 
-impl Mistake {
-    pub(super) fn new(span: Range<usize>, problem: impl Into<String>) -> Self {
-        Self {
-            span: Some(span),
-            problem: problem.into(),
-        }
-    }
-
-    /// About the whole text.
-    pub(super) fn whole(problem: impl Into<String>) -> Self {
-        Self {
-            span: None,
-            problem: problem.into(),
-        }
-    }
-
-    pub(super) fn from_toml(error: &toml::de::Error) -> Self {
-        Self {
-            span: error.span(),
-            problem: explain(error.message()),
-        }
-    }
-
-    /// The line of the text, counted from 1.
-    pub(super) fn line(&self, text: &str) -> Option<usize> {
-        let start = self.span.as_ref()?.start;
-        let before = text.get(..start)?;
-        Some(before.matches('\n').count() + 1)
-    }
-}
-
-/// The parser's message, without the values it may quote, and with the nearest right name for a wrong one.
-fn explain(message: &str) -> String {
-    if let Some(rest) = message.strip_prefix("unknown field `")
-        && let Some((wrong, rest)) = rest.split_once('`')
-    {
-        if looks_secret(wrong) {
-            return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
-        }
-        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-        let nearest = known
-            .iter()
-            .max_by(|a, b| strsim::jaro(a, wrong).total_cmp(&strsim::jaro(b, wrong)));
-        let hint = nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
-        return format!(
-            "there is no key `{wrong}` here{hint} (known: {})",
-            known.join(", ")
-        );
-    }
-    match message.rsplit_once(", expected ") {
-        Some((wrong, expected))
-            if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
-        {
-            match expected {
-                "u32" | "u64" | "usize" => "this must be a whole number".into(),
-                "a sequence" => {
-                    "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
-                }
-                expected => format!("this must be {expected}"),
-            }
-        }
-        _ => message.to_owned(),
-    }
-}
-
-pub(super) fn looks_secret(text: &str) -> bool {
-    text.contains("whsec_")
-}
+/// Largest file with a secret. The longest secret that anyone makes has some hundred bytes.
+const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Where a secret is to be read: never the configuration itself, which is copied, shown and committed.
 #[derive(Clone, Debug)]
@@ -110,14 +38,20 @@ impl SecretSource {
         if looks_secret(place) {
             return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
         }
-        let text = match self {
-            Self::Env(name) => std::env::var(name).map_err(|_| {
-                format!("{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)")
-            }),
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|error| format!("{self} cannot be read: {error}")),
-        }?;
-        Ok(Zeroizing::new(text))
+        match self {
+            Self::Env(name) => match std::env::var(name) {
+                Ok(text) => Ok(without_mark(text)),
+                Err(VarError::NotPresent) => Err(format!(
+                    "{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)"
+                )),
+                Err(VarError::NotUnicode(_)) => {
+                    Err(format!("{self} is not valid UTF-8: copy the secret again"))
+                }
+            },
+            Self::File(path) => {
+                read_file(path).map_err(|problem| format!("{self} cannot be read: {problem}"))
+            }
+        }
     }
 
     /// As [`read`](Self::read), and no secret that could be guessed.
@@ -130,6 +64,28 @@ impl SecretSource {
             ));
         }
         Ok(secret)
+    }
+}
+
+/// The text of a file, without a byte order mark. Warns if every user of the machine may read it.
+fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
+    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let text = Zeroizing::new(files::text(&content.bytes)?.to_owned());
+    if content.is_readable_by_all {
+        tracing::warn!(
+            "every user of this machine may read the secret in {0}: chmod o-r {0} (in Kubernetes set its `defaultMode` to 0440)",
+            path.display()
+        );
+    }
+    Ok(text)
+}
+
+/// Without the byte order mark that some editors put in front.
+fn without_mark(text: String) -> Zeroizing<String> {
+    let text = Zeroizing::new(text);
+    match text.strip_prefix('\u{FEFF}') {
+        Some(rest) => Zeroizing::new(rest.to_owned()),
+        None => text,
     }
 }
 
@@ -179,22 +135,5 @@ impl<'de> Deserialize<'de> for SecretSource {
         }
 
         deserializer.deserialize_any(SourceVisitor)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_keeps_no_value_of_the_text() {
-        let message = r#"invalid type: string "whsec_secret, expected x", expected a sequence"#;
-        assert!(explain(message).starts_with("this must be a list"));
-    }
-
-    #[test]
-    fn the_nearest_right_name_is_offered() {
-        let message = "unknown field `lisen`, expected `listen` or `admin`";
-        assert!(explain(message).contains("did you mean `listen`?"));
     }
 }

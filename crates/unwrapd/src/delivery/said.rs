@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::printable::is_hidden;
+
 /// Most bytes kept of it. It is kept for each attempt, so it is some lines of an error and no more.
 const BYTES_MAX: usize = 2048;
 
@@ -51,18 +53,13 @@ impl fmt::Debug for Said {
 fn printable(bytes: &[u8]) -> String {
     let mut printable = String::with_capacity(bytes.len());
     for letter in String::from_utf8_lossy(bytes).trim().chars() {
-        if letter.is_control() || turns_the_text(letter) {
+        if is_hidden(letter) {
             printable.extend(letter.escape_default());
         } else {
             printable.push(letter);
         }
     }
     printable
-}
-
-/// With these a text shows as another than it is.
-fn turns_the_text(letter: char) -> bool {
-    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect,
-    SuspectSummary, Tally,
+    Pruned, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Standing, Store, StoreError,
+    Summary, Suspect, SuspectSummary, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;
@@ -75,6 +75,8 @@ pub(super) use rows::storable;
 /// Keeps everything in a schema of a PostgreSQL database.
 pub struct PostgresStore {
     shared: Arc<Shared>,
+    /// Whether the schema was made when it was opened.
+    is_new: bool,
     /// `None` once the store is closed.
     queues: Mutex<Option<Queues>>,
     /// Whoever makes what is in the queues, tells and listens.
@@ -127,7 +129,7 @@ impl PostgresStore {
             );
         }
         let holders = Holders::new()?;
-        migration::run(&link, address, Some(holders.id())).await?;
+        let is_new = migration::run(&link, address, Some(holders.id())).await?;
         let shared = Arc::new(Shared {
             pool: Pool::new(hosts, address.schema(), link, &does.synchronous_commit),
             room: Room::new(bounds.undelivered_max),
@@ -168,6 +170,7 @@ impl PostgresStore {
         )));
         begin(Box::pin(room::keep_count(Arc::clone(&shared), closing)));
         Ok(Self {
+            is_new,
             shared,
             queues: Mutex::new(Some(queues)),
             workers: tokio::sync::Mutex::new(workers),
@@ -283,6 +286,14 @@ impl Store for PostgresStore {
 
     async fn tally(&self) -> Result<Tally, StoreError> {
         Ok(pause::tally(self.pool()).await?)
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(Some(Summary {
+            schema: migration::VERSION,
+            is_new: Some(self.is_new),
+            messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
+        }))
     }
 
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {

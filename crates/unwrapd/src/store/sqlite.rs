@@ -41,7 +41,7 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled,
-    Standing, Store, StoreError, Suspect, SuspectSummary, Tally,
+    Standing, Store, StoreError, Summary, Suspect, SuspectSummary, Tally,
 };
 use crate::crash;
 use crate::delivery::{Lane, earlier};
@@ -59,6 +59,7 @@ pub use backup::{Copied, copy};
 pub use check::check;
 pub(super) use end::SqliteEnd;
 pub use prune::prunable;
+pub(super) use schema::check_ours_at as check_ours;
 pub use size::vacuum;
 
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
@@ -328,6 +329,10 @@ impl Store for SqliteStore {
 
     async fn tally(&self) -> Result<Tally, StoreError> {
         self.read(statements::tally).await
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        self.read(statements::summary).await.map(Some)
     }
 
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {

@@ -324,7 +324,7 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
         json!({ "messages": 5_002, "payload_bytes": 5_002 * 8 })
     );
     let before = size();
-    let pruned = prune(30, &["--vacuum"]);
+    let pruned = prune(30, &["--vacuum", "--yes"]);
     let report = json_of(&pruned);
     assert_eq!(report["messages"], json!(5_002), "{}", told(&pruned));
     assert_eq!(report["bytes_after"], json!(size()));

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
+use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
 use crate::store::sqlite;
 
@@ -39,6 +40,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let path = arguments.configured.find(arguments.store.as_deref())?;
     let to = &arguments.to;
+    if to.as_os_str() == "-" {
+        return Err(usage(
+            "`-` is no file, and a backup cannot be written to stdout: name a file, such as backup.db (`./-` for one of this name)",
+        ));
+    }
     check_target(to, &path, arguments.force)?;
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -75,9 +81,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             megabytes(copied.bytes),
             started.elapsed().as_secs_f64()
         )?,
-        Output::Json => say!(
-            "{}",
-            json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes })
+        Output::Json => print_json(
+            &json!({ "backup": to.display().to_string(), "messages": copied.messages, "bytes": copied.bytes }),
         )?,
     }
     Ok(())

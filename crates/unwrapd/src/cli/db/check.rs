@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, check_there, failure};
+use crate::cli::text::{plain, print_json};
 use crate::cli::{Failure, Output, say, usage};
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
@@ -74,7 +75,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                     result @ Ok(_) => ("ok", result),
                     result @ Err(_) => ("FAILED", result),
                 };
-                say!("{:<10} {result:<7} {detail}", check.name)?;
+                say!("{:<10} {result:<7} {}", check.name, plain(detail))?;
             }
             say!("{}", if is_sound { "sound" } else { "not sound" })?;
         }
@@ -86,7 +87,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                     json!({ "name": check.name, "ok": check.result.is_ok(), "detail": detail })
                 })
                 .collect();
-            say!("{}", json!({ "sound": is_sound, "checks": checks }))?;
+            print_json(&json!({ "sound": is_sound, "checks": checks }))?;
         }
     }
     if is_sound {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::megabytes;
+use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
 use crate::config::{Config, named_store};
 use crate::store::{self, Copied, CopyError, Progress, Step};
@@ -66,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             told.insert("bytes".into(), json!(copied.bytes));
             told.insert("sha256".into(), json!(copied.sha256));
             told.insert("was_there".into(), json!(copied.was_there));
-            say!("{}", Value::Object(told))?;
+            print_json(&Value::Object(told))?;
         }
     }
     Ok(())

@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
+use crate::cli::consent::ConsentArguments;
+use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
 
 #[derive(Args)]
 #[command(
-    after_help = "What waits for delivery is never forgotten, and an id is known for the whole dedupe horizon, however short the time.\n\
+    after_help = "--dry-run works beside a running gateway too. What waits for delivery is never forgotten, and an id is known for the whole dedupe horizon, however short the time.\n\
     The space of what is forgotten is used again; the file itself becomes smaller only with --vacuum, which needs as much\n\
     space again, twice, until it is done."
 )]
@@ -27,9 +29,8 @@ pub(crate) struct Arguments {
     /// Forget what arrived, and was settled, longer ago [default: `retention_days` of the configuration, which is 30 if it says nothing]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(0..=36_500))]
     older_than: Option<u64>,
-    /// Only tell what would be forgotten; also beside a running gateway
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: ConsentArguments,
     /// Make the file smaller as well
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
@@ -46,23 +47,28 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(days) = arguments.older_than {
         bounds.retention = Duration::from_secs(days * 24 * 3600);
     }
+    // What goes is what the plan counts: a gateway makes room by itself when it needs some.
+    bounds.size_max = None;
     let now = Timestamp::now();
-    if arguments.dry_run {
-        let (messages, bytes) =
-            sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
+    let (messages, bytes) =
+        sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
+    if arguments.consent.dry_run {
         return match arguments.output {
             Output::Human => say!(
                 "would forget {messages} messages with {} of payload",
                 megabytes(bytes)
             ),
-            Output::Json => say!(
-                "{}",
-                json!({ "messages": messages, "payload_bytes": bytes })
-            ),
+            Output::Json => print_json(&json!({ "messages": messages, "payload_bytes": bytes })),
         }
         .map_err(Failure::from);
     }
 
+    if messages > 0 {
+        let payload = megabytes(bytes);
+        arguments.consent.ask(&format!(
+            "Forget {messages} messages with {payload} of payload, for ever"
+        ))?;
+    }
     let forgotten = forget(&path, &bounds, now)
         .await
         .map_err(|error| in_use(&path, error))?;
@@ -80,10 +86,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             megabytes(before),
             megabytes(after)
         )?,
-        (Output::Json, None) => say!("{}", json!({ "messages": forgotten }))?,
-        (Output::Json, Some((before, after))) => say!(
-            "{}",
-            json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after })
+        (Output::Json, None) => print_json(&json!({ "messages": forgotten }))?,
+        (Output::Json, Some((before, after))) => print_json(
+            &json!({ "messages": forgotten, "bytes_before": before, "bytes_after": after }),
         )?,
     }
     Ok(())

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::say;
+use super::super::text::plain;
 use super::super::trigger::{Request, Sender};
 use crate::delivery::Next;
 use crate::feed::Happening;
@@ -153,7 +154,7 @@ impl Tour {
                 Ok(Ok(happening)) => {
                     self.note(&happening);
                     if let Some(id) = webhook_id(&happening) {
-                        say!("  {id} {}", tell(&happening))?;
+                        say!("  {} {}", plain(id), plain(&tell(&happening)))?;
                     }
                 }
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
@@ -169,8 +170,8 @@ impl Tour {
             tokio::select! {
                 happening = self.feed.recv() => match happening {
                     Ok(happening) => match webhook_id(&happening) {
-                        Some(id) => say!("  {id} {}", tell(&happening))?,
-                        None => say!("  {}", tell(&happening))?,
+                        Some(id) => say!("  {} {}", plain(id), plain(&tell(&happening)))?,
+                        None => say!("  {}", plain(&tell(&happening)))?,
                     },
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         say!("  … and {missed} more steps, too fast to tell")?;
@@ -178,7 +179,8 @@ impl Tour {
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
                 Some(event) = self.told.recv() => {
-                    say!("  the application unwrapped {} {}", event.kind(), event.id())?;
+                    let event = format!("{} {}", event.kind(), event.id());
+                    say!("  the application unwrapped {}", plain(&event))?;
                 }
             }
         }

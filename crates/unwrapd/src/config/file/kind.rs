@@ -7,8 +7,10 @@ use std::time::Duration;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::{Destination, STORE_PATH, webhooks, within};
-use crate::config::source::{Mistake, SecretSource, looks_secret};
+use super::{Destination, webhooks, within};
+use crate::config::document::Place;
+use crate::config::mistakes::{Mistake, Mistakes, looks_secret};
+use crate::config::source::SecretSource;
 use crate::config::url::{http_url, proxy_url};
 use crate::destination::Kind;
 use crate::destination::command::CommandSettings;
@@ -22,21 +24,37 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 60;
 const SECRETS_MAX: usize = 3;
 
 impl Destination {
-    pub(super) fn kind(&mut self) -> Result<Kind, Mistake> {
+    /// What takes its messages. `None`: that stands there, and what is wrong with it is told already.
+    pub(super) fn kind(&mut self, place: &Place) -> Result<Option<Kind>, Mistakes> {
         match (self.url.take(), self.command.take(), self.jsonl.take()) {
-            (Some(url), None, None) => self.http(&url),
+            (Some(url), None, None) => self.http(&url, place),
             (None, Some(command), None) => {
-                self.refuse_keys_of_urls("a command is started by us, not called")?;
-                self::command(&command)
+                let mut mistakes = Mistakes::default();
+                mistakes
+                    .keep(self.refuse_keys_of_urls("a command is started by us, not called"));
+                let kind = mistakes.keep(self::command(&command));
+                mistakes.check()?;
+                Ok(kind)
             }
             (None, None, Some(jsonl)) => {
-                self.refuse_keys_of_urls("lines are written, not sent")?;
-                lines(&jsonl)
+                let mut mistakes = Mistakes::default();
+                mistakes.keep(self.refuse_keys_of_urls("lines are written, not sent"));
+                let kind = mistakes.keep(lines(&jsonl));
+                mistakes.check()?;
+                Ok(kind)
+            }
+            (None, None, None)
+                if ["url", "command", "jsonl"]
+                    .iter()
+                    .any(|key| place.is_broken(key)) =>
+            {
+                Ok(None)
             }
             (None, None, None) => Err(Mistake::new(
-                self.name.span(),
+                span(self.name.as_ref()).unwrap_or_else(|| place.span()),
                 "a destination needs one of `url = \"https://…\"`, `command = [\"program\", \"argument\", …]` and `jsonl = \"path\"`",
-            )),
+            )
+            .into()),
             (url, command, jsonl) => {
                 let spans = [
                     span(url.as_ref()),
@@ -47,57 +65,73 @@ impl Destination {
                 Err(Mistake::new(
                     last.unwrap_or_default(),
                     "a destination is one of `url`, `command` and `jsonl`: make another [[destination]] for this one",
-                ))
+                )
+                .into())
             }
         }
     }
 
     /// Refuses a `jsonl` that is a file of the store: lines would destroy it.
-    pub(super) fn refuse_files_of_the_store(
-        &self,
-        store: Option<&Spanned<String>>,
-    ) -> Result<(), Mistake> {
-        let url = store.map_or_else(
-            || Ok(StoreUrl::Sqlite(STORE_PATH.into())),
-            |url| url.get_ref().parse(),
-        );
-        match (&self.jsonl, url) {
-            (Some(jsonl), Ok(StoreUrl::Sqlite(store)))
-                if jsonl.get_ref() != "-" && is_of_store(Path::new(jsonl.get_ref()), &store) =>
+    pub(super) fn refuse_files_of_the_store(&self, store: &StoreUrl) -> Result<(), Mistake> {
+        match (&self.jsonl, store) {
+            (Some(jsonl), StoreUrl::Sqlite(store))
+                if jsonl.get_ref() != "-" && is_of_store(Path::new(jsonl.get_ref()), store) =>
             {
                 Err(Mistake::new(
                     jsonl.span(),
                     "this is a file of the store, which lines would destroy: name another file",
                 ))
             }
-            // A mistake in the other key is told where that is checked.
             _ => Ok(()),
         }
     }
 
-    fn http(&mut self, url: &Spanned<String>) -> Result<Kind, Mistake> {
-        let target =
-            http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem))?;
-        let secrets = self.secrets(url)?;
-        let webhooks = webhooks(secrets.get_ref())?.ok_or_else(|| {
-            Mistake::new(
-                secrets.span(),
-                "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
-            )
-        })?;
-        let defaults = HttpSettings::new(target, webhooks);
-        let connect_timeout = within(
+    fn http(&mut self, url: &Spanned<String>, place: &Place) -> Result<Option<Kind>, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let target = http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem));
+        let target = mistakes.keep(target);
+        let is_broken = place.is_broken("secret") || place.is_broken("secrets");
+        let webhooks = match self.secrets(url) {
+            Err(_) if is_broken && self.secret.is_none() && self.secrets.is_none() => None,
+            Err(mistake) => {
+                mistakes.add(mistake);
+                None
+            }
+            Ok(secrets) => {
+                let webhooks = mistakes.keep(webhooks(secrets.get_ref()));
+                if matches!(webhooks, Some(None)) && !is_broken {
+                    mistakes.add(Mistake::new(
+                        secrets.span(),
+                        "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
+                    ));
+                }
+                webhooks.flatten()
+            }
+        };
+        let connect_timeout = mistakes.keep(within(
             self.connect_timeout_seconds.take(),
             1,
             CONNECT_TIMEOUT_SECONDS_MAX,
-        )?;
-        Ok(Kind::Http(HttpSettings {
-            authorities: self.ca.take().map(|file| authorities(&file)).transpose()?,
-            proxy: self.proxy()?,
-            connect_timeout: connect_timeout.map_or(defaults.connect_timeout, Duration::from_secs),
+        ));
+        let authorities = self
+            .ca
+            .take()
+            .and_then(|file| mistakes.keep(authorities(&file)));
+        let proxy = mistakes.keep(self.proxy()).flatten();
+        mistakes.check()?;
+        let Some((target, webhooks)) = target.zip(webhooks) else {
+            return Ok(None);
+        };
+        let defaults = HttpSettings::new(target, webhooks);
+        Ok(Some(Kind::Http(HttpSettings {
+            authorities,
+            proxy,
+            connect_timeout: connect_timeout
+                .flatten()
+                .map_or(defaults.connect_timeout, Duration::from_secs),
             allow_private: self.allow_private.take().is_some_and(Spanned::into_inner),
             ..defaults
-        }))
+        })))
     }
 
     /// `proxy`, with `proxy_user` and `proxy_password`.
@@ -153,7 +187,7 @@ impl Destination {
         }
     }
 
-    fn refuse_keys_of_urls(&self, reason: &str) -> Result<(), Mistake> {
+    fn refuse_keys_of_urls(&self, reason: &str) -> Result<(), Mistakes> {
         let keys = [
             ("secret", span(self.secret.as_ref())),
             ("secrets", span(self.secrets.as_ref())),
@@ -167,15 +201,16 @@ impl Destination {
             ("proxy_user", span(self.proxy_user.as_ref())),
             ("proxy_password", span(self.proxy_password.as_ref())),
         ];
+        let mut mistakes = Mistakes::default();
         for (key, span) in keys {
             if let Some(span) = span {
-                return Err(Mistake::new(
+                mistakes.add(Mistake::new(
                     span,
                     format!("`{key}` belongs to a `url`; {reason}: leave it out"),
                 ));
             }
         }
-        Ok(())
+        mistakes.check()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,18 @@ impl PostgresAddress {
     pub fn with_password(mut self, password: &str) -> Self {
         self.config.password(password);
         self
+    }
+
+    /// With the file that `sslrootcert` names counted from this folder.
+    #[must_use]
+    pub fn with_files_from(mut self, folder: &Path) -> Self {
+        self.root_certificate = self.root_certificate.map(|file| folder.join(file));
+        self
+    }
+
+    /// An error if the file that `sslrootcert` names cannot be used.
+    pub fn check_files(&self) -> Result<(), String> {
+        self.tls().map(drop)
     }
 
     /// Whether a password is known.
@@ -169,6 +181,10 @@ impl FromStr for PostgresAddress {
         if config.get_hosts().is_empty() {
             return Err(AddressError::NoHost);
         }
+        config.get_hosts().iter().try_for_each(check_host)?;
+        if config.get_ports().contains(&0) {
+            return Err(AddressError::Port);
+        }
         let is_plain = !schema.is_empty()
             && schema.len() <= SCHEMA_BYTES_MAX
             && !schema.starts_with("pg_")
@@ -193,6 +209,33 @@ impl FromStr for PostgresAddress {
             root_certificate,
         })
     }
+}
+
+/// A host that cannot be one is found out here, and not at the first connection.
+fn check_host(host: &Host) -> Result<(), AddressError> {
+    let Host::Tcp(name) = host else {
+        return Ok(());
+    };
+    if name.is_empty() {
+        return Err(AddressError::NoHost);
+    }
+    let is_address = name.parse::<IpAddr>().is_ok();
+    let is_name = name
+        .chars()
+        .all(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '-' | '_'));
+    // With its zone an address is not one that the standard library reads.
+    let is_zoned = name
+        .split_once('%')
+        .is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
+    // "3000" would be read as the address 0.0.11.184.
+    let is_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
+    if is_address || is_zoned || is_name && !is_number {
+        return Ok(());
+    }
+    Err(AddressError::Host)
 }
 
 fn set_times(config: &mut Config) {
@@ -251,6 +294,11 @@ pub enum AddressError {
         "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
     )]
     NoHost,
+    /// One of its hosts can be none.
+    #[error(
+        "a host in the URL is no name and no address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
+    )]
+    Host,
     /// The schema has a name that would have to be quoted.
     #[error(
         "`schema` is 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
@@ -304,6 +352,31 @@ mod tests {
         );
         assert_eq!(parse("postgres://u@db:x/d"), Err(AddressError::Port));
         assert_eq!(parse("postgres://u@db:70000/d"), Err(AddressError::Port));
+        for ports in ["db:0", "db:00", "db1:5432,db2:0", "[::1]:0"] {
+            let url = format!("postgres://u@{ports}/d");
+            assert_eq!(parse(&url), Err(AddressError::Port), "{url}");
+        }
+        for hosts in ["", ":5432", ",db", "db,", "db1,,db2", "db1,:5432"] {
+            let url = format!("postgres://u@{hosts}/d");
+            assert_eq!(parse(&url), Err(AddressError::NoHost), "{url}");
+        }
+        for host in ["${DB_HOST}", "db internal", "3000", "10.0.0", "a/../b"] {
+            let url = format!(
+                "postgres://u@{}/d",
+                host.replace('/', "%2F").replace(' ', "%20")
+            );
+            assert_eq!(parse(&url), Err(AddressError::Host), "{url}");
+        }
+        for host in [
+            "db",
+            "db-1.x_y.internal.",
+            "10.0.0.1",
+            "[fe80::1]",
+            "bücher",
+        ] {
+            let url = format!("postgres://u@{host}/d");
+            assert!(parse(&url).is_ok(), "{url}");
+        }
         for schema in ["", "A", "a-b", "a\"b", "pg_x", &"x".repeat(49)] {
             let url = format!("postgres://u@db/d?schema={schema}");
             assert_eq!(parse(&url), Err(AddressError::Schema), "{schema}");

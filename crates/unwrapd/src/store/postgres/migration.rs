@@ -20,18 +20,24 @@ const LOCK: i32 = 0x756E_7772;
 /// How long a step may take, the wait for another gateway that takes it included.
 const STEP_TIME: Duration = Duration::from_secs(3600);
 
-/// Brings it up to the present version. A gateway is let in as this holder, unless half of a copy is there.
+/// The present version of the schema.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// Brings it up to the present version, and says whether it was made. A gateway is let in as this holder, unless half of a copy is
+/// there.
 pub(super) async fn run(
     link: &Link,
     address: &PostgresAddress,
     holder: Option<i64>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let schema = address.schema();
     let begin = Begin::new(schema, "on", STEP_TIME);
+    let mut is_new = false;
     loop {
         link.begin(&begin).await?;
         lock(link, &begin, schema).await?;
         let version = version(link, &begin, schema).await?;
+        is_new |= version == 0;
         if version > 0 && holder.is_some() && !link.query(&begin, HALF, &[]).await?.is_empty() {
             return Err(half_copied(schema));
         }
@@ -40,7 +46,7 @@ pub(super) async fn run(
                 holders::enter(link, &begin, holder).await?;
             }
             link.commit(&begin).await?;
-            return Ok(());
+            return Ok(is_new);
         };
         if version > 0 {
             tracing::info!(

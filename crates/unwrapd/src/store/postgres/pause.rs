@@ -61,6 +61,14 @@ pub(super) async fn tally(pool: &Arc<Pool>) -> Result<Tally, Failure> {
     })
 }
 
+/// How many messages there are, up to so many.
+pub(super) async fn count(pool: &Arc<Pool>, messages_max: u64) -> Result<u64, Failure> {
+    let sql = "SELECT count(*) FROM (SELECT FROM message LIMIT $1) AS counted";
+    let limit = i64::try_from(messages_max).unwrap_or(i64::MAX);
+    let rows = pool.once(For::Looking, sql, given![limit => INT8]).await?;
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
+}
+
 pub(super) async fn pause(
     pool: &Arc<Pool>,
     destination: &str,

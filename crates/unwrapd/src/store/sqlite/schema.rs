@@ -178,6 +178,11 @@ pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     Ok(version)
 }
 
+/// An error if there is something at `path` that is no store, or a newer version's. Only looks.
+pub(in crate::store) fn check_ours_at(path: &Path) -> Result<(), StoreError> {
+    check_ours(&connect_to_read(path)?).map(drop)
+}
+
 /// As [`check_ours`], for who does not make a store where there is none.
 pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> {
     match check_ours(connection)? {

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::leases::Held;
+use super::schema::MIGRATIONS;
 use super::writer::Work;
 use crate::delivery::{Delivery, Lane, Next, later};
 use crate::message::Message;
-use crate::store::{Attempt, Claimed, Settled, StoreError, Tally};
+use crate::store::{Attempt, Claimed, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
 
 pub(super) fn claim(
     work: &mut Work<'_>,
@@ -136,6 +137,18 @@ pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, 
         )?
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
+}
+
+pub(super) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
+    connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)")?
+        .query_row(params![SUMMARY_MESSAGES_MAX], |row| {
+            Ok(Summary {
+                schema: MIGRATIONS.len(),
+                is_new: None,
+                messages: row.get(0)?,
+            })
+        })
 }
 
 pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {

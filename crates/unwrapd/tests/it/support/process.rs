@@ -92,7 +92,23 @@ impl Serving {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut child = unwrapd()
+        Self::start_by(unwrapd(), folder, arguments, environment)
+    }
+
+    /// On the configuration in `folder`, with `current` as the folder of the process.
+    pub(crate) fn start_in(current: &Path, folder: &Path) -> Self {
+        let mut command = unwrapd();
+        command.current_dir(current);
+        Self::start_by(command, folder, &[], &[])
+    }
+
+    fn start_by(
+        mut command: Command,
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args(["serve", "--config"])
             .arg(folder.join("unwrapd.toml"))
             .args(arguments)

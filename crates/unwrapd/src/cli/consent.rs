@@ -1,0 +1,28 @@
+//! The one rule for commands that destroy: the plan and its count first, then a question on the terminal, or `--yes`.
+
+use clap::Args;
+
+use super::Failure;
+use super::talk::confirmed;
+
+/// How a command is allowed to destroy something.
+#[derive(Args)]
+pub(super) struct ConsentArguments {
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// Do not ask; needed where there is no terminal to ask on
+    #[arg(long)]
+    yes: bool,
+}
+
+impl ConsentArguments {
+    /// Asks whether to carry out `plan`, such as "Drop 3 dead letters", unless `--yes` was given. An error if the answer is no, or if
+    /// there is nobody to ask.
+    pub(super) fn ask(&self, plan: &str) -> Result<(), Failure> {
+        if self.yes || confirmed(&format!("{plan}?"))? {
+            return Ok(());
+        }
+        Err(anyhow::anyhow!("nothing was done").into())
+    }
+}

@@ -1,0 +1,228 @@
+//! What is different between two configurations, in the names of their keys, and which endpoints have a secret in common.
+
+use std::collections::BTreeSet;
+
+use openai_webhooks::Webhooks;
+
+use super::{Config, DestinationSettings, EndpointSettings};
+use crate::destination::Kind;
+
+/// What another configuration changes for a gateway that runs. Values are not told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Each change of an endpoint or a destination, in words.
+    pub parts: Vec<String>,
+    /// Destinations that are gone, each with the name of a new one that leads to the same place, if there is one.
+    pub removed: Vec<(String, Option<String>)>,
+    /// What is different and counts from the next start only.
+    pub at_next_start: Vec<&'static str>,
+}
+
+impl Changes {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// From `before` to `after`.
+    pub(crate) fn between(before: &Config, after: &Config) -> Self {
+        let mut changes = Self::default();
+        changes.endpoints(&before.endpoints, &after.endpoints);
+        changes.destinations(&before.destinations, &after.destinations);
+        if before.server.drain != after.server.drain {
+            changes.parts.push("[server]: drain_seconds changed".into());
+        }
+        for (key, is_other) in [
+            ("listen", before.listen != after.listen),
+            ("admin", before.admin != after.admin),
+            ("admin_token", before.admin_token != after.admin_token),
+            ("[store]", before.store != after.store),
+            ("[server]", !after.server.serves_as(&before.server)),
+        ] {
+            if is_other {
+                changes.at_next_start.push(key);
+            }
+        }
+        changes
+    }
+
+    fn endpoints(&mut self, before: &[EndpointSettings], after: &[EndpointSettings]) {
+        for endpoint in after {
+            let name = &endpoint.name;
+            let Some(old) = before.iter().find(|old| old.name == *name) else {
+                self.parts.push(format!("endpoint `{name}` added"));
+                continue;
+            };
+            let mut keys = Vec::new();
+            keys.extend(secrets(&old.webhooks, &endpoint.webhooks));
+            if old.requests_max != endpoint.requests_max {
+                keys.push("requests_max".into());
+            }
+            self.changed("endpoint", name, &keys);
+        }
+        for old in before {
+            if !after.iter().any(|endpoint| endpoint.name == old.name) {
+                self.parts.push(format!("endpoint `{}` removed", old.name));
+            }
+        }
+    }
+
+    fn destinations(&mut self, before: &[DestinationSettings], after: &[DestinationSettings]) {
+        let is_new = |name: &str| !before.iter().any(|old| old.name == name);
+        for destination in after {
+            let name = &destination.name;
+            match before.iter().find(|old| old.name == *name) {
+                None => self.parts.push(format!("destination `{name}` added")),
+                Some(old) => self.changed("destination", name, &keys(old, destination)),
+            }
+        }
+        for old in before {
+            if after.iter().any(|destination| destination.name == old.name) {
+                continue;
+            }
+            let heir = after.iter().find(|destination| {
+                is_new(&destination.name) && leads_alike(&old.kind, &destination.kind)
+            });
+            self.parts
+                .push(format!("destination `{}` removed", old.name));
+            self.removed
+                .push((old.name.clone(), heir.map(|heir| heir.name.clone())));
+        }
+    }
+
+    fn changed(&mut self, what: &str, name: &str, keys: &[String]) {
+        if !keys.is_empty() {
+            self.parts
+                .push(format!("{what} `{name}`: {} changed", keys.join(", ")));
+        }
+    }
+}
+
+/// The keys in which two destinations of one name differ.
+fn keys(old: &DestinationSettings, new: &DestinationSettings) -> Vec<String> {
+    let mut keys = Vec::new();
+    match (&old.kind, &new.kind) {
+        (Kind::Http(old), Kind::Http(new)) => {
+            for (key, is_other) in [
+                ("url", old.url != new.url),
+                (
+                    "connect_timeout_seconds",
+                    old.connect_timeout != new.connect_timeout,
+                ),
+                ("allow_private", old.allow_private != new.allow_private),
+            ] {
+                if is_other {
+                    keys.push(key.to_owned());
+                }
+            }
+            keys.extend(secrets(&old.webhooks, &new.webhooks));
+        }
+        (old, new) if old == new => {}
+        (Kind::Command(_), Kind::Command(_)) => keys.push("command".into()),
+        (Kind::JsonLines(_), Kind::JsonLines(_)) => keys.push("jsonl".into()),
+        (old, new) => keys.push(format!("{} to {}", kind(old), kind(new))),
+    }
+    let (before, after) = (&old.limits, &new.limits);
+    for (key, is_other) in [
+        ("events", old.events != new.events),
+        ("concurrency", before.concurrency != after.concurrency),
+        ("rate", before.rate != after.rate),
+        ("timeout_seconds", before.timeout != after.timeout),
+        (
+            "retry_first_seconds",
+            before.retry.first != after.retry.first,
+        ),
+        ("retry_max_seconds", before.retry.max != after.retry.max),
+        (
+            "deadline_hours",
+            before.retry.give_up_after != after.retry.give_up_after,
+        ),
+        (
+            "attempts_max",
+            before.retry.attempts_max != after.retry.attempts_max,
+        ),
+    ] {
+        if is_other {
+            keys.push(key.to_owned());
+        }
+    }
+    if keys.is_empty() && old != new {
+        keys.push("other settings".into());
+    }
+    keys
+}
+
+fn kind(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Http(_) => "url",
+        Kind::Command(_) => "command",
+        Kind::JsonLines(_) => "jsonl",
+    }
+}
+
+/// Whether two destinations are one under two names.
+fn leads_alike(old: &Kind, new: &Kind) -> bool {
+    match (old, new) {
+        (Kind::Http(old), Kind::Http(new)) => old.url == new.url,
+        (old, new) => old == new,
+    }
+}
+
+/// How many secrets are new and how many are gone, if they are not the same.
+fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
+    let (old, new) = (signatures(old), signatures(new));
+    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
+    (added + gone > 0).then(|| format!("secrets ({added} new, {gone} gone)"))
+}
+
+/// What each secret makes of the same text. Secrets that sign alike are the same, in whatever form they are written.
+fn signatures(webhooks: &Webhooks) -> BTreeSet<String> {
+    let signed = webhooks.sign("", "wh_of_nothing", 0);
+    let signed = signed.map_or_else(|_| String::new(), |headers| headers.signature);
+    signed.split(' ').map(str::to_owned).collect()
+}
+
+/// Warns of endpoints that have a secret in common: what is sent to one of them is accepted at the other too.
+pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
+    let signed: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| (&endpoint.name, signatures(&endpoint.webhooks)))
+        .collect();
+    for (place, (name, secrets)) in signed.iter().enumerate() {
+        let others: Vec<&str> = signed[place + 1..]
+            .iter()
+            .filter(|(_, others)| !secrets.is_disjoint(others))
+            .map(|(other, _)| other.as_str())
+            .collect();
+        if !others.is_empty() {
+            tracing::warn!(
+                "the endpoint `{name}` has a secret in common with `{}`: whoever captures a webhook sent to one can send it to the other, where it is accepted as new; make a webhook endpoint at OpenAI for each, and give each its own secret",
+                others.join("`, `")
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn webhooks(secret: &str) -> Webhooks {
+        Webhooks::new(secret).unwrap()
+    }
+
+    #[test]
+    fn secrets_that_sign_alike_are_the_same() {
+        // The same bytes, as base64 and as they are.
+        let raw = "0123456789abcdef01234567";
+        let encoded = webhooks("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
+        assert_eq!(signatures(&webhooks(raw)), signatures(&encoded));
+        assert_eq!(secrets(&webhooks(raw), &encoded), None);
+        let other = webhooks("another secret of 24 bytes");
+        assert_eq!(
+            secrets(&encoded, &other).unwrap(),
+            "secrets (1 new, 1 gone)"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! Mistakes in the text of a configuration: all that one run finds, each with its place and its remedy.
+
+use std::ops::Range;
+
+/// Largest number of mistakes that are reported at once. More are the sign of a wrong file.
+const MISTAKES_MAX: usize = 50;
+
+/// A mistake in the text of a configuration.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    /// Bytes of the text it is about; `None`: the whole text.
+    span: Option<Range<usize>>,
+    /// What is wrong and what to do, without any value of the text: it may be a secret in the wrong place.
+    problem: String,
+    /// Whether other mistakes about the same value only follow from it.
+    is_cause: bool,
+}
+
+impl Mistake {
+    pub(super) fn new(span: Range<usize>, problem: impl Into<String>) -> Self {
+        Self {
+            span: Some(span),
+            problem: problem.into(),
+            is_cause: false,
+        }
+    }
+
+    /// As [`new`](Self::new), instead of other mistakes about the same value.
+    pub(super) fn cause(span: Range<usize>, problem: impl Into<String>) -> Self {
+        Self {
+            is_cause: true,
+            ..Self::new(span, problem)
+        }
+    }
+
+    /// About the whole text.
+    pub(super) fn whole(problem: impl Into<String>) -> Self {
+        Self {
+            span: None,
+            problem: problem.into(),
+            is_cause: false,
+        }
+    }
+
+    pub(super) fn from_toml(error: &toml::de::Error) -> Self {
+        Self {
+            span: error.span(),
+            problem: explain(error.message()),
+            is_cause: false,
+        }
+    }
+
+    /// The line of the text, counted from 1.
+    fn line(&self, text: &str) -> Option<usize> {
+        let start = self.span.as_ref()?.start;
+        let before = text.get(..start)?;
+        Some(before.matches('\n').count() + 1)
+    }
+}
+
+/// Mistakes that were found in one run.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    pub(super) fn add(&mut self, others: impl Into<Self>) {
+        self.0.append(&mut others.into().0);
+        self.0.truncate(MISTAKES_MAX + 1);
+    }
+
+    /// The value, or `None` and the mistakes are kept here, so that what follows is checked too.
+    pub(super) fn keep<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
+        result.map_err(|mistakes| self.add(mistakes)).ok()
+    }
+
+    /// An error if there are any.
+    pub(super) fn check(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+
+    pub(super) fn are_too_many(&self) -> bool {
+        self.0.len() > MISTAKES_MAX
+    }
+
+    /// Each with its line, in the order of the text.
+    pub(super) fn in_order(mut self, text: &str) -> Vec<(Option<usize>, String)> {
+        let are_too_many = self.are_too_many();
+        let causes: Vec<Range<usize>> = self
+            .0
+            .iter()
+            .filter(|mistake| mistake.is_cause)
+            .filter_map(|mistake| mistake.span.clone())
+            .collect();
+        self.0.retain(|mistake| {
+            let follows = |span: &Range<usize>| {
+                let holds =
+                    |cause: &Range<usize>| span.start <= cause.start && cause.end <= span.end;
+                causes.iter().any(holds)
+            };
+            mistake.is_cause || !mistake.span.as_ref().is_some_and(follows)
+        });
+        self.0.truncate(MISTAKES_MAX);
+        let start = |mistake: &Mistake| mistake.span.as_ref().map(|span| span.start);
+        self.0.sort_by_key(start);
+        let mut all: Vec<_> = self
+            .0
+            .into_iter()
+            .map(|mistake| (mistake.line(text), mistake.problem))
+            .collect();
+        if are_too_many {
+            all.push((
+                None,
+                format!("there are more than {MISTAKES_MAX} mistakes: is this the right file?"),
+            ));
+        }
+        all
+    }
+}
+
+impl From<Mistake> for Mistakes {
+    fn from(mistake: Mistake) -> Self {
+        Self(vec![mistake])
+    }
+}
+
+/// The parser's message, without the values it may quote, and with the nearest right name for a wrong one.
+fn explain(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field `")
+        && let Some((wrong, rest)) = rest.split_once("`, expected ")
+    {
+        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        return unknown_key(wrong, &known);
+    }
+    if let Some(name) = message
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        return format!("the key `{name}` is missing here: add it");
+    }
+    match message.rsplit_once(", expected ") {
+        Some((wrong, expected))
+            if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
+        {
+            match expected {
+                "u16" | "u32" | "u64" | "usize" => "this must be a whole number".into(),
+                "a sequence" => {
+                    "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
+                }
+                "a boolean" => "this must be true or false, without quotation marks".into(),
+                "a string" => "this must be a text in quotation marks".into(),
+                expected if expected.starts_with("struct ") => {
+                    "this must be a table, with a line for each of its keys".into()
+                }
+                expected => format!("this must be {expected}"),
+            }
+        }
+        // What the parser expected may be quoted, what it found is not.
+        _ if looks_secret(message) => "this cannot be read as TOML".into(),
+        _ => message.to_owned(),
+    }
+}
+
+/// There is no such key. What stands in its place may be a secret, or whatever else got lost there.
+pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
+    if looks_secret(wrong) {
+        return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
+    }
+    let nearest = known
+        .iter()
+        .max_by(|a, b| strsim::jaro(a, wrong).total_cmp(&strsim::jaro(b, wrong)));
+    let hint = nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+    format!(
+        "there is no key `{}` here{hint} (known: {})",
+        crate::printable::line(wrong),
+        known.join(", ")
+    )
+}
+
+/// Whether the text is, or holds, a secret by its form: of a webhook, or a key of OpenAI's API.
+pub(super) fn looks_secret(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["whsec_", "whsec-", "sk-"]
+        .iter()
+        .any(|prefix| match prefix.strip_prefix("sk") {
+            // Many a word ends in "sk".
+            Some(_) => text.starts_with(prefix),
+            None => text.contains(prefix),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_no_value_of_the_text() {
+        let message = r#"invalid type: string "whsec_secret, expected x", expected a sequence"#;
+        assert!(explain(message).starts_with("this must be a list"));
+    }
+
+    #[test]
+    fn the_nearest_right_name_is_offered() {
+        let message = "unknown field `lisen`, expected one of `admin`, `listen`, `drain`";
+        assert!(explain(message).contains("did you mean `listen`?"));
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_a_key_is_not_shown() {
+        for secret in ["whsec_abc", "WHSEC_abc", "whsec-abc", "sk-proj-abc"] {
+            let message = format!("unknown field `{secret}`, expected `listen` or `admin`");
+            let told = explain(&message);
+            assert!(!told.contains("abc"), "{told}");
+        }
+        assert!(!looks_secret("disk-usage"));
+    }
+
+    #[test]
+    fn mistakes_stand_in_the_order_of_the_text_and_have_a_bound() {
+        let mut mistakes = Mistakes::default();
+        mistakes.add(Mistake::new(4..5, "second"));
+        mistakes.add(Mistake::new(0..1, "first"));
+        mistakes.add(Mistake::whole("of all"));
+        let all = mistakes.in_order("a\nb\nc");
+        let expected = [(None, "of all"), (Some(1), "first"), (Some(3), "second")];
+        assert_eq!(all, expected.map(|(line, text)| (line, text.to_owned())));
+
+        let mut mistakes = Mistakes::default();
+        for _ in 0..1000 {
+            mistakes.add(Mistake::new(0..1, "again"));
+        }
+        assert_eq!(mistakes.in_order("a").len(), MISTAKES_MAX + 1);
+    }
+}

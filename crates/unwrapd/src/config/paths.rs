@@ -1,0 +1,159 @@
+//! Paths in a configuration count from the folder of its file, whatever the folder of the process.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::mistakes::{Mistake, Mistakes, looks_secret};
+
+/// Makes each relative path in the configuration absolute: those of secret files, certificates, programs and files of JSON
+/// lines. What is wrong with a path is a mistake; the store's path stands in a URL, and is read with it.
+pub(super) fn count_from(folder: &Path, root: &mut DeTable<'_>) -> Mistakes {
+    let mut mistakes = Mistakes::default();
+    for (name, value) in root.iter_mut() {
+        let keys: &[&str] = match name.get_ref().as_ref() {
+            "server" => &["certificate", "key"],
+            "destination" => &["ca", "jsonl"],
+            _ => &[],
+        };
+        walk(folder, value, keys, &mut mistakes);
+    }
+    mistakes
+}
+
+fn walk(folder: &Path, value: &mut Spanned<DeValue<'_>>, keys: &[&str], mistakes: &mut Mistakes) {
+    match value.get_mut() {
+        DeValue::Array(all) => {
+            for one in all.iter_mut() {
+                walk(folder, one, keys, mistakes);
+            }
+        }
+        DeValue::Table(table) => {
+            let is_secret_file = table.len() == 1;
+            for (key, value) in table.iter_mut() {
+                let key = key.get_ref().as_ref();
+                if keys.contains(&key) || key == "file" && is_secret_file {
+                    rebase(folder, value, mistakes);
+                } else if key == "command" {
+                    if let DeValue::Array(words) = value.get_mut()
+                        && let Some(program) = words.iter_mut().next()
+                        && program
+                            .get_ref()
+                            .as_str()
+                            .is_some_and(|name| name.contains('/'))
+                    {
+                        rebase(folder, program, mistakes);
+                    }
+                } else {
+                    walk(folder, value, keys, mistakes);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistakes) {
+    let span = value.span();
+    let DeValue::String(text) = value.get_mut() else {
+        return;
+    };
+    // What is no path is told where it is read.
+    if matches!(text.as_ref(), "" | "-") || text.contains('\0') || looks_secret(text) {
+        return;
+    }
+    match rebased(folder, text) {
+        Ok(path) => *text = DeString::from(Cow::Owned(path)),
+        Err(problem) => mistakes.add(Mistake::cause(span, problem)),
+    }
+}
+
+fn rebased(folder: &Path, text: &str) -> Result<String, String> {
+    check(text)?;
+    let path = folder.join(text);
+    path.into_os_string().into_string().map_err(|_| {
+        "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".into()
+    })
+}
+
+/// Refuses what a shell would replace: here it stays as it is.
+pub(super) fn check(path: &str) -> Result<(), String> {
+    if path == "~" || path.starts_with("~/") {
+        return Err("`~` is not replaced here: write the path of the home folder".into());
+    }
+    if path.contains("${") || path.contains("$(") {
+        return Err("variables are not replaced here: write the path itself".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_count_from_the_folder_and_others_stay() {
+        let text = r#"
+            [server]
+            admin_token = { file = "token" }
+            [server.tls]
+            certificate = "tls/chain.pem"
+            key = "/etc/key.pem"
+            [[endpoint]]
+            name = "key"
+            secrets = [{ file = "../openai" }, { env = "file" }]
+            [[destination]]
+            command = ["./notify", "./x"]
+            [[destination]]
+            command = ["notify"]
+            [[destination]]
+            jsonl = "events.jsonl"
+            ca = "ca.pem"
+            secret = { file = "/run/secret" }
+            [[destination]]
+            jsonl = "-"
+        "#;
+        let mut root = DeTable::parse(text).unwrap().into_inner();
+        assert!(count_from(Path::new("/etc/u"), &mut root).check().is_ok());
+        let at = |path: &[&str]| {
+            let mut value = &root[path[0]];
+            for key in &path[1..] {
+                value = match key.parse::<usize>() {
+                    Ok(index) => value.get_ref().get(index).unwrap(),
+                    Err(_) => value.get_ref().get(*key).unwrap(),
+                };
+            }
+            value.get_ref().as_str().unwrap()
+        };
+        for (path, expected) in [
+            (&["server", "admin_token", "file"][..], "/etc/u/token"),
+            (&["server", "tls", "certificate"], "/etc/u/tls/chain.pem"),
+            (&["server", "tls", "key"], "/etc/key.pem"),
+            (&["endpoint", "0", "name"], "key"),
+            (
+                &["endpoint", "0", "secrets", "0", "file"],
+                "/etc/u/../openai",
+            ),
+            (&["endpoint", "0", "secrets", "1", "env"], "file"),
+            (&["destination", "0", "command", "0"], "/etc/u/./notify"),
+            (&["destination", "0", "command", "1"], "./x"),
+            (&["destination", "1", "command", "0"], "notify"),
+            (&["destination", "2", "jsonl"], "/etc/u/events.jsonl"),
+            (&["destination", "2", "ca"], "/etc/u/ca.pem"),
+            (&["destination", "2", "secret", "file"], "/run/secret"),
+            (&["destination", "3", "jsonl"], "-"),
+        ] {
+            assert_eq!(at(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_would_replace_is_refused() {
+        for path in ["~/secret", "${HOME}/secret", "$(pwd)/secret"] {
+            assert!(check(path).is_err(), "{path}");
+        }
+        assert!(check("a~b/$x").is_ok());
+    }
+}

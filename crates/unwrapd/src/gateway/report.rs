@@ -1,0 +1,183 @@
+//! What a gateway tells in the log when it starts, is configured anew and stops.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::{Changes, Config};
+use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
+
+/// Longest wait for the store to count what waits. A store that hangs holds up neither a reload nor the end.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What was found in the store when it was opened.
+pub(super) struct Opened {
+    summary: Option<Summary>,
+    is_new: bool,
+    /// Deliveries that wait, by destination.
+    waiting: Vec<(String, u64)>,
+}
+
+/// Whether there is a file for the store. `None`: the store itself knows whether it is new.
+pub(super) fn is_there(url: &StoreUrl) -> Option<bool> {
+    match url {
+        StoreUrl::Sqlite(path) => Some(std::fs::metadata(path).is_ok_and(|data| data.len() > 0)),
+        StoreUrl::Postgres(_) => None,
+    }
+}
+
+impl Opened {
+    pub(super) async fn look(
+        store: &dyn Store,
+        was_there: Option<bool>,
+    ) -> Result<Self, StoreError> {
+        let summary = store.summary().await?;
+        let is_new = was_there.map(|was_there| !was_there);
+        Ok(Self {
+            is_new: is_new
+                .or(summary.and_then(|summary| summary.is_new))
+                .unwrap_or_default(),
+            summary,
+            waiting: store.backlog().await?,
+        })
+    }
+
+    /// One line about the start, then one for each destination for which something waits.
+    pub(super) fn tell(&self, file: &Path, config: &Config) {
+        let found = if self.is_new { "new" } else { "found" };
+        let counts = self.summary.map_or_else(String::new, |summary| {
+            format!(
+                ", schema {}, {}",
+                summary.schema,
+                messages(summary.messages)
+            )
+        });
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        tracing::info!(
+            "unwrapd {}: configuration {}, store {} ({found}){counts}, {}",
+            crate::VERSION,
+            file.display(),
+            config.store.url,
+            wait(sum(&self.waiting))
+        );
+        for (name, deliveries) in &self.waiting {
+            if is_configured(config, name) {
+                tracing::info!("{deliveries} deliveries wait for `{name}`");
+            } else {
+                tracing::warn!(
+                    "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store until it is; if it was renamed, name it `{name}` again, or deliver them with `unwrapd replay --destination {name} --to NAME`"
+                );
+            }
+        }
+    }
+}
+
+/// Tells what waits for destinations that a new configuration leaves out.
+pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
+    if changes.removed.is_empty() {
+        return;
+    }
+    let waiting = timeout(COUNT_TIME_MAX, store.backlog()).await;
+    let waiting: BTreeMap<String, u64> = match waiting {
+        Ok(Ok(waiting)) => waiting.into_iter().collect(),
+        Ok(Err(error)) => {
+            tracing::warn!("cannot count what waits for removed destinations: {error}");
+            return;
+        }
+        Err(_) => {
+            tracing::warn!("cannot count what waits for removed destinations: the store hangs");
+            return;
+        }
+    };
+    for (name, heir) in &changes.removed {
+        match (waiting.get(name), heir) {
+            (None, _) => {
+                tracing::info!("destination `{name}` is removed; nothing waits for it");
+            }
+            (Some(deliveries), None) => tracing::warn!(
+                "destination `{name}` is removed, and {deliveries} deliveries wait for it: they stay in the store until it is configured again, or deliver them elsewhere with `unwrapd replay --destination {name} --to NAME`"
+            ),
+            (Some(deliveries), Some(heir)) => tracing::warn!(
+                "destination `{name}` is removed, and {deliveries} deliveries wait for it; `{heir}` leads to the same place: if it was renamed, name it `{name}` again, or deliver them with `unwrapd replay --destination {name} --to {heir}`"
+            ),
+        }
+    }
+}
+
+/// Tells of an end at which nothing was cut off.
+pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
+    let counts = async {
+        let summary = store.summary().await?;
+        Ok::<_, StoreError>((summary, store.backlog().await?))
+    };
+    let rest = match timeout(COUNT_TIME_MAX, counts).await {
+        Ok(Ok((summary, waiting))) => {
+            let kept = summary.map_or_else(String::new, |summary| {
+                format!(", {} kept", messages(summary.messages))
+            });
+            format!("{kept}, {}", wait(sum(&waiting)))
+        }
+        Ok(Err(error)) => format!(", what waits is not known: {error}"),
+        Err(_) => ", what waits is not known: the store hangs".into(),
+    };
+    tracing::info!(
+        "stopped cleanly after {}: nothing is under way{rest}",
+        spoken(ran)
+    );
+}
+
+fn is_configured(config: &Config, name: &str) -> bool {
+    let mut destinations = config.destinations.iter();
+    destinations.any(|settings| settings.name == name)
+}
+
+fn sum(waiting: &[(String, u64)]) -> u64 {
+    waiting.iter().map(|(_, deliveries)| deliveries).sum()
+}
+
+fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".into(),
+        count if count >= SUMMARY_MESSAGES_MAX => format!("{count} messages or more"),
+        count => format!("{count} messages"),
+    }
+}
+
+fn wait(count: u64) -> String {
+    match count {
+        1 => "1 delivery waits".into(),
+        count => format!("{count} deliveries wait"),
+    }
+}
+
+/// A time in its two largest units.
+pub(super) fn spoken(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if minutes == 0 => format!("{seconds} s"),
+        () if hours == 0 => format!("{minutes} min {} s", seconds % 60),
+        () if days == 0 => format!("{hours} h {} min", minutes % 60),
+        () => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_two_largest_units() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3 * 3600 + 12 * 60 + 5, "3 h 12 min"),
+            (49 * 3600, "2 d 1 h"),
+        ] {
+            assert_eq!(spoken(Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Text that others wrote, made safe to print: every character that acts on a terminal, or that nobody can see, is escaped.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Default-ignorable code points that the standard library takes for printable letters or marks. Unicode promises that the
+/// property `Default_Ignorable_Code_Point` only grows within ranges that are reserved for it; those are unassigned, and escaped
+/// as such.
+const INVISIBLE: [(char, char); 10] = [
+    ('\u{034F}', '\u{034F}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+/// Whether printing `letter` does something other than show a letter: a control or format character, a separator other than
+/// the blank, a private, unassigned or default-ignorable code point.
+#[must_use]
+pub fn is_hidden(letter: char) -> bool {
+    if letter.is_ascii() {
+        return letter.is_ascii_control();
+    }
+    let is_invisible = INVISIBLE
+        .iter()
+        .any(|(first, last)| (*first..=*last).contains(&letter));
+    is_invisible || !is_printable(letter)
+}
+
+/// What the standard library shows as it is. Behind a letter, a combining mark is shown too.
+fn is_printable(letter: char) -> bool {
+    let mut text = String::with_capacity(5);
+    text.push('x');
+    text.push(letter);
+    text.escape_debug().count() == 2
+}
+
+/// The text on one line, with each hidden character as `\u{…}`. Line ends are escaped too.
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+/// As [`line`], but line ends stay: for output that is made of lines.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    escape(text, |letter| letter == '\n')
+}
+
+fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_safe = |letter: char| !is_hidden(letter) || keep(letter);
+    if text.chars().all(is_safe) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_safe(letter) {
+            escaped.push(letter);
+        } else {
+            escaped.extend(letter.escape_unicode());
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// JSON with each hidden character as `\uXXXX`: the same value for every parser. `json` must be valid JSON.
+#[must_use]
+pub fn json(json: &str) -> Cow<'_, str> {
+    // Between strings JSON holds no hidden characters but line ends and tabs.
+    let is_safe = |letter: char| !is_hidden(letter) || matches!(letter, '\n' | '\r' | '\t');
+    if json.chars().all(is_safe) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for letter in json.chars() {
+        if is_safe(letter) {
+            escaped.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_hidden_character_is_escaped() {
+        let hidden = [
+            '\0',
+            '\t',
+            '\n',
+            '\r',
+            '\u{1B}',
+            '\u{7F}',
+            '\u{85}',
+            '\u{9B}',
+            '\u{A0}',
+            '\u{AD}',
+            '\u{34F}',
+            '\u{600}',
+            '\u{605}',
+            '\u{61C}',
+            '\u{6DD}',
+            '\u{70F}',
+            '\u{8E2}',
+            '\u{115F}',
+            '\u{1160}',
+            '\u{17B4}',
+            '\u{180B}',
+            '\u{180E}',
+            '\u{180F}',
+            '\u{200B}',
+            '\u{200C}',
+            '\u{200D}',
+            '\u{200E}',
+            '\u{200F}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202A}',
+            '\u{202E}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{2065}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206F}',
+            '\u{2800}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{E000}',
+            '\u{FDD0}',
+            '\u{FE00}',
+            '\u{FE0F}',
+            '\u{FEFF}',
+            '\u{FFA0}',
+            '\u{FFF9}',
+            '\u{FFFB}',
+            '\u{FFFE}',
+            '\u{FFFF}',
+            '\u{110BD}',
+            '\u{13430}',
+            '\u{1BCA0}',
+            '\u{1D173}',
+            '\u{1FFFE}',
+            '\u{E0001}',
+            '\u{E0020}',
+            '\u{E0041}',
+            '\u{E007F}',
+            '\u{E0100}',
+            '\u{E01EF}',
+            '\u{E0FFF}',
+            '\u{F0000}',
+            '\u{10FFFF}',
+        ];
+        for letter in hidden {
+            assert!(is_hidden(letter), "{letter:?}");
+            let code = u32::from(letter);
+            assert_eq!(line(&format!("a{letter}b")), format!("a\\u{{{code:x}}}b"));
+        }
+    }
+
+    #[test]
+    fn text_that_people_write_stays_as_it_is() {
+        for text in [
+            "résumé ✓ → … “q” 'q' \"q\" \\ €",
+            "e\u{301}",
+            "日本語、한국어, עברית, العربية, हिन्दी, ไทย",
+            "🙂",
+            "\u{FFFD}",
+        ] {
+            assert_eq!(line(text), text);
+        }
+    }
+
+    #[test]
+    fn line_ends_stay_where_the_text_is_lines() {
+        assert_eq!(lines("a\r\nb\n"), "a\\u{d}\nb\n");
+        assert_eq!(line("a\nb"), "a\\u{a}b");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({ "a\u{200B}": "\u{1F}\u{7F}\u{9B}\u{202E}\u{E0041}\\u" });
+        let text = serde_json::to_string(&value).unwrap();
+        let safe = json(&text);
+        assert!(safe.chars().all(|letter| !is_hidden(letter)), "{safe}");
+        let read: serde_json::Value = serde_json::from_str(&safe).unwrap();
+        assert_eq!(read, value);
+    }
+}

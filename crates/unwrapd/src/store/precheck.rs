@@ -1,0 +1,46 @@
+//! Whether a store could be opened, as far as that shows without opening it and without making anything.
+
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::{StoreSettings, StoreUrl, sqlite};
+
+/// Looks at the file and its folder, or at the certificates for the database; no server is asked. The error says what is wrong
+/// and what to do.
+pub fn precheck(settings: &StoreSettings) -> Result<(), String> {
+    match &settings.url {
+        StoreUrl::Sqlite(path) => check_file(path),
+        StoreUrl::Postgres(address) => address.check_files(),
+    }
+}
+
+fn check_file(path: &Path) -> Result<(), String> {
+    let user = rustix::process::geteuid().as_raw();
+    let folder = path.parent().unwrap_or(path);
+    if !folder.is_dir() {
+        return Err(format!(
+            "cannot open the store {}: there is no folder {}; make it, for the user who runs the gateway",
+            path.display(),
+            folder.display()
+        ));
+    }
+    if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return Err(format!(
+            "cannot open the store {}: user id {user} may not write in the folder {}, where files are made beside it",
+            path.display(),
+            folder.display()
+        ));
+    }
+    if !path.exists() {
+        return Ok(());
+    }
+    if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
+        return Err(format!(
+            "cannot open the store {}: user id {user} may not read and write it; make it this user's",
+            path.display()
+        ));
+    }
+    sqlite::check_ours(path)
+        .map_err(|error| format!("cannot open the store {}: {error}", path.display()))
+}

@@ -1,0 +1,246 @@
+//! Commands that destroy: the plan with its count first, then a question on the terminal or `--yes`.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use openai_webhooks::EventType;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use tempfile::TempDir;
+use unwrapd::store::sqlite::SqliteStore;
+use unwrapd::store::{Bounds, Store as _};
+
+use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::{Webhook, client};
+
+/// Runs it where there is no terminal.
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    told(&command(arguments).stdin(Stdio::null()).output().unwrap())
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = unwrapd();
+    command.args(arguments);
+    command
+}
+
+fn told(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// Runs it on a terminal, where someone types this.
+fn run_on_a_terminal(arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let mut child = command(arguments)
+        .stdin(OwnedFd::from(theirs.try_clone().unwrap()))
+        .stderr(OwnedFd::from(theirs.try_clone().unwrap()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nothing else holds it open then: what was said ends when the child does.
+    drop(theirs);
+    let mut ours = std::fs::File::from(ours);
+    ours.write_all(typed.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    // On Linux a terminal whose last user has gone gives an error, and not an end.
+    drop(ours.read_to_end(&mut said));
+    let mut stdout = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
+    let status = child.wait().unwrap();
+    (
+        status.code(),
+        stdout + &String::from_utf8_lossy(&said).replace("\r\n", "\n"),
+    )
+}
+
+async fn send_forgery(serving: &Serving, id: &str) {
+    let mut webhook = Webhook::new(id, EventType::BatchCompleted);
+    webhook.payload += " ";
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 401);
+    // The sender does not wait for the quarantine.
+    while !quarantine(serving, &["ls"]).1.contains(id) {}
+}
+
+fn quarantine(serving: &Serving, arguments: &[&str]) -> (Option<i32>, String) {
+    let admin = serving.admin.trim_end_matches("/readyz");
+    run(&[&["quarantine"], arguments, &["--admin", admin]].concat())
+}
+
+#[tokio::test]
+async fn the_quarantine_is_emptied_only_by_who_says_so() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    for id in ["wh_1", "wh_2", "wh_3"] {
+        send_forgery(&serving, id).await;
+    }
+    for (arguments, plan) in [
+        (&["drop", "--all"][..], "Drop all 3 requests?"),
+        (
+            &["drop", "1"],
+            "Drop request 1, which arrived at `production`",
+        ),
+    ] {
+        let (code, told) = quarantine(&serving, arguments);
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(plan), "{told}");
+        assert!(told.contains("say --yes"), "{told}");
+    }
+    let (code, told) = quarantine(&serving, &["drop", "--all", "--dry-run"]);
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(0), "would drop all 3 requests\n")
+    );
+    let (code, _) = quarantine(&serving, &["drop", "9", "--yes"]);
+    assert_eq!(code, Some(3));
+    let (_, listed) = quarantine(&serving, &["ls"]);
+    assert_eq!(listed.matches("wh_").count(), 3, "{listed}");
+
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
+    for (typed, expected, left) in [("n\n", Some(1), 3), ("y\n", Some(0), 0)] {
+        let (code, told) = run_on_a_terminal(&drop_all, typed);
+        assert_eq!(code, expected, "{told}");
+        assert!(told.contains("Drop all 3 requests? [y/N]"), "{told}");
+        let (_, listed) = quarantine(&serving, &["ls"]);
+        assert_eq!(listed.matches("wh_").count(), left, "{listed}");
+    }
+    let (code, _) = quarantine(&serving, &["drop", "--all", "--yes"]);
+    assert_eq!(code, Some(3), "nothing is there");
+}
+
+#[tokio::test]
+async fn the_port_for_operators_drops_nothing_when_nothing_is_named() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    send_forgery(&serving, "wh_1").await;
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let post = async |body: &'static str| {
+        let url = format!("{admin}/api/v1/quarantine/drop");
+        let post = client()
+            .post(url)
+            .header("content-type", "application/json");
+        let answer = post.body(body).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(post("{}").await, 400);
+    assert_eq!(post("{\"all\": false}").await, 400);
+    assert_eq!(post("{\"all\": true, \"id\": 1}").await, 400);
+    let (_, listed) = quarantine(&serving, &["ls"]);
+    assert!(listed.contains("wh_1"), "{listed}");
+    assert_eq!(post("{\"all\": true}").await, 200);
+}
+
+#[tokio::test]
+async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:9");
+    let config = folder.path().join("unwrapd.toml");
+    let text = std::fs::read_to_string(&config).unwrap() + "attempts_max = 1\n";
+    std::fs::write(&config, text).unwrap();
+    let serving = Serving::start(folder.path(), &[]);
+    for id in ["wh_1", "wh_2"] {
+        let webhook = Webhook::new(id, EventType::BatchCompleted);
+        let answer = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let dead = |arguments: &[&str]| run(&[&["dead"], arguments, &["--admin", admin]].concat());
+    while dead(&["ls"]).1.matches("wh_").count() < 2 {}
+
+    let (code, told) = dead(&["drop", "--all"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("Drop 2 dead letters?"), "{told}");
+    assert!(told.contains("say --yes"), "{told}");
+    let (code, told) = dead(&["drop", "--all", "--dry-run"]);
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(0), "would drop 2 dead letters\n")
+    );
+    let (code, told) = dead(&["replay", "--all"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("Deliver 2 again?"), "{told}");
+    let (code, told) = dead(&["replay", "--all", "--dry-run"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("2 deliveries of 2 messages"), "{told}");
+    let (code, told) = dead(&["replay", "--all", "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    while dead(&["ls"]).1.matches("wh_").count() < 2 {}
+    let (code, told) = dead(&["drop", "--all", "--yes"]);
+    assert_eq!((code, told.as_str()), (Some(0), "2 dead letters dropped\n"));
+}
+
+async fn a_store_with_messages(folder: &Path) -> String {
+    write_destinations(folder, "");
+    let serving = Serving::start(folder, &[]);
+    for id in ["wh_1", "wh_2"] {
+        let webhook = Webhook::new(id, EventType::BatchCompleted);
+        let answer = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert!(serving.terminate().0.success());
+    folder.join("unwrapd.toml").to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn messages_are_forgotten_only_by_who_says_so() {
+    let folder = TempDir::new().unwrap();
+    let config = a_store_with_messages(folder.path()).await;
+    let prune = ["db", "prune", "--older-than", "0", "--config", &config];
+    let (code, told) = run(&prune);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("Forget 2 messages with "), "{told}");
+    assert!(told.contains("say --yes"), "{told}");
+    let (code, told) = run_on_a_terminal(&prune, "\n");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("nothing was done"), "{told}");
+    let (code, told) = run(&[&prune[..], &["--dry-run"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("would forget 2 messages"), "{told}");
+    let messages = async || {
+        let path = folder.path().join("unwrapd.db");
+        let store = SqliteStore::open(&path, &Bounds::default(), jiff::Timestamp::now()).unwrap();
+        let found = store.tally().await.unwrap().messages;
+        store.close().await;
+        found
+    };
+    assert_eq!(messages().await, 2);
+
+    let (code, told) = run(&[&prune[..], &["--yes"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("forgot 2 messages"), "{told}");
+    // Nothing is destroyed, so nobody is asked.
+    let (code, told) = run(&prune);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[tokio::test]
+async fn a_backup_is_not_written_to_a_file_named_like_stdout() {
+    let folder = TempDir::new().unwrap();
+    let config = a_store_with_messages(folder.path()).await;
+    let output = command(&["db", "backup", "-", "--config", &config])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let (code, told) = told(&output);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("cannot be written to stdout"), "{told}");
+    assert!(!folder.path().join("-").exists());
+}

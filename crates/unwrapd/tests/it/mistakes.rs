@@ -1,0 +1,274 @@
+//! All mistakes of a configuration are told in one run, and paths in it count from its folder.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use unwrapd::config::Config;
+use unwrapd::destination::Kind;
+use unwrapd::destination::jsonl::JsonLinesSettings;
+
+use crate::support::process::{Serving, unwrapd};
+use crate::support::{APP_SECRET, OPENAI_SECRET};
+
+fn with_secrets(command: &mut Command) -> &mut Command {
+    command
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+}
+
+fn serve_in(folder: &Path, config: &[u8], arguments: &[&str]) -> Output {
+    let file = folder.join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    with_secrets(&mut unwrapd())
+        .args(["serve", "--config"])
+        .arg(file)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The lines of the configuration that the refusal names, in its order, and what it says.
+fn refused(config: &str) -> (Vec<usize>, String) {
+    let folder = TempDir::new().unwrap();
+    let output = serve_in(folder.path(), config.as_bytes(), &[]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let place = format!("{}:", folder.path().join("unwrapd.toml").display());
+    let lines = told
+        .lines()
+        .filter_map(|line| line.split_once(&place)?.1.split_once(':')?.0.parse().ok());
+    (lines.collect(), told)
+}
+
+#[test]
+fn mistakes_of_every_table_and_kind_are_told_in_the_order_of_the_file() {
+    let (lines, told) = refused(
+        r#"[server]
+lisen = "127.0.0.1:0"
+admin = "localhost"
+drain_seconds = "many"
+connections_max = 1
+[store]
+url = "mysql://x"
+dedupe_days = 1
+[[endpoint]]
+name = "One"
+secrets = [{ env = "NO_SUCH_1" }, "whsec_in_the_file", { env = "NO_SUCH_2" }]
+requests_max = 0
+[[endpoint]]
+requests_max = 1
+[[destination]]
+name = "app"
+url = "ftp://x"
+secret = { env = "NO_SUCH_3" }
+events = ["resp*", "response.*", "a b"]
+concurrency = 0
+rate = -1
+[[destination]]
+name = "app"
+command = []
+allow_private = true
+[[destination]]
+name = 5
+jsonl = ""
+timeout_seconds = 0
+retry_first_seconds = 0
+[surplus]
+"#,
+    );
+    let expected = [
+        2, 3, 4, 5, 7, 8, 10, 11, 11, 11, 12, 13, 13, 17, 18, 19, 19, 20, 21, 23, 24, 25, 27, 28,
+        29, 30, 31,
+    ];
+    assert_eq!(lines, expected, "{told}");
+    for text in [
+        "did you mean `listen`?",
+        "an IP address and a port",
+        "this must be a whole number",
+        "NO_SUCH_1 is not set",
+        "NO_SUCH_2 is not set",
+        "the key `secrets` is missing here",
+        "the name `app` is taken",
+        "`allow_private` belongs to a `url`",
+        "there is no key `surplus` here",
+    ] {
+        assert!(told.contains(text), "{text}: {told}");
+    }
+    assert!(!told.contains("in_the_file"), "{told}");
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_not_told_as_missing_too() {
+    let (lines, told) = refused(
+        r#"[server]
+admin = "0.0.0.0:1"
+admin_token = 5
+[[endpoint]]
+name = "a"
+secrets = [5]
+[[destination]]
+name = "app"
+url = 5
+secret = { env = 5 }
+[[destination]]
+name = "other"
+url = "http://127.0.0.1:1"
+secrets = [true]
+events = [1]
+"#,
+    );
+    assert_eq!(lines, [3, 6, 9, 10, 14, 15], "{told}");
+}
+
+#[test]
+fn a_table_in_the_wrong_brackets_is_told_with_the_others() {
+    let (lines, told) = refused("[endpoint]\nname = \"a\"\n[[server]]\nlisten = \"x\"\n");
+    assert_eq!(lines, [1, 3], "{told}");
+    assert!(told.contains("write [[endpoint]]"), "{told}");
+    assert!(!told.contains("there is no [[endpoint]]"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_named_for_what_it_is() {
+    let folder = TempDir::new().unwrap();
+    let utf16: Vec<u8> = "\u{FEFF}[server]\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (config, problem) in [
+        (&utf16[..], "it is UTF-16"),
+        (&utf16[2..], "it is UTF-16"),
+        (
+            b"[server]\nlisten = \"\xE9\"\n",
+            "it is not UTF-8 text (line 2)",
+        ),
+    ] {
+        let output = serve_in(folder.path(), config, &[]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(problem), "{told}");
+    }
+    for (path, problem) in [
+        ("/dev/zero", "it is a device"),
+        (folder.path().to_str().unwrap(), "it is a folder"),
+    ] {
+        let output = unwrapd()
+            .args(["serve", "--config", path])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(problem), "{told}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_does_no_harm_in_a_configuration_or_a_secret() {
+    let folder = TempDir::new().unwrap();
+    let marked = format!("\u{FEFF}{OPENAI_SECRET}\r\n");
+    std::fs::write(folder.path().join("secret"), marked).unwrap();
+    let config = "\u{FEFF}[[endpoint]]\nname = \"a\"\nsecrets = [{ file = \"secret\" }]\n";
+    let output = serve_in(folder.path(), config.as_bytes(), &["--check"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
+fn what_is_no_small_file_is_not_read_as_a_secret_or_a_certificate() {
+    let folder = TempDir::new().unwrap();
+    let large = folder.path().join("large");
+    std::fs::write(&large, vec![b'a'; 8 * 1024 * 1024]).unwrap();
+    let large = large.to_str().unwrap();
+    for (path, problem) in [
+        ("/dev/zero", "it is a device"),
+        (folder.path().to_str().unwrap(), "it is a folder"),
+        (large, "it has more than"),
+    ] {
+        let (lines, told) = refused(&format!(
+            "[server.tls]\ncertificate = \"{path}\"\nkey = \"x\"\n[[endpoint]]\nname = \"a\"\n\
+             secrets = [{{ file = \"{path}\" }}]\n"
+        ));
+        assert_eq!(lines, [2, 6], "{told}");
+        assert_eq!(told.matches(problem).count(), 2, "{told}");
+    }
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, OPENAI_SECRET).unwrap();
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ file = \"secret\" }]\n";
+    for (mode, is_warned) in [(0o644, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
+        let output = serve_in(folder.path(), config.as_bytes(), &["--check"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        let warning = format!("chmod o-r {}", secret.display());
+        assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
+    }
+}
+
+#[test]
+fn relative_paths_count_from_the_folder_of_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("secret"), OPENAI_SECRET).unwrap();
+    let config = "[store]\nurl = \"sqlite:data/u.db\"\n[[endpoint]]\nname = \"a\"\n\
+        secrets = [{ file = \"secret\" }]\n\
+        [[destination]]\nname = \"c\"\ncommand = [\"./notify\"]\n\
+        [[destination]]\nname = \"d\"\ncommand = [\"notify\"]\n\
+        [[destination]]\nname = \"l\"\njsonl = \"events.jsonl\"\n";
+    let file = folder.path().join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    let config = Config::read(&file).unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    assert_eq!(
+        config.store.url.to_string(),
+        format!("sqlite:{}", at("data/u.db"))
+    );
+    let programs = ["c", "d"].map(|name| {
+        let destination = config.destinations.iter().find(|one| one.name == name);
+        match &destination.unwrap().kind {
+            Kind::Command(command) => command.program.clone(),
+            _ => panic!("{name} is a command"),
+        }
+    });
+    assert_eq!(programs, [at("./notify"), "notify".into()]);
+    match &config.destinations[2].kind {
+        Kind::JsonLines(JsonLinesSettings::File(path)) => {
+            assert_eq!(path.display().to_string(), at("events.jsonl"));
+        }
+        _ => panic!("it is a file"),
+    }
+}
+
+#[test]
+fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_process() {
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n\
+        [server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
+    std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
+    let mut serving = Serving::start_in(elsewhere.path(), folder.path());
+    let store = folder.path().join("unwrapd.db");
+    serving.said(&format!("store sqlite:{} (new)", store.display()));
+    let (status, _) = serving.terminate();
+    assert!(status.success());
+    assert!(store.exists());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+
+    let mut serving = Serving::start_in(elsewhere.path(), folder.path());
+    serving.said(&format!("store sqlite:{} (found)", store.display()));
+}
+
+#[test]
+fn paths_that_a_shell_would_change_are_refused() {
+    let (lines, told) = refused(
+        "[store]\nurl = \"sqlite:${DATA}/u.db\"\n[[endpoint]]\nname = \"a\"\n\
+         secrets = [{ file = \"~/secret\" }]\n[[destination]]\nname = \"l\"\njsonl = \"$(pwd)/x\"\n",
+    );
+    assert_eq!(lines, [2, 5, 8], "{told}");
+    assert!(told.contains("variables are not replaced"), "{told}");
+    assert!(told.contains("`~` is not replaced"), "{told}");
+}

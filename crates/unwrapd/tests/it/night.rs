@@ -1,0 +1,243 @@
+//! What an operator reads in the log alone: what runs, on what, what changed, and how it ended.
+
+use std::path::Path;
+
+use openai_webhooks::EventType;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, unwrapd};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+
+fn write(folder: &Path, rest: &str) {
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+         [[endpoint]]\nname = \"production\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{rest}"
+    );
+    std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+}
+
+fn destination(name: &str, url: &str, rest: &str) -> String {
+    format!(
+        "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{rest}\n"
+    )
+}
+
+async fn post(serving: &Serving, id: &str) {
+    let webhook = Webhook::new(id, EventType::BatchCompleted);
+    let answer = webhook.request(&client(), &serving.url).send().await;
+    assert_eq!(answer.unwrap().status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
+    let folder = TempDir::new().unwrap();
+    // Nobody listens there.
+    write(folder.path(), &destination("app", "http://127.0.0.1:9", ""));
+    let mut serving = Serving::start(folder.path(), &[]);
+    let at = folder.path().display().to_string();
+    serving.said(&format!(
+        "unwrapd {}: configuration {at}/unwrapd.toml, store sqlite:{at}/unwrapd.db (new), schema ",
+        unwrapd::VERSION
+    ));
+    serving.said(", 0 messages, 0 deliveries wait");
+    post(&serving, "wh_1").await;
+    post(&serving, "wh_2").await;
+    let (status, log) = serving.terminate();
+    assert!(status.success());
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("stopped cleanly after "), "{log}");
+    assert!(
+        last.ends_with("nothing is under way, 2 messages kept, 2 deliveries wait"),
+        "{log}"
+    );
+
+    let mut serving = Serving::start(folder.path(), &[]);
+    serving.said("unwrapd.db (found), schema ");
+    serving.said(", 2 messages, 2 deliveries wait");
+    serving.said("2 deliveries wait for `app`");
+}
+
+#[test]
+fn the_version_names_the_commit_where_it_is_known() {
+    let output = unwrapd().arg("--version").output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told, format!("unwrapd {}\n", unwrapd::VERSION));
+    let version = env!("CARGO_PKG_VERSION");
+    let rest = unwrapd::VERSION.strip_prefix(version).unwrap();
+    let is_commit = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit()) && text.len() >= 7;
+    let commit = rest
+        .strip_prefix(" (")
+        .and_then(|rest| rest.strip_suffix(')'));
+    assert!(rest.is_empty() || commit.is_some_and(is_commit), "{told}");
+}
+
+#[tokio::test]
+async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, APP_SECRET).unwrap();
+    let third = |url: &str| {
+        format!(
+            "[[destination]]\nname = \"third\"\nurl = \"{url}\"\nsecret = {{ file = \"secret\" }}\n"
+        )
+    };
+    let nobody = "http://127.0.0.1:9/a";
+    write(
+        folder.path(),
+        &(destination("app", nobody, "")
+            + &destination("audit", "http://127.0.0.1:9/b", "")
+            + &third(nobody)),
+    );
+    let mut serving = Serving::start(folder.path(), &[]);
+    post(&serving, "wh_1").await;
+
+    serving.signal(Signal::HUP);
+    serving.announced("was read again: nothing changed");
+
+    std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
+    write(
+        folder.path(),
+        &(destination("renamed", nobody, "")
+            + &third("http://127.0.0.1:9/c")
+            + "rate = 5\nattempts_max = 3\n"),
+    );
+    serving.signal(Signal::HUP);
+    let told = serving.announced("was read again and counts from now on: ");
+    assert_eq!(
+        told,
+        "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
+         destination `app` removed; destination `audit` removed"
+    );
+    let told = serving.announced("destination `app` is removed, and 1 deliveries wait for it; ");
+    assert!(told.contains("`renamed` leads to the same place"), "{told}");
+    let told = serving.announced("destination `audit` is removed, and 1 deliveries wait for it: ");
+    assert!(
+        told.contains("unwrapd replay --destination audit --to NAME"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn what_counts_from_the_next_start_is_said_at_each_reload() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path(), "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    write(folder.path(), "[store]\ndedupe_days = 9\n");
+    for _ in 0..2 {
+        serving.signal(Signal::HUP);
+        serving.announced("[store] has changed; that counts from the next start");
+        serving.announced("nothing changed that counts before the next start");
+    }
+    write(folder.path(), "");
+    serving.signal(Signal::HUP);
+    serving.announced("was read again: nothing changed");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it_can() {
+    let folder = TempDir::new().unwrap();
+    write(folder.path(), "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    write(
+        folder.path(),
+        "[store]\ndedupe_days = 1\nretention_days = 0\n",
+    );
+    serving.signal(Signal::HUP);
+    serving.announced("runs on an earlier configuration");
+    serving.announced("nothing was changed: ");
+    serving.announced("unwrapd.toml:9: this must be 1 to 3650");
+    // What is announced is the address of /readyz.
+    let ready = client().get(&serving.admin).send().await.unwrap();
+    let text = ready.text().await.unwrap();
+    assert!(text.contains("runs on an earlier configuration"), "{text}");
+
+    write(folder.path(), "");
+    serving.signal(Signal::HUP);
+    serving.announced("the configuration is usable again");
+    let ready = client().get(&serving.admin).send().await.unwrap();
+    assert_eq!(ready.text().await.unwrap(), "ok\n");
+}
+
+#[tokio::test]
+async fn what_was_under_way_at_the_end_is_finished_and_counted_as_done() {
+    let folder = TempDir::new().unwrap();
+    let mut app = Application::start([Answer::Status(200)]).await;
+    write(folder.path(), &destination("app", &app.url, ""));
+    let serving = Serving::start(folder.path(), &[]);
+    post(&serving, "wh_1").await;
+    app.next().await;
+    let (status, log) = serving.terminate();
+    assert!(status.success());
+    assert!(log.contains("1 message kept, 0 deliveries wait"), "{log}");
+}
+
+#[test]
+fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
+    let folder = TempDir::new().unwrap();
+    // The same bytes: as base64 and as they are.
+    let (encoded, raw) = (
+        "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
+        "0123456789abcdef01234567",
+    );
+    std::fs::write(folder.path().join("encoded"), encoded).unwrap();
+    std::fs::write(folder.path().join("raw"), raw).unwrap();
+    let endpoint = |name: &str, secrets: &str| {
+        format!("[[endpoint]]\nname = \"{name}\"\nsecrets = [{secrets}]\n")
+    };
+    let own = "{ env = \"OPENAI_WEBHOOK_SECRET\" }";
+    let config = endpoint("a", "{ file = \"encoded\" }")
+        + &endpoint("b", &format!("{own}, {{ file = \"raw\" }}"))
+        + &endpoint("c", "{ env = \"APP_WEBHOOK_SECRET\" }");
+    std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
+    let output = unwrapd()
+        .args(["serve", "--check", "--config"])
+        .arg(folder.path().join("unwrapd.toml"))
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let warning = "the endpoint `a` has a secret in common with `b`:";
+    assert!(told.contains(warning), "{told}");
+    assert_eq!(told.matches("in common").count(), 1, "{told}");
+    assert!(!told.contains(raw) && !told.contains(encoded), "{told}");
+}
+
+#[test]
+fn a_check_says_what_a_start_would_and_starts_nothing() {
+    let folder = TempDir::new().unwrap();
+    let check = |rest: &str| {
+        write(folder.path(), rest);
+        let output = unwrapd()
+            .args(["serve", "--check", "--config"])
+            .arg(folder.path().join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", APP_SECRET)
+            .output()
+            .unwrap();
+        let told =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), told.into_owned())
+    };
+    let (code, told) = check(&destination("app", "http://127.0.0.1:9", ""));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("destinations  app"), "{told}");
+    let made = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(made.count(), 1, "the configuration alone");
+
+    let (code, told) = check("[store]\nurl = \"sqlite:no/such/folder/u.db\"\n");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("there is no folder"), "{told}");
+
+    std::fs::write(folder.path().join("text.db"), "no database at all, by far").unwrap();
+    let (code, told) = check("[store]\nurl = \"sqlite:text.db\"\n");
+    assert_eq!(code, Some(2), "{told}");
+
+    let (code, told) = check("[store]\nurl = \"postgres://u@db/d?sslrootcert=no.pem\"\n");
+    assert_eq!(code, Some(2), "{told}");
+    let certificate = folder.path().join("no.pem").display().to_string();
+    assert!(told.contains(&certificate), "{told}");
+}
