@@ -94,7 +94,7 @@ impl StoreUrl {
 }
 
 /// The path with all links resolved. Of a file that does not exist the folder is resolved, or else nothing.
-fn resolve(path: &Path) -> PathBuf {
+pub(super) fn resolve(path: &Path) -> PathBuf {
     if let Ok(resolved) = path.canonicalize() {
         return resolved;
     }
