@@ -18,7 +18,7 @@ use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Bounds, Store, StoreError};
 
 use crate::store_conformance::{at, message, open};
-use crate::support::process::{Serving, unwrapd, write_config};
+use crate::support::process::{Serving, unwrapd, write_config, write_config_on};
 use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, client};
 
 /// Webhooks that are acknowledged before the hand.
@@ -221,6 +221,52 @@ async fn a_store_that_is_removed_as_a_whole_ends_the_gateway_and_is_saved() {
         give_back_the_saved_store,
     )
     .await;
+}
+
+/// `rm -r` of the folder: nothing is left but what the process has open.
+#[tokio::test]
+async fn a_store_that_is_removed_with_its_folder_is_saved() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let store = format!("sqlite:{}", data.join("unwrapd.db").display());
+    write_config_on(folder.path(), &store, "http://127.0.0.1:9/", "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    let client = client();
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let answer = webhook.request(&client, &serving.url).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    fs::remove_dir_all(&data).unwrap();
+    assert_eq!(serving.died("the folder is gone").code(), Some(1));
+
+    for entry in fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let suffix = if name.ends_with("-wal") { "-wal" } else { "" };
+        fs::rename(&path, data.join(format!("unwrapd.db{suffix}"))).unwrap();
+    }
+    let connection = Connection::open(data.join("unwrapd.db")).unwrap();
+    let kept: u32 = connection
+        .query_row("SELECT count(*) FROM message", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[test]
+fn a_backup_is_not_written_to_stdout_or_over_the_store() {
+    let folder = TempDir::new().unwrap();
+    let store = folder.path().join("store.db");
+    drop(open(&store).unwrap());
+    for (target, said) in [("-", "stdout"), ("store.db-wal", "of the store itself")] {
+        let output = unwrapd()
+            .current_dir(folder.path())
+            .args(["db", "backup", target, "--store", "store.db"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{target}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(!folder.path().join(target).exists(), "{target}");
+    }
 }
 
 #[tokio::test]

@@ -64,31 +64,27 @@ fn denied(path: &Path, wish: Wish, error: &io::Error) -> String {
             of(&folder)
         );
     }
-    match std::fs::metadata(path) {
-        Ok(metadata) => {
-            let wanted = match wish {
-                Wish::Read => "read",
-                Wish::Write => "read and write",
-            };
-            format!(
-                "{place}: {} may not {wanted} this file ({}); run as its owner, or change the owner: chown {} {place}",
-                who(),
-                owner(&metadata),
-                ids()
-            )
-        }
-        Err(_) => {
-            let folder = folder_of(path);
-            format!(
-                "{place}: {} may not create a file in the folder {} ({}); change its owner: chown {} {}",
-                who(),
-                folder.display(),
-                of(&folder),
-                ids(),
-                folder.display()
-            )
-        }
-    }
+    let Ok(metadata) = std::fs::metadata(path) else {
+        let folder = folder_of(path);
+        return format!(
+            "{place}: {} may not create a file in the folder {} ({}); change its owner: chown {} {}",
+            who(),
+            folder.display(),
+            of(&folder),
+            ids(),
+            folder.display()
+        );
+    };
+    let wanted = match wish {
+        Wish::Read => "read",
+        Wish::Write => "read and write",
+    };
+    format!(
+        "{place}: {} may not {wanted} this file ({}); run as its owner, or change the owner: chown {} {place}",
+        who(),
+        owner(&metadata),
+        ids()
+    )
 }
 
 /// The outermost folder on the way to `path` that this process may not enter.

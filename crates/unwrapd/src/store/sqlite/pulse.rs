@@ -4,7 +4,7 @@
 //! the writer is stuck, what waits for it is answered with an error, and nothing more is queued. Nothing is undone: a change that was
 //! answered so may be made once the disk is back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// How long one piece of work may take before the writer counts as stuck. With [`LOOK_EVERY`] it leaves a second of the five within
 /// which a webhook is answered, and a commit that is merely slow ends before.
-pub(super) const STUCK_AFTER: Duration = Duration::from_millis(3000);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -30,6 +30,8 @@ pub(super) struct Pulse {
     /// Milliseconds from `origin` to the beginning of what is being done, plus one; 0: nothing is.
     since: AtomicU64,
     stuck: watch::Sender<Option<StoreError>>,
+    /// The file is being looked through for damage, which takes the longer the larger it is.
+    is_checking: AtomicBool,
     /// Dropped to end the thread.
     stop: Mutex<Option<Sender<()>>>,
 }
@@ -41,6 +43,7 @@ impl Pulse {
             origin: Instant::now(),
             since: AtomicU64::new(0),
             stuck: watch::Sender::new(None),
+            is_checking: AtomicBool::new(false),
             stop: Mutex::new(Some(stop)),
         });
         let watched = Arc::clone(&pulse);
@@ -63,6 +66,11 @@ impl Pulse {
     /// It has ended.
     pub(super) fn end(&self) {
         self.since.store(0, Ordering::Release);
+    }
+
+    /// Whether the work under way is to look through the whole file.
+    pub(super) fn set_checking(&self, is_checking: bool) {
+        self.is_checking.store(is_checking, Ordering::Release);
     }
 
     /// Told the error for all who wait, while there is one.
@@ -94,16 +102,22 @@ impl Pulse {
     fn look(&self, warnings: &Warnings) {
         match self.lasted() {
             Some(lasted) if lasted >= STUCK_AFTER => {
-                let text = format!(
-                    "the disk of the store has not answered for {} s; see whether it is frozen, full of other work, or failing",
-                    lasted.as_secs()
-                );
+                let seconds = lasted.as_secs();
+                let text = if self.is_checking.load(Ordering::Acquire) {
+                    format!(
+                        "the file of the store has been checked for damage for {seconds} s, and the check goes on"
+                    )
+                } else {
+                    format!(
+                        "the disk of the store has not answered for {seconds} s; see whether it is frozen, overloaded or failing"
+                    )
+                };
                 warnings.begin(WARNING, format!("{text}: webhooks are answered 503"));
                 self.stuck.send_replace(Some(StoreError::Unavailable(text)));
             }
             _ if self.stuck.borrow().is_some() => {
                 self.stuck.send_replace(None);
-                warnings.end(WARNING, "the disk of the store answers again");
+                warnings.end(WARNING, "the store answers again");
             }
             _ => {}
         }

@@ -3,18 +3,20 @@
 //! A file that was removed lives as long as a process has it open. The gateway is about to end, so it first writes what only it still
 //! has to the disk. It never writes to a file that has one of the names of the store by now.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::access::folder_of;
-use super::owned::{Loss, Owned};
+use super::owned::{Damage, Loss, Owned};
+use crate::store::settings::with_suffix;
 
 /// For its owner only, as the store.
 const MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 /// Bytes copied at a time.
 const STEP_BYTES: usize = 1 << 20;
 
@@ -27,10 +29,15 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
     let first = "before anything else, copy the database and its -wal, -shm and every saved file to another place";
     if is_gone(owned.file())? {
+        // It may have been removed with everything in it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(folder_of(database))?;
         let saved = free_name(database);
         copy(owned.file(), &saved)?;
         if let Some(log) = owned.log() {
-            copy(log, &crate::store::settings::with_suffix(&saved, "-wal"))?;
+            copy(log, &with_suffix(&saved, "-wal"))?;
         }
         sync_folder(database)?;
         let (saved, place) = (saved.display(), database.display());
@@ -62,7 +69,7 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
         ));
     }
     Ok(match loss.what {
-        super::owned::Damage::Changed => format!(
+        Damage::Changed => format!(
             "{first}; what was written since the last backup may be saved from them with `sqlite3 COPY .recover`; then restore a backup, or try `unwrapd db check` on a copy"
         ),
         _ => format!(
@@ -73,11 +80,14 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
 
 /// A name beside `path` that no file has.
 fn free_name(path: &Path) -> PathBuf {
-    let now = Timestamp::now().as_second();
-    (now..)
-        .map(|second| crate::store::settings::with_suffix(path, &format!(".saved-{second}")))
-        .find(|name| !name.exists())
-        .expect("some second is free")
+    let mut second = Timestamp::now().as_second();
+    loop {
+        let name = with_suffix(path, &format!(".saved-{second}"));
+        if !name.exists() {
+            return name;
+        }
+        second += 1;
+    }
 }
 
 fn copy(from: &File, to: &Path) -> io::Result<()> {

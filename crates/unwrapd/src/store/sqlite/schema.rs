@@ -304,3 +304,29 @@ fn io_error(error: &rusqlite::Error) -> String {
     };
     format!("{error} while {doing}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without both, SQLite on macOS syncs a file and leaves it in the cache of the disk.
+    #[test]
+    fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let is_set = |connection: &Connection| {
+            ["fullfsync", "checkpoint_fullfsync"]
+                .into_iter()
+                .all(|pragma| {
+                    connection
+                        .pragma_query_value(None, pragma, |row| row.get::<_, bool>(0))
+                        .unwrap()
+                })
+        };
+        let connection = connect(&owned).unwrap();
+        assert!(is_set(&connection));
+        assert!(is_set(&connect_beside(owned.path()).unwrap()));
+        drop(connection);
+        assert!(is_set(&connect_again(&owned).unwrap()));
+    }
+}

@@ -462,7 +462,9 @@ impl Writer {
     fn check_damage(&mut self, connection: &Connection) -> Result<(), Failure> {
         if matches!(self.failed, Some(StoreError::Unusable(_))) {
             let started = Instant::now();
+            self.pulse.set_checking(true);
             let checked = schema::look_through(connection);
+            self.pulse.set_checking(false);
             self.next_check =
                 Some(Instant::now() + CHECK_REST_MIN.max(started.elapsed() * CHECK_RESTS));
             checked.map_err(Failure::OfTheStore)?;
