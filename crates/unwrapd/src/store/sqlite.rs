@@ -127,7 +127,7 @@ impl SqliteStore {
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
         let mut connection = schema::connect(&owned)?;
-        owned.know_log()?;
+        owned.know_log(schema::tables(&connection)?)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         let horizon = earlier(now, bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds).map_err(problem)?;

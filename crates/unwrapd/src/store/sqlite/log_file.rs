@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::owned::{Damage, Known, Trouble};
+use super::owned::{Damage, Known, Trouble, check_one_name};
 use super::wal::{FRAME_HEADER_BYTES, Header};
 use crate::store::StoreError;
 
@@ -46,6 +46,8 @@ impl LogFile {
     /// a commit behind a cut makes it long again, with a hole.
     pub(super) fn check(&mut self, frames: Option<u32>) -> Result<(), Trouble> {
         let found = self.known.look()?;
+        check_one_name(self.known.path(), &found)
+            .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         let changed = || self.known.loss(Damage::Changed);
         if frames == Some(0) {
             self.seen = None;

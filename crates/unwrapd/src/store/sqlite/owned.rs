@@ -5,31 +5,53 @@
 //! name has a log of its own, and two logs would be moved into one file.
 
 use std::fs::{File, Metadata, TryLockError};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::access::{Wish, explain};
 use super::filesystem;
 use super::log_file::LogFile;
+use super::schema::APPLICATION_ID;
 use crate::store::StoreError;
 use crate::store::settings::{resolve, with_suffix};
 
 /// The database for its owner only: payloads name callers and users.
 const DATABASE_MODE: u32 = 0o600;
 
+/// Bytes of the header of a database. <https://www.sqlite.org/fileformat2.html#the_database_header>
+const HEAD_BYTES: usize = 100;
+
 /// The database of this process.
 #[derive(Debug)]
 pub(super) struct Owned {
     database: Known,
-    /// Bytes of the database at the last look.
-    length: u64,
+    /// The database at the last look.
+    seen: Seen,
+    /// SQLite's number of the tables.
+    tables: u32,
     lock: Known,
     /// The log and its index, while SQLite has them open.
-    log: Option<(LogFile, Known)>,
+    log: Option<(LogFile, Index)>,
     /// Open until the connections are closed: closing it would end the locks that SQLite holds on the same file.
     file: File,
     /// The lock lasts as long as this is open.
     _lock: File,
+}
+
+/// The index of the log. SQLite has it mapped into memory, and reading behind the end of the file kills the process.
+#[derive(Debug)]
+struct Index {
+    known: Known,
+    length: u64,
+}
+
+/// What tells that the content of the database is another.
+#[derive(Debug)]
+struct Seen {
+    length: u64,
+    /// The time of the last write: seconds and nanoseconds.
+    written_at: (i64, i64),
+    head: Option<[u8; HEAD_BYTES]>,
 }
 
 /// What a look at the files has found.
@@ -84,7 +106,8 @@ impl Owned {
             )));
         }
         Ok(Self {
-            length: metadata.len(),
+            seen: Seen::new(&file, &metadata),
+            tables: 0,
             database: Known::new(&path, &metadata),
             lock: Known::new(&lock_path, &self::metadata(&lock_path, &lock)?),
             log: None,
@@ -118,8 +141,9 @@ impl Owned {
         self.database.clone()
     }
 
-    /// From now on the log belongs to the files as well: SQLite has it open.
-    pub(super) fn know_log(&mut self) -> Result<(), StoreError> {
+    /// From now on the log belongs to the files as well: SQLite has it open. `tables` is SQLite's number of the tables
+    /// (`PRAGMA schema_version`), which the file gets when the log is moved.
+    pub(super) fn know_log(&mut self, tables: u32) -> Result<(), StoreError> {
         let index = with_suffix(self.path(), "-shm");
         let metadata = |path: &Path| {
             std::fs::metadata(path)
@@ -129,8 +153,13 @@ impl Owned {
         let log = LogFile::open(&self.log_path()).map_err(|error| {
             StoreError::Unavailable(explain(&self.log_path(), Wish::Write, &error))
         })?;
-        self.length = metadata(self.path())?.len();
-        self.log = Some((log, Known::new(&index, &found)));
+        self.seen = Seen::new(&self.file, &metadata(self.path())?);
+        let index = Index {
+            known: Known::new(&index, &found),
+            length: found.len(),
+        };
+        self.log = Some((log, index));
+        self.tables = tables;
         Ok(())
     }
 
@@ -138,26 +167,43 @@ impl Owned {
     pub(super) fn forget_log(&mut self) {
         self.log = None;
         if let Ok(database) = self.database.look() {
-            self.length = database.len();
+            self.seen = Seen::new(&self.file, &database);
         }
     }
 
-    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `may_be_shorter` is asked where
-    /// the database is shorter than before: whether another program has rewritten it by SQLite's own means.
+    /// Looks at the index of the log, before SQLite uses it.
+    pub(super) fn check_index(&mut self) -> Result<(), Trouble> {
+        if let Some((_, index)) = &mut self.log {
+            let found = index.known.look()?;
+            if found.len() < index.length {
+                return Err(index.known.loss(Damage::Changed));
+            }
+            index.length = found.len();
+        }
+        Ok(())
+    }
+
+    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `is_anothers_work` is asked where
+    /// the database is shorter than before, or begins otherwise: whether another program has rewritten it by SQLite's own means.
     pub(super) fn check(
         &mut self,
         frames: Option<u32>,
-        may_be_shorter: impl FnOnce() -> bool,
+        is_anothers_work: impl FnOnce() -> bool,
     ) -> Result<(), Trouble> {
         let found = self.database.look()?;
-        if let Some((log, index)) = &mut self.log {
-            index.look()?;
+        self.check_index()?;
+        if let Some((log, _)) = &mut self.log {
             log.check(frames)?;
         }
-        if found.len() < self.length && !may_be_shorter() {
-            return Err(self.database.loss(Damage::Changed));
+        let is_as_it_was =
+            self.seen.length == found.len() && self.seen.written_at == written_at(&found);
+        if !is_as_it_was {
+            let seen = Seen::new(&self.file, &found);
+            if !seen.follows(&self.seen, self.tables) && !is_anothers_work() {
+                return Err(self.database.loss(Damage::Changed));
+            }
+            self.seen = seen;
         }
-        self.length = found.len();
         check_one_name(self.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         // A lock that is gone lets another process begin, but harms nothing that is written.
@@ -169,6 +215,40 @@ impl Owned {
         })?;
         Ok(())
     }
+}
+
+impl Seen {
+    fn new(file: &File, metadata: &Metadata) -> Self {
+        let mut head = [0; HEAD_BYTES];
+        Self {
+            length: metadata.len(),
+            written_at: written_at(metadata),
+            head: file.read_exact_at(&mut head, 0).is_ok().then_some(head),
+        }
+    }
+
+    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of it was taken back, and its tables
+    /// are ours. A backup copied over it is older, or has a number of its own for its tables.
+    fn follows(&self, earlier: &Self, tables: u32) -> bool {
+        let (Some(head), Some(before)) = (&self.head, &earlier.head) else {
+            return earlier.head.is_none();
+        };
+        let word = |head: &[u8; HEAD_BYTES], at: usize| {
+            u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"))
+        };
+        // At these places are the count of changes, that of pages, the number of the tables, and whose file it is.
+        let is_one_of = |at: usize, ours: u32| [word(before, at), ours].contains(&word(head, at));
+        self.length >= earlier.length
+            && head[..16] == before[..16]
+            && word(head, 24).wrapping_sub(word(before, 24)) <= u32::MAX / 2
+            && word(head, 28) >= word(before, 28)
+            && is_one_of(40, tables)
+            && is_one_of(68, APPLICATION_ID.cast_unsigned())
+    }
+}
+
+fn written_at(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// A path and the file that was there when we began.
@@ -266,7 +346,7 @@ fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
     }
 }
 
-fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {
+pub(super) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {
     let names = metadata.nlink();
     if names <= 1 || !metadata.is_file() {
         return Ok(());

@@ -68,6 +68,11 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
             saved = saved.display(),
         ));
     }
+    if loss.path == with_suffix(database, "-shm") {
+        return Ok(format!(
+            "nothing is lost with this file, which is made anew from the log; {first}, then start unwrapd"
+        ));
+    }
     Ok(match loss.what {
         Damage::Changed => format!(
             "{first}; what was written since the last backup may be saved from them with `sqlite3 COPY .recover`; then restore a backup, or try `unwrapd db check` on a copy"

@@ -255,6 +255,13 @@ pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
+/// SQLite's number of the tables: it changes with them.
+pub(super) fn tables(connection: &Connection) -> Result<u32, StoreError> {
+    connection
+        .pragma_query_value(None, "schema_version", |row| row.get(0))
+        .map_err(|error| store_error(&error))
+}
+
 /// An error if any page is damaged. Takes the longer the larger the file is.
 pub(super) fn look_through(connection: &Connection) -> Result<(), StoreError> {
     let found: String = connection

@@ -186,11 +186,21 @@ impl Writer {
     /// An error if the files are not as this connection has left them. If they are lost, so is everything.
     fn check_files(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let frames = self.checkpoints.take_frames();
+        // Before SQLite is asked anything.
+        self.check_index()?;
         let mut checked = self.check_with(connection, frames);
         if matches!(checked, Err(Trouble::Lost(_))) {
             // Another program may have begun the log anew between the commit and the look.
             checked = self.check_with(connection, None);
         }
+        if let Err(Trouble::Lost(loss)) = &checked {
+            self.lost = Some(loss.clone());
+        }
+        checked.map_err(StoreError::from)
+    }
+
+    fn check_index(&mut self) -> Result<(), StoreError> {
+        let checked = self.owned.check_index();
         if let Err(Trouble::Lost(loss)) = &checked {
             self.lost = Some(loss.clone());
         }
@@ -341,7 +351,10 @@ impl Writer {
                 connection: &connection,
                 memory: &mut self.memory,
             };
-            let done = job.run(&mut work).map_err(Failure::from);
+            let done = match self.owned.check_index() {
+                Ok(()) => job.run(&mut work).map_err(Failure::from),
+                Err(trouble) => Err(Failure::OfTheStore(trouble.into())),
+            };
             match &done {
                 Err(Failure::OfTheStore(error)) => {
                     self.failed = Some(error.clone());
@@ -367,8 +380,12 @@ impl Writer {
             return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
         }
         let mut connection = self.connect()?;
-        let fate = run_in_transaction(&mut connection, &mut self.memory, batch)
-            .map_err(Failure::from)
+        let fate = self
+            .check_index()
+            .map_err(Failure::OfTheStore)
+            .and_then(|()| {
+                run_in_transaction(&mut connection, &mut self.memory, batch).map_err(Failure::from)
+            })
             .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
         match &fate {
             Ok(()) => {
@@ -442,7 +459,9 @@ impl Writer {
         self.readers.close();
         let mut connection = schema::connect_again(&self.owned).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
-        self.owned.know_log().map_err(Failure::OfTheStore)?;
+        schema::tables(&connection)
+            .and_then(|tables| self.owned.know_log(tables))
+            .map_err(Failure::OfTheStore)?;
         self.data_version = schema::data_version(&connection)?;
         self.memory.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
