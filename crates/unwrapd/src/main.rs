@@ -1,11 +1,21 @@
 //! The command `unwrapd`.
 
+#[cfg(windows)]
+compile_error!(
+    "unwrapd runs on Linux and macOS; on Windows, build and run it in the Windows Subsystem for Linux (WSL)"
+);
+
+#[cfg(not(windows))]
 use std::process::ExitCode;
 
 /// What the store's thread frees, the threads of the runtime have allocated; the system's allocator makes them wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(not(windows))]
 fn main() -> ExitCode {
     unwrapd::cli::main()
 }
+
+#[cfg(windows)]
+fn main() {}

@@ -485,11 +485,17 @@ pub async fn open(
         StoreUrl::Postgres(address) => Ok(Arc::new(
             postgres::PostgresStore::open(address, &settings.bounds).await?,
         )),
-        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open_with(
-            path,
-            &settings.bounds,
-            now,
-            warnings,
-        )?)),
+        StoreUrl::Sqlite(path) => {
+            let (path, bounds, warnings) =
+                (path.clone(), settings.bounds.clone(), warnings.clone());
+            // Beside the runtime: the disk may hang.
+            let opened = tokio::task::spawn_blocking(move || {
+                sqlite::SqliteStore::open_with(&path, &bounds, now, &warnings)
+            });
+            let store = opened
+                .await
+                .map_err(|error| StoreError::Unavailable(error.to_string()))??;
+            Ok(Arc::new(store))
+        }
     }
 }

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::{Failure, usage};
 use crate::config::Config;
+use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{Bounds, StoreError, StoreUrl};
 
 #[derive(Subcommand)]
@@ -80,8 +81,14 @@ impl Configured {
 
 /// What only looks must not make a store where there is none.
 fn check_there(path: &Path) -> Result<(), Failure> {
-    if path.exists() {
-        return Ok(());
+    match path.try_exists() {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // It may be there: nobody without the permission can tell.
+        Err(error) => {
+            let problem = explain(path, Wish::Read, &error);
+            return Err(anyhow::Error::msg(problem).into());
+        }
     }
     Err(Failure::NotFound(anyhow::anyhow!(
         "there is no store at {}",

@@ -63,7 +63,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Before the ports are open: whoever sees them open may signal at once.
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
-    let mut gateway = Gateway::start(config).await?;
+    let mut gateway = tokio::select! {
+        gateway = Gateway::start(config) => gateway?,
+        // A disk that hangs, or a database that does not answer, must not hold up the end.
+        () = signals.next() => {
+            tracing::info!("stopped before the gateway was up");
+            return Ok(());
+        }
+    };
     gateway.tell_start(&arguments.config);
     for name in names {
         tracing::info!(
@@ -87,7 +94,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway);
             }
             () = gateway.failed() => {
-                return Err(anyhow::anyhow!("a part of the gateway ended; start it again").into());
+                return Err(anyhow::anyhow!("a part of the gateway ended, and the log says why").into());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Where messages are kept, how long, and how many.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -57,6 +58,69 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// `postgres://…`
     Postgres(Box<PostgresAddress>),
+}
+
+/// Suffixes of the files of an SQLite store: the database, its log, the index of the log, a rollback journal, and the lock.
+const FILE_SUFFIXES: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
+
+impl StoreUrl {
+    /// The paths of the files that belong to the store, whether or not they exist now. Symbolic links are resolved where they exist.
+    /// A store in PostgreSQL has none.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Self::Sqlite(path) = self else {
+            return Vec::new();
+        };
+        let database = resolve(path);
+        FILE_SUFFIXES
+            .iter()
+            .map(|suffix| with_suffix(&database, suffix))
+            .collect()
+    }
+
+    /// Whether `path` names a file of the store: by its path, through links, or as another name of the same file.
+    #[must_use]
+    pub fn owns(&self, path: &Path) -> bool {
+        let identity = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let resolved = resolve(path);
+        let found = identity(path);
+        self.files()
+            .iter()
+            .any(|file| *file == resolved || (found.is_some() && found == identity(file)))
+    }
+}
+
+/// The path with all links resolved. Of a file that does not exist the folder is resolved, or else nothing.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    if let Ok(resolved) = path.canonicalize() {
+        return resolved;
+    }
+    // A link to a file that does not exist yet, as the store's own path may be one.
+    if let Ok(target) = std::fs::read_link(path) {
+        return resolve_in_folder(&path.parent().unwrap_or(Path::new("")).join(target));
+    }
+    resolve_in_folder(path)
+}
+
+fn resolve_in_folder(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// The path with `suffix` behind its last component.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
 }
 
 impl fmt::Display for StoreUrl {
@@ -116,4 +180,38 @@ pub enum StoreUrlError {
     /// No URL of a database.
     #[error(transparent)]
     Address(#[from] AddressError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_store_is_known_under_any_name() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let url = StoreUrl::Sqlite(at("unwrapd.db"));
+        for name in [
+            "unwrapd.db",
+            "unwrapd.db-wal",
+            "unwrapd.db.lock",
+            "./unwrapd.db-shm",
+        ] {
+            assert!(url.owns(&at(name)), "{name}");
+        }
+        assert!(!url.owns(&at("lines.jsonl")));
+
+        std::fs::write(at("unwrapd.db"), "").unwrap();
+        std::fs::hard_link(at("unwrapd.db"), at("second-name")).unwrap();
+        std::os::unix::fs::symlink(at("unwrapd.db-wal"), at("link-to-log")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), at("link-to-folder")).unwrap();
+        for name in ["second-name", "link-to-log", "link-to-folder/unwrapd.db"] {
+            assert!(url.owns(&at(name)), "{name}");
+        }
+        // The store named through a link to its file: the files stand beside the target.
+        std::os::unix::fs::symlink(at("unwrapd.db"), at("named")).unwrap();
+        let url = StoreUrl::Sqlite(at("named"));
+        assert!(url.owns(&at("unwrapd.db-wal")));
+        assert!(!url.owns(&at("named-wal")));
+    }
 }

@@ -1,6 +1,7 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
 mod accept;
+pub(crate) mod access;
 mod backup;
 mod check;
 mod checkpoint;
@@ -8,7 +9,10 @@ mod chosen;
 mod dead;
 mod end;
 mod filesystem;
+mod found_log;
+mod holders;
 mod leases;
+mod log_file;
 mod look;
 mod memory;
 mod migration;
@@ -16,21 +20,26 @@ mod owned;
 mod pause;
 mod progress;
 mod prune;
+mod pulse;
 mod quarantine;
 mod readers;
 mod replay;
+mod rescue;
 mod schema;
 mod seen;
 mod size;
 mod statements;
+mod wal;
 mod walk;
 mod writer;
 
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -52,6 +61,7 @@ use checkpoint::Checkpoints;
 use memory::Memory;
 use owned::Owned;
 use prune::Pruner;
+use pulse::Pulse;
 use readers::Readers;
 use writer::{Change, Job, Urgency, Work, Writer};
 
@@ -68,17 +78,37 @@ const QUEUE_MAX: usize = 1024;
 /// Most settlements that wait for a commit. The rest of the queue is for what arrives and is claimed, however much is delivered.
 const SETTLEMENTS_MAX: usize = 512;
 
+/// Longest wait for a writer that the disk holds up, when the store is closed. What it was doing is found at the next start.
+const CLOSE_STUCK_MAX: Duration = Duration::from_secs(3);
+
+/// How often a store that is being closed looks whether the disk holds it up.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Keeps everything in one SQLite file (and its `-wal` and `-shm`), in WAL mode with an fsync for every commit.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: Arc<Readers>,
     /// `None` once the store is closed.
     queue: Mutex<Option<SyncSender<Box<dyn Job>>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<WriterThread>>,
+    /// Why everything is refused, once the files were found not to be ours.
+    ended: Arc<OnceLock<StoreError>>,
+    /// Whether the disk holds the writer up.
+    pulse: Arc<Pulse>,
+    /// Told when it does.
+    stuck: watch::Receiver<Option<StoreError>>,
     /// Closed when the writer has ended.
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
     settlements: Semaphore,
+}
+
+#[derive(Debug)]
+struct WriterThread {
+    thread: JoinHandle<()>,
+    pulse: Arc<Pulse>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl SqliteStore {
@@ -95,23 +125,30 @@ impl SqliteStore {
         now: Timestamp,
         warnings: &Warnings,
     ) -> Result<Self, StoreError> {
-        let _ = warnings;
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
-        let mut connection = schema::connect(&path)?;
-        owned.know_log()?;
+        let mut connection = schema::connect(&owned)?;
+        owned.know_log(schema::tables(&connection)?)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         let horizon = earlier(now, bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds).map_err(problem)?;
         memory.tidy(&mut connection).map_err(problem)?;
-        let checkpoints = Checkpoints::start(&path)?;
+        let data_version = schema::data_version(&connection).map_err(problem)?;
+        let checkpoints = Checkpoints::start(owned.database(), owned.log_path(), warnings.clone())?;
         checkpoints.watch(&mut connection).map_err(problem)?;
         let readers = Arc::new(Readers::new(&path));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let (alive_until_dropped, alive) = watch::channel(());
+        let pulse = Pulse::start(warnings.clone())?;
+        let ended = Arc::new(OnceLock::new());
+        let (running_until_dropped, running) = channel();
         let writer = Writer {
-            owned,
             connection: Some(connection),
+            data_version,
+            owned,
+            lost: None,
+            ended: Arc::clone(&ended),
+            pulse: Arc::clone(&pulse),
             failed: None,
             told: None,
             rest: None,
@@ -122,14 +159,25 @@ impl SqliteStore {
             jobs,
             _alive: alive_until_dropped,
         };
-        let writer = std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                let _running = running_until_dropped;
+                writer.run();
+            })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let writer = WriterThread {
+            thread,
+            pulse: Arc::clone(&pulse),
+            ended: running,
+        };
         Ok(Self {
             readers,
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
+            ended,
+            stuck: pulse.subscribe(),
+            pulse,
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
             settlements: Semaphore::new(SETTLEMENTS_MAX),
@@ -150,14 +198,38 @@ impl SqliteStore {
             answer,
         });
         self.queue(job)?;
-        result.await.map_err(|_| closed())?
+        self.answered(result).await
+    }
+
+    /// Waits for the answer of the writer, or until the disk holds the writer up. What was asked for may then still be done.
+    async fn answered<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| self.closed())?,
+            error = pulse::stuck(self.stuck.clone()) => Err(error),
+        }
+    }
+
+    /// Why there is no answer.
+    fn closed(&self) -> StoreError {
+        self.ended.get().cloned().unwrap_or_else(closed)
     }
 
     fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        if let Some(error) = self.ended.get() {
+            return Err(error.clone());
+        }
+        // Or the queue would fill with what nobody waits for any more.
+        if let Some(error) = &*self.stuck.borrow() {
+            return Err(error.clone());
+        }
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => closed(),
+            TrySendError::Disconnected(_) => self.closed(),
         })
     }
 
@@ -188,11 +260,29 @@ impl Drop for SqliteStore {
         if let Some(writer) = lock(&self.writer).take() {
             join(writer);
         }
+        self.pulse.stop();
     }
 }
 
-fn join(writer: JoinHandle<()>) {
-    if writer.join().is_err() {
+/// Waits until the thread has ended, but not for a disk that holds it up.
+fn join(writer: WriterThread) {
+    let mut stuck_until = None;
+    loop {
+        match writer.ended.recv_timeout(CLOSE_LOOK_EVERY) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            _ if !writer.pulse.has_lasted(CLOSE_STUCK_MAX) => stuck_until = None,
+            _ => {
+                let until = *stuck_until.get_or_insert_with(|| Instant::now() + CLOSE_STUCK_MAX);
+                if Instant::now() >= until {
+                    tracing::error!(
+                        "the disk of the store does not answer, so the store was not closed; what was acknowledged is in its files, and what was under way is found at the next start"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+    if writer.thread.join().is_err() {
         tracing::error!("the thread that writes the store ended by a panic");
     }
 }
@@ -220,7 +310,7 @@ impl Store for SqliteStore {
             answer,
             fate: None,
         }))?;
-        let accepted = accepted.await.map_err(|_| closed())?;
+        let accepted = self.answered(accepted).await;
         crash::point("committed");
         accepted
     }

@@ -62,9 +62,12 @@ async fn an_emptied_database_acknowledges_nothing() {
     rig.deliver(SOME).await;
     move_log(&rig.database());
     let database = File::options().write(true).open(rig.database()).unwrap();
+    let acknowledged = rig.ledger.read(|book| book.acknowledged);
     database.set_len(0).unwrap();
-    rig.close_database().await;
-    acknowledges_nothing(rig, "was emptied").await;
+    rig.load();
+    rig.ends().await;
+    assert_eq!(rig.ledger.read(|book| book.acknowledged), acknowledged);
+    assert_eq!(database.metadata().unwrap().len(), 0, "it is left alone");
 }
 
 async fn acknowledges_nothing(mut rig: Rig, why: &str) {
@@ -75,19 +78,23 @@ async fn acknowledges_nothing(mut rig: Rig, why: &str) {
     assert_eq!(rig.ledger.read(|book| book.acknowledged), acknowledged);
 }
 
+/// It is somewhere else, or gone. Whatever is in its place is not ours.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vanished_database_is_refused_until_it_is_back() {
-    is_refused_without("").await;
+async fn a_vanished_database_ends_the_gateway_and_the_books_balance_when_it_is_back() {
+    let mut rig = Rig::start_under_load(SEED).await;
+    let (file, elsewhere) = (rig.file(""), rig.file(".elsewhere"));
+    std::fs::rename(&file, &elsewhere).unwrap();
+    rig.ends().await;
+    std::fs::rename(&elsewhere, &file).unwrap();
+    rig.start_gateway().await.unwrap();
+    rig.acknowledges().await;
+    rig.balances().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vanished_lock_is_refused_until_it_is_back() {
-    is_refused_without(".lock").await;
-}
-
-async fn is_refused_without(suffix: &str) {
     let rig = Rig::start_under_load(SEED).await;
-    let (file, elsewhere) = (rig.file(suffix), rig.file(".elsewhere"));
+    let (file, elsewhere) = (rig.file(".lock"), rig.file(".elsewhere"));
     std::fs::rename(&file, &elsewhere).unwrap();
     rig.refuses().await;
     rig.says_why("was removed or replaced").await;
@@ -96,14 +103,14 @@ async fn is_refused_without(suffix: &str) {
     rig.balances().await;
 }
 
-/// What is written to a removed log is gone with the process: it must go into the database before anything more is acknowledged.
+/// What is written to a removed log is gone with the process: it is put back before the process ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
     let mut rig = Rig::start_under_load(SEED).await;
     std::fs::remove_file(rig.file("-wal")).unwrap();
-    rig.acknowledges().await;
-    rig.kill().await;
+    rig.ends().await;
     rig.start_gateway().await.unwrap();
+    rig.acknowledges().await;
     rig.balances().await;
 }
 

@@ -191,6 +191,16 @@ impl Rig {
         }
     }
 
+    /// Waits until the gateway has ended by itself, with an error.
+    pub(crate) async fn ends(&mut self) {
+        let mut gateway = self.gateway.take().unwrap();
+        let ended = timeout(PATIENCE, gateway.died()).await;
+        assert!(ended.is_ok(), "it does not end");
+        let how = gateway.kill().await.unwrap_err().to_string();
+        assert!(how.contains("exit status: 1"), "{how}");
+        self.doors.send_replace(Vec::new());
+    }
+
     /// Takes the power away: the process is gone, and so is what no sync has brought to the disk, or some of it.
     pub(crate) async fn cut_power(&mut self) {
         self.kill().await;

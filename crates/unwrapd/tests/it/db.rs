@@ -292,7 +292,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
 
     let nowhere = backup(Path::new("/no/such/folder/backup.db"), &[]);
     assert_eq!(nowhere.status.code(), Some(1), "{}", told(&nowhere));
-    assert!(told(&nowhere).contains("cannot write in /no/such/folder"));
+    assert!(told(&nowhere).contains("the folder /no/such/folder does not exist"));
 }
 
 #[tokio::test]

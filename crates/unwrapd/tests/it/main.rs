@@ -9,6 +9,7 @@ mod cli;
 mod config;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod database_file;
 mod db;
 mod db_copy;
 mod deduplicate;

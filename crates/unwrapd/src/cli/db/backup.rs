@@ -13,7 +13,8 @@ use serde_json::json;
 use super::{Configured, failure, megabytes};
 use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
-use crate::store::sqlite;
+use crate::store::sqlite::access::{Wish, explain};
+use crate::store::{StoreUrl, sqlite};
 
 #[derive(Args)]
 #[command(
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let unfinished = tempfile::Builder::new()
         .prefix(".unwrapd-backup-")
         .tempfile_in(folder)
-        .with_context(|| format!("cannot write in {}", folder.display()))?;
+        .map_err(|error| cannot_write(&folder.join(".unwrapd-backup"), &error))?;
     let is_seen = std::io::stderr().is_terminal();
     let tell = |percent| {
         if is_seen {
@@ -68,8 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         unfinished.persist_noclobber(to)
     };
-    put.map_err(|error| error.error)
-        .with_context(|| format!("cannot put the backup at {}", to.display()))?;
+    put.map_err(|error| cannot_write(to, &error.error))?;
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .with_context(|| format!("cannot make {} durable", folder.display()))?;
@@ -88,7 +88,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+fn cannot_write(to: &Path, error: &std::io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "cannot write the backup: {}",
+        explain(to, Wish::Write, error)
+    )
+}
+
 fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
+    // Elsewhere it means stdout, for which a database is no stream.
+    if to == Path::new("-") {
+        return Err(usage(
+            "a backup cannot be written to stdout: it is a database that is filled, checked and then put in its place; name a file (./- for one of this name)",
+        ));
+    }
+    if StoreUrl::Sqlite(store.to_owned()).owns(to) {
+        return Err(usage(format!(
+            "{}: this is a file of the store itself; name another file",
+            to.display()
+        )));
+    }
     let of_store = std::fs::metadata(store)?;
     let there = std::fs::metadata(to).ok();
     let is = |there: &Metadata| (there.dev(), there.ino()) == (of_store.dev(), of_store.ino());

@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use crate::store::Bounds;
     use crate::store::sqlite::memory::Memory;
+    use crate::store::sqlite::owned::Owned;
     use crate::store::sqlite::schema;
     use bytes::Bytes;
     use jiff::Timestamp;
@@ -173,7 +174,8 @@ mod tests {
     #[test]
     fn ids_whose_hashes_clash_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = schema::connect(&folder.path().join("store.db")).unwrap();
+        let owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let connection = schema::connect(&owned).unwrap();
         let bounds = Bounds::default();
         let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds).unwrap();
         let mut accept = |id: &str, endpoint: &str| {

@@ -54,6 +54,7 @@ fn copy_pages(from: &Connection, to: &Path, tell: impl Fn(u32)) -> rusqlite::Res
     // Until it is whole, nobody knows of the copy: it needs no journal, and one fsync at its end.
     target.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     target.pragma_update(None, "synchronous", "OFF")?;
+    schema::flush_the_disk(&target)?;
     let backup = Backup::new(from, &mut target)?;
     loop {
         match backup.step(STEP_PAGES)? {

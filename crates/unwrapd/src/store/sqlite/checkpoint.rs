@@ -2,21 +2,92 @@
 //!
 //! A thread of its own copies most of the log while the writer goes on; what was written meanwhile, a little, the writer copies
 //! itself between two commits, and then begins the log anew. So the log stays small under any load.
+//!
+//! A read transaction of another program keeps the log from being moved and from beginning anew. While much is left behind, the thread
+//! tries again by itself, and a warning lasts until the log was moved and its file is small again.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{lock, schema};
+use super::owned::Known;
+use super::{holders, lock, schema};
+use crate::observe::warnings::Warnings;
 use crate::store::StoreError;
 
 /// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than needed, more take longer at once.
 const LOG_PAGES: i32 = 4000;
+
+/// What may stay behind in the log before it is warned of. Four times the log that begins to be moved.
+const LEFT_BEHIND_MAX_MIB: u64 = 64;
+
+/// Size above which the file of the log is cut off when the log begins anew.
+const LOG_FILE_MAX_MIB: u64 = 64;
+
+/// How often moving the log is tried again while a reader keeps it.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+const MIB: u64 = 1024 * 1024;
+
+/// The condition that much of the log cannot be moved, among [`Warnings`].
+const WARNING: &str = "store-log";
+
+/// What a checkpoint is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nothing but count.
+    Count,
+    /// Move what it can beside readers and writers.
+    Passive,
+    /// Move all of it, and have the log begin anew.
+    Restart,
+    /// Move all of it, and cut the log off.
+    Truncate,
+}
+
+/// What a checkpoint has found and done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Somebody read or wrote, and not everything asked for was done.
+    pub(super) is_busy: bool,
+    /// Frames in the log, a page each.
+    pub(super) frames: u32,
+    /// Frames that are in the database as well.
+    pub(super) moved: u32,
+}
+
+/// Runs a checkpoint. It waits for others as long as the connection may.
+pub(super) fn run(connection: &Connection, mode: Mode) -> rusqlite::Result<Counts> {
+    let mode = match mode {
+        Mode::Count => "NOOP",
+        Mode::Passive => "PASSIVE",
+        Mode::Restart => "RESTART",
+        Mode::Truncate => "TRUNCATE",
+    };
+    let pragma = format!("PRAGMA wal_checkpoint({mode})");
+    connection.prepare_cached(&pragma)?.query_row((), |row| {
+        // Negative where there is nothing to count.
+        let count = |number: i64| u32::try_from(number).unwrap_or(0);
+        Ok(Counts {
+            is_busy: row.get(0)?,
+            frames: count(row.get(1)?),
+            moved: count(row.get(2)?),
+        })
+    })
+}
+
+/// As [`run`], waiting for nobody.
+pub(super) fn run_at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<Counts> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let counts = run(connection, mode);
+    connection.busy_timeout(schema::LOCK_WAIT_MAX)?;
+    counts
+}
 
 /// The thread that moves the log, as the writer sees it.
 pub(super) struct Checkpoints {
@@ -25,23 +96,44 @@ pub(super) struct Checkpoints {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    database: Known,
+    log: PathBuf,
+    warnings: Warnings,
     is_nearly_done: AtomicBool,
+    /// Much is left in the log, or was and its file is still large.
+    is_behind: AtomicBool,
+    /// A sync of what was moved has failed.
+    has_failed_to_sync: AtomicBool,
+    /// Frames in the log after the last commit of the writer; 0 once they were asked for.
+    frames: AtomicI32,
     /// Held while the log is moved.
     under_way: Mutex<()>,
 }
 
 impl Checkpoints {
-    pub(super) fn start(path: &Path) -> Result<Arc<Self>, StoreError> {
+    /// For the database that `database` knows, and the log beside it.
+    pub(super) fn start(
+        database: Known,
+        log: PathBuf,
+        warnings: Warnings,
+    ) -> Result<Arc<Self>, StoreError> {
         // One order at a time: while one is carried out there is no room for another, and none is needed.
         let (order, orders) = sync_channel(1);
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared {
+            database,
+            log,
+            warnings,
+            is_nearly_done: AtomicBool::default(),
+            is_behind: AtomicBool::default(),
+            has_failed_to_sync: AtomicBool::default(),
+            frames: AtomicI32::default(),
+            under_way: Mutex::default(),
+        });
         let at_work = Arc::clone(&shared);
-        let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&path, &orders, &at_work))
+            .spawn(move || carry_out(&orders, &at_work))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Arc::new(Self {
             order: Mutex::new(Some(order)),
@@ -54,18 +146,36 @@ impl Checkpoints {
     pub(super) fn watch(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
         let checkpoints = Arc::clone(self);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-            if pages >= LOG_PAGES
-                && let Some(order) = &*lock(&checkpoints.order)
-            {
-                // Full: the order stands already.
-                let _: Result<(), _> = order.try_send(());
+            checkpoints.shared.frames.store(pages, Ordering::Relaxed);
+            if pages >= LOG_PAGES {
+                checkpoints.order();
             }
             Ok(())
         }))
     }
 
+    /// Has the log moved.
+    pub(super) fn order(&self) {
+        if let Some(order) = &*lock(&self.order) {
+            // Full: the order stands already.
+            let _: Result<(), _> = order.try_send(());
+        }
+    }
+
+    /// How many frames the last commit has left in the log, unless that was asked before.
+    pub(super) fn take_frames(&self) -> Option<u32> {
+        let frames = self.shared.frames.swap(0, Ordering::Relaxed);
+        u32::try_from(frames).ok().filter(|frames| *frames > 0)
+    }
+
     pub(super) fn is_nearly_done(&self) -> bool {
         self.shared.is_nearly_done.load(Ordering::Acquire)
+    }
+
+    /// Whether a sync of the database has failed since this was last asked. What was moved may be missing on the disk, and SQLite does
+    /// not move it again, as long as it remembers that it was moved.
+    pub(super) fn take_failed_sync(&self) -> bool {
+        self.shared.has_failed_to_sync.swap(false, Ordering::AcqRel)
     }
 
     /// Waits until the log is not being moved; it is not while the guard lives.
@@ -76,10 +186,21 @@ impl Checkpoints {
     /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for: there is a next time.
     pub(super) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
         self.shared.is_nearly_done.store(false, Ordering::Release);
-        connection.busy_timeout(Duration::ZERO)?;
-        let moved = checkpoint(connection, "RESTART");
-        connection.busy_timeout(schema::LOCK_WAIT_MAX)?;
-        moved
+        let is_large = self.shared.log_bytes() > LOG_FILE_MAX_MIB * MIB;
+        let mode = if is_large {
+            Mode::Truncate
+        } else {
+            Mode::Restart
+        };
+        let moved = run_at_once(connection, mode);
+        self.shared.note_failure(moved.as_ref().err());
+        if !moved?.is_busy && self.shared.is_behind.swap(false, Ordering::AcqRel) {
+            self.shared.warnings.end(
+                WARNING,
+                "the log of the store was moved into the database, and its file is small again",
+            );
+        }
+        Ok(())
     }
 
     pub(super) fn close(&self) {
@@ -92,22 +213,75 @@ impl Checkpoints {
     }
 }
 
-fn run(path: &Path, orders: &Receiver<()>, shared: &Shared) {
-    while orders.recv().is_ok() {
+impl Shared {
+    fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
+    }
+
+    fn note_failure(&self, error: Option<&rusqlite::Error>) {
+        let code = error.and_then(|error| error.sqlite_error());
+        if code.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC) {
+            self.has_failed_to_sync.store(true, Ordering::Release);
+        }
+    }
+
+    fn note(&self, counts: Counts) {
+        self.is_nearly_done.store(true, Ordering::Release);
+        // The header of a frame makes little difference.
+        let left = u64::from(counts.frames.saturating_sub(counts.moved)) * 4096 / MIB;
+        if left >= LEFT_BEHIND_MAX_MIB {
+            self.is_behind.store(true, Ordering::Release);
+            self.warnings.begin(
+                WARNING,
+                format!(
+                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, since {} holds a read transaction (a backup, a check, a shell); end it, or the disk may fill up",
+                    self.log_bytes() / MIB,
+                    holders::of(&self.log).unwrap_or_else(|| "a reader".into()),
+                ),
+            );
+        }
+    }
+}
+
+fn carry_out(orders: &Receiver<()>, shared: &Shared) {
+    while wait_for_order(orders, shared) {
         let _under_way = lock(&shared.under_way);
-        // Opened each time: a log that the writer has given up must not be moved over what it has written since.
-        let moved = schema::connect_beside(path).and_then(|connection| {
-            checkpoint(&connection, "PASSIVE").map_err(|error| schema::store_error(&error))
-        });
-        match moved {
-            Ok(()) => shared.is_nearly_done.store(true, Ordering::Release),
+        match move_most(shared) {
+            Ok(Some(counts)) => shared.note(counts),
+            // The writer notices as well, and says so.
+            Ok(None) => {}
             Err(error) => {
+                shared.note_failure(Some(&error));
+                let error = schema::store_error(&error);
                 tracing::warn!("the log of the store was not moved into the database: {error}");
             }
         }
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |_| Ok(()))
+/// `false`: there will be no more orders. While a reader keeps the log, trying again waits a while, and needs no order.
+fn wait_for_order(orders: &Receiver<()>, shared: &Shared) -> bool {
+    if !shared.is_behind.load(Ordering::Acquire) {
+        return orders.recv().is_ok();
+    }
+    let until = Instant::now() + RETRY_EVERY;
+    loop {
+        match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
+
+/// `None`: the database is not where it was.
+fn move_most(shared: &Shared) -> rusqlite::Result<Option<Counts>> {
+    // Opened each time: a log that the writer has given up must not be moved over what it has written since.
+    let connection = schema::connect_beside_unread(shared.database.path())?;
+    // Before anything is read, or the log would be moved into someone else's file.
+    if shared.database.look().is_err() {
+        return Ok(None);
+    }
+    schema::flush_the_disk(&connection)?;
+    run(&connection, Mode::Passive).map(Some)
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
+use super::checkpoint::{self, Mode};
 use super::owned::Owned;
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use super::seen;
@@ -47,7 +48,7 @@ impl SqliteEnd {
     /// To write into it. Makes the file if there is none.
     pub(in crate::store) fn of_target(path: &Path) -> Result<Self, StoreError> {
         let owned = Owned::take(path)?;
-        let connection = schema::connect_to_fill(owned.path())?;
+        let connection = schema::connect_to_fill(&owned)?;
         Ok(Self::of(connection, owned))
     }
 
@@ -143,13 +144,13 @@ impl End for SqliteEnd {
         before: String,
         mark: String,
     ) -> Result<Turn, StoreError> {
-        self.owned.check()?;
+        self.owned.check(None, || true)?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
     async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
-        self.owned.check()?;
+        self.owned.check(None, || true)?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -161,7 +162,8 @@ impl End for SqliteEnd {
             transaction.execute_batch("DROP TABLE copying")?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.commit()?;
-            schema::move_log(connection)?;
+            // What readers keep in the log is in both files, and is moved when the store is opened.
+            checkpoint::run(connection, Mode::Truncate)?;
             Ok(Turn::Ours)
         })
         .await
@@ -169,7 +171,7 @@ impl End for SqliteEnd {
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        self.owned.check()
+        Ok(self.owned.check(None, || true)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
+use super::checkpoint::{self, Mode};
 use super::schema::{APPLICATION_ID, MIGRATIONS, store_error};
 use super::size;
 use crate::crash;
@@ -48,10 +49,8 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
         connection
             .progress_handler(0, None::<fn() -> bool>)
             .map_err(problem)?;
-        // What was rewritten stands in the log as well: that space is given back.
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
-            .map_err(problem)?;
+        // What was rewritten stands in the log as well: that space is given back, unless somebody reads.
+        checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         tracing::info!(
             "the store is up to date, after {:.1} s",
             started.elapsed().as_secs_f64()

@@ -1,72 +1,117 @@
-//! The files that are ours alone, and whether they still are.
+//! The files of the store: whether they are this process's alone, whether they are whole, and what is wrong if they are not.
+//!
+//! A lock file beside the database keeps a second gateway off. On Linux the database file itself is locked too, by its inode, so that
+//! another path to the same file (a bind mount) leads to the same lock. A database with a second name (a hard link) is refused: each
+//! name has a log of its own, and two logs would be moved into one file.
 
 use std::fs::{File, Metadata, TryLockError};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::access::{Wish, explain};
 use super::filesystem;
+use super::log_file::LogFile;
+use super::schema::APPLICATION_ID;
 use crate::store::StoreError;
+use crate::store::settings::{resolve, with_suffix};
 
 /// The database for its owner only: payloads name callers and users.
 const DATABASE_MODE: u32 = 0o600;
 
-/// The database of this process, held by a lock on a file beside it: people may still look into the database with any tool.
+/// Bytes of the header of a database. <https://www.sqlite.org/fileformat2.html#the_database_header>
+const HEAD_BYTES: usize = 100;
+
+/// The database of this process.
 #[derive(Debug)]
 pub(super) struct Owned {
     database: Known,
+    /// The database at the last look.
+    seen: Seen,
+    /// SQLite's number of the tables.
+    tables: u32,
     lock: Known,
-    /// The log of the database and its index, as long as they are open.
-    log: Vec<Known>,
+    /// The log and its index, while SQLite has them open.
+    log: Option<(LogFile, Index)>,
+    /// Open until the connections are closed: closing it would end the locks that SQLite holds on the same file.
+    file: File,
     /// The lock lasts as long as this is open.
     _lock: File,
 }
 
-/// A path and the file that was there when we began.
+/// The index of the log. SQLite has it mapped into memory, and reading behind the end of the file kills the process.
 #[derive(Debug)]
-struct Known {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+struct Index {
+    known: Known,
+    length: u64,
+}
+
+/// What tells that the content of the database is another.
+#[derive(Debug)]
+struct Seen {
+    length: u64,
+    /// The time of the last write: seconds and nanoseconds.
+    written_at: (i64, i64),
+    head: Option<[u8; HEAD_BYTES]>,
+}
+
+/// What a look at the files has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Nothing may be written now. The files are ours, and it goes on when this has passed.
+    Refused(StoreError),
+    /// The files are not ours any more, or not whole. Nothing may be written to them, not even by closing them.
+    Lost(Loss),
+}
+
+/// What happened to which file behind our back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) path: PathBuf,
+    pub(super) what: Damage,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// No file has the name any more.
+    Removed,
+    /// Another file has the name.
+    Replaced,
+    /// The file is shorter than what was written to it, or holds something else.
+    Changed,
 }
 
 impl Owned {
     /// Makes the database file if there is none, and locks it. Whatever path leads to it, there is one lock.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
-        let problem = |path: &Path, error: &dyn std::fmt::Display| {
-            StoreError::Unavailable(format!("{}: {error}", path.display()))
-        };
         filesystem::check(path)?;
-        let database = File::options()
-            .create(true)
-            .append(true)
-            .mode(DATABASE_MODE)
-            .open(path)
-            .map_err(|error| problem(path, &error))?;
-        let path = path.canonicalize().map_err(|error| problem(path, &error))?;
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock_path = PathBuf::from(lock_path);
-        let lock = File::options()
-            .create(true)
-            .append(true)
-            .mode(DATABASE_MODE)
-            .open(&lock_path)
-            .map_err(|error| problem(&lock_path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse(lock_path.display().to_string()));
+        let path = resolve(path);
+        for suffix in ["", "-wal", "-shm"] {
+            let path = with_suffix(&path, suffix);
+            if let Ok(metadata) = std::fs::metadata(&path) {
+                check_one_name(&path, &metadata).map_err(StoreError::Unusable)?;
             }
-            Err(TryLockError::Error(error)) => return Err(problem(&lock_path, &error)),
         }
-        let known = |path: &Path, file: &File| {
-            let metadata = file.metadata().map_err(|error| problem(path, &error))?;
-            Ok::<_, StoreError>(Known::new(path, &metadata))
-        };
+        let lock_path = with_suffix(&path, ".lock");
+        // The lock first. To open and close a database that a store of this process has open would end that store's locks.
+        let lock = open(&lock_path, true)?;
+        try_lock(&lock_path, &lock)?;
+        let file = open(&path, true)?;
+        #[cfg(target_os = "linux")]
+        try_lock(&path, &file)?;
+        let metadata = metadata(&path, &file)?;
+        if !metadata.is_file() {
+            return Err(StoreError::Unusable(format!(
+                "{}: this is no regular file; name another path",
+                path.display()
+            )));
+        }
         Ok(Self {
-            database: known(&path, &database)?,
-            lock: known(&lock_path, &lock)?,
-            log: Vec::new(),
+            seen: Seen::new(&file, &metadata),
+            tables: 0,
+            database: Known::new(&path, &metadata),
+            lock: Known::new(&lock_path, &self::metadata(&lock_path, &lock)?),
+            log: None,
+            file,
             _lock: lock,
         })
     }
@@ -76,40 +121,146 @@ impl Owned {
         &self.database.path
     }
 
-    /// From now on the log belongs to the files as well: SQLite has it open.
-    pub(super) fn know_log(&mut self) -> Result<(), StoreError> {
-        for suffix in ["-wal", "-shm"] {
-            let mut path = self.database.path.as_os_str().to_owned();
-            path.push(suffix);
-            let path = PathBuf::from(path);
-            let metadata = std::fs::metadata(&path)
-                .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
-            self.log.push(Known::new(&path, &metadata));
-        }
+    /// The database file. What SQLite may be writing must not be written here.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the log is.
+    pub(super) fn log_path(&self) -> PathBuf {
+        with_suffix(self.path(), "-wal")
+    }
+
+    /// The log that SQLite has open.
+    pub(super) fn log(&self) -> Option<&File> {
+        self.log.as_ref().map(|(log, _)| log.file())
+    }
+
+    /// What tells whether the database is still where it was.
+    pub(super) fn database(&self) -> Known {
+        self.database.clone()
+    }
+
+    /// From now on the log belongs to the files as well: SQLite has it open. `tables` is SQLite's number of the tables
+    /// (`PRAGMA schema_version`), which the file gets when the log is moved.
+    pub(super) fn know_log(&mut self, tables: u32) -> Result<(), StoreError> {
+        let index = with_suffix(self.path(), "-shm");
+        let metadata = |path: &Path| {
+            std::fs::metadata(path)
+                .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+        };
+        let found = metadata(&index)?;
+        let log = LogFile::open(&self.log_path()).map_err(|error| {
+            StoreError::Unavailable(explain(&self.log_path(), Wish::Write, &error))
+        })?;
+        self.seen = Seen::new(&self.file, &metadata(self.path())?);
+        let index = Index {
+            known: Known::new(&index, &found),
+            length: found.len(),
+        };
+        self.log = Some((log, index));
+        self.tables = tables;
         Ok(())
     }
 
     /// SQLite no longer has the log open, and may make a new one.
     pub(super) fn forget_log(&mut self) {
-        self.log.clear();
+        self.log = None;
+        if let Ok(database) = self.database.look() {
+            self.seen = Seen::new(&self.file, &database);
+        }
     }
 
-    /// An error if the files were removed or replaced behind our back. What is written to a removed file is gone with us.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        for known in [&self.database, &self.lock].into_iter().chain(&self.log) {
-            if !known.is_there() {
-                return Err(StoreError::Unavailable(format!(
-                    "{} was removed or replaced; put it back, or stop unwrapd and start it anew",
-                    known.path.display()
-                )));
+    /// Looks at the index of the log, before SQLite uses it.
+    pub(super) fn check_index(&mut self) -> Result<(), Trouble> {
+        if let Some((_, index)) = &mut self.log {
+            let found = index.known.look()?;
+            if found.len() < index.length {
+                return Err(index.known.loss(Damage::Changed));
             }
+            index.length = found.len();
         }
+        Ok(())
+    }
+
+    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `is_anothers_work` is asked where
+    /// the database is shorter than before, or begins otherwise: whether another program has rewritten it by SQLite's own means.
+    pub(super) fn check(
+        &mut self,
+        frames: Option<u32>,
+        is_anothers_work: impl FnOnce() -> bool,
+    ) -> Result<(), Trouble> {
+        let found = self.database.look()?;
+        self.check_index()?;
+        if let Some((log, _)) = &mut self.log {
+            log.check(frames)?;
+        }
+        let is_as_it_was =
+            self.seen.length == found.len() && self.seen.written_at == written_at(&found);
+        if !is_as_it_was {
+            let seen = Seen::new(&self.file, &found);
+            if !seen.follows(&self.seen, self.tables) && !is_anothers_work() {
+                return Err(self.database.loss(Damage::Changed));
+            }
+            self.seen = seen;
+        }
+        check_one_name(self.path(), &found)
+            .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
+        // A lock that is gone lets another process begin, but harms nothing that is written.
+        self.lock.look().map_err(|_| {
+            Trouble::Refused(StoreError::Unavailable(format!(
+                "{} was removed or replaced; put it back, or stop unwrapd and start it again",
+                self.lock.path.display()
+            )))
+        })?;
         Ok(())
     }
 }
 
+impl Seen {
+    fn new(file: &File, metadata: &Metadata) -> Self {
+        let mut head = [0; HEAD_BYTES];
+        Self {
+            length: metadata.len(),
+            written_at: written_at(metadata),
+            head: file.read_exact_at(&mut head, 0).is_ok().then_some(head),
+        }
+    }
+
+    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of it was taken back, and its tables
+    /// are ours. A backup copied over it is older, or has a number of its own for its tables.
+    fn follows(&self, earlier: &Self, tables: u32) -> bool {
+        let (Some(head), Some(before)) = (&self.head, &earlier.head) else {
+            return earlier.head.is_none();
+        };
+        let word = |head: &[u8; HEAD_BYTES], at: usize| {
+            u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"))
+        };
+        // At these places are the count of changes, that of pages, the number of the tables, and whose file it is.
+        let is_one_of = |at: usize, ours: u32| [word(before, at), ours].contains(&word(head, at));
+        self.length >= earlier.length
+            && head[..16] == before[..16]
+            && word(head, 24).wrapping_sub(word(before, 24)) <= u32::MAX / 2
+            && word(head, 28) >= word(before, 28)
+            && is_one_of(40, tables)
+            && is_one_of(68, APPLICATION_ID.cast_unsigned())
+    }
+}
+
+fn written_at(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// A path and the file that was there when we began.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
 impl Known {
-    fn new(path: &Path, metadata: &Metadata) -> Self {
+    pub(super) fn new(path: &Path, metadata: &Metadata) -> Self {
         Self {
             path: path.to_owned(),
             device: metadata.dev(),
@@ -117,8 +268,91 @@ impl Known {
         }
     }
 
-    fn is_there(&self) -> bool {
-        std::fs::metadata(&self.path)
-            .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode)
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
+
+    /// The file, if it is still the same.
+    pub(super) fn look(&self) -> Result<Metadata, Trouble> {
+        match std::fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(found),
+            Ok(_) => Err(self.loss(Damage::Replaced)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(self.loss(Damage::Removed))
+            }
+            // It may be there all the same: a disk that fails, a permission taken away.
+            Err(error) => Err(Trouble::Refused(StoreError::Unavailable(explain(
+                &self.path,
+                Wish::Write,
+                &error,
+            )))),
+        }
+    }
+
+    pub(super) fn loss(&self, what: Damage) -> Trouble {
+        Trouble::Lost(Loss {
+            path: self.path.clone(),
+            what,
+        })
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(error) => error,
+            Trouble::Lost(loss) => Self::Unavailable(loss.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.what {
+            Damage::Removed => "was removed or moved away",
+            Damage::Replaced => "was replaced by another file",
+            Damage::Changed => "was cut off or overwritten by another program",
+        };
+        write!(
+            f,
+            "{} {what} while unwrapd was using it",
+            self.path.display()
+        )
+    }
+}
+
+fn open(path: &Path, is_created: bool) -> Result<File, StoreError> {
+    File::options()
+        .create(is_created)
+        .read(true)
+        .write(true)
+        .mode(DATABASE_MODE)
+        .open(path)
+        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+}
+
+fn metadata(path: &Path, file: &File) -> Result<Metadata, StoreError> {
+    file.metadata()
+        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+}
+
+fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => {
+            Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
+        }
+    }
+}
+
+pub(super) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    let names = metadata.nlink();
+    if names <= 1 || !metadata.is_file() {
+        return Ok(());
+    }
+    let place = path.display();
+    Err(format!(
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -xdev -samefile {place}), and make copies with `unwrapd db backup`"
+    ))
 }

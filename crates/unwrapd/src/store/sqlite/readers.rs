@@ -33,6 +33,8 @@ struct Idle {
     connections: Vec<Connection>,
     /// How often all were closed. Who has taken a connection before does not put it back after.
     closings: u64,
+    /// No more are opened: the files are not ours.
+    is_abandoned: bool,
 }
 
 impl Readers {
@@ -67,6 +69,9 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let (connection, closings) = {
             let mut idle = lock(&self.idle);
+            if idle.is_abandoned {
+                return Err(super::closed());
+            }
             (idle.connections.pop(), idle.closings)
         };
         let connection = match connection {
@@ -76,7 +81,9 @@ impl Readers {
         // After an error the connection is not used again.
         let value = query(&connection).map_err(|error| schema::store_error(&error))?;
         let mut idle = lock(&self.idle);
-        if idle.closings == closings && idle.connections.len() < IDLE_MAX {
+        if idle.is_abandoned {
+            std::mem::forget(connection);
+        } else if idle.closings == closings && idle.connections.len() < IDLE_MAX {
             idle.connections.push(connection);
         }
         Ok(value)
@@ -86,5 +93,12 @@ impl Readers {
         let mut idle = lock(&self.idle);
         idle.connections.clear();
         idle.closings += 1;
+    }
+
+    /// Leaves the connections as they are, for SQLite touches the files when it closes one.
+    pub(super) fn abandon(&self) {
+        let mut idle = lock(&self.idle);
+        idle.connections.drain(..).for_each(std::mem::forget);
+        idle.is_abandoned = true;
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::migration;
+use super::owned::Owned;
+use super::{access, found_log, migration};
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
@@ -29,40 +30,41 @@ pub(super) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// How long to wait for another process (a backup, someone's shell) that holds the lock.
-pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Shorter than the time after which the writer counts as stuck ([`super::pulse`]), so that the true cause is told.
+pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 
 /// Statements kept prepared: all of ours.
 const STATEMENTS_MAX: usize = 32;
 
-pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn connect(owned: &Owned) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(StoreError::Unusable(format!(
             "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
             rusqlite::version()
         )));
     }
-    let connection = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+    let connection = open(owned, OpenFlags::SQLITE_OPEN_CREATE)?;
     let version = check_ours(&connection)?;
-    bring_up_to_date(connection, version)
+    bring_up_to_date(connection, version, owned)
 }
 
 /// As [`connect`], for a database that was open before. One that is empty now has lost what it held, and is no new one: it would take
 /// webhooks it has seen for new ones.
-pub(super) fn connect_again(path: &Path) -> Result<Connection, StoreError> {
-    let connection = open(path, OpenFlags::empty())?;
+pub(super) fn connect_again(owned: &Owned) -> Result<Connection, StoreError> {
+    let connection = open(owned, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
     if version == 0 {
         return Err(StoreError::Unusable(
-            "the file was emptied; restore a backup, or stop unwrapd and start it to begin anew"
+            "the file was emptied; stop unwrapd, copy all files of the store to another place, and restore a backup"
                 .into(),
         ));
     }
-    bring_up_to_date(connection, version)
+    bring_up_to_date(connection, version, owned)
 }
 
 /// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
-pub(super) fn connect_to_fill(path: &Path) -> Result<Connection, StoreError> {
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+pub(super) fn connect_to_fill(owned: &Owned) -> Result<Connection, StoreError> {
+    let mut connection = open(owned, OpenFlags::SQLITE_OPEN_CREATE)?;
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
         let version = check_ours(&connection)?;
@@ -75,7 +77,7 @@ pub(super) fn connect_to_fill(path: &Path) -> Result<Connection, StoreError> {
         if version > 0 && !is_empty().map_err(|error| store_error(&error))? {
             check_present(&connection)?;
         }
-        return bring_up_to_date(connection, version);
+        return bring_up_to_date(connection, version, owned);
     }
     if version != MIGRATIONS.len() {
         return Err(StoreError::Unusable(
@@ -83,17 +85,24 @@ pub(super) fn connect_to_fill(path: &Path) -> Result<Connection, StoreError> {
         ));
     }
     prepare(&mut connection).map_err(|error| store_error(&error))?;
+    found_log::make_durable(&connection, owned)?;
     Ok(connection)
 }
 
-fn open(path: &Path, more: OpenFlags) -> Result<Connection, StoreError> {
+fn open(owned: &Owned, more: OpenFlags) -> Result<Connection, StoreError> {
+    access::check_writable(owned.path())?;
     // Without the flag for URIs: a path is a path.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))
+    Connection::open_with_flags(owned.path(), flags).map_err(|error| store_error(&error))
 }
 
-fn bring_up_to_date(mut connection: Connection, version: usize) -> Result<Connection, StoreError> {
+fn bring_up_to_date(
+    mut connection: Connection,
+    version: usize,
+    owned: &Owned,
+) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| store_error(&error))?;
+    found_log::make_durable(&connection, owned)?;
     if version < MIGRATIONS.len() {
         migration::run(&mut connection, version)?;
     }
@@ -102,17 +111,25 @@ fn bring_up_to_date(mut connection: Connection, version: usize) -> Result<Connec
 
 /// Another connection that may write, to a database that [`connect`] has prepared.
 pub(super) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
+    let connect = || {
+        let connection = connect_beside_unread(path)?;
+        flush_the_disk(&connection)?;
+        Ok(connection)
+    };
+    connect().map_err(|error| store_error(&error))
+}
+
+/// As [`connect_beside`], before anything of the database or its log is opened but the file. To close it then changes nothing.
+pub(super) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
-    connection
-        .busy_timeout(LOCK_WAIT_MAX)
-        .map_err(|error| store_error(&error))?;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
     Ok(connection)
 }
 
 /// A connection that cannot write.
 pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+    access::check_readable(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(path, flags).map_err(|error| store_error(&error))?;
@@ -229,21 +246,25 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     // NORMAL may roll acknowledged commits back when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    move_log(connection)
+    flush_the_disk(connection)
 }
 
-/// Moves the log that was found into the database, with a sync of its own, and cuts it off. The log may hold commits that no sync has
-/// brought to the disk: the process died before it, or the sync failed. They can be read, because the page cache has them, and a
-/// later sync succeeds without writing them again; to acknowledge one as a duplicate, or to go on behind it, would be to trust it.
-pub(super) fn move_log(connection: &Connection) -> rusqlite::Result<()> {
-    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
-    if is_busy {
-        return Err(rusqlite::Error::SqliteFailure(
-            ffi::Error::new(ffi::SQLITE_BUSY),
-            None,
-        ));
-    }
-    Ok(())
+/// On macOS a sync alone does not reach the disk. Elsewhere these change nothing.
+pub(super) fn flush_the_disk(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)
+}
+
+/// A number that changes when another connection has written.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "data_version", |row| row.get(0))
+}
+
+/// SQLite's number of the tables: it changes with them.
+pub(super) fn tables(connection: &Connection) -> Result<u32, StoreError> {
+    connection
+        .pragma_query_value(None, "schema_version", |row| row.get(0))
+        .map_err(|error| store_error(&error))
 }
 
 /// An error if any page is damaged. Takes the longer the larger the file is.
@@ -294,4 +315,30 @@ fn io_error(error: &rusqlite::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{error} while {doing}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without both, SQLite on macOS syncs a file and leaves it in the cache of the disk.
+    #[test]
+    fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let is_set = |connection: &Connection| {
+            ["fullfsync", "checkpoint_fullfsync"]
+                .into_iter()
+                .all(|pragma| {
+                    connection
+                        .pragma_query_value(None, pragma, |row| row.get::<_, bool>(0))
+                        .unwrap()
+                })
+        };
+        let connection = connect(&owned).unwrap();
+        assert!(is_set(&connection));
+        assert!(is_set(&connect_beside(owned.path()).unwrap()));
+        drop(connection);
+        assert!(is_set(&connect_again(&owned).unwrap()));
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::checkpoint::{self, Mode};
 use super::owned::Owned;
 use super::schema;
 use crate::store::StoreError;
@@ -18,9 +19,17 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
     };
     let before = size()?;
-    schema::connect(owned.path())?
-        .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
-        .map_err(|error| schema::store_error(&error))?;
+    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let connection = schema::connect(&owned)?;
+    connection.execute_batch("VACUUM").map_err(problem)?;
+    // The file becomes shorter when the whole log is in it.
+    let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;
+    if moved.is_busy {
+        return Err(StoreError::Unavailable(
+            "another program is reading the database (a backup, a check, a shell), so the space is not given back yet; end that program and do it again".into(),
+        ));
+    }
+    drop(connection);
     Ok((before, size()?))
 }
 

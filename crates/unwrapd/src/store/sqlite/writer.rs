@@ -1,18 +1,19 @@
 //! The thread that writes. It takes everything that waits the moment it is free and makes one commit of it, so that many requests
 //! share an fsync and a lone one waits for nobody.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{self, Checkpoints, Mode};
 use super::memory::Memory;
-use super::owned::Owned;
+use super::owned::{Loss, Owned, Trouble};
+use super::pulse::Pulse;
 use super::readers::Readers;
-use super::schema;
+use super::{rescue, schema};
 use crate::store::StoreError;
 
 /// Most changes in one commit. More would only make the first of them wait.
@@ -26,6 +27,12 @@ const REOPEN_REST_MAX: Duration = Duration::from_secs(1);
 
 /// How often the same failure is told of.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// How often saving what is only in our hands is tried again.
+const RESCUE_EVERY: Duration = Duration::from_secs(10);
 
 /// A damaged file is looked through again after so many times as long as that takes,
 const CHECK_RESTS: u32 = 10;
@@ -93,9 +100,17 @@ where
 }
 
 pub(super) struct Writer {
-    pub(super) owned: Owned,
     /// `None` after a failed write, until the next one.
     pub(super) connection: Option<Connection>,
+    /// `PRAGMA data_version` of the connection: it changes when another program has written.
+    pub(super) data_version: i64,
+    /// Below the connection, which is closed first.
+    pub(super) owned: Owned,
+    /// What has happened to the files, so that nothing may be written any more.
+    pub(super) lost: Option<Loss>,
+    /// Why everything is refused from now on, for those who ask.
+    pub(super) ended: Arc<OnceLock<StoreError>>,
+    pub(super) pulse: Arc<Pulse>,
     /// Why it is `None`.
     pub(super) failed: Option<StoreError>,
     /// The last failure told of, and when.
@@ -113,27 +128,170 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Ends when the store is closed and everything asked for before is done.
+    /// Ends when the store is closed and everything asked for before is done, or when the files are not ours any more.
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while let Ok(job) = self.jobs.recv() {
-            self.gather(job, &mut batch);
-            if batch.is_empty() {
-                continue;
+        loop {
+            match self.jobs.recv_timeout(IDLE_LOOK) {
+                Ok(job) => self.work(job, &mut batch),
+                Err(RecvTimeoutError::Timeout) => self.look_after_files(),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            match self.commit(&mut batch) {
-                // One change that cannot be made is no reason to refuse the others.
-                Err(Failure::OfAChange(_)) if batch.len() > 1 => {
-                    for job in batch.drain(..) {
-                        self.commit_alone(job);
-                    }
-                }
-                fate => self.answer(&mut batch, fate),
+            self.pulse.end();
+            if self.lost.is_some() {
+                return self.abandon();
             }
-            self.finish_checkpoint();
+        }
+        self.pulse.begin();
+        self.look_after_files();
+        if self.lost.is_some() {
+            return self.abandon();
         }
         self.checkpoints.close();
         self.leave_one_file();
+        self.pulse.end();
+        self.pulse.stop();
+    }
+
+    fn work(&mut self, job: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+        self.gather(job, batch);
+        if batch.is_empty() {
+            return;
+        }
+        match self.commit(batch) {
+            // One change that cannot be made is no reason to refuse the others.
+            Err(Failure::OfAChange(_)) if batch.len() > 1 => {
+                for job in batch.drain(..) {
+                    self.commit_alone(job);
+                }
+            }
+            fate => self.answer(batch, fate),
+        }
+        self.finish_checkpoint();
+    }
+
+    /// Once a second while nothing is asked for.
+    fn look_after_files(&mut self) {
+        self.pulse.begin();
+        if let Some(connection) = self.connection.take() {
+            // A second name of the database is a matter for the next commit.
+            let _: Result<(), _> = self.check_files(&connection);
+            self.keep(connection);
+            self.finish_checkpoint();
+        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, || false) {
+            self.lost = Some(loss);
+        }
+    }
+
+    /// An error if the files are not as this connection has left them. If they are lost, so is everything.
+    fn check_files(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let frames = self.checkpoints.take_frames();
+        // Before SQLite is asked anything.
+        self.check_index()?;
+        let mut checked = self.check_with(connection, frames);
+        if matches!(checked, Err(Trouble::Lost(_))) {
+            // Another program may have begun the log anew between the commit and the look.
+            checked = self.check_with(connection, None);
+        }
+        if let Err(Trouble::Lost(loss)) = &checked {
+            self.lost = Some(loss.clone());
+        }
+        checked.map_err(StoreError::from)
+    }
+
+    fn check_index(&mut self) -> Result<(), StoreError> {
+        let checked = self.owned.check_index();
+        if let Err(Trouble::Lost(loss)) = &checked {
+            self.lost = Some(loss.clone());
+        }
+        checked.map_err(StoreError::from)
+    }
+
+    fn check_with(&mut self, connection: &Connection, frames: Option<u32>) -> Result<(), Trouble> {
+        let frames = frames.or_else(|| {
+            let counts = checkpoint::run(connection, Mode::Count).ok()?;
+            Some(counts.frames)
+        });
+        let data_version = &mut self.data_version;
+        self.owned.check(frames, || {
+            // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
+            let Ok(now) = schema::data_version(connection) else {
+                return false;
+            };
+            let is_anothers = now != *data_version && schema::look_through(connection).is_ok();
+            *data_version = now;
+            is_anothers
+        })
+    }
+
+    /// For the next commit, unless SQLite must not even close it: it would move a log into files that are not ours.
+    fn keep(&mut self, connection: Connection) {
+        if self.lost.is_some() {
+            std::mem::forget(connection);
+        } else {
+            self.connection = Some(connection);
+        }
+    }
+
+    /// Lets go of the connection after a failure. After a failed write nothing it remembers is to be trusted.
+    fn give_up(&mut self, connection: Connection) {
+        // What failed may have failed because the files are not ours.
+        let _: Result<(), _> = self.check_files(&connection);
+        if self.lost.is_some() {
+            std::mem::forget(connection);
+        } else {
+            drop(connection);
+            // Whoever closes the database last removes the log.
+            self.owned.forget_log();
+        }
+    }
+
+    /// Ends without closing the files, after everything that can be saved was saved.
+    fn abandon(mut self) {
+        let loss = self.lost.take().expect("it is lost");
+        let error = StoreError::Unavailable(format!("{loss}; unwrapd stops"));
+        // From now on nothing is queued.
+        drop(self.ended.set(error.clone()));
+        self.readers.abandon();
+        if let Some(connection) = self.connection.take() {
+            std::mem::forget(connection);
+        }
+        let refuse = |job: Box<dyn Job>| job.answer(Err(error.clone()));
+        self.jobs.try_iter().for_each(refuse);
+        self.checkpoints.close();
+        loop {
+            match rescue::save(&self.owned, &loss) {
+                Ok(advice) => {
+                    tracing::error!(
+                        "{loss}. Nothing more is acknowledged, and unwrapd stops without touching the files. To save what was acknowledged: {advice}"
+                    );
+                    break;
+                }
+                Err(problem) => tracing::error!(
+                    "{loss}. What it held is only in the hands of process {pid} and cannot be saved: {problem}; make that possible, or copy the open files from /proc/{pid}/fd (Linux), then end the process; saving is tried again in {} s",
+                    RESCUE_EVERY.as_secs(),
+                    pid = std::process::id()
+                ),
+            }
+            let until = Instant::now() + RESCUE_EVERY;
+            loop {
+                match self
+                    .jobs
+                    .recv_timeout(until.saturating_duration_since(Instant::now()))
+                {
+                    Ok(job) => refuse(job),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return self.leave(),
+                }
+            }
+        }
+        self.leave();
+    }
+
+    /// The locks last until the process ends.
+    fn leave(self) {
+        self.pulse.stop();
+        std::mem::forget(self.owned);
     }
 
     /// Moves the log into the database, and SQLite removes it with the last connection: whoever moves or copies the database of a gateway
@@ -141,12 +299,17 @@ impl Writer {
     fn leave_one_file(&mut self) {
         self.readers.close();
         if let Some(connection) = self.connection.take() {
-            let moved = connection
-                .busy_timeout(Duration::ZERO)
-                .and_then(|()| schema::move_log(&connection));
-            if let Err(error) = moved {
-                tracing::debug!("the log of the store was left beside it: {error}");
+            match checkpoint::run_at_once(&connection, Mode::Truncate) {
+                Ok(moved) if !moved.is_busy => {}
+                Ok(_) => tracing::info!(
+                    "another program reads the database, so its log stays beside it: {}",
+                    self.owned.log_path().display()
+                ),
+                Err(error) => {
+                    tracing::debug!("the log of the store was left beside it: {error}");
+                }
             }
+            self.owned.forget_log();
         }
     }
 
@@ -182,16 +345,23 @@ impl Writer {
     }
 
     fn look(&mut self, mut job: Box<dyn Job>) {
+        self.pulse.begin();
         let fate = self.connect().and_then(|connection| {
             let mut work = Work {
                 connection: &connection,
                 memory: &mut self.memory,
             };
-            let done = job.run(&mut work).map_err(Failure::from);
+            let done = match self.owned.check_index() {
+                Ok(()) => job.run(&mut work).map_err(Failure::from),
+                Err(trouble) => Err(Failure::OfTheStore(trouble.into())),
+            };
             match &done {
-                Err(Failure::OfTheStore(error)) => self.failed = Some(error.clone()),
+                Err(Failure::OfTheStore(error)) => {
+                    self.failed = Some(error.clone());
+                    self.give_up(connection);
+                }
                 Ok(()) => self.connection = Some(connection),
-                Err(Failure::OfAChange(_)) => {}
+                Err(Failure::OfAChange(_)) => self.give_up(connection),
             }
             done
         });
@@ -205,21 +375,18 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        // On the way out with an error the connection is dropped: after a failed write nothing it remembers is to be trusted.
+        self.pulse.begin();
+        if let Some(loss) = &self.lost {
+            return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
+        }
         let mut connection = self.connect()?;
-        let fate = run_in_transaction(&mut connection, &mut self.memory, batch)
-            .map_err(Failure::from)
+        let fate = self
+            .check_index()
+            .map_err(Failure::OfTheStore)
             .and_then(|()| {
-                self.owned.check().map_err(|error| {
-                    // If it is the log that was removed, only this connection can still read it.
-                    if let Err(error) = schema::move_log(&connection) {
-                        tracing::warn!(
-                            "the log of the store was not moved into the database: {error}"
-                        );
-                    }
-                    Failure::OfTheStore(error)
-                })
-            });
+                run_in_transaction(&mut connection, &mut self.memory, batch).map_err(Failure::from)
+            })
+            .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
         match &fate {
             Ok(()) => {
                 self.memory.commit();
@@ -229,8 +396,12 @@ impl Writer {
             Err(Failure::OfTheStore(error)) => {
                 self.memory.rollback();
                 self.failed = Some(error.clone());
+                self.give_up(connection);
             }
-            Err(Failure::OfAChange(_)) => self.memory.rollback(),
+            Err(Failure::OfAChange(_)) => {
+                self.memory.rollback();
+                self.give_up(connection);
+            }
         }
         fate
     }
@@ -277,15 +448,21 @@ impl Writer {
         // Or its lock would be taken for someone else's.
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
+        // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
+        if let Err(trouble) = self.owned.check(None, || false) {
+            if let Trouble::Lost(loss) = &trouble {
+                self.lost = Some(loss.clone());
+            }
+            return Err(Failure::OfTheStore(trouble.into()));
+        }
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
-        self.owned.forget_log();
-        // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        self.owned.check().map_err(Failure::OfTheStore)?;
-        let path = self.owned.path();
-        let mut connection = schema::connect_again(path).map_err(Failure::OfTheStore)?;
+        let mut connection = schema::connect_again(&self.owned).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
-        self.owned.know_log().map_err(Failure::OfTheStore)?;
+        schema::tables(&connection)
+            .and_then(|tables| self.owned.know_log(tables))
+            .map_err(Failure::OfTheStore)?;
+        self.data_version = schema::data_version(&connection)?;
         self.memory.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
         Ok(connection)
@@ -304,7 +481,9 @@ impl Writer {
     fn check_damage(&mut self, connection: &Connection) -> Result<(), Failure> {
         if matches!(self.failed, Some(StoreError::Unusable(_))) {
             let started = Instant::now();
+            self.pulse.set_checking(true);
             let checked = schema::look_through(connection);
+            self.pulse.set_checking(false);
             self.next_check =
                 Some(Instant::now() + CHECK_REST_MIN.max(started.elapsed() * CHECK_RESTS));
             checked.map_err(Failure::OfTheStore)?;
@@ -336,11 +515,19 @@ impl Writer {
 
     /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
     fn finish_checkpoint(&mut self) {
-        if let Some(connection) = &self.connection
-            && self.checkpoints.is_nearly_done()
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if self.checkpoints.is_nearly_done()
             && let Err(error) = self.checkpoints.finish(connection)
         {
             tracing::warn!("the log of the store was not moved into the database: {error}");
+        }
+        // What was moved is to be moved once more, which is done when the database is opened.
+        if self.checkpoints.take_failed_sync()
+            && let Some(connection) = self.connection.take()
+        {
+            self.give_up(connection);
         }
     }
 }

@@ -1,0 +1,106 @@
+//! The log beside the database, watched: whether it still holds what was committed to it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::owned::{Damage, Known, Trouble, check_one_name};
+use super::wal::{FRAME_HEADER_BYTES, Header};
+use crate::store::StoreError;
+
+/// Most times that other programs may have begun the log anew between two looks. More is no log of this database.
+const RESTARTS_MAX: u32 = 1 << 16;
+
+/// The log that SQLite has open, with a descriptor of our own: what a removed log holds can still be read here.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    known: Known,
+    file: File,
+    seen: Option<Seen>,
+}
+
+/// The end of the log at the last look. It never changes until the log is begun anew.
+#[derive(Debug)]
+struct Seen {
+    header: Header,
+    offset: u64,
+    frame: [u8; FRAME_HEADER_BYTES],
+}
+
+impl LogFile {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Self {
+            known: Known::new(path, &file.metadata()?),
+            file,
+            seen: None,
+        })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// An error if the log is not the file it was, or does not hold the `frames` that SQLite has in it. Its length alone does not tell:
+    /// a commit behind a cut makes it long again, with a hole.
+    pub(super) fn check(&mut self, frames: Option<u32>) -> Result<(), Trouble> {
+        let found = self.known.look()?;
+        check_one_name(self.known.path(), &found)
+            .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
+        let changed = || self.known.loss(Damage::Changed);
+        if frames == Some(0) {
+            self.seen = None;
+            return Ok(());
+        }
+        if frames.is_none() && self.seen.is_none() {
+            return Ok(());
+        }
+        let header = Header::parse(&self.read(0)?.ok_or_else(changed)?).ok_or_else(changed)?;
+        let is_other = match &self.seen {
+            Some(seen) if seen.header == header => {
+                if self.read(seen.offset)? != Some(seen.frame) {
+                    return Err(changed());
+                }
+                false
+            }
+            Some(seen) => {
+                let restarts = header.restarts_since(&seen.header);
+                if restarts == 0 || restarts > RESTARTS_MAX {
+                    return Err(changed());
+                }
+                true
+            }
+            None => true,
+        };
+        let Some(frames) = frames else {
+            if is_other {
+                self.seen = None;
+            }
+            return Ok(());
+        };
+        let offset = header.frame_offset(frames);
+        let frame = self.read(offset)?.ok_or_else(changed)?;
+        if !header.has_frame(&frame) || found.len() < header.length(frames) {
+            return Err(changed());
+        }
+        self.seen = Some(Seen {
+            header,
+            offset,
+            frame,
+        });
+        Ok(())
+    }
+
+    /// `None`: there are fewer bytes.
+    fn read<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>, Trouble> {
+        let mut bytes = [0; N];
+        match self.file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(Trouble::Refused(StoreError::Unavailable(format!(
+                "the log of the store cannot be read: {error}"
+            )))),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Notices that the writer is held up by the disk, so that whoever waits for a commit is answered within a bound.
+//!
+//! The writer notes when it begins a piece of work and when it ends. A thread looks twice a second, and touches no disk itself. While
+//! the writer is stuck, what waits for it is answered with an error, and nothing more is queued. Nothing is undone: a change that was
+//! answered so may be made once the disk is back.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::observe::warnings::Warnings;
+use crate::store::StoreError;
+
+/// How long one piece of work may take before the writer counts as stuck. With [`LOOK_EVERY`] it leaves a second of the five within
+/// which a webhook is answered, and a commit that is merely slow ends before.
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(3);
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The condition that the disk does not answer, among [`Warnings`].
+const WARNING: &str = "store-disk";
+
+/// What the writer and those who wait for it share.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    origin: Instant,
+    /// Milliseconds from `origin` to the beginning of what is being done, plus one; 0: nothing is.
+    since: AtomicU64,
+    stuck: watch::Sender<Option<StoreError>>,
+    /// The file is being looked through for damage, which takes the longer the larger it is.
+    is_checking: AtomicBool,
+    /// Dropped to end the thread.
+    stop: Mutex<Option<Sender<()>>>,
+}
+
+impl Pulse {
+    pub(super) fn start(warnings: Warnings) -> Result<Arc<Self>, StoreError> {
+        let (stop, stopped) = channel();
+        let pulse = Arc::new(Self {
+            origin: Instant::now(),
+            since: AtomicU64::new(0),
+            stuck: watch::Sender::new(None),
+            is_checking: AtomicBool::new(false),
+            stop: Mutex::new(Some(stop)),
+        });
+        let watched = Arc::clone(&pulse);
+        std::thread::Builder::new()
+            .name("store-pulse".into())
+            .spawn(move || {
+                while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    watched.look(&warnings);
+                }
+            })
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(pulse)
+    }
+
+    /// A piece of work begins, which may touch the disk.
+    pub(super) fn begin(&self) {
+        self.since.store(self.now(), Ordering::Release);
+    }
+
+    /// It has ended.
+    pub(super) fn end(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    /// Whether the work under way is to look through the whole file.
+    pub(super) fn set_checking(&self, is_checking: bool) {
+        self.is_checking.store(is_checking, Ordering::Release);
+    }
+
+    /// Told the error for all who wait, while there is one.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<StoreError>> {
+        self.stuck.subscribe()
+    }
+
+    /// Whether the work under way has lasted so long.
+    pub(super) fn has_lasted(&self, time: Duration) -> bool {
+        self.lasted().is_some_and(|lasted| lasted >= time)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    fn lasted(&self) -> Option<Duration> {
+        let since = self.since.load(Ordering::Acquire);
+        (since > 0).then(|| Duration::from_millis(self.now().saturating_sub(since)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn look(&self, warnings: &Warnings) {
+        match self.lasted() {
+            Some(lasted) if lasted >= STUCK_AFTER => {
+                let seconds = lasted.as_secs();
+                let text = if self.is_checking.load(Ordering::Acquire) {
+                    format!(
+                        "the file of the store has been checked for damage for {seconds} s, and the check goes on"
+                    )
+                } else {
+                    format!(
+                        "the disk of the store has not answered for {seconds} s; see whether it is frozen, overloaded or failing"
+                    )
+                };
+                warnings.begin(WARNING, format!("{text}: webhooks are answered 503"));
+                self.stuck.send_replace(Some(StoreError::Unavailable(text)));
+            }
+            _ if self.stuck.borrow().is_some() => {
+                self.stuck.send_replace(None);
+                warnings.end(WARNING, "the store answers again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Waits until the writer is stuck.
+pub(super) async fn stuck(mut told: watch::Receiver<Option<StoreError>>) -> StoreError {
+    loop {
+        if let Some(error) = &*told.borrow_and_update() {
+            return error.clone();
+        }
+        if told.changed().await.is_err() {
+            // The pulse is gone with the store.
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Saves what can be saved when the files of the store are not ours any more.
+//!
+//! A file that was removed lives as long as a process has it open. The gateway is about to end, so it first writes what only it still
+//! has to the disk. It never writes to a file that has one of the names of the store by now.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::access::folder_of;
+use super::owned::{Damage, Loss, Owned};
+use crate::store::settings::with_suffix;
+
+/// For its owner only, as the store.
+const MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+/// Bytes copied at a time.
+const STEP_BYTES: usize = 1 << 20;
+
+/// Saves what is only here, and says what an operator is to do.
+///
+/// An error says that it could not be saved: as long as this process lives, it can still be.
+pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
+    let database = owned.path();
+    let log_path = owned.log_path();
+    let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
+    let first = "before anything else, copy the database and its -wal, -shm and every saved file to another place";
+    if is_gone(owned.file())? {
+        // It may have been removed with everything in it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(folder_of(database))?;
+        let saved = free_name(database);
+        copy(owned.file(), &saved)?;
+        if let Some(log) = owned.log() {
+            copy(log, &with_suffix(&saved, "-wal"))?;
+        }
+        sync_folder(database)?;
+        let (saved, place) = (saved.display(), database.display());
+        return Ok(format!(
+            "what it held was saved as {saved} and {saved}-wal; {first}, then move away what has the names {place}, {place}-wal and {place}-shm, give the saved files the names {place} and {place}-wal, and start unwrapd"
+        ));
+    }
+    if let Some(log) = owned.log()
+        && is_gone(log)?
+    {
+        let is_database_there = owned.database().look().is_ok();
+        if is_database_there && !log_path.exists() {
+            copy(log, &log_path)?;
+            sync_folder(database)?;
+            return Ok(format!(
+                "what was in the log was put back to {}, so nothing acknowledged is lost; {first}, then start unwrapd",
+                log_path.display()
+            ));
+        }
+        let saved = free_name(&log_path);
+        copy(log, &saved)?;
+        sync_folder(database)?;
+        return Ok(format!(
+            "what was in the log was saved as {saved}; {first}, then give the database its name {} back, give {saved} the name {}, remove {}-shm, and start unwrapd",
+            database.display(),
+            log_path.display(),
+            database.display(),
+            saved = saved.display(),
+        ));
+    }
+    if loss.path == with_suffix(database, "-shm") {
+        return Ok(format!(
+            "nothing is lost with this file, which is made anew from the log; {first}, then start unwrapd"
+        ));
+    }
+    Ok(match loss.what {
+        Damage::Changed => format!(
+            "{first}; what was written since the last backup may be saved from them with `sqlite3 COPY .recover`; then restore a backup, or try `unwrapd db check` on a copy"
+        ),
+        _ => format!(
+            "{first}; the file that was there still exists under another name: put it back beside the others, all of one time, and start unwrapd"
+        ),
+    })
+}
+
+/// A name beside `path` that no file has.
+fn free_name(path: &Path) -> PathBuf {
+    let mut second = Timestamp::now().as_second();
+    loop {
+        let name = with_suffix(path, &format!(".saved-{second}"));
+        if !name.exists() {
+            return name;
+        }
+        second += 1;
+    }
+}
+
+fn copy(from: &File, to: &Path) -> io::Result<()> {
+    let target = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(to)?;
+    let mut bytes = vec![0; STEP_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = from.read_at(&mut bytes, offset)?;
+        if read == 0 {
+            break;
+        }
+        target.write_all_at(&bytes[..read], offset)?;
+        offset += read as u64;
+    }
+    target.sync_all()
+}
+
+fn sync_folder(database: &Path) -> io::Result<()> {
+    File::open(folder_of(database))?.sync_all()
+}

@@ -1,0 +1,97 @@
+//! Programs that read the database while the gateway dies and starts, on a disk that loses what no sync has brought to it.
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::io::Errno;
+
+use crate::rig::Rig;
+use crate::shim::{DATABASE, Fault, SYNC};
+
+/// Any; each test has a run of its own.
+const SEED: u64 = 20_260_107;
+const SOME: usize = 40;
+const ROUNDS: usize = 3;
+
+/// A program that reads, and never writes, not even when it ends.
+fn reader(rig: &Rig) -> Connection {
+    let reader =
+        Connection::open_with_flags(rig.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    begin(&reader);
+    reader
+}
+
+fn begin(reader: &Connection) {
+    reader.execute_batch("BEGIN").unwrap();
+    reader
+        .query_row("SELECT count(*) FROM message", (), |_| Ok(()))
+        .unwrap();
+}
+
+/// The reader comes when the process is dead, and reads the log anew: with the commit that the process died in, which nobody has
+/// synced. The reader keeps the log from being moved when the gateway starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_synced_is_not_acknowledged_beside_a_reader() {
+    let mut rig = Rig::start_under_load(SEED).await;
+    // Not every time does the fault come when there is something to lose.
+    for _ in 0..ROUNDS {
+        rig.shim.inject(&Fault::new(SYNC, Errno::IO));
+        rig.refuses().await;
+        rig.kill().await;
+        rig.shim.lift();
+        rig.shim.lose_what_is_not_synced();
+        let reader = reader(&rig);
+        rig.start_gateway().await.unwrap();
+        rig.acknowledges().await;
+        rig.kill().await;
+        drop(reader);
+        rig.cut_power().await;
+        rig.start_gateway().await.unwrap();
+        rig.acknowledges().await;
+    }
+    rig.balances().await;
+}
+
+/// A disk that fails for a while beside a reader kept everything refused until the reader was gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn receiving_goes_on_beside_a_reader_when_the_disk_is_well_again() {
+    let mut rig = Rig::start_under_load(SEED).await;
+    let reader = reader(&rig);
+    rig.shim.inject(&Fault::new(SYNC, Errno::IO));
+    rig.refuses().await;
+    rig.shim.lift();
+    rig.acknowledges().await;
+    rig.kill().await;
+    drop(reader);
+    rig.cut_power().await;
+    rig.start_gateway().await.unwrap();
+    rig.balances().await;
+}
+
+/// SQLite moves a part of the log without a sync of the database, and remembers in the index, which a reader keeps, that it is moved.
+/// If the sync of the rest fails, nothing moves that part again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_before_a_sync_failed_is_moved_again_beside_a_reader() {
+    let mut rig = Rig::start(SEED).await;
+    rig.deliver(SOME).await;
+    let reader = reader(&rig);
+    rig.deliver(SOME).await;
+    rig.kill().await;
+    // Moves what the reader sees, and no more.
+    rig.start_gateway().await.unwrap();
+    rig.kill().await;
+    reader.execute_batch("COMMIT").unwrap();
+    rig.shim.inject(&Fault {
+        files: DATABASE,
+        ..Fault::new(SYNC, Errno::IO)
+    });
+    rig.start_gateway().await.unwrap_err();
+    assert!(rig.shim.counters().faults > 0);
+    rig.shim.lift();
+    rig.shim.lose_what_is_not_synced();
+    rig.start_gateway().await.unwrap();
+    rig.deliver(1).await;
+    rig.kill().await;
+    drop(reader);
+    rig.cut_power().await;
+    rig.start_gateway().await.unwrap();
+    rig.balances().await;
+}
