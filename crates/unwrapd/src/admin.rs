@@ -17,6 +17,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::Mutex;
 
+use crate::clock::Clock;
 use crate::destination::Destination;
 use crate::observe::warnings::Warnings;
 use crate::progress::{Board, Progress};
@@ -43,6 +44,8 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// What lasts and an operator must know of.
     pub warnings: Warnings,
+    /// What time it is.
+    pub clock: Clock,
     /// The destinations there are.
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.

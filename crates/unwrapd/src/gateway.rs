@@ -4,6 +4,7 @@ mod circuits;
 mod fleet;
 mod introduction;
 mod peers;
+mod timekeeping;
 mod workers;
 
 use std::collections::HashMap;
@@ -12,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::admin::{Admin, Readiness, Targets};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
@@ -58,6 +59,7 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     introduction: watch::Sender<Introduction>,
     config: Config,
+    clock: Clock,
 }
 
 impl Gateway {
@@ -70,26 +72,29 @@ impl Gateway {
             None => None,
         };
         let warnings = Warnings::default();
-        let store = store::open(&config.store, Timestamp::now(), &warnings)
+        let clock = Clock::default();
+        let store = store::open(&config.store, &clock, &warnings)
             .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
+        timekeeping::tell(&clock, &warnings);
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
         let (introduction, introduced) = watch::channel(introduction);
         tell_backlog(&*store, &config).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         let feed = Feed::default();
-        let destinations = Built::all(config.destinations.clone())?;
+        let destinations = Built::all(config.destinations.clone(), &clock)?;
         let bells = Bells::default();
         let board = Board::default();
         for (name, _) in store.paused().await? {
             board.of(&name).set_paused(true);
         }
         let targets = Targets::default();
-        let circuits = Circuits::default();
+        let circuits = Circuits::by(clock.clone());
         let known = store.circuits().await?;
         let mut workers = Workers {
             store: Arc::clone(&store),
+            clock: clock.clone(),
             feed: feed.clone(),
             bells: bells.clone(),
             board: board.clone(),
@@ -99,7 +104,7 @@ impl Gateway {
             tasks: JoinSet::new(),
         };
         workers.follow(destinations);
-        circuits::follow(&circuits.epochs(), &known);
+        circuits.follow(&circuits.epochs(), &known);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
@@ -109,14 +114,20 @@ impl Gateway {
             introduction: introduced,
         };
         let rules = rules(&config, bells, board);
-        let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
+        let intake = Arc::new(Intake::new(
+            rules,
+            Arc::clone(&store),
+            feed.clone(),
+            clock.clone(),
+        ));
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake)));
         let readiness: Arc<Readiness> = Arc::default();
         let operators = Admin {
             store: Arc::clone(&store),
             quarantine: Arc::clone(&quarantine),
             readiness: Arc::clone(&readiness),
-            warnings,
+            warnings: warnings.clone(),
+            clock: clock.clone(),
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
@@ -153,10 +164,17 @@ impl Gateway {
             readiness,
             introduction,
             config,
+            clock: clock.clone(),
         };
         gateway
             .servers
-            .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
+            .spawn(prune::run(Arc::clone(&store), clock.clone(), shutdown.clone()));
+        gateway.servers.spawn(timekeeping::run(
+            clock.clone(),
+            Arc::clone(&store),
+            warnings,
+            shutdown.clone(),
+        ));
         gateway.servers.spawn(fleet.run(shutdown.clone()));
         let router = receive::router(receiver);
         gateway
@@ -210,7 +228,7 @@ impl Gateway {
     /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
     /// dropped. On an error nothing has changed.
     pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
-        let destinations = Built::all(config.destinations.clone())?;
+        let destinations = Built::all(config.destinations.clone(), &self.clock)?;
         let before = self.intake.rules();
         let (bells, board) = (before.bells.clone(), before.board.clone());
         for (key, is_other) in [

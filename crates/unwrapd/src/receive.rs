@@ -55,7 +55,8 @@ async fn receive(
         tracing::debug!("refused a request to an endpoint that is not configured");
         return Err(Refusal::NoSuchEndpoint);
     };
-    let received_at = Timestamp::now();
+    let clock = receiver.intake.clock();
+    let received_at = clock.wall();
     let (parts, body) = request.into_parts();
     let arrival = Arrival {
         endpoint: &endpoint,
@@ -77,7 +78,7 @@ async fn receive(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, unix_seconds(received_at))
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    let message = Message::new(&endpoint, &verified, &payload, received_at);
+    let message = Message::new(&endpoint, &verified, &payload, clock.stamp());
     receiver.intake.feed().tell(|| Happening::Verified {
         endpoint: endpoint.clone(),
         webhook_id: message.webhook_id.clone(),

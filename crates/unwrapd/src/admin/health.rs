@@ -6,7 +6,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Admin;
@@ -69,7 +68,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if admin.readiness.is_stopping.load(Ordering::SeqCst) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
     }
-    let probe = async || admin.store.ready(Timestamp::now()).await;
+    let probe = async || admin.store.ready(admin.clock.now()).await;
     match admin.readiness.of(probe).await {
         Ok(()) => (
             StatusCode::OK,

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::ask::{ASKED_AT_ONCE_MAX, Refusal, a_few, answer};
 use super::{Admin, Targets, replay};
+use crate::clock::Clock;
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
 use crate::wake::Bells;
@@ -31,6 +32,7 @@ pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
     pub(super) bells: Bells,
     pub(super) targets: Targets,
+    pub(super) clock: Clock,
 }
 
 /// The routes.
@@ -48,15 +50,16 @@ pub(super) fn router(admin: &Admin) -> Router<Admin> {
             store: Arc::clone(&admin.store),
             bells: admin.bells.clone(),
             targets: admin.targets.clone(),
+            clock: admin.clock.clone(),
         })
 }
 
 async fn find(
-    State(Stored { store, .. }): State<Stored>,
+    State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(&store.find(&filter, Timestamp::now(), page).await?))
+    Ok(answer(&store.find(&filter, clock.stamp(), page).await?))
 }
 
 /// A page of dead letters.
@@ -88,12 +91,12 @@ pub(crate) struct DeadLetter {
 }
 
 async fn find_dead(
-    State(Stored { store, .. }): State<Stored>,
+    State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (mut filter, page) = read_query(query.as_deref())?;
     only_dead(&mut filter)?;
-    let Found { messages, next } = store.find(&filter, Timestamp::now(), page).await?;
+    let Found { messages, next } = store.find(&filter, clock.stamp(), page).await?;
     let letters = messages.into_iter().flat_map(letters).collect();
     Ok(answer(&Dead { letters, next }))
 }

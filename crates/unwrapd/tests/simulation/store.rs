@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
+use unwrapd::clock::Moment;
 use unwrapd::delivery::Lane;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, Tally,
+    Store, StoreError, Suspect, Tally, Terms,
 };
 
 use unwrapd::handover::{Handover, Slot};
@@ -146,21 +147,21 @@ impl Store for Troubled {
         Ok(accepted)
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         self.ledger.looks(destination, lane, now);
         self.troubled(async {
             let claimed = self
                 .inner
-                .claim(destination, lane, now, lease, limit)
+                .claim_within(destination, lane, now, terms, limit)
                 .await?;
-            let ends_at = now + SignedDuration::try_from(lease).unwrap();
+            let ends_at = now + SignedDuration::try_from(terms.lease).unwrap();
             self.ledger
                 .claimed(destination, lane, now, ends_at, limit, &claimed);
             Ok(claimed)
@@ -237,6 +238,10 @@ impl Store for Troubled {
         self.real(self.inner.discard(suspect)).await
     }
 
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.remember(trusted)).await
+    }
+
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
         self.real(self.inner.prune(now)).await
     }
@@ -250,7 +255,7 @@ impl Store for Troubled {
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         self.real(self.inner.replay(replay, token, as_of, now, limit))

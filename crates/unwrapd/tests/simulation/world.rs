@@ -16,6 +16,7 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::dispatch::{Dispatcher, Gate};
 use unwrapd::feed::Feed;
 use unwrapd::message::Message;
+use unwrapd::observe::warnings::Warnings;
 use unwrapd::progress::Board;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
@@ -179,6 +180,7 @@ impl World {
             .map(|name| Recipient {
                 slot: process.bells.slot(name, lane, now),
                 destination: name.clone(),
+                due_at: Some(now),
             })
             .collect();
         let to_ring = recipients.iter().filter(|to| to.slot.is_none());
@@ -290,7 +292,9 @@ impl World {
             Place::Memory(disk) => (Arc::new(MemoryStore::open(disk)), false),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("store.db");
-                let store = SqliteStore::open(&path, &Bounds::default(), self.clock.now());
+                let warnings = Warnings::default();
+                let store =
+                    SqliteStore::open_with(&path, &Bounds::default(), &self.clock, &warnings);
                 (Arc::new(store.unwrap()), true)
             }
         };

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
+use crate::cli::talk::talk;
 use crate::cli::{Failure, Output, say, usage};
+use crate::clock::START_GAP;
+use crate::delivery::later;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
 
@@ -30,6 +33,9 @@ pub(crate) struct Arguments {
     /// Only tell what would be forgotten; also beside a running gateway
     #[arg(long)]
     dry_run: bool,
+    /// Count ages by the clock of this machine, even if no gateway has seen that time yet
+    #[arg(long)]
+    trust_clock: bool,
     /// Make the file smaller as well
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
@@ -46,7 +52,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(days) = arguments.older_than {
         bounds.retention = Duration::from_secs(days * 24 * 3600);
     }
-    let now = Timestamp::now();
+    let now = time(&path, arguments.trust_clock)?;
     if arguments.dry_run {
         let (messages, bytes) =
             sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
@@ -87,6 +93,23 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         )?,
     }
     Ok(())
+}
+
+/// The time by which ages count. A clock that is far ahead of the time that the last gateway knew may be wrong, and what is forgotten
+/// does not come back: then ages count by that time.
+fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
+    let wall = Timestamp::now();
+    let remembered = sqlite::remembered_at(path).map_err(|error| failure(path, error))?;
+    match remembered {
+        Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
+            talk(&format!(
+                "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages count by that time. \
+                 If the clock is right, use --trust-clock\n"
+            ));
+            Ok(remembered)
+        }
+        _ => Ok(wall),
+    }
 }
 
 async fn forget(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<u64, StoreError> {

@@ -113,7 +113,7 @@ async fn step(
     limit: usize,
 ) -> ReplayStep {
     store
-        .replay(replay, &token.parse().unwrap(), None, at(second), limit)
+        .replay(replay, &token.parse().unwrap(), None, at(second).into(), limit)
         .await
         .unwrap()
 }
@@ -360,7 +360,7 @@ async fn what_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn 
             &everything,
             &"t1".parse().unwrap(),
             Some(plan.as_of),
-            at(22),
+            at(22).into(),
             1,
         )
         .await
@@ -566,14 +566,14 @@ async fn a_replay_leaves_room_for_what_arrives(place: &dyn Place) {
     let token = "t1".parse().unwrap();
     let replay = Replay::default();
     let first = store
-        .replay(&replay, &token, None, at(3), 100)
+        .replay(&replay, &token, None, at(3).into(), 100)
         .await
         .unwrap();
     let ReplayStep::More(replayed) = first else {
         panic!("{first:?}")
     };
     assert_eq!(replayed.counts.deliveries, 5);
-    let full = store.replay(&replay, &token, None, at(3), 100).await;
+    let full = store.replay(&replay, &token, None, at(3).into(), 100).await;
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     accept_as(&store, "wh_new", "batch.failed", 1, &["app"]).await;
 

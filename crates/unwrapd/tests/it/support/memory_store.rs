@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
+use unwrapd::clock::Moment;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, Tally,
+    Store, StoreError, Suspect, Tally, Terms,
 };
 
 /// What outlives a crash.
@@ -146,13 +147,18 @@ impl Store for MemoryStore {
         if !kept.seen.insert(key) {
             return Ok(Accepted::Duplicate);
         }
-        for Recipient { destination, slot } in recipients {
+        for Recipient {
+            destination,
+            slot,
+            due_at,
+        } in recipients
+        {
             let id = i64::try_from(kept.deliveries.len()).unwrap() + 1;
             let row = Row {
                 destination,
                 lane: Lane::of(message.event_type.as_deref()),
                 state: State::Waiting,
-                due_at: message.received_at,
+                due_at: due_at.unwrap_or(message.received_at),
                 attempt: 0,
                 earlier: 0,
                 message: message.clone(),
@@ -167,12 +173,12 @@ impl Store for MemoryStore {
         Ok(Accepted::New)
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         self.claims.fetch_add(1, Ordering::SeqCst);
@@ -188,11 +194,20 @@ impl Store for MemoryStore {
             .map(|(id, row)| {
                 let leased_until = leases.get(id).map(|held| held.ends_at);
                 let leased_until = leased_until.filter(|ends_at| *ends_at > now);
-                (leased_until.unwrap_or(row.due_at), *id)
+                // Whoever waits longer than anyone may is due.
+                let put_off_from = now
+                    + SignedDuration::try_from(terms.longest_wait).unwrap()
+                    + SignedDuration::from_secs(1);
+                let due_at = if row.due_at > put_off_from {
+                    now
+                } else {
+                    row.due_at
+                };
+                (leased_until.unwrap_or(due_at), *id)
             })
             .collect();
         waiting.sort_unstable();
-        let ends_at = now + SignedDuration::try_from(lease).unwrap();
+        let ends_at = now + SignedDuration::try_from(terms.lease).unwrap();
         let mut claimed = Claimed::default();
         let mut next_due_at = None;
         for (due_at, id) in waiting {
@@ -344,7 +359,7 @@ impl Store for MemoryStore {
         _replay: &Replay,
         _token: &Token,
         _as_of: Option<AsOf>,
-        _now: Timestamp,
+        _now: Moment,
         _limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         Err(beyond())
