@@ -26,8 +26,11 @@ use source::Source;
 pub use line::{DOUBT_LASTS, SLACK};
 
 /// How far the wall clock may be ahead of the time that the store remembers when a process starts, without being in doubt: a
-/// restart, an update, a short outage.
-pub const START_GAP: Duration = Duration::from_secs(3600);
+/// restart. The store remembers the time once a minute.
+pub const START_GAP: Duration = Duration::from_secs(120);
+
+/// How far it must be ahead then for that to be worth a word: a gateway that was down for some minutes is nothing unusual.
+const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The clock of one gateway. Clones share it.
 #[derive(Clone, Debug)]
@@ -50,7 +53,9 @@ struct State {
     trusted: Line,
     /// What [`Clock::stamp`] has shown, and when.
     stamps: History,
-    /// How far `due` was moved since the beginning.
+    /// What `due` has shown.
+    dues: History,
+    /// How far it was moved since the beginning.
     moved: i64,
     started: i64,
 }
@@ -202,14 +207,21 @@ impl Clock {
         Duration::from_millis(u64::try_from(age).unwrap_or_default())
     }
 
-    /// `time` of [`now`](Self::now) on a line that is never moved: for leases in memory.
+    /// A time that [`now`](Self::now) has shown, on a line that is never moved: for leases in memory. A moment later, when `now` may
+    /// have been moved, it is the same.
     #[must_use]
     pub fn steady(&self, time: Timestamp) -> Timestamp {
-        let moved = self.state().moved;
-        timestamp(time.as_millisecond().saturating_sub(moved))
+        let time = time.as_millisecond();
+        let (reading, state) = self.read_with();
+        let shown_at = state.dues.age(time, reading.monotonic);
+        let offset = state.due.at(0) - state.moved;
+        timestamp(match shown_at {
+            Some(age) => (reading.monotonic - age).saturating_add(offset),
+            None => time.saturating_sub(state.moved),
+        })
     }
 
-    /// The other way round.
+    /// A steady time as `now` shows it from here on.
     #[must_use]
     pub fn of_steady(&self, time: Timestamp) -> Timestamp {
         let moved = self.state().moved;
@@ -233,16 +245,20 @@ impl Clock {
         self.read();
     }
 
-    /// Whether the wall clock is in doubt.
+    /// Whether the wall clock is in doubt, as far as an operator must know.
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt> {
         let (_, state) = self.read_with();
         let (ahead, left) = state.trusted.doubt()?;
-        Some(Doubt {
+        let doubt = Doubt {
             ahead: SignedDuration::from_millis(ahead),
             left: Duration::from_millis(u64::try_from(left).unwrap_or_default()),
             is_shared: state.reference.is_some(),
-        })
+        };
+        let is_told = state.due.doubt().is_some()
+            || doubt.ahead.is_negative()
+            || doubt.ahead >= START_TOLD;
+        is_told.then_some(doubt)
     }
 
     /// The monotonic time since some instant, which runs on while the machine sleeps.
@@ -306,6 +322,7 @@ impl State {
             due: Line::new(monotonic, offset),
             trusted: Line::new(monotonic, offset),
             stamps: History::new(monotonic, offset),
+            dues: History::new(monotonic, offset),
             moved: 0,
             started: monotonic,
         }
@@ -330,6 +347,7 @@ impl State {
         let wall = self.wall(read);
         let offset = wall.saturating_sub(monotonic);
         self.moved = self.moved.saturating_add(self.due.observe(monotonic, offset));
+        self.dues.observe(monotonic, self.due.at(0));
         self.trusted.observe(monotonic, offset);
         let now = if self.reference.is_some() {
             wall

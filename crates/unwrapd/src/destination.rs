@@ -85,8 +85,13 @@ impl DestinationSettings {
     }
 }
 
-/// Makes a destination of its settings. It signs by `clock`.
-pub fn build(
+/// Makes a destination of its settings.
+pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destination>> {
+    build_by(settings, &Clock::default())
+}
+
+/// As [`build`], where what signs does so by `clock`.
+pub fn build_by(
     settings: &DestinationSettings,
     clock: &Clock,
 ) -> anyhow::Result<Box<dyn Destination>> {

@@ -115,8 +115,13 @@ async fn at_the_start_the_clock_is_held_against_what_the_store_remembers() {
     assert_eq!((new.doubt(), new.believed()), (None, start()));
 
     let restarted = Clock::simulated(start());
-    restarted.anchor(Some(at(-3000)));
+    restarted.anchor(Some(at(-100)));
     assert_eq!((restarted.doubt(), restarted.believed()), (None, start()));
+
+    let updated = Clock::simulated(start());
+    updated.anchor(Some(at(-1000)));
+    assert_eq!(updated.doubt(), None, "nobody need know");
+    assert_eq!(updated.believed(), at(-1000));
 
     let idle = Clock::simulated(start());
     idle.anchor(Some(at(-31 * DAY)));
@@ -175,8 +180,10 @@ async fn a_lease_lasts_as_long_when_the_clock_is_believed_in_the_middle_of_it() 
     let clock = Clock::simulated(start());
     clock.shift(31 * DAY * 1000);
     pass(&clock, 3590).await;
-    let ends_at = clock.steady(clock.now() + SignedDuration::from_secs(60));
+    let began_at = clock.now();
+    let ends_at = clock.steady(began_at) + SignedDuration::from_secs(60);
     pass(&clock, 30).await;
+    assert_eq!(clock.steady(began_at) + SignedDuration::from_secs(60), ends_at);
     assert_eq!(clock.now(), at(3620 + 31 * DAY));
     let left = clock.of_steady(ends_at).duration_since(clock.now());
     assert_eq!(left, SignedDuration::from_secs(30));

@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the store remembers the time. The next process takes the clock for right if it is at most an hour ahead of that.
+/// How often the store remembers the time, for the next process to hold its clock against.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
 /// The kind of the warning.

@@ -59,7 +59,7 @@ impl Built {
             .into_iter()
             .map(|settings| {
                 Ok(Self {
-                    destination: destination::build(&settings, clock)?.into(),
+                    destination: destination::build_by(&settings, clock)?.into(),
                     settings,
                 })
             })

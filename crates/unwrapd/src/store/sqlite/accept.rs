@@ -3,10 +3,11 @@
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use super::leases::Held;
 use super::seen;
 use super::writer::{Job, Urgency, Work};
 use crate::crash;
-use crate::delivery::{Delivery, Lane};
+use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
 use crate::store::numbers::deliveries_of;
 use crate::store::{Accepted, Recipient, StoreError};
@@ -146,7 +147,12 @@ fn accept_hashed(
         ])?;
         if let Some(slot) = &recipient.slot {
             let claim = work.memory.leases.next_claim();
-            let held = work.memory.leases.until(slot.ends_at(), 1, claim);
+            let from = work.memory.leases.steady(slot.from());
+            let held = Held {
+                attempt: 1,
+                claim,
+                ends_at: later(from, slot.lease()),
+            };
             work.memory.leases.take_with_it(id, held);
             leased.push(Leased { id, place, claim });
         }

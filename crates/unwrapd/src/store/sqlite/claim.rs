@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::leases::Leases;
+use super::leases::{Held, Leases};
 use super::statements::{delivery, timestamp};
 use super::writer::Work;
 use crate::delivery::{Delivery, Lane, later};
@@ -17,6 +17,8 @@ struct Claim<'c> {
     destination: &'c str,
     lane: Lane,
     now: Timestamp,
+    /// The same as leases know it.
+    steady_now: Timestamp,
     /// What is due beyond this is due now.
     put_off_from: Timestamp,
     taken: Vec<Delivery>,
@@ -39,6 +41,7 @@ pub(super) fn claim(
         destination,
         lane,
         now,
+        steady_now: work.memory.leases.steady(now),
         put_off_from,
         taken: Vec::new(),
         next_due_at: None,
@@ -50,6 +53,7 @@ pub(super) fn claim(
     let Claim {
         mut taken,
         mut next_due_at,
+        steady_now,
         ..
     } = claim;
     if was_put_off > 0 {
@@ -66,7 +70,11 @@ pub(super) fn claim(
     let leases = &mut work.memory.leases;
     for delivery in &mut taken {
         delivery.claim = number;
-        let held = leases.until(ends_at, delivery.attempt, number);
+        let held = Held {
+            attempt: delivery.attempt,
+            claim: number,
+            ends_at: later(steady_now, terms.lease),
+        };
         leases.take(delivery.id, held);
         next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
     }
@@ -121,13 +129,13 @@ impl Claim<'_> {
 
     fn is_leased(&self, id: i64) -> bool {
         let held = self.leases.of(id);
-        held.is_some_and(|held| self.leases.ends_at(held, self.now).is_some())
+        held.is_some_and(|held| self.leases.ends_at(held, self.steady_now).is_some())
     }
 
     /// Takes it, unless it is leased.
     fn take_free(&mut self, id: i64) -> rusqlite::Result<()> {
         let held = self.leases.of(id);
-        if let Some(ends_at) = held.and_then(|held| self.leases.ends_at(held, self.now)) {
+        if let Some(ends_at) = held.and_then(|held| self.leases.ends_at(held, self.steady_now)) {
             self.comes_at(ends_at);
             return Ok(());
         }

@@ -27,7 +27,7 @@ pub(super) struct Held {
     /// and the claim that it came of.
     pub(super) claim: i64,
     /// By the steady time of the clock.
-    ends_at: Timestamp,
+    pub(super) ends_at: Timestamp,
 }
 
 impl Leases {
@@ -41,19 +41,14 @@ impl Leases {
         }
     }
 
-    /// A lease that ends then.
-    pub(super) fn until(&self, ends_at: Timestamp, attempt: u32, claim: i64) -> Held {
-        Held {
-            attempt,
-            claim,
-            ends_at: self.clock.steady(ends_at),
-        }
+    /// `now` as leases know it.
+    pub(super) fn steady(&self, now: Timestamp) -> Timestamp {
+        self.clock.steady(now)
     }
 
-    /// When the lease ends, if it has not by `now`.
+    /// When the lease ends, if it has not by `now`, a steady time.
     pub(super) fn ends_at(&self, held: Held, now: Timestamp) -> Option<Timestamp> {
-        let ends_at = self.clock.of_steady(held.ends_at);
-        (ends_at > now).then_some(ends_at)
+        (held.ends_at > now).then(|| self.clock.of_steady(held.ends_at))
     }
 
     /// The last lease of a delivery, ended or not, if it is not settled.
