@@ -37,10 +37,15 @@ impl History {
 
     /// How long ago `time` was shown; `None`: it never was. Of several instants the latest counts.
     pub(super) fn age(&self, time: i64, monotonic: i64) -> Option<i64> {
+        self.age_within(time, monotonic, 1)
+            .or_else(|| self.age_within(time, monotonic, NEAR_MS))
+    }
+
+    fn age_within(&self, time: i64, monotonic: i64, near: i64) -> Option<i64> {
         let mut until = monotonic;
         for (from, offset) in self.0.iter().rev() {
             let shown_at = time.saturating_sub(*offset);
-            if (from - NEAR_MS..=until.saturating_add(NEAR_MS)).contains(&shown_at) {
+            if (from - near..=until.saturating_add(near)).contains(&shown_at) {
                 return Some((monotonic - shown_at).max(0));
             }
             until = *from;

@@ -15,7 +15,7 @@ use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, Lease, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
+    Accepted, Attempt, Bounds, Claimed, Lease, Recipient, SUSPECTS_MAX, Settled, Standing, Store, StoreError,
     Suspect, Tally,
 };
 
@@ -158,6 +158,7 @@ mod prune;
 mod quarantine;
 mod replay;
 mod settle;
+mod time;
 mod whole;
 
 pub(crate) fn at(second: i64) -> Timestamp {

@@ -44,7 +44,7 @@ struct Books {
     may_repeat: bool,
     /// How often the process was started again.
     restarts: u32,
-    /// Whether its clock has followed a small step since.
+    /// Whether its clock has made a small step since.
     has_stepped: bool,
     looks: HashMap<(String, Lane), u32>,
 }
@@ -126,9 +126,11 @@ impl Ledger {
         self.clock.lock().unwrap().now()
     }
 
-    /// The clock has jumped; `before` is how far it had been moved until then.
-    pub(crate) fn jumped(&self, before: SignedDuration) {
-        let has_stepped = self.moved() != before;
+    /// The clock has jumped by so much; `before` is how far it had been moved until then. After a small step back two instants bear the
+    /// same time, and the later one counts.
+    pub(crate) fn jumped(&self, milliseconds: i64, before: SignedDuration) {
+        let is_small = Duration::from_millis(milliseconds.unsigned_abs()) <= SLACK;
+        let has_stepped = is_small || self.moved() != before;
         self.books().has_stepped |= has_stepped;
     }
 
@@ -266,6 +268,7 @@ impl Ledger {
             });
             if !entry.is_stored {
                 entry.came_at = Instant::now();
+                entry.due_at = self.now();
                 entry.life = life;
             }
         }
@@ -447,6 +450,7 @@ impl Ledger {
     pub(crate) fn settled(&self, attempt: &Attempt, settled: Option<&Settled>) {
         let (now, moved) = (self.now(), self.moved());
         let mut books = self.books();
+        let has_stepped = books.has_stepped;
         let key = books.names[&attempt.delivery].clone();
         let entry = books.entries.get_mut(&key).unwrap();
         entry
@@ -461,7 +465,9 @@ impl Ledger {
                 Next::Retry { due_at } => {
                     entry.due_at = due_at;
                     let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
-                    entry.not_before = Some((Instant::now() + wait, moved));
+                    // The step may lie between the decision and now.
+                    entry.not_before =
+                        (!has_stepped).then_some((Instant::now() + wait, moved));
                 }
                 end => entry.end = Some(end),
             }

@@ -289,7 +289,7 @@ impl World {
             .note(|| format!("the clock jumps by {milliseconds} ms"));
         let moved = self.ledger.moved();
         self.clock.shift(milliseconds);
-        self.ledger.jumped(moved);
+        self.ledger.jumped(milliseconds, moved);
     }
 
     /// What a gateway does beside its deliveries: remembers the time, and forgets what is old. Nothing is, in any schedule.
