@@ -46,6 +46,8 @@ struct Books {
     restarts: u32,
     /// Whether its clock has made a small step since.
     has_stepped: bool,
+    /// Or any jump: what it knew before may be off by a small step.
+    has_jumped: bool,
     looks: HashMap<(String, Lane), u32>,
 }
 
@@ -58,9 +60,9 @@ struct Entry {
     is_stored: bool,
     is_accepted: bool,
     due_at: Timestamp,
-    /// When it may be made at the earliest, in this life of the process, whatever the clock shows; and how far small steps of the clock,
-    /// which are followed, had moved it by then.
-    not_before: Option<(Instant, SignedDuration)>,
+    /// When it may be made at the earliest, in this life of the process, whatever the clock shows. Small steps are followed: after one
+    /// nobody knows.
+    not_before: Option<Instant>,
     /// The last attempt that is settled.
     attempt: u32,
     end: Option<Next>,
@@ -131,7 +133,9 @@ impl Ledger {
     pub(crate) fn jumped(&self, milliseconds: i64, before: SignedDuration) {
         let is_small = Duration::from_millis(milliseconds.unsigned_abs()) <= SLACK;
         let has_stepped = is_small || self.moved() != before;
-        self.books().has_stepped |= has_stepped;
+        let mut books = self.books();
+        books.has_stepped |= has_stepped;
+        books.has_jumped = true;
     }
 
     /// How far the clock was moved since the process began.
@@ -219,6 +223,7 @@ impl Ledger {
         let mut books = self.books();
         books.restarts += 1;
         books.has_stepped = false;
+        books.has_jumped = false;
         for place in books.places.values_mut() {
             place.begun.clear();
         }
@@ -330,7 +335,6 @@ impl Ledger {
         self.check(claimed.deliveries.len() <= limit, || {
             "claimed more than asked for".into()
         });
-        let moved = self.moved();
         let is_due = |due_at: Timestamp| {
             now.as_millisecond() >= due_at.as_millisecond() || due_at > put_off_from
         };
@@ -345,7 +349,7 @@ impl Ledger {
             let key = (delivery.destination.clone(), id.clone());
             let mut books = self.books();
             books.names.insert(delivery.id, key.clone());
-            let may_repeat = books.may_repeat;
+            let (may_repeat, has_stepped) = (books.may_repeat, books.has_stepped);
             let books_begun_at = books.begun_at.unwrap();
             let Some(entry) = books.entries.get_mut(&key) else {
                 drop(books);
@@ -364,9 +368,7 @@ impl Ledger {
             let is_due = is_due(due_at) || is_due(entry.due_at);
             // To the millisecond.
             let real_now = Instant::now() + Duration::from_millis(2);
-            let is_in_time = entry
-                .not_before
-                .is_none_or(|(at, by)| at <= real_now || by != moved);
+            let is_in_time = has_stepped || entry.not_before.is_none_or(|at| at <= real_now);
             let is_free = entry.held.is_none_or(|held| held.ends_at <= real_now);
             let is_early = books_begun_at.elapsed() < BELIEVED_AFTER;
             let (last, end) = (entry.attempt, entry.end);
@@ -448,7 +450,7 @@ impl Ledger {
     }
 
     pub(crate) fn settled(&self, attempt: &Attempt, settled: Option<&Settled>) {
-        let (now, moved) = (self.now(), self.moved());
+        let now = self.now();
         let mut books = self.books();
         let has_stepped = books.has_stepped;
         let key = books.names[&attempt.delivery].clone();
@@ -466,8 +468,7 @@ impl Ledger {
                     entry.due_at = due_at;
                     let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
                     // The step may lie between the decision and now.
-                    entry.not_before =
-                        (!has_stepped).then_some((Instant::now() + wait, moved));
+                    entry.not_before = (!has_stepped).then(|| Instant::now() + wait);
                 }
                 end => entry.end = Some(end),
             }
@@ -495,7 +496,7 @@ impl Ledger {
         let key = (name.to_owned(), message.webhook_id.clone());
         self.note(|| format!("{name} is sent {}, attempt {number}", message.webhook_id));
         let mut books = self.books();
-        let (restarts, has_stepped) = (books.restarts, books.has_stepped);
+        let (restarts, has_jumped) = (books.restarts, books.has_jumped);
         let place = books.places.get_mut(name).unwrap();
         let limits = place.limits.of(lane);
         let paused_at = place.paused_at;
@@ -556,7 +557,7 @@ impl Ledger {
             });
         }
         // One of an earlier life is as old as the clock says, and that may be wrong.
-        let steps = if has_stepped { SLACK } else { Duration::ZERO };
+        let steps = if has_jumped { SLACK } else { Duration::ZERO };
         let longest = limits.retry.give_up_after + steps + Duration::from_millis(2);
         let is_too_late = age.is_some_and(|age| age > longest);
         self.check(lane == Lane::Standard || !is_too_late, || {
