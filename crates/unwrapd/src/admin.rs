@@ -22,6 +22,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use tokio::sync::Mutex;
 
+use crate::clock::Clock;
 use crate::destination::Destination;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
@@ -51,6 +52,8 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// What lasts and an operator must know of.
     pub warnings: Warnings,
+    /// What time it is.
+    pub clock: Clock,
     /// The destinations there are.
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.

@@ -1,54 +1,403 @@
-//! What time it is, for those whose decisions a test must be able to repeat.
+//! The time, for every decision of the gateway. Wall clocks jump; this module keeps a jump from destroying or withholding anything.
+//!
+//! Two clocks are compared at each reading: the wall clock, which may be set, and the monotonic clock, which only runs. Where they
+//! disagree by more than a minute, the wall clock is in doubt until the disagreement has lasted one hour of real time.
+//!
+//! - [`Clock::now`] runs on as if there had been no jump. What is due, and until when, counts by it.
+//! - [`Clock::believed`] is never ahead of any clock that may be right. What is forgotten or given up counts by it.
+//! - [`Clock::stamp`] is never behind any clock that may be right. Periods after which something is forgotten begin with it.
+//!
+//! So between a stamp and its end by [`Clock::believed`] at least that much real time has passed, whatever the wall clock did.
+//! On PostgreSQL the clock of the database takes the place of the wall clock, so that all gateways agree.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+mod history;
+mod line;
+mod source;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 
-/// The clock on the wall. The default one is the system's; it may jump, as every such clock may.
-#[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<Simulated>>);
+use history::History;
+use line::Line;
+use source::Source;
+
+pub use line::{DOUBT_LASTS, SLACK};
+
+/// How far the wall clock may be ahead of the time that the store remembers when a process starts, without being in doubt: a
+/// restart. The store remembers the time once a minute.
+pub const START_GAP: Duration = Duration::from_secs(120);
+
+/// How far it must be ahead then for that to be worth a word: a gateway that was down for some minutes is nothing unusual.
+const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
+
+/// The clock of one gateway. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
-struct Simulated {
-    /// What it showed
-    shown: Timestamp,
-    /// at this instant.
-    at: Instant,
-    /// How far it was put forward since, in milliseconds.
-    shift: AtomicI64,
+struct Inner {
+    source: Source,
+    state: Mutex<State>,
+}
+
+/// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
+#[derive(Debug)]
+struct State {
+    /// The offset of the database's clock, where that is known.
+    reference: Option<Reference>,
+    /// What [`Clock::now`] shows: it begins with the wall clock.
+    due: Line,
+    /// What is trusted for what destroys: it begins with the time that the store remembers.
+    trusted: Line,
+    /// What [`Clock::stamp`] has shown, and when.
+    stamps: History,
+    /// What `due` has shown.
+    dues: History,
+    /// How far it was moved since the beginning.
+    moved: i64,
+    started: i64,
+}
+
+/// The clock of the database, as estimated from round trips.
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    offset: i64,
+    /// By how much the offset may be wrong, and as of when.
+    uncertain: i64,
+    at: i64,
+}
+
+/// All clocks at one instant, in milliseconds.
+#[derive(Clone, Copy)]
+struct Reading {
+    monotonic: i64,
+    wall: i64,
+    now: i64,
+    trusted: i64,
+}
+
+/// What is due counts by `now`; periods after which something is given up begin at `stamp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// [`Clock::now`].
+    pub now: Timestamp,
+    /// [`Clock::stamp`].
+    pub stamp: Timestamp,
+}
+
+impl From<Timestamp> for Moment {
+    fn from(time: Timestamp) -> Self {
+        Self {
+            now: time,
+            stamp: time,
+        }
+    }
+}
+
+/// The wall clock disagrees with the monotonic one, or with the time that the store remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// By how much the wall clock is ahead of the trusted time; negative: behind it.
+    pub ahead: SignedDuration,
+    /// How much longer it must last until the wall clock is trusted.
+    pub left: Duration,
+    /// Whether it is the clock of the database.
+    pub is_shared: bool,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::of(Source::System)
+    }
 }
 
 impl Clock {
+    fn of(source: Source) -> Self {
+        let (monotonic, wall) = source.read();
+        Self(Arc::new(Inner {
+            source,
+            state: Mutex::new(State::new(monotonic, wall)),
+        }))
+    }
+
     /// A clock that shows `time` and goes with Tokio's, which a test may pause.
     #[must_use]
     pub fn simulated(time: Timestamp) -> Self {
-        Self(Some(Arc::new(Simulated {
-            shown: time,
-            at: Instant::now(),
-            shift: AtomicI64::new(0),
-        })))
+        Self::of(Source::simulated(time))
     }
 
-    /// The time it shows.
+    /// A clock as a new process has it: of the same source, without what this one has seen.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self::of(self.0.source.clone())
+    }
+
+    /// The time by which is decided what is due. It does not follow a jump of the wall clock before that has lasted for
+    /// [`DOUBT_LASTS`]. Where a database is shared, it is the time of the database.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let Some(simulated) = &self.0 else {
-            return Timestamp::now();
+        timestamp(self.read().now)
+    }
+
+    /// The wall clock, or the clock of the database where one is shared: for what others compare with their clocks.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        timestamp(self.read().wall)
+    }
+
+    /// The wall clock of this machine.
+    #[must_use]
+    pub fn local(&self) -> Timestamp {
+        timestamp(self.0.source.read().1)
+    }
+
+    /// The latest time that has surely come: for whatever destroys.
+    #[must_use]
+    pub fn believed(&self) -> Timestamp {
+        timestamp(self.read().believed())
+    }
+
+    /// The earliest time that has surely not passed yet: for what [`believed`](Self::believed) is compared with later.
+    #[must_use]
+    pub fn stamp(&self) -> Timestamp {
+        timestamp(self.read().stamp())
+    }
+
+    /// [`now`](Self::now) and [`stamp`](Self::stamp) of one instant.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let reading = self.read();
+        Moment {
+            now: timestamp(reading.now),
+            stamp: timestamp(reading.stamp()),
+        }
+    }
+
+    /// The time to be remembered in the store, for [`anchor`](Self::anchor) of the next process.
+    #[must_use]
+    pub fn trusted(&self) -> Timestamp {
+        timestamp(self.read().trusted)
+    }
+
+    /// How much time has passed since this process, or another gateway beside it, took `since` from [`stamp`](Self::stamp). What an
+    /// earlier process has stamped is at least as old as it is by [`believed`](Self::believed).
+    #[must_use]
+    pub fn age(&self, since: Timestamp) -> Duration {
+        self.age_by(since, Reading::believed)
+    }
+
+    /// As [`age`](Self::age), but what an earlier process has stamped is as old as the wall clock says: a caller of hours ago has
+    /// hung up, even if that clock is in doubt.
+    #[must_use]
+    pub fn age_by_wall(&self, since: Timestamp) -> Duration {
+        self.age_by(since, |reading| reading.wall)
+    }
+
+    fn age_by(&self, since: Timestamp, by: impl Fn(&Reading) -> i64) -> Duration {
+        let since = since.as_millisecond();
+        let (reading, state) = self.read_with();
+        let age = match state.stamps.age(since, reading.monotonic) {
+            Some(age) => age,
+            // Stamped by an earlier process whose clock was ahead: at least as old as this process.
+            None if since > reading.stamp() => reading.monotonic.saturating_sub(state.started),
+            None => by(&reading).saturating_sub(since),
         };
-        let since = SignedDuration::try_from(simulated.at.elapsed()).unwrap_or(SignedDuration::MAX);
-        let shift = SignedDuration::from_millis(simulated.shift.load(Ordering::SeqCst));
-        simulated
-            .shown
-            .saturating_add(since.saturating_add(shift))
-            .unwrap_or(Timestamp::MAX)
+        Duration::from_millis(u64::try_from(age).unwrap_or_default())
+    }
+
+    /// A time that [`now`](Self::now) has shown, on a line that is never moved: for leases in memory. A moment later, when `now` may
+    /// have been moved, it is the same.
+    #[must_use]
+    pub fn steady(&self, time: Timestamp) -> Timestamp {
+        let time = time.as_millisecond();
+        let (reading, state) = self.read_with();
+        let shown_at = state.dues.age(time, reading.monotonic);
+        let offset = state.due.at(0) - state.moved;
+        timestamp(match shown_at {
+            Some(age) => (reading.monotonic - age).saturating_add(offset),
+            None => time.saturating_sub(state.moved),
+        })
+    }
+
+    /// A steady time as `now` shows it from here on.
+    #[must_use]
+    pub fn of_steady(&self, time: Timestamp) -> Timestamp {
+        let moved = self.state().moved;
+        timestamp(time.as_millisecond().saturating_add(moved))
+    }
+
+    /// Compares the wall clock with the time that the store remembers, when a process begins. `None`: the store is new.
+    pub fn anchor(&self, remembered: Option<Timestamp>) {
+        let (monotonic, _) = self.0.source.read();
+        let mut state = self.state();
+        let wall = state.wall(self.0.source.read());
+        state.begin(monotonic, wall);
+        let Some(remembered) = remembered.map(Timestamp::as_millisecond) else {
+            return;
+        };
+        let gap = i64::try_from(START_GAP.as_millis()).unwrap_or(i64::MAX);
+        if wall < remembered || wall > remembered.saturating_add(gap) {
+            state.trusted = Line::new(monotonic, remembered - monotonic);
+        }
+        drop(state);
+        self.read();
+    }
+
+    /// Whether the wall clock is in doubt, as far as an operator must know.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        let (_, state) = self.read_with();
+        let (ahead, left) = state.trusted.doubt()?;
+        let doubt = Doubt {
+            ahead: SignedDuration::from_millis(ahead),
+            left: Duration::from_millis(u64::try_from(left).unwrap_or_default()),
+            is_shared: state.reference.is_some(),
+        };
+        let is_told =
+            state.due.doubt().is_some() || doubt.ahead.is_negative() || doubt.ahead >= START_TOLD;
+        is_told.then_some(doubt)
+    }
+
+    /// The monotonic time since some instant, which runs on while the machine sleeps.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        let (monotonic, _) = self.0.source.read();
+        Duration::from_millis(u64::try_from(monotonic).unwrap_or_default())
+    }
+
+    /// The database answered with its time, to what was asked at `asked` of [`monotonic`](Self::monotonic).
+    pub fn refer(&self, asked: Duration, server_ms: i64) {
+        let asked = i64::try_from(asked.as_millis()).unwrap_or(i64::MAX);
+        let (answered, _) = self.0.source.read();
+        let uncertain = (answered - asked).max(0) / 2 + 1;
+        let offset = server_ms - (asked + uncertain);
+        let mut state = self.state();
+        let told = Reference {
+            offset,
+            uncertain,
+            at: answered,
+        };
+        state.reference = Some(match state.reference {
+            None => {
+                let wall = answered.saturating_add(offset);
+                state.begin(answered, wall);
+                told
+            }
+            Some(known) => known.or(told),
+        });
     }
 
     /// Puts a simulated clock forward, or back by a negative amount. The system's clock is left alone.
     pub fn shift(&self, milliseconds: i64) {
-        if let Some(simulated) = &self.0 {
-            simulated.shift.fetch_add(milliseconds, Ordering::SeqCst);
+        self.0.source.shift(milliseconds);
+        // Seen at once, as a gateway at work would.
+        self.read();
+    }
+
+    fn read(&self) -> Reading {
+        self.read_with().0
+    }
+
+    fn read_with(&self) -> (Reading, MutexGuard<'_, State>) {
+        let read = self.0.source.read();
+        let mut state = self.state();
+        let reading = state.observe(read);
+        (reading, state)
+    }
+
+    /// What the lock guards is never half changed.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(monotonic: i64, wall: i64) -> Self {
+        let offset = wall.saturating_sub(monotonic);
+        Self {
+            reference: None,
+            due: Line::new(monotonic, offset),
+            trusted: Line::new(monotonic, offset),
+            stamps: History::new(monotonic, offset),
+            dues: History::new(monotonic, offset),
+            moved: 0,
+            started: monotonic,
+        }
+    }
+
+    /// From here on, as if nothing had been seen before.
+    fn begin(&mut self, monotonic: i64, wall: i64) {
+        *self = Self {
+            reference: self.reference,
+            moved: self.moved,
+            ..Self::new(monotonic, wall)
+        };
+    }
+
+    fn wall(&self, (monotonic, wall): (i64, i64)) -> i64 {
+        self.reference
+            .map_or(wall, |known| monotonic.saturating_add(known.offset))
+    }
+
+    fn observe(&mut self, read: (i64, i64)) -> Reading {
+        let (monotonic, _) = read;
+        let wall = self.wall(read);
+        let offset = wall.saturating_sub(monotonic);
+        self.moved = self
+            .moved
+            .saturating_add(self.due.observe(monotonic, offset));
+        self.dues.observe(monotonic, self.due.at(0));
+        self.trusted.observe(monotonic, offset);
+        let now = if self.reference.is_some() {
+            wall
+        } else {
+            self.due.at(monotonic)
+        };
+        let reading = Reading {
+            monotonic,
+            wall,
+            now,
+            trusted: self.trusted.at(monotonic),
+        };
+        self.stamps
+            .observe(monotonic, reading.stamp().saturating_sub(monotonic));
+        reading
+    }
+}
+
+impl Reading {
+    fn believed(&self) -> i64 {
+        self.wall.min(self.trusted)
+    }
+
+    fn stamp(&self) -> i64 {
+        self.wall.max(self.trusted)
+    }
+}
+
+impl Reference {
+    /// The better of what was known and what was told: the more certain one, unless both cannot be true.
+    fn or(self, told: Self) -> Self {
+        // Clocks of computers drift apart by less than a second in some three hours.
+        let aged = self.uncertain + (told.at - self.at).max(0) / 10_000;
+        let agree = (told.offset - self.offset).abs() <= aged + told.uncertain;
+        if agree && aged < told.uncertain {
+            self
+        } else {
+            told
         }
     }
 }
+
+fn timestamp(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(if milliseconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -81,14 +81,10 @@ pub struct Delivery {
 
 impl Delivery {
     /// Whether nobody waits for it any more, so that it is better not made. A call that rang three hours ago must not ring now; what is
-    /// not a call is made however late.
+    /// not a call is made however late. `age` is the time since it was first due or replayed, which a clock that jumps does not change.
     #[must_use]
-    pub fn is_expired(&self, policy: &RetryPolicy, now: Timestamp) -> bool {
-        self.lane == Lane::Call && now > self.deadline(policy)
-    }
-
-    fn deadline(&self, policy: &RetryPolicy) -> Timestamp {
-        later(self.since, policy.give_up_after)
+    pub fn is_expired(&self, policy: &RetryPolicy, age: Duration) -> bool {
+        self.lane == Lane::Call && age > policy.give_up_after
     }
 }
 
@@ -167,13 +163,15 @@ pub enum Next {
 }
 
 impl Next {
-    /// What follows from `outcome`. `random` is uniform in 0 to 1.
+    /// What follows from `outcome`. `age` is the time since the delivery was first due or replayed; it is not taken from `now`, which a
+    /// jump of the clock may have moved away. `random` is uniform in 0 to 1.
     #[must_use]
     pub fn after(
         outcome: &Outcome,
         delivery: &Delivery,
         policy: &RetryPolicy,
         now: Timestamp,
+        age: Duration,
         random: f64,
     ) -> Self {
         let retry_after = match outcome {
@@ -185,13 +183,15 @@ impl Next {
         if policy.attempts_max.is_some_and(|max| attempt >= max) {
             return Self::Dead;
         }
-        let deadline = delivery.deadline(policy);
-        if now >= deadline {
+        let left = policy.give_up_after.saturating_sub(age);
+        if left.is_zero() {
             return Self::Dead;
         }
         // However long it is to wait, it has its time, and a last attempt at the end of it.
-        let due_at = later(now, policy.delay(attempt, retry_after, random)).min(deadline);
-        Self::Retry { due_at }
+        let wait = policy.delay(attempt, retry_after, random).min(left);
+        Self::Retry {
+            due_at: later(now, wait),
+        }
     }
 }
 
@@ -257,6 +257,7 @@ mod tests {
             &delivery(1),
             &RetryPolicy::default(),
             Timestamp::UNIX_EPOCH,
+            Duration::ZERO,
             0.5,
         );
         assert_eq!(next, Next::Dead);
@@ -266,11 +267,25 @@ mod tests {
     fn a_call_that_is_to_come_later_is_tried_again_while_the_caller_waits() {
         let policy = RetryPolicy::call();
         let later_please = failed(Some(Duration::from_secs(10)));
-        let next = |now| Next::after(&later_please, &delivery(1), &policy, now, 0.5);
         let at = |milliseconds| later(Timestamp::UNIX_EPOCH, Duration::from_millis(milliseconds));
-        assert_eq!(next(at(0)), Next::Retry { due_at: at(1_000) });
-        assert_eq!(next(at(9_500)), Next::Retry { due_at: at(10_000) });
-        assert_eq!(next(at(10_000)), Next::Dead);
+        let next = |milliseconds| {
+            let age = Duration::from_millis(milliseconds);
+            let now = at(milliseconds);
+            Next::after(&later_please, &delivery(1), &policy, now, age, 0.5)
+        };
+        assert_eq!(next(0), Next::Retry { due_at: at(1_000) });
+        assert_eq!(next(9_500), Next::Retry { due_at: at(10_000) });
+        assert_eq!(next(10_000), Next::Dead);
+    }
+
+    #[test]
+    fn a_clock_that_has_jumped_gives_up_nothing_and_does_not_shorten_the_wait() {
+        let policy = RetryPolicy::default();
+        let days_ahead = later(Timestamp::UNIX_EPOCH, Duration::from_secs(400 * 24 * 3600));
+        let age = Duration::from_millis(100);
+        let next = Next::after(&failed(None), &delivery(3), &policy, days_ahead, age, 1.0);
+        let due_at = later(days_ahead, Duration::from_secs(4));
+        assert_eq!(next, Next::Retry { due_at });
     }
 
     #[test]
@@ -278,7 +293,8 @@ mod tests {
         let mut delivery = delivery(21);
         let wait = |delivery: &Delivery| {
             let now = Timestamp::UNIX_EPOCH;
-            Next::after(&failed(None), delivery, &RetryPolicy::default(), now, 1.0)
+            let policy = RetryPolicy::default();
+            Next::after(&failed(None), delivery, &policy, now, Duration::ZERO, 1.0)
         };
         let after = |seconds| Next::Retry {
             due_at: later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds)),
@@ -306,12 +322,11 @@ mod tests {
     #[test]
     fn a_call_expires_and_nothing_else_does() {
         let policy = RetryPolicy::call();
-        let at = |seconds| later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds));
         let mut delivery = delivery(1);
-        assert!(!delivery.is_expired(&policy, at(1_000_000)));
+        assert!(!delivery.is_expired(&policy, Duration::from_secs(1_000_000)));
         delivery.lane = Lane::Call;
-        assert!(!delivery.is_expired(&policy, at(10)));
-        assert!(delivery.is_expired(&policy, at(11)));
+        assert!(!delivery.is_expired(&policy, Duration::from_secs(10)));
+        assert!(delivery.is_expired(&policy, Duration::from_secs(11)));
     }
 
     proptest! {
@@ -320,7 +335,8 @@ mod tests {
             let policy = RetryPolicy::default();
             let now = later(Timestamp::UNIX_EPOCH, Duration::from_secs(waited));
             let outcome = failed(retry_after.map(Duration::from_secs));
-            match Next::after(&outcome, &delivery(attempt), &policy, now, random) {
+            let age = Duration::from_secs(waited);
+            match Next::after(&outcome, &delivery(attempt), &policy, now, age, random) {
                 Next::Retry { due_at } => {
                     prop_assert!(due_at >= now);
                     prop_assert!(due_at <= later(Timestamp::UNIX_EPOCH, policy.give_up_after));
@@ -339,7 +355,8 @@ mod tests {
                 attempt += 1;
                 // Even with no jitter at all, an attempt takes a moment.
                 now = later(now, Duration::from_millis(100));
-                match Next::after(&failed(None), &delivery(attempt), &policy, now, random) {
+                let age = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap();
+                match Next::after(&failed(None), &delivery(attempt), &policy, now, age, random) {
                     Next::Retry { due_at } => now = due_at,
                     _ => break,
                 }

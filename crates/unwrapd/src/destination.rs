@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use openai_webhooks::{Secret, Webhooks};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::{Delivery, Outcome};
 use crate::route::Patterns;
@@ -93,10 +94,18 @@ impl DestinationSettings {
 
 /// Makes a destination of its settings.
 pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destination>> {
+    build_by(settings, &Clock::default())
+}
+
+/// As [`build`], where what signs does so by `clock`.
+pub fn build_by(
+    settings: &DestinationSettings,
+    clock: &Clock,
+) -> anyhow::Result<Box<dyn Destination>> {
     let limits = settings.limits.clone();
     let built = || -> anyhow::Result<Box<dyn Destination>> {
         Ok(match &settings.kind {
-            Kind::Http(http) => Box::new(HttpDestination::new(http.clone(), limits)?),
+            Kind::Http(http) => Box::new(HttpDestination::new(http.clone(), limits)?.by(clock)),
             Kind::Command(command) => Box::new(CommandDestination::new(command.clone(), limits)),
             Kind::JsonLines(lines) => Box::new(JsonLinesDestination::new(lines.clone())?),
         })

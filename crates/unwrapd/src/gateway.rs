@@ -5,6 +5,7 @@ mod fleet;
 mod introduction;
 mod peers;
 mod report;
+mod timekeeping;
 mod workers;
 
 use std::collections::HashMap;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness, Targets};
+use crate::clock::Clock;
 use crate::config::{Changes, Config, ServerSettings, warn_of_shared_secrets};
 use crate::feed::Feed;
 use crate::intake::{Intake, Rules};
@@ -72,6 +73,7 @@ pub struct Gateway {
     warnings: Warnings,
     opened: Opened,
     started: Instant,
+    clock: Clock,
 }
 
 impl Gateway {
@@ -85,9 +87,11 @@ impl Gateway {
         };
         let warnings = Warnings::default();
         let was_there = report::is_there(&config.store.url);
-        let store = store::open(&config.store, Timestamp::now(), &warnings)
+        let clock = Clock::default();
+        let store = store::open(&config.store, &clock, &warnings)
             .await
             .with_context(|| format!("cannot open the store {}", config.store.url))?;
+        timekeeping::tell(&clock, &warnings);
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
         let (introduction, introduced) = watch::channel(introduction);
@@ -101,17 +105,18 @@ impl Gateway {
         {
             warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
         }
-        let destinations = Built::all(config.destinations.clone())?;
+        let destinations = Built::all(config.destinations.clone(), &clock)?;
         let bells = Bells::default();
         let board = Board::default();
         for (name, _) in store.paused().await? {
             board.of(&name).set_paused(true);
         }
         let targets = Targets::default();
-        let circuits = Circuits::default();
+        let circuits = Circuits::by(clock.clone());
         let known = store.circuits().await?;
         let mut workers = Workers {
             store: Arc::clone(&store),
+            clock: clock.clone(),
             feed: feed.clone(),
             bells: bells.clone(),
             board: board.clone(),
@@ -121,7 +126,7 @@ impl Gateway {
             tasks: JoinSet::new(),
         };
         workers.follow(destinations);
-        circuits::follow(&circuits.epochs(), &known);
+        circuits.follow(&circuits.epochs(), &known);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
@@ -131,7 +136,12 @@ impl Gateway {
             introduction: introduced,
         };
         let rules = rules(&config, bells, board);
-        let intake = Arc::new(Intake::new(rules, Arc::clone(&store), feed.clone()));
+        let intake = Arc::new(Intake::new(
+            rules,
+            Arc::clone(&store),
+            feed.clone(),
+            clock.clone(),
+        ));
         let refusals: Arc<Refusals> = Arc::default();
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake), Arc::clone(&refusals)));
         let readiness: Arc<Readiness> = Arc::default();
@@ -140,6 +150,7 @@ impl Gateway {
             quarantine: Arc::clone(&quarantine),
             readiness: Arc::clone(&readiness),
             warnings: warnings.clone(),
+            clock: clock.clone(),
             targets,
             board: intake.rules().board.clone(),
             bells: intake.rules().bells.clone(),
@@ -184,13 +195,16 @@ impl Gateway {
             readiness,
             introduction,
             config,
-            warnings,
+            warnings: warnings.clone(),
+            clock: clock.clone(),
             opened,
             started: Instant::now(),
         };
-        gateway
-            .servers
-            .spawn(prune::run(Arc::clone(&store), shutdown.clone()));
+        gateway.servers.spawn(prune::run(
+            Arc::clone(&store),
+            clock.clone(),
+            shutdown.clone(),
+        ));
         let (intake, mut until) = (Arc::clone(&gateway.intake), shutdown.clone());
         gateway.servers.spawn(async move {
             tokio::select! {
@@ -198,6 +212,12 @@ impl Gateway {
                 () = intake.oddities().run() => {}
             }
         });
+        gateway.servers.spawn(timekeeping::run(
+            clock.clone(),
+            Arc::clone(&store),
+            warnings,
+            shutdown.clone(),
+        ));
         gateway.servers.spawn(fleet.run(shutdown.clone()));
         gateway
             .servers
@@ -270,7 +290,7 @@ impl Gateway {
     /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
     /// dropped. Gives what has changed. On an error nothing has.
     pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
-        let destinations = Built::all(config.destinations.clone())?;
+        let destinations = Built::all(config.destinations.clone(), &self.clock)?;
         let before = self.intake.rules();
         let (bells, board) = (before.bells.clone(), before.board.clone());
         let changes = Changes::between(&self.config, &config);

@@ -48,7 +48,9 @@ pub struct Slot {
     handover: Arc<Handover>,
     claimed_at: Instant,
     timeout: Duration,
-    ends_at: Timestamp,
+    /// Since when it is leased, and for how long.
+    from: Timestamp,
+    lease: Duration,
     delivery: Option<Delivery>,
 }
 
@@ -81,7 +83,8 @@ impl Handover {
             handover: Arc::clone(self),
             claimed_at: Instant::now(),
             timeout: state.timeout,
-            ends_at: later(now, state.lease),
+            from: now,
+            lease: state.lease,
             delivery: None,
         })
     }
@@ -118,7 +121,19 @@ impl Slot {
     /// Until when what takes it must be leased.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
-        self.ends_at
+        later(self.from, self.lease)
+    }
+
+    /// Since when what takes it is leased.
+    #[must_use]
+    pub fn from(&self) -> Timestamp {
+        self.from
+    }
+
+    /// And for how long.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// Hands over what is durable and leased.

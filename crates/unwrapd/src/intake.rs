@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 
+use crate::clock::Clock;
 use crate::delivery::Lane;
 use crate::feed::{Feed, Happening};
 use crate::message::Message;
@@ -61,17 +61,19 @@ pub struct Intake {
     store: Arc<dyn Store>,
     feed: Feed,
     oddities: Oddities,
+    clock: Clock,
 }
 
 impl Intake {
     /// Begins with these rules.
     #[must_use]
-    pub fn new(rules: Rules, store: Arc<dyn Store>, feed: Feed) -> Self {
+    pub fn new(rules: Rules, store: Arc<dyn Store>, feed: Feed, clock: Clock) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
             store,
             feed,
             oddities: Oddities::default(),
+            clock,
         }
     }
 
@@ -90,6 +92,12 @@ impl Intake {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Who looks on.
@@ -119,12 +127,13 @@ impl Intake {
         }
         // Before it is kept, or it could be delivered before it is counted.
         rules.open(&destinations);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let recipients: Vec<Recipient> = destinations
             .iter()
             .map(|destination| Recipient {
                 slot: rules.bells.slot(destination, told.lane, now),
                 destination: destination.clone(),
+                due_at: Some(now),
             })
             .collect();
         let to_ring = recipients.iter().filter(|to| to.slot.is_none());
@@ -141,7 +150,9 @@ impl Intake {
     }
 
     /// As [`keep`](Self::keep), for a message that waited in the quarantine as `suspect`: it leaves it in the same commit.
-    pub async fn acquit(&self, suspect: i64, message: Message) -> Result<Accepted, StoreError> {
+    pub async fn acquit(&self, suspect: i64, mut message: Message) -> Result<Accepted, StoreError> {
+        // It may have arrived while the clock was ahead, and is due now.
+        message.received_at = message.received_at.min(self.clock.now());
         let told = Told::of(&message);
         let (rules, destinations) = self.wanting(&message);
         rules.open(&destinations);

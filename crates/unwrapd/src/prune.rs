@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
+use crate::clock::Clock;
 use crate::shutdown::Shutdown;
 use crate::store::{Pruned, Store};
 
@@ -15,11 +15,11 @@ const REST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Goes on until shutdown. A failing store does not end it.
-pub async fn run(store: Arc<dyn Store>, mut shutdown: Shutdown) {
+pub async fn run(store: Arc<dyn Store>, clock: Clock, mut shutdown: Shutdown) {
     let mut messages = 0;
     loop {
         let started = Instant::now();
-        let pause = match store.prune(Timestamp::now()).await {
+        let pause = match store.prune(clock.believed()).await {
             Ok(pruned) => {
                 messages += pruned.messages;
                 if !pruned.is_more && messages > 0 {

@@ -146,7 +146,8 @@ impl Quarantine {
             retried.without_body += 1;
             return Ok(());
         };
-        if Timestamp::now().duration_since(suspect.received_at) > AGE_MAX {
+        let now = self.intake.clock().believed();
+        if now.duration_since(suspect.received_at) > AGE_MAX {
             retried.too_old += 1;
             return Ok(());
         }

@@ -79,7 +79,8 @@ async fn accept(
     let Some(webhooks) = rules.endpoints.get(endpoint) else {
         return Err(Refusal::NoSuchPath);
     };
-    let received_at = Timestamp::now();
+    let clock = receiver.intake.clock();
+    let received_at = clock.wall();
     let (parts, body) = request.into_parts();
     let arrival = Arrival {
         endpoint,
@@ -101,7 +102,7 @@ async fn accept(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    let (message, oddity) = Message::read(endpoint, &verified, &payload, received_at);
+    let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
     receiver.intake.feed().tell(|| Happening::Verified {
         endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),

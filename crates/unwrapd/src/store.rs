@@ -7,6 +7,7 @@ mod kept;
 mod numbers;
 pub mod postgres;
 mod precheck;
+mod put_off;
 pub mod replay;
 mod room;
 mod settings;
@@ -22,9 +23,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::clock::{Clock, Moment};
+use crate::delivery::retry::RetryPolicy;
 use crate::delivery::said::Said;
 use crate::delivery::share::Share;
-use crate::delivery::{Delivery, Lane, Next};
+use crate::delivery::{Delivery, Lane, Next, later};
 use crate::handover::Slot;
 use crate::message::Message;
 use crate::observe::warnings::Warnings;
@@ -60,6 +63,19 @@ pub trait Store: Send + Sync {
 
     /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due first, each with its next attempt number.
     /// Unless settled by then, they are due again when the lease ends.
+    ///
+    /// What is to wait longer than [`Terms::longest_wait`] is due as well: it was put off by a clock that has been set back since. The
+    /// same goes for a lease that is longer than any.
+    async fn claim_within(
+        &self,
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        terms: Terms,
+        limit: usize,
+    ) -> Result<Claimed, StoreError>;
+
+    /// As [`claim_within`](Self::claim_within), with the longest wait of the default policy.
     async fn claim(
         &self,
         destination: &str,
@@ -67,7 +83,10 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         lease: Duration,
         limit: usize,
-    ) -> Result<Claimed, StoreError>;
+    ) -> Result<Claimed, StoreError> {
+        self.claim_within(destination, lane, now, lease.into(), limit)
+            .await
+    }
 
     /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`] means that the lease had run out and
     /// someone else has claimed the delivery since: nothing was changed.
@@ -105,6 +124,12 @@ pub trait Store: Send + Sync {
 
     /// Writes something durably and for nothing: whether a message could be kept now.
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Remembers what time it is, for [`Clock::anchor`](crate::clock::Clock::anchor) of the next process.
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        let _ = trusted;
+        Ok(())
+    }
 
     /// Takes a step in forgetting what has been kept as long as the settings say, or is more than they allow, the oldest first. What
     /// waits for delivery stays, and an id is known for the whole dedupe horizon. A step is short, so that nobody who receives waits for
@@ -208,14 +233,14 @@ pub trait Store: Send + Sync {
     ///
     /// What takes part is settled when the token is first used, `as_of` then or now; each message is come to once, and the progress is
     /// kept in the commit that makes its deliveries due. So whoever asks again with the same token, after a crash or at the same time,
-    /// has no delivery made twice. What waits or is being made is left as it is. [`StoreError::Full`] means that as much waits as a
+    /// has no delivery made twice. What waits is due at once, under the same number; what is being made is left as it is. [`StoreError::Full`] means that as much waits as a
     /// replay may cause: what is done is done, and the same token goes on later.
     async fn replay(
         &self,
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError>;
 
@@ -252,6 +277,35 @@ pub enum Accepted {
     Duplicate,
 }
 
+/// How long a claim leases, and what is due for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the lease is.
+    pub lease: Duration,
+    /// The longest time that a delivery may have to wait for its next attempt.
+    pub longest_wait: Duration,
+}
+
+impl From<Duration> for Terms {
+    /// A lease of that length, and the longest wait of the default policy.
+    fn from(lease: Duration) -> Self {
+        Self {
+            lease,
+            longest_wait: RetryPolicy::default().longest_wait(),
+        }
+    }
+}
+
+impl Terms {
+    /// Due times beyond this are due at once. A second more than the longest wait: clocks of gateways differ by some milliseconds.
+    fn put_off_from(&self, now: Timestamp) -> Timestamp {
+        later(now, self.longest_wait + Duration::from_secs(1))
+    }
+}
+
+/// Longest lease of any delivery: the longest time-out that can be configured, and what a dispatcher adds to it.
+const LEASE_MAX: Duration = Duration::from_secs(660);
+
 /// Deliveries that are leased to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
@@ -281,6 +335,14 @@ pub struct Recipient {
     pub destination: String,
     /// Where it has a place for the delivery at once.
     pub slot: Option<Slot>,
+    /// When the delivery is due; `None`: when the message arrived.
+    pub due_at: Option<Timestamp>,
+}
+
+impl Recipient {
+    fn due_at(&self, message: &Message) -> Timestamp {
+        self.due_at.unwrap_or(message.received_at)
+    }
 }
 
 impl<D: Into<String>> From<D> for Recipient {
@@ -288,6 +350,7 @@ impl<D: Into<String>> From<D> for Recipient {
         Self {
             destination: destination.into(),
             slot: None,
+            due_at: None,
         }
     }
 }
@@ -475,22 +538,23 @@ pub enum StoreError {
     Unusable(String),
 }
 
-/// Opens the store, and makes it if there is none. Lasting conditions of the store are put into `warnings`.
+/// Opens the store, and makes it if there is none, and holds `clock` against the time that it remembers. Lasting conditions of the store are put into `warnings`.
 pub async fn open(
     settings: &StoreSettings,
-    now: Timestamp,
+    clock: &Clock,
     warnings: &Warnings,
 ) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.url {
         StoreUrl::Postgres(address) => Ok(Arc::new(
-            postgres::PostgresStore::open(address, &settings.bounds).await?,
+            postgres::PostgresStore::open_with(address, &settings.bounds, clock).await?,
         )),
         StoreUrl::Sqlite(path) => {
             let (path, bounds, warnings) =
                 (path.clone(), settings.bounds.clone(), warnings.clone());
+            let clock = clock.clone();
             // Beside the runtime: the disk may hang.
             let opened = tokio::task::spawn_blocking(move || {
-                sqlite::SqliteStore::open_with(&path, &bounds, now, &warnings)
+                sqlite::SqliteStore::open_with(&path, &bounds, &clock, &warnings)
             });
             let store = opened
                 .await

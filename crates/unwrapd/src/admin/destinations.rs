@@ -144,7 +144,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
     let switched = tokio::spawn(async move {
         let _one_at_a_time = admin.targets.hold_pauses().await;
         if is_paused {
-            admin.store.pause(&name, Timestamp::now()).await?;
+            admin.store.pause(&name, admin.clock.now()).await?;
         } else {
             admin.store.resume(&name).await?;
         }
@@ -204,7 +204,7 @@ async fn test(
             ))
         })?,
     };
-    let delivery = sample(name, event_type);
+    let delivery = sample(name, event_type, admin.clock.now());
     let begun_at = Instant::now();
     let outcome = match timeout(target.timeout, target.destination.send(&delivery)).await {
         Ok(outcome) => outcome,
@@ -224,8 +224,7 @@ async fn test(
     })))
 }
 
-fn sample(destination: String, event_type: EventType) -> Delivery {
-    let now = Timestamp::now();
+fn sample(destination: String, event_type: EventType, now: Timestamp) -> Delivery {
     let id = uuid::Uuid::now_v7().simple();
     let event = UnwrapWebhookEvent::sample(event_type, format!("evt_test_{id}"), now.as_second());
     Delivery {

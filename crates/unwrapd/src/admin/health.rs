@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -112,7 +111,8 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
         Err("stopping\n".into())
     } else {
         let store = Arc::clone(&admin.store);
-        let probe = async move { store.ready(Timestamp::now()).await };
+        let clock = admin.clock.clone();
+        let probe = async move { store.ready(clock.now()).await };
         let seen = admin.readiness.of(probe).await;
         seen.map_err(|error| format!("{error}\n"))
     };

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Refusal, answer, read};
@@ -90,7 +89,7 @@ async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Re
         to: asked.to,
     };
     if asked.dry_run {
-        let plan = stored.store.plan(&replay, Timestamp::now()).await?;
+        let plan = stored.store.plan(&replay, stored.clock.stamp()).await?;
         let names = plan.destinations.keys();
         let unconfigured = names.filter(|name| !stored.targets.has(name));
         return Ok(answer(&Planned {
@@ -113,7 +112,7 @@ async fn run(
     let until = Instant::now() + RUN_MAX;
     let mut before = None;
     loop {
-        let now = Timestamp::now();
+        let now = stored.clock.moment();
         let step = stored.store.replay(replay, &token, as_of, now, STEP).await;
         let (replayed, done) = match (step, before) {
             (Ok(ReplayStep::More(replayed)), _) => (replayed, false),
@@ -144,9 +143,10 @@ async fn run(
         if done && !repeated {
             tracing::info!(
                 token = token.as_str(),
-                "replayed: {} deliveries of {} messages",
+                "replayed: {} deliveries of {} messages; {} more waited already and are due now",
                 counts.deliveries,
-                counts.messages
+                counts.messages,
+                counts.waiting
             );
         }
         if done || Instant::now() >= until {
@@ -186,7 +186,7 @@ pub(crate) struct DroppedOf {
 }
 
 pub(super) async fn drop_dead(
-    State(Stored { store, .. }): State<Stored>,
+    State(Stored { store, clock, .. }): State<Stored>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let mut asked: AskedDrop = read(request).await?;
@@ -218,7 +218,7 @@ pub(super) async fn drop_dead(
                 filter: filter.clone(),
                 to: None,
             };
-            let plan = store.plan(&replay, Timestamp::now()).await?;
+            let plan = store.plan(&replay, clock.stamp()).await?;
             DroppedOf {
                 as_of: plan.as_of,
                 deliveries: plan.counts.deliveries + plan.counts.gone,
@@ -233,7 +233,7 @@ pub(super) async fn drop_dead(
     let mut after = None;
     let mut deliveries = 0;
     loop {
-        let now = Timestamp::now();
+        let now = clock.stamp();
         let step = store
             .drop_dead(&filter, planned.as_of, after, now, STEP)
             .await?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Refusal, answer};
 use super::bounds::Bounds;
 use super::{Admin, Route, Targets, replay};
+use crate::clock::Clock;
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
 use crate::wake::Bells;
@@ -29,6 +30,7 @@ pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
     pub(super) bells: Bells,
     pub(super) targets: Targets,
+    pub(super) clock: Clock,
 }
 
 impl FromRef<Admin> for Stored {
@@ -37,6 +39,7 @@ impl FromRef<Admin> for Stored {
             store: Arc::clone(&admin.store),
             bells: admin.bells.clone(),
             targets: admin.targets.clone(),
+            clock: admin.clock.clone(),
         }
     }
 }
@@ -54,11 +57,11 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn find(
-    State(Stored { store, .. }): State<Stored>,
+    State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(&store.find(&filter, Timestamp::now(), page).await?))
+    Ok(answer(&store.find(&filter, clock.stamp(), page).await?))
 }
 
 /// A page of dead letters.
@@ -90,12 +93,12 @@ pub(crate) struct DeadLetter {
 }
 
 async fn find_dead(
-    State(Stored { store, .. }): State<Stored>,
+    State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (mut filter, page) = read_query(query.as_deref())?;
     only_dead(&mut filter)?;
-    let Found { messages, next } = store.find(&filter, Timestamp::now(), page).await?;
+    let Found { messages, next } = store.find(&filter, clock.stamp(), page).await?;
     let letters = messages.into_iter().flat_map(letters).collect();
     Ok(answer(&Dead { letters, next }))
 }

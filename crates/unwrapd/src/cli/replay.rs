@@ -91,7 +91,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     }
     talk(&told(&planned));
     // A token of before may have something left to do that the plan cannot see any more.
-    if counts.deliveries == 0 && how.token.is_none() {
+    if counts.deliveries + counts.waiting == 0 && how.token.is_none() {
         if how.ask.output == Output::Json {
             print_json(&planned)?;
         }
@@ -195,7 +195,7 @@ fn told(planned: &Planned) -> String {
         ),
         (
             counts.waiting,
-            "more are waiting or under way, and are left as they are",
+            "more wait already and will be due at once, or are under way",
         ),
         (counts.gone, "more cannot be made: their bodies are removed"),
         (plan.unknown.len() as u64, "ids are not kept"),

@@ -44,6 +44,13 @@ impl RetryPolicy {
         }
     }
 
+    /// The longest wait between two attempts. What is to wait longer was put off by a clock that has been set back since, or under
+    /// another policy.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.max.max(self.retry_after_max)
+    }
+
     /// The wait after `attempt` (counted from 1). `random` is uniform in 0 to 1; `retry_after` is what the destination asked for
     /// and is a lower bound.
     #[must_use]

@@ -9,19 +9,19 @@ mod vet;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 use reqwest::dns::Resolve;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::{Destination, left};
+use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
@@ -135,6 +135,7 @@ pub struct HttpDestination {
     proxy: Option<reqwest::Url>,
     webhooks: Webhooks,
     limits: Limits,
+    clock: Clock,
 }
 
 impl HttpDestination {
@@ -186,12 +187,22 @@ impl HttpDestination {
             proxy: proxy.map(|proxy| proxy.url),
             webhooks,
             limits,
+            clock: Clock::default(),
         })
+    }
+
+    /// As it is, signing by this clock.
+    #[must_use]
+    pub fn by(self, clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            ..self
+        }
     }
 
     async fn post(&self, delivery: &Delivery) -> Result<Response, String> {
         let message = &delivery.message;
-        let now = Timestamp::now().as_second();
+        let now = self.clock.wall().as_second();
         let headers = self
             .webhooks
             .sign(&message.payload, message.webhook_id.as_str(), now)
@@ -226,7 +237,7 @@ impl Destination for HttpDestination {
             Err(problem) => return Outcome::failed(problem),
         };
         let status = response.status();
-        let retry_after = retry_after(&response);
+        let retry_after = retry_after(&response, &self.clock);
         let time = left(self.limits.of(delivery.lane).timeout, started);
         let headers = response.headers().clone();
         let said = said(response, time.min(BODY_WAIT_MAX)).await;
@@ -278,14 +289,23 @@ fn through(settings: &ProxySettings) -> reqwest::Result<Proxy> {
     })
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
-fn retry_after(response: &Response) -> Option<Duration> {
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). A date counts by the clock of the destination, which its `Date`
+/// shows.
+fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    let until = httpdate::parse_http_date(text).ok()?;
+    let shown = response.headers().get(DATE).and_then(|date| {
+        let date = date.to_str().ok()?.trim();
+        httpdate::parse_http_date(date).ok()
+    });
+    let now = shown.unwrap_or_else(|| {
+        let seconds = u64::try_from(clock.wall().as_second()).unwrap_or_default();
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    });
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// The beginning of the body. The head has decided the outcome: a body that is slow or long costs its connection and nothing else.

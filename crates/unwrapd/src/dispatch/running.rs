@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::ready::{self, Ready, Waiting};
 use super::{Dispatcher, attempt, settle};
+use crate::clock::Moment;
 use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
 use crate::delivery::said::Said;
-use crate::delivery::{Delivery, Next, Outcome};
+use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::handover::Handed;
 use crate::store::{Attempt, Lease};
 use claims::{Due, Looked};
@@ -112,7 +113,7 @@ impl Running {
         while self.free_slots() > 0
             && let Some(delivery) = self.ready.first()
         {
-            if delivery.is_expired(&self.limits.retry, self.lane.clock.now()) {
+            if delivery.is_expired(&self.limits.retry, self.age(delivery)) {
                 self.bury_first();
                 continue;
             }
@@ -161,6 +162,15 @@ impl Running {
         }
     }
 
+    /// How long ago it was first due, or replayed.
+    fn age(&self, delivery: &Delivery) -> Duration {
+        let clock = &self.lane.clock;
+        match delivery.lane {
+            Lane::Call => clock.age_by_wall(delivery.since),
+            Lane::Standard => clock.age(delivery.since),
+        }
+    }
+
     fn free_slots(&self) -> usize {
         if self.settling.len() >= SETTLING_MAX {
             return 0;
@@ -189,14 +199,16 @@ impl Running {
 
     /// Decides what follows from the outcome, and has that recorded.
     fn settle(&mut self, delivery: &Arc<Delivery>, outcome: &Outcome, took: Duration, turn: Turn) {
-        let now = self.lane.clock.now();
-        let next = Next::after(outcome, delivery, &self.limits.retry, now, fastrand::f64());
+        let Moment { now, stamp } = self.lane.clock.moment();
+        let age = self.age(delivery);
+        let random = fastrand::f64();
+        let next = Next::after(outcome, delivery, &self.limits.retry, now, age, random);
         let failures = self.lane.gate.failures();
         settle::log(failures, delivery, outcome.answer(), next, now, turn);
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
-            ended_at: now,
+            ended_at: stamp,
             took,
             answer: outcome.answer().to_owned(),
             said: outcome.said().clone(),

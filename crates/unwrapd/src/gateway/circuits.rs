@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
+use crate::clock::Clock;
 use crate::dispatch::{Finding, Findings, Gate};
 use crate::store::{SharedCircuit, Store, StoreError};
 
@@ -18,13 +17,23 @@ const TRY_TIME: Duration = Duration::from_secs(60);
 type Asked = (String, Arc<Gate>, u64);
 
 /// The gates of the destinations, by name.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Circuits {
     pub(super) findings: Arc<Findings>,
     gates: Arc<Mutex<HashMap<String, Weak<Gate>>>>,
+    clock: Clock,
 }
 
 impl Circuits {
+    /// None yet. `clock` is for what is shown to people.
+    pub(super) fn by(clock: Clock) -> Self {
+        Self {
+            findings: Arc::default(),
+            gates: Arc::default(),
+            clock,
+        }
+    }
+
     /// The gate of a destination, in the place of one that was there before. Then the destination is another, and what was known counts
     /// no more.
     pub(super) fn watch(&self, name: &str, gate: &Arc<Gate>) {
@@ -75,20 +84,20 @@ impl Circuits {
                 store.try_circuit(name, TRY_TIME).await?;
             }
         }
-        follow(&epochs, &known);
+        self.follow(&epochs, &known);
         Ok(())
+    }
+
+    /// Has them do as all know.
+    pub(super) fn follow(&self, epochs: &[Asked], known: &[SharedCircuit]) {
+        let now = self.clock.now();
+        for (name, gate, epoch) in epochs {
+            let known = known.iter().find(|known| known.destination == *name);
+            gate.follow(*epoch, known, now);
+        }
     }
 
     fn gates(&self) -> MutexGuard<'_, HashMap<String, Weak<Gate>>> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Has them do as all know.
-pub(super) fn follow(epochs: &[Asked], known: &[SharedCircuit]) {
-    let now = Timestamp::now();
-    for (name, gate, epoch) in epochs {
-        let known = known.iter().find(|known| known.destination == *name);
-        gate.follow(*epoch, known, now);
     }
 }

@@ -24,6 +24,7 @@ use crate::wake::Bells;
 
 pub(super) struct Workers {
     pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
     pub(super) feed: Feed,
     pub(super) bells: Bells,
     /// How it goes at each destination.
@@ -51,12 +52,15 @@ pub(super) struct Built {
 }
 
 impl Built {
-    pub(super) fn all(settings: Vec<DestinationSettings>) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn all(
+        settings: Vec<DestinationSettings>,
+        clock: &Clock,
+    ) -> anyhow::Result<Vec<Self>> {
         settings
             .into_iter()
             .map(|settings| {
                 Ok(Self {
-                    destination: destination::build(&settings)?.into(),
+                    destination: destination::build_by(&settings, clock)?.into(),
                     settings,
                 })
             })
@@ -136,7 +140,7 @@ impl Workers {
                 bell: self.bells.of(&settings.name, lane),
                 handover: self.bells.take_over(&settings.name, lane),
                 feed: self.feed.clone(),
-                clock: Clock::default(),
+                clock: self.clock.clone(),
             };
             let shutdown = shutdown.clone();
             self.tasks.spawn(async move {

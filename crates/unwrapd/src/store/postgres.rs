@@ -31,6 +31,7 @@ mod rows;
 mod server;
 mod settle;
 mod slots;
+mod time;
 mod tls;
 mod walk;
 
@@ -45,12 +46,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::filter::Filter;
+use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
     Pruned, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Standing, Store, StoreError,
-    Summary, Suspect, SuspectSummary, Tally,
+    Summary, Suspect, SuspectSummary, Tally, Terms,
 };
+use crate::clock::{Clock, Moment};
 use crate::crash;
 use crate::delivery::Lane;
 use crate::delivery::share::Share;
@@ -103,6 +106,9 @@ struct Shared {
     holders: Holders,
     leases: Leases,
     marks: Marks,
+    put_off: PutOff,
+    /// Goes by the clock of the database.
+    clock: Clock,
 }
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -120,6 +126,15 @@ impl Drop for Alive {
 impl PostgresStore {
     /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
+        Self::open_with(address, bounds, &Clock::default()).await
+    }
+
+    /// As [`open`](Self::open), by this clock, which goes by that of the database from now on.
+    pub async fn open_with(
+        address: &PostgresAddress,
+        bounds: &Bounds,
+        clock: &Clock,
+    ) -> Result<Self, StoreError> {
         let hosts = Hosts::new(address)?;
         let connected = hosts.connect(None).await?.for_gateway()?;
         let Connected { link, does, .. } = connected;
@@ -128,7 +143,7 @@ impl PostgresStore {
                 "the database may write what it is given, payloads too, into its own log when a statement takes long: set `log_parameter_max_length = 0` there"
             );
         }
-        let holders = Holders::new()?;
+        let holders = Holders::new(clock.clone())?;
         let is_new = migration::run(&link, address, Some(holders.id())).await?;
         let shared = Arc::new(Shared {
             pool: Pool::new(hosts, address.schema(), link, &does.synchronous_commit),
@@ -137,6 +152,8 @@ impl PostgresStore {
             holders,
             leases: Leases::default(),
             marks: Marks::default(),
+            put_off: PutOff::default(),
+            clock: clock.clone(),
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(
@@ -147,6 +164,7 @@ impl PostgresStore {
         if let Err(failure) = holders::beat_now(&shared).await {
             tracing::debug!("nobody knows which gateways are alive: {failure:?}");
         }
+        clock.anchor(time::remembered(&shared).await?);
         let (has_ended, ended) = watch::channel(false);
         let (open, closing) = watch::channel(());
         let has_ended = Arc::new(has_ended);
@@ -220,15 +238,15 @@ impl Store for PostgresStore {
         accepted?
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
-        Ok(claim::claim(&self.shared, destination, lane, now, lease, limit).await?)
+        Ok(claim::claim(&self.shared, destination, lane, now, terms, limit).await?)
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
@@ -277,6 +295,10 @@ impl Store for PostgresStore {
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
         pause::ready(self.pool(), now).await?;
         self.shared.room.reserve(1).map(drop)
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        Ok(time::remember(&self.shared, trusted).await?)
     }
 
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
@@ -384,7 +406,7 @@ impl Store for PostgresStore {
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         Ok(replay::step(&self.shared, replay, token, as_of, now, limit).await?)

@@ -85,7 +85,7 @@ pub struct Counts {
     pub deliveries: u64,
     /// Of these, calls: whoever rang has hung up since.
     pub calls: u64,
-    /// Deliveries asked for that wait or are being made anyway: they are left as they are.
+    /// Deliveries asked for that wait already: they are due at once, as the same ones. What is being made is left as it is.
     pub waiting: u64,
     /// What was asked for and cannot be delivered any more: the body of the message is removed.
     pub gone: u64,
@@ -159,8 +159,8 @@ impl Existing {
 pub(super) struct Choice<'e> {
     /// What is over and begins anew.
     pub(super) again: Vec<&'e Existing>,
-    /// How many are waiting already.
-    pub(super) waiting: usize,
+    /// What waits already. It need not wait any longer.
+    pub(super) waiting: Vec<&'e Existing>,
     /// Whether the destination asked for has no delivery of it yet.
     pub(super) is_missing: bool,
     /// Whether nothing is left of the message but that it arrived.
@@ -175,7 +175,7 @@ impl Replay {
         let may_be_lost = self.to.is_none() && !self.filter.names_deliveries();
         choice.is_lost = may_be_lost && deliveries.is_empty() && !has_body;
         let mut add = |delivery: &'e Existing| match delivery.status {
-            Status::Waiting => choice.waiting += 1,
+            Status::Waiting => choice.waiting.push(delivery),
             Status::Delivered | Status::Dead | Status::Dropped => choice.again.push(delivery),
         };
         let asked = || deliveries.iter().filter(|delivery| self.asks_for(delivery));
@@ -208,14 +208,14 @@ impl Choice<'_> {
     /// How many deliveries it is about; a lost message counts as one.
     pub(super) fn deliveries(&self) -> usize {
         let others = [self.is_missing, self.is_lost];
-        self.again.len() + self.waiting + others.into_iter().filter(|is| *is).count()
+        self.again.len() + self.waiting.len() + others.into_iter().filter(|is| *is).count()
     }
 }
 
 impl Counts {
     /// One more message of which this is chosen. Says whether something of it is delivered again.
     pub(super) fn add(&mut self, choice: &Choice<'_>, lane: Lane, can_be_made: bool) -> bool {
-        self.waiting += choice.waiting as u64;
+        self.waiting += choice.waiting.len() as u64;
         self.gone += u64::from(choice.is_lost);
         let deliveries = choice.again.len() as u64 + u64::from(choice.is_missing);
         if deliveries == 0 {
@@ -266,7 +266,7 @@ mod tests {
         let again = choice.again.iter();
         (
             again.map(|delivery| delivery.destination.clone()).collect(),
-            choice.waiting,
+            choice.waiting.len(),
             choice.is_missing,
         )
     }

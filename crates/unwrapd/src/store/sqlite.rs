@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod checkpoint;
 mod chosen;
+mod claim;
 mod dead;
 mod end;
 mod filesystem;
@@ -29,6 +30,7 @@ mod schema;
 mod seen;
 mod size;
 mod statements;
+mod time;
 mod wal;
 mod walk;
 mod writer;
@@ -50,8 +52,9 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled,
-    Standing, Store, StoreError, Summary, Suspect, SuspectSummary, Tally,
+    Standing, Store, StoreError, Summary, Suspect, SuspectSummary, Tally, Terms,
 };
+use crate::clock::{Clock, Moment};
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
@@ -71,6 +74,7 @@ pub(super) use end::SqliteEnd;
 pub use prune::prunable;
 pub(super) use schema::check_ours_at as check_ours;
 pub use size::vacuum;
+pub use time::remembered_at;
 
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
@@ -115,14 +119,15 @@ impl SqliteStore {
     /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone was delivering is due
     /// again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
-        Self::open_with(path, bounds, now, &Warnings::default())
+        let clock = Clock::simulated(now);
+        Self::open_with(path, bounds, &clock, &Warnings::default())
     }
 
-    /// As [`open`](Self::open), with a place for the conditions of the file that an operator must know of.
+    /// As [`open`](Self::open), by this clock, which is held against the time that the store remembers, and with a place for the conditions of the file that an operator must know of.
     pub fn open_with(
         path: &Path,
         bounds: &Bounds,
-        now: Timestamp,
+        clock: &Clock,
         warnings: &Warnings,
     ) -> Result<Self, StoreError> {
         let mut owned = Owned::take(path)?;
@@ -130,8 +135,10 @@ impl SqliteStore {
         let mut connection = schema::connect(&owned)?;
         owned.know_log(schema::tables(&connection)?)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
-        let horizon = earlier(now, bounds.dedupe);
-        let mut memory = Memory::read(&connection, horizon, bounds).map_err(problem)?;
+        clock.anchor(time::remembered(&connection).map_err(problem)?);
+        // What a clock that has jumped takes for old would be forgotten here.
+        let horizon = earlier(clock.believed(), bounds.dedupe);
+        let mut memory = Memory::read(&connection, horizon, bounds, clock).map_err(problem)?;
         memory.tidy(&mut connection).map_err(problem)?;
         let data_version = schema::data_version(&connection).map_err(problem)?;
         let checkpoints = Checkpoints::start(owned.database(), owned.log_path(), warnings.clone())?;
@@ -315,17 +322,17 @@ impl Store for SqliteStore {
         accepted
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         let destination = destination.to_owned();
         self.ask(Urgency::Look, move |work| {
-            statements::claim(work, &destination, lane, now, lease, limit)
+            claim::claim(work, &destination, lane, now, terms, limit)
         })
         .await
     }
@@ -392,6 +399,13 @@ impl Store for SqliteStore {
     async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
         self.ask(Urgency::Now, move |work| statements::ready(work, now))
             .await?
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.ask(Urgency::Soon, move |work| {
+            time::remember(work.connection, trusted)
+        })
+        .await
     }
 
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
@@ -462,7 +476,7 @@ impl Store for SqliteStore {
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         self.step_replay(replay, token, as_of, now, limit).await

@@ -12,9 +12,10 @@ use unwrapd::crash::POINTS;
 
 use crate::application::{Application, Pace};
 use crate::gateway::{Gateway, copy_binary, write_config};
+use crate::jumps::Jumps;
 use crate::kill::{Kill, Tally};
 use crate::ledger::Ledger;
-use crate::openai::{self, Door};
+use crate::openai::{self, Door, Wall};
 use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
@@ -36,6 +37,7 @@ pub(crate) struct Run<'a> {
     senders: JoinSet<()>,
     /// Where the senders post; nowhere while there is no gateway.
     doors: watch::Sender<Vec<Door>>,
+    wall: Wall,
     rng: Rng,
     /// Processes started so far.
     lives: u32,
@@ -51,7 +53,7 @@ impl<'a> Run<'a> {
         let mut applications = Vec::new();
         for destination in Destination::ALL {
             let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, Pace::BRISK);
+            let application = Application::start(destination, ledger, rng, Pace::TIMELESS);
             applications.push(application.await);
         }
         let doors = watch::Sender::new(Vec::new());
@@ -72,6 +74,7 @@ impl<'a> Run<'a> {
             applications,
             senders,
             doors,
+            wall: Wall::default(),
             rng,
             lives: 0,
             tally: Tally::default(),
@@ -80,6 +83,9 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) async fn kill_and_drain(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let jumps = plan
+            .jumps
+            .then(|| Jumps::start(self.folder, self.wall.clone(), self.rng.fork()));
         let mut told = Instant::now();
         while self.tally.kills() < plan.kills {
             let kill = Kill::draw(&mut self.rng, POINTS);
@@ -94,6 +100,7 @@ impl<'a> Run<'a> {
                 eprintln!("kill {kills}: {} {seconds} s", self.ledger.progress());
             }
         }
+        drop(jumps);
         self.drain().await
     }
 
@@ -164,6 +171,7 @@ impl<'a> Run<'a> {
 
     fn open_door(&self, url: String) {
         let life = self.lives;
-        self.doors.send_replace(vec![Door { life, url }]);
+        let wall = self.wall.clone();
+        self.doors.send_replace(vec![Door { life, url, wall }]);
     }
 }

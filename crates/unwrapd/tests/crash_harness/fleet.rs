@@ -18,9 +18,10 @@ use crate::audit;
 use crate::chronicle::{Chronicle, Deeds, now_ms};
 use crate::database::Database;
 use crate::gateway::{Gateway, copy_binary, write_config};
+use crate::jumps::Jumps;
 use crate::kill::Kill;
 use crate::ledger::Ledger;
-use crate::openai::{self, Door};
+use crate::openai::{self, Door, Wall};
 use crate::support::postgres::free_port;
 use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;
@@ -124,6 +125,10 @@ impl<'a> Fleet<'a> {
                 self.fork(),
             ));
         }
+        let jumps = self.seats.iter().filter(|_| plan.jumps);
+        let jumps: Vec<Jumps> = jumps
+            .map(|(folder, _)| Jumps::start(folder, Wall::default(), self.fork()))
+            .collect();
         let over = async {
             let ended = tokio::try_join!(
                 self.strike_gateways(0, plan),
@@ -139,6 +144,7 @@ impl<'a> Fleet<'a> {
             tokio::join!(over, self.strike_database(), self.tell_progress());
         database?;
         let (one, other, third) = gateways?;
+        drop(jumps);
         self.drain([one, other, third]).await
     }
 
@@ -384,8 +390,10 @@ impl<'a> Fleet<'a> {
     }
 
     fn open_door(&self, life: u32, url: String) {
+        // They go by the clock of the database, which is right.
+        let wall = Wall::default();
         self.doors
-            .send_modify(|doors| doors.push(Door { life, url }));
+            .send_modify(|doors| doors.push(Door { life, url, wall }));
     }
 
     fn close_door(&self, life: u32) {

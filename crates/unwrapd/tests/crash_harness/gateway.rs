@@ -22,6 +22,8 @@ pub(crate) const CONCURRENCY: usize = 16;
 /// Much longer than a destination ever hangs, much shorter than [`PATIENCE`].
 const TIMEOUT_SECONDS: u64 = 5;
 const BINARY: &str = "unwrapd";
+/// The file in its folder by which a gateway is told how far its clock is off.
+pub(crate) const CLOCK: &str = "clock";
 /// Lines of the log that are shown if it ends by itself.
 const LOG_LINES: usize = 20;
 
@@ -91,6 +93,8 @@ impl Gateway {
     /// Starts it on the configuration in `folder`.
     pub(crate) fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
+        // There need be no such file: then its clock is right.
+        command.env("UNWRAPD_CLOCK_SHIFT", folder.join(CLOCK));
         if let Some(crash_at) = crash_at {
             command.env("UNWRAPD_CRASH_AT", crash_at);
         }

@@ -10,6 +10,9 @@
 //! stopped and killed as well. What was done to whom is written down ([`chronicle`]). Triggers in the database note who held which
 //! delivery from when to when ([`audit`]), so that two that held one at once are found, and whatever came twice has its reason there.
 //!
+//! Meanwhile the wall clocks of the gateways jump ([`jumps`]), ahead and back, by hours and by years. Nothing is given up or held back
+//! by that. On PostgreSQL they go by the clock of the database.
+//!
 //! `scripts/crash-test --kills 1000` makes a long run of it. The seed decides every choice (what is killed when, who fails, who is sent
 //! twice), but not how threads and processes interleave: the same seed makes a similar run, not the same one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
@@ -25,6 +28,7 @@ mod chronicle;
 mod database;
 mod fleet;
 mod gateway;
+mod jumps;
 mod kill;
 mod ledger;
 mod openai;
@@ -89,6 +93,8 @@ async fn the_books_balance_in_postgresql() {
 struct Plan {
     seed: u64,
     kills: u32,
+    /// Whether clocks jump.
+    jumps: bool,
 }
 
 impl Plan {
@@ -96,8 +102,12 @@ impl Plan {
         let plan = Self {
             seed: number("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..)),
             kills: number("CRASH_KILLS").unwrap_or(KILLS),
+            jumps: number("CRASH_JUMPS").unwrap_or(1) > 0,
         };
-        eprintln!("seed {}, {} kills", plan.seed, plan.kills);
+        eprintln!(
+            "seed {}, {} kills, clocks jump: {}",
+            plan.seed, plan.kills, plan.jumps
+        );
         plan
     }
 

@@ -1,11 +1,14 @@
 //! OpenAI's side: posts new webhooks, now and then some at once or once more, and what was not acknowledged again.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ledger::Ledger;
-use crate::support::Webhook;
+use crate::support::{self, Webhook, unix_now};
 use crate::verdict::Wrong;
 use crate::webhooks;
 
@@ -21,6 +24,33 @@ pub(crate) struct Door {
     /// The number of the process.
     pub(crate) life: u32,
     pub(crate) url: String,
+    /// The clock of its machine, which we are sure to agree with.
+    pub(crate) wall: Wall,
+}
+
+/// How long a gateway may take to see that its clock has jumped.
+const JUMP_TIME: Duration = Duration::from_millis(500);
+
+/// A clock that may be off: by how many seconds, and since when.
+#[derive(Clone, Default)]
+pub(crate) struct Wall(Arc<Mutex<(i64, Option<Instant>)>>);
+
+impl Wall {
+    #[allow(dead_code, reason = "the tests of faults have no clock that jumps")]
+    pub(crate) fn is_off_by(&self, seconds: i64) {
+        *self.0.lock().unwrap() = (seconds, Some(Instant::now()));
+    }
+
+    fn time(&self) -> i64 {
+        let (off, _) = *self.0.lock().unwrap();
+        unix_now().saturating_add(off)
+    }
+
+    /// Whether it may have jumped since.
+    fn has_jumped_since(&self, begun_at: Instant) -> bool {
+        let (_, jumped_at) = *self.0.lock().unwrap();
+        jumped_at.is_some_and(|jumped_at| jumped_at + JUMP_TIME >= begun_at)
+    }
 }
 
 /// One sender. Ends when everything is acknowledged and nothing new is to come.
@@ -64,12 +94,17 @@ pub(crate) async fn post(
     for _ in 0..copies {
         let door = doors[ledger.count_request(number) % doors.len()].clone();
         // Each copy is signed when it is sent.
-        let webhook = Webhook::with_payload(&webhooks::id(number), webhooks::payload(number));
+        let id = webhooks::id(number);
+        let mut webhook = Webhook::with_payload(&id, webhooks::payload(number));
+        let begun_at = Instant::now();
+        let time = door.wall.time();
+        webhook.headers = support::openai().sign(&webhook.payload, &id, time).unwrap();
         let request = webhook.request(client, &door.url);
-        answers.spawn(async move { (door.life, request.send().await) });
+        answers.spawn(async move { (door, begun_at, request.send().await) });
     }
     while let Some(answer) = answers.join_next().await {
-        let (life, answer) = answer.unwrap();
+        let (door, begun_at, answer) = answer.unwrap();
+        let life = door.life;
         // No answer: the gateway is gone, or frozen.
         let Ok(answer) = answer else {
             continue;
@@ -77,6 +112,7 @@ pub(crate) async fn post(
         match answer.status().as_u16() {
             200 => ledger.acknowledge(number, life),
             503 if answer.headers().contains_key("retry-after") => ledger.refuse(),
+            401 if door.wall.has_jumped_since(begun_at) => {}
             status => ledger.offend(Wrong::Refused(status), webhooks::id(number), life),
         }
     }

@@ -15,7 +15,7 @@ use crate::application::{Application, Pace};
 use crate::full_disk::SmallDisk;
 use crate::gateway::{Gateway, write_config};
 use crate::ledger::{Book, Ledger};
-use crate::openai::Door;
+use crate::openai::{Door, Wall};
 use crate::power;
 use crate::shim::{Fault, SYNC, Shim};
 use crate::support::{self, PATIENCE};
@@ -180,7 +180,11 @@ impl Rig {
         self.readyz = addresses.readyz;
         let life = self.lives;
         let url = addresses.webhooks;
-        self.doors.send_replace(vec![Door { life, url }]);
+        self.doors.send_replace(vec![Door {
+            life,
+            url,
+            wall: Wall::default(),
+        }]);
         Ok(())
     }
 

@@ -108,6 +108,8 @@ const FOR_ALL: &[&str] = &["VERSION", "clock", "files", "observe", "printable"];
 
 /// Pure: they await nothing, read no clock and do no I/O.
 const PURE: &[&str] = &[
+    "clock/history.rs",
+    "clock/line.rs",
     "message.rs",
     "route.rs",
     "delivery.rs",

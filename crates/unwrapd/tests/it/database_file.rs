@@ -12,6 +12,7 @@ use bytes::Bytes;
 use openai_webhooks::EventType;
 use rusqlite::Connection;
 use tempfile::TempDir;
+use unwrapd::clock::Clock;
 use unwrapd::message::Message;
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::store::sqlite::SqliteStore;
@@ -564,8 +565,15 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("store.db");
     let warnings = Warnings::default();
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open_with(&path, &Bounds::default(), at(0), &warnings).unwrap());
+    let store: Arc<dyn Store> = Arc::new(
+        SqliteStore::open_with(
+            &path,
+            &Bounds::default(),
+            &Clock::simulated(at(0)),
+            &warnings,
+        )
+        .unwrap(),
+    );
     accept_large(&store, "first").await;
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN").unwrap();

@@ -55,7 +55,7 @@ async fn replay_again(store: &Arc<dyn Store>, token: &str) -> Replayed {
     let token = token.parse().unwrap();
     let now = Timestamp::now();
     match store
-        .replay(&replay_of_dead(), &token, None, now, 1000)
+        .replay(&replay_of_dead(), &token, None, now.into(), 1000)
         .await
     {
         Ok(ReplayStep::Done(done)) => done,

@@ -6,6 +6,8 @@ mod support;
 
 mod architecture;
 mod cli;
+#[cfg(feature = "crash-points")]
+mod clock;
 mod config;
 #[cfg(feature = "crash-points")]
 mod crash;

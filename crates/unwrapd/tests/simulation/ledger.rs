@@ -7,20 +7,24 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
-use unwrapd::clock::Clock;
+use unwrapd::clock::{Clock, SLACK};
 use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::pace::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally};
+use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally, Terms};
 
 use crate::world::payload;
 
-/// The shortest lease there is.
-const LEASE_MS_MIN: i64 = 31_000;
+/// By how much a process may take a jump of the clock for true: as far as it may have been down, and a small step.
+const BELIEVED_AT_ONCE: Duration = Duration::from_secs(120 + 2 * 60);
+
+/// How long a schedule lasts at most before a jump that lasts would be believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Ledger {
-    clock: Clock,
+    /// Of the process that lives.
+    clock: Mutex<Clock>,
     is_told: bool,
     books: Mutex<Books>,
 }
@@ -38,18 +42,27 @@ struct Books {
     messages: u64,
     /// Something happened after which a delivery may be made twice.
     may_repeat: bool,
-    jumped_at: Option<Instant>,
+    /// How often the process was started again.
+    restarts: u32,
+    /// Whether its clock has made a small step since.
+    has_stepped: bool,
+    /// Or any jump: what it knew before may be off by a small step.
+    has_jumped: bool,
     looks: HashMap<(String, Lane), u32>,
 }
 
 /// One message for one destination.
 struct Entry {
     lane: Lane,
-    since: Timestamp,
+    /// When it was first offered, and in which life of the process it was last.
+    came_at: Instant,
+    life: u32,
     is_stored: bool,
     is_accepted: bool,
-    /// Attempts, deadline and what else may end it.
     due_at: Timestamp,
+    /// When it may be made at the earliest, in this life of the process, whatever the clock shows. Small steps are followed: after one
+    /// nobody knows.
+    not_before: Option<Instant>,
     /// The last attempt that is settled.
     attempt: u32,
     end: Option<Next>,
@@ -69,7 +82,18 @@ struct Entry {
 #[derive(Clone, Copy)]
 struct Held {
     lease: Lease,
-    ends_at: Timestamp,
+    ends_at: Instant,
+}
+
+/// A claim that was made.
+pub(crate) struct Claim<'c> {
+    pub(crate) destination: &'c str,
+    pub(crate) lane: Lane,
+    pub(crate) now: Timestamp,
+    pub(crate) terms: Terms,
+    pub(crate) limit: usize,
+    /// When its leases end.
+    pub(crate) ends_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,10 +118,31 @@ struct Place {
 impl Ledger {
     pub(crate) fn new(clock: Clock, is_told: bool) -> Arc<Self> {
         Arc::new(Self {
-            clock,
+            clock: Mutex::new(clock),
             is_told,
             books: Mutex::default(),
         })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.lock().unwrap().now()
+    }
+
+    /// The clock has jumped by so much; `before` is how far it had been moved until then. After a small step back two instants bear the
+    /// same time, and the later one counts.
+    pub(crate) fn jumped(&self, milliseconds: i64, before: SignedDuration) {
+        let is_small = Duration::from_millis(milliseconds.unsigned_abs()) <= SLACK;
+        let has_stepped = is_small || self.moved() != before;
+        let mut books = self.books();
+        books.has_stepped |= has_stepped;
+        books.has_jumped = true;
+    }
+
+    /// How far the clock was moved since the process began.
+    pub(crate) fn moved(&self) -> SignedDuration {
+        let clock = self.clock.lock().unwrap();
+        let now = clock.now();
+        now.duration_since(clock.steady(now))
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -172,21 +217,19 @@ impl Ledger {
         place.paused_at = is_paused.then(|| place.paused_at.unwrap_or_else(Instant::now));
     }
 
-    pub(crate) fn jumped(&self, milliseconds: i64) {
+    /// Everything in memory is gone, leases too. The next process has this clock.
+    pub(crate) fn restarted(&self, clock: Clock) {
+        *self.clock.lock().unwrap() = clock;
         let mut books = self.books();
-        books.jumped_at = Some(Instant::now());
-        // Set back, the clock ends the leases that begin then before a claim that is under way.
-        books.may_repeat |= milliseconds > 0 || -milliseconds >= LEASE_MS_MIN;
-    }
-
-    /// Everything in memory is gone, leases too.
-    pub(crate) fn restarted(&self) {
-        let mut books = self.books();
+        books.restarts += 1;
+        books.has_stepped = false;
+        books.has_jumped = false;
         for place in books.places.values_mut() {
             place.begun.clear();
         }
         for entry in books.entries.values_mut() {
             entry.held = None;
+            entry.not_before = None;
             entry.made = 0;
             entry.came.clear();
             entry.unknown.append(&mut entry.settling);
@@ -208,14 +251,17 @@ impl Ledger {
 
     pub(crate) fn offered(&self, message: &Message, destinations: &[String]) {
         let mut books = self.books();
+        let life = books.restarts;
         for destination in destinations {
             let key = (destination.clone(), message.webhook_id.clone());
-            books.entries.entry(key).or_insert_with(|| Entry {
+            let entry = books.entries.entry(key).or_insert_with(|| Entry {
                 lane: Lane::of(message.event_type.as_deref()),
-                since: message.received_at,
+                came_at: Instant::now(),
+                life,
                 is_stored: false,
                 is_accepted: false,
-                due_at: message.received_at,
+                due_at: self.now(),
+                not_before: None,
                 attempt: 0,
                 end: None,
                 settling: Vec::new(),
@@ -225,6 +271,11 @@ impl Ledger {
                 came: HashMap::new(),
                 delivered: 0,
             });
+            if !entry.is_stored {
+                entry.came_at = Instant::now();
+                entry.due_at = self.now();
+                entry.life = life;
+            }
         }
     }
 
@@ -253,7 +304,7 @@ impl Ledger {
     }
 
     pub(crate) fn looks(&self, destination: &str, lane: Lane, now: Timestamp) {
-        let time = self.clock.now();
+        let time = self.now();
         self.check(now == time, || {
             format!("{destination} looks as if it were {now}, and it is {time}")
         });
@@ -269,18 +320,24 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn claimed(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        ends_at: Timestamp,
-        limit: usize,
-        claimed: &Claimed,
-    ) {
+    pub(crate) fn claimed(&self, claim: &Claim<'_>, claimed: &Claimed) {
+        let Claim {
+            destination,
+            lane,
+            now,
+            terms,
+            limit,
+            ends_at,
+        } = *claim;
+        let put_off_from = now
+            + SignedDuration::try_from(terms.longest_wait).unwrap()
+            + SignedDuration::from_secs(1);
         self.check(claimed.deliveries.len() <= limit, || {
             "claimed more than asked for".into()
         });
+        let is_due = |due_at: Timestamp| {
+            now.as_millisecond() >= due_at.as_millisecond() || due_at > put_off_from
+        };
         for delivery in &claimed.deliveries {
             let id = &delivery.message.webhook_id;
             let attempt = delivery.attempt;
@@ -292,7 +349,8 @@ impl Ledger {
             let key = (delivery.destination.clone(), id.clone());
             let mut books = self.books();
             books.names.insert(delivery.id, key.clone());
-            let may_repeat = books.may_repeat;
+            let (may_repeat, has_stepped) = (books.may_repeat, books.has_stepped);
+            let books_begun_at = books.begun_at.unwrap();
             let Some(entry) = books.entries.get_mut(&key) else {
                 drop(books);
                 self.breaks(|| format!("{key:?} is invented"));
@@ -307,8 +365,12 @@ impl Ledger {
                     due_at = due_at.min(then);
                 }
             }
-            let is_due = now.as_millisecond() >= due_at.as_millisecond();
-            let is_free = entry.held.is_none_or(|held| held.ends_at <= now);
+            let is_due = is_due(due_at) || is_due(entry.due_at);
+            // To the millisecond.
+            let real_now = Instant::now() + Duration::from_millis(2);
+            let is_in_time = has_stepped || entry.not_before.is_none_or(|at| at <= real_now);
+            let is_free = entry.held.is_none_or(|held| held.ends_at <= real_now);
+            let is_early = books_begun_at.elapsed() < BELIEVED_AFTER;
             let (last, end) = (entry.attempt, entry.end);
             entry.held = Some(Held {
                 lease: Lease::from(delivery),
@@ -317,6 +379,9 @@ impl Ledger {
             drop(books);
             self.check(is_due, || {
                 format!("{key:?} is claimed at {now}, due at {due_at}")
+            });
+            self.check(is_in_time || !is_early, || {
+                format!("{key:?} is made before its wait is over")
             });
             self.check(is_free, || format!("{key:?} is leased to two"));
             // Where nothing is lost, no lease need run out.
@@ -344,26 +409,30 @@ impl Ledger {
     /// Whether the decision is right.
     pub(crate) fn settles(&self, attempt: &Attempt) {
         let mut books = self.books();
+        let restarts = books.restarts;
         let key = books.names[&attempt.delivery].clone();
         let limits = books.places[&key.0].limits.clone();
         let entry = books.entries.get_mut(&key).unwrap();
         let came = entry.came.get(&attempt.number).copied();
         let policy = limits.of(entry.lane).retry;
-        let deadline = entry.since + SignedDuration::try_from(policy.give_up_after).unwrap();
+        // In real time, whatever the clock shows.
+        let age = entry.came_at.elapsed();
+        let is_of_this_life = entry.life == restarts;
+        let early = match (entry.lane, is_of_this_life) {
+            // To the millisecond.
+            (_, true) => Duration::from_millis(2),
+            // The clock on the wall counts: nobody's phone rings hours late.
+            (Lane::Call, false) => policy.give_up_after,
+            (Lane::Standard, false) => BELIEVED_AT_ONCE * restarts,
+        };
+        let is_too_old = age + early >= policy.give_up_after;
         let is_tired = policy.attempts_max.is_some_and(|max| attempt.number >= max);
-        // The longest wait there is in these schedules: what is due before the deadline all the same may not be given up.
-        let longest =
-            SignedDuration::try_from(policy.max).unwrap() + SignedDuration::from_secs(200);
         let is_right = match (attempt.next, came) {
             (Next::Delivered, came) => came == Some(Came::Delivered),
-            (Next::Retry { due_at }, came) => {
-                matches!(came, Some(Came::Failed | Came::BrokeOff)) && due_at >= attempt.ended_at
-            }
+            (Next::Retry { .. }, came) => matches!(came, Some(Came::Failed | Came::BrokeOff)),
             (Next::Dead, Some(Came::Refused)) => true,
-            (Next::Dead, None) => entry.lane == Lane::Call && attempt.ended_at > deadline,
-            (Next::Dead, Some(Came::Failed | Came::BrokeOff)) => {
-                is_tired || attempt.ended_at + longest > deadline
-            }
+            (Next::Dead, None) => entry.lane == Lane::Call && is_too_old,
+            (Next::Dead, Some(Came::Failed | Came::BrokeOff)) => is_tired || is_too_old,
             (Next::Dead, Some(Came::Delivered)) => false,
         };
         let is_new = !entry
@@ -381,7 +450,9 @@ impl Ledger {
     }
 
     pub(crate) fn settled(&self, attempt: &Attempt, settled: Option<&Settled>) {
+        let now = self.now();
         let mut books = self.books();
+        let has_stepped = books.has_stepped;
         let key = books.names[&attempt.delivery].clone();
         let entry = books.entries.get_mut(&key).unwrap();
         entry
@@ -393,7 +464,12 @@ impl Ledger {
             entry.attempt = attempt.number;
             entry.held = None;
             match attempt.next {
-                Next::Retry { due_at } => entry.due_at = due_at,
+                Next::Retry { due_at } => {
+                    entry.due_at = due_at;
+                    let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
+                    // The step may lie between the decision and now.
+                    entry.not_before = (!has_stepped).then(|| Instant::now() + wait);
+                }
                 end => entry.end = Some(end),
             }
         }
@@ -420,7 +496,7 @@ impl Ledger {
         let key = (name.to_owned(), message.webhook_id.clone());
         self.note(|| format!("{name} is sent {}, attempt {number}", message.webhook_id));
         let mut books = self.books();
-        let jumps = books.jumped_at == Some(now);
+        let (restarts, has_jumped) = (books.restarts, books.has_jumped);
         let place = books.places.get_mut(name).unwrap();
         let limits = place.limits.of(lane);
         let paused_at = place.paused_at;
@@ -443,13 +519,14 @@ impl Ledger {
         let begun = place.begun.len();
         let entry = books.entries.get_mut(&key);
         let is_known = entry.is_some();
-        let (made, settled, end, since) = match entry {
+        let (made, settled, end, age) = match entry {
             Some(entry) => {
                 let made = std::mem::replace(&mut entry.made, number);
                 entry.came.insert(number, Came::BrokeOff);
-                (made, entry.attempt, entry.end, entry.since)
+                let age = (entry.life == restarts).then(|| entry.came_at.elapsed());
+                (made, entry.attempt, entry.end, age)
             }
-            None => (0, 0, None, delivery.since),
+            None => (0, 0, None, None),
         };
         drop(books);
         self.check(is_known && delivery.destination == name, || {
@@ -479,9 +556,11 @@ impl Ledger {
                 format!("{name}: {begun} in a second, {most} allowed")
             });
         }
-        let age = self.clock.now().duration_since(since);
-        let longest = SignedDuration::try_from(limits.retry.give_up_after).unwrap();
-        self.check(lane == Lane::Standard || jumps || age <= longest, || {
+        // One of an earlier life is as old as the clock says, and that may be wrong.
+        let steps = if has_jumped { SLACK } else { Duration::ZERO };
+        let longest = limits.retry.give_up_after + steps + Duration::from_millis(2);
+        let is_too_late = age.is_some_and(|age| age > longest);
+        self.check(lane == Lane::Standard || !is_too_late, || {
             format!("{key:?}: a call is rung after {age:?}")
         });
         UnderWay {

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use jiff::{SignedDuration, Timestamp};
-use tokio::time::sleep;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use unwrapd::clock::Moment;
 use unwrapd::delivery::Lane;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, SuspectSummary, Tally,
+    Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
 };
 
 use unwrapd::handover::{Handover, Slot};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Claim, Ledger};
 
 pub(crate) struct Troubled {
     pub(crate) inner: Arc<dyn Store>,
@@ -100,8 +101,8 @@ fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
     let recipients = recipients.into_iter().map(|mut recipient| {
         if let Some(slot) = recipient.slot.take() {
             let handover = Arc::new(Handover::new(Arc::default()));
-            handover.offer(1, Duration::ZERO, Duration::ZERO);
-            recipient.slot = handover.slot(slot.ends_at());
+            handover.offer(1, Duration::ZERO, slot.lease());
+            recipient.slot = handover.slot(slot.from());
             watched.push((recipient.destination.clone(), slot, handover));
         }
         recipient
@@ -121,8 +122,8 @@ impl Store for Troubled {
             .offered(&message, &destinations.collect::<Vec<_>>());
         let (endpoint, id) = (message.endpoint.clone(), message.webhook_id.clone());
         let lane = Lane::of(message.event_type.as_deref());
-        // Whenever that is.
-        let now = message.received_at;
+        let begun_at = Instant::now();
+        let now = self.ledger.now();
         let accepted = self.troubled(async {
             let (recipients, watched) = watched(recipients);
             let accepted = self.inner.accept(message, recipients).await?;
@@ -134,8 +135,16 @@ impl Store for Troubled {
                         deliveries,
                         next_due_at: None,
                     };
-                    self.ledger
-                        .claimed(&destination, lane, now, slot.ends_at(), 1, &claimed);
+                    let ends_at = begun_at + slot.lease();
+                    let claim = Claim {
+                        destination: &destination,
+                        lane,
+                        now,
+                        terms: Duration::ZERO.into(),
+                        limit: 1,
+                        ends_at,
+                    };
+                    self.ledger.claimed(&claim, &claimed);
                     slot.fill(handed.delivery);
                 }
             }
@@ -146,23 +155,30 @@ impl Store for Troubled {
         Ok(accepted)
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         self.ledger.looks(destination, lane, now);
+        let begun_at = Instant::now();
         self.troubled(async {
             let claimed = self
                 .inner
-                .claim(destination, lane, now, lease, limit)
+                .claim_within(destination, lane, now, terms, limit)
                 .await?;
-            let ends_at = now + SignedDuration::try_from(lease).unwrap();
-            self.ledger
-                .claimed(destination, lane, now, ends_at, limit, &claimed);
+            let claim = Claim {
+                destination,
+                lane,
+                now,
+                terms,
+                limit,
+                ends_at: begun_at + terms.lease,
+            };
+            self.ledger.claimed(&claim, &claimed);
             Ok(claimed)
         })
         .await
@@ -245,6 +261,10 @@ impl Store for Troubled {
         self.real(self.inner.discard(suspect)).await
     }
 
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.remember(trusted)).await
+    }
+
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
         self.real(self.inner.prune(now)).await
     }
@@ -258,7 +278,7 @@ impl Store for Troubled {
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         self.real(self.inner.replay(replay, token, as_of, now, limit))

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use unwrapd::clock::Clock;
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::dispatch::{Dispatcher, Gate};
 use unwrapd::feed::Feed;
 use unwrapd::message::Message;
+use unwrapd::observe::warnings::Warnings;
 use unwrapd::progress::Board;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
@@ -27,8 +28,11 @@ use crate::memory_store::{Disk, MemoryStore};
 use crate::script::{Mood, Scripted};
 use crate::store::Troubled;
 
-/// Longest time for everything to come to an end once all is well: longer than the clock goes back in a schedule and every back-off.
-const CALM_MAX: Duration = Duration::from_secs(4 * 3600);
+/// Longest time for everything to come to an end once all is well: the longest wait of a policy, however far the clock has jumped, and
+/// the breakers.
+const CALM_MAX: Duration = Duration::from_secs(3600 + 600);
+/// Every so often the process has the store remember the time, as a gateway does.
+const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 /// How long a destination that is fine may wait for what has just arrived: a claim, a timer and a slow store.
 const PROMPT: Duration = Duration::from_millis(500);
 
@@ -46,6 +50,9 @@ pub(crate) fn payload(id: &str) -> Bytes {
 struct World {
     rng: Rng,
     clock: Clock,
+    /// How far it is off, in milliseconds.
+    off: i64,
+    remembered_at: Instant,
     place: Place,
     ledger: Arc<Ledger>,
     destinations: Vec<Known>,
@@ -82,6 +89,8 @@ pub(crate) async fn live(seed: u64, place: Place, is_told: bool) -> Result<u64, 
         sent: Vec::new(),
         trouble: Arc::default(),
         clock,
+        off: 0,
+        remembered_at: Instant::now(),
         place,
         ledger,
         rng: rng.fork(),
@@ -102,6 +111,7 @@ pub(crate) async fn live(seed: u64, place: Place, is_told: bool) -> Result<u64, 
     for _ in 0..rng.u32(10..50) {
         world.step(is_quiet).await;
         world.quiesce().await;
+        world.keep_time().await;
         world.look_over().await?;
     }
     world.calm_down().await?;
@@ -150,7 +160,7 @@ impl World {
             webhook_id: id,
             event_type: Some(event_type.into()),
             sent_at: now,
-            received_at: now,
+            received_at: self.clock.stamp(),
             secret: Some(0),
         };
         let mut names: Vec<String> = self.destinations.iter().map(|it| it.name.clone()).collect();
@@ -163,7 +173,8 @@ impl World {
     }
 
     async fn post_again(&mut self) {
-        if let Some((message, names)) = self.rng.choice(&self.sent).cloned() {
+        if let Some((mut message, names)) = self.rng.choice(&self.sent).cloned() {
+            message.received_at = self.clock.stamp();
             self.receive(message, names).await;
         }
     }
@@ -179,6 +190,7 @@ impl World {
             .map(|name| Recipient {
                 slot: process.bells.slot(name, lane, now),
                 destination: name.clone(),
+                due_at: Some(now),
             })
             .collect();
         let to_ring = recipients.iter().filter(|to| to.slot.is_none());
@@ -261,16 +273,41 @@ impl World {
         known.limits.send_replace(limits);
     }
 
+    /// By some seconds or some years, and sometimes it is set right again.
     fn jump(&mut self) {
-        let milliseconds = if self.rng.bool() {
-            self.rng.i64(0..3 * 3600 * 1000)
+        let milliseconds = if self.off != 0 && self.rng.bool() {
+            -self.off
         } else {
-            -self.rng.i64(0..300_000)
+            // A second, and three hundred million of them.
+            let size = 1000.0 * 10f64.powf(self.rng.f64() * 8.5);
+            #[allow(clippy::cast_possible_truncation, reason = "below ten years")]
+            let size = size as i64;
+            if self.rng.bool() { size } else { -size }
         };
+        self.off += milliseconds;
         self.ledger
             .note(|| format!("the clock jumps by {milliseconds} ms"));
-        self.ledger.jumped(milliseconds);
+        let moved = self.ledger.moved();
         self.clock.shift(milliseconds);
+        self.ledger.jumped(milliseconds, moved);
+    }
+
+    /// What a gateway does beside its deliveries: remembers the time, and forgets what is old. Nothing is, in any schedule.
+    async fn keep_time(&mut self) {
+        let process = self.process.as_ref().unwrap();
+        if self.remembered_at.elapsed() >= REMEMBER_EVERY {
+            self.remembered_at = Instant::now();
+            process.store.remember(self.clock.trusted()).await.unwrap();
+        }
+        if let Place::Sqlite(_) = &self.place {
+            while process
+                .store
+                .prune(self.clock.believed())
+                .await
+                .unwrap()
+                .is_more
+            {}
+        }
     }
 
     fn change_trouble(&mut self) {
@@ -287,10 +324,12 @@ impl World {
 
     async fn start(&mut self) {
         let (inner, has_threads): (Arc<dyn Store>, bool) = match &self.place {
-            Place::Memory(disk) => (Arc::new(MemoryStore::open(disk)), false),
+            Place::Memory(disk) => (Arc::new(MemoryStore::open_by(disk, &self.clock)), false),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("store.db");
-                let store = SqliteStore::open(&path, &Bounds::default(), self.clock.now());
+                let warnings = Warnings::default();
+                let store =
+                    SqliteStore::open_with(&path, &Bounds::default(), &self.clock, &warnings);
                 (Arc::new(store.unwrap()), true)
             }
         };
@@ -301,6 +340,7 @@ impl World {
             trouble: Arc::clone(&self.trouble),
             ledger: Arc::clone(&self.ledger),
         });
+        store.remember(self.clock.trusted()).await.unwrap();
         let paused = store.paused().await.unwrap();
         let (bells, board) = (Bells::default(), Board::default());
         let (switch, shutdown) = shutdown();
@@ -363,18 +403,20 @@ impl World {
             let what = "the dispatchers ended before their attempts";
             self.ledger.breaks_promise(what.into());
         }
+        process.store.remember(self.clock.trusted()).await.unwrap();
         process.store.close().await;
         self.wait_for_the_end_of(process).await;
         self.start().await;
     }
 
     /// Tasks that were aborted hold the store until they are polled.
-    async fn wait_for_the_end_of(&self, process: Process) {
+    async fn wait_for_the_end_of(&mut self, process: Process) {
         while Arc::strong_count(&process.store) > 1 {
             tokio::task::yield_now().await;
         }
         drop(process);
-        self.ledger.restarted();
+        self.clock = self.clock.restarted();
+        self.ledger.restarted(self.clock.clone());
     }
 
     /// Lets everything run that can run now.
@@ -451,7 +493,7 @@ impl World {
     /// Waits until nothing waits, at the hung one or elsewhere.
     async fn drain(&mut self, except: Option<usize>) -> Result<(), String> {
         let except = except.map(|which| self.destinations[which].name.clone());
-        let begun_at = tokio::time::Instant::now();
+        let begun_at = Instant::now();
         loop {
             self.look_over().await?;
             let process = self.process.as_ref().unwrap();

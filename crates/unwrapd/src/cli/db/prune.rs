@@ -9,8 +9,11 @@ use serde_json::json;
 
 use super::{Configured, failure, megabytes};
 use crate::cli::consent::ConsentArguments;
+use crate::cli::talk::talk;
 use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
+use crate::clock::START_GAP;
+use crate::delivery::later;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
 
@@ -31,6 +34,9 @@ pub(crate) struct Arguments {
     older_than: Option<u64>,
     #[command(flatten)]
     consent: ConsentArguments,
+    /// Count ages by the clock of this machine, even if no gateway has seen that time yet
+    #[arg(long)]
+    trust_clock: bool,
     /// Make the file smaller as well
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
@@ -49,7 +55,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     // What goes is what the plan counts: a gateway makes room by itself when it needs some.
     bounds.size_max = None;
-    let now = Timestamp::now();
+    let now = time(&path, arguments.trust_clock)?;
     let (messages, bytes) =
         sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
     if arguments.consent.dry_run {
@@ -92,6 +98,23 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         )?,
     }
     Ok(())
+}
+
+/// The time by which ages count. A clock that is far ahead of the time that the last gateway knew may be wrong, and what is forgotten
+/// does not come back: then ages count by that time.
+fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
+    let wall = Timestamp::now();
+    let remembered = sqlite::remembered_at(path).map_err(|error| failure(path, error))?;
+    match remembered {
+        Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
+            talk(&format!(
+                "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages count by that time. \
+                 If the clock is right, use --trust-clock\n"
+            ));
+            Ok(remembered)
+        }
+        _ => Ok(wall),
+    }
 }
 
 async fn forget(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<u64, StoreError> {

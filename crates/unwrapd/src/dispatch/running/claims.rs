@@ -11,7 +11,7 @@ use super::{Running, lease};
 use crate::crash;
 use crate::delivery::{Lane, later};
 use crate::dispatch::settle::STORE_RETRY;
-use crate::store::{Claimed, StoreError};
+use crate::store::{Claimed, StoreError, Terms};
 
 /// Most deliveries claimed at once.
 const CLAIM_MAX: usize = 256;
@@ -68,13 +68,16 @@ impl Running {
         self.due = Due::At(Instant::now() + SLEEP_MAX);
         let lane = Arc::clone(&self.lane);
         let timeout = self.limits.timeout;
-        let lease = lease(timeout);
+        let terms = Terms {
+            lease: lease(timeout),
+            longest_wait: self.limits.retry.longest_wait(),
+        };
         let claimed_at = Instant::now();
         self.claim.spawn(async move {
             let now = lane.clock.now();
             let claimed = lane
                 .store
-                .claim(&lane.name, lane.lane, now, lease, limit)
+                .claim_within(&lane.name, lane.lane, now, terms, limit)
                 .await;
             Looked {
                 limit,

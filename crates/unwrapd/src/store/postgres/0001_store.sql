@@ -174,6 +174,12 @@ BEGIN
     END;
     INSERT INTO readiness (checked_at) VALUES (now_ms) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at;
 END $$;
+-- One row: what time it was by this server when a gateway last looked, as far as it trusted that. The next gateway that starts holds
+-- the clock of this server against it.
+CREATE TABLE trusted_time (
+    is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
+    at          bigint   NOT NULL
+);
 
 -- One row while `db copy` fills these tables: how far it is. No gateway begins here meanwhile.
 CREATE TABLE copying (
@@ -195,6 +201,7 @@ CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
     places bigint[], numbers bigint[], -- of the deliveries: the place of the message, and a count
     destinations text[], lanes text[],
+    due bigint[],                      -- when they are due
     ends bigint[],                     -- and until when they are leased to the gateway that keeps them, where they are
     suspects bigint[],                 -- what leaves the quarantine
     by_holder bigint, durable text
@@ -218,9 +225,9 @@ BEGIN
         INSERT INTO body (slot, seq, payload) SELECT slot, seq, payload FROM fresh
     ), deliveries AS (
         INSERT INTO delivery (id, destination, lane, since, due_at, ready_at, claimed, holder)
-        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, received_at,
-            CASE WHEN is_held THEN given.ends_at ELSE received_at END, is_held::int, CASE WHEN is_held THEN by_holder END
-        FROM unnest(places, numbers, destinations, lanes, ends) AS given (place, number, destination, lane, ends_at)
+        SELECT seq * 256 + given.number, given.destination, given.lane, received_at, given.due_at,
+            CASE WHEN is_held THEN given.ends_at ELSE given.due_at END, is_held::int, CASE WHEN is_held THEN by_holder END
+        FROM unnest(places, numbers, destinations, lanes, due, ends) AS given (place, number, destination, lane, due_at, ends_at)
         JOIN fresh USING (place)
         CROSS JOIN LATERAL (SELECT given.ends_at IS NOT NULL AND by_holder IS NOT NULL) AS held (is_held)
     ), acquitted AS (
@@ -234,14 +241,18 @@ BEGIN
     END IF;
 END $$;
 
--- Claims what may be claimed from `from_ms` on, before which nothing waits, and says in a row without id when more may be. Nothing for a
+-- Claims what may be claimed from `from_ms` on, before which nothing waits, and says in a row without id when more may be. What may be
+-- claimed only after `put_off_ms`, or is leased for longer than until `lease_max_ms`, was put off by a clock that has been set back since:
+-- it is claimed as well, as up to a half of all. Nothing for a
 -- gateway that was taken for dead and has not said since that it lives: if it dies before it does, nobody would miss it.
 CREATE FUNCTION claim(
-    to_destination text, in_lane text, from_ms bigint, now_ms bigint, until_ms bigint, at_most bigint, by_holder bigint, durable text
+    to_destination text, in_lane text, from_ms bigint, now_ms bigint, until_ms bigint, put_off_ms bigint, lease_max_ms bigint,
+    at_most bigint, by_holder bigint, durable text
 )
 RETURNS TABLE (
     id bigint, attempt bigint, earlier bigint, since bigint,
-    endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, payload bytea
+    endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, payload bytea,
+    was_put_off boolean
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
@@ -249,17 +260,24 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     durable := set_config('synchronous_commit', durable, true);
-    RETURN QUERY WITH due AS (
+    RETURN QUERY WITH put_off AS (
+        SELECT id FROM delivery
+        WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at > put_off_ms
+            AND (holder IS NULL OR ready_at > lease_max_ms)
+            AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
+        ORDER BY ready_at, id LIMIT (at_most + (random() < 0.5)::int) / 2 FOR UPDATE SKIP LOCKED
+    ), due AS (
         SELECT id FROM delivery
         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at BETWEEN from_ms AND now_ms
             AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
-        ORDER BY ready_at, id LIMIT at_most FOR UPDATE SKIP LOCKED
+        ORDER BY ready_at, id LIMIT at_most - (SELECT count(*) FROM put_off) FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE delivery SET ready_at = until_ms, claimed = claimed + 1, holder = by_holder
-        WHERE id = ANY (ARRAY (SELECT id FROM due))
+        WHERE id = ANY (ARRAY (SELECT id FROM due UNION ALL SELECT id FROM put_off))
         RETURNING id, claimed, earlier + claimed - 1 - attempt AS earlier, since, due_at
     )
-    SELECT taken.id, claimed::int8, earlier::int8, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload
+    SELECT taken.id, claimed::int8, earlier::int8, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload,
+        taken.id = ANY (ARRAY (SELECT id FROM put_off))
     FROM taken JOIN message ON message.seq = taken.id >> 8 JOIN body ON body.slot = message.slot AND body.seq = message.seq
     ORDER BY due_at, taken.id;
 
@@ -268,7 +286,7 @@ BEGIN
         (SELECT ready_at FROM delivery
          WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at >= from_ms
          ORDER BY ready_at, id LIMIT 1),
-        NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea;
+        NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea, NULL::boolean;
 END $$;
 
 -- Records attempts, and gives those that counted. One that stands there already, to the last detail, was settled before: its commit

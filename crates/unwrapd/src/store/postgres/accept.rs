@@ -151,10 +151,10 @@ impl Accept {
     /// It is there, and may be claimed, now or when its lease has run out.
     fn comes(&self, shared: &Shared, fresh: &Fresh) {
         let lane = self.lane();
-        let received_ms = self.message.received_at.as_millisecond();
         let recipients = || self.recipients.iter().zip(&fresh.claims);
         for (recipient, ends_ms) in recipients() {
-            let ready_ms = ends_ms.unwrap_or(received_ms);
+            let due_ms = recipient.due_at(&self.message).as_millisecond();
+            let ready_ms = ends_ms.unwrap_or(due_ms);
             shared.marks.comes(&recipient.destination, lane, ready_ms);
         }
         let free = recipients().filter(|(_, ends_ms)| ends_ms.is_none());
@@ -216,7 +216,7 @@ async fn insert(
     let (mut places, mut numbers) = (Vec::<i64>::new(), Vec::<i64>::new());
     let (mut destinations, mut lanes) = (Vec::<&str>::new(), Vec::<&str>::new());
     let claims = Claims::of(shared, wanted.iter().map(|place| changes[*place]));
-    let mut ends = Vec::<Option<i64>>::new();
+    let (mut due, mut ends) = (Vec::<i64>::new(), Vec::<Option<i64>>::new());
     for (place, &wanted) in (1..).zip(wanted) {
         let change = changes[wanted];
         for (number, recipient) in (0..).zip(&change.recipients) {
@@ -224,6 +224,7 @@ async fn insert(
             numbers.push(number);
             destinations.push(&recipient.destination);
             lanes.push(change.lane().as_str());
+            due.push(recipient.due_at(&change.message).as_millisecond());
             ends.push(claims.ends_of(change, recipient));
         }
     }
@@ -237,7 +238,7 @@ async fn insert(
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
         secrets => INT8_ARRAY, payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
-        ends => INT8_ARRAY, suspects => INT8_ARRAY, holder => INT8,
+        due => INT8_ARRAY, ends => INT8_ARRAY, suspects => INT8_ARRAY, holder => INT8,
     ];
     let taken = shared.pool.take(For::Accepting).await?;
     let rows = match taken.once(For::Accepting, ACCEPT, given).await {
@@ -272,7 +273,10 @@ impl Claims {
     fn of<'c>(shared: &Shared, changes: impl Iterator<Item = &'c Accept>) -> Self {
         let mut ends = BTreeMap::new();
         for change in changes {
-            for Recipient { destination, slot } in &change.recipients {
+            for Recipient {
+                destination, slot, ..
+            } in &change.recipients
+            {
                 let Some(slot) = slot else { continue };
                 let wanted_ms = slot.ends_at().as_millisecond();
                 let last = ends

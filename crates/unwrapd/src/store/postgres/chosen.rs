@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::failure::Failure;
 use super::link::given;
 use super::pool::Transaction;
 use super::walk::Candidate;
+use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
 use crate::store::numbers::deliveries_of;
@@ -27,12 +27,18 @@ const LOCK: &str = "
     SELECT seq, event_type, slot IS NOT NULL FROM message WHERE seq = ANY ($1) ORDER BY seq FOR NO KEY UPDATE";
 
 const AGAIN: &str = "
-    UPDATE delivery SET state = 'waiting', since = $2, due_at = $2, ready_at = $2, earlier = attempt, dropped_at = NULL
+    UPDATE delivery SET state = 'waiting', since = $2, due_at = $3, ready_at = $3, earlier = attempt, dropped_at = NULL
     WHERE id = ANY ($1) AND state <> 'waiting'";
 
 const MISSING: &str = "
     INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
-    SELECT id, $2, lane, $4, $4, $4 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
+    SELECT id, $2, lane, $4, $5, $5 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
+
+/// What is leased is being made.
+const HURRY: &str = "
+    UPDATE delivery SET due_at = $2, ready_at = $2
+    WHERE id = ANY ($1) AND state = 'waiting' AND holder IS NULL AND due_at > $2
+    RETURNING destination, lane";
 
 /// A message and its deliveries, as far as a replay wants to know.
 #[derive(Debug)]
@@ -98,12 +104,19 @@ impl Chosen {
 #[derive(Debug, Default)]
 pub(super) struct ToMake {
     again: Vec<i64>,
+    waiting: Vec<i64>,
     missing: Vec<i64>,
     lanes: Vec<&'static str>,
     pub(super) due: BTreeSet<(String, Lane)>,
 }
 
 impl ToMake {
+    /// What waits need not wait any longer.
+    pub(super) fn hurry(&mut self, choice: &Choice<'_>) {
+        self.waiting
+            .extend(choice.waiting.iter().map(|delivery| delivery.id));
+    }
+
     pub(super) fn add(&mut self, message: &Chosen, choice: &Choice<'_>, to: Option<&str>) {
         for delivery in &choice.again {
             self.again.push(delivery.id);
@@ -120,21 +133,34 @@ impl ToMake {
     }
 
     pub(super) async fn make(
-        &self,
+        &mut self,
         transaction: &Transaction,
         to: Option<&str>,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<(), Failure> {
-        let now = now.as_millisecond();
+        let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
+        if !self.waiting.is_empty() {
+            let given = given![self.waiting => INT8_ARRAY, now => INT8];
+            for row in &transaction.query(HURRY, given).await? {
+                if let Some(lane) = Lane::named(row.try_get(1)?) {
+                    self.due.insert((row.try_get(0)?, lane));
+                }
+            }
+        }
         if !self.again.is_empty() {
             transaction
-                .query(AGAIN, given![self.again => INT8_ARRAY, now => INT8])
+                .query(
+                    AGAIN,
+                    given![self.again => INT8_ARRAY, since => INT8, now => INT8],
+                )
                 .await?;
         }
         if let Some(to) = to
             && !self.missing.is_empty()
         {
-            let given = given![self.missing => INT8_ARRAY, to => TEXT, self.lanes => TEXT_ARRAY, now => INT8];
+            let given = given![
+                self.missing => INT8_ARRAY, to => TEXT, self.lanes => TEXT_ARRAY, since => INT8, now => INT8,
+            ];
             transaction.query(MISSING, given).await?;
         }
         Ok(())

@@ -19,7 +19,8 @@ use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
 use crate::delivery::{Delivery, Lane, earlier, later};
 use crate::message::Message;
-use crate::store::{Claimed, Lease};
+use crate::store::put_off::{COUNT_MAX, PutOff};
+use crate::store::{Claimed, LEASE_MAX, Lease, Terms};
 
 /// In the last row there is no delivery, but the time when the next one may be claimed.
 const CLAIM: Work = Work::Function("claim");
@@ -36,6 +37,14 @@ const GIVE_BACK: &str = "
     FROM unnest($4::int8[]) AS lost (ends_ms)
     WHERE holder = $1 AND destination = $2 AND lane = $3 AND ready_at = ends_ms AND attempt < claimed AND state = 'waiting'
     RETURNING ends_ms";
+
+const COUNT_PUT_OFF: &str = "
+    SELECT count(*) FROM (
+        SELECT FROM delivery WHERE destination = $1 AND lane = $2 AND state = 'waiting' AND ready_at > $3 AND holder IS NULL LIMIT $4
+    ) AS found";
+
+/// How far behind our own leases those of others may end that have other time-outs, and still be looked over.
+const LEASES_NEAR: Duration = Duration::from_secs(1);
 
 /// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set. What is kept may wait so
 /// long for its commit.
@@ -137,11 +146,11 @@ pub(super) async fn claim(
     destination: &str,
     lane: Lane,
     now: Timestamp,
-    lease: Duration,
+    terms: Terms,
     limit: usize,
 ) -> Result<Claimed, Failure> {
-    match claim_once(shared, destination, lane, now, lease, limit).await {
-        Err(Failure::Lost(_)) => claim_once(shared, destination, lane, now, lease, limit).await,
+    match claim_once(shared, destination, lane, now, terms, limit).await {
+        Err(Failure::Lost(_)) => claim_once(shared, destination, lane, now, terms, limit).await,
         claimed => claimed,
     }
 }
@@ -151,7 +160,7 @@ async fn claim_once(
     destination: &str,
     lane: Lane,
     now: Timestamp,
-    lease: Duration,
+    terms: Terms,
     limit: usize,
 ) -> Result<Claimed, Failure> {
     let key = (destination.to_owned(), lane);
@@ -159,13 +168,20 @@ async fn claim_once(
     let lane_name = lane.as_str();
     let ends_at = shared
         .leases
-        .end_of(&key, later(now, lease).as_millisecond());
+        .end_of(&key, later(now, terms.lease).as_millisecond());
+    // Not within the leases: the index holds entries of those that are over.
+    let put_off = terms
+        .put_off_from(now)
+        .max(later(now, terms.lease + LEASES_NEAR));
+    let put_off_ms = put_off.as_millisecond();
+    let lease_max_ms = later(now, LEASE_MAX).as_millisecond();
     let now_ms = now.as_millisecond();
     let from_ms = shared.marks.begin(destination, lane, now_ms);
     let limit_rows = signed(limit);
     let holder = shared.holders.id();
     let given = given![
-        destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, limit_rows => INT8, holder => INT8,
+        destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, put_off_ms => INT8,
+        lease_max_ms => INT8, limit_rows => INT8, holder => INT8,
     ];
     let taken = shared.pool.take(For::Claiming).await?;
     let rows = match taken.once(For::Claiming, CLAIM, given).await {
@@ -177,7 +193,9 @@ async fn claim_once(
     };
     let mut deliveries = Vec::with_capacity(rows.len());
     let mut next_due_at = None;
+    let mut was_put_off = false;
     for row in &rows {
+        was_put_off |= row.try_get::<_, Option<bool>>(11)?.unwrap_or_default();
         if row.try_get::<_, Option<i64>>(0)?.is_some() {
             deliveries.push(delivery(row, destination, lane, ends_at)?);
         } else if row.try_get::<_, Option<i64>>(3)?.is_some() {
@@ -198,6 +216,14 @@ async fn claim_once(
     {
         *next = later(now, BEING_TAKEN);
     }
+    let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
+    if was_put_off || next_due_at.is_some_and(is_put_off) {
+        if was_put_off && shared.put_off.is_news(destination, lane) {
+            tell_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
+        }
+        // There may be more.
+        next_due_at = Some(later(now, BEING_TAKEN));
+    }
     if shared.leases.has_lost(&key) {
         let look_at = later(now, LOOK_EVERY);
         next_due_at = Some(next_due_at.map_or(look_at, |next| next.min(look_at)));
@@ -206,6 +232,27 @@ async fn claim_once(
         deliveries,
         next_due_at,
     })
+}
+
+/// Says how many were put off; `claimed` of them, and perhaps others, are claimed by now.
+async fn tell_put_off(
+    shared: &Shared,
+    destination: &str,
+    lane: Lane,
+    put_off_ms: i64,
+    claimed: usize,
+) {
+    let lane_name = lane.as_str();
+    let given = given![
+        destination => TEXT, lane_name => TEXT, put_off_ms => INT8, COUNT_MAX => INT8,
+    ];
+    let counted = shared
+        .pool
+        .once(For::Claiming, COUNT_PUT_OFF, given)
+        .await
+        .and_then(|rows| Ok(rows.first().map(|row| row.try_get(0)).transpose()?));
+    let left: i64 = counted.ok().flatten().unwrap_or_default();
+    PutOff::tell(destination, lane, left.saturating_add(signed(claimed)));
 }
 
 /// Gives back what was leased in commits of which nobody heard.

@@ -19,7 +19,7 @@ const DROP: &str = "
                 SELECT id FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (
                     SELECT id FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 ORDER BY id LIMIT 256
                 ) AS found))
-            AND state = 'dead' AND dropped_at IS NULL AND due_at <= $3
+            AND state = 'dead' AND dropped_at IS NULL AND (due_at <= $3 OR due_at > $2)
             AND (cardinality($4::text[]) = 0 OR destination = ANY ($4))
         RETURNING id
     )

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Shared;
 use super::failure::Failure;
 use super::link::{Begin, Link, given};
-use super::members::{Clock, Heard, Moment};
+use super::members::{ClockNews, Heard, Moment};
 use super::pool::For;
 use crate::store::StoreError;
 
@@ -119,7 +119,7 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
     let holders = &shared.holders;
     let _one_at_a_time = holders.one_at_a_time().await;
     loop {
-        let begun_at = Moment::now();
+        let begun_at = Moment::now(&shared.clock);
         let saying = holders.saying();
         let (name, place) = (&saying.introduction.name, &saying.introduction.place);
         let given = given![
@@ -158,15 +158,15 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
     }
 }
 
-fn say_clock(clock: Clock) {
+fn say_clock(clock: ClockNews) {
     match clock {
-        Clock::AsBefore => {}
-        Clock::Wrong { ahead_ms } => tracing::warn!(
-            "the clock of this machine is {} ms {} that of the database: set both by NTP. Gateways whose clocks differ take work of each other for overdue, or for late",
+        ClockNews::AsBefore => {}
+        ClockNews::Wrong { ahead_ms } => tracing::warn!(
+            "the clock of this machine is {} ms {} that of the database, by which this gateway goes: set both by NTP",
             ahead_ms.unsigned_abs(),
             if ahead_ms > 0 { "ahead of" } else { "behind" }
         ),
-        Clock::RightAgain => {
+        ClockNews::RightAgain => {
             tracing::info!("the clock of this machine agrees with that of the database again");
         }
     }

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 
 use super::failure::Failure;
 use super::lock;
+use crate::clock::Clock;
 use crate::delivery::share::Share;
 use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
 
@@ -20,6 +21,7 @@ const CLOCK_RIGHT_MS: i64 = 1500;
 
 #[derive(Debug)]
 pub(super) struct Holders {
+    clock: Clock,
     known: Mutex<Known>,
     /// Beats are made one after the other, so that what was read last counts.
     beating: tokio::sync::Mutex<()>,
@@ -27,6 +29,7 @@ pub(super) struct Holders {
 
 #[derive(Debug)]
 struct Known {
+    clock: Clock,
     /// Under which we hold deliveries.
     id: i64,
     introduction: Introduction,
@@ -81,43 +84,45 @@ pub(super) struct Changes {
     pub(super) are_seen: bool,
     /// Of whom we count with, so that the others must know.
     pub(super) are_to_be_said: bool,
-    pub(super) clock: Clock,
+    pub(super) clock: ClockNews,
 }
 
 /// Whether our clock is right, where that is news.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Clock {
+pub(super) enum ClockNews {
     AsBefore,
     Wrong { ahead_ms: i64 },
     RightAgain,
 }
 
-/// A moment by two clocks: the one stands still while the machine sleeps, the other may be set.
+/// A moment by three clocks: the first stands still while the machine sleeps, the second does not, and the third may be set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     instant: Instant,
+    monotonic: Duration,
     time: Timestamp,
 }
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    pub(super) fn now(clock: &Clock) -> Self {
         Self {
             instant: Instant::now(),
-            time: Timestamp::now(),
+            monotonic: clock.monotonic(),
+            time: clock.local(),
         }
     }
 
-    /// How long ago it was, by the clock by which it was longer ago.
-    fn elapsed(self) -> Duration {
-        let by_time = Timestamp::now().duration_since(self.time);
-        let by_time = Duration::try_from(by_time).unwrap_or_default();
-        self.instant.elapsed().max(by_time)
+    /// How long ago it was. No clock that may be set has a say: it would take us for silent.
+    fn elapsed(self, clock: &Clock) -> Duration {
+        let slept = clock.monotonic().saturating_sub(self.monotonic);
+        self.instant.elapsed().max(slept)
     }
 }
 
 impl Holders {
-    pub(super) fn new() -> Result<Self, StoreError> {
+    pub(super) fn new(clock: Clock) -> Result<Self, StoreError> {
         let known = Known {
+            clock: clock.clone(),
             id: new_id()?,
             introduction: Introduction::default(),
             is_news: true,
@@ -129,6 +134,7 @@ impl Holders {
             is_clock_wrong: false,
         };
         Ok(Self {
+            clock,
             known: Mutex::new(known),
             beating: tokio::sync::Mutex::default(),
         })
@@ -173,6 +179,7 @@ impl Holders {
         if is_late {
             known.late_at = Some(Instant::now());
         }
+        self.clock.refer(begun_at.monotonic, heard.server_ms);
         let clock = known.compare_clock(begun_at, heard.server_ms);
         let before = known.compared();
         let first = known.alive.map_or(begun_at, |(first, _)| first);
@@ -243,7 +250,7 @@ impl Holders {
             takes_part: known.is_fresh() && known.takes_part(),
             silent_for: known
                 .alive
-                .map_or(Duration::MAX, |(_, last)| last.elapsed()),
+                .map_or(Duration::MAX, |(_, last)| last.elapsed(&self.clock)),
             configuration: known.introduction.configuration.clone(),
             clock_ahead_ms: known.is_clock_wrong.then_some(known.clock_ahead_ms),
         };
@@ -268,7 +275,8 @@ impl Holders {
 impl Known {
     /// Whether the others cannot have taken us for dead.
     fn is_fresh(&self) -> bool {
-        self.alive.is_some_and(|(_, last)| last.elapsed() < FRESH)
+        self.alive
+            .is_some_and(|(_, last)| last.elapsed(&self.clock) < FRESH)
     }
 
     fn takes_part(&self) -> bool {
@@ -280,7 +288,7 @@ impl Known {
     }
 
     /// The server told its time between the beginning of the beat and now.
-    fn compare_clock(&mut self, begun_at: Moment, server_ms: i64) -> Clock {
+    fn compare_clock(&mut self, begun_at: Moment, server_ms: i64) -> ClockNews {
         let took = begun_at.instant.elapsed();
         let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let ahead_ms = begun_at.time.as_millisecond() + took_ms / 2 - server_ms;
@@ -288,12 +296,12 @@ impl Known {
         let wrong_ms = ahead_ms.abs() - took_ms / 2;
         if !self.is_clock_wrong && wrong_ms > CLOCK_MAX_MS {
             self.is_clock_wrong = true;
-            Clock::Wrong { ahead_ms }
+            ClockNews::Wrong { ahead_ms }
         } else if self.is_clock_wrong && wrong_ms <= CLOCK_RIGHT_MS {
             self.is_clock_wrong = false;
-            Clock::RightAgain
+            ClockNews::RightAgain
         } else {
-            Clock::AsBefore
+            ClockNews::AsBefore
         }
     }
 
@@ -390,7 +398,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str) -> Holders {
-        let holders = Holders::new().unwrap();
+        let holders = Holders::new(Clock::default()).unwrap();
         holders.introduce(Introduction {
             name: name.into(),
             ..Introduction::default()
@@ -407,7 +415,7 @@ mod tests {
             sees: other.sees.clone(),
             silent_for: Duration::ZERO,
         });
-        let now = Moment::now();
+        let now = Moment::now(&holders.clock);
         let heard = Heard {
             is_counted: true,
             silent_ms: Some(0),
@@ -444,21 +452,21 @@ mod tests {
     fn a_clock_that_is_wrong_is_news_once_and_so_is_one_that_is_right_again() {
         let holders = named("one");
         let told = |ahead_ms: i64| {
-            let now = Moment::now();
+            let now = Moment::now(&holders.clock);
             let server_ms = now.time.as_millisecond() - ahead_ms;
             lock(&holders.known).compare_clock(now, server_ms)
         };
-        assert_eq!(told(1500), Clock::AsBefore);
+        assert_eq!(told(1500), ClockNews::AsBefore);
         assert!(matches!(
             told(-3000),
-            Clock::Wrong {
+            ClockNews::Wrong {
                 ahead_ms: -3000..=-2900
             }
         ));
-        assert_eq!(told(-3000), Clock::AsBefore);
-        assert_eq!(told(-1900), Clock::AsBefore);
+        assert_eq!(told(-3000), ClockNews::AsBefore);
+        assert_eq!(told(-1900), ClockNews::AsBefore);
         assert!(holders.members()[0].clock_ahead_ms.is_some());
-        assert_eq!(told(0), Clock::RightAgain);
+        assert_eq!(told(0), ClockNews::RightAgain);
         assert_eq!(holders.members()[0].clock_ahead_ms, None);
     }
 
@@ -473,7 +481,7 @@ mod tests {
             server_ms: Timestamp::now().as_millisecond(),
             others: Vec::new(),
         };
-        holders.heard(Moment::now(), &holders.saying(), heard, true);
+        holders.heard(Moment::now(&holders.clock), &holders.saying(), heard, true);
         beat(&holders, &[]);
         assert!(!holders.may_judge(silence));
         tokio::time::advance(silence + Duration::from_millis(1)).await;

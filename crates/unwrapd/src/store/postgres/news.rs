@@ -10,13 +10,12 @@ use std::mem::take;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::failure::Failure;
 use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::For;
 use super::{Shared, lock};
 use crate::delivery::Lane;
 use crate::store::Heard;
@@ -174,7 +173,7 @@ impl News {
             heard.pauses = true;
             heard.circuits = true;
             let began = Instant::now();
-            match look(&shared.pool).await {
+            match look(shared).await {
                 Ok(due) => {
                     for (destination, lane, since_ms) in due {
                         shared.marks.comes(&destination, lane, since_ms);
@@ -199,9 +198,12 @@ impl News {
     }
 }
 
-async fn look(pool: &Arc<Pool>) -> Result<Vec<(String, Lane, i64)>, Failure> {
-    let now = Timestamp::now().as_millisecond();
-    let rows = pool.once(For::Claiming, LOOK, given![now => INT8]).await?;
+async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
+    let now = shared.clock.now().as_millisecond();
+    let rows = shared
+        .pool
+        .once(For::Claiming, LOOK, given![now => INT8])
+        .await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         if let Some(lane) = Lane::named(row.try_get(1)?) {

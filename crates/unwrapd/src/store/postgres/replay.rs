@@ -13,6 +13,7 @@ use super::link::given;
 use super::pool::{For, Pool};
 use super::progress::Record;
 use super::walk::{Candidate, Order, behind, narrow, newest, piece};
+use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
 use crate::store::filter::Selection;
@@ -90,11 +91,11 @@ pub(super) async fn step(
     replay: &Replay,
     token: &Token,
     as_of: Option<AsOf>,
-    now: Timestamp,
+    now: Moment,
     limit: usize,
 ) -> Result<ReplayStep, Failure> {
     let pool = &shared.pool;
-    let record = Record::of(pool, replay, token, as_of, now).await?;
+    let record = Record::of(pool, replay, token, as_of, now.stamp).await?;
     if record.asked != *replay {
         return Ok(ReplayStep::AnotherReplay);
     }
@@ -166,7 +167,7 @@ async fn make_due(
     shared: &Shared,
     record: &Record,
     meant: &Meant,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<ReplayStep, Failure> {
     let transaction = shared.pool.take(For::Looking).await?.transaction().await?;
     let mut counts = record.counts;
@@ -198,9 +199,10 @@ async fn make_due(
             }
             made.add(&message, &choice, to);
         }
+        made.hurry(&choice);
     }
     made.make(&transaction, to, now).await?;
-    record.write(&transaction, next, &counts, now).await?;
+    record.write(&transaction, next, &counts, now.stamp).await?;
     crash::point("replayed");
     transaction.commit().await?;
     for reservation in reserved {

@@ -7,7 +7,7 @@ use super::leases::Held;
 use super::seen;
 use super::writer::{Job, Urgency, Work};
 use crate::crash;
-use crate::delivery::{Delivery, Lane};
+use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
 use crate::store::numbers::deliveries_of;
 use crate::store::{Accepted, Recipient, StoreError};
@@ -65,7 +65,9 @@ impl Job for Accepting {
         let fate = fate.and_then(|()| then.ok_or_else(super::closed)?);
         if let Ok(Fate::Fresh(leased)) = &fate {
             for Leased { id, place, claim } in leased {
-                let Recipient { destination, slot } = &mut recipients[*place];
+                let Recipient {
+                    destination, slot, ..
+                } = &mut recipients[*place];
                 let Some(slot) = slot.take() else { continue };
                 slot.fill(Delivery {
                     id: *id,
@@ -129,19 +131,28 @@ fn accept_hashed(
         .prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?
         .execute(params![seq, &*message.payload])?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
     )?;
     let lane = lane_of(message).as_str();
     let mut leased = Vec::new();
     for (id, (place, recipient)) in deliveries_of(seq).zip(recipients.iter().enumerate()) {
-        insert.execute(params![id, seq, recipient.destination, lane, received_at])?;
+        let due_at = recipient.due_at(message).as_millisecond();
+        insert.execute(params![
+            id,
+            seq,
+            recipient.destination,
+            lane,
+            received_at,
+            due_at
+        ])?;
         if let Some(slot) = &recipient.slot {
+            let claim = work.memory.leases.next_claim();
+            let from = work.memory.leases.steady(slot.from());
             let held = Held {
                 attempt: 1,
-                claim: work.memory.leases.next_claim(),
-                ends_at: slot.ends_at(),
+                claim,
+                ends_at: later(from, slot.lease()),
             };
-            let claim = held.claim;
             work.memory.leases.take_with_it(id, held);
             leased.push(Leased { id, place, claim });
         }
@@ -164,6 +175,7 @@ fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::store::Bounds;
     use crate::store::sqlite::memory::Memory;
     use crate::store::sqlite::owned::Owned;
@@ -177,7 +189,8 @@ mod tests {
         let owned = Owned::take(&folder.path().join("store.db")).unwrap();
         let connection = schema::connect(&owned).unwrap();
         let bounds = Bounds::default();
-        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds).unwrap();
+        let clock = Clock::default();
+        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();
         let mut accept = |id: &str, endpoint: &str| {
             let message = Message {
                 endpoint: endpoint.into(),

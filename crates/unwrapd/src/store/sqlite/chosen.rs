@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::walk::Candidate;
+use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
 use crate::store::numbers::deliveries_of;
@@ -75,16 +76,16 @@ impl Chosen {
         connection: &Connection,
         choice: &Choice<'_>,
         to: Option<&str>,
-        now: Timestamp,
+        now: Moment,
         due: &mut BTreeSet<(String, Lane)>,
     ) -> rusqlite::Result<()> {
-        let now = now.as_millisecond();
+        let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
         for delivery in &choice.again {
             connection
                 .prepare_cached(
-                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?1, earlier = attempt, dropped_at = NULL WHERE id = ?2",
+                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, earlier = attempt, dropped_at = NULL WHERE id = ?3",
                 )?
-                .execute(params![now, delivery.id])?;
+                .execute(params![since, now, delivery.id])?;
             due.insert((delivery.destination.clone(), delivery.lane));
         }
         if choice.is_missing
@@ -92,10 +93,31 @@ impl Chosen {
         {
             connection
                 .prepare_cached(
-                    "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+                    "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
                 )?
-                .execute(params![id, self.seq, to, self.lane.as_str(), now])?;
+                .execute(params![id, self.seq, to, self.lane.as_str(), since, now])?;
             due.insert((to.to_owned(), self.lane));
+        }
+        Ok(())
+    }
+
+    /// Makes due now what waits for a time to come.
+    pub(super) fn hurry(
+        &self,
+        connection: &Connection,
+        choice: &Choice<'_>,
+        now: Timestamp,
+        due: &mut BTreeSet<(String, Lane)>,
+    ) -> rusqlite::Result<()> {
+        for delivery in &choice.waiting {
+            let hurried = connection
+                .prepare_cached(
+                    "UPDATE delivery SET due_at = ?1 WHERE id = ?2 AND state = 'waiting' AND due_at > ?1",
+                )?
+                .execute(params![now.as_millisecond(), delivery.id])?;
+            if hurried > 0 {
+                due.insert((delivery.destination.clone(), delivery.lane));
+            }
         }
         Ok(())
     }

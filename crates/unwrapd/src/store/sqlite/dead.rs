@@ -64,7 +64,8 @@ fn drop_dead(
             if delivery.is_dead_and_wanted(filter) {
                 dropped += connection
                     .prepare_cached(
-                        "UPDATE delivery SET dropped_at = ? WHERE id = ? AND due_at <= ?",
+                        // What died in between stays. What a clock that was ahead has stamped died before.
+                        "UPDATE delivery SET dropped_at = ?1 WHERE id = ?2 AND (due_at <= ?3 OR due_at > ?1)",
                     )?
                     .execute(params![
                         now.as_millisecond(),

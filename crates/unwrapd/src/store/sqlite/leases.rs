@@ -5,10 +5,12 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+use crate::clock::Clock;
 use crate::store::Lease;
 
-#[derive(Default)]
 pub(super) struct Leases {
+    /// Leases last by its steady time: no jump ends one early, or late.
+    clock: Clock,
     held: HashMap<i64, Held>,
     /// How many claims there were.
     claims: i64,
@@ -24,10 +26,31 @@ pub(super) struct Held {
     pub(super) attempt: u32,
     /// and the claim that it came of.
     pub(super) claim: i64,
+    /// By the steady time of the clock.
     pub(super) ends_at: Timestamp,
 }
 
 impl Leases {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            held: HashMap::new(),
+            claims: 0,
+            settled: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// `now` as leases know it.
+    pub(super) fn steady(&self, now: Timestamp) -> Timestamp {
+        self.clock.steady(now)
+    }
+
+    /// When the lease ends, if it has not by `now`, a steady time.
+    pub(super) fn ends_at(&self, held: Held, now: Timestamp) -> Option<Timestamp> {
+        (held.ends_at > now).then(|| self.clock.of_steady(held.ends_at))
+    }
+
     /// The last lease of a delivery, ended or not, if it is not settled.
     pub(super) fn of(&self, delivery: i64) -> Option<Held> {
         self.held.get(&delivery).copied()

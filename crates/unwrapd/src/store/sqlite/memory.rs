@@ -6,11 +6,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::leases::Leases;
 use super::seen::{IDS_MAX, Seen};
 use super::size;
+use crate::clock::Clock;
+use crate::store::put_off::PutOff;
 use crate::store::{Bounds, StoreError, room};
 
 pub(super) struct Memory {
     pub(super) seen: Seen,
     pub(super) leases: Leases,
+    pub(super) put_off: PutOff,
     /// Deliveries neither made nor given up,
     pending: u64,
     /// as the transaction under way would have it.
@@ -27,11 +30,13 @@ impl Memory {
         connection: &Connection,
         horizon: Timestamp,
         bounds: &Bounds,
+        clock: &Clock,
     ) -> rusqlite::Result<Self> {
         let pending = count_pending(connection)?;
         Ok(Self {
             seen: Seen::read(connection, horizon)?,
-            leases: Leases::default(),
+            leases: Leases::new(clock.clone()),
+            put_off: PutOff::default(),
             pending,
             pending_then: pending,
             pending_max: bounds.undelivered_max,

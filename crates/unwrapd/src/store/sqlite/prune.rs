@@ -136,7 +136,7 @@ impl Pruner {
                     self.sweep = None;
                 }
             } else if size > high {
-                if self.crowded_until.is_none_or(|until| now >= until) {
+                if self.crowded_until.is_none_or(|until| now >= until) || now < self.decided_at {
                     self.sweep = Some(Sweep::Crowded { after: 0 });
                     if self.crowded_until.is_none() {
                         tracing::warn!(

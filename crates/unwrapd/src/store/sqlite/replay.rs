@@ -12,6 +12,7 @@ use super::chosen::Chosen;
 use super::progress::{Record, begin, read_record};
 use super::walk::{Order, newest, walk};
 use super::writer::{Urgency, Work};
+use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Selection};
@@ -83,10 +84,10 @@ impl SqliteStore {
         replay: &Replay,
         token: &Token,
         as_of: Option<AsOf>,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
-        let record = self.record(replay, token, as_of, now).await?;
+        let record = self.record(replay, token, as_of, now.stamp).await?;
         if record.asked != *replay {
             return Ok(ReplayStep::AnotherReplay);
         }
@@ -235,7 +236,7 @@ fn make_due(
     work: &mut Work<'_>,
     record: &Record,
     piece: &Piece,
-    now: Timestamp,
+    now: Moment,
 ) -> rusqlite::Result<Result<ReplayStep, StoreError>> {
     let connection = work.connection;
     let mut counts = record.counts;
@@ -270,8 +271,10 @@ fn make_due(
                 &mut due,
             )?;
         }
+        // What is being made is claimed after its lease, as before.
+        message.hurry(connection, &choice, now.now, &mut due)?;
     }
-    record.write(connection, next, &counts, now)?;
+    record.write(connection, next, &counts, now.stamp)?;
     let replayed = Replayed { counts, due };
     Ok(Ok(match next {
         Some(_) => ReplayStep::More(replayed),

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("0003_pause.sql"),
     include_str!("0004_quarantine.sql"),
     include_str!("0005_replay.sql"),
+    include_str!("0006_time.sql"),
 ];
 
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).

@@ -1,73 +1,14 @@
 //! What each verb of the store means in SQL. What changes something runs inside the writer's transaction.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::leases::Held;
 use super::schema::MIGRATIONS;
 use super::writer::Work;
-use crate::delivery::{Delivery, Lane, Next, later};
+use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
-use crate::store::{Attempt, Claimed, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
-
-pub(super) fn claim(
-    work: &mut Work<'_>,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    lease: Duration,
-    limit: usize,
-) -> rusqlite::Result<Claimed> {
-    let leases = &mut work.memory.leases;
-    let mut waiting = work.connection.prepare_cached(
-        "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
-    )?;
-    let mut waiting = waiting.query(params![destination, lane.as_str()])?;
-    let mut claimed = Claimed::default();
-    let mut next_due_at: Option<Timestamp> = None;
-    while let Some(row) = waiting.next()? {
-        let id = row.get(0)?;
-        let held = leases.of(id);
-        if let Some(held) = held
-            && held.ends_at > now
-        {
-            next_due_at = Some(next_due_at.map_or(held.ends_at, |next| next.min(held.ends_at)));
-            continue;
-        }
-        let due_at = timestamp(row, 1)?;
-        if due_at > now || claimed.deliveries.len() == limit {
-            next_due_at = Some(next_due_at.map_or(due_at, |next| next.min(due_at)));
-            break;
-        }
-        let mut delivery = delivery(work.connection, id, destination, lane)?;
-        if let Some(held) = held {
-            // Whoever held it may still be at it: its settlement must not count.
-            let attempt = delivery.attempt.max(held.attempt + 1);
-            delivery.earlier += attempt - delivery.attempt;
-            delivery.attempt = attempt;
-        }
-        claimed.deliveries.push(delivery);
-    }
-    let ends_at = later(now, lease);
-    let claim = leases.next_claim();
-    for delivery in &mut claimed.deliveries {
-        delivery.claim = claim;
-        let held = Held {
-            attempt: delivery.attempt,
-            claim,
-            ends_at,
-        };
-        leases.take(delivery.id, held);
-        next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
-    }
-    Ok(Claimed {
-        next_due_at,
-        ..claimed
-    })
-}
+use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
 
 pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
     let (state, due_at) = match attempt.next {
@@ -170,7 +111,7 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
         })
 }
 
-fn delivery(
+pub(super) fn delivery(
     connection: &Connection,
     id: i64,
     destination: &str,

@@ -52,6 +52,7 @@ async fn keep(number: usize, store: &MemoryStore, slot: Option<Slot>) {
     let recipient = Recipient {
         destination: "app".into(),
         slot,
+        due_at: None,
     };
     let accepted = store
         .accept(numbered(number, at(0)), vec![recipient])

@@ -68,6 +68,7 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     let recipient = Recipient {
         destination: "app".into(),
         slot: handover.slot(at(0)),
+        due_at: None,
     };
     relay.lose_answers();
     let lost = tokio::spawn({

@@ -34,6 +34,7 @@ async fn accept_for(store: &Arc<dyn Store>, id: &str, handover: &Arc<Handover>) 
     let recipient = Recipient {
         destination: "app".into(),
         slot: handover.slot(at(0)),
+        due_at: None,
     };
     store
         .accept(message(id, at(0)), vec![recipient])
@@ -99,6 +100,7 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
     let recipient = |destination: &str, handover: Option<&Arc<Handover>>| Recipient {
         destination: destination.into(),
         slot: handover.and_then(|handover| handover.slot(at(0))),
+        due_at: None,
     };
     let recipients = vec![
         recipient("one", Some(&one)),
@@ -144,6 +146,7 @@ pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: 
     let recipient = Recipient {
         destination: "app".into(),
         slot: handover.slot(at(0)),
+        due_at: None,
     };
     let mut accept = Box::pin(store.accept(message("wh_1", at(0)), vec![recipient]));
     tokio::select! {

@@ -15,7 +15,7 @@ use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 
 every_store!(;
     a_plan_counts_and_changes_nothing,
-    a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made,
+    a_replay_makes_due_what_is_over_or_waits_and_leaves_what_is_being_made,
     the_same_token_twice_delivers_once,
     a_token_that_was_used_for_something_else_is_refused,
     a_replay_goes_on_where_it_was_after_opening_again,
@@ -113,7 +113,13 @@ async fn step(
     limit: usize,
 ) -> ReplayStep {
     store
-        .replay(replay, &token.parse().unwrap(), None, at(second), limit)
+        .replay(
+            replay,
+            &token.parse().unwrap(),
+            None,
+            at(second).into(),
+            limit,
+        )
         .await
         .unwrap()
 }
@@ -206,7 +212,7 @@ async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
     assert_eq!(due(&store, "app", 20).await, ["wh_waiting"]);
 }
 
-async fn a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made(place: &dyn Place) {
+async fn a_replay_makes_due_what_is_over_or_waits_and_leaves_what_is_being_made(place: &dyn Place) {
     let store = four(place).await;
     accept_as(&store, "wh_leased", "batch.expired", 5, &["app"]).await;
     let claimed = store
@@ -246,7 +252,10 @@ async fn a_replay_makes_due_what_is_over_and_leaves_what_waits_or_is_being_made(
         [""; 0],
         "not before it was replayed"
     );
-    assert_eq!(due(&store, "app", 30).await, ["wh_dead", "wh_delivered"]);
+    assert_eq!(
+        due(&store, "app", 30).await,
+        ["wh_dead", "wh_delivered", "wh_waiting"]
+    );
     assert_eq!(
         super::settle(&store, leased.id, 1, Next::Delivered).await,
         Settled::Settled
@@ -360,7 +369,7 @@ async fn what_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn 
             &everything,
             &"t1".parse().unwrap(),
             Some(plan.as_of),
-            at(22),
+            at(22).into(),
             1,
         )
         .await
@@ -566,14 +575,14 @@ async fn a_replay_leaves_room_for_what_arrives(place: &dyn Place) {
     let token = "t1".parse().unwrap();
     let replay = Replay::default();
     let first = store
-        .replay(&replay, &token, None, at(3), 100)
+        .replay(&replay, &token, None, at(3).into(), 100)
         .await
         .unwrap();
     let ReplayStep::More(replayed) = first else {
         panic!("{first:?}")
     };
     assert_eq!(replayed.counts.deliveries, 5);
-    let full = store.replay(&replay, &token, None, at(3), 100).await;
+    let full = store.replay(&replay, &token, None, at(3).into(), 100).await;
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     accept_as(&store, "wh_new", "batch.failed", 1, &["app"]).await;
 

@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
+use unwrapd::clock::{Clock, Moment};
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, SuspectSummary, Tally,
+    Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
 };
 
 /// What outlives a crash.
@@ -27,6 +28,7 @@ struct Rows {
     seen: HashSet<(String, String)>,
     deliveries: BTreeMap<i64, Row>,
     paused: BTreeMap<String, Timestamp>,
+    trusted: Option<Timestamp>,
 }
 
 struct Row {
@@ -70,6 +72,8 @@ pub(crate) struct MemoryStore {
     pub(crate) releases: AtomicBool,
     /// One for each settlement that may be made.
     pub(crate) may_settle: Semaphore,
+    /// Leases last by its steady time.
+    clock: Option<Clock>,
 }
 
 impl MemoryStore {
@@ -84,7 +88,27 @@ impl MemoryStore {
             is_doubtful: AtomicBool::new(false),
             releases: AtomicBool::new(true),
             may_settle: Semaphore::new(Semaphore::MAX_PERMITS),
+            clock: None,
         }
+    }
+
+    /// By this clock, which is held against the time that the disk remembers.
+    #[allow(dead_code, reason = "the simulation has a clock that jumps")]
+    pub(crate) fn open_by(disk: &Disk, clock: &Clock) -> Self {
+        clock.anchor(disk.0.lock().unwrap().trusted);
+        Self {
+            clock: Some(clock.clone()),
+            ..Self::open(disk)
+        }
+    }
+
+    fn steady(&self, time: Timestamp) -> Timestamp {
+        self.clock.as_ref().map_or(time, |clock| clock.steady(time))
+    }
+
+    fn of_steady(&self, time: Timestamp) -> Timestamp {
+        let clock = self.clock.as_ref();
+        clock.map_or(time, |clock| clock.of_steady(time))
     }
 
     fn lease(
@@ -92,7 +116,8 @@ impl MemoryStore {
         leases: &mut HashMap<i64, Held>,
         id: i64,
         row: &Row,
-        ends_at: Timestamp,
+        from: Timestamp,
+        lease: Duration,
     ) -> Delivery {
         let before = leases.get(&id).map_or(0, |held| held.number);
         let number = (row.attempt + 1).max(before + 1);
@@ -100,7 +125,7 @@ impl MemoryStore {
         let held = Held {
             number,
             claim,
-            ends_at,
+            ends_at: self.steady(from) + SignedDuration::try_from(lease).unwrap(),
         };
         leases.insert(id, held);
         Delivery {
@@ -146,39 +171,45 @@ impl Store for MemoryStore {
         if !kept.seen.insert(key) {
             return Ok(Accepted::Duplicate);
         }
-        for Recipient { destination, slot } in recipients {
+        for Recipient {
+            destination,
+            slot,
+            due_at,
+        } in recipients
+        {
             let id = i64::try_from(kept.deliveries.len()).unwrap() + 1;
             let row = Row {
                 destination,
                 lane: Lane::of(message.event_type.as_deref()),
                 state: State::Waiting,
-                due_at: message.received_at,
+                due_at: due_at.unwrap_or(message.received_at),
                 attempt: 0,
                 earlier: 0,
                 message: message.clone(),
             };
             if let Some(slot) = slot {
-                let ends_at = slot.ends_at();
+                let (from, lease) = (slot.from(), slot.lease());
                 let mut leases = self.leases.lock().unwrap();
-                slot.fill(self.lease(&mut leases, id, &row, ends_at));
+                slot.fill(self.lease(&mut leases, id, &row, from, lease));
             }
             kept.deliveries.insert(id, row);
         }
         Ok(Accepted::New)
     }
 
-    async fn claim(
+    async fn claim_within(
         &self,
         destination: &str,
         lane: Lane,
         now: Timestamp,
-        lease: Duration,
+        terms: Terms,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         self.claims.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
         let kept = self.kept()?;
         let mut leases = self.leases.lock().unwrap();
+        let steady_now = self.steady(now);
         let mut waiting: Vec<(Timestamp, i64)> = kept
             .deliveries
             .iter()
@@ -186,13 +217,22 @@ impl Store for MemoryStore {
                 row.state == State::Waiting && row.destination == destination && row.lane == lane
             })
             .map(|(id, row)| {
-                let leased_until = leases.get(id).map(|held| held.ends_at);
-                let leased_until = leased_until.filter(|ends_at| *ends_at > now);
-                (leased_until.unwrap_or(row.due_at), *id)
+                let held = leases.get(id).filter(|held| held.ends_at > steady_now);
+                let leased_until = held.map(|held| self.of_steady(held.ends_at));
+                // Whoever waits longer than anyone may is due.
+                let put_off_from = now
+                    + SignedDuration::try_from(terms.longest_wait).unwrap()
+                    + SignedDuration::from_secs(1);
+                let due_at = if row.due_at > put_off_from {
+                    now
+                } else {
+                    row.due_at
+                };
+                (leased_until.unwrap_or(due_at), *id)
             })
             .collect();
         waiting.sort_unstable();
-        let ends_at = now + SignedDuration::try_from(lease).unwrap();
+        let ends_at = now + SignedDuration::try_from(terms.lease).unwrap();
         let mut claimed = Claimed::default();
         let mut next_due_at = None;
         for (due_at, id) in waiting {
@@ -201,7 +241,7 @@ impl Store for MemoryStore {
                 break;
             }
             let row = &kept.deliveries[&id];
-            let delivery = self.lease(&mut leases, id, row, ends_at);
+            let delivery = self.lease(&mut leases, id, row, now, terms.lease);
             claimed.deliveries.push(delivery);
         }
         claimed.next_due_at = if claimed.deliveries.is_empty() {
@@ -339,6 +379,11 @@ impl Store for MemoryStore {
         Err(beyond())
     }
 
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.kept()?.trusted = Some(trusted);
+        Ok(())
+    }
+
     async fn prune(&self, _now: Timestamp) -> Result<Pruned, StoreError> {
         Err(beyond())
     }
@@ -352,7 +397,7 @@ impl Store for MemoryStore {
         _replay: &Replay,
         _token: &Token,
         _as_of: Option<AsOf>,
-        _now: Timestamp,
+        _now: Moment,
         _limit: usize,
     ) -> Result<ReplayStep, StoreError> {
         Err(beyond())

@@ -15,6 +15,7 @@ pub(crate) fn unwrapd() -> Command {
         .env_remove("UNWRAPD_LOG")
         .env_remove("OPENAI_WEBHOOK_SECRET")
         .env_remove("UNWRAPD_CRASH_AT")
+        .env_remove("UNWRAPD_CLOCK_SHIFT")
         .env("NO_COLOR", "1");
     command
 }

@@ -1,0 +1,117 @@
+//! Where the time comes from: the system, or a test.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+/// Runs on while the machine sleeps. On Linux this clock does; elsewhere `CLOCK_MONOTONIC` is what comes nearest, and where it stands
+/// still, a sleep is a jump of the wall clock and is treated as one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MONOTONIC: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const MONOTONIC: ClockId = ClockId::Monotonic;
+
+/// Longest time between two readings of the monotonic clock that have the wall clock's between them; a thread may be interrupted there.
+const TOGETHER_MS: i64 = 20;
+const TRIES_MAX: u32 = 5;
+
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    System,
+    Simulated(Arc<Simulated>),
+}
+
+#[derive(Debug)]
+pub(super) struct Simulated {
+    /// The time it showed
+    shown: Timestamp,
+    /// at this instant.
+    at: Instant,
+    /// How far it was put forward since, in milliseconds.
+    shift: AtomicI64,
+}
+
+impl Source {
+    pub(super) fn simulated(time: Timestamp) -> Self {
+        Self::Simulated(Arc::new(Simulated {
+            shown: time,
+            at: Instant::now(),
+            shift: AtomicI64::new(0),
+        }))
+    }
+
+    /// The monotonic time and the wall time of one instant, in milliseconds.
+    pub(super) fn read(&self) -> (i64, i64) {
+        match self {
+            Self::System => system(),
+            Self::Simulated(simulated) => {
+                let since = i64::try_from(simulated.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let shift = simulated.shift.load(Ordering::SeqCst);
+                let wall = simulated
+                    .shown
+                    .saturating_add(SignedDuration::from_millis(since.saturating_add(shift)))
+                    .unwrap_or(Timestamp::MAX);
+                (since, wall.as_millisecond())
+            }
+        }
+    }
+
+    pub(super) fn shift(&self, milliseconds: i64) {
+        if let Self::Simulated(simulated) = self {
+            simulated.shift.fetch_add(milliseconds, Ordering::SeqCst);
+        }
+    }
+}
+
+fn system() -> (i64, i64) {
+    let mut tries = 1;
+    loop {
+        let before = monotonic();
+        let wall = Timestamp::now()
+            .as_millisecond()
+            .saturating_add(shift_for_tests());
+        let after = monotonic();
+        if after - before <= TOGETHER_MS || tries == TRIES_MAX {
+            return (after, wall);
+        }
+        tries += 1;
+    }
+}
+
+fn monotonic() -> i64 {
+    let time = clock_gettime(MONOTONIC);
+    time.tv_sec.saturating_mul(1000) + time.tv_nsec / 1_000_000
+}
+
+/// How far the wall clock is off, in milliseconds, as the file says that `UNWRAPD_CLOCK_SHIFT` names. A test may write it at any time.
+#[cfg(feature = "crash-points")]
+fn shift_for_tests() -> i64 {
+    use std::path::PathBuf;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| Some(PathBuf::from(std::env::var_os("UNWRAPD_CLOCK_SHIFT")?)));
+    /// When it was read, by the monotonic clock, and what it said.
+    static LAST: Mutex<(i64, i64)> = Mutex::new((i64::MIN, 0));
+    const READ_EVERY_MS: i64 = 5;
+
+    let Some(file) = &*FILE else { return 0 };
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = monotonic();
+    if now.saturating_sub(last.0) >= READ_EVERY_MS {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // Half written: as before.
+        last.1 = text.trim().parse().unwrap_or(last.1);
+        last.0 = now;
+    }
+    last.1
+}
+
+/// Nothing: only builds with the feature `crash-points` can be told of another time.
+#[cfg(not(feature = "crash-points"))]
+const fn shift_for_tests() -> i64 {
+    0
+}

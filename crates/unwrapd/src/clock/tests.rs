@@ -1,0 +1,262 @@
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    start() + SignedDuration::from_secs(seconds)
+}
+
+/// Time passes, and the clock is looked at now and then, as a gateway does.
+async fn pass(clock: &Clock, seconds: u64) {
+    for _ in 0..seconds / 10 {
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let _ = clock.now();
+    }
+    tokio::time::advance(Duration::from_secs(seconds % 10)).await;
+    let _ = clock.now();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_any_size_for_some_seconds_moves_nothing() {
+    for jump in [61, 2 * HOUR, 31 * DAY, 400 * DAY, 20_000 * DAY] {
+        for jump in [jump, -jump] {
+            let clock = Clock::simulated(start());
+            pass(&clock, 100).await;
+            clock.shift(jump * 1000);
+            pass(&clock, 5).await;
+            assert_eq!(clock.now(), at(105), "{jump}");
+            assert!(clock.believed() <= at(105), "{jump}");
+            assert!(clock.stamp() >= at(105), "{jump}");
+            assert_eq!(clock.wall(), at(105 + jump));
+            let doubt = clock.doubt().expect("it is in doubt");
+            assert_eq!(doubt.ahead.as_secs(), jump);
+            clock.shift(-jump * 1000);
+            pass(&clock, 5).await;
+            assert_eq!(clock.doubt(), None, "{jump}");
+            for time in [clock.now(), clock.believed(), clock.stamp(), clock.wall()] {
+                assert_eq!(time, at(110), "{jump}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_is_believed_once_it_has_lasted_an_hour() {
+    for jump in [2 * HOUR, 31 * DAY, -2 * HOUR, -400 * DAY] {
+        let clock = Clock::simulated(start());
+        clock.shift(jump * 1000);
+        pass(&clock, 3500).await;
+        assert!(clock.doubt().is_some());
+        assert_eq!(clock.now(), at(3500));
+        pass(&clock, 200).await;
+        assert_eq!(clock.doubt(), None);
+        for time in [clock.now(), clock.believed(), clock.stamp()] {
+            assert_eq!(time, at(3700 + jump));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_on_and_on_is_believed_as_far_as_it_always_was() {
+    let clock = Clock::simulated(start());
+    clock.shift(DAY * 1000);
+    pass(&clock, 1800).await;
+    clock.shift(400 * DAY * 1000);
+    pass(&clock, 1900).await;
+    assert_eq!(clock.now(), at(3700 + DAY));
+    assert!(clock.doubt().is_some(), "about the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_steps_are_followed_and_many_of_them_are_a_jump() {
+    let clock = Clock::simulated(start());
+    clock.shift(30_000);
+    assert_eq!(clock.now(), at(30));
+    clock.shift(-40_000);
+    assert_eq!(clock.now(), at(30), "the slack is used up");
+    assert_eq!(clock.believed(), at(-10));
+    clock.shift(40_000);
+    // Now it is fast by an eighth.
+    for _ in 0..360 {
+        pass(&clock, 10).await;
+        clock.shift(1250);
+    }
+    let ahead = clock.now().duration_since(at(30 + 3600)).as_secs();
+    assert!((0..=70).contains(&ahead), "{ahead}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_drift_is_followed() {
+    let clock = Clock::simulated(start());
+    // 500 parts in a million, as NTP slews at most.
+    for _ in 0..2000 {
+        pass(&clock, 100).await;
+        clock.shift(50);
+    }
+    assert_eq!(clock.doubt(), None);
+    let behind = clock.wall().duration_since(clock.now());
+    assert!(behind.as_millis() <= 100, "{behind}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_start_the_clock_is_held_against_what_the_store_remembers() {
+    let new = Clock::simulated(start());
+    new.anchor(None);
+    assert_eq!((new.doubt(), new.believed()), (None, start()));
+
+    let restarted = Clock::simulated(start());
+    restarted.anchor(Some(at(-100)));
+    assert_eq!((restarted.doubt(), restarted.believed()), (None, start()));
+
+    let updated = Clock::simulated(start());
+    updated.anchor(Some(at(-1000)));
+    assert_eq!(updated.doubt(), None, "nobody need know");
+    assert_eq!(updated.believed(), at(-1000));
+
+    let idle = Clock::simulated(start());
+    idle.anchor(Some(at(-31 * DAY)));
+    assert_eq!(idle.doubt().unwrap().ahead.as_secs(), 31 * DAY);
+    assert_eq!(idle.believed(), at(-31 * DAY), "nothing is destroyed");
+    assert_eq!(idle.now(), start(), "and nothing withheld");
+    assert_eq!(idle.stamp(), start());
+    pass(&idle, 3700).await;
+    assert_eq!(idle.doubt(), None);
+    assert_eq!(idle.believed(), at(3700));
+
+    let set_back = Clock::simulated(start());
+    set_back.anchor(Some(at(5 * DAY)));
+    assert_eq!(set_back.believed(), start());
+    assert_eq!(set_back.stamp(), at(5 * DAY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_age_is_the_time_that_has_passed_whatever_the_clock_did() {
+    let clock = Clock::simulated(start());
+    pass(&clock, 50).await;
+    let mut stamps = vec![clock.stamp()];
+    for jump in [31 * DAY, -31 * DAY, -2 * HOUR, 2 * HOUR, 400 * DAY] {
+        clock.shift(jump * 1000);
+        stamps.push(clock.stamp());
+        pass(&clock, 7).await;
+    }
+    let age = |stamp: &Timestamp| clock.age(*stamp).as_secs();
+    let ages: Vec<u64> = stamps.iter().map(age).collect();
+    assert_eq!(ages, [35, 35, 28, 21, 14, 7]);
+    let by_wall: Vec<u64> = stamps
+        .iter()
+        .map(|stamp| clock.age_by_wall(*stamp).as_secs())
+        .collect();
+    assert_eq!(by_wall, ages);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call_as_the_wall_says()
+{
+    let clock = Clock::simulated(start());
+    clock.anchor(Some(at(-5 * DAY)));
+    let left = at(-5 * DAY - 60);
+    assert_eq!(clock.age(left), Duration::from_secs(60));
+    let wall = Duration::from_secs(5 * 24 * 3600 + 60);
+    assert_eq!(clock.age_by_wall(left), wall);
+    // Its clock was ahead: nobody knows more than that it was there before us.
+    let ahead = at(400 * DAY);
+    assert_eq!(clock.age(ahead), Duration::ZERO);
+    pass(&clock, 500).await;
+    assert_eq!(clock.age(ahead), Duration::from_secs(500));
+    assert_eq!(clock.age_by_wall(ahead), Duration::from_secs(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_lasts_as_long_when_the_clock_is_believed_in_the_middle_of_it() {
+    let clock = Clock::simulated(start());
+    clock.shift(31 * DAY * 1000);
+    pass(&clock, 3590).await;
+    let began_at = clock.now();
+    let ends_at = clock.steady(began_at) + SignedDuration::from_secs(60);
+    pass(&clock, 30).await;
+    assert_eq!(
+        clock.steady(began_at) + SignedDuration::from_secs(60),
+        ends_at
+    );
+    assert_eq!(clock.now(), at(3620 + 31 * DAY));
+    let left = clock.of_steady(ends_at).duration_since(clock.now());
+    assert_eq!(left, SignedDuration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_the_clock_of_the_database_all_gateways_agree() {
+    let right = Clock::simulated(start());
+    let wrong = Clock::simulated(at(5 * DAY));
+    for clock in [&right, &wrong] {
+        clock.refer(clock.monotonic(), at(100).as_millisecond());
+        clock.anchor(Some(at(90)));
+        assert_eq!(clock.doubt(), None);
+    }
+    pass(&right, 10).await;
+    for clock in [&right, &wrong] {
+        let off = clock.now().duration_since(at(110)).as_millis();
+        assert!((-2..=2).contains(&off), "{off}");
+    }
+    // The clock of this machine has no say any more.
+    wrong.shift(-400 * DAY * 1000);
+    assert_eq!(wrong.doubt(), None);
+    // That of the database jumps, as with another server.
+    right.refer(right.monotonic(), at(110 + 31 * DAY).as_millisecond());
+    let doubt = right.doubt().unwrap();
+    assert!(doubt.is_shared);
+    assert_eq!(right.now(), right.wall());
+    assert!(right.believed() <= at(111));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_took_long_does_not_move_a_clock_that_is_known_better() {
+    let clock = Clock::simulated(start());
+    let asked = clock.monotonic();
+    clock.refer(asked, start().as_millisecond());
+    let asked = clock.monotonic();
+    tokio::time::advance(Duration::from_secs(4)).await;
+    // The server answered at once, and the answer was slow.
+    clock.refer(asked, start().as_millisecond());
+    let off = clock.now().duration_since(at(4)).as_millis();
+    assert!((-2..=2).contains(&off), "{off}");
+}
+
+proptest! {
+    /// The promise of the module: whatever the wall clock does, between a stamp and its end by what is believed at least that much real
+    /// time passes, unless a jump ahead has lasted an hour.
+    #[test]
+    fn nothing_ends_before_its_time(steps in prop::collection::vec((-40_000_000_000i64..40_000_000_000, 0u64..300), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let clock = Clock::simulated(start());
+            let begun = tokio::time::Instant::now();
+            let mut stamps = Vec::new();
+            let mut shift = 0;
+            for (jump, seconds) in steps {
+                // Never ahead for an hour: back in between.
+                let jump = if shift > 0 { -shift } else { jump };
+                shift += jump;
+                clock.shift(jump);
+                stamps.push((begun.elapsed(), clock.stamp()));
+                pass(&clock, seconds).await;
+                for (stamped, stamp) in &stamps {
+                    let passed = begun.elapsed().checked_sub(*stamped).unwrap();
+                    let believed = Duration::try_from(clock.believed().duration_since(*stamp)).unwrap_or_default();
+                    // The slack, once.
+                    prop_assert!(believed <= passed + Duration::from_secs(121), "{believed:?} {passed:?}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}

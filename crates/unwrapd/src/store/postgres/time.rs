@@ -1,0 +1,40 @@
+//! What time it was by the clock of the database, for the next gateway to hold that clock against.
+
+use jiff::Timestamp;
+
+use super::Shared;
+use super::failure::Failure;
+use super::link::given;
+use super::pool::For;
+use super::rows::timestamp;
+
+const REMEMBER: &str = "
+    INSERT INTO trusted_time (at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET at = EXCLUDED.at";
+
+/// The time that a gateway trusted last. A store that was copied has none; then the newest of the last messages counts.
+const REMEMBERED: &str = "
+    SELECT coalesce(
+        (SELECT at FROM trusted_time),
+        (SELECT max(received_at) FROM (SELECT received_at FROM message ORDER BY seq DESC LIMIT 1000) AS last))";
+
+pub(super) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
+    let trusted_ms = trusted.as_millisecond();
+    let given = given![trusted_ms => INT8];
+    shared
+        .pool
+        .once(For::Looking, REMEMBER, given)
+        .await
+        .map(drop)
+}
+
+/// `None`: the store is new.
+pub(super) async fn remembered(shared: &Shared) -> Result<Option<Timestamp>, Failure> {
+    let rows = shared.pool.once(For::Looking, REMEMBERED, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    if row.try_get::<_, Option<i64>>(0)?.is_none() {
+        return Ok(None);
+    }
+    timestamp(row, 0).map(Some)
+}

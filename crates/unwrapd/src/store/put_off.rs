@@ -1,0 +1,40 @@
+//! Deliveries whose next attempt is due further ahead than any wait: the clock was set back, or the longest wait was made shorter. They
+//! are made at once, and the log says so.
+
+use crate::delivery::Lane;
+use crate::observe::repeated::Repeated;
+
+/// Most that are counted for the log.
+pub(super) const COUNT_MAX: i64 = 10_000;
+
+/// Says how many there are, at most once a minute for each lane of a destination.
+#[derive(Default)]
+pub(super) struct PutOff(Repeated<(String, Lane)>);
+
+impl PutOff {
+    /// A claim has found some. Whether the log is to say how many there are.
+    pub(super) fn is_news(&self, destination: &str, lane: Lane) -> bool {
+        self.0.count(&(destination.to_owned(), lane)).is_some()
+    }
+
+    /// So many there were, those that were claimed included.
+    pub(super) fn tell(destination: &str, lane: Lane, deliveries: i64) {
+        let more = if deliveries >= COUNT_MAX {
+            " or more"
+        } else {
+            ""
+        };
+        tracing::warn!(
+            destination,
+            lane = lane.as_str(),
+            "{deliveries}{more} deliveries were put off for longer than any retry waits, and are made now: the clock was set back, \
+             or `retry_max_seconds` was made smaller"
+        );
+    }
+}
+
+impl std::fmt::Debug for PutOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PutOff").finish()
+    }
+}

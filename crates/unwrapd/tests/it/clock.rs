@@ -1,0 +1,265 @@
+//! Gateways, as processes, whose wall clock jumps while they run, between two starts, or all the time.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use openai_webhooks::EventType;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, unwrapd, write_config_on};
+use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// Retries come within a second, and deliveries are given up after an hour.
+const QUICK: &str = "
+    retry_first_seconds = 1
+    retry_max_seconds = 1
+    deadline_hours = 1
+";
+
+/// A folder with a configuration, and a clock for the gateway that runs on it.
+struct Place {
+    folder: TempDir,
+    clock: PathBuf,
+}
+
+impl Place {
+    fn new(app: &Application) -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = format!("sqlite:{}/unwrapd.db", folder.path().display());
+        Self::on(folder, &store, app)
+    }
+
+    fn on(folder: TempDir, store: &str, app: &Application) -> Self {
+        write_config_on(folder.path(), store, &app.url, QUICK);
+        let clock = folder.path().join("clock");
+        let place = Self { folder, clock };
+        place.jump_to(0);
+        place
+    }
+
+    /// From now on the wall clock of the gateway is off by so many seconds.
+    fn jump_to(&self, seconds: i64) {
+        let new = self.folder.path().join("clock.new");
+        std::fs::write(&new, (seconds * 1000).to_string()).unwrap();
+        std::fs::rename(new, &self.clock).unwrap();
+    }
+
+    fn start(&self) -> Serving {
+        let clock = self.clock.to_str().unwrap();
+        Serving::start(self.folder.path(), &[("UNWRAPD_CLOCK_SHIFT", clock)])
+    }
+}
+
+/// A webhook, as somebody sends it whose clock is off by so many seconds.
+fn webhook(id: &str, off: i64) -> Webhook {
+    let mut webhook = Webhook::new(id, EventType::BatchCompleted);
+    let time = unix_now() + off;
+    webhook.headers = openai().sign(&webhook.payload, id, time).unwrap();
+    webhook
+}
+
+async fn post(serving: &Serving, id: &str, off: i64) {
+    let request = webhook(id, off).request(&client(), &serving.url);
+    assert_eq!(request.send().await.unwrap().status(), 200, "{id}");
+}
+
+async fn readyz(serving: &Serving) -> String {
+    let answer = client().get(&serving.admin).send().await.unwrap();
+    answer.text().await.unwrap()
+}
+
+/// Waits until it says at `/readyz` that the clock is in doubt, or that it is not.
+async fn doubts(serving: &Serving, is_in_doubt: bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while readyz(serving).await.contains("the clock of") != is_in_doubt {
+        assert!(Instant::now() < deadline, "{}", readyz(serving).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The ids of the dead letters.
+async fn dead(serving: &Serving) -> BTreeSet<String> {
+    let url = serving.admin.replace("/readyz", "/api/v1/dead");
+    let answer = client().get(url).send().await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    let letters = answer["letters"].as_array().unwrap().iter();
+    letters
+        .map(|letter| letter["webhook_id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn dies(serving: &Serving, id: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !dead(serving).await.contains(id) {
+        assert!(Instant::now() < deadline, "{id} does not die");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One that is given up at once, and attempts that fail for some seconds: pruning has its turn every five.
+fn answers() -> impl Iterator<Item = Answer> {
+    std::iter::once(Answer::Status(410)).chain(std::iter::repeat_n(Answer::Status(500), 9))
+}
+
+/// What has been delivered before, what fails meanwhile, and what is known: nothing of it is lost by a clock that is off by so much
+/// for some seconds.
+async fn nothing_is_destroyed(off: i64, restarts: bool) {
+    let mut app = Application::start(answers()).await;
+    let place = Place::new(&app);
+    let mut serving = place.start();
+    post(&serving, "wh_dead", 0).await;
+    assert_eq!(app.next().await.webhook_id(), "wh_dead");
+    dies(&serving, "wh_dead").await;
+    assert!(!readyz(&serving).await.contains("the clock of"));
+
+    place.jump_to(off);
+    if restarts {
+        let (status, _) = serving.terminate();
+        assert!(status.success());
+        serving = place.start();
+    }
+    doubts(&serving, true).await;
+    post(&serving, "wh_fails", off).await;
+    for _ in 0..9 {
+        assert_eq!(app.next().await.webhook_id(), "wh_fails", "{off}");
+    }
+    assert_eq!(
+        app.next().await.webhook_id(),
+        "wh_fails",
+        "and then it is delivered"
+    );
+    // A copy is known as one, in the middle of it and afterwards.
+    post(&serving, "wh_dead", off).await;
+    place.jump_to(0);
+    doubts(&serving, false).await;
+    for id in ["wh_dead", "wh_fails", "wh_after"] {
+        post(&serving, id, 0).await;
+    }
+    assert_eq!(app.next().await.webhook_id(), "wh_after", "{off}: no copy");
+    assert_eq!(dead(&serving).await, BTreeSet::from(["wh_dead".to_owned()]));
+    let (status, log) = serving.terminate();
+    assert!(status.success());
+    assert!(log.contains("the clock of this machine is "), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_for_some_seconds_destroys_nothing() {
+    tokio::join!(
+        nothing_is_destroyed(31 * DAY, false),
+        nothing_is_destroyed(400 * DAY, false),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_one_that_is_ahead_at_a_start() {
+    tokio::join!(
+        nothing_is_destroyed(31 * DAY, true),
+        nothing_is_destroyed(400 * DAY, true),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_one_that_is_set_back() {
+    tokio::join!(
+        nothing_is_destroyed(-2 * HOUR, false),
+        nothing_is_destroyed(-2 * HOUR, true),
+        nothing_is_destroyed(-400 * DAY, true),
+    );
+}
+
+/// The clock was fast when deliveries were put off, and is right when the gateway starts again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let place = Place::new(&app);
+    place.jump_to(2 * HOUR);
+    let serving = place.start();
+    post(&serving, "wh_1", 2 * HOUR).await;
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    let (status, _) = serving.terminate();
+    assert!(status.success());
+
+    place.jump_to(0);
+    let serving = place.start();
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    let (_, log) = serving.terminate();
+    assert!(log.contains("put off for longer"), "{log}");
+}
+
+/// A store that no gateway has touched for long: what is old goes only once the clock is known to be right, and what waits goes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
+    let app = Application::start([]).await;
+    let place = Place::new(&app);
+    let serving = place.start();
+    let (status, _) = serving.terminate();
+    assert!(status.success());
+    let file = place.folder.path().join("unwrapd.db");
+    let database = rusqlite::Connection::open(&file).unwrap();
+    let long_ago = i64::try_from(unix_now()).unwrap() - 31 * DAY;
+    database
+        .execute("UPDATE trusted_time SET at = ?", [long_ago * 1000])
+        .unwrap();
+    drop(database);
+    let prune = |more: &[&str]| {
+        let output = unwrapd()
+            .args(["db", "prune", "--dry-run", "--config"])
+            .arg(place.folder.path().join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", crate::support::OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", crate::support::APP_SECRET)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(prune(&[]).contains("--trust-clock"));
+    assert_eq!(prune(&["--trust-clock"]), "");
+}
+
+/// Two gateways on one database whose own clocks are minutes and days ahead: both take part, and nothing is made twice or given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_with_wrong_clocks_go_by_that_of_the_database() {
+    const WEBHOOKS: usize = 20;
+    const FAILURES: usize = 30;
+    let failures = std::iter::repeat_n(Answer::Status(500), FAILURES);
+    let mut app = Application::start(failures).await;
+    let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let store = postgres::shared().url("postgres", &schema);
+    let places = [120, 5 * DAY].map(|ahead| {
+        let place = Place::on(TempDir::new().unwrap(), &store, &app);
+        place.jump_to(ahead);
+        place
+    });
+    let gateways = places.each_ref().map(Place::start);
+    for number in 0..WEBHOOKS {
+        // The senders' clocks are right.
+        post(&gateways[number % 2], &format!("wh_{number}"), 0).await;
+    }
+    let mut delivered = BTreeSet::new();
+    for number in 0..WEBHOOKS + FAILURES {
+        let delivery = app.next().await;
+        assert!(delivery.verified().is_ok(), "signed at the right time");
+        if number >= FAILURES {
+            let is_new = delivered.insert(delivery.webhook_id().to_owned());
+            assert!(is_new, "{} comes twice", delivery.webhook_id());
+        }
+    }
+    assert_eq!(delivered.len(), WEBHOOKS);
+    for gateway in &gateways {
+        let said = readyz(gateway).await;
+        assert!(said.contains("ahead of the database's"), "{said}");
+        assert_eq!(dead(gateway).await, BTreeSet::new());
+    }
+    for gateway in gateways {
+        let (status, _) = gateway.terminate();
+        assert!(status.success());
+    }
+    assert!(!app.has_more());
+}
