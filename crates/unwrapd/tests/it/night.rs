@@ -110,13 +110,23 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
-    let told = serving.announced("destination `app` is removed, and 1 deliveries wait for it; ");
+    let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
     assert!(told.contains("`renamed` leads to the same place"), "{told}");
-    let told = serving.announced("destination `audit` is removed, and 1 deliveries wait for it: ");
+    let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
         told.contains("unwrapd replay --destination audit --to NAME"),
         "{told}"
     );
+
+    // What is advised does it.
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let replayed = unwrapd()
+        .args(["replay", "--destination", "app", "--to", "renamed", "--yes"])
+        .args(["--admin", admin])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(replayed.stdout).unwrap();
+    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
 }
 
 #[tokio::test]
@@ -127,7 +137,7 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
     write(folder.path(), "[store]\ndedupe_days = 9\n");
     for _ in 0..2 {
         serving.signal(Signal::HUP);
-        serving.announced("[store] has changed; that counts from the next start");
+        serving.announced("[store] dedupe_days has changed; that counts from the next start");
         serving.announced("nothing changed that counts before the next start");
     }
     write(folder.path(), "");
