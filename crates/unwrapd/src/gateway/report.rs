@@ -49,7 +49,7 @@ impl Opened {
         let found = if self.is_new { "new" } else { "found" };
         let counts = self.summary.map_or_else(String::new, |summary| {
             format!(
-                ", schema {}, {}",
+                ", schema version {}, {}",
                 summary.schema,
                 messages(summary.messages)
             )

@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+use crate::support::process::{Serving, unwrapd, write_config_on};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -57,6 +57,24 @@ async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
     serving.said("unwrapd.db (found), schema ");
     serving.said(", 2 messages, 2 deliveries wait");
     serving.said("2 deliveries wait for `app`");
+}
+
+#[tokio::test]
+async fn a_store_in_postgresql_is_told_as_new_once() {
+    let folder = TempDir::new().unwrap();
+    let server = postgres::shared();
+    let url = server.url("postgres", server.schema().schema());
+    write_config_on(folder.path(), &url, "http://127.0.0.1:9", "");
+    for (found, rest) in [
+        ("(new), schema version ", ", 0 messages, 0 deliveries wait"),
+        ("(found), schema version ", ", 1 message, 1 delivery waits"),
+    ] {
+        let mut serving = Serving::start(folder.path(), &[]);
+        serving.said(found);
+        serving.said(rest);
+        post(&serving, "wh_1").await;
+        assert!(serving.terminate().0.success());
+    }
 }
 
 #[test]
