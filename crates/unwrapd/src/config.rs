@@ -28,6 +28,7 @@ pub use crate::destination::DestinationSettings;
 pub(crate) use access::{AdminAccess, admin_access};
 pub use changes::Changes;
 pub(crate) use changes::warn_of_shared_secrets;
+pub(crate) use mistakes::looks_secret;
 use mistakes::{Mistake, Mistakes};
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;

@@ -293,13 +293,18 @@ impl Gateway {
         let destinations = Built::all(config.destinations.clone(), &self.clock)?;
         let before = self.intake.rules();
         let (bells, board) = (before.bells.clone(), before.board.clone());
-        let changes = Changes::between(&self.config, &config);
+        let mut changes = Changes::between(&self.config, &config);
         for key in &changes.at_next_start {
             tracing::warn!("{key} has changed; that counts from the next start");
         }
         destination::tell_doubts(&config.destinations, self.public);
         warn_of_shared_secrets(&config.endpoints);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
+            if current.differs_from(read) {
+                changes
+                    .parts
+                    .push("[server.tls]: certificate changed".into());
+            }
             current.adopt(read);
         }
         if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)

@@ -46,7 +46,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// As [`line`], but line ends stay: for output that is made of lines.
+/// As [`line()`], but line ends stay: for output that is made of lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n')

@@ -77,6 +77,18 @@ impl Tls {
         Ok(())
     }
 
+    /// Whether `other` was read from other files than this one, or from what they hold now.
+    #[must_use]
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let read = |tls: &Self| {
+            tls.with_current(|current| {
+                let Files { certificate, key } = current.files.clone();
+                (certificate, key, current.seen)
+            })
+        };
+        read(self) != read(other)
+    }
+
     /// Serves from now on what `other` has read, from its files: for a configuration that was read again.
     pub fn adopt(&self, other: &Self) {
         let other = other.with_current(|other| Current {

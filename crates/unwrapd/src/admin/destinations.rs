@@ -18,6 +18,7 @@ use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::message::Message;
 use crate::progress::Circuit;
+use crate::route::nearest_type;
 use crate::store::{Standing, StoreError};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -200,7 +201,8 @@ async fn test(
         None => EventType::ResponseCompleted,
         Some(text) => text.parse().map_err(|_| {
             Refusal::bad(format!(
-                "there is no event type `{text}`; `unwrapd trigger --list` lists them"
+                "there is no event type `{text}`; did you mean `{}`? (`unwrapd trigger --list` lists all)",
+                nearest_type(&text)
             ))
         })?,
     };

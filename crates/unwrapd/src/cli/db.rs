@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::text::shown_path;
 use super::{Failure, usage};
 use crate::config::Config;
 use crate::store::sqlite::access::{Wish, explain};
@@ -92,7 +93,7 @@ fn check_there(path: &Path) -> Result<(), Failure> {
     }
     Err(Failure::NotFound(anyhow::anyhow!(
         "there is no store at {}",
-        path.display()
+        shown_path(path)
     )))
 }
 

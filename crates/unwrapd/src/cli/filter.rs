@@ -2,7 +2,9 @@
 
 use clap::Args;
 
+use super::talk::talk;
 use super::{Failure, usage};
+use crate::route::{Patterns, nearest_pattern};
 use crate::store::filter::{Filter, Status, Types, When};
 
 /// Which messages and deliveries are meant.
@@ -30,6 +32,7 @@ pub(super) struct FilterArguments {
 
 impl FilterArguments {
     pub(super) fn filter(&self, webhook_ids: &[String]) -> Result<Filter, Failure> {
+        self.doubt_types();
         Ok(Filter {
             types: Types::try_from(self.types.clone())
                 .map_err(|error| usage(format!("--type: {error}")))?,
@@ -42,8 +45,22 @@ impl FilterArguments {
         })
     }
 
+    /// Says of types that nobody knows which were meant. OpenAI may have new ones, so that is no reason to refuse them.
+    fn doubt_types(&self) {
+        for text in &self.types {
+            let known = Patterns::parse([text.trim_start_matches('!')]);
+            if known.is_ok_and(|pattern| pattern.known().next().is_none()) {
+                talk(&format!(
+                    "`{text}` matches no event type that is known today; did you mean `{}`?\n",
+                    nearest_pattern(text)
+                ));
+            }
+        }
+    }
+
     /// The filter and a page of what it finds, as a query.
     pub(super) fn query(&self, page: &PageArguments) -> Vec<(&'static str, String)> {
+        self.doubt_types();
         let mut query = Vec::new();
         let mut add = |key, values: &[String]| {
             query.extend(values.iter().map(|value| (key, value.clone())));

@@ -58,7 +58,7 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
             ContextKind::SuggestedSubcommand,
             ContextKind::SuggestedValue,
         ] {
-            error.insert(kind, ContextValue::None);
+            error.remove(kind);
         }
     }
     error
@@ -147,6 +147,8 @@ mod tests {
             let told = told(arguments);
             assert!(!told.contains("hunter2"), "{arguments:?}: {told}");
             assert!(told.starts_with("error: "), "{told}");
+            let is_empty_advice = |line: &str| line.trim() == "tip:";
+            assert!(!told.lines().any(is_empty_advice), "{told}");
         }
     }
 

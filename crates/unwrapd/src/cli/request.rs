@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::Failure;
+use super::text::shown_path;
 use crate::files;
 
 /// Largest request or payload that is read: many times what a gateway receives.
@@ -70,7 +71,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
         files::read(path, FILE_BYTES_MAX).map(|content| content.bytes.to_vec())
     };
     bytes.map_err(|error| {
-        let problem = anyhow::anyhow!("cannot read {}: {error}", path.display());
+        let problem = anyhow::anyhow!("cannot read {}: {error}", shown_path(path));
         match error.kind() {
             ErrorKind::NotFound => Failure::NotFound(problem),
             _ => Failure::Failed(problem),

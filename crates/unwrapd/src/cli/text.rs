@@ -2,10 +2,12 @@
 
 use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::looks_secret;
 use crate::printable;
 
 /// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
@@ -22,6 +24,15 @@ pub(super) fn print(lines: &str) -> io::Result<()> {
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value).map_err(io::Error::other)?;
     writeln!(io::stdout().lock(), "{}", printable::json(&json))
+}
+
+/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
+pub(super) fn shown_path(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains("://") || looks_secret(&text) {
+        return "[not shown: this is no path]".into();
+    }
+    plain(&text)
 }
 
 /// A time, to the second.

@@ -33,18 +33,70 @@ impl Changes {
         if before.server.drain != after.server.drain {
             changes.parts.push("[server]: drain_seconds changed".into());
         }
-        for (key, is_other) in [
+        changes.next_start(before, after);
+        changes
+    }
+
+    /// The keys that count from the next start.
+    fn next_start(&mut self, before: &Config, after: &Config) {
+        let (store, other_store) = (&before.store.bounds, &after.store.bounds);
+        let (server, other_server) = (&before.server, &after.server);
+        let keys = [
             ("listen", before.listen != after.listen),
             ("admin", before.admin != after.admin),
             ("admin_token", before.admin_token != after.admin_token),
-            ("[store]", before.store != after.store),
-            ("[server]", !after.server.serves_as(&before.server)),
-        ] {
-            if is_other {
-                changes.at_next_start.push(key);
-            }
-        }
-        changes
+            (
+                "[store] url or password",
+                before.store.url != after.store.url,
+            ),
+            ("[store] dedupe_days", store.dedupe != other_store.dedupe),
+            (
+                "[store] undelivered_max",
+                store.undelivered_max != other_store.undelivered_max,
+            ),
+            (
+                "[store] retention_days",
+                store.retention != other_store.retention,
+            ),
+            (
+                "[store] size_max_mb",
+                store.size_max != other_store.size_max,
+            ),
+            (
+                "[server] connections_max",
+                server.connections_max != other_server.connections_max,
+            ),
+            (
+                "[server] requests_max",
+                server.requests_max != other_server.requests_max,
+            ),
+            (
+                "[server] head_timeout_seconds",
+                server.head_timeout != other_server.head_timeout,
+            ),
+            (
+                "[server] body_timeout_seconds",
+                server.body_timeout != other_server.body_timeout,
+            ),
+            (
+                "[server] idle_timeout_seconds",
+                server.idle_timeout != other_server.idle_timeout,
+            ),
+            (
+                "[server.tls]",
+                server.tls.is_some() != other_server.tls.is_some(),
+            ),
+        ];
+        let keys = keys.into_iter().filter(|(_, is_other)| *is_other);
+        self.at_next_start.extend(keys.map(|(key, _)| key));
+        // Whatever else the server or the store may differ in.
+        let names = |table| self.at_next_start.iter().any(|key| key.starts_with(table));
+        let is_store_other = before.store != after.store && !names("[store]");
+        let is_server_other = !other_server.serves_as(server) && !names("[server");
+        self.at_next_start
+            .extend(is_store_other.then_some("[store]"));
+        self.at_next_start
+            .extend(is_server_other.then_some("[server]"));
     }
 
     fn endpoints(&mut self, before: &[EndpointSettings], after: &[EndpointSettings]) {

@@ -450,7 +450,7 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
     match url {
         StoreUrl::Sqlite(path) => {
             paths::check(&path.to_string_lossy()).map_err(mistake)?;
-            Ok(StoreUrl::Sqlite(folder.join(path)))
+            Ok(StoreUrl::Sqlite(paths::from_folder(folder, &path)))
         }
         StoreUrl::Postgres(address) if address.has_password() => Err(mistake(
             "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),

@@ -177,7 +177,7 @@ pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
 }
 
 /// Whether the text is, or holds, a secret by its form: of a webhook, or a key of OpenAI's API.
-pub(super) fn looks_secret(text: &str) -> bool {
+pub(crate) fn looks_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["whsec_", "whsec-", "sk-"]
         .iter()

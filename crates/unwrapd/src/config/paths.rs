@@ -1,7 +1,7 @@
 //! Paths in a configuration count from the folder of its file, whatever the folder of the process.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -72,10 +72,15 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
 
 fn rebased(folder: &Path, text: &str) -> Result<String, String> {
     check(text)?;
-    let path = folder.join(text);
+    let path = from_folder(folder, Path::new(text));
     path.into_os_string().into_string().map_err(|_| {
         "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".into()
     })
+}
+
+/// The path, absolute if the folder is, and without `.` in it.
+pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path).components().collect()
 }
 
 /// Refuses what a shell would replace: here it stays as it is.
@@ -137,7 +142,7 @@ mod tests {
                 "/etc/u/../openai",
             ),
             (&["endpoint", "0", "secrets", "1", "env"], "file"),
-            (&["destination", "0", "command", "0"], "/etc/u/./notify"),
+            (&["destination", "0", "command", "0"], "/etc/u/notify"),
             (&["destination", "0", "command", "1"], "./x"),
             (&["destination", "1", "command", "0"], "notify"),
             (&["destination", "2", "jsonl"], "/etc/u/events.jsonl"),

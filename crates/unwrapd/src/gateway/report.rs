@@ -49,7 +49,7 @@ impl Opened {
         let found = if self.is_new { "new" } else { "found" };
         let counts = self.summary.map_or_else(String::new, |summary| {
             format!(
-                ", schema {}, {}",
+                ", schema version {}, {}",
                 summary.schema,
                 messages(summary.messages)
             )
@@ -64,10 +64,11 @@ impl Opened {
         );
         for (name, deliveries) in &self.waiting {
             if is_configured(config, name) {
-                tracing::info!("{deliveries} deliveries wait for `{name}`");
+                tracing::info!("{} for `{name}`", wait(*deliveries));
             } else {
                 tracing::warn!(
-                    "{deliveries} deliveries wait for `{name}`, which is not configured: they stay in the store until it is; if it was renamed, name it `{name}` again, or deliver them with `unwrapd replay --destination {name} --to NAME`"
+                    "{} for `{name}`, which is not configured, and will until it is; if it was renamed, name it `{name}` again, or deliver what waits with `unwrapd replay --destination {name} --to NAME`",
+                    wait(*deliveries)
                 );
             }
         }
@@ -97,10 +98,12 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
                 tracing::info!("destination `{name}` is removed; nothing waits for it");
             }
             (Some(deliveries), None) => tracing::warn!(
-                "destination `{name}` is removed, and {deliveries} deliveries wait for it: they stay in the store until it is configured again, or deliver them elsewhere with `unwrapd replay --destination {name} --to NAME`"
+                "destination `{name}` is removed, and {} for it: that stays in the store until it is configured again, or deliver it elsewhere with `unwrapd replay --destination {name} --to NAME`",
+                wait(*deliveries)
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {deliveries} deliveries wait for it; `{heir}` leads to the same place: if it was renamed, name it `{name}` again, or deliver them with `unwrapd replay --destination {name} --to {heir}`"
+                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: if it was renamed, name it `{name}` again, or deliver what waits with `unwrapd replay --destination {name} --to {heir}`",
+                wait(*deliveries)
             ),
         }
     }

@@ -82,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "message",
             "progress",
             "quarantine",
+            "route",
             "store",
             "wake",
         ],

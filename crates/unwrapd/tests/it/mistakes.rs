@@ -123,6 +123,23 @@ events = [1]
 }
 
 #[test]
+fn a_key_that_is_missing_in_a_table_hides_no_other_mistake() {
+    let (lines, told) = refused(
+        r#"[server]
+listen = "x"
+drain_seconds = 1000
+[server.tls]
+certificate = "no.pem"
+[[endpoint]]
+name = "a"
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET", file = "x" }, { }]
+"#,
+    );
+    assert!(told.contains("the key `key` is missing here"), "{told}");
+    assert_eq!(lines, [2, 3, 4, 8, 8], "{told}");
+}
+
+#[test]
 fn a_table_in_the_wrong_brackets_is_told_with_the_others() {
     let (lines, told) = refused("[endpoint]\nname = \"a\"\n[[server]]\nlisten = \"x\"\n");
     assert_eq!(lines, [1, 3], "{told}");
@@ -235,7 +252,7 @@ fn relative_paths_count_from_the_folder_of_the_configuration() {
             _ => panic!("{name} is a command"),
         }
     });
-    assert_eq!(programs, [at("./notify"), "notify".into()]);
+    assert_eq!(programs, [at("notify"), "notify".into()]);
     match &config.destinations[2].kind {
         Kind::JsonLines(JsonLinesSettings::File(path)) => {
             assert_eq!(path.display().to_string(), at("events.jsonl"));
@@ -260,6 +277,49 @@ fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_proc
 
     let mut serving = Serving::start_in(elsewhere.path(), folder.path());
     serving.said(&format!("store sqlite:{} (found)", store.display()));
+    // Other commands that take the configuration mean the same file.
+    let checked = unwrapd()
+        .args(["db", "check", "--config"])
+        .arg(folder.path().join("unwrapd.toml"))
+        .current_dir(elsewhere.path())
+        .output()
+        .unwrap();
+    assert!(checked.status.success());
+}
+
+#[test]
+fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
+    for arguments in [
+        &["db", "check", "Postgres://me:hunter2@db/x"][..],
+        &["db", "check", "mysql://me:hunter2@db/x"],
+        &[
+            "db",
+            "backup",
+            "x.db",
+            "--store",
+            "postgres://me:hunter2@db/x",
+        ],
+        &[
+            "db",
+            "copy",
+            "--to",
+            "http://me:hunter2@db/x",
+            "--from",
+            "sqlite:a",
+        ],
+        &["verify", "http://me:hunter2@host/"],
+        &["sign", "whsec_hunter2"],
+        &["sign", "/dev/null", "--secret-env", "whsec_hunter2"],
+        &["sign", "/dev/null", "--secret-file", "whsec_hunter2"],
+    ] {
+        let output = with_secrets(&mut unwrapd())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {told}");
+        assert!(!told.contains("hunter2"), "{arguments:?}: {told}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+use crate::support::process::{Serving, unwrapd, write_config_on};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -57,6 +57,24 @@ async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
     serving.said("unwrapd.db (found), schema ");
     serving.said(", 2 messages, 2 deliveries wait");
     serving.said("2 deliveries wait for `app`");
+}
+
+#[tokio::test]
+async fn a_store_in_postgresql_is_told_as_new_once() {
+    let folder = TempDir::new().unwrap();
+    let server = postgres::shared();
+    let url = server.url("postgres", server.schema().schema());
+    write_config_on(folder.path(), &url, "http://127.0.0.1:9", "");
+    for (found, rest) in [
+        ("(new), schema version ", ", 0 messages, 0 deliveries wait"),
+        ("(found), schema version ", ", 1 message, 1 delivery waits"),
+    ] {
+        let mut serving = Serving::start(folder.path(), &[]);
+        serving.said(found);
+        serving.said(rest);
+        post(&serving, "wh_1").await;
+        assert!(serving.terminate().0.success());
+    }
 }
 
 #[test]
@@ -110,13 +128,23 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
-    let told = serving.announced("destination `app` is removed, and 1 deliveries wait for it; ");
+    let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
     assert!(told.contains("`renamed` leads to the same place"), "{told}");
-    let told = serving.announced("destination `audit` is removed, and 1 deliveries wait for it: ");
+    let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
         told.contains("unwrapd replay --destination audit --to NAME"),
         "{told}"
     );
+
+    // What is advised does it.
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let replayed = unwrapd()
+        .args(["replay", "--destination", "app", "--to", "renamed", "--yes"])
+        .args(["--admin", admin])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(replayed.stdout).unwrap();
+    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
 }
 
 #[tokio::test]
@@ -127,7 +155,7 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
     write(folder.path(), "[store]\ndedupe_days = 9\n");
     for _ in 0..2 {
         serving.signal(Signal::HUP);
-        serving.announced("[store] has changed; that counts from the next start");
+        serving.announced("[store] dedupe_days has changed; that counts from the next start");
         serving.announced("nothing changed that counts before the next start");
     }
     write(folder.path(), "");

@@ -101,6 +101,27 @@ async fn trigger_fires_all_types_and_families_and_knows_what_was_meant() {
     }
 }
 
+#[test]
+fn a_filter_that_no_known_type_fits_says_which_may_be_meant() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let admin = serving.admin.trim_end_matches("/readyz");
+    for (written, is_doubted) in [("responses.*", true), ("response.*", false)] {
+        let output = unwrapd()
+            .args(["events", "ls", "--type", written, "--admin", admin])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            told.contains("did you mean `response.*`?"),
+            is_doubted,
+            "{told}"
+        );
+    }
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

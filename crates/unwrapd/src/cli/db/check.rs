@@ -12,8 +12,10 @@ use crate::cli::{Failure, Output, say, usage};
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
 
-/// What begins like this is a URL, and not a path.
-const SCHEMES: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
+/// Whether it is meant as a URL, and not as a path.
+fn is_url(text: &str) -> bool {
+    text.starts_with("sqlite:") || text.contains("://")
+}
 
 #[derive(Args)]
 #[command(after_help = "Ends with 0 if the store is sound, with 1 if it is not.")]
@@ -41,7 +43,7 @@ impl Arguments {
         };
         // A path need not be text.
         match store.to_str() {
-            Some(url) if SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
+            Some(url) if is_url(url) => {
                 named_store(url, self.password_file.as_deref()).map_err(usage)
             }
             _ => Ok(StoreUrl::Sqlite(store.clone())),
