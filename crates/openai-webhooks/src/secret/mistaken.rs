@@ -275,7 +275,7 @@ fn is_place(lower: &str) -> bool {
 }
 
 fn is_placeholder(lower: &str) -> bool {
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 18] = [
         "undefined",
         "null",
         "(null)",
@@ -287,21 +287,16 @@ fn is_placeholder(lower: &str) -> bool {
         "unset",
         "(unset)",
         "n/a",
-        "na",
         "tbd",
-        "secret",
-        "password",
         "empty",
-        "-",
-        "--",
-        "?",
         "[object object]",
         "string",
         "webhook_secret",
         "webhook-secret",
         "openai_webhook_secret",
     ];
-    let is_blank_form = lower.bytes().all(|letter| letter == b'x' || letter == b'*');
+    let is_blank_form =
+        lower.len() > 2 && lower.bytes().all(|letter| letter == b'x' || letter == b'*');
     let is_of_words = PLACEHOLDERS.iter().any(|word| lower.contains(word))
         && ["secret", "key", "webhook", "here", "me", "token"]
             .iter()
