@@ -1,5 +1,6 @@
 //! Where in the text a mistake is, and where secrets come from.
 
+use std::env::VarError;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -111,8 +112,9 @@ impl SecretSource {
             return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
         }
         let text = match self {
-            Self::Env(name) => std::env::var(name).map_err(|_| {
-                format!("{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)")
+            Self::Env(name) => std::env::var(name).map_err(|error| match error {
+                VarError::NotUnicode(_) => format!("{self} is not valid UTF-8: copy the secret again"),
+                VarError::NotPresent => format!("{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)"),
             }),
             Self::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("{self} cannot be read: {error}")),

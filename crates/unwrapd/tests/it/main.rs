@@ -21,6 +21,7 @@ mod hostile;
 mod interleaved;
 mod listen;
 mod migrate;
+mod mistaken_secrets;
 mod odd_events;
 mod operate;
 mod postgres_store;
