@@ -207,8 +207,19 @@ fn is_reference(text: &str) -> bool {
         "secretkeyref",
     ];
     let lower = text.to_ascii_lowercase();
-    text.contains("${")
-        || text.contains("{{")
+    // A password of random letters may hold the opening mark, seldom a name and the closing one behind it.
+    let holds = |open: &str, close: &str| {
+        let name = text
+            .split_once(open)
+            .and_then(|(_, rest)| rest.split_once(close));
+        name.is_some_and(|(name, _)| {
+            let name = name.trim().trim_start_matches(['.', '$']);
+            name.len() > 1
+                && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        })
+    };
+    holds("${", "}")
+        || holds("{{", "}}")
         || text.starts_with("$(")
         || text.starts_with("#{")
         || encloses("%", "%") && is_name(&text[1..text.len() - 1])
