@@ -6,9 +6,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use openai_webhooks::{Secret, UnwrapError, UnwrapWebhookEvent, Webhooks};
+use openai_webhooks::{Envelope, PayloadProblem, Secret, UnwrapError, UnwrapWebhookEvent, Webhooks};
 
-const NOW: u64 = 1_750_287_078;
+const NOW: i64 = 1_750_287_078;
 
 static WEBHOOKS: LazyLock<Webhooks> =
     LazyLock::new(|| Webhooks::from(&Secret::from_key([7; 32]).expect("a key")));
@@ -16,10 +16,16 @@ static WEBHOOKS: LazyLock<Webhooks> =
 fuzz_target!(|body: &[u8]| {
     let headers = WEBHOOKS.sign(body, "wh_1", NOW).unwrap();
     match WEBHOOKS.unwrap_at(body, &headers, NOW) {
-        Ok(event) => check(&event),
+        Ok(event) => {
+            let envelope = Envelope::read(body).expect("every event has a type");
+            assert_eq!(envelope.kind(), event.kind());
+            check(&event);
+        }
         Err(UnwrapError::Payload(error)) => {
             assert_eq!(error.webhook_id(), "wh_1");
             assert!(!error.to_string().is_empty());
+            assert_eq!(Some(error.problem()), PayloadProblem::find(body).as_ref());
+            assert_eq!(error.kind(), Envelope::read(body).as_ref().map(Envelope::kind));
         }
         Err(error) => panic!("refused, though it was signed: {error}"),
     }

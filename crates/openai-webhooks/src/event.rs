@@ -108,7 +108,7 @@ catalogue! {
         sent when "a fine-tuning job succeeded",
         sample r#"{"id": "evt_abc123", "type": "fine_tuning.job.succeeded", "created_at": 1719168000, "data": {"id": "ftjob_abc123"}}"#;
 
-    LiveCallIncoming LiveCallIncomingWebhookEvent "live.call.incoming": LiveCallIncomingData, "The call.",
+    LiveCallIncoming LiveCallIncomingWebhookEvent "live.call.incoming": LiveCallIncomingData, "The call. OpenAI may send `realtime.call.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Live API to accept it; the older name of `live.transport.incoming`",
         sample r#"{"id": "evt_abc123", "type": "live.call.incoming", "created_at": 1719168000, "data": {"session_id": "live_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "From", "value": "<sip:alice@example.com>;tag=abc123"}, {"name": "To", "value": "<sip:recipient@example.com>"}, {"name": "Call-ID", "value": "call-123@example.com"}]}}"#;
 
@@ -116,11 +116,11 @@ catalogue! {
         sent when "a Live session is connected over WebRTC",
         sample r#"{"object": "event", "id": "evt_abc123", "type": "live.transport.connected", "created_at": 1750287018, "data": {"type": "webrtc", "session_id": "live_123"}}"#;
 
-    LiveTransportIncoming LiveTransportIncomingWebhookEvent "live.transport.incoming": LiveTransportIncomingData, "The call.",
+    LiveTransportIncoming LiveTransportIncomingWebhookEvent "live.transport.incoming": LiveTransportIncomingData, "The call. OpenAI may send `realtime.call.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Live API to accept it",
         sample r#"{"id": "evt_abc123", "type": "live.transport.incoming", "created_at": 1719168000, "data": {"type": "sip", "session_id": "live_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "From", "value": "<sip:alice@example.com>;tag=abc123"}, {"name": "To", "value": "<sip:recipient@example.com>"}, {"name": "Call-ID", "value": "call-123@example.com"}]}}"#;
 
-    RealtimeCallIncoming RealtimeCallIncomingWebhookEvent "realtime.call.incoming": RealtimeCallIncomingData, "The call.",
+    RealtimeCallIncoming RealtimeCallIncomingWebhookEvent "realtime.call.incoming": RealtimeCallIncomingData, "The call. OpenAI may send `live.transport.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Realtime API to accept it",
         sample r#"{"id": "evt_abc123", "type": "realtime.call.incoming", "created_at": 1719168000, "data": {"call_id": "rtc_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "Max-Forwards", "value": "63"}, {"name": "CSeq", "value": "851287 INVITE"}, {"name": "Content-Type", "value": "application/sdp"}]}}"#;
 

@@ -150,12 +150,14 @@ fn env() -> Result<Zeroizing<String>, SecretError> {
 
 fn decode(encoded: &str) -> Result<Vec<u8>, SecretError> {
     let digits = encoded.trim_end_matches('=');
+    if digits.contains(char::is_whitespace) {
+        return Err(SecretError::InnerBlank);
+    }
     for letter in digits.chars() {
         match letter {
             'A'..='Z' | 'a'..='z' | '0'..='9' | '+' | '/' => {}
             '-' | '_' => return Err(SecretError::UrlAlphabet),
             '=' => return Err(SecretError::Padding),
-            letter if letter.is_whitespace() => return Err(SecretError::InnerBlank),
             _ => return Err(SecretError::InvalidCharacter),
         }
     }

@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::shape::{Field, Shape, Shaped};
 
 /// The `data` of `realtime.call.incoming`.
+///
+/// One call may send two webhooks: this one and `live.transport.incoming` (formerly `live.call.incoming`), with different webhook
+/// ids and different ids of the call. The first accept wins, and the other fails. Subscribe to one of them, or handle both in one
+/// place, join them by the SIP header `Call-ID`, and answer the call once.
+///
+/// Half a surrogate pair in a text, such as a caller's name, reads as U+FFFD. The payload keeps the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RealtimeCallIncomingData {
@@ -21,6 +27,8 @@ pub struct RealtimeCallIncomingData {
 }
 
 /// The `data` of `live.call.incoming`.
+///
+/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`] for what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LiveCallIncomingData {

@@ -62,6 +62,8 @@ impl UnknownWebhookEvent {
     /// let note: NoteTaken = event.parse()?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// A text with half a surrogate pair fails here, as in every reader of `serde_json`.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
         serde_json::from_str(self.json.get())
     }

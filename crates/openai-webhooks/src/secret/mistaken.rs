@@ -207,8 +207,19 @@ fn is_reference(text: &str) -> bool {
         "secretkeyref",
     ];
     let lower = text.to_ascii_lowercase();
-    text.contains("${")
-        || text.contains("{{")
+    // A password of random letters may hold the opening mark, seldom a name and the closing one behind it.
+    let holds = |open: &str, close: &str| {
+        let name = text
+            .split_once(open)
+            .and_then(|(_, rest)| rest.split_once(close));
+        name.is_some_and(|(name, _)| {
+            let name = name.trim().trim_start_matches(['.', '$']);
+            name.len() > 1
+                && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        })
+    };
+    holds("${", "}")
+        || holds("{{", "}}")
         || text.starts_with("$(")
         || text.starts_with("#{")
         || encloses("%", "%") && is_name(&text[1..text.len() - 1])
@@ -275,7 +286,7 @@ fn is_place(lower: &str) -> bool {
 }
 
 fn is_placeholder(lower: &str) -> bool {
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 18] = [
         "undefined",
         "null",
         "(null)",
@@ -287,21 +298,16 @@ fn is_placeholder(lower: &str) -> bool {
         "unset",
         "(unset)",
         "n/a",
-        "na",
         "tbd",
-        "secret",
-        "password",
         "empty",
-        "-",
-        "--",
-        "?",
         "[object object]",
         "string",
         "webhook_secret",
         "webhook-secret",
         "openai_webhook_secret",
     ];
-    let is_blank_form = lower.bytes().all(|letter| letter == b'x' || letter == b'*');
+    let is_blank_form =
+        lower.len() > 2 && lower.bytes().all(|letter| letter == b'x' || letter == b'*');
     let is_of_words = PLACEHOLDERS.iter().any(|word| lower.contains(word))
         && ["secret", "key", "webhook", "here", "me", "token"]
             .iter()

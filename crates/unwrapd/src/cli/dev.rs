@@ -173,7 +173,8 @@ fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()>
     say!("  {unwrapd} trigger response.completed --to {endpoint}")?;
     say!("or with curl, any payload you like:")?;
     say!("  {unwrapd} sign event.json > headers.txt")?;
-    say!("  curl -i -H @headers.txt --data-binary @event.json {endpoint}")?;
+    say!("  curl -i -H 'content-type: application/json' -H @headers.txt \\")?;
+    say!("    --data-binary @event.json {endpoint}")?;
     say!("Deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
     say!("  {unwrapd} dev --forward-to http://127.0.0.1:3000/webhook")?;
     say!("\nWaiting for more. Ctrl-C ends.\n")?;

@@ -45,9 +45,10 @@ impl Oddities {
     fn log_due(&self) {
         for (key, webhooks) in self.repeated.take_due() {
             let text = "cannot read verified bodies as events: they are routed by their type like any other";
-            match key {
-                Some((endpoint, kind)) => tracing::warn!(endpoint, kind, webhooks, "{text}"),
-                None => tracing::warn!(webhooks, "{text}"),
+            if let Some((endpoint, kind)) = key {
+                tracing::warn!(endpoint, kind, webhooks, "{text}");
+            } else {
+                tracing::warn!(webhooks, "{text}");
             }
         }
     }

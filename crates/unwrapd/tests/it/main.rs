@@ -27,6 +27,7 @@ mod listen;
 mod migrate;
 mod mistakes;
 mod night;
+mod mistaken_secrets;
 mod odd_events;
 mod operate;
 mod postgres_store;
