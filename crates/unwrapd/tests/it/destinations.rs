@@ -1,9 +1,11 @@
 //! Each kind of destination: what it hands over, and what it makes of what comes back.
 
+mod answers;
 mod command;
 mod connection_age;
 mod http;
 mod jsonl;
+mod jsonl_shared;
 mod private_ca;
 mod proxy;
 mod reaping;

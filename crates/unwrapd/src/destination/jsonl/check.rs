@@ -11,6 +11,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 /// Endings of the files that `SQLite` and the gateway keep beside a database file.
 const STORE_ENDINGS: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
+/// How much of a file is looked at to tell what it holds, in bytes.
+const BEGINNING_BYTES: usize = 1024;
+
 /// The error says what to do.
 pub(super) fn check(path: &Path) -> Result<(), String> {
     let problem = |what: &str| format!("{}: {what}", path.display());
@@ -41,13 +44,14 @@ fn check_file(path: &Path) -> Result<(), String> {
             remedy(path)
         )
     })?;
-    let mut first = [0];
-    match file.read(&mut first) {
+    let mut beginning = [0; BEGINNING_BYTES];
+    let length = file.read(&mut beginning).unwrap_or_default();
+    match beginning[..length].trim_ascii_start().first() {
+        None | Some(b'{') => Ok(()),
         // A text of another kind: a configuration, a secret, a database.
-        Ok(1) if !matches!(first[0], b'{' | b'\n') => Err(
+        Some(_) => Err(
             "this file holds something else than JSON lines, which these would spoil: name another file".into(),
         ),
-        _ => Ok(()),
     }
 }
 

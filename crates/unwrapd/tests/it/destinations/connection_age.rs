@@ -36,9 +36,10 @@ impl Moving {
 
 impl Resolve for Moving {
     fn resolve(&self, _name: Name) -> Resolving {
-        let address = match self.is_moved.load(Ordering::SeqCst) {
-            true => self.to,
-            false => Ipv4Addr::LOCALHOST.into(),
+        let address = if self.is_moved.load(Ordering::SeqCst) {
+            self.to
+        } else {
+            Ipv4Addr::LOCALHOST.into()
         };
         let found = [SocketAddr::new(address, 0)].into_iter();
         Box::pin(async move { Ok(Box::new(found) as Addrs) })

@@ -1,0 +1,157 @@
+//! One file of lines that several gateways append to, and paths that no lines can go to.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use unwrapd::delivery::Outcome;
+use unwrapd::destination::jsonl::JsonLinesSettings;
+use unwrapd::destination::{Destination, DestinationSettings, Kind, build};
+
+use super::{delivery, patient};
+use crate::support::OPENAI_SECRET;
+use crate::support::process::{unwrapd, write_destinations};
+
+fn lines_to(path: &Path) -> DestinationSettings {
+    patient(Kind::JsonLines(JsonLinesSettings::File(path.into())))
+}
+
+/// Each has the file open by itself, as a process of its own has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_that_share_a_file_write_whole_lines_and_no_empty_ones() {
+    const WRITERS: usize = 4;
+    const LINES: usize = 100;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("events.jsonl");
+    // Long enough to be seen half-written.
+    let payload = format!(r#"{{"padding":"{}"}}"#, "x".repeat(100_000));
+    let mut writing = JoinSet::new();
+    for _ in 0..WRITERS {
+        let destination: Arc<dyn Destination> = build(&lines_to(&file)).unwrap().into();
+        let payload = payload.clone();
+        writing.spawn(async move {
+            for _ in 0..LINES {
+                let outcome = destination.send(&delivery(payload.clone())).await;
+                assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+            }
+        });
+    }
+    while let Some(written) = writing.join_next().await {
+        written.unwrap();
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with('\n'));
+    assert_eq!(text.lines().count(), WRITERS * LINES);
+    for line in text.lines() {
+        assert!(
+            serde_json::from_str::<Value>(line).is_ok(),
+            "{} bytes",
+            line.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_is_never_given_back_is_a_failure_and_no_hang() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("events.jsonl");
+    let held = std::fs::File::create(&file).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    let destination = build(&lines_to(&file)).unwrap();
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+    assert!(outcome.answer().contains("holds the lock"), "{outcome:?}");
+    drop(held);
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+}
+
+/// What `serve` says about lines to this path, which it refuses.
+fn complaint(folder: &Path, jsonl: &Path) -> String {
+    write_destinations(
+        folder,
+        &format!(
+            "[[destination]]\nname = \"archive\"\njsonl = \"{}\"\n",
+            jsonl.display()
+        ),
+    );
+    let mut serving = unwrapd()
+        .args(["serve", "--config"])
+        .arg(folder.join("unwrapd.toml"))
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut complaint = String::new();
+    for line in BufReader::new(serving.stderr.take().unwrap()).lines() {
+        complaint.push_str(&line.unwrap());
+        if complaint.contains("receiving on") {
+            serving.kill().unwrap();
+        }
+    }
+    let code = serving.wait().unwrap().code();
+    assert_eq!(code, Some(2), "{}: {complaint}", jsonl.display());
+    assert!(complaint.contains("unwrapd.toml:"), "{complaint}");
+    complaint
+}
+
+#[test]
+fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let pipe = folder.join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (path, cause) in [
+        (folder.to_owned(), "this is a folder"),
+        (folder.join("logs/"), "this is a folder"),
+        (pipe, "no regular file"),
+        ("/dev/null".into(), "no regular file"),
+        (
+            folder.join("unwrapd.toml"),
+            "something else than JSON lines",
+        ),
+        (folder.join("unwrapd.toml/events.jsonl"), "Not a directory"),
+    ] {
+        let complaint = complaint(folder, &path);
+        assert!(complaint.contains(cause), "{}: {complaint}", path.display());
+    }
+}
+
+#[test]
+fn a_file_of_the_store_is_refused_under_whatever_name() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let (store, link, hard) = (
+        folder.join("unwrapd.db"),
+        folder.join("link"),
+        folder.join("hard"),
+    );
+    for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
+        let file = folder.join(format!("unwrapd.db{ending}"));
+        let complaint = complaint(folder, &file);
+        assert!(complaint.contains("a file of the store"), "{complaint}");
+    }
+    let around = folder
+        .join("../")
+        .join(folder.file_name().unwrap())
+        .join("unwrapd.db-wal");
+    std::fs::write(&store, "").unwrap();
+    std::os::unix::fs::symlink(&store, &link).unwrap();
+    std::fs::hard_link(&store, &hard).unwrap();
+    for name in [around, link, hard] {
+        let complaint = complaint(folder, &name);
+        assert!(complaint.contains("a file of the store"), "{complaint}");
+    }
+    assert_eq!(std::fs::metadata(&store).unwrap().len(), 0);
+}
