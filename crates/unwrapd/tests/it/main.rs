@@ -4,7 +4,9 @@
 
 mod support;
 
+mod admin_port;
 mod architecture;
+mod bounds;
 mod cli;
 mod config;
 #[cfg(feature = "crash-points")]
@@ -33,5 +35,7 @@ mod sdk_peers;
 mod secrecy;
 mod seen;
 mod sqlite_store;
+mod stopping;
 mod store_conformance;
 mod tls;
+mod wrong_paths;

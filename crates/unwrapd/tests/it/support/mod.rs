@@ -6,6 +6,7 @@ pub(crate) mod memory_store;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod relay;
+pub(crate) mod stuck_store;
 pub(crate) mod wire;
 
 use std::net::Ipv4Addr;
