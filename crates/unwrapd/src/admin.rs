@@ -149,11 +149,7 @@ pub fn router(admin: Admin) -> Router {
 }
 
 /// Makes every error a problem, and counts it for the log.
-async fn explain(
-    State(refusals): State<Arc<Refusals>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
     let asked = (request.method().clone(), request.uri().clone());
     let response = ask::as_problem(next.run(request).await);
     let is_probe = response.extensions().get::<ask::PlainText>().is_some();
@@ -162,13 +158,19 @@ async fn explain(
         StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
             Some("refused a request of the admin port (no token, or a wrong one)")
         }
-        StatusCode::FORBIDDEN => Some("refused a request of the admin port (a web page or its name)"),
+        StatusCode::FORBIDDEN => {
+            Some("refused a request of the admin port (a web page or its name)")
+        }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
             Some("refused a request of the admin port (not there)")
         }
         StatusCode::SERVICE_UNAVAILABLE => Some("refused a request of the admin port (not now)"),
-        status if status.is_server_error() => Some("refused a request of the admin port (internal error)"),
-        status if status.is_client_error() => Some("refused a request of the admin port (malformed)"),
+        status if status.is_server_error() => {
+            Some("refused a request of the admin port (internal error)")
+        }
+        status if status.is_client_error() => {
+            Some("refused a request of the admin port (malformed)")
+        }
         _ => None,
     };
     if let Some(kind) = kind {

@@ -185,9 +185,13 @@ impl Gateway {
             .servers
             .spawn(log_refusals(Arc::clone(&refusals), shutdown.clone()));
         let router = receive::router(receiver);
-        gateway
-            .servers
-            .spawn(listen::serve(public, router, public_port, Arc::clone(&refusals), shutdown.clone()));
+        gateway.servers.spawn(listen::serve(
+            public,
+            router,
+            public_port,
+            Arc::clone(&refusals),
+            shutdown.clone(),
+        ));
         if let Some(admin) = admin {
             let router = admin::router(operators);
             gateway

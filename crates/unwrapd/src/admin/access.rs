@@ -151,7 +151,10 @@ fn is_of_a_page_elsewhere(request: &Request) -> bool {
 
 /// In HTTP/2 it stands in the target, and `host` is optional. Where both stand and differ, somebody plays tricks.
 fn host(request: &Request) -> Option<&str> {
-    let target = request.uri().authority().map(|authority| authority.as_str());
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
     match (target, text(request.headers(), &HOST)) {
         (Some(target), Some(host)) => (target == host).then_some(host),
         (target, host) => target.or(host),

@@ -237,7 +237,10 @@ mod tests {
         for _ in 0..3 {
             let hangs = looks(&count, LOOK_AGE_MAX * 60);
             let error = readiness.of(hangs).await.unwrap_err();
-            assert!(error.to_string().contains("has not answered for 3 s"), "{error}");
+            assert!(
+                error.to_string().contains("has not answered for 3 s"),
+                "{error}"
+            );
         }
         assert_eq!(began.elapsed(), LOOK_TIME_MAX);
         assert_eq!(count.available_permits(), 1);

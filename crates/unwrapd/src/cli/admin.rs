@@ -64,7 +64,11 @@ impl AdminArguments {
             Some(_) => AdminAccess::default(),
             None => admin_access(&self.config)?,
         };
-        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let scheme = if certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let trusted = self.admin_ca.clone().or(certificate);
         let source = match &self.admin_token_env {
             Some(name) => Some(SecretSource::Env(name.clone())),

@@ -203,7 +203,9 @@ mod tests {
         let now = Instant::now();
         for endpoint in ["a", "b", "c"] {
             let is_configured = |name: &str| name == endpoint;
-            room.take(endpoint, true, now, is_configured).map(drop).unwrap();
+            room.take(endpoint, true, now, is_configured)
+                .map(drop)
+                .unwrap();
         }
         assert_eq!(room.endpoints.lock().unwrap().len(), 1);
     }

@@ -71,9 +71,7 @@ fn not_proven(error: &VerificationError) -> &'static str {
         }
         VerificationError::TimestampTooOld { .. } => "refused a request with 401 (too old)",
         VerificationError::TimestampTooNew { .. } => "refused a request with 401 (from the future)",
-        VerificationError::TooManySignatures => {
-            "refused a request with 401 (too many signatures)"
-        }
+        VerificationError::TooManySignatures => "refused a request with 401 (too many signatures)",
         VerificationError::SignatureMismatch => "refused a request with 401 (signature)",
         _ => "refused a request (not proven)",
     }

@@ -15,10 +15,7 @@ use crate::observe::refusals::shown;
 const NAMES_MAX: usize = 8;
 
 /// Any path but that of an endpoint.
-pub(super) async fn wrong_path(
-    State(receiver): State<Arc<Receiver>>,
-    request: Request,
-) -> Refusal {
+pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: Request) -> Refusal {
     let kind = if is_webhook(request.headers()) {
         "refused a webhook with 404 (wrong path)"
     } else {

@@ -48,8 +48,8 @@ use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, SuspectSummary,
-    Tally,
+    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect,
+    SuspectSummary, Tally,
 };
 use crate::crash;
 use crate::delivery::Lane;

@@ -176,7 +176,7 @@ impl SqliteStore {
             read
         })
         .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 

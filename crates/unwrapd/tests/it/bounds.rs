@@ -280,7 +280,10 @@ async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
         let url = format!("http://{address}{path}");
         let answer = test.client().request(method.clone(), url).send().await;
         let answer = answer.unwrap();
-        (answer.status(), answer.headers().contains_key("retry-after"))
+        (
+            answer.status(),
+            answer.headers().contains_key("retry-after"),
+        )
     };
     for route in routes() {
         let class = route.bounds().class;
@@ -301,7 +304,10 @@ async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
         drop((held, stalled));
         let deadline = Instant::now() + PATIENCE;
         while status(route.method(), &path(&route)).await.0 == StatusCode::SERVICE_UNAVAILABLE {
-            assert!(Instant::now() < deadline, "{route:?}: the places stay taken");
+            assert!(
+                Instant::now() < deadline,
+                "{route:?}: the places stay taken"
+            );
         }
     }
 }
@@ -316,7 +322,9 @@ async fn an_answer_that_is_never_taken_ends_its_connection() {
     let stalled = http2(test.gateway.admin().unwrap(), 0).await;
     let held = headed(&stalled, &Method::GET, "/api/v1/gateways").await;
     let ended = async { held.into_body().data().await };
-    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    let ended = tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("it ends");
     assert!(ended.is_none_or(|data| data.is_err()));
 }
 
@@ -344,9 +352,15 @@ async fn every_public_route_has_its_bounds() {
         let address = test.gateway.public();
         let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
         let large = elsewhere(head(&webhook, "content-length: 99999999\r\n"));
-        assert_eq!(statuses(&until_closed(send(address, large).await).await), [413]);
+        assert_eq!(
+            statuses(&until_closed(send(address, large).await).await),
+            [413]
+        );
         let slow = elsewhere(head(&webhook, "content-length: 1000\r\n"));
-        assert_eq!(statuses(&until_closed(send(address, &slow).await).await), [408]);
+        assert_eq!(
+            statuses(&until_closed(send(address, &slow).await).await),
+            [408]
+        );
 
         // While another holds the lock, what is received waits for it.
         let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();

@@ -113,7 +113,12 @@ async fn what_is_not_there_cannot_be_switched() {
         let path = format!("/api/v1/destinations/app/{verb}");
         let (status, answer) = ask(&test, Method::POST, &path).await;
         assert_eq!(status, 404);
-        assert!(answer["detail"].as_str().unwrap().contains("no destination"));
+        assert!(
+            answer["detail"]
+                .as_str()
+                .unwrap()
+                .contains("no destination")
+        );
     }
     assert_eq!(test.gateway.store().paused().await.unwrap(), []);
 }

@@ -114,5 +114,9 @@ async fn a_body_that_is_arriving_is_taken_and_one_that_never_comes_is_dropped_in
     assert_eq!(statuses(&answer), [200]);
     until_closed(never).await;
     stop.await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -24,9 +24,10 @@ pub(super) fn only(file: &Path) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
-    let authority = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| problem(format!("no certificate in it can be used: {error}")))?;
+    let authority =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| problem(format!("no certificate in it can be used: {error}")))?;
     let verifier = Arc::new(Trusted {
         certificates,
         authority,
@@ -80,8 +81,13 @@ impl ServerCertVerifier for Trusted {
         if self.certificates.contains(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        self.authority
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        self.authority.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )
     }
 
     fn verify_tls12_signature(

@@ -13,7 +13,8 @@ use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::numbers::deliveries_of;
 use crate::store::{
-    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page, StoreError,
+    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery,
+    PAGE_MAX, Page, StoreError,
 };
 
 impl SqliteStore {
@@ -125,11 +126,7 @@ fn show_piece(
 }
 
 /// How many attempts are shown of each delivery of this message.
-fn attempts_shown(
-    connection: &Connection,
-    seq: i64,
-    filling: &Filling,
-) -> rusqlite::Result<usize> {
+fn attempts_shown(connection: &Connection, seq: i64, filling: &Filling) -> rusqlite::Result<usize> {
     if filling.is_heavy() {
         return Ok(1);
     }

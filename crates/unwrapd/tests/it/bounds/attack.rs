@@ -1,5 +1,8 @@
 //! The quarantine filled from outside with the largest bodies that it keeps, and then listed by many streams that take no answer.
-#![allow(clippy::print_stderr, reason = "the numbers stand in the documentation")]
+#![allow(
+    clippy::print_stderr,
+    reason = "the numbers stand in the documentation"
+)]
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
@@ -90,7 +93,10 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
     );
     assert!(refused > 0, "more were asked at once than are taken");
     assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
-    assert!(threads < threads_before + 32, "{threads_before} -> {threads}");
+    assert!(
+        threads < threads_before + 32,
+        "{threads_before} -> {threads}"
+    );
     drop((answers, held));
     let (status, log) = serving.terminate();
     assert!(status.success(), "{log}");
