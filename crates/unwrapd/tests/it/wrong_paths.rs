@@ -45,6 +45,7 @@ async fn a_trailing_slash_is_accepted() {
 async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
     let (serving, _folder) = start("");
     let base = format!("http://{}", address(&serving));
+    let client = client();
     let wrong = [
         "//webhooks/production",
         "/webhook/production",
@@ -62,7 +63,7 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
     for path in wrong.into_iter().chain(unknown) {
         for number in 0..3 {
             let id = format!("wh_{number}");
-            let answer = webhook(&id).request(&client(), &format!("{base}{path}"));
+            let answer = webhook(&id).request(&client, &format!("{base}{path}"));
             let answer = answer.send().await.unwrap();
             assert_eq!(answer.status(), 404, "{path}");
             let body = answer.text().await.unwrap();
@@ -91,9 +92,10 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_method_is_explained() {
     let (serving, _folder) = start("");
+    let client = client();
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
         for url in [serving.url.clone(), format!("{}/", serving.url)] {
-            let answer = client().request(method.clone(), url).send().await.unwrap();
+            let answer = client.request(method.clone(), url).send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
             assert_eq!(answer.headers()["allow"], "POST", "{method}");
             if method != Method::HEAD {

@@ -1,0 +1,70 @@
+//! Whether a message could be kept now, and why no connection can be had.
+
+use super::*;
+use crate::support::postgres::Pooler;
+
+#[tokio::test]
+async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
+    let place = PostgresPlace::new();
+    let store = place.open().await;
+    store.ready(at(0)).await.unwrap();
+    let schema = schema_of(&place).to_owned();
+    for table in ["message", "body_0", "delivery", "quarantine"] {
+        let table = format!("{schema}.{table}");
+        let locks = table.clone();
+        let held = tokio::task::spawn_blocking(move || {
+            server::shared().sql(&format!(
+                "BEGIN; LOCK TABLE {locks} IN SHARE MODE; SELECT pg_sleep(8); COMMIT"
+            ))
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let refused = loop {
+            let began = Instant::now();
+            match store.ready(at(0)).await {
+                // Not locked yet.
+                Ok(()) => sleep(Duration::from_millis(10)).await,
+                Err(error) => break (error.to_string(), began.elapsed()),
+            }
+            assert!(Instant::now() < deadline, "{table}: it is ready");
+        };
+        assert!(refused.0.contains("holds a lock"), "{table}: {refused:?}");
+        assert!(refused.1 < Duration::from_secs(5), "{table}: {refused:?}");
+        held.await.unwrap();
+        store.ready(at(0)).await.unwrap();
+    }
+    let left = server::shared().sql(&format!("SELECT count(*) FROM {schema}.message"));
+    assert_eq!(left, "0");
+}
+
+#[tokio::test]
+async fn it_is_not_ready_where_no_message_can_be_inserted() {
+    let place = PostgresPlace::new();
+    let store = place.open().await;
+    let schema = schema_of(&place);
+    server::shared().sql(&format!(
+        "ALTER TABLE {schema}.message ADD CONSTRAINT nothing CHECK (false) NOT VALID"
+    ));
+    assert!(store.ready(at(0)).await.is_err());
+    server::shared().sql(&format!(
+        "ALTER TABLE {schema}.message DROP CONSTRAINT nothing"
+    ));
+    store.ready(at(0)).await.unwrap();
+}
+
+/// In that mode each of our connections holds a session of the server for ever.
+#[tokio::test]
+async fn a_pooler_that_has_no_session_left_is_told_as_that() {
+    let pooler = Pooler::start_as(server::shared(), "session", 1);
+    let refused = match open(&pooler.schema()).await {
+        Err(error) => error,
+        Ok(store) => loop {
+            let id = format!("wh_{:?}", Instant::now());
+            if let Err(error) = store.accept(message(&id, at(0)), vec![]).await {
+                break error;
+            }
+        },
+    };
+    let said = refused.to_string();
+    assert!(said.contains("no session was given within 5 s"), "{said}");
+    assert!(said.contains("pool by transaction"), "{said}");
+}
