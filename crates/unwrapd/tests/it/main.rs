@@ -24,6 +24,7 @@ mod interleaved;
 mod listen;
 mod migrate;
 mod operate;
+mod ports;
 mod postgres_store;
 mod prune;
 mod quarantine;

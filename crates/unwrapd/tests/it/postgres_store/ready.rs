@@ -56,11 +56,19 @@ async fn it_is_not_ready_where_no_message_can_be_inserted() {
 async fn a_pooler_that_has_no_session_left_is_told_as_that() {
     let pooler = Pooler::start_as(server::shared(), "session", 1);
     let refused = match open(&pooler.schema()).await {
-        Err(error) => error,
+        Err(refused) => refused,
+        // One of these gets the only session.
         Ok(store) => loop {
-            let id = format!("wh_{:?}", Instant::now());
-            if let Err(error) = store.accept(message(&id, at(0)), vec![]).await {
-                break error;
+            let at_once = (0..3).map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.ready(at(0)).await })
+            });
+            let mut refused = None;
+            for ready in at_once.collect::<Vec<_>>() {
+                refused = ready.await.unwrap().err().or(refused);
+            }
+            if let Some(refused) = refused {
+                break refused;
             }
         },
     };
