@@ -167,18 +167,14 @@ impl Port {
                 match stream {
                     Ok(stream) => self.http.serve(stream, router, activity, shutdown).await,
                     Err(error) => {
-                        let is_plain = error.to_string().contains("InvalidContentType");
-                        return self.refusals.count(
-                            "a TLS handshake failed",
-                            None,
-                            || match is_plain {
-                                true => {
-                                    "plain HTTP came to a port with TLS: use https:// in the URL"
-                                        .into()
-                                }
-                                false => error.to_string(),
-                            },
-                        );
+                        return self.refusals.count("a TLS handshake failed", None, || {
+                            let text = error.to_string();
+                            if text.contains("InvalidContentType") {
+                                "plain HTTP came to a port with TLS: use https:// in the URL".into()
+                            } else {
+                                text
+                            }
+                        });
                     }
                 }
             }

@@ -128,7 +128,7 @@ impl Store for StuckStore {
     }
 
     async fn ended(&self) {
-        pending().await
+        pending::<()>().await;
     }
 
     async fn close(&self) {}
