@@ -101,3 +101,52 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
     let (status, log) = serving.terminate();
     assert!(status.success(), "{log}");
 }
+
+/// Requests to nowhere, from many connections with as many streams as each may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_whose_answers_nobody_takes_take_little_memory_of_the_public_port() {
+    const CONNECTIONS: usize = 150;
+    let folder = TempDir::new().unwrap();
+    write_server_config(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let url: reqwest::Url = serving.url.parse().unwrap();
+    let address = url.socket_addrs(|| None).unwrap()[0];
+    let before = serving.peak_memory_kib();
+    let mut streams = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        streams.spawn(async move {
+            let stalled = http2(address, 0).await;
+            let mut held = Vec::new();
+            for _ in 0..STREAMS {
+                let mut stream = stalled.clone().ready().await?;
+                let request = http::Request::get("http://t/nowhere").body(()).unwrap();
+                held.push(stream.send_request(request, true)?.0.await?);
+            }
+            Ok::<_, h2::Error>((stalled, held))
+        });
+    }
+    let client = client();
+    let (mut kept, mut ended) = (Vec::new(), 0);
+    for number in 0.. {
+        let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
+        let answer = webhook.request(&client, &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        while let Some(stream) = streams.try_join_next() {
+            match stream.unwrap() {
+                Ok(stream) => kept.push(stream),
+                Err(_) => ended += 1,
+            }
+        }
+        if streams.is_empty() {
+            break;
+        }
+    }
+    let peak = serving.peak_memory_kib();
+    eprintln!(
+        "{CONNECTIONS} connections with {STREAMS} streams, {ended} ended: memory {} -> {} MiB",
+        before / 1024,
+        peak / 1024
+    );
+    assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
+    assert!(serving.terminate().0.success());
+}

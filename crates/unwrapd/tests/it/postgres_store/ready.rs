@@ -1,7 +1,9 @@
 //! Whether a message could be kept now, and why no connection can be had.
 
 use super::*;
-use crate::support::postgres::Pooler;
+use crate::support::postgres::{Pooler, Server};
+use crate::support::process::{Serving, write_config_on};
+use crate::support::{Webhook, client};
 
 #[tokio::test]
 async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
@@ -75,4 +77,52 @@ async fn a_pooler_that_has_no_session_left_is_told_as_that() {
     let said = refused.to_string();
     assert!(said.contains("no session was given within 5 s"), "{said}");
     assert!(said.contains("pool by transaction"), "{said}");
+}
+
+/// With fewer connections than it wants a gateway keeps some webhooks and refuses others, many times a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_connections_take_few_lines_of_the_log() {
+    let server = Server::start_on_loopback(&[]);
+    server.sql("CREATE ROLE poor LOGIN; GRANT CREATE ON DATABASE postgres TO poor");
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = server.url("poor", "poor");
+    write_config_on(folder.path(), &store, "http://127.0.0.1:9/", "");
+    let serving = Serving::start(folder.path(), &[]);
+    server.sql(
+        "ALTER ROLE poor CONNECTION LIMIT 1;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'poor'",
+    );
+    let mut senders = JoinSet::new();
+    for sender in 0..4 {
+        let url = serving.url.clone();
+        senders.spawn(async move {
+            let client = client();
+            let began = Instant::now();
+            let (mut kept, mut refused) = (0, 0);
+            for number in 0.. {
+                let id = format!("wh_{sender}_{number}");
+                let webhook = Webhook::new(&id, openai_webhooks::EventType::BatchCompleted);
+                match webhook
+                    .request(&client, &url)
+                    .send()
+                    .await
+                    .unwrap()
+                    .status()
+                    .as_u16()
+                {
+                    200 => kept += 1,
+                    503 => refused += 1,
+                    status => panic!("{status}"),
+                }
+                if began.elapsed() > Duration::from_secs(8) {
+                    break;
+                }
+            }
+            (kept, refused)
+        });
+    }
+    let counts = senders.join_all().await;
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    let lines = log.lines().count();
+    assert!(lines < 60, "{counts:?}: {lines} lines: {log}");
 }
