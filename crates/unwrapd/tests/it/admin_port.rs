@@ -220,8 +220,8 @@ async fn what_destroys_must_name_what_or_say_all() {
     let one = one.send().await.unwrap().bytes().await.unwrap();
     let one: Value = serde_json::from_slice(&one).unwrap();
     assert_eq!(one["payload"], forged.payload);
-    let (status, text) = post("quarantine/drop", r#"{"all": true}"#).await;
-    assert_eq!((status, &*text), (200, r#"{"dropped":1}"#));
+    let (status, dropped) = post("quarantine/drop", r#"{"all": true}"#).await;
+    assert_eq!((status, &*dropped), (200, r#"{"dropped":1}"#));
 }
 
 fn list(arguments: &[&str]) -> Output {
