@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use self::activity::{Activity, Patience};
+use self::activity::{Activity, Load, Patience};
 use self::http::{Broken, Http};
 use self::stream::Watched;
 use crate::config::ServerSettings;
@@ -25,6 +25,9 @@ use crate::tls::Tls;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for requests under way when everything is to stop. Who is cut off is not acknowledged, and sends again.
 const DRAIN_SECONDS_MAX: u64 = 15;
+/// Requests that may be open beside those being received: refused ones, and those whose answer is under way. Each takes some KiB in
+/// HTTP/2, and all connections together could have a hundred thousand.
+const OPEN_BEYOND_MAX: usize = 4096;
 /// How long to wait when no connection can be taken (too many open files).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -33,6 +36,8 @@ pub(crate) struct Listen {
     /// The key that bounds its connections, for the log.
     limit: &'static str,
     connections_max: usize,
+    /// Requests that may be open at once, with those whose answer nobody takes.
+    open_max: usize,
     patience: Patience,
     tls: Option<Arc<Tls>>,
 }
@@ -43,6 +48,7 @@ impl Listen {
         Self {
             limit: "the public port (`connections_max`)",
             connections_max: settings.connections_max,
+            open_max: settings.requests_max + OPEN_BEYOND_MAX,
             patience: Patience {
                 head: settings.head_timeout,
                 idle: settings.idle_timeout,
@@ -59,6 +65,7 @@ impl Listen {
         Self {
             limit: "the admin port",
             connections_max: settings.admin_connections_max,
+            open_max: OPEN_BEYOND_MAX,
             patience: Patience {
                 request: longest + settings.idle_timeout,
                 answer: Some(settings.idle_timeout),
@@ -79,6 +86,7 @@ pub(crate) async fn serve(
 ) {
     let places = Places::new(listen.connections_max);
     let port = Arc::new(Port {
+        load: Load::new(listen.open_max),
         http: Http::new(),
         router,
         listen,
@@ -121,6 +129,7 @@ pub(crate) async fn serve(
 
 /// What the connections of a port share.
 struct Port {
+    load: Arc<Load>,
     http: Http,
     router: Router,
     listen: Listen,
@@ -143,7 +152,7 @@ impl Port {
     async fn attend(self: Arc<Self>, stream: TcpStream, place: Place) {
         // An acknowledgement is one small packet; waiting to fill it would only delay it.
         drop(stream.set_nodelay(true));
-        let activity = Activity::new(place, self.listen.patience);
+        let activity = Activity::new(place, Arc::clone(&self.load), self.listen.patience);
         let stream = Watched::new(stream, Arc::clone(&activity));
         tokio::select! {
             biased;
@@ -167,18 +176,14 @@ impl Port {
                 match stream {
                     Ok(stream) => self.http.serve(stream, router, activity, shutdown).await,
                     Err(error) => {
-                        let is_plain = error.to_string().contains("InvalidContentType");
-                        return self.refusals.count(
-                            "a TLS handshake failed",
-                            None,
-                            || match is_plain {
-                                true => {
-                                    "plain HTTP came to a port with TLS: use https:// in the URL"
-                                        .into()
-                                }
-                                false => error.to_string(),
-                            },
-                        );
+                        return self.refusals.count("a TLS handshake failed", None, || {
+                            let text = error.to_string();
+                            if text.contains("InvalidContentType") {
+                                "plain HTTP came to a port with TLS: use https:// in the URL".into()
+                            } else {
+                                text
+                            }
+                        });
                     }
                 }
             }

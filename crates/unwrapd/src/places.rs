@@ -182,6 +182,11 @@ impl Place {
         self.places.yields.notify_waiters();
     }
 
+    /// Has whoever has waited the longest give up its place, perhaps this one.
+    pub(crate) fn ask_the_slowest(&self) {
+        self.places.ask_the_slowest();
+    }
+
     /// From the next time that it waits it is asked after all those who are not trusted.
     pub(crate) fn trust(&self) {
         self.seat.is_trusted.store(true, Ordering::Relaxed);

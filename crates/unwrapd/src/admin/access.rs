@@ -154,7 +154,7 @@ fn host(request: &Request) -> Option<&str> {
     let target = request
         .uri()
         .authority()
-        .map(|authority| authority.as_str());
+        .map(axum::http::uri::Authority::as_str);
     match (target, text(request.headers(), &HOST)) {
         (Some(target), Some(host)) => (target == host).then_some(host),
         (target, host) => target.or(host),

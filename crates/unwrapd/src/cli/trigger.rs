@@ -182,7 +182,7 @@ impl Sender {
         }
         post.send()
             .await
-            .map_err(|error| crate::destination::describe(&error.without_url()))
+            .map_err(|error| crate::destination::describe(&error))
     }
 }
 

@@ -25,7 +25,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::Destination;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
-pub use check::is_of_store;
 use file::LinesFile;
 
 /// Most lines that share a sync of the disk, and most that wait for the next one.

@@ -1,6 +1,7 @@
 //! What a connection is waiting for, and how long it may.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -22,9 +23,39 @@ pub(super) struct Patience {
     pub(super) answer: Option<Duration>,
 }
 
+/// Requests of all connections of a port that are not answered to the end, with those whose answer nobody takes.
+pub(super) struct Load {
+    open: AtomicUsize,
+    max: usize,
+}
+
+impl Load {
+    /// When more than `max` are open, connections are ended, those that wait for their client the longest first.
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            max,
+        })
+    }
+
+    /// Counts one more. Whether a connection should go for it: one for every [`STREAMS_FREED`] too many.
+    fn add(&self) -> bool {
+        let too_many = (self.open.fetch_add(1, Ordering::Relaxed) + 1).saturating_sub(self.max);
+        too_many % STREAMS_FREED == 1
+    }
+
+    fn remove(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Streams that a connection that ends sets free, if it has many.
+const STREAMS_FREED: usize = 64;
+
 /// One connection as seen by who has to end it.
 pub(super) struct Activity {
     place: Place,
+    load: Arc<Load>,
     patience: Patience,
     state: Mutex<State>,
 }
@@ -67,9 +98,10 @@ enum Phase {
 
 impl Activity {
     /// A connection that was just taken.
-    pub(super) fn new(place: Place, patience: Patience) -> Arc<Self> {
+    pub(super) fn new(place: Place, load: Arc<Load>, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             place,
+            load,
             patience,
             state: Mutex::new(State {
                 open: Vec::new(),
@@ -112,6 +144,10 @@ impl Activity {
             due: Instant::now() + self.patience.request,
         });
         self.tell_place(&state);
+        drop(state);
+        if self.load.add() {
+            self.place.ask_the_slowest();
+        }
         Exchange {
             activity: Arc::clone(self),
             id,
@@ -234,6 +270,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.activity.load.remove();
         let mut state = self.activity.state();
         state.open.retain(|open| open.id != self.id);
         if state.open.is_empty() {

@@ -35,9 +35,10 @@ impl Refusals {
             1 => String::new(),
             number => format!(" ({number} times since the last such line)"),
         };
-        match endpoint {
-            Some(endpoint) => tracing::warn!(endpoint, "{kind}: {detail}{since}"),
-            None => tracing::warn!("{kind}: {detail}{since}"),
+        if let Some(endpoint) = endpoint {
+            tracing::warn!(endpoint, "{kind}: {detail}{since}");
+        } else {
+            tracing::warn!("{kind}: {detail}{since}");
         }
     }
 

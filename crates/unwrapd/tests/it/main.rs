@@ -4,7 +4,9 @@
 
 mod support;
 
+mod admin_port;
 mod architecture;
+mod bounds;
 mod cli;
 #[cfg(feature = "crash-points")]
 mod clock;
@@ -25,11 +27,12 @@ mod hostile;
 mod interleaved;
 mod listen;
 mod migrate;
+mod mistaken_secrets;
 mod mistakes;
 mod night;
-mod mistaken_secrets;
 mod odd_events;
 mod operate;
+mod ports;
 mod postgres_store;
 mod prune;
 mod quarantine;
@@ -42,5 +45,7 @@ mod secrecy;
 mod seen;
 mod shown;
 mod sqlite_store;
+mod stopping;
 mod store_conformance;
 mod tls;
+mod wrong_paths;

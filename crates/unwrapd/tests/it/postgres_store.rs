@@ -4,6 +4,7 @@ mod cut;
 mod hang;
 mod keep;
 mod lost;
+mod ready;
 mod refuse;
 mod together;
 

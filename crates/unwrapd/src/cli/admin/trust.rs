@@ -32,7 +32,7 @@ pub(super) fn only(file: &Path) -> Result<ClientConfig, Failure> {
         certificates,
         authority,
     });
-    Ok(with_verifier(provider, verifier).map_err(|error| problem(error.to_string()))?)
+    with_verifier(provider, verifier).map_err(|error| problem(error.to_string()))
 }
 
 fn with_verifier(

@@ -15,7 +15,7 @@ use crate::config::url::{http_url, proxy_url};
 use crate::destination::Kind;
 use crate::destination::command::CommandSettings;
 use crate::destination::http::{Authorities, HttpSettings, ProxySettings};
-use crate::destination::jsonl::{JsonLinesSettings, is_of_store};
+use crate::destination::jsonl::JsonLinesSettings;
 use crate::store::StoreUrl;
 
 /// Longest wait for a connection: what takes longer is not there.
@@ -73,10 +73,8 @@ impl Destination {
 
     /// Refuses a `jsonl` that is a file of the store: lines would destroy it.
     pub(super) fn refuse_files_of_the_store(&self, store: &StoreUrl) -> Result<(), Mistake> {
-        match (&self.jsonl, store) {
-            (Some(jsonl), StoreUrl::Sqlite(store))
-                if jsonl.get_ref() != "-" && is_of_store(Path::new(jsonl.get_ref()), store) =>
-            {
+        match &self.jsonl {
+            Some(jsonl) if jsonl.get_ref() != "-" && store.owns(Path::new(jsonl.get_ref())) => {
                 Err(Mistake::new(
                     jsonl.span(),
                     "this is a file of the store, which lines would destroy: name another file",

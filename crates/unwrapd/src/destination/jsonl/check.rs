@@ -1,15 +1,10 @@
 //! Checks of a path that lines are to be appended to, without a change of any file.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
-
-/// Endings of the files that `SQLite` and the gateway keep beside a database file.
-const STORE_ENDINGS: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
 /// How much of a file is looked at to tell what it holds, in bytes.
 const BEGINNING_BYTES: usize = 1024;
@@ -87,41 +82,5 @@ pub(super) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    }
-}
-
-/// Whether `path` leads to the database file `store`, or to a file that is kept beside it, under
-/// whatever name.
-#[must_use]
-pub fn is_of_store(path: &Path, store: &Path) -> bool {
-    // What lies beside the database lies beside the file that a link leads to.
-    let stores = [store.to_owned(), resolved(store)];
-    let files = stores.iter().flat_map(|store| {
-        STORE_ENDINGS.iter().map(move |ending| {
-            let mut name = OsString::from(store);
-            name.push(ending);
-            PathBuf::from(name)
-        })
-    });
-    let (place, identity) = (resolved(path), identity(path));
-    files.into_iter().any(|file| {
-        resolved(&file) == place || identity.is_some() && self::identity(&file) == identity
-    })
-}
-
-/// Which file this is, if it is there.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// Without links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
-    if let Ok(whole) = path.canonicalize() {
-        return whole;
-    }
-    match (folder(path).canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod stuck_store;
 pub(crate) mod tls_server;
 pub(crate) mod wire;
 

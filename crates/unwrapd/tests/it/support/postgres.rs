@@ -249,13 +249,17 @@ impl Pooler {
     const SESSIONS: u8 = 3;
 
     pub(crate) fn start(server: &Server) -> Self {
+        Self::start_as(server, "transaction", Self::SESSIONS)
+    }
+
+    /// In this mode, with so many sessions.
+    pub(crate) fn start_as(server: &Server, mode: &str, sessions: u8) -> Self {
         let folder = new_folder("unwrapd-pooler-");
         let of_server = server.folder.display();
         let config = format!(
             "[databases]\n* = host={of_server} user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\n\
-             unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {sessions}\n",
+             unix_socket_dir = {folder}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {sessions}\n",
             folder = folder.display(),
-            sessions = Self::SESSIONS,
         );
         let file = folder.join("pgbouncer.ini");
         std::fs::write(&file, config).unwrap();

@@ -1,0 +1,152 @@
+//! The quarantine filled from outside with the largest bodies that it keeps, and then listed by many streams that take no answer.
+#![allow(
+    clippy::print_stderr,
+    reason = "the numbers stand in the documentation"
+)]
+
+use openai_webhooks::EventType;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::{headed, http2};
+use crate::support::process::{Serving, write_server_config};
+use crate::support::{PATIENCE, Webhook, client};
+
+/// Largest body that the quarantine keeps.
+const BODY_BYTES: usize = 64 * 1024;
+/// Forged requests: fewer than are kept at once.
+const FORGED: usize = 60;
+const CONNECTIONS: usize = 16;
+const STREAMS: usize = 100;
+/// How much more memory the attack may ever take, in KiB: pages for the requests in progress, and the state of 1,600 streams. Without
+/// bounds it took 2.4 GB.
+const GROWTH_KIB_MAX: u64 = 64 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() {
+    let folder = TempDir::new().unwrap();
+    write_server_config(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let client = client();
+    for number in 0..FORGED {
+        let mut forged = Webhook::with_payload(&format!("wh_{number}"), "x".repeat(BODY_BYTES));
+        forged.payload.replace_range(..1, "y");
+        let answer = forged.request(&client, &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    let admin: reqwest::Url = serving.admin.parse().unwrap();
+    let address = admin.socket_addrs(|| None).unwrap()[0];
+    let list = admin.join("/api/v1/quarantine").unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let listed = client.get(list.clone()).send().await.unwrap();
+        let listed: serde_json::Value =
+            serde_json::from_slice(&listed.bytes().await.unwrap()).unwrap();
+        if listed["suspects"].as_array().unwrap().len() == FORGED {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "all are kept");
+    }
+    let before = serving.peak_memory_kib();
+    let threads_before = serving.threads();
+
+    let mut streams = JoinSet::new();
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let stalled = http2(address, 1).await;
+        for number in 0..STREAMS {
+            let stalled = stalled.clone();
+            streams.spawn(async move {
+                // Every other one reads what is kept of one request, body and all.
+                let path = match number % 2 {
+                    0 => "/api/v1/quarantine".to_owned(),
+                    _ => format!("/api/v1/quarantine/{}?payload=true", 1 + number % FORGED),
+                };
+                headed(&stalled, &http::Method::GET, &path).await
+            });
+        }
+        held.push(stalled);
+    }
+    // Meanwhile honest webhooks are accepted, and load balancers answered.
+    let mut answers = Vec::new();
+    for number in 0.. {
+        let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
+        let answer = webhook.request(&client, &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let ready = client.get(serving.admin.as_str()).send().await.unwrap();
+        assert_eq!(ready.status(), 200);
+        while let Some(answer) = streams.try_join_next() {
+            answers.push(answer.unwrap());
+        }
+        if answers.len() == CONNECTIONS * STREAMS {
+            break;
+        }
+    }
+    let refused = answers.iter().filter(|answer| answer.status() == 503);
+    let refused = refused.count();
+    let (peak, threads) = (serving.peak_memory_kib(), serving.threads());
+    eprintln!(
+        "{} requests, {refused} refused: memory {} -> {} MiB, threads {threads_before} -> {threads}",
+        answers.len(),
+        before / 1024,
+        peak / 1024
+    );
+    assert!(refused > 0, "more were asked at once than are taken");
+    assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
+    assert!(
+        threads < threads_before + 32,
+        "{threads_before} -> {threads}"
+    );
+    drop((answers, held));
+    let (status, log) = serving.terminate();
+    assert!(status.success(), "{log}");
+}
+
+/// Requests to nowhere, from many connections with as many streams as each may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_whose_answers_nobody_takes_take_little_memory_of_the_public_port() {
+    const CONNECTIONS: usize = 150;
+    let folder = TempDir::new().unwrap();
+    write_server_config(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let url: reqwest::Url = serving.url.parse().unwrap();
+    let address = url.socket_addrs(|| None).unwrap()[0];
+    let before = serving.peak_memory_kib();
+    let mut streams = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        streams.spawn(async move {
+            let stalled = http2(address, 0).await;
+            let mut held = Vec::new();
+            for _ in 0..STREAMS {
+                let mut stream = stalled.clone().ready().await?;
+                let request = http::Request::get("http://t/nowhere").body(()).unwrap();
+                held.push(stream.send_request(request, true)?.0.await?);
+            }
+            Ok::<_, h2::Error>((stalled, held))
+        });
+    }
+    let client = client();
+    let (mut kept, mut ended) = (Vec::new(), 0);
+    for number in 0.. {
+        let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
+        let answer = webhook.request(&client, &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        while let Some(stream) = streams.try_join_next() {
+            match stream.unwrap() {
+                Ok(stream) => kept.push(stream),
+                Err(_) => ended += 1,
+            }
+        }
+        if streams.is_empty() {
+            break;
+        }
+    }
+    let peak = serving.peak_memory_kib();
+    eprintln!(
+        "{CONNECTIONS} connections with {STREAMS} streams, {ended} ended: memory {} -> {} MiB",
+        before / 1024,
+        peak / 1024
+    );
+    assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
+    assert!(serving.terminate().0.success());
+}
