@@ -178,7 +178,7 @@ impl Writer {
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
-        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, || false) {
+        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, || None) {
             self.lost = Some(loss);
         }
     }
@@ -213,14 +213,18 @@ impl Writer {
             Some(counts.frames)
         });
         let data_version = &mut self.data_version;
+        let mut answer = None;
         self.owned.check(frames, || {
-            // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
-            let Ok(now) = schema::data_version(connection) else {
-                return false;
-            };
-            let is_anothers = now != *data_version && schema::look_through(connection).is_ok();
-            *data_version = now;
-            is_anothers
+            *answer.get_or_insert_with(|| {
+                // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
+                let now = schema::data_version(connection).ok()?;
+                if now == *data_version {
+                    return None;
+                }
+                schema::look_through(connection).ok()?;
+                *data_version = now;
+                schema::tables(connection).ok()
+            })
         })
     }
 
@@ -449,7 +453,7 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, || false) {
+        if let Err(trouble) = self.owned.check(None, || None) {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
