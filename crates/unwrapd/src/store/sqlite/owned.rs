@@ -185,18 +185,18 @@ impl Owned {
 
     /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `anothers_tables` is asked where
     /// the database is shorter than before, or the log or it begins otherwise: whether another program has written by SQLite's own means,
-    /// and if so, what SQLite's number of the tables is now.
+    /// and if so, what SQLite's number of the tables is now. It is told whether the database is shorter.
     pub(super) fn check(
         &mut self,
         frames: Option<u32>,
-        mut anothers_tables: impl FnMut() -> Option<u32>,
+        mut anothers_tables: impl FnMut(bool) -> Option<u32>,
     ) -> Result<(), Trouble> {
         let found = self.database.look()?;
         self.check_index()?;
         if let Some((log, _)) = &mut self.log {
             match log.check(frames) {
                 Err(Trouble::Lost(loss)) if loss.what == Damage::Changed => {
-                    self.tables = anothers_tables().ok_or(Trouble::Lost(loss))?;
+                    self.tables = anothers_tables(false).ok_or(Trouble::Lost(loss))?;
                     log.forget();
                 }
                 checked => checked?,
@@ -208,7 +208,8 @@ impl Owned {
             let seen = Seen::new(&self.file, &found);
             if !seen.follows(&self.seen, self.tables) {
                 let changed = || self.database.loss(Damage::Changed);
-                self.tables = anothers_tables().ok_or_else(changed)?;
+                let is_shorter = seen.length < self.seen.length;
+                self.tables = anothers_tables(is_shorter).ok_or_else(changed)?;
             }
             self.seen = seen;
         }

@@ -178,7 +178,7 @@ impl Writer {
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
-        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, || None) {
+        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, unopened) {
             self.lost = Some(loss);
         }
     }
@@ -214,7 +214,7 @@ impl Writer {
         });
         let data_version = &mut self.data_version;
         let mut answer = None;
-        self.owned.check(frames, || {
+        self.owned.check(frames, |_| {
             *answer.get_or_insert_with(|| {
                 // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
                 let now = schema::data_version(connection).ok()?;
@@ -453,7 +453,7 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, || None) {
+        if let Err(trouble) = self.owned.check(None, unopened) {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
@@ -534,6 +534,11 @@ impl Writer {
             self.give_up(connection);
         }
     }
+}
+
+/// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter.
+fn unopened(is_shorter: bool) -> Option<u32> {
+    (!is_shorter).then_some(0)
 }
 
 /// Why a transaction came to nothing.
