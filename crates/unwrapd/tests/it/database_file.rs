@@ -511,7 +511,21 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
         );
         assert_eq!(place.readyz(&serving).await.0, 200);
     }
-    drop(shell);
+    // Of two shells one cuts the log off, and the other begins it anew, with a salt of its own.
+    let other = Connection::open(place.file("")).unwrap();
+    other.busy_timeout(PATIENCE).unwrap();
+    shell
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+        .unwrap();
+    other
+        .execute_batch("CREATE TABLE ballast (x); DROP TABLE ballast")
+        .unwrap();
+    assert_eq!(place.post(&serving, "shell_other").await, Some(200));
+    shell
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+        .unwrap();
+    assert_eq!(place.post(&serving, "shell_last").await, Some(200));
+    drop((shell, other));
     let (status, log) = serving.terminate();
     assert!(status.success(), "{log}");
     assert_eq!(place.kept(), SOME);

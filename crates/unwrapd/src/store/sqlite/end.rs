@@ -144,13 +144,13 @@ impl End for SqliteEnd {
         before: String,
         mark: String,
     ) -> Result<Turn, StoreError> {
-        self.owned.check(None, || true)?;
+        self.owned.check(None, |_| Some(0))?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
     async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
-        self.owned.check(None, || true)?;
+        self.owned.check(None, |_| Some(0))?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -171,7 +171,7 @@ impl End for SqliteEnd {
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        Ok(self.owned.check(None, || true)?)
+        Ok(self.owned.check(None, |_| Some(0))?)
     }
 }
 

@@ -42,6 +42,11 @@ impl LogFile {
         &self.file
     }
 
+    /// What was seen counts no more: another program has begun the log anew.
+    pub(super) fn forget(&mut self) {
+        self.seen = None;
+    }
+
     /// An error if the log is not the file it was, or does not hold the `frames` that SQLite has in it. Its length alone does not tell:
     /// a commit behind a cut makes it long again, with a hole.
     pub(super) fn check(&mut self, frames: Option<u32>) -> Result<(), Trouble> {

@@ -183,24 +183,33 @@ impl Owned {
         Ok(())
     }
 
-    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `is_anothers_work` is asked where
-    /// the database is shorter than before, or begins otherwise: whether another program has rewritten it by SQLite's own means.
+    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `anothers_tables` is asked where
+    /// the database is shorter than before, or the log or it begins otherwise: whether another program has written by SQLite's own means,
+    /// and if so, what SQLite's number of the tables is now. It is told whether the database is shorter.
     pub(super) fn check(
         &mut self,
         frames: Option<u32>,
-        is_anothers_work: impl FnOnce() -> bool,
+        mut anothers_tables: impl FnMut(bool) -> Option<u32>,
     ) -> Result<(), Trouble> {
         let found = self.database.look()?;
         self.check_index()?;
         if let Some((log, _)) = &mut self.log {
-            log.check(frames)?;
+            match log.check(frames) {
+                Err(Trouble::Lost(loss)) if loss.what == Damage::Changed => {
+                    self.tables = anothers_tables(false).ok_or(Trouble::Lost(loss))?;
+                    log.forget();
+                }
+                checked => checked?,
+            }
         }
         let is_as_it_was =
             self.seen.length == found.len() && self.seen.written_at == written_at(&found);
         if !is_as_it_was {
             let seen = Seen::new(&self.file, &found);
-            if !seen.follows(&self.seen, self.tables) && !is_anothers_work() {
-                return Err(self.database.loss(Damage::Changed));
+            if !seen.follows(&self.seen, self.tables) {
+                let changed = || self.database.loss(Damage::Changed);
+                let is_shorter = seen.length < self.seen.length;
+                self.tables = anothers_tables(is_shorter).ok_or_else(changed)?;
             }
             self.seen = seen;
         }

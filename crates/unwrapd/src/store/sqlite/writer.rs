@@ -178,7 +178,7 @@ impl Writer {
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
-        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, || false) {
+        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, unopened) {
             self.lost = Some(loss);
         }
     }
@@ -213,14 +213,18 @@ impl Writer {
             Some(counts.frames)
         });
         let data_version = &mut self.data_version;
-        self.owned.check(frames, || {
-            // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
-            let Ok(now) = schema::data_version(connection) else {
-                return false;
-            };
-            let is_anothers = now != *data_version && schema::look_through(connection).is_ok();
-            *data_version = now;
-            is_anothers
+        let mut answer = None;
+        self.owned.check(frames, |_| {
+            *answer.get_or_insert_with(|| {
+                // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
+                let now = schema::data_version(connection).ok()?;
+                if now == *data_version {
+                    return None;
+                }
+                schema::look_through(connection).ok()?;
+                *data_version = now;
+                schema::tables(connection).ok()
+            })
         })
     }
 
@@ -449,7 +453,7 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, || false) {
+        if let Err(trouble) = self.owned.check(None, unopened) {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
@@ -530,6 +534,11 @@ impl Writer {
             self.give_up(connection);
         }
     }
+}
+
+/// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter.
+fn unopened(is_shorter: bool) -> Option<u32> {
+    (!is_shorter).then_some(0)
 }
 
 /// Why a transaction came to nothing.
