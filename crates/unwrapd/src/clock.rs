@@ -255,9 +255,8 @@ impl Clock {
             left: Duration::from_millis(u64::try_from(left).unwrap_or_default()),
             is_shared: state.reference.is_some(),
         };
-        let is_told = state.due.doubt().is_some()
-            || doubt.ahead.is_negative()
-            || doubt.ahead >= START_TOLD;
+        let is_told =
+            state.due.doubt().is_some() || doubt.ahead.is_negative() || doubt.ahead >= START_TOLD;
         is_told.then_some(doubt)
     }
 
@@ -346,7 +345,9 @@ impl State {
         let (monotonic, _) = read;
         let wall = self.wall(read);
         let offset = wall.saturating_sub(monotonic);
-        self.moved = self.moved.saturating_add(self.due.observe(monotonic, offset));
+        self.moved = self
+            .moved
+            .saturating_add(self.due.observe(monotonic, offset));
         self.dues.observe(monotonic, self.due.at(0));
         self.trusted.observe(monotonic, offset);
         let now = if self.reference.is_some() {

@@ -166,9 +166,11 @@ impl Gateway {
             config,
             clock: clock.clone(),
         };
-        gateway
-            .servers
-            .spawn(prune::run(Arc::clone(&store), clock.clone(), shutdown.clone()));
+        gateway.servers.spawn(prune::run(
+            Arc::clone(&store),
+            clock.clone(),
+            shutdown.clone(),
+        ));
         gateway.servers.spawn(timekeeping::run(
             clock.clone(),
             Arc::clone(&store),

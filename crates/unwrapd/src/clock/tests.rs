@@ -160,7 +160,8 @@ async fn an_age_is_the_time_that_has_passed_whatever_the_clock_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call_as_the_wall_says() {
+async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call_as_the_wall_says()
+{
     let clock = Clock::simulated(start());
     clock.anchor(Some(at(-5 * DAY)));
     let left = at(-5 * DAY - 60);
@@ -183,7 +184,10 @@ async fn a_lease_lasts_as_long_when_the_clock_is_believed_in_the_middle_of_it() 
     let began_at = clock.now();
     let ends_at = clock.steady(began_at) + SignedDuration::from_secs(60);
     pass(&clock, 30).await;
-    assert_eq!(clock.steady(began_at) + SignedDuration::from_secs(60), ends_at);
+    assert_eq!(
+        clock.steady(began_at) + SignedDuration::from_secs(60),
+        ends_at
+    );
     assert_eq!(clock.now(), at(3620 + 31 * DAY));
     let left = clock.of_steady(ends_at).duration_since(clock.now());
     assert_eq!(left, SignedDuration::from_secs(30));

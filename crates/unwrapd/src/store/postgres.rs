@@ -46,13 +46,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::filter::Filter;
+use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally,
-    Terms,
+    Pruned, Recipient, Settled, SharedCircuit, Standing, Store, StoreError, Suspect, Tally, Terms,
 };
-use super::put_off::PutOff;
 use crate::clock::{Clock, Moment};
 use crate::crash;
 use crate::delivery::Lane;

@@ -12,9 +12,9 @@ use unwrapd::crash::POINTS;
 
 use crate::application::{Application, Pace};
 use crate::gateway::{Gateway, copy_binary, write_config};
+use crate::jumps::Jumps;
 use crate::kill::{Kill, Tally};
 use crate::ledger::Ledger;
-use crate::jumps::Jumps;
 use crate::openai::{self, Door, Wall};
 use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;

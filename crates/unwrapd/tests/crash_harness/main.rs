@@ -104,7 +104,10 @@ impl Plan {
             kills: number("CRASH_KILLS").unwrap_or(KILLS),
             jumps: number("CRASH_JUMPS").unwrap_or(1) > 0,
         };
-        eprintln!("seed {}, {} kills, clocks jump: {}", plan.seed, plan.kills, plan.jumps);
+        eprintln!(
+            "seed {}, {} kills, clocks jump: {}",
+            plan.seed, plan.kills, plan.jumps
+        );
         plan
     }
 

@@ -129,7 +129,11 @@ async fn nothing_is_destroyed(off: i64, restarts: bool) {
     for _ in 0..9 {
         assert_eq!(app.next().await.webhook_id(), "wh_fails", "{off}");
     }
-    assert_eq!(app.next().await.webhook_id(), "wh_fails", "and then it is delivered");
+    assert_eq!(
+        app.next().await.webhook_id(),
+        "wh_fails",
+        "and then it is delivered"
+    );
     // A copy is known as one, in the middle of it and afterwards.
     post(&serving, "wh_dead", off).await;
     place.jump_to(0);

@@ -300,7 +300,13 @@ impl World {
             process.store.remember(self.clock.trusted()).await.unwrap();
         }
         if let Place::Sqlite(_) = &self.place {
-            while process.store.prune(self.clock.believed()).await.unwrap().is_more {}
+            while process
+                .store
+                .prune(self.clock.believed())
+                .await
+                .unwrap()
+                .is_more
+            {}
         }
     }
 

@@ -149,7 +149,10 @@ impl ToMake {
         }
         if !self.again.is_empty() {
             transaction
-                .query(AGAIN, given![self.again => INT8_ARRAY, since => INT8, now => INT8])
+                .query(
+                    AGAIN,
+                    given![self.again => INT8_ARRAY, since => INT8, now => INT8],
+                )
                 .await?;
         }
         if let Some(to) = to

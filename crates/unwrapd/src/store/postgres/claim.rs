@@ -170,7 +170,9 @@ async fn claim_once(
         .leases
         .end_of(&key, later(now, terms.lease).as_millisecond());
     // Not within the leases: the index holds entries of those that are over.
-    let put_off = terms.put_off_from(now).max(later(now, terms.lease + LEASES_NEAR));
+    let put_off = terms
+        .put_off_from(now)
+        .max(later(now, terms.lease + LEASES_NEAR));
     let put_off_ms = put_off.as_millisecond();
     let lease_max_ms = later(now, LEASE_MAX).as_millisecond();
     let now_ms = now.as_millisecond();

@@ -200,7 +200,10 @@ impl News {
 
 async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
     let now = shared.clock.now().as_millisecond();
-    let rows = shared.pool.once(For::Claiming, LOOK, given![now => INT8]).await?;
+    let rows = shared
+        .pool
+        .once(For::Claiming, LOOK, given![now => INT8])
+        .await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         if let Some(lane) = Lane::named(row.try_get(1)?) {

@@ -202,9 +202,7 @@ async fn make_due(
         made.hurry(&choice);
     }
     made.make(&transaction, to, now).await?;
-    record
-        .write(&transaction, next, &counts, now.stamp)
-        .await?;
+    record.write(&transaction, next, &counts, now.stamp).await?;
     crash::point("replayed");
     transaction.commit().await?;
     for reservation in reserved {

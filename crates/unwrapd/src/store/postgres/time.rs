@@ -20,7 +20,11 @@ const REMEMBERED: &str = "
 pub(super) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
     let trusted_ms = trusted.as_millisecond();
     let given = given![trusted_ms => INT8];
-    shared.pool.once(For::Looking, REMEMBER, given).await.map(drop)
+    shared
+        .pool
+        .once(For::Looking, REMEMBER, given)
+        .await
+        .map(drop)
 }
 
 /// `None`: the store is new.

@@ -261,7 +261,9 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         .await
         .unwrap();
     let token = "begun".parse().unwrap();
-    let begun = store.replay(&replay_of_dead(), &token, None, now.into(), 1).await;
+    let begun = store
+        .replay(&replay_of_dead(), &token, None, now.into(), 1)
+        .await;
     assert!(matches!(begun, Ok(ReplayStep::More(_))), "{begun:?}");
     let token = "done".parse().unwrap();
     while let ReplayStep::More(_) = store

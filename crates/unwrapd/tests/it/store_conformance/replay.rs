@@ -113,7 +113,13 @@ async fn step(
     limit: usize,
 ) -> ReplayStep {
     store
-        .replay(replay, &token.parse().unwrap(), None, at(second).into(), limit)
+        .replay(
+            replay,
+            &token.parse().unwrap(),
+            None,
+            at(second).into(),
+            limit,
+        )
         .await
         .unwrap()
 }
