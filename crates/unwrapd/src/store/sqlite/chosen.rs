@@ -100,27 +100,26 @@ impl Chosen {
         }
         Ok(())
     }
+}
 
-    /// Makes due now what waits for a time to come.
-    pub(super) fn hurry(
-        &self,
-        connection: &Connection,
-        choice: &Choice<'_>,
-        now: Timestamp,
-        due: &mut BTreeSet<(String, Lane)>,
-    ) -> rusqlite::Result<()> {
-        for delivery in &choice.waiting {
-            let hurried = connection
-                .prepare_cached(
-                    "UPDATE delivery SET due_at = ?1 WHERE id = ?2 AND state = 'waiting' AND due_at > ?1",
-                )?
-                .execute(params![now.as_millisecond(), delivery.id])?;
-            if hurried > 0 {
-                due.insert((delivery.destination.clone(), delivery.lane));
-            }
+/// Makes due now what waits for a time to come.
+pub(super) fn hurry(
+    connection: &Connection,
+    choice: &Choice<'_>,
+    now: Timestamp,
+    due: &mut BTreeSet<(String, Lane)>,
+) -> rusqlite::Result<()> {
+    for delivery in &choice.waiting {
+        let hurried = connection
+            .prepare_cached(
+                "UPDATE delivery SET due_at = ?1 WHERE id = ?2 AND state = 'waiting' AND due_at > ?1",
+            )?
+            .execute(params![now.as_millisecond(), delivery.id])?;
+        if hurried > 0 {
+            due.insert((delivery.destination.clone(), delivery.lane));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The deliveries of a message, in the order of their ids.

@@ -47,7 +47,11 @@ pub(super) fn claim(
         next_due_at: None,
     };
     // Half of the claim, and of claims for one every second: neither may hold the other up.
-    let share = (limit + usize::from(number % 2 == 0)) / 2;
+    let share = if number % 2 == 0 {
+        limit.div_ceil(2)
+    } else {
+        limit / 2
+    };
     let was_put_off = claim.take_put_off(share)?;
     claim.take_due(limit)?;
     let Claim {

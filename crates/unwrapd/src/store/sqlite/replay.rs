@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use super::chosen::Chosen;
+use super::chosen::{Chosen, hurry};
 use super::progress::{Record, begin, read_record};
 use super::walk::{Order, newest, walk};
 use super::writer::{Urgency, Work};
@@ -272,7 +272,7 @@ fn make_due(
             )?;
         }
         // What is being made is claimed after its lease, as before.
-        message.hurry(connection, &choice, now.now, &mut due)?;
+        hurry(connection, &choice, now.now, &mut due)?;
     }
     record.write(connection, next, &counts, now.stamp)?;
     let replayed = Replayed { counts, due };

@@ -218,7 +218,9 @@ impl Store for MemoryStore {
             })
             .map(|(id, row)| {
                 let held = leases.get(id).filter(|held| held.ends_at > steady_now);
-                let leased_until = held.map(|held| self.of_steady(held.ends_at));
+                // The clock may have been moved since `now`: it is leased all the same.
+                let soon = now + SignedDuration::from_millis(1);
+                let leased_until = held.map(|held| self.of_steady(held.ends_at).max(soon));
                 // Whoever waits longer than anyone may is due.
                 let put_off_from = now
                     + SignedDuration::try_from(terms.longest_wait).unwrap()
