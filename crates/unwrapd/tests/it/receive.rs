@@ -199,8 +199,8 @@ async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("are there"), "{text}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("are there"), "{report}");
     drop(folder);
 }
 
