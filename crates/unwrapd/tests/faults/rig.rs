@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::application::{Application, Pace};
 use crate::full_disk::SmallDisk;
@@ -113,7 +113,11 @@ impl Rig {
         }
         timeout(PATIENCE, self.ledger.settled()).await.unwrap();
         // The changes are made in order: when this one is made, so is the last settlement.
-        assert_eq!(self.readyz().await.0, 200);
+        let [destination, ..] = Destination::ALL;
+        let api = self.readyz.replace("/readyz", "/api/v1/destinations");
+        let resume = format!("{api}/{}/resume", destination.name());
+        let resumed = self.client.post(resume).send().await.unwrap();
+        assert_eq!(resumed.status(), 200);
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -145,7 +149,7 @@ impl Rig {
             ..Fault::new(SYNC, Errno::IO)
         });
         // Or it has noticed before the sync.
-        assert_eq!(self.readyz().await.0, 503);
+        self.says_why("").await;
         self.shim.lift();
     }
 
@@ -240,10 +244,27 @@ impl Rig {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// `/readyz` says that it is not, and why.
+    /// `/readyz` comes to say that it is not, and why: a look at the store may be a second old.
     pub(crate) async fn says_why(&self, why: &str) {
-        let (status, text) = self.readyz().await;
-        assert!(status == 503 && text.contains(why), "{status} {text}");
+        self.says(|status, text| status == 503 && text.contains(why))
+            .await;
+    }
+
+    /// `/readyz` comes to say that it is.
+    pub(crate) async fn is_ready(&self) {
+        self.says(|status, text| status == 200 && text == "ok\n")
+            .await;
+    }
+
+    async fn says(&self, is_so: impl Fn(u16, &str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (status, text) = self.readyz().await;
+            if is_so(status, &text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{status} {text}");
+        }
     }
 
     /// Lets everything be acknowledged and delivered, and checks the books.
