@@ -30,7 +30,7 @@ pub use line::{DOUBT_LASTS, SLACK};
 pub const START_GAP: Duration = Duration::from_secs(120);
 
 /// How far it must be ahead then for that to be worth a word: a gateway that was down for some minutes is nothing unusual.
-const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
+pub const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The clock of one gateway. Clones share it.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::cli::consent::ConsentArguments;
 use crate::cli::talk::talk;
 use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
-use crate::clock::START_GAP;
+use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
@@ -107,10 +107,12 @@ fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
     let remembered = sqlite::remembered_at(path).map_err(|error| failure(path, error))?;
     match remembered {
         Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
-            talk(&format!(
-                "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages count by that time. \
-                 If the clock is right, use --trust-clock\n"
-            ));
+            if wall.duration_since(remembered) > START_TOLD {
+                talk(&format!(
+                    "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages count by that time. \
+                     If the clock is right, use --trust-clock\n"
+                ));
+            }
             Ok(remembered)
         }
         _ => Ok(wall),
