@@ -80,7 +80,12 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
 
 /// The path, absolute if the folder is, and without `.` in it.
 pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
-    folder.join(path).components().collect()
+    let mut whole: PathBuf = folder.join(path).components().collect();
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        // It names a folder, and the check of a file must see that.
+        whole.push("");
+    }
+    whole
 }
 
 /// Refuses what a shell would replace: here it stays as it is.
