@@ -209,8 +209,8 @@ async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let log = String::from_utf8_lossy(&output.stdout);
-    assert!(log.contains("are there"), "{log}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("are there"), "{report}");
     drop(folder);
 }
 
