@@ -507,6 +507,10 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
+    async fn hangs(&self) {
+        pulse::stuck(self.stuck.clone()).await;
+    }
+
         lock(&self.queue).take();
         let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
