@@ -132,15 +132,16 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
-        let mut connection = schema::connect(&owned)?;
-        owned.know_log(schema::tables(&connection)?)?;
+        let mut connection = schema::connect(&mut owned)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
+        // Before the files are looked at: what another program writes from here on is told apart by it.
+        let data_version = schema::data_version(&connection).map_err(problem)?;
+        owned.know_log(schema::tables(&connection)?)?;
         clock.anchor(time::remembered(&connection).map_err(problem)?);
         // What a clock that has jumped takes for old would be forgotten here.
         let horizon = earlier(clock.believed(), bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds, clock).map_err(problem)?;
         memory.tidy(&mut connection).map_err(problem)?;
-        let data_version = schema::data_version(&connection).map_err(problem)?;
         let checkpoints = Checkpoints::start(owned.database(), owned.log_path(), warnings.clone())?;
         checkpoints.watch(&mut connection).map_err(problem)?;
         let readers = Arc::new(Readers::new(&path));
@@ -506,11 +507,11 @@ impl Store for SqliteStore {
         while alive.changed().await.is_ok() {}
     }
 
-    async fn close(&self) {
     async fn hangs(&self) {
         pulse::stuck(self.stuck.clone()).await;
     }
 
+    async fn close(&self) {
         lock(&self.queue).take();
         let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
