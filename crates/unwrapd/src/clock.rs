@@ -75,6 +75,7 @@ struct Reading {
     monotonic: i64,
     wall: i64,
     now: i64,
+    undisturbed: i64,
     trusted: i64,
 }
 
@@ -145,6 +146,13 @@ impl Clock {
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         timestamp(self.read().wall)
+    }
+
+    /// The time as if the wall clock, or the clock of the database, had not jumped. Once the jump is believed it is the same as
+    /// [`wall`](Self::wall).
+    #[must_use]
+    pub fn undisturbed(&self) -> Timestamp {
+        timestamp(self.read().undisturbed)
     }
 
     /// The wall clock of this machine.
@@ -350,15 +358,17 @@ impl State {
             .saturating_add(self.due.observe(monotonic, offset));
         self.dues.observe(monotonic, self.due.at(0));
         self.trusted.observe(monotonic, offset);
+        let undisturbed = self.due.at(monotonic);
         let now = if self.reference.is_some() {
             wall
         } else {
-            self.due.at(monotonic)
+            undisturbed
         };
         let reading = Reading {
             monotonic,
             wall,
             now,
+            undisturbed,
             trusted: self.trusted.at(monotonic),
         };
         self.stamps

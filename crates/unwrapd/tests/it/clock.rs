@@ -173,6 +173,28 @@ async fn nor_does_one_that_is_set_back() {
     );
 }
 
+/// Who has a right clock is not refused by one that has just jumped, nor is who goes by the same clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_now_is_received_while_the_clock_is_off() {
+    for off in [31 * DAY, -31 * DAY, 2 * HOUR, -2 * HOUR] {
+        let mut app = Application::start([]).await;
+        let place = Place::new(&app);
+        let serving = place.start();
+        post(&serving, "wh_before", 0).await;
+        place.jump_to(off);
+        doubts(&serving, true).await;
+        post(&serving, "wh_right", 0).await;
+        post(&serving, "wh_same", off).await;
+        for id in ["wh_before", "wh_right", "wh_same"] {
+            assert_eq!(app.next().await.webhook_id(), id);
+        }
+        for old in [off / 2, off - 600, off + 600, 600, -600] {
+            let request = webhook("wh_old", old).request(&client(), &serving.url);
+            assert_eq!(request.send().await.unwrap().status(), 401, "{old}");
+        }
+    }
+}
+
 /// The clock was fast when deliveries were put off, and is right when the gateway starts again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
