@@ -195,6 +195,30 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
     }
 }
 
+/// What is named by its age is not dropped on the word of a clock that has just jumped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped() {
+    let app = Application::start([Answer::Status(410)]).await;
+    let place = Place::new(&app);
+    let serving = place.start();
+    post(&serving, "wh_dead", 0).await;
+    dies(&serving, "wh_dead").await;
+    place.jump_to(31 * DAY);
+    doubts(&serving, true).await;
+    let drop = async |until: &str| {
+        let url = serving.admin.replace("/readyz", "/api/v1/dead/drop");
+        let body = format!(r#"{{"filter":{{"until":"{until}"}}}}"#);
+        let request = client()
+            .post(url)
+            .header("content-type", "application/json");
+        let answer = request.body(body).send().await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        answer["deliveries"].as_u64().unwrap()
+    };
+    assert_eq!(drop("1d").await, 0);
+    assert_eq!(drop("2100-01-01").await, 1);
+}
+
 /// The clock was fast when deliveries were put off, and is right when the gateway starts again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
