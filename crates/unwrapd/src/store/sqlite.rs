@@ -105,6 +105,7 @@ pub struct SqliteStore {
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
     settlements: Semaphore,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -137,7 +138,11 @@ impl SqliteStore {
         // Before the files are looked at: what another program writes from here on is told apart by it.
         let data_version = schema::data_version(&connection).map_err(problem)?;
         owned.know_log(schema::tables(&connection)?)?;
-        clock.anchor(time::remembered(&connection).map_err(problem)?);
+        let boot = time::remembered_boot(&connection).map_err(problem)?;
+        clock.anchor_in(
+            time::remembered(&connection).map_err(problem)?,
+            boot.as_ref(),
+        );
         // What a clock that has jumped takes for old would be forgotten here.
         let horizon = earlier(clock.believed(), bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds, clock).map_err(problem)?;
@@ -189,6 +194,7 @@ impl SqliteStore {
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
             settlements: Semaphore::new(SETTLEMENTS_MAX),
+            clock: clock.clone(),
         })
     }
 
@@ -403,8 +409,9 @@ impl Store for SqliteStore {
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        let boot = self.clock.boot();
         self.ask(Urgency::Soon, move |work| {
-            time::remember(work.connection, trusted)
+            time::remember(work.connection, trusted, boot.as_ref())
         })
         .await
     }

@@ -195,6 +195,25 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
     }
 }
 
+/// A start within a boot knows how much time has passed: a call is not given up by a clock that has jumped, and no hours later made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_as_old_as_it_is_after_a_restart() {
+    let mut app = Application::start([Answer::Hang]).await;
+    let place = Place::new(&app);
+    let serving = place.start();
+    let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
+    call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
+    let answer = call.request(&client(), &serving.url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_call");
+    drop(serving);
+    place.jump_to(31 * DAY);
+    let serving = place.start();
+    doubts(&serving, true).await;
+    assert_eq!(app.next().await.webhook_id(), "wh_call");
+    assert_eq!(dead(&serving).await, BTreeSet::new());
+}
+
 /// What is named by its age is not dropped on the word of a clock that has just jumped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped() {
