@@ -58,6 +58,8 @@ struct State {
     /// How far it was moved since the beginning.
     moved: i64,
     started: i64,
+    /// Whether the time between the last process and this one was measured by the monotonic clock.
+    is_measured: bool,
 }
 
 /// The clock of the database, as estimated from round trips.
@@ -69,12 +71,22 @@ struct Reference {
     at: i64,
 }
 
+/// The time since the machine was booted, at some instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// The system's name for it: another boot has another.
+    pub id: String,
+    /// [`Clock::monotonic`], which runs on from process to process within a boot.
+    pub monotonic: Duration,
+}
+
 /// All clocks at one instant, in milliseconds.
 #[derive(Clone, Copy)]
 struct Reading {
     monotonic: i64,
     wall: i64,
     now: i64,
+    undisturbed: i64,
     trusted: i64,
 }
 
@@ -147,6 +159,13 @@ impl Clock {
         timestamp(self.read().wall)
     }
 
+    /// The time as if the wall clock, or the clock of the database, had not jumped. Once the jump is believed it is the same as
+    /// [`wall`](Self::wall).
+    #[must_use]
+    pub fn undisturbed(&self) -> Timestamp {
+        timestamp(self.read().undisturbed)
+    }
+
     /// The wall clock of this machine.
     #[must_use]
     pub fn local(&self) -> Timestamp {
@@ -185,24 +204,33 @@ impl Clock {
     /// earlier process has stamped is at least as old as it is by [`believed`](Self::believed).
     #[must_use]
     pub fn age(&self, since: Timestamp) -> Duration {
-        self.age_by(since, Reading::believed)
+        self.age_by(since, |reading, _, since| {
+            reading.believed().saturating_sub(since)
+        })
     }
 
     /// As [`age`](Self::age), but what an earlier process has stamped is as old as the wall clock says: a caller of hours ago has
-    /// hung up, even if that clock is in doubt.
+    /// hung up, even if that clock is in doubt. Where the monotonic clock has measured the time since then, that counts.
     #[must_use]
     pub fn age_by_wall(&self, since: Timestamp) -> Duration {
-        self.age_by(since, |reading| reading.wall)
+        self.age_by(since, |reading, state, since| {
+            if state.is_measured {
+                let runs_for = reading.monotonic.saturating_sub(state.started);
+                reading.trusted.saturating_sub(since).max(runs_for)
+            } else {
+                reading.wall.saturating_sub(since)
+            }
+        })
     }
 
-    fn age_by(&self, since: Timestamp, by: impl Fn(&Reading) -> i64) -> Duration {
+    fn age_by(&self, since: Timestamp, by: impl Fn(&Reading, &State, i64) -> i64) -> Duration {
         let since = since.as_millisecond();
         let (reading, state) = self.read_with();
         let age = match state.stamps.age(since, reading.monotonic) {
             Some(age) => age,
             // Stamped by an earlier process whose clock was ahead: at least as old as this process.
             None if since > reading.stamp() => reading.monotonic.saturating_sub(state.started),
-            None => by(&reading).saturating_sub(since),
+            None => by(&reading, &state, since),
         };
         Duration::from_millis(u64::try_from(age).unwrap_or_default())
     }
@@ -226,6 +254,29 @@ impl Clock {
     pub fn of_steady(&self, time: Timestamp) -> Timestamp {
         let moved = self.state().moved;
         timestamp(time.as_millisecond().saturating_add(moved))
+    }
+
+    /// As [`anchor`](Self::anchor). If the time was remembered in the same `boot` of this machine, the monotonic clock tells how much has
+    /// passed since.
+    pub fn anchor_in(&self, remembered: Option<Timestamp>, boot: Option<&Boot>) {
+        let passed = boot
+            .filter(|boot| self.0.source.boot().as_deref() == Some(&*boot.id))
+            .and_then(|boot| self.monotonic().checked_sub(boot.monotonic))
+            .and_then(|passed| SignedDuration::try_from(passed).ok());
+        let measured = remembered
+            .zip(passed)
+            .and_then(|(remembered, passed)| remembered.checked_add(passed).ok());
+        self.anchor(measured.or(remembered));
+        self.state().is_measured = measured.is_some();
+    }
+
+    /// The boot of this machine, now. `None`: the system does not tell.
+    #[must_use]
+    pub fn boot(&self) -> Option<Boot> {
+        Some(Boot {
+            id: self.0.source.boot()?,
+            monotonic: self.monotonic(),
+        })
     }
 
     /// Compares the wall clock with the time that the store remembers, when a process begins. `None`: the store is new.
@@ -324,6 +375,7 @@ impl State {
             dues: History::new(monotonic, offset),
             moved: 0,
             started: monotonic,
+            is_measured: false,
         }
     }
 
@@ -350,15 +402,17 @@ impl State {
             .saturating_add(self.due.observe(monotonic, offset));
         self.dues.observe(monotonic, self.due.at(0));
         self.trusted.observe(monotonic, offset);
+        let undisturbed = self.due.at(monotonic);
         let now = if self.reference.is_some() {
             wall
         } else {
-            self.due.at(monotonic)
+            undisturbed
         };
         let reading = Reading {
             monotonic,
             wall,
             now,
+            undisturbed,
             trusted: self.trusted.at(monotonic),
         };
         self.stamps

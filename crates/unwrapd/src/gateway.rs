@@ -45,6 +45,10 @@ use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
 const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How long a disk that hangs may take to come back when the gateway stops. Until it does, no delivery can be settled, and each is made
+/// again at the next start.
+const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
+const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
@@ -376,7 +380,8 @@ impl Gateway {
         while self.servers.join_next().await.is_some() {}
         self.refusals.flush();
         let ran = self.started.elapsed();
-        if self.workers.stop(DELIVER_DRAIN_MAX).await {
+        let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
+        if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(
@@ -385,6 +390,21 @@ impl Gateway {
             );
         }
         self.store.close().await;
+    }
+}
+
+/// Waits until the disk of the store has been hanging for `time`.
+async fn disk_hangs(store: &dyn Store, time: Duration) {
+    loop {
+        store.hangs().await;
+        let comes_back = async {
+            while timeout(Duration::ZERO, store.hangs()).await.is_ok() {
+                sleep(DISK_LOOK_EVERY).await;
+            }
+        };
+        if timeout(time, comes_back).await.is_err() {
+            return;
+        }
     }
 }
 

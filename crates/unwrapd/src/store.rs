@@ -264,6 +264,12 @@ pub trait Store: Send + Sync {
     /// Waits until the store can never be used again: it is closed, or a thread of it has died.
     async fn ended(&self);
 
+    /// Waits until nothing has been written for some seconds, since the disk does not answer. It may answer again. A store that is
+    /// asked over the network never says so: what is asked of it has a time-out.
+    async fn hangs(&self) {
+        std::future::pending().await
+    }
+
     /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].
     async fn close(&self);
 }

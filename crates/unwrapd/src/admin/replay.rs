@@ -204,7 +204,11 @@ pub(super) async fn drop_dead(
     if asked.filter.status.contains(&Status::Dropped) {
         return Err(Refusal::bad("what is dropped is dropped already"));
     }
-    let filter = asked.filter;
+    let mut filter = asked.filter;
+    // By the time that has surely come: a clock that has jumped makes nothing old enough to be dropped.
+    let believed = clock.believed();
+    let now = asked.as_of.map_or(believed, |as_of| as_of.at.min(believed));
+    filter.until = filter.until.map(|when| when.as_time(now));
     let until = Instant::now() + RUN_MAX;
     let planned = match asked.as_of {
         Some(as_of) if !asked.dry_run => DroppedOf {

@@ -59,6 +59,17 @@ impl Source {
         }
     }
 
+    /// What the system calls the time since it was booted, for which the monotonic clock runs on. `None`: it does not tell.
+    pub(super) fn boot(&self) -> Option<String> {
+        match self {
+            Self::System => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .ok()
+                .map(|id| id.trim().to_owned())
+                .filter(|id| !id.is_empty()),
+            Self::Simulated(_) => None,
+        }
+    }
+
     pub(super) fn shift(&self, milliseconds: i64) {
         if let Self::Simulated(simulated) = self {
             simulated.shift.fetch_add(milliseconds, Ordering::SeqCst);

@@ -177,11 +177,19 @@ impl Workers {
         std::future::pending::<()>().await;
     }
 
-    /// Begins nothing new, and finishes what is under way within `drain`. Says whether everything was finished.
-    pub(super) async fn stop(&mut self, drain: Duration) -> bool {
+    /// Begins nothing new, and finishes what is under way within `drain`, unless `is_useless` ends before. Says whether everything was
+    /// finished.
+    pub(super) async fn stop(
+        &mut self,
+        drain: Duration,
+        is_useless: impl Future<Output = ()>,
+    ) -> bool {
         self.running.clear();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        let is_finished = timeout(drain, ended).await.is_ok();
+        let is_finished = tokio::select! {
+            ended = timeout(drain, ended) => ended.is_ok(),
+            () = is_useless => false,
+        };
         self.tasks.shutdown().await;
         is_finished
     }

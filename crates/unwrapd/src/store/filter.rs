@@ -148,6 +148,12 @@ pub enum When {
 }
 
 impl When {
+    /// The same as a time.
+    #[must_use]
+    pub fn as_time(self, now: Timestamp) -> Self {
+        Self::At(self.seen_from(now))
+    }
+
     fn seen_from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,

@@ -105,6 +105,7 @@ pub struct SqliteStore {
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
     settlements: Semaphore,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -132,15 +133,20 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
-        let mut connection = schema::connect(&owned)?;
-        owned.know_log(schema::tables(&connection)?)?;
+        let mut connection = schema::connect(&mut owned)?;
         let problem = |error: rusqlite::Error| schema::store_error(&error);
-        clock.anchor(time::remembered(&connection).map_err(problem)?);
+        // Before the files are looked at: what another program writes from here on is told apart by it.
+        let data_version = schema::data_version(&connection).map_err(problem)?;
+        owned.know_log(schema::tables(&connection)?)?;
+        let boot = time::remembered_boot(&connection).map_err(problem)?;
+        clock.anchor_in(
+            time::remembered(&connection).map_err(problem)?,
+            boot.as_ref(),
+        );
         // What a clock that has jumped takes for old would be forgotten here.
         let horizon = earlier(clock.believed(), bounds.dedupe);
         let mut memory = Memory::read(&connection, horizon, bounds, clock).map_err(problem)?;
         memory.tidy(&mut connection).map_err(problem)?;
-        let data_version = schema::data_version(&connection).map_err(problem)?;
         let checkpoints = Checkpoints::start(owned.database(), owned.log_path(), warnings.clone())?;
         checkpoints.watch(&mut connection).map_err(problem)?;
         let readers = Arc::new(Readers::new(&path));
@@ -188,6 +194,7 @@ impl SqliteStore {
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
             settlements: Semaphore::new(SETTLEMENTS_MAX),
+            clock: clock.clone(),
         })
     }
 
@@ -402,8 +409,9 @@ impl Store for SqliteStore {
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        let boot = self.clock.boot();
         self.ask(Urgency::Soon, move |work| {
-            time::remember(work.connection, trusted)
+            time::remember(work.connection, trusted, boot.as_ref())
         })
         .await
     }
@@ -504,6 +512,10 @@ impl Store for SqliteStore {
     async fn ended(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
+    }
+
+    async fn hangs(&self) {
+        pulse::stuck(self.stuck.clone()).await;
     }
 
     async fn close(&self) {

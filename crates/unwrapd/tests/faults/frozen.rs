@@ -1,14 +1,17 @@
 //! A disk that hangs: what waits for it is answered within a bound, and all goes on when it is back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::rig::Rig;
 use crate::shim::Shim;
+use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{PATIENCE, Webhook, client};
 
@@ -19,6 +22,8 @@ const FLOOD: usize = 3000;
 const AT_ONCE: usize = 64;
 /// Within this a webhook is answered, says the manual.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Less than a container is given to end, and than the thirty seconds within which deliveries are settled.
+const END_MAX: Duration = Duration::from_secs(20);
 
 fn unwanted(rig: &Rig, id: &str) -> reqwest::RequestBuilder {
     let url = rig.doors.borrow()[0].url.clone();
@@ -95,6 +100,36 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let serving = Serving::start(folder.path(), &shim.environment());
     let answer = Webhook::new("wh_1", EventType::BatchCompleted).request(&client, &serving.url);
     assert_eq!(answer.send().await.unwrap().status(), 200);
+}
+
+/// A delivery that was made cannot be settled, and is not waited for as for one that can.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_a_delivery_that_cannot_be_settled() {
+    let folder = TempDir::new().unwrap();
+    let let_answer = Arc::new(Notify::new());
+    let mut app = Application::start([Answer::WhenTold(Arc::clone(&let_answer))]).await;
+    write_config(folder.path(), &app.url);
+    let shim = Shim::new(
+        &folder.path().join("shim"),
+        &folder.path().join("unwrapd.db"),
+    );
+    let mut serving = Serving::start(folder.path(), &shim.environment());
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let request = webhook.request(&client(), &serving.url);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_1");
+    shim.hold();
+    let_answer.notify_one();
+    serving.signal(Signal::TERM);
+    let began_at = Instant::now();
+    let status = serving.died("the disk hangs");
+    assert!(status.success(), "{status}");
+    assert!(began_at.elapsed() < END_MAX, "{:?}", began_at.elapsed());
+
+    shim.let_go();
+    let serving = Serving::start(folder.path(), &shim.environment());
+    let copy = webhook.request(&client(), &serving.url);
+    assert_eq!(copy.send().await.unwrap().status(), 200);
 }
 
 /// Before it receives, too.

@@ -173,6 +173,71 @@ async fn nor_does_one_that_is_set_back() {
     );
 }
 
+/// Who has a right clock is not refused by one that has just jumped, nor is who goes by the same clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_now_is_received_while_the_clock_is_off() {
+    for off in [31 * DAY, -31 * DAY, 2 * HOUR, -2 * HOUR] {
+        let mut app = Application::start([]).await;
+        let place = Place::new(&app);
+        let serving = place.start();
+        post(&serving, "wh_before", 0).await;
+        place.jump_to(off);
+        doubts(&serving, true).await;
+        post(&serving, "wh_right", 0).await;
+        post(&serving, "wh_same", off).await;
+        for id in ["wh_before", "wh_right", "wh_same"] {
+            assert_eq!(app.next().await.webhook_id(), id);
+        }
+        for old in [off / 2, off - 600, off + 600, 600, -600] {
+            let request = webhook("wh_old", old).request(&client(), &serving.url);
+            assert_eq!(request.send().await.unwrap().status(), 401, "{old}");
+        }
+    }
+}
+
+/// A start within a boot knows how much time has passed: a call is not given up by a clock that has jumped, and no hours later made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_as_old_as_it_is_after_a_restart() {
+    let mut app = Application::start([Answer::Hang]).await;
+    let place = Place::new(&app);
+    let serving = place.start();
+    let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
+    call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
+    let answer = call.request(&client(), &serving.url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(app.next().await.webhook_id(), "wh_call");
+    drop(serving);
+    place.jump_to(31 * DAY);
+    let serving = place.start();
+    doubts(&serving, true).await;
+    assert_eq!(app.next().await.webhook_id(), "wh_call");
+    assert_eq!(dead(&serving).await, BTreeSet::new());
+}
+
+/// What is named by its age is not dropped on the word of a clock that has just jumped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped() {
+    let app = Application::start([Answer::Status(410)]).await;
+    let place = Place::new(&app);
+    let serving = place.start();
+    post(&serving, "wh_dead", 0).await;
+    dies(&serving, "wh_dead").await;
+    place.jump_to(31 * DAY);
+    doubts(&serving, true).await;
+    let drop = async |until: &str| {
+        let url = serving.admin.replace("/readyz", "/api/v1/dead/drop");
+        let body = format!(r#"{{"filter":{{"until":"{until}"}}}}"#);
+        let request = client()
+            .post(url)
+            .header("content-type", "application/json");
+        let answer = request.body(body).send().await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        answer["deliveries"].as_u64().unwrap()
+    };
+    assert_eq!(drop("1d").await, 0);
+    assert_eq!(drop("2100-01-01").await, 1);
+}
+
 /// The clock was fast when deliveries were put off, and is right when the gateway starts again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {

@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn ids_whose_hashes_clash_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let owned = Owned::take(&folder.path().join("store.db")).unwrap();
-        let connection = schema::connect(&owned).unwrap();
+        let mut owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let connection = schema::connect(&mut owned).unwrap();
         let bounds = Bounds::default();
         let clock = Clock::default();
         let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();

@@ -23,13 +23,14 @@ use super::owned::Owned;
 use super::{schema, wal};
 use crate::store::StoreError;
 
-pub(super) fn make_durable(connection: &Connection, owned: &Owned) -> Result<(), StoreError> {
+pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let found = checkpoint::run(connection, Mode::Count).map_err(problem)?;
     // Whoever opens a database alone reads its log anew, and counts none as moved.
     if found.moved == 0 {
         let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         if !moved.is_busy {
+            owned.found_log(false);
             return Ok(());
         }
     }
@@ -40,7 +41,8 @@ pub(super) fn make_durable(connection: &Connection, owned: &Owned) -> Result<(),
     let written = write_again(owned);
     connection.execute_batch("ROLLBACK").map_err(problem)?;
     written?;
-    checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
+    let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
+    owned.found_log(moved.is_busy);
     Ok(())
 }
 

@@ -48,21 +48,22 @@ impl LogFile {
     }
 
     /// An error if the log is not the file it was, or does not hold the `frames` that SQLite has in it. Its length alone does not tell:
-    /// a commit behind a cut makes it long again, with a hole.
-    pub(super) fn check(&mut self, frames: Option<u32>) -> Result<(), Trouble> {
+    /// a commit behind a cut makes it long again, with a hole. Says whether the log was begun anew since the last look: then everything
+    /// that was in it was moved into the database.
+    pub(super) fn check(&mut self, frames: Option<u32>) -> Result<bool, Trouble> {
         let found = self.known.look()?;
         check_one_name(self.known.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         let changed = || self.known.loss(Damage::Changed);
         if frames == Some(0) {
             self.seen = None;
-            return Ok(());
+            return Ok(true);
         }
         if frames.is_none() && self.seen.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let header = Header::parse(&self.read(0)?.ok_or_else(changed)?).ok_or_else(changed)?;
-        let is_other = match &self.seen {
+        let is_anew = match &self.seen {
             Some(seen) if seen.header == header => {
                 if self.read(seen.offset)? != Some(seen.frame) {
                     return Err(changed());
@@ -76,13 +77,13 @@ impl LogFile {
                 }
                 true
             }
-            None => true,
+            None => false,
         };
         let Some(frames) = frames else {
-            if is_other {
+            if is_anew {
                 self.seen = None;
             }
-            return Ok(());
+            return Ok(is_anew);
         };
         let offset = header.frame_offset(frames);
         let frame = self.read(offset)?.ok_or_else(changed)?;
@@ -94,7 +95,7 @@ impl LogFile {
             offset,
             frame,
         });
-        Ok(())
+        Ok(is_anew)
     }
 
     /// `None`: there are fewer bytes.

@@ -29,6 +29,9 @@ pub(super) struct Owned {
     seen: Seen,
     /// SQLite's number of the tables.
     tables: u32,
+    /// The log may hold what another program has written by SQLite's own means, and moving it may still change the database so that it
+    /// does not look like ours: `VACUUM` makes it shorter only then.
+    is_unsettled: bool,
     lock: Known,
     /// The log and its index, while SQLite has them open.
     log: Option<(LogFile, Index)>,
@@ -80,6 +83,29 @@ pub(super) enum Damage {
     Changed,
 }
 
+/// A file does not look as our own writing would have left it. Has another program written by SQLite's own means?
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// The database is shorter.
+    pub(super) is_shorter: bool,
+    /// One has, and not everything that it wrote had reached the database at the last look.
+    pub(super) was_unsettled: bool,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    /// None has.
+    NotWritten,
+    /// One has, and the database is whole.
+    Written {
+        /// SQLite's number of the tables now.
+        tables: u32,
+        /// It has since this was last asked.
+        is_new: bool,
+    },
+}
+
 impl Owned {
     /// Makes the database file if there is none, and locks it. Whatever path leads to it, there is one lock.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
@@ -108,6 +134,7 @@ impl Owned {
         Ok(Self {
             seen: Seen::new(&file, &metadata),
             tables: 0,
+            is_unsettled: false,
             database: Known::new(&path, &metadata),
             lock: Known::new(&lock_path, &self::metadata(&lock_path, &lock)?),
             log: None,
@@ -163,6 +190,11 @@ impl Owned {
         Ok(())
     }
 
+    /// The database was opened, and readers keep a log that others may have written to, or they do not.
+    pub(super) fn found_log(&mut self, is_kept: bool) {
+        self.is_unsettled = is_kept;
+    }
+
     /// SQLite no longer has the log open, and may make a new one.
     pub(super) fn forget_log(&mut self) {
         self.log = None;
@@ -183,23 +215,48 @@ impl Owned {
         Ok(())
     }
 
-    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `anothers_tables` is asked where
-    /// the database is shorter than before, or the log or it begins otherwise: whether another program has written by SQLite's own means,
-    /// and if so, what SQLite's number of the tables is now. It is told whether the database is shorter.
+    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `ask` is asked where the database is
+    /// shorter than before, or the log or it begins otherwise.
     pub(super) fn check(
         &mut self,
         frames: Option<u32>,
-        mut anothers_tables: impl FnMut(bool) -> Option<u32>,
+        mut ask: impl FnMut(Question) -> Result<Answer, StoreError>,
     ) -> Result<(), Trouble> {
         let found = self.database.look()?;
         self.check_index()?;
+        let was_unsettled = self.is_unsettled;
+        let mut is_anew = false;
+        let mut is_new = false;
+        let mut tables = self.tables;
+        let mut may_be_anothers = |is_shorter, loss| {
+            let question = Question {
+                is_shorter,
+                was_unsettled,
+            };
+            match ask(question).map_err(Trouble::Refused)? {
+                Answer::NotWritten => Err(loss),
+                Answer::Written {
+                    tables: now,
+                    is_new: is_new_now,
+                } => {
+                    tables = now;
+                    is_new |= is_new_now;
+                    Ok(())
+                }
+            }
+        };
         if let Some((log, _)) = &mut self.log {
             match log.check(frames) {
-                Err(Trouble::Lost(loss)) if loss.what == Damage::Changed => {
-                    self.tables = anothers_tables(false).ok_or(Trouble::Lost(loss))?;
+                Err(
+                    trouble @ Trouble::Lost(Loss {
+                        what: Damage::Changed,
+                        ..
+                    }),
+                ) => {
+                    may_be_anothers(false, trouble)?;
                     log.forget();
                 }
-                checked => checked?,
+                checked => is_anew = checked?,
             }
         }
         let is_as_it_was =
@@ -207,12 +264,13 @@ impl Owned {
         if !is_as_it_was {
             let seen = Seen::new(&self.file, &found);
             if !seen.follows(&self.seen, self.tables) {
-                let changed = || self.database.loss(Damage::Changed);
                 let is_shorter = seen.length < self.seen.length;
-                self.tables = anothers_tables(is_shorter).ok_or_else(changed)?;
+                may_be_anothers(is_shorter, self.database.loss(Damage::Changed))?;
             }
             self.seen = seen;
         }
+        self.tables = tables;
+        self.is_unsettled = is_new || (was_unsettled && !is_anew);
         check_one_name(self.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         // A lock that is gone lets another process begin, but harms nothing that is written.

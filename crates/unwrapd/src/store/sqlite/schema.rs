@@ -37,7 +37,7 @@ pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 /// Statements kept prepared: all of ours.
 const STATEMENTS_MAX: usize = 32;
 
-pub(super) fn connect(owned: &Owned) -> Result<Connection, StoreError> {
+pub(super) fn connect(owned: &mut Owned) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(StoreError::Unusable(format!(
             "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
@@ -51,7 +51,7 @@ pub(super) fn connect(owned: &Owned) -> Result<Connection, StoreError> {
 
 /// As [`connect`], for a database that was open before. One that is empty now has lost what it held, and is no new one: it would take
 /// webhooks it has seen for new ones.
-pub(super) fn connect_again(owned: &Owned) -> Result<Connection, StoreError> {
+pub(super) fn connect_again(owned: &mut Owned) -> Result<Connection, StoreError> {
     let connection = open(owned, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
     if version == 0 {
@@ -64,7 +64,7 @@ pub(super) fn connect_again(owned: &Owned) -> Result<Connection, StoreError> {
 }
 
 /// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
-pub(super) fn connect_to_fill(owned: &Owned) -> Result<Connection, StoreError> {
+pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreError> {
     let mut connection = open(owned, OpenFlags::SQLITE_OPEN_CREATE)?;
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
@@ -100,7 +100,7 @@ fn open(owned: &Owned, more: OpenFlags) -> Result<Connection, StoreError> {
 fn bring_up_to_date(
     mut connection: Connection,
     version: usize,
-    owned: &Owned,
+    owned: &mut Owned,
 ) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| store_error(&error))?;
     found_log::make_durable(&connection, owned)?;
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let mut owned = Owned::take(&folder.path().join("store.db")).unwrap();
         let is_set = |connection: &Connection| {
             ["fullfsync", "checkpoint_fullfsync"]
                 .into_iter()
@@ -336,10 +336,10 @@ mod tests {
                         .unwrap()
                 })
         };
-        let connection = connect(&owned).unwrap();
+        let connection = connect(&mut owned).unwrap();
         assert!(is_set(&connection));
         assert!(is_set(&connect_beside(owned.path()).unwrap()));
         drop(connection);
-        assert!(is_set(&connect_again(&owned).unwrap()));
+        assert!(is_set(&connect_again(&mut owned).unwrap()));
     }
 }

@@ -12,15 +12,16 @@ use crate::store::StoreError;
 /// Writes the file anew without the space in it that is free, and gives its size before and after. Nobody may be using it, and until it
 /// is done it needs as much space again, twice.
 pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
-    let owned = Owned::take(path)?;
+    let mut owned = Owned::take(path)?;
+    let database = owned.path().to_owned();
     let size = || {
-        std::fs::metadata(owned.path())
+        std::fs::metadata(&database)
             .map(|file| file.len())
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
     };
     let before = size()?;
     let problem = |error: rusqlite::Error| schema::store_error(&error);
-    let connection = schema::connect(&owned)?;
+    let connection = schema::connect(&mut owned)?;
     connection.execute_batch("VACUUM").map_err(problem)?;
     // The file becomes shorter when the whole log is in it.
     let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;

@@ -1,22 +1,52 @@
 //! What time it was, for the next process to hold its clock against.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::schema;
 use super::statements::timestamp;
+use crate::clock::Boot;
 use crate::store::StoreError;
 
 /// Messages of which the newest arrival is looked for, where no time is remembered.
 const LOOK_MAX: i64 = 1000;
 
-pub(super) fn remember(connection: &Connection, trusted: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn remember(
+    connection: &Connection,
+    trusted: Timestamp,
+    boot: Option<&Boot>,
+) -> rusqlite::Result<()> {
+    let monotonic = boot.map(|boot| i64::try_from(boot.monotonic.as_millis()).unwrap_or(i64::MAX));
     connection
-        .prepare_cached("INSERT OR REPLACE INTO trusted_time (only, at) VALUES (1, ?)")?
-        .execute(params![trusted.as_millisecond()])?;
+        .prepare_cached(
+            "INSERT OR REPLACE INTO trusted_time (only, at, boot, monotonic) VALUES (1, ?, ?, ?)",
+        )?
+        .execute(params![
+            trusted.as_millisecond(),
+            boot.map(|boot| &boot.id),
+            monotonic
+        ])?;
     Ok(())
+}
+
+/// Which boot of the machine it was when the time was remembered, and what the monotonic clock showed.
+pub(super) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Option<Boot>> {
+    connection
+        .query_row(
+            "SELECT boot, monotonic FROM trusted_time WHERE boot IS NOT NULL AND monotonic >= 0",
+            (),
+            |row| {
+                let monotonic: i64 = row.get(1)?;
+                Ok(Boot {
+                    id: row.get(0)?,
+                    monotonic: Duration::from_millis(monotonic.unsigned_abs()),
+                })
+            },
+        )
+        .optional()
 }
 
 /// The time that the last process trusted. A store that was copied or comes from an earlier version has none; then the newest of the

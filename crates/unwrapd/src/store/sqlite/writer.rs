@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::checkpoint::{self, Checkpoints, Mode};
 use super::memory::Memory;
-use super::owned::{Loss, Owned, Trouble};
+use super::owned::{Answer, Loss, Owned, Question, Trouble};
 use super::pulse::Pulse;
 use super::readers::Readers;
 use super::{rescue, schema};
@@ -213,18 +213,17 @@ impl Writer {
             Some(counts.frames)
         });
         let data_version = &mut self.data_version;
-        let mut answer = None;
-        self.owned.check(frames, |_| {
-            *answer.get_or_insert_with(|| {
-                // `VACUUM` in a shell makes the file shorter; whoever cuts it off writes nothing by SQLite's means.
-                let now = schema::data_version(connection).ok()?;
-                if now == *data_version {
-                    return None;
-                }
-                schema::look_through(connection).ok()?;
-                *data_version = now;
-                schema::tables(connection).ok()
-            })
+        let pulse = &self.pulse;
+        let mut answer: Option<Answer> = None;
+        self.owned.check(frames, |question| {
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+            // It may look through the whole file.
+            pulse.set_checking(true);
+            let given = anothers_work(connection, data_version, question);
+            pulse.set_checking(false);
+            Ok(*answer.insert(given?))
         })
     }
 
@@ -461,12 +460,12 @@ impl Writer {
         }
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
-        let mut connection = schema::connect_again(&self.owned).map_err(Failure::OfTheStore)?;
+        let mut connection = schema::connect_again(&mut self.owned).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
+        self.data_version = schema::data_version(&connection)?;
         schema::tables(&connection)
             .and_then(|tables| self.owned.know_log(tables))
             .map_err(Failure::OfTheStore)?;
-        self.data_version = schema::data_version(&connection)?;
         self.memory.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
         Ok(connection)
@@ -536,9 +535,46 @@ impl Writer {
     }
 }
 
-/// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter.
-fn unopened(is_shorter: bool) -> Option<u32> {
-    (!is_shorter).then_some(0)
+/// Whether another program has written by SQLite's own means. `VACUUM` in a shell makes the file shorter; whoever cuts it off does not
+/// write by these means.
+fn anothers_work(
+    connection: &Connection,
+    data_version: &mut i64,
+    question: Question,
+) -> Result<Answer, StoreError> {
+    // A file that cannot be read as a database any more was not written by SQLite.
+    let or_not_written = |error: StoreError| match error {
+        StoreError::Unusable(_) => Ok(Answer::NotWritten),
+        error => Err(error),
+    };
+    let now = match schema::data_version(connection) {
+        Ok(now) => now,
+        Err(error) => return or_not_written(schema::store_error(&error)),
+    };
+    let is_new = now != *data_version;
+    if !is_new && !question.was_unsettled {
+        return Ok(Answer::NotWritten);
+    }
+    match schema::look_through(connection).and_then(|()| schema::tables(connection)) {
+        Ok(tables) => {
+            *data_version = now;
+            Ok(Answer::Written { tables, is_new })
+        }
+        Err(error) => or_not_written(error),
+    }
+}
+
+/// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter, unless
+/// another program has written.
+fn unopened(question: Question) -> Result<Answer, StoreError> {
+    Ok(if question.is_shorter && !question.was_unsettled {
+        Answer::NotWritten
+    } else {
+        Answer::Written {
+            tables: 0,
+            is_new: false,
+        }
+    })
 }
 
 /// Why a transaction came to nothing.
