@@ -14,7 +14,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::document::{Document, Place, Table};
-use super::mistakes::{Mistake, Mistakes};
+use super::mistakes::{Mistake, Mistakes, looks_secret};
 use super::server::{Server, endpoint_requests};
 use super::source::SecretSource;
 use super::{Config, DestinationSettings, EndpointSettings, paths};
@@ -500,6 +500,14 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
     }
     let mut mistakes = Mistakes::default();
     for text in texts.get_ref() {
+        // A secret has the letters of a pattern, and a pattern that is not known is repeated.
+        if looks_secret(text.get_ref()) {
+            mistakes.add(Mistake::new(
+                text.span(),
+                "this is a secret where an event pattern belongs: take it out and replace it",
+            ));
+            continue;
+        }
         let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
             .map_err(|error| Mistake::new(text.span(), error.to_string()));
         let pattern = mistakes.keep(pattern);
