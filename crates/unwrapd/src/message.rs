@@ -77,8 +77,7 @@ const SHOWN_KIND_BYTES_MAX: usize = 64;
 /// The type that a body names, for a log line. One that this version does not know is repeated where
 /// it has the form of OpenAI's types; any other text is payload, and is not repeated.
 pub(crate) fn shown_kind(event_type: Option<&str>) -> &str {
-    let is_letter =
-        |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
+    let is_letter = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
     match event_type {
         Some(kind)
             if (1..=SHOWN_KIND_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_letter) =>
@@ -123,7 +122,15 @@ mod tests {
             assert_eq!(shown_kind(Some(new)), new);
         }
         let too_long = "a".repeat(65);
-        for other in ["", "Mr. Smith", "response.A", "a-b", "a\nb", "\u{e9}", &too_long] {
+        for other in [
+            "",
+            "Mr. Smith",
+            "response.A",
+            "a-b",
+            "a\nb",
+            "\u{e9}",
+            &too_long,
+        ] {
             assert_eq!(shown_kind(Some(other)), "(unknown type)", "{other:?}");
         }
         assert_eq!(shown_kind(None), "(no event)");
