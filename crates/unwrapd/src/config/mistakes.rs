@@ -52,6 +52,22 @@ impl Mistake {
         }
     }
 
+    /// About text that is no TOML.
+    pub(super) fn from_syntax(error: &toml::de::Error) -> Self {
+        let message = error.message();
+        // What the parser expected may be quoted, what it found is not.
+        let problem = if looks_secret(message) {
+            "this cannot be read as TOML".to_owned()
+        } else {
+            format!("this cannot be read as TOML: {message}")
+        };
+        Self {
+            span: error.span(),
+            problem,
+            is_cause: false,
+        }
+    }
+
     /// The line of the text, counted from 1.
     fn line(&self, text: &str) -> Option<usize> {
         let start = self.span.as_ref()?.start;
@@ -156,7 +172,6 @@ fn explain(message: &str) -> String {
                 expected => format!("this must be {expected}"),
             }
         }
-        // What the parser expected may be quoted, what it found is not.
         _ if looks_secret(message) => "this cannot be read as TOML".into(),
         _ => message.to_owned(),
     }
@@ -193,9 +208,7 @@ pub(crate) fn looks_secret(text: &str) -> bool {
     ["whsec_", "whsec-", "-----begin"]
         .iter()
         .any(|part| text.contains(part))
-        || text
-            .split(is_separator)
-            .any(|word| word.starts_with("sk-"))
+        || text.split(is_separator).any(|word| word.starts_with("sk-"))
 }
 
 #[cfg(test)]

@@ -166,7 +166,12 @@ mod tests {
 
     #[test]
     fn a_secret_or_a_text_of_lines_is_no_path_and_is_not_repeated() {
-        for path in ["whsec_hunter2", "-----BEGIN KEY-----\nhunter2", "a\nhunter2", " sk-hunter2"] {
+        for path in [
+            "whsec_hunter2",
+            "-----BEGIN KEY-----\nhunter2",
+            "a\nhunter2",
+            " sk-hunter2",
+        ] {
             let problem = rebased(Path::new("/etc/u"), path).unwrap_err();
             assert!(!problem.contains("hunter2"), "{problem}");
         }
