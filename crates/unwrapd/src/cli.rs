@@ -243,11 +243,14 @@ struct SecretArguments {
 
 impl SecretArguments {
     fn read(&self) -> Result<Secret, Failure> {
-        let source = match &self.secret_file {
+        self.source().read().map_err(usage)
+    }
+
+    fn source(&self) -> SecretSource {
+        match &self.secret_file {
             Some(file) => SecretSource::File(file.clone()),
             None => SecretSource::Env(self.secret_env.clone()),
-        };
-        source.read().map_err(usage)
+        }
     }
 }
 

@@ -128,7 +128,7 @@ fn read<T>(
 fn parse(text: &str) -> Result<DeTable<'_>, Mistakes> {
     DeTable::parse(text)
         .map(toml::Spanned::into_inner)
-        .map_err(|error| Mistake::from_toml(&error).into())
+        .map_err(|error| Mistake::from_syntax(&error).into())
 }
 
 /// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.

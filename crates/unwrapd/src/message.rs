@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use openai_webhooks::{EventType, PayloadError, Verified};
+use openai_webhooks::{PayloadError, Verified};
 
 /// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,14 +64,28 @@ impl Message {
         (message, oddity)
     }
 
-    /// The type of the event for a log line: a type that this version does not know is payload, and is not repeated.
+    /// The type of the event for a log line.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self.event_type.as_deref().map(str::parse::<EventType>) {
-            Some(Ok(event_type)) => event_type.as_str(),
-            Some(Err(_)) => "(unknown type)",
-            None => "(no event)",
+    pub fn kind(&self) -> &str {
+        shown_kind(self.event_type.as_deref())
+    }
+}
+
+/// Longest type that a log line repeats without knowing it, in bytes. The longest that OpenAI sends has 31.
+const SHOWN_KIND_BYTES_MAX: usize = 64;
+
+/// The type that a body names, for a log line. One that this version does not know is repeated where
+/// it has the form of OpenAI's types; any other text is payload, and is not repeated.
+pub(crate) fn shown_kind(event_type: Option<&str>) -> &str {
+    let is_letter = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
+    match event_type {
+        Some(kind)
+            if (1..=SHOWN_KIND_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_letter) =>
+        {
+            kind
         }
+        Some(_) => "(unknown type)",
+        None => "(no event)",
     }
 }
 
@@ -89,5 +103,36 @@ impl fmt::Debug for Message {
             .field("kind", &self.kind())
             .field("payload_bytes", &self.payload.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openai_webhooks::EventType;
+
+    use super::*;
+
+    #[test]
+    fn a_type_is_shown_where_it_has_the_form_of_one() {
+        for event_type in EventType::ALL {
+            assert_eq!(shown_kind(Some(event_type.as_str())), event_type.as_str());
+        }
+        let longest = "a".repeat(64);
+        for new in ["response.archived", "fine_tuning.job.v2", "x", &longest] {
+            assert_eq!(shown_kind(Some(new)), new);
+        }
+        let too_long = "a".repeat(65);
+        for other in [
+            "",
+            "Mr. Smith",
+            "response.A",
+            "a-b",
+            "a\nb",
+            "\u{e9}",
+            &too_long,
+        ] {
+            assert_eq!(shown_kind(Some(other)), "(unknown type)", "{other:?}");
+        }
+        assert_eq!(shown_kind(None), "(no event)");
     }
 }

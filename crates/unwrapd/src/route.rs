@@ -60,6 +60,9 @@ impl Patterns {
     }
 }
 
+/// Longest pattern, in bytes: several times as long as the longest type.
+const PATTERN_BYTES_MAX: usize = 128;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
     Exactly(String),
@@ -83,6 +86,9 @@ impl FromStr for Pattern {
             text.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')
         };
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(PatternError);
+        }
         match text.strip_suffix('*') {
             Some(start) if is_name(start) && (start.is_empty() || start.ends_with('.')) => {
                 Ok(Self::StartsWith(start.to_owned()))
@@ -156,6 +162,7 @@ mod tests {
             "*.completed",
             "a b",
             "!!a",
+            &"a".repeat(129),
         ] {
             assert_eq!(Patterns::parse([text]), Err(PatternError), "{text:?}");
         }

@@ -64,6 +64,20 @@ impl Tls {
         }))
     }
 
+    /// What is wrong with each of the two files, for who corrects them both at once; empty if nothing is.
+    pub(crate) fn problems(certificate: &Path, key: &Path) -> Vec<TlsError> {
+        let files = Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        let parts = [files.read_certificate().err(), files.read_key().err()];
+        let problems: Vec<TlsError> = parts.into_iter().flatten().collect();
+        if problems.is_empty() {
+            return files.read().err().into_iter().collect();
+        }
+        problems
+    }
+
     /// Reads the files again. After an error everything is as before: the old certificate goes on serving.
     pub fn reload(&self) -> Result<(), TlsError> {
         let files = self.with_current(|current| current.files.clone());

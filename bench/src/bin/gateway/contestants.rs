@@ -49,14 +49,14 @@ impl Who {
         match self {
             Self::Bare => "bare axum",
             Self::Unwrapd => "unwrapd",
-            Self::FastApi => "FastAPI 0.165.0 + openai 3.54.0",
-            Self::FastApiSqlite => "FastAPI 0.165.0 + openai 3.54.0 + SQLite",
-            Self::Express => "Express 5.3.0 + openai 7.57.0",
-            Self::ExpressSqlite => "Express 5.3.0 + openai 7.57.0 + SQLite",
-            Self::Fastify => "Fastify 5.12.8 + openai 7.57.0",
+            Self::FastApi => "FastAPI 0.165.0 + openai 3.57.0",
+            Self::FastApiSqlite => "FastAPI 0.165.0 + openai 3.57.0 + SQLite",
+            Self::Express => "Express 5.3.0 + openai 7.59.0",
+            Self::ExpressSqlite => "Express 5.3.0 + openai 7.59.0 + SQLite",
+            Self::Fastify => "Fastify 5.12.8 + openai 7.59.0",
             Self::UnwrapdPostgres => "unwrapd on PostgreSQL",
             Self::FastApiPostgres => {
-                "FastAPI 0.165.0 + openai 3.54.0 + PostgreSQL (asyncpg 0.32.0)"
+                "FastAPI 0.165.0 + openai 3.57.0 + PostgreSQL (asyncpg 0.32.0)"
             }
         }
     }

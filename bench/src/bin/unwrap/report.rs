@@ -79,7 +79,7 @@ fn name(who: Who) -> &'static str {
         Who::AsyncOpenai => "async-openai 0.43.0",
         Who::Svix => "svix 2.9.1 + serde_json",
         Who::StandardWebhooks => "standardwebhooks 1.0.1 + serde_json",
-        Who::Node => "openai 7.57.0 for Node",
-        Who::Python => "openai 3.54.0 for Python",
+        Who::Node => "openai 7.59.0 for Node",
+        Who::Python => "openai 3.57.0 for Python",
     }
 }

@@ -5,7 +5,9 @@ use super::{PREFIX, SecretError};
 /// What the text is, if it is surely not a secret; `text` is trimmed. It never looks like a secret that OpenAI makes.
 pub(super) fn recognise(text: &str) -> Option<SecretError> {
     let lower = text.to_ascii_lowercase();
-    if text.starts_with(is_quote) {
+    // A password of random letters may begin or end with a quotation mark; only where `whsec_` is inside, one is enough.
+    let holds_prefix = lower.contains(PREFIX);
+    if text.starts_with(is_quote) && (holds_prefix || text.ends_with(is_quote)) {
         return Some(SecretError::Quoted);
     }
     if text.starts_with("v1,") || lower.starts_with("webhook-signature") {
@@ -17,7 +19,7 @@ pub(super) fn recognise(text: &str) -> Option<SecretError> {
         None => without_prefix(text, &lower),
     };
     of_form.or_else(|| {
-        if text.ends_with(is_quote) {
+        if holds_prefix && text.ends_with(is_quote) {
             return Some(SecretError::Quoted);
         }
         let is_masked = MASKS.iter().any(|mask| text.contains(mask));
@@ -118,7 +120,7 @@ fn behind_prefix(text: &str, lower: &str) -> Option<SecretError> {
 
 fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
     let starts = |starts: &[&str]| starts.iter().any(|start| lower.starts_with(start));
-    let known: [(&[&str], SecretError); 8] = [
+    let known: [(&[&str], SecretError); 4] = [
         (
             &["-----begin", "ssh-", "ecdsa-", "whpk_", "whsk_"],
             SecretError::AsymmetricKey,
@@ -128,23 +130,24 @@ fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
             SecretError::PrefixSpelling,
         ),
         (&["hsec_", "sec_"], SecretError::PrefixSpelling),
-        (&["sk-", "sk_"], SecretError::ApiKey),
-        (&["whe_"], SecretError::EndpointId),
-        (
-            &["bearer ", "basic ", "token ", "authorization:"],
-            SecretError::Authorization,
-        ),
         // `whsec_` in base64 and in hexadecimal digits.
         (&["d2hzzwnf", "77687365635f"], SecretError::EncodedTwice),
-        (
-            &[
-                "wh_", "evt_", "proj_", "org-", "org_", "resp_", "batch_", "rtc_",
-            ],
-            SecretError::OtherId,
-        ),
     ];
     if let Some((_, error)) = known.into_iter().find(|(these, _)| starts(these)) {
         return Some(error);
+    }
+    // In lower case, as they always are: a key of random letters is seldom taken for one.
+    if text.starts_with("sk-") || text.starts_with("sk_") {
+        return Some(SecretError::ApiKey);
+    }
+    if text.starts_with("whe_") {
+        return Some(SecretError::EndpointId);
+    }
+    if is_authorization(lower) {
+        return Some(SecretError::Authorization);
+    }
+    if is_id(text) {
+        return Some(SecretError::OtherId);
     }
     if text.contains([
         '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
@@ -168,6 +171,24 @@ fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
         return Some(SecretError::Quoted);
     }
     is_placeholder(lower).then_some(SecretError::Placeholder)
+}
+
+/// Whether the text is the header `Authorization` or its value: a scheme and one word. A sentence may begin so too.
+fn is_authorization(lower: &str) -> bool {
+    let value = ["bearer ", "basic ", "token "]
+        .iter()
+        .find_map(|scheme| lower.strip_prefix(scheme));
+    lower.starts_with("authorization:")
+        || value.is_some_and(|value| !value.trim().contains(char::is_whitespace))
+}
+
+/// Whether the text is the id of something at OpenAI. Passwords of several words may begin so too.
+fn is_id(text: &str) -> bool {
+    const STARTS: [&str; 8] = [
+        "wh_", "evt_", "proj_", "org-", "org_", "resp_", "batch_", "rtc_",
+    ];
+    let rest = STARTS.iter().find_map(|start| text.strip_prefix(start));
+    rest.is_some_and(|rest| rest.bytes().all(|letter| letter.is_ascii_alphanumeric()))
 }
 
 /// Whether the text names a variable that something should have replaced by its value.
@@ -308,12 +329,23 @@ fn is_placeholder(lower: &str) -> bool {
     ];
     let is_blank_form =
         lower.len() > 2 && lower.bytes().all(|letter| letter == b'x' || letter == b'*');
-    let is_of_words = PLACEHOLDERS.iter().any(|word| lower.contains(word))
-        && ["secret", "key", "webhook", "here", "me", "token"]
-            .iter()
-            .any(|word| lower.contains(word));
+    let holds = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    // Words may stand in a key of random letters by chance; that has digits too, as a rule.
+    let is_in_words = !lower.contains(|letter: char| letter.is_ascii_digit())
+        || PLACEHOLDERS.iter().any(|word| lower.starts_with(word));
+    let is_of_words = is_in_words
+        && holds(&PLACEHOLDERS)
+        && holds(&["secret", "key", "webhook", "here", "token"]);
+    let is_request = ["change", "replace", "insert", "fill"].iter().any(|verb| {
+        let rest = lower.strip_prefix(verb);
+        rest.is_some_and(|rest| {
+            let rest = rest.trim_start_matches(['-', '_', ' ']);
+            rest.strip_prefix("me")
+                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_lowercase()))
+        })
+    });
     let is_enclosed = lower.len() > 2
         && (lower.starts_with('<') && lower.ends_with('>')
             || lower.starts_with('[') && lower.ends_with(']'));
-    WORDS.contains(&lower) || is_blank_form || is_of_words || is_enclosed || lower == "changeme"
+    WORDS.contains(&lower) || is_blank_form || is_of_words || is_request || is_enclosed
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use openai_webhooks::{PayloadProblem, VerificationError, Verified, Webhooks};
+use openai_webhooks::{PayloadProblem, Secret, VerificationError, Verified, Webhooks};
 use serde::Serialize;
 
 use super::request::{SavedRequest, parse_time, read_bytes};
@@ -36,7 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let request = read(arguments)?;
     let webhooks = Webhooks::from(&arguments.secret.read()?);
     let now = arguments.at.unwrap_or_else(unix_now);
-    let report = Report::of(&webhooks, &request, now);
+    let mut report = Report::of(&webhooks, &request, now);
+    report.explain_secret(arguments, &request);
     match arguments.output {
         Output::Json => print_json(&report)?,
         Output::Human => report.print()?,
@@ -145,6 +146,26 @@ impl Report {
             Err(_) => {}
         }
         Self { authentic, checks }
+    }
+
+    /// Adds that `whsec_` is missing in front of the secret where the signature matches with it.
+    fn explain_secret(&mut self, arguments: &Arguments, request: &SavedRequest) {
+        let mut failed = self.checks.iter_mut();
+        let Some(check) = failed.find(|check| check.name == "signature" && !check.ok) else {
+            return;
+        };
+        let proves = |secret: &Secret| {
+            let webhooks = Webhooks::from(secret);
+            let sent_at = sent_at(request)?;
+            let verified = webhooks.verify_signature_at(&request.body, &request.headers, sent_at);
+            verified.ok().map(drop)
+        };
+        let secret = arguments.secret.source().read_with_prefix();
+        if secret.as_ref().and_then(proves).is_some() {
+            check.detail.push_str(
+                ". With `whsec_` in front of the secret the signature matches: put whsec_ in front of it, also where the application reads it",
+            );
+        }
     }
 
     fn print(&self) -> std::io::Result<()> {

@@ -30,7 +30,8 @@ impl Place {
         self.span.clone()
     }
 
-    /// Whether the key stands there with a mistake that is told already: then it is not missing.
+    /// Whether the key, or `table.key` in a table of this one, stands there with a mistake that is told already: then it is
+    /// not missing.
     pub(super) fn is_broken(&self, key: &str) -> bool {
         self.broken.contains(key)
     }
@@ -132,8 +133,10 @@ fn read<T: DeserializeOwned>(mut table: DeTable<'_>, span: Range<usize>) -> Tabl
         mistakes.add(Mistake::from_toml(&error));
         let removed = error.span().and_then(|span| remove(&mut table, &span));
         match removed {
-            Some(key) if !mistakes.are_too_many() => {
-                broken.insert(key);
+            Some(path) if !mistakes.are_too_many() => {
+                let key = path.split('.').next().unwrap_or_default();
+                broken.insert(key.to_owned());
+                broken.insert(path);
             }
             _ => {
                 return Table {
@@ -147,13 +150,14 @@ fn read<T: DeserializeOwned>(mut table: DeTable<'_>, span: Range<usize>) -> Tabl
 }
 
 /// Takes the least that holds these bytes out of the table: an element of a list, a key of a table in it, or a key of its own.
-/// Gives the key of the table.
+/// Gives the key of the table, with a dot and the key of a table in it behind it.
 fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     let key = table
         .iter()
         .find(|(key, value)| holds(&key.span(), span) || value_holds(value, span))
         .map(|(key, _)| key.get_ref().to_string())?;
     let value = table.get_mut(key.as_str()).map(Spanned::get_mut);
+    let mut path = key.clone();
     let is_less_removed = match value {
         Some(DeValue::Array(all)) => {
             let before = all.len();
@@ -163,13 +167,19 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
                 .collect();
             all.len() < before
         }
-        Some(DeValue::Table(inner)) if !is_secret(inner) => remove(inner, span).is_some(),
+        Some(DeValue::Table(inner)) if !is_secret(inner) => match remove(inner, span) {
+            Some(inner_path) => {
+                path = format!("{key}.{inner_path}");
+                true
+            }
+            None => false,
+        },
         _ => false,
     };
     if !is_less_removed {
         table.remove(key.as_str());
     }
-    Some(key)
+    Some(path)
 }
 
 /// Whether the bytes are of this value. A table that has a line for each key is where its keys are.
@@ -232,6 +242,7 @@ mod tests {
         assert_eq!(value.tls.unwrap().key.as_deref(), Some("y"));
         assert_eq!(value.number, None);
         assert!(server.place.is_broken("number") && server.place.is_broken("list"));
+        assert!(server.place.is_broken("tls.ky") && !server.place.is_broken("tls.key"));
         assert!(!server.place.is_broken("listen"));
         assert_eq!(lines(text, server.mistakes), [3, 4, 5, 5, 7]);
         assert_eq!(lines(text, document.mistakes), [9]);

@@ -14,7 +14,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::document::{Document, Place, Table};
-use super::mistakes::{Mistake, Mistakes};
+use super::mistakes::{Mistake, Mistakes, looks_secret};
 use super::server::{Server, endpoint_requests};
 use super::source::SecretSource;
 use super::{Config, DestinationSettings, EndpointSettings, paths};
@@ -49,6 +49,10 @@ const SIZE_MB_MIN: u64 = 16;
 const SIZE_MB_MAX: u64 = 16 * 1024 * 1024;
 /// Most deliveries that may be allowed to wait.
 const UNDELIVERED_MAX: u64 = 1_000_000_000;
+/// Most secrets of an endpoint: some endpoints at OpenAI, each with an old and a new one. A forged request costs an HMAC for each.
+const ENDPOINT_SECRETS_MAX: usize = 16;
+/// Most event patterns of a destination: several times as many as there are types. Each is compared with every webhook.
+const PATTERNS_MAX: usize = 256;
 /// Longest name of an endpoint or a destination.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -167,7 +171,7 @@ impl File {
             let mut mistakes = Mistakes::default();
             let listen = mistakes.keep(server.listen());
             let admin = mistakes.keep(server.admin(place));
-            let settings = mistakes.keep(server.check());
+            let settings = mistakes.keep(server.check(place));
             mistakes.check()?;
             Ok(listen.zip(admin).zip(settings))
         });
@@ -273,6 +277,15 @@ impl Endpoint {
         let name = mistakes.keep(required(self.name, "name", place));
         let secrets = mistakes.keep(required(self.secrets, "secrets", place));
         let webhooks = secrets.flatten().and_then(|secrets| {
+            if secrets.get_ref().len() > ENDPOINT_SECRETS_MAX {
+                mistakes.add(Mistake::new(
+                    secrets.span(),
+                    format!(
+                        "there are more than {ENDPOINT_SECRETS_MAX} secrets: leave out those that OpenAI no longer signs with"
+                    ),
+                ));
+                return None;
+            }
             let webhooks = mistakes.keep(webhooks(secrets.get_ref()))?;
             if webhooks.is_none() && !place.is_broken("secrets") {
                 mistakes.add(Mistake::new(
@@ -303,12 +316,14 @@ fn required<T>(
     place: &Place,
 ) -> Result<Option<Spanned<T>>, Mistake> {
     if value.is_none() && !place.is_broken(key) {
-        return Err(Mistake::new(
-            place.span(),
-            format!("the key `{key}` is missing here: add it"),
-        ));
+        return Err(missing(place.span(), key));
     }
     Ok(value)
+}
+
+/// About a table without a key that it must have.
+pub(super) fn missing(table: Range<usize>, key: &str) -> Mistake {
+    Mistake::new(table, format!("the key `{key}` is missing here: add it"))
 }
 
 impl Destination {
@@ -498,8 +513,23 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
         )
         .into());
     }
+    if texts.get_ref().len() > PATTERNS_MAX {
+        return Err(Mistake::new(
+            texts.span(),
+            format!("there are more than {PATTERNS_MAX} event patterns: name families, such as `response.*`"),
+        )
+        .into());
+    }
     let mut mistakes = Mistakes::default();
     for text in texts.get_ref() {
+        // A secret has the letters of a pattern, and a pattern that is not known is repeated.
+        if looks_secret(text.get_ref()) {
+            mistakes.add(Mistake::new(
+                text.span(),
+                "this is a secret where an event pattern belongs: take it out and replace it",
+            ));
+            continue;
+        }
         let pattern = Patterns::parse([text.get_ref().trim_start_matches('!')])
             .map_err(|error| Mistake::new(text.span(), error.to_string()));
         let pattern = mistakes.keep(pattern);

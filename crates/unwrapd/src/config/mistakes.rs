@@ -4,6 +4,8 @@ use std::ops::Range;
 
 /// Largest number of mistakes that are reported at once. More are the sign of a wrong file.
 const MISTAKES_MAX: usize = 50;
+/// Longest unknown key that is repeated, in bytes: longer than any that is known. Secrets are longer still, as a rule.
+const SHOWN_KEY_BYTES_MAX: usize = 32;
 
 /// A mistake in the text of a configuration.
 #[derive(Debug)]
@@ -46,6 +48,22 @@ impl Mistake {
         Self {
             span: error.span(),
             problem: explain(error.message()),
+            is_cause: false,
+        }
+    }
+
+    /// About text that is no TOML.
+    pub(super) fn from_syntax(error: &toml::de::Error) -> Self {
+        let message = error.message();
+        // What the parser expected may be quoted, what it found is not.
+        let problem = if looks_secret(message) {
+            "this cannot be read as TOML".to_owned()
+        } else {
+            format!("this cannot be read as TOML: {message}")
+        };
+        Self {
+            span: error.span(),
+            problem,
             is_cause: false,
         }
     }
@@ -154,7 +172,6 @@ fn explain(message: &str) -> String {
                 expected => format!("this must be {expected}"),
             }
         }
-        // What the parser expected may be quoted, what it found is not.
         _ if looks_secret(message) => "this cannot be read as TOML".into(),
         _ => message.to_owned(),
     }
@@ -165,27 +182,33 @@ pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
     if looks_secret(wrong) {
         return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
     }
+    if wrong.len() > SHOWN_KEY_BYTES_MAX || !wrong.bytes().all(is_of_keys) {
+        return format!("there is no such key here (known: {})", known.join(", "));
+    }
     let nearest = known
         .iter()
         .max_by(|a, b| strsim::jaro(a, wrong).total_cmp(&strsim::jaro(b, wrong)));
     let hint = nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     format!(
-        "there is no key `{}` here{hint} (known: {})",
-        crate::printable::line(wrong),
+        "there is no key `{wrong}` here{hint} (known: {})",
         known.join(", ")
     )
 }
 
-/// Whether the text is, or holds, a secret by its form: of a webhook, or a key of OpenAI's API.
+fn is_of_keys(letter: u8) -> bool {
+    letter.is_ascii_alphanumeric() || b"_-.".contains(&letter)
+}
+
+/// Whether the text is, or holds, a secret by its form: of a webhook, a key of OpenAI's API, or a key in PEM.
 pub(crate) fn looks_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["whsec_", "whsec-", "sk-"]
+    // Many a word ends in "sk", and a file may be named so.
+    let is_separator =
+        |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '=' | ':');
+    ["whsec_", "whsec-", "-----begin"]
         .iter()
-        .any(|prefix| match prefix.strip_prefix("sk") {
-            // Many a word ends in "sk".
-            Some(_) => text.starts_with(prefix),
-            None => text.contains(prefix),
-        })
+        .any(|part| text.contains(part))
+        || text.split(is_separator).any(|word| word.starts_with("sk-"))
 }
 
 #[cfg(test)]
@@ -206,12 +229,24 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_place_of_a_key_is_not_shown() {
-        for secret in ["whsec_abc", "WHSEC_abc", "whsec-abc", "sk-proj-abc"] {
+        for secret in [
+            "whsec_abc",
+            "WHSEC_abc",
+            "whsec-abc",
+            "sk-proj-abc",
+            "Bearer sk-abc",
+            "OPENAI_API_KEY=sk-abc",
+            "-----BEGIN PRIVATE KEY-----\nabc",
+            "abc 0123456789",
+            "0123456789abcdef0123456789abcdefA",
+        ] {
             let message = format!("unknown field `{secret}`, expected `listen` or `admin`");
             let told = explain(&message);
             assert!(!told.contains("abc"), "{told}");
         }
-        assert!(!looks_secret("disk-usage"));
+        for plain in ["disk-usage", "/run/secrets/sk-openai", "whsec"] {
+            assert!(!looks_secret(plain), "{plain}");
+        }
     }
 
     #[test]

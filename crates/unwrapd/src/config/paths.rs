@@ -8,6 +8,9 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistakes::{Mistake, Mistakes, looks_secret};
 
+/// Longest path, in bytes: the limit of Linux.
+const PATH_BYTES_MAX: usize = 4096;
+
 /// Makes each relative path in the configuration absolute: those of secret files, certificates, programs and files of JSON
 /// lines. What is wrong with a path is a mistake; the store's path stands in a URL, and is read with it.
 pub(super) fn count_from(folder: &Path, root: &mut DeTable<'_>) -> Mistakes {
@@ -61,7 +64,7 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
         return;
     };
     // What is no path is told where it is read.
-    if matches!(text.as_ref(), "" | "-") || text.contains('\0') || looks_secret(text) {
+    if matches!(text.as_ref(), "" | "-") || text.contains('\0') {
         return;
     }
     match rebased(folder, text) {
@@ -88,8 +91,15 @@ pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
     whole
 }
 
-/// Refuses what a shell would replace: here it stays as it is.
+/// Refuses what is surely no path, and what a shell would replace: here it stays as it is.
 pub(super) fn check(path: &str) -> Result<(), String> {
+    // Whoever reads the file shows the path if that fails.
+    if looks_secret(path) {
+        return Err("this is a secret where the path of a file belongs: put it into a file and name that, and replace it if others have seen it".into());
+    }
+    if path.len() > PATH_BYTES_MAX || path.contains(char::is_control) {
+        return Err("this is no path of a file: it is too long, or holds a line end or another control character".into());
+    }
     if path == "~" || path.starts_with("~/") {
         return Err("`~` is not replaced here: write the path of the home folder".into());
     }
@@ -157,6 +167,20 @@ mod tests {
         ] {
             assert_eq!(at(path), expected, "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_or_a_text_of_lines_is_no_path_and_is_not_repeated() {
+        for path in [
+            "whsec_hunter2",
+            "-----BEGIN KEY-----\nhunter2",
+            "a\nhunter2",
+            " sk-hunter2",
+        ] {
+            let problem = rebased(Path::new("/etc/u"), path).unwrap_err();
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(rebased(Path::new("/etc/u"), &"a".repeat(5000)).is_err());
     }
 
     #[test]

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::Place;
-use super::file::within;
+use super::file::{missing, within};
 use super::mistakes::{Mistake, Mistakes};
 use super::source::SecretSource;
 use crate::admin::AdminToken;
-use crate::tls::{Tls, TlsPart};
+use crate::tls::{Tls, TlsError, TlsPart};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Connections at once unless set. With files and destinations it fits into 1,024 open files, the usual soft limit.
@@ -125,15 +125,15 @@ pub(super) struct Server {
     body_timeout_seconds: Option<Spanned<u64>>,
     idle_timeout_seconds: Option<Spanned<u64>>,
     drain_seconds: Option<Spanned<u64>>,
-    tls: Option<TlsTable>,
-    admin_tls: Option<TlsTable>,
+    tls: Option<Spanned<TlsTable>>,
+    admin_tls: Option<Spanned<TlsTable>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TlsTable {
-    certificate: Spanned<String>,
-    key: Spanned<String>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
 }
 
 impl Server {
@@ -173,7 +173,7 @@ impl Server {
         address.is_some_and(|address| !address.ip().is_loopback())
     }
 
-    pub(super) fn check(self) -> Result<ServerSettings, Mistakes> {
+    pub(super) fn check(self, place: &Place) -> Result<ServerSettings, Mistakes> {
         let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
         let mut mistakes = Mistakes::default();
@@ -189,9 +189,10 @@ impl Server {
         let connections = mistakes.keep(connections).flatten();
         let requests = mistakes.keep(within(self.requests_max, 1, REQUESTS_MAX));
         let drain = mistakes.keep(within(self.drain_seconds, 0, DRAIN_SECONDS_MAX));
-        let tls = self.tls.and_then(|tls| mistakes.keep(tls.check()));
+        let mut read = |name, table| mistakes.keep(tls(name, table, place)).flatten();
+        let tls = self.tls.and_then(|table| read("tls", table));
         let admin_tls = match self.admin_tls {
-            Some(table) => mistakes.keep(table.check()),
+            Some(table) => read("admin_tls", table),
             // On this machine a certificate for the public name would fit no address.
             None => tls.clone().filter(|_| is_admin_remote),
         };
@@ -210,17 +211,42 @@ impl Server {
     }
 }
 
-impl TlsTable {
-    fn check(self) -> Result<Arc<Tls>, Mistake> {
-        let (certificate, key) = (self.certificate.get_ref(), self.key.get_ref());
-        Tls::read(Path::new(certificate), Path::new(key)).map_err(|error| {
-            let span = match error.part() {
-                TlsPart::Certificate => self.certificate.span(),
-                TlsPart::Key => self.key.span(),
-            };
-            Mistake::new(span, error.to_string())
-        })
+/// The certificate and the key that the table `name` names. `None`: what is wrong with them is told already.
+fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc<Tls>>, Mistakes> {
+    let span = table.span();
+    let TlsTable { certificate, key } = table.into_inner();
+    let mut mistakes = Mistakes::default();
+    for (part, is_there) in [
+        ("certificate", certificate.is_some()),
+        ("key", key.is_some()),
+    ] {
+        if !is_there && !place.is_broken(&format!("{name}.{part}")) {
+            mistakes.add(missing(span.clone(), part));
+        }
     }
+    mistakes.check()?;
+    let Some((certificate, key)) = certificate.zip(key) else {
+        return Ok(None);
+    };
+    let files = (Path::new(certificate.get_ref()), Path::new(key.get_ref()));
+    let error = match Tls::read(files.0, files.1) {
+        Ok(tls) => return Ok(Some(tls)),
+        Err(error) => error,
+    };
+    let mistake = |error: TlsError| {
+        let span = match error.part() {
+            TlsPart::Certificate => certificate.span(),
+            TlsPart::Key => key.span(),
+        };
+        Mistake::new(span, error.to_string())
+    };
+    let mut mistakes = Mistakes::default();
+    for problem in Tls::problems(files.0, files.1) {
+        mistakes.add(mistake(problem));
+    }
+    mistakes.check()?;
+    // It was corrected meanwhile.
+    Err(mistake(error).into())
 }
 
 /// How many requests one endpoint may have at once.

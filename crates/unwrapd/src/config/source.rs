@@ -29,6 +29,16 @@ impl SecretSource {
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
     }
 
+    /// What the secret would be with `whsec_` in front of its text; `None` where that stands there, or would make none.
+    pub(crate) fn read_with_prefix(&self) -> Option<Secret> {
+        let text = self.read_text().ok()?;
+        let bare = text.trim();
+        if bare.starts_with("whsec_") {
+            return None;
+        }
+        Secret::parse_short(&Zeroizing::new(format!("whsec_{bare}"))).ok()
+    }
+
     /// As [`read`](Self::read), for a secret that signs nothing.
     pub(super) fn read_text(&self) -> Result<Zeroizing<String>, String> {
         let place = match self {
@@ -101,9 +111,10 @@ impl fmt::Display for SecretSource {
 }
 
 fn is_usual_name(variable: &str) -> bool {
-    variable
-        .bytes()
-        .all(|letter| matches!(letter, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    !variable.is_empty()
+        && variable
+            .bytes()
+            .all(|letter| matches!(letter, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 impl<'de> Deserialize<'de> for SecretSource {

@@ -1,21 +1,23 @@
 //! Warnings about verified webhooks whose body is not an event that the library can read.
 
-use openai_webhooks::{EventType, PayloadError};
+use openai_webhooks::PayloadError;
 use tokio::time::sleep;
 
 use super::repeated::{INTERVAL, Repeated};
+use crate::message::shown_kind;
 
 /// Logs one line for each endpoint and event type, with the place of the odd field and never its value; further ones are counted.
 #[derive(Default)]
 pub struct Oddities {
-    repeated: Repeated<(String, &'static str)>,
+    repeated: Repeated<(String, String)>,
 }
 
 impl Oddities {
     /// Counts an odd body that `endpoint` received and that was kept.
     pub fn count(&self, endpoint: &str, oddity: &PayloadError) {
-        let kind = kind_of(oddity);
-        let Some(webhooks) = self.repeated.count(&(endpoint.to_owned(), kind)) else {
+        let kind = shown_kind(oddity.kind());
+        let key = (endpoint.to_owned(), kind.to_owned());
+        let Some(webhooks) = self.repeated.count(&key) else {
             return;
         };
         let consequence = if oddity.kind().is_some() {
@@ -51,14 +53,5 @@ impl Oddities {
                 tracing::warn!(webhooks, "{text}");
             }
         }
-    }
-}
-
-/// The type as a log line may show it: text that this version does not know is payload, and is not repeated.
-fn kind_of(oddity: &PayloadError) -> &'static str {
-    match oddity.kind().map(str::parse::<EventType>) {
-        Some(Ok(event_type)) => event_type.as_str(),
-        Some(Err(_)) => "(unknown type)",
-        None => "(no event)",
     }
 }

@@ -185,6 +185,27 @@ fn verify_tells_an_old_request_from_a_forged_one() {
 }
 
 #[test]
+fn verify_names_a_missing_prefix_of_the_secret_only_where_the_signature_matches_with_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    let bare = OPENAI_SECRET.strip_prefix("whsec_").unwrap();
+    let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
+    let told = |secret: &str| {
+        std::fs::write(&file, secret).unwrap();
+        let arguments = ["verify", "-", "--secret-file", file.to_str().unwrap()];
+        let output = run_with_stdin(&arguments, &saved(&webhook));
+        assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let advice = "put whsec_ in front of it";
+    assert!(told(&format!("{bare}\n")).contains(advice));
+    let other = APP_SECRET.strip_prefix("whsec_").unwrap();
+    for secret in [other, APP_SECRET, "no base64 at all, and long enough"] {
+        assert!(!told(secret).contains(advice), "{secret}");
+    }
+}
+
+#[test]
 fn verify_speaks_json() {
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let verified = run_with_stdin(&["verify", "-", "--output", "json"], &saved(&webhook));

@@ -100,6 +100,95 @@ retry_first_seconds = 0
 }
 
 #[test]
+fn a_secret_is_repeated_wherever_it_got_lost_in_no_message() {
+    let endpoint = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    let secrets = [
+        "whsec_hunter2hunter2hunter2",
+        "sk-proj-hunter2",
+        "-----BEGIN PRIVATE KEY-----\\nhunter2",
+    ];
+    for secret in secrets {
+        for place in [
+            "[server.tls]\ncertificate = \"SECRET\"\nkey = \"/none\"\n",
+            "[server.tls]\ncertificate = \"/none\"\nkey = \"SECRET\"\n",
+            "[server]\nadmin_token = { file = \"SECRET\" }\n",
+            "[store]\nurl = \"sqlite:SECRET\"\n",
+            "[[destination]]\nname = \"b\"\njsonl = \"SECRET\"\n",
+            "[[destination]]\nname = \"b\"\njsonl = \"-\"\nevents = [\"SECRET\"]\n",
+            "[[destination]]\nname = \"b\"\ncommand = [\"x\", \"Bearer SECRET\"]\n",
+            "[[destination]]\nname = \"b\"\njsonl = \"-\"\n\"SECRET\" = 1\n",
+            "[\"SECRET\"]\n",
+        ] {
+            let place = place.replace("SECRET", secret);
+            let (lines, told) = refused(&format!("{endpoint}{place}"));
+            assert!(
+                !lines.is_empty() && !told.contains("hunter2"),
+                "{place}: {told}"
+            );
+        }
+    }
+    for key in ["k".repeat(1000), "my key".into(), "\\u001b[2J".into()] {
+        let (lines, told) = refused(&format!("{endpoint}\"{key}\" = 1\n"));
+        assert_eq!(lines, [4], "{told}");
+        assert!(
+            told.contains("there is no such key here (known: name"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn lists_that_each_webhook_is_held_against_have_a_bound() {
+    let (lines, told) = refused(&format!(
+        "[[endpoint]]\nname = \"a\"\nsecrets = [{}]\n[[destination]]\nname = \"b\"\njsonl = \"-\"\nevents = [{}]\n",
+        "{ env = \"OPENAI_WEBHOOK_SECRET\" },".repeat(17),
+        "\"x.y\",".repeat(257),
+    ));
+    assert_eq!(lines, [3, 7], "{told}");
+    assert!(told.len() < 1000, "{told}");
+}
+
+#[test]
+fn both_keys_of_a_certificate_are_told_and_only_what_is_wrong_with_them() {
+    let (lines, told) = refused(
+        r#"[server.tls]
+[server.admin_tls]
+certificate = 5
+key = "/no/such/key"
+[[endpoint]]
+name = "a"
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET" }]
+"#,
+    );
+    assert_eq!(lines, [1, 1, 3], "{told}");
+    assert_eq!(told.matches("is missing here").count(), 2, "{told}");
+    let (lines, told) = refused(
+        r#"[server.tls]
+certificate = "/no/such/chain"
+key = "/no/such/key"
+[[endpoint]]
+name = "a"
+secrets = [{ env = "OPENAI_WEBHOOK_SECRET" }]
+"#,
+    );
+    assert_eq!(lines, [2, 3], "{told}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_as_such() {
+    for text in [
+        "{\"server\": 1}",
+        "a = \"\"\"hunter2",
+        "a = 1.2.hunter2",
+        "a = 'hunter2",
+    ] {
+        let (_, told) = refused(text);
+        assert!(told.contains("this cannot be read as TOML: "), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_not_told_as_missing_too() {
     let (lines, told) = refused(
         r#"[server]
@@ -207,7 +296,7 @@ fn what_is_no_small_file_is_not_read_as_a_secret_or_a_certificate() {
             "[server.tls]\ncertificate = \"{path}\"\nkey = \"x\"\n[[endpoint]]\nname = \"a\"\n\
              secrets = [{{ file = \"{path}\" }}]\n"
         ));
-        assert_eq!(lines, [2, 6], "{told}");
+        assert_eq!(lines, [2, 3, 6], "{told}");
         assert_eq!(told.matches(problem).count(), 2, "{told}");
     }
 }
