@@ -375,6 +375,7 @@ impl Gateway {
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
         self.refusals.flush();
+        self.intake.oddities().flush();
         let ran = self.started.elapsed();
         if self.workers.stop(DELIVER_DRAIN_MAX).await {
             report::tell_end(&*self.store, ran).await;
