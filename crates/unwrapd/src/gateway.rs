@@ -379,6 +379,7 @@ impl Gateway {
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
         self.refusals.flush();
+        self.intake.oddities().flush();
         let ran = self.started.elapsed();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
         if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {

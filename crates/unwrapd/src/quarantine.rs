@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
-use crate::store::{Accepted, StoreError, Suspect};
+use crate::store::{Accepted, SUSPECTS_MAX, StoreError, Suspect};
 use room::Room;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
@@ -40,6 +40,8 @@ const WRITES_MAX: usize = 16;
 const PAGE: usize = 16;
 /// What a line of the log begins with where a request was not kept.
 const NOT_KEPT: &str = "a refused request was not kept in the quarantine";
+/// And where one that was kept is not any more.
+const EVICTED: &str = "dropped a request from the quarantine for a newer one (full)";
 
 /// Keeps what could not be proven.
 pub struct Quarantine {
@@ -111,8 +113,14 @@ impl Quarantine {
         tokio::spawn(async move {
             // It is never closed.
             let _write = writes.acquire().await;
-            if let Err(error) = store.quarantine(suspect).await {
-                refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string());
+            match store.quarantine(suspect).await {
+                Ok(0) => {}
+                Ok(_) => refusals.count(EVICTED, None, || {
+                    format!(
+                        "it holds {SUSPECTS_MAX}, and the oldest of the endpoint with the most goes; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
+                    )
+                }),
+                Err(error) => refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string()),
             }
             drop(place);
         });

@@ -94,8 +94,8 @@ pub trait Store: Send + Sync {
 
     /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] one goes of the endpoint that holds the most, which is this
     /// one's where several hold as much: the oldest without a body, or else the oldest. So no endpoint loses a request to another
-    /// one's while it holds no more than an equal share of the room.
-    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError>;
+    /// one's while it holds no more than an equal share of the room. Returns how many went.
+    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError>;
 
     /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival, with their bodies.
     async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError>;

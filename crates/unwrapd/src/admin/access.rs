@@ -118,6 +118,12 @@ pub(super) fn may_see_details(admin: &Admin, request: &Request) -> bool {
     }
 }
 
+/// Whether the sender has tried a token that is not ours.
+pub(super) fn has_wrong_token(admin: &Admin, headers: &HeaderMap) -> bool {
+    let is_wrong = |token| headers.contains_key(AUTHORIZATION) && !bears(headers, token);
+    admin.token.as_ref().is_some_and(is_wrong)
+}
+
 fn bears(headers: &HeaderMap, token: &AdminToken) -> bool {
     let Some((scheme, text)) = text(headers, &AUTHORIZATION).and_then(|text| text.split_once(' '))
     else {

@@ -127,6 +127,15 @@ pub(super) async fn bounded(
     next: Next,
 ) -> Response {
     let class = bounds.class;
+    // Anyone may ask some of these, and may leave out the end of a body for as long as it is waited for: no place is held meanwhile.
+    let request = if bounds.body_bytes_max == 0 {
+        match arrive(request, 0).await {
+            Ok(request) => request,
+            Err(refusal) => return refusal.into_response(),
+        }
+    } else {
+        request
+    };
     let Ok(place) = Arc::clone(&places.0[class as usize]).try_acquire_owned() else {
         return Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,

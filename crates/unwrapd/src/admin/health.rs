@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::access::may_see_details;
+use super::access::{has_wrong_token, may_see_details};
 use super::ask::PlainText;
 use super::bounds::{Bounds, retry_after};
 use super::gateways::{GatewayView, views};
@@ -19,6 +19,8 @@ use crate::store::StoreError;
 
 /// How long a look at the store answers further probes. Each look is a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
+/// What a line of the log begins with where a token is tried at a path that asks for none.
+const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
 /// Longest wait for a look. Load balancers give up after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -117,6 +119,12 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
         seen.map_err(|error| format!("{error}\n"))
     };
     let has_details = may_see_details(&admin, &request);
+    // A guess, or a token of yesterday. It is not held back: a probe must be in time.
+    if has_wrong_token(&admin, request.headers()) {
+        admin.refusals.count(WRONG_TOKEN, None, || {
+            "it was answered as one without any: correct its token, or leave it out".into()
+        });
+    }
     let (status, text) = match seen {
         Ok(()) if has_details => (
             StatusCode::OK,

@@ -76,9 +76,14 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
 fn rebased(folder: &Path, text: &str) -> Result<String, String> {
     check(text)?;
     let path = from_folder(folder, Path::new(text));
-    path.into_os_string().into_string().map_err(|_| {
-        "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".into()
-    })
+    let mut path = path.into_os_string().into_string().map_err(|_| {
+        "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".to_owned()
+    })?;
+    // It says that a folder is meant, also where there is none yet.
+    if text.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    Ok(path)
 }
 
 /// The path, absolute if the folder is, and without `.` in it.
@@ -134,6 +139,8 @@ mod tests {
             secret = { file = "/run/secret" }
             [[destination]]
             jsonl = "-"
+            [[destination]]
+            jsonl = "logs/"
         "#;
         let mut root = DeTable::parse(text).unwrap().into_inner();
         assert!(count_from(Path::new("/etc/u"), &mut root).check().is_ok());
@@ -164,6 +171,7 @@ mod tests {
             (&["destination", "2", "ca"], "/etc/u/ca.pem"),
             (&["destination", "2", "secret", "file"], "/run/secret"),
             (&["destination", "3", "jsonl"], "-"),
+            (&["destination", "4", "jsonl"], "/etc/u/logs/"),
         ] {
             assert_eq!(at(path), expected, "{path:?}");
         }

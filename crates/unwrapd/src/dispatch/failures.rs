@@ -53,20 +53,29 @@ impl Failures {
             }
             *looked_at = Instant::now();
         }
-        for (counted, count) in self.counted.take_due() {
-            match counted {
-                Some((Failure::Retried, cause)) => tracing::warn!(
-                    destination,
-                    "{count} more attempts failed, and are made again: {cause}"
-                ),
-                Some((Failure::Dead, cause)) => {
-                    tracing::error!(destination, "{count} more given up: {cause}");
-                }
-                None => tracing::warn!(
-                    destination,
-                    "{count} more attempts failed, for other causes"
-                ),
+        log(destination, self.counted.take_due());
+    }
+
+    /// Logs all that was counted and not logged. For the end.
+    pub(super) fn flush(&self, destination: &str) {
+        log(destination, self.counted.take_all());
+    }
+}
+
+fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
+    for (counted, count) in counts {
+        match counted {
+            Some((Failure::Retried, cause)) => tracing::warn!(
+                destination,
+                "{count} more attempts failed, and are made again: {cause}"
+            ),
+            Some((Failure::Dead, cause)) => {
+                tracing::error!(destination, "{count} more given up: {cause}");
             }
+            None => tracing::warn!(
+                destination,
+                "{count} more attempts failed, for other causes"
+            ),
         }
     }
 }

@@ -258,6 +258,9 @@ impl Running {
 
     /// Gives back what is not begun, and waits for what is and for what was promised a place.
     pub(super) async fn finish(mut self) {
+        let gate = Arc::clone(&self.lane.gate);
+        // Twice, for what is under way may take longer than this is waited for.
+        gate.failures().flush(&self.lane.name);
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
                 claimed: Ok(claimed),
@@ -287,6 +290,7 @@ impl Running {
             // A dispatcher that takes over has seen it leased until now.
             self.lane.bell.notify_one();
         }
+        gate.failures().flush(&self.lane.name);
     }
 }
 

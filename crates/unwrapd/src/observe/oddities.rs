@@ -44,14 +44,24 @@ impl Oddities {
         }
     }
 
+    /// Logs all that was counted and not logged. For the end of the process.
+    pub fn flush(&self) {
+        log(self.repeated.take_all());
+    }
+
     fn log_due(&self) {
-        for (key, webhooks) in self.repeated.take_due() {
-            let text = "cannot read verified bodies as events: they are routed by their type like any other";
-            if let Some((endpoint, kind)) = key {
-                tracing::warn!(endpoint, kind, webhooks, "{text}");
-            } else {
-                tracing::warn!(webhooks, "{text}");
-            }
+        log(self.repeated.take_due());
+    }
+}
+
+fn log(counts: Vec<(Option<(String, &'static str)>, u64)>) {
+    for (key, webhooks) in counts {
+        let text =
+            "cannot read verified bodies as events: they are routed by their type like any other";
+        if let Some((endpoint, kind)) = key {
+            tracing::warn!(endpoint, kind, webhooks, "{text}");
+        } else {
+            tracing::warn!(webhooks, "{text}");
         }
     }
 }

@@ -253,7 +253,7 @@ impl Store for PostgresStore {
         self.queues()?.settling.ask(attempt).await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
         Ok(quarantine::add(self.pool(), &suspect).await?)
     }
 

@@ -352,7 +352,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
         self.ask(Urgency::Soon, move |work| {
             quarantine::add(work.connection, &suspect)
         })

@@ -59,16 +59,15 @@ async fn strangers_learn_whether_it_is_ready_and_no_more() {
     );
 
     let database = folder.path().join("unwrapd.db");
-    let elsewhere = folder.path().join("elsewhere");
-    // A second name is refused while it is there.
-    std::fs::hard_link(&database, &elsewhere).unwrap();
+    let lock = rusqlite::Connection::open(database).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let deadline = Instant::now() + crate::support::PATIENCE;
     while ready(None).await != (503, "not ready\n".into()) {
         assert!(Instant::now() < deadline);
     }
     let (_, text) = ready(Some(TOKEN)).await;
-    assert!(text.contains("unwrapd.db"), "{text}");
-    std::fs::remove_file(&elsewhere).unwrap();
+    assert!(text.contains("another process"), "{text}");
+    serving.said("a probe of /readyz came with a wrong token");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -317,6 +317,28 @@ async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
     }
 }
 
+/// Anyone may begin as many of these as there are connections.
+#[tokio::test]
+async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
+    let test = TestGateway::start(vec![]).await;
+    let address = test.gateway.admin().unwrap();
+    for route in routes().into_iter().filter(Route::is_open) {
+        let path = route.path();
+        let mut held = Vec::new();
+        for _ in 0..route.bounds().class.at_once() + 1 {
+            let head =
+                format!("GET {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+            held.push(send(address, head).await);
+        }
+        // Each connection is looked at in the order in which it came, or the next one finds it waiting.
+        for _ in 0..3 {
+            let url = format!("http://{address}{path}");
+            let answer = client().get(url).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_never_taken_ends_its_connection() {
     let test = TestGateway::served(ServerSettings {

@@ -269,3 +269,22 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
     let certificate = folder.path().join("no.pem").display().to_string();
     assert!(told.contains(&certificate), "{told}");
 }
+
+#[tokio::test]
+async fn what_was_only_counted_is_logged_at_the_end() {
+    // A failure after a success is the beginning of a new series, and the second of them only counted.
+    let answers = [500, 200, 500, 200].map(Answer::Status);
+    let mut app = Application::start(answers).await;
+    let folder = TempDir::new().unwrap();
+    write(folder.path(), &destination("app", &app.url, ""));
+    let serving = Serving::start(folder.path(), &[]);
+    for id in ["wh_1", "wh_2", "wh_3"] {
+        post(&serving, id).await;
+        app.next().await;
+    }
+    let (_, log) = serving.terminate();
+    assert!(
+        log.contains("more attempts failed, and are made again: HTTP 500"),
+        "{log}"
+    );
+}

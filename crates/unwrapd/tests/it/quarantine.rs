@@ -240,3 +240,23 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
         Some(3)
     );
 }
+
+#[tokio::test]
+async fn what_goes_for_a_newer_request_is_told() {
+    let folder = TempDir::new().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:9");
+    Serving::start(folder.path(), &[]).terminate();
+    let database = rusqlite::Connection::open(folder.path().join("unwrapd.db")).unwrap();
+    let fill = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
+        INSERT INTO quarantine (endpoint, received_at, reason, headers) SELECT 'production', 1, '', '[]' FROM number";
+    let filled = database.execute(fill, [unwrapd::store::SUSPECTS_MAX]);
+    assert_eq!(
+        i64::try_from(filled.unwrap()).unwrap(),
+        unwrapd::store::SUSPECTS_MAX
+    );
+    drop(database);
+    let mut serving = Serving::start(folder.path(), &[]);
+    let answer = client().post(&serving.url).body("{}").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    serving.said("dropped a request from the quarantine for a newer one (full)");
+}

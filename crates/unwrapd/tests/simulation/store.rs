@@ -231,7 +231,7 @@ impl Store for Troubled {
         self.real(self.inner.paused()).await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<(), StoreError> {
+    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
         self.real(self.inner.quarantine(suspect)).await
     }
 

@@ -115,7 +115,16 @@ impl Destination {
             .ca
             .take()
             .and_then(|file| mistakes.keep(authorities(&file)));
+        let proxied = span(self.proxy.as_ref());
         let proxy = mistakes.keep(self.proxy()).flatten();
+        if let (Some(span), Some(target)) = (proxied, &target)
+            && !can_be_tunneled(target)
+        {
+            mistakes.add(Mistake::new(
+                span,
+                "TLS to an IPv6 address does not work through a proxy: write the name of the server in `url`, or take `proxy` out",
+            ));
+        }
         mistakes.check()?;
         let Some((target, webhooks)) = target.zip(webhooks) else {
             return Ok(None);
@@ -220,6 +229,12 @@ fn authorities(file: &Spanned<PathBuf>) -> Result<Authorities, Mistake> {
         ));
     }
     Authorities::read(file.get_ref()).map_err(mistake)
+}
+
+/// Whether the client can speak TLS to this URL behind a proxy. Where it looks for the name in the certificate it leaves the brackets of an
+/// IPv6 address in place, which makes a name that there is not.
+fn can_be_tunneled(url: &reqwest::Url) -> bool {
+    url.scheme() != "https" || !url.host_str().is_some_and(|host| host.starts_with('['))
 }
 
 fn proxy_user(

@@ -1,7 +1,8 @@
 //! Checks of a path that lines are to be appended to, without a change of any file.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -33,19 +34,24 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
 
 fn check_file(path: &Path) -> Result<(), String> {
     let opened = OpenOptions::new().read(true).append(true).open(path);
-    let mut file = opened.map_err(|error| {
+    let file = opened.map_err(|error| {
         format!(
             "cannot append to it, and read its end: {error}; {}",
             remedy(path)
         )
     })?;
+    check_beginning(&file).map_err(Into::into)
+}
+
+/// Refuses a file that holds something else than what was appended here.
+pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     let mut beginning = [0; BEGINNING_BYTES];
-    let length = file.read(&mut beginning).unwrap_or_default();
+    let length = file.read_at(&mut beginning, 0).unwrap_or_default();
     match beginning[..length].trim_ascii_start().first() {
         None | Some(b'{') => Ok(()),
         // A text of another kind: a configuration, a secret, a database.
         Some(_) => Err(
-            "this file holds something else than JSON lines, which these would spoil: name another file".into(),
+            "this file holds something else than JSON lines, which these would spoil: name another file",
         ),
     }
 }

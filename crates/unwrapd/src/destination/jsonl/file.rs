@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::Line;
-use super::check::folder;
+use super::check::{check_beginning, folder};
 
 /// Events are nobody else's business.
 const MODE: u32 = 0o600;
@@ -119,6 +119,8 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(MODE)
         .open(path)?;
+    // The name may lead elsewhere than at the start, even to the store: a link that led nowhere, a folder that was made since.
+    check_beginning(&file).map_err(io::Error::other)?;
     // Or a crash of the machine could lose a new file with all that is in it.
     File::open(folder(path))?.sync_all()?;
     Ok(file)

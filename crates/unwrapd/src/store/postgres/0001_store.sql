@@ -116,24 +116,28 @@ CREATE TABLE quarantine (
     body        bytea                  -- NULL: too large, or never read
 );
 
--- Keeps one, and only so many. Beyond that one goes of the endpoint that holds the most, so that none loses a request to the noise at
+-- Keeps one, and only so many, and says how many went for it. Beyond that one goes of the endpoint that holds the most, so that none loses a request to the noise at
 -- another while it holds no more than an equal share; those without a body, which cannot be proven any more, go first. One transaction at
 -- a time, or two would remove the same.
 CREATE FUNCTION suspect(
     at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    too_many bigint;
 BEGIN
     -- Not the table: what arrives takes its acquitted out of it, and must not wait.
     PERFORM pg_advisory_xact_lock('quarantine'::regclass::oid::bigint);
     INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
     VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
-    FOR _ IN at_most + 1 .. (SELECT count(*) FROM quarantine) LOOP
+    too_many := greatest((SELECT count(*) FROM quarantine) - at_most, 0);
+    FOR _ IN 1 .. too_many LOOP
         DELETE FROM quarantine WHERE id = (
             SELECT id FROM quarantine WHERE endpoint = (
                 SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = at_endpoint DESC LIMIT 1
             ) ORDER BY body IS NOT NULL, id LIMIT 1
         );
     END LOOP;
+    RETURN too_many;
 END $$;
 
 -- What was asked for under each token, and how far it is.

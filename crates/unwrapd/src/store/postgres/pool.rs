@@ -81,6 +81,8 @@ pub(super) struct Pool {
     outage: Outage,
     /// Held by who looks for another host.
     looking: tokio::sync::Mutex<()>,
+    /// Held by who writes into the quarantine.
+    suspects: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -129,12 +131,18 @@ impl Pool {
             }),
             outage: Outage::default(),
             looking: tokio::sync::Mutex::default(),
+            suspects: tokio::sync::Mutex::default(),
             hosts,
         })
     }
 
     pub(super) fn hosts(&self) -> &Hosts {
         &self.hosts
+    }
+
+    /// To be held by who writes into the quarantine.
+    pub(super) fn suspects(&self) -> &tokio::sync::Mutex<()> {
+        &self.suspects
     }
 
     /// What is known of whether the database does its part.

@@ -22,7 +22,8 @@ const SUMMARIES: &str = "
 const DISCARD: &str = "
     WITH gone AS (DELETE FROM quarantine WHERE $1::int8 IS NULL OR id = $1 RETURNING id) SELECT count(*) FROM gone";
 
-pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<(), Failure> {
+/// Returns how many went for it.
+pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<u64, Failure> {
     let endpoint = storable(&suspect.endpoint);
     let reason = storable(&suspect.reason);
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
@@ -33,9 +34,13 @@ pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<(), Failu
         endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
         SUSPECTS_MAX => INT8,
     ];
+    // The database writes one after the other, those of all gateways. Claims must find connections that do not wait for that.
+    let _one_at_a_time = pool.suspects().lock().await;
     // Not twice, if the connection has ended: it would stand there twice.
     let taken = pool.take(For::Claiming).await?;
-    taken.once(For::Claiming, ADD, given).await.map(drop)
+    let rows = taken.once(For::Claiming, ADD, given).await?;
+    rows.first()
+        .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }
 
 pub(super) async fn list(

@@ -11,7 +11,8 @@ use super::writer::Work;
 use crate::message::Message;
 use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect, SuspectSummary};
 
-pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<()> {
+/// Returns how many went for it.
+pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<u64> {
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
     connection
         .prepare_cached(
@@ -28,8 +29,9 @@ pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Resul
     let count: i64 = connection
         .prepare_cached("SELECT count(*) FROM quarantine")?
         .query_row((), |row| row.get(0))?;
+    let mut gone = 0;
     for _ in SUSPECTS_MAX..count {
-        connection
+        gone += connection
             .prepare_cached(
                 "DELETE FROM quarantine WHERE id = (
                      SELECT id FROM quarantine WHERE endpoint = (
@@ -38,7 +40,7 @@ pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Resul
             )?
             .execute(params![suspect.endpoint])?;
     }
-    Ok(())
+    Ok(gone as u64)
 }
 
 pub(super) fn list(

@@ -155,3 +155,20 @@ fn a_file_of_the_store_is_refused_under_whatever_name() {
     }
     assert_eq!(std::fs::metadata(&store).unwrap().len(), 0);
 }
+
+/// A name that leads nowhere at the start may lead to anything later.
+#[tokio::test]
+async fn lines_spoil_no_file_that_a_link_leads_to_later() {
+    let folder = TempDir::new().unwrap();
+    let (link, store) = (folder.path().join("link"), folder.path().join("store"));
+    std::os::unix::fs::symlink(&store, &link).unwrap();
+    let settings = lines_to(&link);
+    let destination = build(&settings).unwrap();
+    std::fs::write(&store, "SQLite format 3\0").unwrap();
+    let outcome = destination.send(&delivery("{}")).await;
+    assert!(
+        outcome.answer().contains("something else than JSON lines"),
+        "{outcome:?}"
+    );
+    assert_eq!(std::fs::metadata(&store).unwrap().len(), 16);
+}

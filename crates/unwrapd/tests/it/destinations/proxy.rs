@@ -223,3 +223,30 @@ fn a_wrong_proxy_is_refused_at_the_start() {
         assert!(!complaint.contains("hunter2"), "{complaint}");
     }
 }
+
+/// The client would refuse the address as a name at each attempt.
+#[test]
+fn tls_to_an_ipv6_address_through_a_proxy_is_refused_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    for (url, is_good) in [
+        ("https://[::1]:8443/h", false),
+        ("http://[::1]:8080/h", true),
+        ("https://127.0.0.1:8443/h", true),
+    ] {
+        write_through(folder.path(), url, "proxy = \"http://[::1]:3128\"");
+        let output = unwrapd()
+            .args(["serve", "--check", "--config"])
+            .arg(folder.path().join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", APP_SECRET)
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), is_good, "{url}: {complaint}");
+        assert_eq!(
+            complaint.contains("TLS to an IPv6 address"),
+            !is_good,
+            "{complaint}"
+        );
+    }
+}

@@ -43,9 +43,16 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     let mut added = JoinSet::new();
     for number in 0..SUSPECTS_MAX + 10 {
         let store = Arc::clone(&store);
-        added.spawn(async move { while store.quarantine(suspect(number)).await.is_err() {} });
+        added.spawn(async move {
+            loop {
+                if let Ok(gone) = store.quarantine(suspect(number)).await {
+                    return gone;
+                }
+            }
+        });
     }
-    added.join_all().await;
+    let gone: u64 = added.join_all().await.iter().sum();
+    assert_eq!(gone, 10, "each that goes is told");
     let kept = store.suspects(0, 5000).await.unwrap();
     assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
     assert_eq!(kept[0].id, 11);

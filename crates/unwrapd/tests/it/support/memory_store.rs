@@ -352,7 +352,7 @@ impl Store for MemoryStore {
         Ok(self.kept()?.paused.clone().into_iter().collect())
     }
 
-    async fn quarantine(&self, _suspect: Suspect) -> Result<(), StoreError> {
+    async fn quarantine(&self, _suspect: Suspect) -> Result<u64, StoreError> {
         Err(beyond())
     }
 

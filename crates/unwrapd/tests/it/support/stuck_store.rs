@@ -37,7 +37,7 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn quarantine(&self, _: Suspect) -> Result<(), StoreError> {
+    async fn quarantine(&self, _: Suspect) -> Result<u64, StoreError> {
         pending().await
     }
 
