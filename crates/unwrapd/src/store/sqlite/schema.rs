@@ -296,6 +296,10 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             "another process is at the database, a check, a backup or a shell; wait until it ends, or end it"
                 .into(),
         ),
+        Some(ErrorCode::DiskFull) => StoreError::Unavailable(
+            "the disk is full; free space on it or grow it, and do not remove files of the store"
+                .into(),
+        ),
         Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),
         _ => StoreError::Unavailable(error.to_string()),
     }
