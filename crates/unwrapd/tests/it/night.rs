@@ -132,14 +132,15 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     assert!(told.contains("`renamed` leads to the same place"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
-        told.contains("unwrapd replay --destination audit --to NAME"),
+        told.contains("unwrapd replay --destination audit --status waiting --to NAME"),
         "{told}"
     );
 
     // What is advised does it.
     let admin = serving.admin.trim_end_matches("/readyz");
     let replayed = unwrapd()
-        .args(["replay", "--destination", "app", "--to", "renamed", "--yes"])
+        .args(["replay", "--destination", "app", "--status", "waiting"])
+        .args(["--to", "renamed", "--yes"])
         .args(["--admin", admin])
         .output()
         .unwrap();
