@@ -135,8 +135,8 @@ pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
             Kind::Http(http) if http.proxy.is_some() && http.allow_private => tracing::warn!(
                 "`allow_private` of `{name}` has no effect: its `proxy` looks names up and decides where they may lead"
             ),
-            Kind::Command(command) if !command.is_there() => tracing::warn!(
-                "the program of `{name}` is not there: its deliveries wait until there is a {}",
+            Kind::Command(command) if !command.can_start() => tracing::warn!(
+                "`{}`, the program of `{name}`, is missing or not executable: its deliveries wait until you make it so (chmod +x)",
                 command.program
             ),
             Kind::JsonLines(lines) if !lines.has_folder() => tracing::warn!(

@@ -299,7 +299,7 @@ impl Gateway {
         let (bells, board) = (before.bells.clone(), before.board.clone());
         let mut changes = Changes::between(&self.config, &config);
         for key in &changes.at_next_start {
-            tracing::warn!("{key} has changed; that counts from the next start");
+            tracing::warn!("{key} has changed; restart the gateway to put it into effect");
         }
         destination::tell_doubts(&config.destinations, self.public);
         warn_of_shared_secrets(&config.endpoints);

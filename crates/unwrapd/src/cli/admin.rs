@@ -88,7 +88,14 @@ impl AdminArguments {
                 self.config.display()
             )
         } else {
-            "start it with `unwrapd serve`, or name its admin port with --admin".into()
+            let certificate = if base.scheme() == "https" {
+                ", or name its certificate with --admin-ca"
+            } else {
+                ""
+            };
+            format!(
+                "start it with `unwrapd serve`, or name its admin port with --admin{certificate}"
+            )
         };
         let mut client = crate::destination::client().timeout(ANSWER_MAX);
         if let Some(trusted) = trusted.filter(|_| base.scheme() == "https") {
@@ -208,7 +215,7 @@ fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
     match status {
         StatusCode::UNAUTHORIZED => Failure::Failed(
             problem
-                .context("the gateway wants its token: name its variable with --admin-token-env"),
+                .context("the token is missing or wrong: put it in an environment variable and name that with --admin-token-env, or use --config"),
         ),
         StatusCode::NOT_FOUND => Failure::NotFound(problem),
         StatusCode::SERVICE_UNAVAILABLE => Failure::TryLater(problem),

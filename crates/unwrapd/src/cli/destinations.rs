@@ -1,6 +1,7 @@
 //! `unwrapd destinations`: how the destinations of a running gateway fare, and their switches.
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
@@ -117,7 +118,10 @@ fn list(destinations: &Value) -> Result<(), Failure> {
             }
         };
         let last = match (row["last_answer"].as_str(), row["next_probe_at"].as_str()) {
-            (Some(answer), Some(at)) => plain(&format!("{answer} (next try {at})")),
+            (Some(answer), Some(at)) => {
+                let at: Timestamp = at.parse()?;
+                plain(&format!("{answer} (next try {at:.0})"))
+            }
             (Some(answer), None) => plain(answer),
             _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),

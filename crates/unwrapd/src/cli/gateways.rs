@@ -21,7 +21,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let is_current = Gateways::deserialize(&answer)?.is_current;
     arguments.ask.print(answer, |known: Gateways| {
         if known.gateways.is_empty() {
-            talk("nobody shares a store in an SQLite file\n");
+            talk("only one gateway at a time uses an SQLite file; this list is for PostgreSQL\n");
             return Ok(());
         }
         show(known.gateways)

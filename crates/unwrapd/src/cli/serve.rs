@@ -100,10 +100,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let drain = gateway.drain_time();
     if drain.is_zero() {
-        tracing::info!("stopping: finishing what is under way; a second signal ends it at once");
+        tracing::info!(
+            "stopping: deliveries under way are finished first; a second signal ends the process at once"
+        );
     } else {
         tracing::info!(
-            "stopping in {} s: receiving until then, and not ready for more; a second signal ends it at once",
+            "stopping in {} s: webhooks are received until then, and /readyz says 503; a second signal ends the process at once",
             drain.as_secs()
         );
     }
@@ -114,7 +116,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     tokio::select! {
         () = stopped => {}
         () = signals.next() => {
-            tracing::warn!("ended at once; what was under way is made again at the next start");
+            tracing::warn!("ended at once by a second signal; deliveries that were under way are made again at the next start");
             // Whatever it hangs on, a disk or a server for names, would hold up an orderly end as well.
             std::process::exit(1);
         }
@@ -173,10 +175,10 @@ fn reload_with(
                 tracing::info!("{file} was read again: nothing changed");
             } else if parts.is_empty() {
                 tracing::info!(
-                    "{file} was read again: nothing changed that counts before the next start"
+                    "{file} was read again: no change takes effect before the next start"
                 );
             } else {
-                tracing::info!("{file} was read again and counts from now on: {parts}");
+                tracing::info!("{file} was read again, and these changes are in effect: {parts}");
             }
             gateway
                 .warnings()

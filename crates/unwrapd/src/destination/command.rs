@@ -47,14 +47,18 @@ pub struct CommandSettings {
 }
 
 impl CommandSettings {
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn can_start(&self) -> bool {
         if self.program.contains('/') {
-            return Path::new(&self.program).exists();
+            return is_executable(Path::new(&self.program));
         }
         std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|folder| folder.join(&self.program).exists())
+            std::env::split_paths(&path).any(|folder| is_executable(&folder.join(&self.program)))
         })
     }
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// Delivers by running a command.
@@ -107,7 +111,7 @@ impl Destination for CommandDestination {
             Ok(running) => running,
             Err(error) => {
                 return Outcome::failed(format!(
-                    "`{}` cannot be started: {error}; is it there, and may it be executed?",
+                    "`{}` cannot be started: {error}; make sure that it is there and executable (chmod +x)",
                     self.settings.program
                 ));
             }

@@ -70,7 +70,10 @@ fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
                 "{count} more attempts failed, and are made again: {cause}"
             ),
             Some((Failure::Dead, cause)) => {
-                tracing::error!(destination, "{count} more given up: {cause}");
+                tracing::error!(
+                    destination,
+                    "{count} more given up and kept as dead letters: {cause}"
+                );
             }
             None => tracing::warn!(
                 destination,

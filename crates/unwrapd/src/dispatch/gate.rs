@@ -171,11 +171,13 @@ impl Gate {
         match turn {
             Turn::Opens => tracing::warn!(
                 destination,
-                "down: {} attempts in a row failed, the last one with: {}. Its deliveries wait; it is tried again after 1 s, then ever less often, up to once a minute",
+                "destination is down: {} attempts in a row failed, the last one with: {}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute",
                 breaker::FAILURES_MAX,
                 outcome.answer(),
             ),
-            Turn::Closes => tracing::info!(destination, "up again: {}", outcome.answer()),
+            Turn::Closes => {
+                tracing::info!(destination, "destination is up again: {}", outcome.answer())
+            }
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }
         self.bells.ring_all(&self.name);

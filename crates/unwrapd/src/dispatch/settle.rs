@@ -124,12 +124,17 @@ pub(super) fn log(
             }
         }
         Next::Dead => match failures.count(Failure::Dead, answer) {
-            Some(1) => tracing::error!(destination, webhook_id, attempt, "given up: {answer}"),
+            Some(1) => tracing::error!(
+                destination,
+                webhook_id,
+                attempt,
+                "given up and kept as a dead letter: {answer}. Repair the destination, then `unwrapd dead replay`"
+            ),
             Some(count) => tracing::error!(
                 destination,
                 webhook_id,
                 attempt,
-                "given up: {answer}; {count} such since the last such line"
+                "given up and kept as a dead letter: {answer}; {count} such since the last such line"
             ),
             None => tracing::debug!(destination, webhook_id, attempt, "given up: {answer}"),
         },

@@ -67,7 +67,7 @@ impl Opened {
                 tracing::info!("{} for `{name}`", wait(*deliveries));
             } else {
                 tracing::warn!(
-                    "{} for `{name}`, which is not configured, and will until it is; if it was renamed, name it `{name}` again, or deliver what waits with `unwrapd replay --destination {name} --to NAME`",
+                    "{} for `{name}`, which is not configured: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
                     wait(*deliveries)
                 );
             }
@@ -98,11 +98,11 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
                 tracing::info!("destination `{name}` is removed; nothing waits for it");
             }
             (Some(deliveries), None) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it: that stays in the store until it is configured again, or deliver it elsewhere with `unwrapd replay --destination {name} --to NAME`",
+                "destination `{name}` is removed, and {} for it: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
                 wait(*deliveries)
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: if it was renamed, name it `{name}` again, or deliver what waits with `unwrapd replay --destination {name} --to {heir}`",
+                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: name it `{name}` again, or deliver copies with `unwrapd replay --destination {name} --status waiting --to {heir}`. What waits stays in the store",
                 wait(*deliveries)
             ),
         }

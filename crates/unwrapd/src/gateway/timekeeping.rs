@@ -16,8 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the store remembers the time, for the next process to hold its clock against.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
-/// The kind of the warning.
-const KIND: &str = "clock";
+/// The kinds of the warning: two, so that the log also says when the clock goes from one to the other.
+const AHEAD: &str = "clock ahead";
+const BEHIND: &str = "clock behind";
 
 /// Goes on until shutdown. A failing store does not end it.
 pub(super) async fn run(
@@ -43,9 +44,26 @@ pub(super) async fn run(
 
 /// Says whether the clock is in doubt. A gateway that starts does so before it receives.
 pub(super) fn tell(clock: &Clock, warnings: &Warnings) {
-    match clock.doubt() {
-        Some(doubt) => warnings.begin(KIND, text(doubt)),
-        None => warnings.end(KIND, "the clock is not in doubt any more"),
+    let doubt = clock.doubt();
+    let kind = doubt.map(|doubt| {
+        if doubt.ahead.is_negative() {
+            BEHIND
+        } else {
+            AHEAD
+        }
+    });
+    let ending = if kind.is_none() {
+        "the clock is not in doubt any more: the gateway goes by it again"
+    } else {
+        "the clock has jumped again"
+    };
+    for ended in [AHEAD, BEHIND] {
+        if kind != Some(ended) {
+            warnings.end(ended, ending);
+        }
+    }
+    if let (Some(kind), Some(doubt)) = (kind, doubt) {
+        warnings.begin(kind, text(doubt));
     }
 }
 
@@ -62,19 +80,17 @@ fn text(doubt: Doubt) -> String {
         "the clock of this machine"
     };
     let hours = DOUBT_LASTS.as_secs() / 3600;
-    if doubt.ahead.is_negative() {
-        format!(
-            "{whose} is {} behind the time that this gateway or the last one knew: it was set back. Waiting deliveries go on; recorded \
-             times follow it once that has lasted {hours} h. If it is wrong, set it (NTP)",
-            shown(doubt.ahead.abs())
-        )
+    let how = if doubt.ahead.is_negative() {
+        "behind"
     } else {
-        format!(
-            "{whose} is {} ahead of the time that this gateway or the last one knew: it has jumped, or no gateway ran for so long. \
-             Nothing is forgotten or given up by it before that has lasted {hours} h. If it is wrong, set it (NTP)",
-            shown(doubt.ahead)
-        )
-    }
+        "ahead of"
+    };
+    let by = shown(doubt.ahead.abs());
+    format!(
+        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): webhooks are refused with 401 \
+         while it is more than 5 min off. If it is right, wait: the gateway accepts it after {hours} h. Nothing is forgotten or given up \
+         by it before that"
+    )
 }
 
 /// In the largest unit that is whole.

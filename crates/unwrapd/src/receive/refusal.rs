@@ -53,6 +53,7 @@ impl Refusal {
         refusals.count(kind, Some(endpoint), || match self {
             Self::Full => "as many requests are being received as may be; raise `requests_max` if they are genuine".into(),
             Self::NotKept(error) => error.to_string(),
+            Self::NotProven(VerificationError::SignatureMismatch) => "no signature matches a secret of this endpoint. If OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`".into(),
             Self::Broke => "a task of the gateway ended; see the log above".into(),
             other => other.to_string(),
         });

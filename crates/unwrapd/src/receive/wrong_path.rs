@@ -67,10 +67,14 @@ fn advice(receiver: &Receiver, request: &Request) -> String {
     names.sort_unstable();
     let more = if names.len() > NAMES_MAX { ", …" } else { "" };
     names.truncate(NAMES_MAX);
+    let paths: Vec<String> = names
+        .iter()
+        .map(|name| format!("/webhooks/{name}"))
+        .collect();
     format!(
-        "{}; webhooks are received at /webhooks/{{endpoint}}, with one of the endpoints {}{more}: correct the URL at OpenAI or the proxy",
+        "{}; this gateway receives webhooks at {}{more}. Correct the URL at OpenAI or in the reverse proxy",
         line(request),
-        names.join(", ")
+        paths.join(", ")
     )
 }
 

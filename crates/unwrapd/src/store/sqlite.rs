@@ -58,6 +58,7 @@ use crate::clock::{Clock, Moment};
 use crate::crash;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
+use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
 use accept::Accepting;
 use checkpoint::Checkpoints;
@@ -163,7 +164,8 @@ impl SqliteStore {
             ended: Arc::clone(&ended),
             pulse: Arc::clone(&pulse),
             failed: None,
-            told: None,
+            failures: Repeated::default(),
+            has_logged_failure: false,
             rest: None,
             next_check: None,
             memory,

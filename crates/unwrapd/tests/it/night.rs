@@ -122,7 +122,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
             + "rate = 5\nattempts_max = 3\n"),
     );
     serving.signal(Signal::HUP);
-    let told = serving.announced("was read again and counts from now on: ");
+    let told = serving.announced("was read again, and these changes are in effect: ");
     assert_eq!(
         told,
         "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
@@ -132,14 +132,15 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     assert!(told.contains("`renamed` leads to the same place"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
-        told.contains("unwrapd replay --destination audit --to NAME"),
+        told.contains("unwrapd replay --destination audit --status waiting --to NAME"),
         "{told}"
     );
 
     // What is advised does it.
     let admin = serving.admin.trim_end_matches("/readyz");
     let replayed = unwrapd()
-        .args(["replay", "--destination", "app", "--to", "renamed", "--yes"])
+        .args(["replay", "--destination", "app", "--status", "waiting"])
+        .args(["--to", "renamed", "--yes"])
         .args(["--admin", admin])
         .output()
         .unwrap();
@@ -155,8 +156,10 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
     write(folder.path(), "[store]\ndedupe_days = 9\n");
     for _ in 0..2 {
         serving.signal(Signal::HUP);
-        serving.announced("[store] dedupe_days has changed; that counts from the next start");
-        serving.announced("nothing changed that counts before the next start");
+        serving.announced(
+            "[store] dedupe_days has changed; restart the gateway to put it into effect",
+        );
+        serving.announced("no change takes effect before the next start");
     }
     write(folder.path(), "");
     serving.signal(Signal::HUP);

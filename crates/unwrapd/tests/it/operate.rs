@@ -346,16 +346,22 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
         name = "script"
         command = ["{path}/gone.sh"]
         [[destination]]
+        name = "plain"
+        command = ["{path}/plain.sh"]
+        [[destination]]
         name = "fine"
         command = ["true"]
         "#
     );
     write_destinations(folder.path(), &destinations);
+    // A file that may not be executed, as an editor makes it.
+    std::fs::write(folder.path().join("plain.sh"), "#!/bin/sh\n").unwrap();
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());
     for told in [
         "`jsonl` of `lines` leads to is not there",
-        "the program of `script` is not there",
+        "the program of `script`, is missing or not executable",
+        "the program of `plain`, is missing or not executable",
     ] {
         assert!(log.contains(told), "{log}");
     }

@@ -81,7 +81,7 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
         assert_eq!(lines(&log, &said), 2, "{log}");
         assert_eq!(lines(&log, &[said[0], kind, further]), 1, "{log}");
         assert_eq!(
-            lines(&log, &[said[0], kind, "endpoints production"]),
+            lines(&log, &[said[0], kind, "webhooks at /webhooks/production."]),
             1,
             "{log}"
         );

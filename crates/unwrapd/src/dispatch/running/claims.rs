@@ -150,7 +150,7 @@ impl Running {
     pub(in crate::dispatch) fn claimed(&mut self, looked: Result<Looked, JoinError>) {
         self.claiming = 0;
         let Ok(looked) = looked else {
-            self.store_failed("a look at it broke off");
+            self.store_failed("the read ended early");
             return;
         };
         let Claimed {
@@ -165,7 +165,10 @@ impl Running {
         };
         if self.is_store_failing {
             self.is_store_failing = false;
-            tracing::info!(destination = self.lane.name, "claiming again");
+            tracing::info!(
+                destination = self.lane.name,
+                "deliveries are read from the store again"
+            );
         }
         if !deliveries.is_empty() {
             crash::point("claimed");
@@ -192,10 +195,13 @@ impl Running {
     fn store_failed(&mut self, problem: &str) {
         let destination = &self.lane.name;
         if self.is_store_failing {
-            tracing::debug!(destination, "nothing could be claimed: {problem}");
+            tracing::debug!(destination, "still cannot read what to deliver: {problem}");
         } else {
             self.is_store_failing = true;
-            tracing::error!(destination, "nothing can be claimed: {problem}");
+            tracing::error!(
+                destination,
+                "cannot read what to deliver: {problem}; deliveries wait in the store"
+            );
         }
         self.due = Due::At(Instant::now() + STORE_RETRY);
     }

@@ -4,6 +4,14 @@
 use std::path::Path;
 
 use crate::store::StoreError;
+use crate::store::settings::with_suffix;
+
+/// Bytes of the index that SQLite gives a block by writing one byte.
+const INDEX_STEP: u64 = 4096;
+/// Free bytes that opening the database takes at most, beside those for the index of its log.
+const ROOM_MIN: u64 = 128 * 1024;
+/// Bytes of the log for which its index has one byte, at least: 32 KiB index 4,096 pages of 4 KiB.
+const LOG_TO_INDEX: u64 = 256;
 
 /// What is to be said about a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,41 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
         ),
     }
     Ok(())
+}
+
+/// The disk has no room left.
+pub(super) fn disk_full() -> StoreError {
+    StoreError::Unavailable(
+        "the disk is full; free space on it or grow it, and do not remove files of the store"
+            .into(),
+    )
+}
+
+/// Refuses to open the database at `path` while the disk has no room for the index of its log.
+///
+/// SQLite makes the index anew, writes one byte in every 4 KiB of it, and maps it into memory. Where the blocks of the file system are
+/// smaller, as on small ext4 volumes, holes are left, and a write to a hole of a full disk ends the process with SIGBUS. Where the
+/// room is not known, there is taken to be enough.
+pub(super) fn check_room(path: &Path) -> Result<(), StoreError> {
+    let Ok(found) = rustix::fs::statvfs(path) else {
+        return Ok(());
+    };
+    // The superuser may use the blocks that are reserved for it.
+    let blocks = if rustix::process::geteuid().is_root() {
+        found.f_bfree
+    } else {
+        found.f_bavail
+    };
+    let log = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |log| log.len());
+    if has_room(found.f_frsize, blocks.saturating_mul(found.f_frsize), log) {
+        Ok(())
+    } else {
+        Err(disk_full())
+    }
+}
+
+fn has_room(block_bytes: u64, free_bytes: u64, log_bytes: u64) -> bool {
+    block_bytes >= INDEX_STEP || free_bytes >= ROOM_MIN.saturating_add(log_bytes / LOG_TO_INDEX)
 }
 
 #[cfg(target_os = "linux")]
@@ -119,6 +162,14 @@ mod tests {
         ] {
             assert_eq!(judge(magic), Verdict::Fine, "{magic:#x}");
         }
+    }
+
+    #[test]
+    fn small_blocks_need_room_for_the_index_of_the_log() {
+        assert!(has_room(4096, 0, 0));
+        assert!(has_room(1024, ROOM_MIN, 0));
+        assert!(!has_room(1024, ROOM_MIN - 1, 0));
+        assert!(!has_room(1024, ROOM_MIN, LOG_TO_INDEX));
     }
 
     #[test]

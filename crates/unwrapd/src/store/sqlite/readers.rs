@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::{lock, schema};
+use super::{filesystem, lock, schema};
 use crate::store::StoreError;
 
 /// Most looks at once. Each has a thread, a connection with two files, and a page cache.
@@ -76,7 +76,10 @@ impl Readers {
         };
         let connection = match connection {
             Some(connection) => connection,
-            None => schema::connect_to_read(&self.path)?,
+            None => {
+                filesystem::check_room(&self.path)?;
+                schema::connect_to_read(&self.path)?
+            }
         };
         // After an error the connection is not used again.
         let value = query(&connection).map_err(|error| schema::store_error(&error))?;

@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::owned::Owned;
-use super::{access, found_log, migration};
+use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
@@ -92,6 +92,7 @@ pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreErro
 
 fn open(owned: &Owned, more: OpenFlags) -> Result<Connection, StoreError> {
     access::check_writable(owned.path())?;
+    filesystem::check_room(owned.path())?;
     // Without the flag for URIs: a path is a path.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     Connection::open_with_flags(owned.path(), flags).map_err(|error| store_error(&error))
@@ -296,6 +297,7 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             "another process is at the database, a check, a backup or a shell; wait until it ends, or end it"
                 .into(),
         ),
+        Some(ErrorCode::DiskFull) => filesystem::disk_full(),
         Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),
         _ => StoreError::Unavailable(error.to_string()),
     }

@@ -14,6 +14,7 @@ use super::owned::{Answer, Loss, Owned, Question, Trouble};
 use super::pulse::Pulse;
 use super::readers::Readers;
 use super::{rescue, schema};
+use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
 
 /// Most changes in one commit. More would only make the first of them wait.
@@ -24,9 +25,6 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Longest time for which everyone is told at once that the file could not be opened, where it took as long to find that out: it waits
 /// for a lock.
 const REOPEN_REST_MAX: Duration = Duration::from_secs(1);
-
-/// How often the same failure is told of.
-const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -113,8 +111,10 @@ pub(super) struct Writer {
     pub(super) pulse: Arc<Pulse>,
     /// Why it is `None`.
     pub(super) failed: Option<StoreError>,
-    /// The last failure told of, and when.
-    pub(super) told: Option<(Instant, StoreError)>,
+    /// Failures by their text. Each is logged at once and then counted, once a minute at most.
+    pub(super) failures: Repeated<String>,
+    /// A failure was logged, and no commit has succeeded since.
+    pub(super) has_logged_failure: bool,
     /// Until when it is not opened again, and why.
     pub(super) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
@@ -395,6 +395,7 @@ impl Writer {
                 self.memory.commit();
                 self.connection = Some(connection);
                 self.failed = None;
+                self.log_success();
             }
             Err(Failure::OfTheStore(error)) => {
                 self.memory.rollback();
@@ -496,23 +497,44 @@ impl Writer {
     }
 
     fn answer(&mut self, batch: &mut Vec<Box<dyn Job>>, fate: Result<(), Failure>) {
-        let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
-        if let Err(error) = &fate {
-            self.tell(error, batch.len());
+        if let Err(failure) = &fate {
+            self.log_failure(failure);
         }
+        let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
         for job in batch.drain(..) {
             job.answer(fate.clone());
         }
     }
 
-    fn tell(&mut self, error: &StoreError, changes: usize) {
-        let is_told = self
-            .told
-            .as_ref()
-            .is_some_and(|(at, told)| told == error && at.elapsed() < TELL_EVERY);
-        if !is_told {
-            tracing::error!("{error}; {changes} changes were undone");
-            self.told = Some((Instant::now(), error.clone()));
+    fn log_failure(&mut self, failure: &Failure) {
+        let (error, effect) = match failure {
+            Failure::OfTheStore(error) => (
+                error,
+                ". Webhooks are answered 503, and OpenAI sends them again",
+            ),
+            Failure::OfAChange(error) => (error, "; the changes were undone"),
+        };
+        let Some(count) = self.failures.count(&error.to_string()) else {
+            return;
+        };
+        self.has_logged_failure = true;
+        let again = if count > 1 {
+            format!("; {count} such failures since the last such line")
+        } else {
+            String::new()
+        };
+        tracing::error!(
+            "cannot use {}: {error}{effect}{again}",
+            self.owned.path().display()
+        );
+    }
+
+    fn log_success(&mut self) {
+        if std::mem::take(&mut self.has_logged_failure) {
+            tracing::info!(
+                "{} can be written again: webhooks are accepted",
+                self.owned.path().display()
+            );
         }
     }
 

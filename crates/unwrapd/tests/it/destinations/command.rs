@@ -100,7 +100,7 @@ async fn a_command_that_is_not_there_is_a_failure_that_says_so() {
     assert!(matches!(outcome, Outcome::Failed { .. }));
     let answer = outcome.answer();
     assert!(
-        answer.contains("`/no/such/program` cannot be started") && answer.contains("is it there"),
+        answer.contains("`/no/such/program` cannot be started") && answer.contains("executable"),
         "{answer}"
     );
 }
