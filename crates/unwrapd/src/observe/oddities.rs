@@ -54,7 +54,7 @@ impl Oddities {
     }
 }
 
-fn log(counts: Vec<(Option<(String, &'static str)>, u64)>) {
+fn log(counts: Vec<(Option<(String, String)>, u64)>) {
     for (key, webhooks) in counts {
         let text =
             "cannot read verified bodies as events: they are routed by their type like any other";

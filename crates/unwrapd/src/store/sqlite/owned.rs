@@ -226,7 +226,7 @@ impl Owned {
         self.check_index()?;
         let was_unsettled = self.is_unsettled;
         let mut is_anew = false;
-        let mut is_new = false;
+        let mut has_written = false;
         let mut tables = self.tables;
         let mut may_be_anothers = |is_shorter, loss| {
             let question = Question {
@@ -237,10 +237,10 @@ impl Owned {
                 Answer::NotWritten => Err(loss),
                 Answer::Written {
                     tables: now,
-                    is_new: is_new_now,
+                    is_new,
                 } => {
                     tables = now;
-                    is_new |= is_new_now;
+                    has_written |= is_new;
                     Ok(())
                 }
             }
@@ -270,7 +270,7 @@ impl Owned {
             self.seen = seen;
         }
         self.tables = tables;
-        self.is_unsettled = is_new || (was_unsettled && !is_anew);
+        self.is_unsettled = has_written || (was_unsettled && !is_anew);
         check_one_name(self.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         // A lock that is gone lets another process begin, but harms nothing that is written.
