@@ -142,9 +142,9 @@ async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    let hold =
+    let taking =
         format!("BEGIN; SELECT pg_advisory_xact_lock({table}::bigint); SELECT pg_sleep(4); COMMIT");
-    let held = tokio::task::spawn_blocking(move || server::shared().sql(&hold));
+    let held = tokio::task::spawn_blocking(move || server::shared().sql(&taking));
     until("AND granted").await;
     let mut waiting = JoinSet::new();
     for _ in 0..8 {
