@@ -25,6 +25,8 @@ use crate::tls::Tls;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for requests under way when everything is to stop. Who is cut off is not acknowledged, and sends again.
 const DRAIN_SECONDS_MAX: u64 = 15;
+/// The same for operators, who can ask again. One may wait for a slow destination, and `docker stop` kills after 10 s.
+const ADMIN_DRAIN_SECONDS_MAX: u64 = 3;
 /// Requests that may be open beside those being received: refused ones, and those whose answer is under way. Each takes some KiB in
 /// HTTP/2, and all connections together could have a hundred thousand.
 const OPEN_BEYOND_MAX: usize = 4096;
@@ -39,6 +41,7 @@ pub(crate) struct Listen {
     /// Requests that may be open at once, with those whose answer nobody takes.
     open_max: usize,
     patience: Patience,
+    drain_seconds: u64,
     tls: Option<Arc<Tls>>,
 }
 
@@ -55,6 +58,7 @@ impl Listen {
                 request: settings.body_timeout + ANSWER_TIME_MAX,
                 answer: None,
             },
+            drain_seconds: DRAIN_SECONDS_MAX,
             tls: settings.tls.clone(),
         }
     }
@@ -71,6 +75,7 @@ impl Listen {
                 answer: Some(settings.idle_timeout),
                 ..public.patience
             },
+            drain_seconds: ADMIN_DRAIN_SECONDS_MAX,
             tls: settings.admin_tls.clone(),
         }
     }
@@ -120,9 +125,10 @@ pub(crate) async fn serve(
     }
     // From here on the port refuses.
     drop(listener);
-    let drained = timeout(Duration::from_secs(DRAIN_SECONDS_MAX), places.all_free()).await;
+    let seconds = port.listen.drain_seconds;
+    let drained = timeout(Duration::from_secs(seconds), places.all_free()).await;
     if drained.is_err() {
-        tracing::warn!("requests were still under way after {DRAIN_SECONDS_MAX} s and are cut off");
+        tracing::warn!("requests were still under way after {seconds} s and are cut off");
         places.ask_all();
     }
 }

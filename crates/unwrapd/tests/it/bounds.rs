@@ -325,10 +325,10 @@ async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
     for route in routes().into_iter().filter(Route::is_open) {
         let path = route.path();
         let mut held = Vec::new();
-        for _ in 0..route.bounds().class.at_once() + 1 {
-            let head =
+        for _ in 0..=route.bounds().class.at_once() {
+            let begun =
                 format!("GET {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
-            held.push(send(address, head).await);
+            held.push(send(address, begun).await);
         }
         // Each connection is looked at in the order in which it came, or the next one finds it waiting.
         for _ in 0..3 {

@@ -20,7 +20,9 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::handover::Handover;
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
-use unwrapd::store::{Accepted, Bounds, Introduction, Recipient, Settled, Store, StoreError};
+use unwrapd::store::{
+    Accepted, Bounds, Introduction, Recipient, Settled, Store, StoreError, Suspect,
+};
 
 use crate::store_conformance::{
     DAY, LEASE, Place as _, PostgresPlace, accept, at, claim, ids, message, prune, settle,

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 use unwrapd::config::ServerSettings;
 use unwrapd::tls::Tls;
 
+use crate::support::application::{Answer, Application};
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{TestGateway, Webhook};
+use crate::support::{TestGateway, Webhook, client, destination};
 
 const LONG: Duration = Duration::from_secs(300);
 /// Well below the 10 s after which `docker stop` kills.
@@ -119,4 +120,16 @@ async fn a_body_that_is_arriving_is_taken_and_one_that_never_comes_is_dropped_in
         "{:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test]
+async fn an_operator_who_waits_for_a_slow_destination_does_not_hold_it_up() {
+    let mut app = Application::start([Answer::Hang]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let admin = test.gateway.admin().unwrap();
+    let url = format!("http://{admin}/api/v1/destinations/app/test");
+    let waits = tokio::spawn(client().post(url).send());
+    app.next().await;
+    stops(test, "a test of a destination").await;
+    waits.abort();
 }

@@ -216,7 +216,9 @@ fn names(presented: &[String]) -> String {
         if !names.is_empty() {
             names.push_str(", ");
         }
-        names.extend(name.escape_debug());
+        let bare = |kind: &str, end: &str| name.strip_prefix(kind)?.strip_suffix(end);
+        let bare = bare("DnsName(\"", "\")").or_else(|| bare("IpAddress(", ")"));
+        names.extend(bare.unwrap_or(name).escape_debug());
         if names.len() > NAMES_BYTES_MAX {
             shorten(&mut names, NAMES_BYTES_MAX);
             break;
@@ -263,6 +265,10 @@ mod tests {
         assert_eq!(
             names(&["a\n\u{1b}[2J".into(), "b".into()]),
             "a\\n\\u{1b}[2J, b"
+        );
+        assert_eq!(
+            names(&["DnsName(\"a.example\")".into(), "IpAddress(::1)".into()]),
+            "a.example, ::1"
         );
         let many = vec!["name.example".to_owned(); 1000];
         assert!(names(&many).len() < 2 * NAMES_BYTES_MAX);

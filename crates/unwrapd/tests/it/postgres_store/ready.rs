@@ -126,3 +126,47 @@ async fn too_few_connections_take_few_lines_of_the_log() {
     let lines = log.lines().count();
     assert!(lines < 60, "{counts:?}: {lines} lines: {log}");
 }
+
+/// All gateways write there one after the other.
+#[tokio::test]
+async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
+    let place = PostgresPlace::new();
+    let store = place.open().await;
+    let table = format!("'{}.quarantine'::regclass::oid", schema_of(&place));
+    let locks =
+        format!("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {table}");
+    let until = async |more: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while server::shared().sql(&format!("{locks} {more}")) == "0" {
+            assert!(Instant::now() < deadline, "{more}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let taking =
+        format!("BEGIN; SELECT pg_advisory_xact_lock({table}::bigint); SELECT pg_sleep(4); COMMIT");
+    let held = tokio::task::spawn_blocking(move || server::shared().sql(&taking));
+    until("AND granted").await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        waiting.spawn(async move {
+            let suspect = Suspect {
+                id: 0,
+                endpoint: "production".into(),
+                received_at: at(0),
+                reason: String::new(),
+                headers: Vec::new(),
+                size: None,
+                body: None,
+            };
+            store.quarantine(suspect).await
+        });
+    }
+    until("AND NOT granted").await;
+    claim(&store, 0).await;
+    assert!(!held.is_finished(), "the claim waited for the quarantine");
+    held.await.unwrap();
+    for written in waiting.join_all().await {
+        written.unwrap();
+    }
+}
