@@ -72,8 +72,12 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
 
 fn rebased(folder: &Path, text: &str) -> Result<String, String> {
     check(text)?;
-    let path = from_folder(folder, Path::new(text));
-    path.into_os_string().into_string().map_err(|_| {
+    let mut path = from_folder(folder, Path::new(text)).into_os_string();
+    // It says that a folder is meant, which is refused where a file is needed.
+    if text.ends_with('/') {
+        path.push("/");
+    }
+    path.into_string().map_err(|_| {
         "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".into()
     })
 }
