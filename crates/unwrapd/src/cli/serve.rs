@@ -100,7 +100,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let drain = gateway.drain_time();
     if drain.is_zero() {
-        tracing::info!("stopping: deliveries under way are finished first; a second signal ends the process at once");
+        tracing::info!(
+            "stopping: deliveries under way are finished first; a second signal ends the process at once"
+        );
     } else {
         tracing::info!(
             "stopping in {} s: webhooks are received until then, and /readyz says 503; a second signal ends the process at once",

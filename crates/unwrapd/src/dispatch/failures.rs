@@ -60,7 +60,10 @@ impl Failures {
                     "{count} more attempts failed, and are made again: {cause}"
                 ),
                 Some((Failure::Dead, cause)) => {
-                    tracing::error!(destination, "{count} more given up and kept as dead letters: {cause}");
+                    tracing::error!(
+                        destination,
+                        "{count} more given up and kept as dead letters: {cause}"
+                    );
                 }
                 None => tracing::warn!(
                     destination,

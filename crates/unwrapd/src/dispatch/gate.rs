@@ -175,7 +175,9 @@ impl Gate {
                 breaker::FAILURES_MAX,
                 outcome.answer(),
             ),
-            Turn::Closes => tracing::info!(destination, "destination is up again: {}", outcome.answer()),
+            Turn::Closes => {
+                tracing::info!(destination, "destination is up again: {}", outcome.answer())
+            }
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }
         self.bells.ring_all(&self.name);

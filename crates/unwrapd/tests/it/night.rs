@@ -156,7 +156,9 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
     write(folder.path(), "[store]\ndedupe_days = 9\n");
     for _ in 0..2 {
         serving.signal(Signal::HUP);
-        serving.announced("[store] dedupe_days has changed; restart the gateway to put it into effect");
+        serving.announced(
+            "[store] dedupe_days has changed; restart the gateway to put it into effect",
+        );
         serving.announced("no change takes effect before the next start");
     }
     write(folder.path(), "");

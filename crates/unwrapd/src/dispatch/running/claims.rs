@@ -165,7 +165,10 @@ impl Running {
         };
         if self.is_store_failing {
             self.is_store_failing = false;
-            tracing::info!(destination = self.lane.name, "deliveries are read from the store again");
+            tracing::info!(
+                destination = self.lane.name,
+                "deliveries are read from the store again"
+            );
         }
         if !deliveries.is_empty() {
             crash::point("claimed");
@@ -195,7 +198,10 @@ impl Running {
             tracing::debug!(destination, "still cannot read what to deliver: {problem}");
         } else {
             self.is_store_failing = true;
-            tracing::error!(destination, "cannot read what to deliver: {problem}; deliveries wait in the store");
+            tracing::error!(
+                destination,
+                "cannot read what to deliver: {problem}; deliveries wait in the store"
+            );
         }
         self.due = Due::At(Instant::now() + STORE_RETRY);
     }
