@@ -80,7 +80,7 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
         "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".to_owned()
     })?;
     // It says that a folder is meant, also where there is none yet.
-    if text.ends_with('/') && !path.ends_with('/') {
+    if text.ends_with('/') {
         path.push('/');
     }
     Ok(path)
@@ -88,12 +88,7 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
 
 /// The path, absolute if the folder is, and without `.` in it.
 pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
-    let mut whole: PathBuf = folder.join(path).components().collect();
-    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-        // It names a folder, and the check of a file must see that.
-        whole.push("");
-    }
-    whole
+    folder.join(path).components().collect()
 }
 
 /// Refuses what is surely no path, and what a shell would replace: here it stays as it is.

@@ -176,7 +176,7 @@ impl Gate {
                 outcome.answer(),
             ),
             Turn::Closes => {
-                tracing::info!(destination, "destination is up again: {}", outcome.answer())
+                tracing::info!(destination, "destination is up again: {}", outcome.answer());
             }
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }

@@ -159,6 +159,7 @@ impl SqliteStore {
         let writer = Writer {
             connection: Some(connection),
             data_version,
+            needs_room: filesystem::needs_room(owned.path()),
             owned,
             lost: None,
             ended: Arc::clone(&ended),

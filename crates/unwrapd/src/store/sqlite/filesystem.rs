@@ -55,7 +55,7 @@ pub(super) fn disk_full() -> StoreError {
     )
 }
 
-/// Refuses to open the database at `path` while the disk has no room for the index of its log.
+/// Refuses to open the database at `path`, or to write to it, while the disk has no room for the index of its log.
 ///
 /// SQLite makes the index anew, writes one byte in every 4 KiB of it, and maps it into memory. Where the blocks of the file system are
 /// smaller, as on small ext4 volumes, holes are left, and a write to a hole of a full disk ends the process with SIGBUS. Where the
@@ -64,22 +64,30 @@ pub(super) fn check_room(path: &Path) -> Result<(), StoreError> {
     let Ok(found) = rustix::fs::statvfs(path) else {
         return Ok(());
     };
-    // The superuser may use the blocks that are reserved for it.
-    let blocks = if rustix::process::geteuid().is_root() {
-        found.f_bfree
-    } else {
-        found.f_bavail
-    };
+    if !has_small_blocks(&found) {
+        return Ok(());
+    }
     let log = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |log| log.len());
-    if has_room(found.f_frsize, blocks.saturating_mul(found.f_frsize), log) {
+    // Not `f_bfree`, even for the superuser: some of those blocks are reserved for the file system itself.
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if has_room(free, log) {
         Ok(())
     } else {
         Err(disk_full())
     }
 }
 
-fn has_room(block_bytes: u64, free_bytes: u64, log_bytes: u64) -> bool {
-    block_bytes >= INDEX_STEP || free_bytes >= ROOM_MIN.saturating_add(log_bytes / LOG_TO_INDEX)
+/// Whether [`check_room`] can refuse anything on this file system.
+pub(super) fn needs_room(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| has_small_blocks(&found))
+}
+
+fn has_small_blocks(found: &rustix::fs::StatVfs) -> bool {
+    (1..INDEX_STEP).contains(&found.f_frsize)
+}
+
+fn has_room(free_bytes: u64, log_bytes: u64) -> bool {
+    free_bytes >= ROOM_MIN.saturating_add(log_bytes / LOG_TO_INDEX)
 }
 
 #[cfg(target_os = "linux")]
@@ -166,10 +174,9 @@ mod tests {
 
     #[test]
     fn small_blocks_need_room_for_the_index_of_the_log() {
-        assert!(has_room(4096, 0, 0));
-        assert!(has_room(1024, ROOM_MIN, 0));
-        assert!(!has_room(1024, ROOM_MIN - 1, 0));
-        assert!(!has_room(1024, ROOM_MIN, LOG_TO_INDEX));
+        assert!(has_room(ROOM_MIN, 0));
+        assert!(!has_room(ROOM_MIN - 1, 0));
+        assert!(!has_room(ROOM_MIN, LOG_TO_INDEX));
     }
 
     #[test]

@@ -74,12 +74,11 @@ impl Readers {
             }
             (idle.connections.pop(), idle.closings)
         };
-        let connection = match connection {
-            Some(connection) => connection,
-            None => {
-                filesystem::check_room(&self.path)?;
-                schema::connect_to_read(&self.path)?
-            }
+        let connection = if let Some(connection) = connection {
+            connection
+        } else {
+            filesystem::check_room(&self.path)?;
+            schema::connect_to_read(&self.path)?
         };
         // After an error the connection is not used again.
         let value = query(&connection).map_err(|error| schema::store_error(&error))?;

@@ -13,7 +13,7 @@ use super::memory::Memory;
 use super::owned::{Answer, Loss, Owned, Question, Trouble};
 use super::pulse::Pulse;
 use super::readers::Readers;
-use super::{rescue, schema};
+use super::{filesystem, rescue, schema};
 use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
 
@@ -111,6 +111,8 @@ pub(super) struct Writer {
     pub(super) pulse: Arc<Pulse>,
     /// Why it is `None`.
     pub(super) failed: Option<StoreError>,
+    /// On this file system a commit without room would end the process ([`filesystem::check_room`]).
+    pub(super) needs_room: bool,
     /// Failures by their text. Each is logged at once and then counted, once a minute at most.
     pub(super) failures: Repeated<String>,
     /// A failure was logged, and no commit has succeeded since.
@@ -381,6 +383,9 @@ impl Writer {
         self.pulse.begin();
         if let Some(loss) = &self.lost {
             return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
+        }
+        if self.needs_room {
+            filesystem::check_room(self.owned.path()).map_err(Failure::OfTheStore)?;
         }
         let mut connection = self.connect()?;
         let fate = self
