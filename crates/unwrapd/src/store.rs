@@ -267,7 +267,7 @@ pub trait Store: Send + Sync {
     /// Waits until nothing has been written for some seconds, since the disk does not answer. It may answer again. A store that is
     /// asked over the network never says so: what is asked of it has a time-out.
     async fn hangs(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].

@@ -98,6 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "config",
         &["admin", "delivery", "destination", "route", "store", "tls"],
     ),
+    ("observe", &["message"]),
     ("feed", &["delivery", "store"]),
     ("delivery", &["message"]),
     ("wake", &["delivery", "handover"]),

@@ -9,7 +9,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
 use super::checkpoint::{self, Mode};
-use super::owned::{Answer, Owned, Question};
+use super::owned::{Answer, Owned};
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use super::seen;
 use crate::crash;
@@ -144,13 +144,13 @@ impl End for SqliteEnd {
         before: String,
         mark: String,
     ) -> Result<Turn, StoreError> {
-        self.owned.check(None, written)?;
+        self.owned.check(None, |_| Ok(written()))?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
     async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
-        self.owned.check(None, written)?;
+        self.owned.check(None, |_| Ok(written()))?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -171,16 +171,16 @@ impl End for SqliteEnd {
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        Ok(self.owned.check(None, written)?)
+        Ok(self.owned.check(None, |_| Ok(written()))?)
     }
 }
 
 /// What another program does by SQLite's own means while a copy is made is not looked into.
-fn written(_: Question) -> Result<Answer, StoreError> {
-    Ok(Answer::Written {
+fn written() -> Answer {
+    Answer::Written {
         tables: 0,
         is_new: false,
-    })
+    }
 }
 
 /// What the rows of a table stand in.

@@ -226,23 +226,17 @@ impl Owned {
         self.check_index()?;
         let was_unsettled = self.is_unsettled;
         let mut is_anew = false;
-        let mut has_written = false;
+        let mut was_written_to = false;
         let mut tables = self.tables;
-        let mut may_be_anothers = |is_shorter, loss| {
-            let question = Question {
-                is_shorter,
-                was_unsettled,
-            };
-            match ask(question).map_err(Trouble::Refused)? {
-                Answer::NotWritten => Err(loss),
-                Answer::Written {
-                    tables: now,
-                    is_new,
-                } => {
-                    tables = now;
-                    has_written |= is_new;
-                    Ok(())
-                }
+        let mut may_be_anothers = |question, loss| match ask(question).map_err(Trouble::Refused)? {
+            Answer::NotWritten => Err(loss),
+            Answer::Written {
+                tables: now,
+                is_new,
+            } => {
+                tables = now;
+                was_written_to |= is_new;
+                Ok(())
             }
         };
         if let Some((log, _)) = &mut self.log {
@@ -253,7 +247,12 @@ impl Owned {
                         ..
                     }),
                 ) => {
-                    may_be_anothers(false, trouble)?;
+                    // Who begins the log anew writes at that moment.
+                    let question = Question {
+                        is_shorter: false,
+                        was_unsettled: false,
+                    };
+                    may_be_anothers(question, trouble)?;
                     log.forget();
                 }
                 checked => is_anew = checked?,
@@ -264,13 +263,16 @@ impl Owned {
         if !is_as_it_was {
             let seen = Seen::new(&self.file, &found);
             if !seen.follows(&self.seen, self.tables) {
-                let is_shorter = seen.length < self.seen.length;
-                may_be_anothers(is_shorter, self.database.loss(Damage::Changed))?;
+                let question = Question {
+                    is_shorter: seen.length < self.seen.length,
+                    was_unsettled,
+                };
+                may_be_anothers(question, self.database.loss(Damage::Changed))?;
             }
             self.seen = seen;
         }
         self.tables = tables;
-        self.is_unsettled = has_written || (was_unsettled && !is_anew);
+        self.is_unsettled = was_written_to || (was_unsettled && !is_anew);
         check_one_name(self.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
         // A lock that is gone lets another process begin, but harms nothing that is written.

@@ -180,7 +180,9 @@ impl Writer {
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
-        } else if let Err(Trouble::Lost(loss)) = self.owned.check(None, unopened) {
+        } else if let Err(Trouble::Lost(loss)) =
+            self.owned.check(None, |question| Ok(unopened(question)))
+        {
             self.lost = Some(loss);
         }
     }
@@ -458,7 +460,7 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, unopened) {
+        if let Err(trouble) = self.owned.check(None, |question| Ok(unopened(question))) {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
@@ -593,15 +595,15 @@ fn anothers_work(
 
 /// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter, unless
 /// another program has written.
-fn unopened(question: Question) -> Result<Answer, StoreError> {
-    Ok(if question.is_shorter && !question.was_unsettled {
+fn unopened(question: Question) -> Answer {
+    if question.is_shorter && !question.was_unsettled {
         Answer::NotWritten
     } else {
         Answer::Written {
             tables: 0,
             is_new: false,
         }
-    })
+    }
 }
 
 /// Why a transaction came to nothing.
