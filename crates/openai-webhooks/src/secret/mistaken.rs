@@ -35,7 +35,8 @@ pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || is_invisible(letter))
 }
 
-/// Letters that leave no mark: a byte order mark, joiners, directions, controls.
+/// Letters that leave no mark: a byte order mark, joiners, directions, controls. A variation selector is part of the letter before
+/// it, and may end a key.
 fn is_invisible(letter: char) -> bool {
     let is_line_or_blank = letter.is_whitespace();
     let is_format = matches!(
@@ -46,9 +47,8 @@ fn is_invisible(letter: char) -> bool {
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
-            | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}'
-            | '\u{e0000}'..='\u{e01ef}'
+            | '\u{e0000}'..='\u{e007f}'
     );
     !is_line_or_blank && (letter.is_control() || is_format)
 }

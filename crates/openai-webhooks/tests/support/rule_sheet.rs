@@ -179,14 +179,21 @@ fn trimmed_secret(secret: &str) -> &str {
     secret.trim_matches(|letter: char| {
         letter.is_whitespace()
             || letter.is_control()
-            || "\u{feff}\u{200b}\u{200d}\u{2060}".contains(letter)
+            || "\u{ad}\u{61c}\u{180e}\u{feff}".contains(letter)
+            || ('\u{200b}'..='\u{200f}').contains(&letter)
+            || ('\u{202a}'..='\u{202e}').contains(&letter)
+            || ('\u{2060}'..='\u{206f}').contains(&letter)
+            || ('\u{e0000}'..='\u{e007f}').contains(&letter)
     })
 }
 
 fn key_of(secret: &str) -> Option<Vec<u8>> {
     let secret = trimmed_secret(secret);
-    let is_quoted = |letter| secret.starts_with(letter) || secret.ends_with(letter);
-    if secret.is_empty() || is_quoted('"') || is_quoted('\'') || secret.starts_with("v1,") {
+    // Around `whsec_` one quotation mark is a slip; a password of random letters may begin or end with one.
+    let marks = ['"', '\''];
+    let (opens, closes) = (secret.starts_with(marks), secret.ends_with(marks));
+    let is_quoted = opens && closes || secret.contains("whsec_") && (opens || closes);
+    if secret.is_empty() || is_quoted || secret.starts_with("v1,") {
         return None;
     }
     let Some(encoded) = secret.strip_prefix("whsec_") else {
