@@ -23,6 +23,8 @@ use crate::config::{AdminAccess, SecretSource, admin_access};
 
 /// Where the port is, unless something says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
+/// Environment variable that the documents and errors name for the token.
+const TOKEN_VARIABLE: &str = "UNWRAPD_ADMIN_TOKEN";
 /// Longest wait for an answer: a test of a destination takes as long as an attempt may.
 const ANSWER_MAX: Duration = Duration::from_secs(630);
 /// How long to wait for one in silence.
@@ -33,7 +35,7 @@ pub(super) struct AdminArguments {
     /// Where the running gateway answers operators [default: as the configuration says, else 127.0.0.1:8081]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     admin: Option<reqwest::Url>,
-    /// Environment variable with the token of that port, if it asks for one [default: as the configuration says]
+    /// Environment variable with the token of that port, if it asks for one [default: as the configuration says, else UNWRAPD_ADMIN_TOKEN]
     #[arg(long, value_name = "NAME")]
     admin_token_env: Option<String>,
     /// Certificate of that port, or of its authority, as PEM, if the system does not trust it [default: as the configuration says]
@@ -42,6 +44,11 @@ pub(super) struct AdminArguments {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
+}
+
+/// Where the token is, unless something says otherwise.
+fn usual_token() -> Option<SecretSource> {
+    std::env::var_os(TOKEN_VARIABLE).map(|_| SecretSource::Env(TOKEN_VARIABLE.into()))
 }
 
 /// A gateway that runs.
@@ -72,7 +79,7 @@ impl AdminArguments {
         let trusted = self.admin_ca.clone().or(certificate);
         let source = match &self.admin_token_env {
             Some(name) => Some(SecretSource::Env(name.clone())),
-            None => source,
+            None => source.or_else(usual_token),
         };
         let token = match source {
             Some(source) => Some(source.read().map_err(usage)?.expose()),
