@@ -33,6 +33,10 @@ struct Seat {
     /// Since when it waits for its client, in microseconds from the opening; or one of the two above.
     waits_since: AtomicU64,
     is_trusted: AtomicBool,
+    /// Whether it has many requests at once.
+    is_crowded: AtomicBool,
+    /// Whether it was told to end, whatever it does meanwhile.
+    must_end: AtomicBool,
     asked: Notify,
 }
 
@@ -114,6 +118,29 @@ impl Places {
         }
     }
 
+    /// Ends the connection with many requests that has waited the longest for its client, unless `enough` such connections are
+    /// ending already. A connection with few requests is never ended for this: the limit on connections bounds them.
+    fn end_the_slowest_of_the_crowded(&self, enough: usize) {
+        let seats = self.seats();
+        let crowded = || {
+            let all = seats.iter().map(|(_, seat)| seat);
+            all.filter(|seat| seat.is_crowded.load(Ordering::SeqCst))
+        };
+        let is_ending = |seat: &&Arc<Seat>| seat.must_end.load(Ordering::SeqCst);
+        if crowded().filter(is_ending).count() >= enough {
+            return;
+        }
+        let slowest = crowded()
+            .filter(|seat| !is_ending(seat))
+            .map(|seat| (seat.waits_since.load(Ordering::SeqCst), seat))
+            .filter(|(since, _)| *since < ASKED)
+            .min_by_key(|(since, _)| *since);
+        if let Some((_, seat)) = slowest {
+            seat.must_end.store(true, Ordering::SeqCst);
+            seat.asked.notify_one();
+        }
+    }
+
     /// Asks everyone, whatever they do.
     pub(crate) fn ask_all(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
@@ -145,6 +172,8 @@ impl Places {
         let seat = Arc::new(Seat {
             waits_since: AtomicU64::new(self.now()),
             is_trusted: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
+            must_end: AtomicBool::new(false),
             asked: Notify::new(),
         });
         let key = self.seats().insert(Arc::clone(&seat));
@@ -182,9 +211,14 @@ impl Place {
         self.places.yields.notify_waiters();
     }
 
-    /// Has whoever has waited the longest give up its place, perhaps this one.
-    pub(crate) fn ask_the_slowest(&self) {
-        self.places.ask_the_slowest();
+    /// Says whether this connection has many requests at once.
+    pub(crate) fn crowds(&self, is_crowded: bool) {
+        self.seat.is_crowded.store(is_crowded, Ordering::SeqCst);
+    }
+
+    /// Ends the slowest connection with many requests, perhaps this one, unless `enough` of them are ending already.
+    pub(crate) fn end_the_slowest_of_the_crowded(&self, enough: usize) {
+        self.places.end_the_slowest_of_the_crowded(enough);
     }
 
     /// From the next time that it waits it is asked after all those who are not trusted.
@@ -205,7 +239,8 @@ impl Place {
             // Nor because the runtime has not asked the system yet who has sent something, which it does before this goes on.
             yield_now().await;
             let is_asked = self.seat.waits_since.load(Ordering::SeqCst) == ASKED;
-            if is_asked || self.places.is_closing.load(Ordering::SeqCst) {
+            let must_end = self.seat.must_end.load(Ordering::SeqCst);
+            if is_asked || must_end || self.places.is_closing.load(Ordering::SeqCst) {
                 return;
             }
         }
@@ -285,6 +320,29 @@ mod tests {
         assert!(places.ask_the_slowest());
         trusted.asked().await;
         assert!(!places.ask_the_slowest());
+    }
+
+    #[tokio::test]
+    async fn only_connections_with_many_requests_end_for_there_being_too_many() {
+        let places = Places::new(3);
+        let few = places.take().await;
+        tick(&places);
+        let (slow, quick) = (places.take().await, places.take().await);
+        quick.crowds(true);
+        slow.crowds(true);
+        tick(&places);
+        quick.waits();
+        few.end_the_slowest_of_the_crowded(1);
+        // Whatever it does until it hears it.
+        slow.works();
+        slow.asked().await;
+        // One is enough, and it is ending.
+        few.end_the_slowest_of_the_crowded(1);
+        assert!(stays(&quick).await);
+        few.end_the_slowest_of_the_crowded(2);
+        quick.asked().await;
+        few.end_the_slowest_of_the_crowded(3);
+        assert!(stays(&few).await);
     }
 
     #[tokio::test]

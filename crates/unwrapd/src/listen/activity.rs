@@ -30,7 +30,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// When more than `max` are open, connections are ended, those that wait for their client the longest first.
+    /// When more than `max` are open, connections that have many are ended, those that wait for their client the longest first.
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
@@ -38,10 +38,10 @@ impl Load {
         })
     }
 
-    /// Counts one more. Whether a connection should go for it: one for every [`STREAMS_FREED`] too many.
-    fn add(&self) -> bool {
+    /// Counts one more. Gives how many connections should be ending: one for every [`STREAMS_FREED`] requests too many.
+    fn add(&self) -> usize {
         let too_many = (self.open.fetch_add(1, Ordering::Relaxed) + 1).saturating_sub(self.max);
-        too_many % STREAMS_FREED == 1
+        too_many.div_ceil(STREAMS_FREED)
     }
 
     fn remove(&self) {
@@ -51,6 +51,9 @@ impl Load {
 
 /// Streams that a connection that ends sets free, if it has many.
 const STREAMS_FREED: usize = 64;
+
+/// Requests at once from which on a connection has many. It may be ended where the port has too many of them.
+const MANY: usize = 8;
 
 /// One connection as seen by who has to end it.
 pub(super) struct Activity {
@@ -143,10 +146,12 @@ impl Activity {
             phase: Phase::Arriving,
             due: Instant::now() + self.patience.request,
         });
+        self.place.crowds(state.open.len() >= MANY);
         self.tell_place(&state);
         drop(state);
-        if self.load.add() {
-            self.place.ask_the_slowest();
+        let enough = self.load.add();
+        if enough > 0 {
+            self.place.end_the_slowest_of_the_crowded(enough);
         }
         Exchange {
             activity: Arc::clone(self),
@@ -273,6 +278,7 @@ impl Drop for Exchange {
         self.activity.load.remove();
         let mut state = self.activity.state();
         state.open.retain(|open| open.id != self.id);
+        self.activity.place.crowds(state.open.len() >= MANY);
         if state.open.is_empty() {
             state.between = Between::Idle(Instant::now());
         }
