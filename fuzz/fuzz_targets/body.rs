@@ -6,7 +6,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use openai_webhooks::{Envelope, PayloadProblem, Secret, UnwrapError, UnwrapWebhookEvent, Webhooks};
+use openai_webhooks::{
+    Envelope, PayloadProblem, Secret, UnwrapError, UnwrapWebhookEvent, Webhooks,
+};
 
 const NOW: i64 = 1_750_287_078;
 
@@ -25,7 +27,10 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(error.webhook_id(), "wh_1");
             assert!(!error.to_string().is_empty());
             assert_eq!(Some(error.problem()), PayloadProblem::find(body).as_ref());
-            assert_eq!(error.kind(), Envelope::read(body).as_ref().map(Envelope::kind));
+            assert_eq!(
+                error.kind(),
+                Envelope::read(body).as_ref().map(Envelope::kind)
+            );
         }
         Err(error) => panic!("refused, though it was signed: {error}"),
     }

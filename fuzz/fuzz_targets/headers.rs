@@ -236,16 +236,17 @@ fn is_version(token: &[u8]) -> bool {
 
 /// A version and what stands behind it are one item.
 fn count_items(tokens: &[&[u8]]) -> usize {
-    let is_item = |&at: &usize| {
-        !tokens[at].is_empty() && !(at > 0 && is_version(tokens[at - 1]))
-    };
+    let is_item = |&at: &usize| !tokens[at].is_empty() && !(at > 0 && is_version(tokens[at - 1]));
     (0..tokens.len()).filter(is_item).count()
 }
 
 /// Whether the signature stands alone, behind another or nothing, or behind a `v1` of its own.
 fn lists(tokens: &[&[u8]], good: &[u8]) -> bool {
     let looks_signed = |token: &[u8]| {
-        let end = token.iter().rposition(|&b| b != b'=').map_or(0, |at| at + 1);
+        let end = token
+            .iter()
+            .rposition(|&b| b != b'=')
+            .map_or(0, |at| at + 1);
         let is_letter = |b: &u8| b.is_ascii_alphanumeric() || b"+/".contains(b);
         token.len() >= 44 && token[..end].iter().all(is_letter)
     };

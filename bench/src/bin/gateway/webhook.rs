@@ -67,7 +67,11 @@ impl OpenAi {
         };
         let headers = self
             .webhooks
-            .sign(&body, id, i64::try_from(seconds).expect("the clock is right"))
+            .sign(
+                &body,
+                id,
+                i64::try_from(seconds).expect("the clock is right"),
+            )
             .expect("the id is valid");
         (headers, body)
     }
