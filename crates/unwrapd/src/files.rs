@@ -1,4 +1,5 @@
-//! Reads small files whole, within a bound of size and time, whatever stands at the path.
+//! Reads a small file completely, within bounds on size and time, whatever kind of file the path
+//! names.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// How long a pipe may take to deliver what it holds. A process substitution, `<(pass show NAME)`, is one.
+/// Longest time for a pipe to deliver its content. A process substitution such as
+/// `<(pass show NAME)` is a pipe.
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes asked for at once from a pipe.
+/// Bytes of one read from a pipe.
 const PIECE_BYTES: usize = 4096;
 /// Permission bit: every user of the machine may read the file.
 const READABLE_BY_ALL: u32 = 0o004;
@@ -25,10 +27,10 @@ pub struct Content {
     pub is_readable_by_all: bool,
 }
 
-/// Reads a regular file, or a pipe that is filled within ten seconds, of at most `bytes_max` bytes. The error text has neither
-/// the path nor anything of the content.
+/// Reads a regular file, or a pipe that is filled within ten seconds, of at most `bytes_max` bytes.
+/// The error text has neither the path nor anything of the content.
 pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
-    // Without waiting: a pipe without a writer would hold up its opening for ever.
+    // The open must not block: a pipe without a writer would block it for ever.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed() | OFlags::NOCTTY.bits().cast_signed())
@@ -45,7 +47,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         if data.len() > bytes_max as u64 {
             return Err(too_large());
         }
-        // Not all that the system shows as a file has a size, and it may grow meanwhile.
+        // Some files of the system report no size, and a file may grow meanwhile.
         let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max.min(64 * 1024)));
         (&file).take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         bytes
@@ -104,7 +106,7 @@ fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>
     Ok(bytes)
 }
 
-/// With what to do where the bare text of the system leaves that open.
+/// Adds the remedy to an error whose text from the system lacks one.
 fn explained(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -123,7 +125,8 @@ fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// The bytes as text without a byte order mark. The error names UTF-16 where the bytes look like it.
+/// The bytes as text without a byte order mark. The error names UTF-16 where the bytes look like
+/// it.
 pub fn text(bytes: &[u8]) -> Result<&str, String> {
     if let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF") {
         return std::str::from_utf8(rest).map_err(|_| not_utf8(rest));
@@ -134,7 +137,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }
 
-/// By its byte order mark, or by a zero in every second one of the first bytes.
+/// Recognises UTF-16 by its byte order mark, or by a zero in every second one of the first bytes.
 fn is_utf16(bytes: &[u8]) -> bool {
     let has_mark = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
     let beginning = &bytes[..bytes.len().min(64) / 2 * 2];

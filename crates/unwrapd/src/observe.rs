@@ -1,4 +1,4 @@
-//! What the gateway says about itself: warnings that repeat, and warnings that last.
+//! Warnings of the gateway about itself: repeated ones, and ones that last.
 
 pub mod oddities;
 pub mod refusals;

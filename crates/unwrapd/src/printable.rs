@@ -1,11 +1,12 @@
-//! Text that others wrote, made safe to print: every character that acts on a terminal, or that nobody can see, is escaped.
+//! Makes foreign text safe to print: escapes every character that acts on a terminal or is
+//! invisible.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Default-ignorable code points that the standard library takes for printable letters or marks. Unicode promises that the
-/// property `Default_Ignorable_Code_Point` only grows within ranges that are reserved for it; those are unassigned, and escaped
-/// as such.
+/// Default-ignorable code points that the standard library treats as printable. Unicode promises
+/// that new code points with the property `Default_Ignorable_Code_Point` come only from ranges
+/// reserved for it. Those ranges are unassigned, and so are escaped already.
 const INVISIBLE: [(char, char); 10] = [
     ('\u{034F}', '\u{034F}'),
     ('\u{115F}', '\u{1160}'),
@@ -19,8 +20,9 @@ const INVISIBLE: [(char, char); 10] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// Whether printing `letter` does something other than show a letter: a control or format character, a separator other than
-/// the blank, a private, unassigned or default-ignorable code point.
+/// Whether printing `letter` does something other than show a letter: a control or format
+/// character, a separator other than the blank, a private, unassigned or default-ignorable code
+/// point.
 #[must_use]
 pub fn is_hidden(letter: char) -> bool {
     if letter.is_ascii() {
@@ -32,7 +34,8 @@ pub fn is_hidden(letter: char) -> bool {
     is_invisible || !is_printable(letter)
 }
 
-/// What the standard library shows as it is. Behind a letter, a combining mark is shown too.
+/// Whether the standard library prints the character unchanged. The test puts it after a letter,
+/// where combining marks are printed too.
 fn is_printable(letter: char) -> bool {
     let mut text = String::with_capacity(5);
     text.push('x');
@@ -46,7 +49,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// As [`line()`], but line ends stay: for output that is made of lines.
+/// As [`line()`], but keeps line ends, for output of several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n')
@@ -68,10 +71,11 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// JSON with each hidden character as `\uXXXX`: the same value for every parser. `json` must be valid JSON.
+/// JSON with each hidden character as `\uXXXX`: the same value for every parser. `json` must be
+/// valid JSON.
 #[must_use]
 pub fn json(json: &str) -> Cow<'_, str> {
-    // Between strings JSON holds no hidden characters but line ends and tabs.
+    // Outside of strings, JSON has no hidden characters but line ends and tabs.
     let is_safe = |letter: char| !is_hidden(letter) || matches!(letter, '\n' | '\r' | '\t');
     if json.chars().all(is_safe) {
         return Cow::Borrowed(json);

@@ -1,4 +1,4 @@
-//! A tolerant reading of a body: the type and the resource, whatever stands beside them.
+//! A tolerant parser of a body: it reads only the type and the resource.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,14 @@ use super::{Data, EventType};
 
 /// The type and the resource that an authentic body names.
 ///
-/// The typed classes are strict: one odd field, and there is no event. An envelope is what routing needs, so it tolerates all of
-/// that: `null` where text belongs, missing fields, numbers of any size, half a surrogate pair, any depth, a byte order mark,
-/// bytes that are not UTF-8, and even a body that breaks off or is no JSON behind its type.
+/// The typed classes are strict: with one odd field there is no event. Routing needs only an
+/// envelope, so an envelope tolerates odd fields: `null` instead of text, missing fields, numbers
+/// of any size, half a surrogate pair, any depth, a byte order mark and bytes that are not UTF-8.
+/// It even tolerates a body that is truncated, or not JSON, after its type.
 ///
-/// A field that stands twice counts as it stands last, as in `JSON.parse` of JavaScript and `json.loads` of Python, which the
-/// official SDKs use. What is not text is not there. Half a surrogate pair, and a byte that is not UTF-8, reads as U+FFFD.
+/// If a field is duplicated, the last one counts, as in `JSON.parse` of JavaScript and `json.loads`
+/// of Python, which the official SDKs use. A value that is not text counts as missing. Half a
+/// surrogate pair, and a byte that is not UTF-8, reads as U+FFFD.
 ///
 /// ```
 /// use openai_webhooks::{Envelope, EventType};
@@ -28,10 +30,11 @@ pub struct Envelope<'r> {
 }
 
 impl<'r> Envelope<'r> {
-    /// Reads a body that is known to be authentic, such as one that was verified before it was stored;
-    /// [`Verified::envelope`](crate::Verified::envelope) reads that of a request. `None` where it names no type.
+    /// Reads a body that is known to be authentic, such as one that was verified before it was
+    /// stored. [`Verified::envelope`](crate::Verified::envelope) is for a request. `None` if the
+    /// body names no type.
     ///
-    /// One pass over the body, without recursion. It allocates only for a text with escapes in it.
+    /// Makes one pass over the body, without recursion. It allocates only for text with escapes.
     #[must_use]
     pub fn read(payload: &'r [u8]) -> Option<Self> {
         let mut scanner = Scanner { rest: payload };
@@ -60,21 +63,23 @@ impl<'r> Envelope<'r> {
         &self.kind
     }
 
-    /// The type; `None` for one that this version does not know.
+    /// The type; `None` if this version does not know it.
     #[must_use]
     pub fn event_type(&self) -> Option<EventType> {
         self.kind.parse().ok()
     }
 
-    /// The id of what the event is about: `data.call_id` of a `realtime` call, `data.session_id` of a `live` event,
-    /// `data.safety_identifier` of `safety_identifier.blocked`, and `data.id` of every other type, known or not.
+    /// The id of the resource that the event is about: `data.call_id` of a `realtime` call,
+    /// `data.session_id` of a `live` event, `data.safety_identifier` of
+    /// `safety_identifier.blocked`, and `data.id` of every other type, known or not.
     #[must_use]
     pub fn resource_id(&self) -> Option<&str> {
         self.resource_id.as_deref()
     }
 }
 
-/// What `data` may name a resource by. It may stand before the type, which decides.
+/// The fields of `data` that may name the resource. The type decides which one counts, and may come
+/// after `data`.
 #[derive(Clone, Copy, Default)]
 struct Ids<'t> {
     id: Option<Text<'t>>,
@@ -114,7 +119,7 @@ impl<'t> Ids<'t> {
     }
 }
 
-/// A text of the body, without its quotation marks.
+/// A JSON string of the body, without its quotation marks.
 #[derive(Clone, Copy)]
 struct Text<'t> {
     raw: &'t [u8],
@@ -140,13 +145,14 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Goes over the body once. Whatever stands where it does not belong ends the object it stands in, and costs nothing before it.
+/// Scans the body once. Invalid JSON ends the object it is in; fields before it still count.
 struct Scanner<'t> {
     rest: &'t [u8],
 }
 
 impl<'t> Scanner<'t> {
-    /// Calls `each` for every field, with the value next; `each` must pass it.
+    /// Calls `each` for every field, with the scanner before the value; `each` must consume the
+    /// value.
     fn object(&mut self, mut each: impl FnMut(&mut Self, Text<'t>)) {
         if !self.eat(b'{') {
             return;
@@ -170,7 +176,7 @@ impl<'t> Scanner<'t> {
         self.eat(b'}');
     }
 
-    /// The value, if it is text; passes it whatever it is.
+    /// The value, if it is a string. Consumes a value of any kind.
     fn text(&mut self) -> Option<Text<'t>> {
         if self.rest.first() == Some(&b'"') {
             return self.string();
@@ -179,7 +185,8 @@ impl<'t> Scanner<'t> {
         None
     }
 
-    /// Passes a value of any depth with a count of open brackets, so that no stack can overflow.
+    /// Consumes a value of any depth. It counts open brackets instead of recursing, so no stack can
+    /// overflow.
     fn skip_value(&mut self) {
         let mut depth = 0_usize;
         loop {
@@ -210,7 +217,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// A text, up to its closing quotation mark; `None` where the body ends before that.
+    /// A string, up to its closing quotation mark; `None` if the body ends before that.
     fn string(&mut self) -> Option<Text<'t>> {
         let text = self.rest.strip_prefix(b"\"")?;
         let mut end = 0;
@@ -261,7 +268,7 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// The letters that the escapes stand for. One that is none stands for the letter behind the backslash.
+/// Decodes the escapes. An invalid escape stands for the character after its backslash.
 fn unescape(mut raw: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len());
     while let Some(at) = raw.iter().position(|&byte| byte == b'\\') {
@@ -287,7 +294,8 @@ fn unescape(mut raw: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The letter that `\uXXXX`, or a pair of them, in front stands for, and what comes behind. Half a pair stands for U+FFFD.
+/// Decodes the `\uXXXX`, or the surrogate pair of them, at the start. Returns the character and the
+/// rest of the text. Half a pair becomes U+FFFD.
 fn unicode_escape(text: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(text)?;
     if (0xD800..0xDC00).contains(&first)
@@ -309,7 +317,8 @@ fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_str_radix(digits, 16).ok()?, rest))
 }
 
-/// The text with U+FFFD in place of every escape that is half a surrogate pair, each as long as before; `None` where there is none.
+/// The text with every escape that is half a surrogate pair replaced by the escape of U+FFFD, of
+/// equal length; `None` if there is no such escape.
 #[cold]
 pub(super) fn with_whole_letters(text: &str) -> Option<String> {
     const REPLACEMENT: &[u8] = b"\\ufffd";

@@ -1,4 +1,4 @@
-//! Why an authentic body is not an event, told with the place.
+//! Why an authentic body is not an event, with the place of the problem.
 
 use std::fmt;
 
@@ -8,8 +8,9 @@ use super::envelope::{Envelope, with_whole_letters};
 use super::shape::{Field, Fields, Shape, kind_of};
 use super::{Data, EventType, UnwrapWebhookEvent};
 
-/// An authentic body that is not an event this version can read. The body itself is still in your hands: park it under
-/// [`webhook_id`](Self::webhook_id) and answer 200, or OpenAI sends it again for 72 hours.
+/// An authentic body that this version cannot read as an event. The caller still has the body:
+/// store it under [`webhook_id`](Self::webhook_id) and answer 200, or OpenAI sends it again for 72
+/// hours.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the body is authentic but not an event: {problem}")]
 pub struct PayloadError {
@@ -34,20 +35,22 @@ impl PayloadError {
         &self.webhook_id
     }
 
-    /// The type of the event, known or not, where it can be read; see [`Envelope`]. It is the only part of the body held here.
-    /// No message shows it, and `Debug` only a known one.
+    /// The type of the event, known or not, if it can be read; see [`Envelope`]. It is the only
+    /// part of the body that this error holds. No message shows it, and `Debug` shows only a known
+    /// type.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
     }
 
-    /// What is wrong with the body.
+    /// The problem of the body.
     #[must_use]
     pub fn problem(&self) -> &PayloadProblem {
         &self.problem
     }
 
-    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where it is the whole body.
+    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where
+    /// it is the whole body.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.problem.field()
@@ -68,14 +71,15 @@ impl fmt::Debug for PayloadError {
     }
 }
 
-/// Why a body is not an event. It never quotes the body: the place of a field is made of names that this library knows.
+/// Why a body is not an event. It never quotes the body: the place of a field is made of names that
+/// this library knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadProblem {
-    /// No bytes, or nothing but blanks.
+    /// No bytes, or only blanks.
     #[error("it is empty")]
     Empty,
-    /// A byte order mark in front.
+    /// The body begins with a byte order mark.
     #[error(
         "it begins with a byte order mark, which JSON does not allow: whatever wrote it should write UTF-8 without one"
     )]
@@ -83,7 +87,7 @@ pub enum PayloadProblem {
     /// Not UTF-8.
     #[error("it is not UTF-8, from byte {at}")]
     NotUtf8 {
-        /// The first byte that is not, counted from 1.
+        /// The first byte that is not UTF-8, counted from 1.
         at: usize,
     },
     /// Not JSON.
@@ -106,7 +110,7 @@ pub enum PayloadProblem {
         /// Its place.
         field: String,
     },
-    /// A field stands twice. It could mean either, to this library and to the next reader.
+    /// A field is duplicated. Two readers may take different values for it.
     #[error("the field `{field}` stands more than once")]
     DuplicateField {
         /// Its place.
@@ -117,22 +121,23 @@ pub enum PayloadProblem {
     WrongField {
         /// Its place.
         field: String,
-        /// The kind of value that belongs there.
+        /// The kind of value that is expected.
         expected: &'static str,
-        /// The kind of value that stands there.
+        /// The kind of value that the body has.
         found: &'static str,
     },
 }
 
 impl PayloadProblem {
-    /// Looks for a problem in a body that is known to be authentic, such as one that was verified before it was stored. `None`
-    /// where it is an event.
+    /// Looks for a problem in a body that is known to be authentic, such as one that was verified
+    /// before it was stored. `None` if the body is an event.
     #[must_use]
     pub fn find(payload: &[u8]) -> Option<Self> {
         UnwrapWebhookEvent::read(payload).err()
     }
 
-    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where it is the whole body.
+    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where
+    /// it is the whole body.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self {
@@ -143,7 +148,7 @@ impl PayloadProblem {
         }
     }
 
-    /// The problem of a text that serde refused. Its own message would quote the body.
+    /// The problem of a text that serde refused. The message of serde would quote the body.
     #[cold]
     pub(super) fn of(text: &str) -> Self {
         if text.trim_ascii().is_empty() {
@@ -171,9 +176,9 @@ impl PayloadProblem {
 
 const TYPE: Field = Field::text("type");
 const ID: Field = Field::text("id");
-/// What every event owes.
+/// Fields that every event must have.
 const UNKNOWN: &[Field] = &[TYPE, ID];
-/// What an event of a known type owes.
+/// Fields that an event of a known type must have.
 const KNOWN: &[Field] = &[
     TYPE,
     ID,

@@ -1,4 +1,5 @@
-//! The fields that each class promises, as data: they say which one is at fault in a body that serde refused.
+//! The fields of each class, as data. They show which field is at fault in a body that serde
+//! refused.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use super::PayloadProblem;
 use super::read::UnixSeconds;
 
-/// The class of a `data`.
+/// The class of the `data` field of an event type.
 pub(super) trait Shaped {
     /// The fields that are read, in the order of the class.
     const FIELDS: &'static [Field];
@@ -30,7 +31,7 @@ pub(super) enum Shape {
     Seconds,
     Object(&'static [Field]),
     ListOf(&'static Shape),
-    /// Whatever it is, it is looked at elsewhere.
+    /// Any value; other code checks it.
     Any,
 }
 
@@ -38,7 +39,7 @@ enum Presence {
     Required,
     /// May be missing, or null.
     Optional,
-    /// Required where the text of another field is this one, else optional.
+    /// Required if the field of the first name has the second text as its value, else optional.
     RequiredWhere(&'static str, &'static str),
 }
 
@@ -71,7 +72,7 @@ impl Field {
 }
 
 impl Shape {
-    /// The first problem of the value `json`, which stands at `path`.
+    /// The first problem of the value `json` at `path`.
     pub(super) fn problem(&self, json: &str, path: &str) -> Option<PayloadProblem> {
         let expected = match self {
             Self::Any => return None,
@@ -177,7 +178,8 @@ fn in_list(shape: &'static Shape, json: &str, path: &str) -> Option<PayloadProbl
         .flatten()
 }
 
-/// The values of the fields that are asked for. Others are passed over, so that a body of many fields takes no memory.
+/// The values of the known fields. Other fields are skipped, so that a body with many fields takes
+/// no memory.
 pub(super) struct Fields<'j> {
     values: Vec<Option<&'j str>>,
     is_twice: Vec<bool>,
@@ -198,7 +200,7 @@ impl<'j> Fields<'j> {
         self.values[at]
     }
 
-    /// The text of a field that is one.
+    /// The text of a field whose value is a string.
     pub(super) fn text(&self, fields: &[Field], name: &str) -> Option<String> {
         serde_json::from_str(self.raw(fields, name)?).ok()
     }
@@ -239,7 +241,7 @@ impl<'de> Visitor<'de> for FieldsVisitor<'de> {
     }
 }
 
-/// Which of the fields a key names.
+/// Finds the field that a key names.
 struct Name(&'static [Field]);
 
 impl<'de> DeserializeSeed<'de> for Name {

@@ -1,11 +1,14 @@
-//! Texts that are surely not the secret they were given as. Taken for one, they would refuse every webhook and say nothing.
+//! Texts that are certainly not a webhook secret. With such a text as the secret, every webhook
+//! would be refused without an explanation.
 
 use super::{PREFIX, SecretError};
 
-/// What the text is, if it is surely not a secret; `text` is trimmed. It never looks like a secret that OpenAI makes.
+/// Says what the text is, if it is certainly not a secret; `text` is trimmed. No secret that OpenAI
+/// makes is recognised as something else.
 pub(super) fn recognise(text: &str) -> Option<SecretError> {
     let lower = text.to_ascii_lowercase();
-    // A password of random letters may begin or end with a quotation mark; only where `whsec_` is inside, one is enough.
+    // A password of random letters may begin or end with a quotation mark; so one mark is enough
+    // only if `whsec_` is inside.
     let holds_prefix = lower.contains(PREFIX);
     if text.starts_with(is_quote) && (holds_prefix || text.ends_with(is_quote)) {
         return Some(SecretError::Quoted);
@@ -30,13 +33,14 @@ pub(super) fn recognise(text: &str) -> Option<SecretError> {
     })
 }
 
-/// What stands around a secret that was copied and is not part of it: blanks of any alphabet, line ends, and what has no width.
+/// Removes characters around a copied secret that are not part of it: white space of Unicode, line
+/// ends and invisible characters.
 pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || is_invisible(letter))
 }
 
-/// Letters that leave no mark: a byte order mark, joiners, directions, controls. A variation selector is part of the letter before
-/// it, and may end a key.
+/// Invisible characters: a byte order mark, joiners, direction marks, controls. A variation
+/// selector belongs to the character before it, and may end a key.
 fn is_invisible(letter: char) -> bool {
     let is_line_or_blank = letter.is_whitespace();
     let is_format = matches!(
@@ -74,10 +78,10 @@ fn is_quote(letter: char) -> bool {
     )
 }
 
-/// How dashboards and people leave a part of a secret out.
+/// Marks by which dashboards and people hide a part of a secret.
 const MASKS: [&str; 6] = ["…", "...", "***", "•", "●", "[redacted]"];
 
-/// Words of texts that ask for a secret to be put in their place.
+/// Words of placeholders for a secret.
 const PLACEHOLDERS: [&str; 12] = [
     "your",
     "replace",
@@ -136,7 +140,7 @@ fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
     if let Some((_, error)) = known.into_iter().find(|(these, _)| starts(these)) {
         return Some(error);
     }
-    // In lower case, as they always are: a key of random letters is seldom taken for one.
+    // API keys always begin in lower case; a key of random letters seldom does so.
     if text.starts_with("sk-") || text.starts_with("sk_") {
         return Some(SecretError::ApiKey);
     }
@@ -173,7 +177,8 @@ fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
     is_placeholder(lower).then_some(SecretError::Placeholder)
 }
 
-/// Whether the text is the header `Authorization` or its value: a scheme and one word. A sentence may begin so too.
+/// Whether the text is the header `Authorization` or its value: a scheme and exactly one word,
+/// because a sentence may begin with the same word.
 fn is_authorization(lower: &str) -> bool {
     let value = ["bearer ", "basic ", "token "]
         .iter()
@@ -182,7 +187,8 @@ fn is_authorization(lower: &str) -> bool {
         || value.is_some_and(|value| !value.trim().contains(char::is_whitespace))
 }
 
-/// Whether the text is the id of something at OpenAI. Passwords of several words may begin so too.
+/// Whether the text is the id of an object at OpenAI. A password of several words may have the same
+/// beginning.
 fn is_id(text: &str) -> bool {
     const STARTS: [&str; 8] = [
         "wh_", "evt_", "proj_", "org-", "org_", "resp_", "batch_", "rtc_",
@@ -191,7 +197,7 @@ fn is_id(text: &str) -> bool {
     rest.is_some_and(|rest| rest.bytes().all(|letter| letter.is_ascii_alphanumeric()))
 }
 
-/// Whether the text names a variable that something should have replaced by its value.
+/// Whether the text is a reference to a variable that was not replaced by its value.
 fn is_reference(text: &str) -> bool {
     let encloses = |open: &str, close: &str| {
         text.len() > open.len() + close.len() && text.starts_with(open) && text.ends_with(close)
@@ -203,7 +209,7 @@ fn is_reference(text: &str) -> bool {
             .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
             && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
     };
-    // In capitals and of several words, as variables are: other text may be a key.
+    // Variables have capitals and several words; other text may be a key.
     let is_variable = |name: &str| {
         is_name(name)
             && name.contains('_')
@@ -228,7 +234,8 @@ fn is_reference(text: &str) -> bool {
         "secretkeyref",
     ];
     let lower = text.to_ascii_lowercase();
-    // A password of random letters may hold the opening mark, seldom a name and the closing one behind it.
+    // A password of random letters may hold the opening mark, but seldom a name and the closing
+    // mark after it.
     let holds = |open: &str, close: &str| {
         let name = text
             .split_once(open)
@@ -274,12 +281,12 @@ fn is_assignment(text: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_about_secrets = lower.contains("secret") || lower.contains("webhook");
     let is_in_capitals = !name.bytes().any(|letter| letter.is_ascii_lowercase());
-    // Base64 may begin in capitals and end with `=`; it holds no `_`, and nothing behind its padding.
+    // Base64 may begin in capitals and end with `=`. It has no `_`, and nothing after its padding.
     let is_padding = value.bytes().all(|letter| letter == b'=') && !name.contains('_');
     is_name && !is_padding && (is_about_secrets || is_in_capitals && name.contains('_'))
 }
 
-/// Whether the text says where a secret is kept.
+/// Whether the text is the location of a secret, not the secret.
 fn is_place(lower: &str) -> bool {
     let starts = [
         "/run/",
@@ -330,7 +337,7 @@ fn is_placeholder(lower: &str) -> bool {
     let is_blank_form =
         lower.len() > 2 && lower.bytes().all(|letter| letter == b'x' || letter == b'*');
     let holds = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    // Words may stand in a key of random letters by chance; that has digits too, as a rule.
+    // A key of random letters may hold such a word by chance, but then usually has digits too.
     let is_in_words = !lower.contains(|letter: char| letter.is_ascii_digit())
         || PLACEHOLDERS.iter().any(|word| lower.starts_with(word));
     let is_of_words = is_in_words

@@ -21,22 +21,24 @@ use super::ask::Refusal;
 
 /// Longest time for the body of a request to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are handed out at once. HTTP/2 keeps what it is handed until the client takes it, and asks for more as soon as
-/// the client takes a byte: handed over whole, an answer would be kept without its place.
+/// Bytes of an answer that are passed to HTTP/2 at a time. HTTP/2 buffers them until the client
+/// reads them, and asks for more as soon as the client has read one byte. A whole answer would stay
+/// in its buffer after the permit was released.
 const PIECE_BYTES: usize = 4 * 1024;
-/// Largest body of a request that has one: a thousand ids and more.
+/// Largest body of a request: enough for more than a thousand ids.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// What a route costs. Requests of one kind share a bound of requests in progress, so that no kind keeps another from being answered.
+/// The cost of a route. Requests of one class share a bound of requests in progress, so that no
+/// class blocks another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// It is answered at once, without waiting for anything.
+    /// The answer needs no waiting.
     Alive,
-    /// It waits for one look at the store that all such requests share.
+    /// It waits for a check of the store that all such requests share.
     Ready,
-    /// It reads or writes a little.
+    /// It reads or writes a few rows.
     Small,
-    /// It may look through much of the store, and its answer may be large.
+    /// It may scan much of the store, and its answer may be large.
     Heavy,
     /// It waits for a destination.
     Send,
@@ -51,19 +53,20 @@ impl Class {
         Self::Send,
     ];
 
-    /// Most requests in progress, until their answers are taken.
+    /// Most requests in progress. A request counts until its client has read the answer.
     #[must_use]
     pub const fn at_once(self) -> usize {
         match self {
             Self::Alive | Self::Ready => 64,
             Self::Small => 16,
-            // Each may hold a connection to the store and a page.
+            // Each may hold a connection to the store and a page of the answer.
             Self::Heavy | Self::Send => 8,
         }
     }
 
-    /// Whether the place is held until the client has taken the answer. Strangers may ask the others, whose answers are a line: a
-    /// client that takes nothing must not keep a load balancer from asking.
+    /// Whether the permit is held until the client has read the answer. The other classes need no
+    /// token, and their answers are one line. There a client that reads nothing must not block a
+    /// load balancer.
     #[must_use]
     pub const fn holds_answer(self) -> bool {
         matches!(self, Self::Small | Self::Heavy | Self::Send)
@@ -73,9 +76,9 @@ impl Class {
 /// The bounds of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Which requests it shares its places with.
+    /// The class whose permits the route shares.
     pub class: Class,
-    /// Longest time from the whole request to its answer.
+    /// Longest time from the complete request to its answer.
     pub time: Duration,
     /// Largest body of a request, in bytes.
     pub body_bytes_max: usize,
@@ -88,7 +91,7 @@ impl Bounds {
     pub(super) const CHANGE_LITTLE: Self = Self::new(Class::Small, 10, BODY_BYTES_MAX);
     pub(super) const READ_MUCH: Self = Self::new(Class::Heavy, 60, 0);
     pub(super) const CHANGE_MUCH: Self = Self::new(Class::Heavy, 60, BODY_BYTES_MAX);
-    /// Longer than an attempt may take.
+    /// The time is longer than that of any attempt.
     pub(super) const SEND: Self = Self::new(Class::Send, 630, BODY_BYTES_MAX);
 
     /// The longest time of any route.
@@ -103,7 +106,7 @@ impl Bounds {
     }
 }
 
-/// The places of all classes.
+/// The permits of all classes.
 #[derive(Clone)]
 pub(super) struct Places([Arc<Semaphore>; Class::ALL.len()]);
 
@@ -113,7 +116,7 @@ impl Default for Places {
     }
 }
 
-/// One route's bounds, and the places it shares.
+/// The bounds of one route, and the permits it shares.
 #[derive(Clone)]
 pub(super) struct Bounded {
     pub(super) bounds: Bounds,
@@ -127,7 +130,8 @@ pub(super) async fn bounded(
     next: Next,
 ) -> Response {
     let class = bounds.class;
-    // Anyone may ask some of these, and may leave out the end of a body for as long as it is waited for: no place is held meanwhile.
+    // The routes without a token allow no body. A client may still hold back the end of one until
+    // the time-out, so no permit is held before the request is complete.
     let request = if bounds.body_bytes_max == 0 {
         match arrive(request, 0).await {
             Ok(request) => request,
@@ -173,7 +177,7 @@ pub(super) async fn bounded(
     }
 }
 
-/// The request, once all of its body is there.
+/// The request, once its whole body has arrived.
 async fn arrive(request: Request, body_bytes_max: usize) -> Result<Request, Refusal> {
     let (parts, body) = request.into_parts();
     if body.size_hint().lower() > body_bytes_max as u64 {
@@ -205,7 +209,7 @@ fn too_large(body_bytes_max: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-/// When to ask again where a place or the store was missing.
+/// Sets `Retry-After`, for an answer without a permit or without the store.
 pub(super) fn retry_after(response: &mut Response) {
     const SECONDS: u64 = 1;
     response
@@ -213,7 +217,7 @@ pub(super) fn retry_after(response: &mut Response) {
         .insert(RETRY_AFTER, HeaderValue::from(SECONDS));
 }
 
-/// The body of an answer. The place is free once the client has taken it, or is gone.
+/// The body of an answer. The permit is released once the client has read the body, or has gone.
 struct Held {
     body: Body,
     rest: Bytes,

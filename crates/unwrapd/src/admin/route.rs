@@ -12,7 +12,7 @@ use super::Admin;
 use super::access::{Guard, guard};
 use super::bounds::{Bounded, Bounds, Places, bounded};
 
-/// A route of the admin port. The port serves nothing that is not made of one, so that none is without bounds.
+/// A route of the admin port. The port serves only such routes, so that every route has bounds.
 pub struct Route {
     path: &'static str,
     method: Method,
@@ -28,7 +28,7 @@ impl fmt::Debug for Route {
 }
 
 impl Route {
-    /// One that anyone who reaches the port may ask.
+    /// A route that needs no token.
     pub(super) fn open<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
     where
         H: Handler<T, Admin>,
@@ -40,7 +40,7 @@ impl Route {
         }
     }
 
-    /// One that operators ask.
+    /// A route by which operators read.
     pub(super) fn get<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
     where
         H: Handler<T, Admin>,
@@ -55,7 +55,7 @@ impl Route {
         }
     }
 
-    /// One that operators change something by.
+    /// A route by which operators change something.
     pub(super) fn post<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
     where
         H: Handler<T, Admin>,
@@ -76,25 +76,25 @@ impl Route {
         self.path
     }
 
-    /// The method it is asked by.
+    /// Its method.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// What it may take.
+    /// Its bounds.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.bounds
     }
 
-    /// Whether it asks for no token.
+    /// Whether it needs no token.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// As a router: the guard first, then the bounds, then the handler.
+    /// As a router. A request passes the guard, then the bounds, then the handler.
     pub(super) fn served(self, places: &Places, who: &Guard) -> Router<Admin> {
         let bounds = Bounded {
             bounds: self.bounds,

@@ -1,11 +1,12 @@
-//! The one rule for commands that destroy: the plan and its count first, then a question on the terminal, or `--yes`.
+//! The one rule for commands that destroy: the plan and its count first, then a question on the
+//! terminal, or `--yes`.
 
 use clap::Args;
 
 use super::Failure;
 use super::talk::confirmed;
 
-/// How a command is allowed to destroy something.
+/// The options that allow a command to destroy data.
 #[derive(Args)]
 pub(super) struct ConsentArguments {
     /// Only say what would be done
@@ -17,8 +18,8 @@ pub(super) struct ConsentArguments {
 }
 
 impl ConsentArguments {
-    /// Asks whether to carry out `plan`, such as "Drop 3 dead letters", unless `--yes` was given. An error if the answer is no, or if
-    /// there is nobody to ask.
+    /// Asks whether to carry out `plan`, such as "Drop 3 dead letters", unless `--yes` was given.
+    /// Returns an error if the answer is no, or if there is no terminal.
     pub(super) fn ask(&self, plan: &str) -> Result<(), Failure> {
         if self.yes || confirmed(&format!("{plan}?"))? {
             return Ok(());

@@ -1,8 +1,8 @@
-//! The duties of process 1. In a container without an init the gateway has id 1, and the kernel gives
-//! it every process whose parent has ended, such as those that a `command` leaves behind. Each stays a
-//! zombie until process 1 waits for it. To wait for all of them in the gateway itself would take the
-//! exit codes of its own commands away, so process 1 runs the gateway as a child, passes signals on
-//! to it, waits for everybody, and ends as it ends.
+//! The duties of process 1. In a container without an init the gateway has id 1, and the kernel
+//! gives it every process whose parent has ended, such as those that a `command` leaves behind.
+//! Each stays a zombie until process 1 waits for it. If the gateway itself waited for all of them,
+//! it would take the exit codes of its own commands away. So process 1 runs the gateway as a child,
+//! passes signals on to it, waits for all processes, and exits with the exit code of the gateway.
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Signals that are passed on: those that the gateway knows, and those that would end it.
+/// Signals that are passed on: those that the gateway handles, and those that would end it.
 const PASSED_ON: [(SignalKind, Signal); 6] = [
     (SignalKind::hangup(), Signal::HUP),
     (SignalKind::interrupt(), Signal::INT),
@@ -26,8 +26,8 @@ const PASSED_ON: [(SignalKind, Signal); 6] = [
 /// A shell adds this to the number of the signal that ended a program.
 const SIGNALED: i32 = 128;
 
-/// If this is process 1, runs the same command as a child and returns its exit code at its end. Else,
-/// or if no child can be started, returns `None`, and the command is to be run in this process.
+/// If this is process 1, runs the same command as a child and returns its exit code. Else, or if no
+/// child can be started, returns `None`; the caller then runs the command in this process.
 pub(super) fn supervise() -> Option<ExitCode> {
     if !getpid().is_init() {
         return None;
@@ -35,7 +35,7 @@ pub(super) fn supervise() -> Option<ExitCode> {
     match run() {
         Ok(code) => Some(code),
         Err(error) => {
-            // The log is not open yet. Where stderr is closed nothing can be said.
+            // The log is not open yet. If stderr is closed, the warning is lost.
             drop(writeln!(
                 io::stderr(),
                 "warning: cannot start the gateway as a child of process 1: {error}; processes that commands leave behind stay zombies (docker run --init helps)"
@@ -47,7 +47,7 @@ pub(super) fn supervise() -> Option<ExitCode> {
 
 fn run() -> io::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
-    // Before the child is there: no signal and no end of it goes unseen.
+    // Listen before the child starts, so that no signal and no exit is missed.
     let (mut ended, mut signals) = runtime.block_on(async { listen() })?;
     let gateway = start()?;
     let status = wait_for(&runtime, gateway, &mut ended, &mut signals)?;
@@ -74,18 +74,19 @@ fn listen() -> io::Result<(Ended, mpsc::Receiver<Signal>)> {
     Ok((ended, signals))
 }
 
-/// In a process group of its own: what a terminal sends comes here only, and is passed on once.
+/// Starts the gateway in its own process group. A terminal then signals only this process, which
+/// passes the signal on once.
 fn start() -> io::Result<Pid> {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "unwrapd".into());
-    // Where /proc is not mounted the path is not known.
+    // Without /proc the path of this program is unknown.
     let program = std::env::current_exe().unwrap_or_else(|_| name.clone().into());
     let child = Command::new(program)
         .arg0(name)
         .args(arguments)
         .process_group(0)
         .spawn()?;
-    // It is waited for below, with all others.
+    // The loop below waits for it, with all others.
     Ok(Pid::from_child(&child))
 }
 
@@ -97,7 +98,7 @@ fn wait_for(
 ) -> io::Result<WaitStatus> {
     runtime.block_on(async {
         loop {
-            // One signal may stand for the ends of many.
+            // One SIGCHLD may stand for the exits of many.
             while let Some((process, status)) = wait(WaitOptions::NOHANG)? {
                 if process == gateway {
                     return Ok(status);
@@ -106,7 +107,7 @@ fn wait_for(
             tokio::select! {
                 _ = ended.recv() => {}
                 Some(signal) = signals.recv() => {
-                    // Until it was waited for its id is nobody else's.
+                    // No other process can have this id before the gateway was waited for.
                     let _ = kill_process(gateway, signal);
                 }
             }

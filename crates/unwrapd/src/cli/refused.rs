@@ -1,11 +1,13 @@
-//! A command line that clap refuses, told without what may be a password or a secret: a terminal is recorded, and so is a log of CI.
+//! Errors for a command line that clap refuses, without parts that may be a password or a secret.
+//! Terminals and logs of CI are recorded.
 
 use clap::error::{ContextKind, ContextValue};
 
-/// Longest argument that is repeated: longer than the longest option, subcommand and value that is known.
+/// Longest argument that is repeated, in characters: longer than every known option, subcommand and
+/// value.
 const SHOWN_CHARS_MAX: usize = 32;
 
-/// What stands in the place of an argument that is not repeated.
+/// Replacement for an argument that is not repeated.
 const HIDDEN: &str = "[not shown]";
 
 /// Parts of a command line, as clap quotes them.
@@ -17,7 +19,8 @@ const QUOTED: [ContextKind; 5] = [
     ContextKind::PriorArg,
 ];
 
-/// The error with each argument hidden that is not plain, and with each value for a URL hidden in any case.
+/// The error, with each argument hidden that is not plain, and with each value of a URL option
+/// hidden.
 pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
     let is_url = matches!(
         error.get(ContextKind::InvalidArg),
@@ -51,7 +54,7 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
         }
     }
     if is_hidden {
-        // Advice such as "to pass it as a value, use `-- VALUE`" repeats it.
+        // Advice such as "to pass it as a value, use `-- VALUE`" would repeat the argument.
         for kind in [
             ContextKind::Suggested,
             ContextKind::SuggestedCommand,
@@ -64,7 +67,8 @@ pub(super) fn without_values(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// What to show instead, if the text must not be shown. Of an option with a value the name is.
+/// The text to show instead, if the text must not be shown. Of an option with a value, the name is
+/// shown.
 fn hide(text: &str, always: bool) -> Option<String> {
     if always {
         return Some(HIDDEN.into());
@@ -75,7 +79,7 @@ fn hide(text: &str, always: bool) -> Option<String> {
         let hidden = hide(value, false)?;
         return Some(hide(name, false).unwrap_or_else(|| format!("{name}={hidden}")));
     }
-    // As clap quotes an option that is known: its name, and what its value stands for.
+    // The form in which clap quotes a known option: its name and the placeholder of its value.
     let is_option = text.starts_with("--") && text.ends_with('>');
     let name = if is_option {
         text.split(['<', '[']).next().unwrap_or(text).trim_end()

@@ -1,17 +1,20 @@
-//! What a clock has shown since the process began, so that a time it gave out is known again. Pure.
+//! The times that a clock has shown since the process began. They give the age of a recorded time.
+//! Pure.
 
 use std::collections::VecDeque;
 
-/// Most pieces that are remembered: a clock that jumps more often loses the oldest.
+/// Most periods between jumps that are remembered. After more jumps the oldest period is forgotten.
 const PIECES_MAX: usize = 64;
 
-/// Smaller steps make no piece of their own.
+/// Smaller steps begin no new period.
 const SAME_MS: i64 = 100;
 
-/// How exactly a time is known again: two gateways on one database differ by as much.
+/// Tolerance when a time is looked up: the clocks of two gateways on one database may differ by
+/// this much.
 const NEAR_MS: i64 = 1000;
 
-/// Pieces between jumps, the oldest first: since when by the monotonic clock, and the offset of the time shown. In milliseconds.
+/// Periods between jumps, the oldest first: the monotonic time of its beginning, and the offset of
+/// the time shown. In milliseconds.
 #[derive(Debug)]
 pub(super) struct History(VecDeque<(i64, i64)>);
 
@@ -35,7 +38,8 @@ impl History {
         self.0.push_back((monotonic, offset));
     }
 
-    /// How long ago `time` was shown; `None`: it never was. Of several instants the latest counts.
+    /// How long ago `time` was shown; `None` if it never was. If it was shown several times, the
+    /// latest counts.
     pub(super) fn age(&self, time: i64, monotonic: i64) -> Option<i64> {
         self.age_within(time, monotonic, 1)
             .or_else(|| self.age_within(time, monotonic, NEAR_MS))

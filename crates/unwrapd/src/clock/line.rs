@@ -1,33 +1,37 @@
-//! A time line that follows the wall clock, but not its jumps. Pure: what the clocks show is an argument.
+//! A time line that follows the wall clock, but not its jumps. Pure: the readings of the clocks are
+//! arguments.
 
 use std::time::Duration;
 
-/// How far the wall clock may be set at once without being in doubt: the usual steps of NTP, and leap seconds.
+/// Largest step of the wall clock that is accepted at once: the usual steps of NTP, and leap
+/// seconds.
 pub const SLACK: Duration = Duration::from_secs(60);
 
-/// How long a jump must last until it is believed.
+/// How long a jump must last until it is accepted.
 pub const DOUBT_LASTS: Duration = Duration::from_secs(3600);
 
 const SLACK_MS: i64 = 60_000;
 const DOUBT_LASTS_MS: i64 = 3_600_000;
 
-/// Slack comes back by a thousandth of the time that passes: twice what NTP slews at most.
+/// The slack recovers by a thousandth of the time that passes: twice the fastest slew of NTP.
 const SLACK_EVERY: i64 = 1000;
 
-/// Differences that are left alone: two clocks are not read at the same instant.
+/// Smaller differences are ignored, because two clocks are not read at the same instant.
 const SAME_MS: i64 = 100;
 
-/// Longest time between two looks that counts as lasted: what the wall clock showed in between nobody knows.
+/// Longest time between two readings that counts towards [`DOUBT_LASTS`], because the wall clock in
+/// between is unknown.
 const GAP_MAX_MS: i64 = 300_000;
 
-/// Doubts that are smaller are not worth a word.
+/// Smaller doubts are not reported.
 const TOLD_MS: i64 = 10_000;
 
-/// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
+/// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same
+/// instant.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     offset: i64,
-    /// How far it may still follow at once, in microseconds.
+    /// How far it may still follow the wall clock at once, in microseconds.
     slack_us: i64,
     seen_at: i64,
     doubt: Option<Doubted>,
@@ -35,11 +39,11 @@ pub(super) struct Line {
 
 #[derive(Clone, Copy, Debug)]
 struct Doubted {
-    /// The least by which the wall clock was away from the line since it has been in doubt.
+    /// The smallest difference between the wall clock and the line since the doubt began.
     least: i64,
-    /// By how much it is away now.
+    /// The difference now.
     away: i64,
-    /// How long it has been.
+    /// How long the doubt has lasted.
     lasted: i64,
 }
 
@@ -58,15 +62,16 @@ impl Line {
         monotonic.saturating_add(self.offset)
     }
 
-    /// By how much the wall clock is ahead of the line, if that is in doubt, and how much longer it must last to be believed.
+    /// How far the wall clock is ahead of the line, if that is in doubt, and how much longer this
+    /// must last until it is accepted.
     pub(super) fn doubt(&self) -> Option<(i64, i64)> {
         let doubt = self.doubt?;
         (doubt.away.abs() >= TOLD_MS).then_some((doubt.away, DOUBT_LASTS_MS - doubt.lasted))
     }
 
-    /// The wall clock shows this now. Gives by how much the line is moved.
+    /// Takes a reading of the wall clock. Returns how far the line was moved.
     pub(super) fn observe(&mut self, monotonic: i64, offset: i64) -> i64 {
-        // Threads may come here in another order than they have read the clocks.
+        // Threads may call this in another order than that of their readings.
         let passed = (monotonic - self.seen_at).max(0);
         self.seen_at = self.seen_at.max(monotonic);
         let gained = passed.saturating_mul(1000 / SLACK_EVERY);

@@ -1,4 +1,4 @@
-//! Where the time comes from: the system, or a test.
+//! The source of the time: the system, or a test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,14 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// Runs on while the machine sleeps. On Linux this clock does; elsewhere `CLOCK_MONOTONIC` is what comes nearest, and where it stands
-/// still, a sleep is a jump of the wall clock and is treated as one.
+/// The monotonic clock. On Linux it runs on while the machine sleeps. Elsewhere `CLOCK_MONOTONIC`
+/// is the nearest one. If it stops during a sleep, the sleep is treated as a jump of the wall
+/// clock.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MONOTONIC: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const MONOTONIC: ClockId = ClockId::Monotonic;
 
-/// Longest time between two readings of the monotonic clock that have the wall clock's between them; a thread may be interrupted there.
+/// Longest time between the two readings of the monotonic clock before and after that of the wall
+/// clock. A thread that is interrupted there reads again.
 const TOGETHER_MS: i64 = 20;
 const TRIES_MAX: u32 = 5;
 
@@ -26,11 +28,11 @@ pub(super) enum Source {
 
 #[derive(Debug)]
 pub(super) struct Simulated {
-    /// The time it showed
+    /// The time that it showed at `at`.
     shown: Timestamp,
-    /// at this instant.
+    /// The instant of `shown`.
     at: Instant,
-    /// How far it was put forward since, in milliseconds.
+    /// How far it was set forward since then, in milliseconds.
     shift: AtomicI64,
 }
 
@@ -59,7 +61,8 @@ impl Source {
         }
     }
 
-    /// What the system calls the time since it was booted, for which the monotonic clock runs on. `None`: it does not tell.
+    /// The id of the current boot, within which the monotonic clock runs on. `None` if the system
+    /// has no such id.
     pub(super) fn boot(&self) -> Option<String> {
         match self {
             Self::System => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -97,7 +100,8 @@ fn monotonic() -> i64 {
     time.tv_sec.saturating_mul(1000) + time.tv_nsec / 1_000_000
 }
 
-/// How far the wall clock is off, in milliseconds, as the file says that `UNWRAPD_CLOCK_SHIFT` names. A test may write it at any time.
+/// The shift of the wall clock, in milliseconds, from the file that `UNWRAPD_CLOCK_SHIFT` names. A
+/// test may write that file at any time.
 #[cfg(feature = "crash-points")]
 fn shift_for_tests() -> i64 {
     use std::path::PathBuf;
@@ -105,7 +109,7 @@ fn shift_for_tests() -> i64 {
 
     static FILE: LazyLock<Option<PathBuf>> =
         LazyLock::new(|| Some(PathBuf::from(std::env::var_os("UNWRAPD_CLOCK_SHIFT")?)));
-    /// When it was read, by the monotonic clock, and what it said.
+    /// The monotonic time of the last read, and the shift that was read.
     static LAST: Mutex<(i64, i64)> = Mutex::new((i64::MIN, 0));
     const READ_EVERY_MS: i64 = 5;
 
@@ -114,14 +118,14 @@ fn shift_for_tests() -> i64 {
     let now = monotonic();
     if now.saturating_sub(last.0) >= READ_EVERY_MS {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        // Half written: as before.
+        // A half-written file changes nothing.
         last.1 = text.trim().parse().unwrap_or(last.1);
         last.0 = now;
     }
     last.1
 }
 
-/// Nothing: only builds with the feature `crash-points` can be told of another time.
+/// No shift: only builds with the feature `crash-points` can shift the clock.
 #[cfg(not(feature = "crash-points"))]
 const fn shift_for_tests() -> i64 {
     0

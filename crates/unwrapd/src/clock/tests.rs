@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
     start() + SignedDuration::from_secs(seconds)
 }
 
-/// Time passes, and the clock is looked at now and then, as a gateway does.
+/// Time passes, and the clock is read now and then, as by a gateway.
 async fn pass(clock: &Clock, seconds: u64) {
     for _ in 0..seconds / 10 {
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -98,7 +98,7 @@ async fn small_steps_are_followed_and_many_of_them_are_a_jump() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_drift_is_followed() {
     let clock = Clock::simulated(start());
-    // 500 parts in a million, as NTP slews at most.
+    // 500 parts in a million, the fastest slew of NTP.
     for _ in 0..2000 {
         pass(&clock, 100).await;
         clock.shift(50);
@@ -168,7 +168,7 @@ async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call
     assert_eq!(clock.age(left), Duration::from_secs(60));
     let wall = Duration::from_secs(5 * 24 * 3600 + 60);
     assert_eq!(clock.age_by_wall(left), wall);
-    // Its clock was ahead: nobody knows more than that it was there before us.
+    // The clock of that process was ahead. Its stamp only shows that it ran before this one.
     let ahead = at(400 * DAY);
     assert_eq!(clock.age(ahead), Duration::ZERO);
     pass(&clock, 500).await;
@@ -207,10 +207,10 @@ async fn by_the_clock_of_the_database_all_gateways_agree() {
         let off = clock.now().duration_since(at(110)).as_millis();
         assert!((-2..=2).contains(&off), "{off}");
     }
-    // The clock of this machine has no say any more.
+    // The clock of this machine has no effect any more.
     wrong.shift(-400 * DAY * 1000);
     assert_eq!(wrong.doubt(), None);
-    // That of the database jumps, as with another server.
+    // The clock of the database jumps, as after a change of the server.
     right.refer(right.monotonic(), at(110 + 31 * DAY).as_millisecond());
     let doubt = right.doubt().unwrap();
     assert!(doubt.is_shared);
@@ -232,8 +232,8 @@ async fn an_answer_that_took_long_does_not_move_a_clock_that_is_known_better() {
 }
 
 proptest! {
-    /// The promise of the module: whatever the wall clock does, between a stamp and its end by what is believed at least that much real
-    /// time passes, unless a jump ahead has lasted an hour.
+    /// The promise of the module: an age by the believed time is never larger than the real time
+    /// that has passed, unless a jump ahead has lasted an hour.
     #[test]
     fn nothing_ends_before_its_time(steps in prop::collection::vec((-40_000_000_000i64..40_000_000_000, 0u64..300), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -243,7 +243,7 @@ proptest! {
             let mut stamps = Vec::new();
             let mut shift = 0;
             for (jump, seconds) in steps {
-                // Never ahead for an hour: back in between.
+                // The clock is never ahead for an hour: it jumps back in between.
                 let jump = if shift > 0 { -shift } else { jump };
                 shift += jump;
                 clock.shift(jump);
@@ -252,7 +252,7 @@ proptest! {
                 for (stamped, stamp) in &stamps {
                     let passed = begun.elapsed().checked_sub(*stamped).unwrap();
                     let believed = Duration::try_from(clock.believed().duration_since(*stamp)).unwrap_or_default();
-                    // The slack, once.
+                    // The slack is used once.
                     prop_assert!(believed <= passed + Duration::from_secs(121), "{believed:?} {passed:?}");
                 }
             }

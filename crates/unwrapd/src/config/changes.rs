@@ -1,4 +1,4 @@
-//! What is different between two configurations, in the names of their keys, and which endpoints have a secret in common.
+//! Names the keys in which two configurations differ, and the endpoints that share a secret.
 
 use std::collections::BTreeSet;
 
@@ -7,25 +7,26 @@ use openai_webhooks::Webhooks;
 use super::{Config, DestinationSettings, EndpointSettings};
 use crate::destination::Kind;
 
-/// What another configuration changes for a gateway that runs. Values are not told.
+/// The changes that a new configuration makes for a running gateway, without values.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Each change of an endpoint or a destination, in words.
     pub parts: Vec<String>,
-    /// Destinations that are gone, each with the name of a new one that leads to the same place, if there is one.
+    /// Destinations that were removed, each with the name of a new one of the same URL, command or
+    /// file, if there is one.
     pub removed: Vec<(String, Option<String>)>,
-    /// What is different and counts from the next start only.
+    /// Keys that differ and take effect only after a restart.
     pub at_next_start: Vec<&'static str>,
 }
 
 impl Changes {
-    /// Whether there are none.
+    /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// From `before` to `after`.
+    /// The changes from `before` to `after`.
     pub(crate) fn between(before: &Config, after: &Config) -> Self {
         let mut changes = Self::default();
         changes.endpoints(&before.endpoints, &after.endpoints);
@@ -37,7 +38,7 @@ impl Changes {
         changes
     }
 
-    /// The keys that count from the next start.
+    /// Finds the keys that take effect only after a restart.
     fn next_start(&mut self, before: &Config, after: &Config) {
         let (store, other_store) = (&before.store.bounds, &after.store.bounds);
         let (server, other_server) = (&before.server, &after.server);
@@ -89,7 +90,7 @@ impl Changes {
         ];
         let keys = keys.into_iter().filter(|(_, is_other)| *is_other);
         self.at_next_start.extend(keys.map(|(key, _)| key));
-        // Whatever else the server or the store may differ in.
+        // Other differences of the server or the store.
         let names = |table| self.at_next_start.iter().any(|key| key.starts_with(table));
         let is_store_other = before.store != after.store && !names("[store]");
         let is_server_other = !other_server.serves_as(server) && !names("[server");
@@ -213,7 +214,7 @@ fn kind(kind: &Kind) -> &'static str {
     }
 }
 
-/// Whether two destinations are one under two names.
+/// Whether two destinations have the same URL, command or file.
 fn leads_alike(old: &Kind, new: &Kind) -> bool {
     match (old, new) {
         (Kind::Http(old), Kind::Http(new)) => old.url == new.url,
@@ -221,21 +222,22 @@ fn leads_alike(old: &Kind, new: &Kind) -> bool {
     }
 }
 
-/// How many secrets are new and how many are gone, if they are not the same.
+/// The number of new and of removed secrets, if the secrets differ.
 fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (signatures(old), signatures(new));
     let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
     (added + gone > 0).then(|| format!("secrets ({added} new, {gone} gone)"))
 }
 
-/// What each secret makes of the same text. Secrets that sign alike are the same, in whatever form they are written.
+/// The signature of one text by each secret. Secrets with equal signatures are equal, in whatever
+/// form they are written.
 fn signatures(webhooks: &Webhooks) -> BTreeSet<String> {
     let signed = webhooks.sign("", "wh_of_nothing", 0);
     let signed = signed.map_or_else(|_| String::new(), |headers| headers.signature);
     signed.split(' ').map(str::to_owned).collect()
 }
 
-/// Warns of endpoints that have a secret in common: what is sent to one of them is accepted at the other too.
+/// Warns of endpoints that share a secret: a webhook for one of them is accepted at the other too.
 pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
     let signed: Vec<_> = endpoints
         .iter()

@@ -1,5 +1,6 @@
-//! A configuration as a tree whose nodes know their place in the text. Each table is read by itself, and a key that cannot be
-//! read is left out of its table, so that one run finds the mistakes of all tables and keys.
+//! A configuration as a tree whose nodes know their place in the text. Each table is read by
+//! itself. A key that cannot be read is removed from its table, so that one run finds the mistakes
+//! of all tables and keys.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -10,16 +11,16 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::mistakes::{Mistake, Mistakes, unknown_key};
 
-/// A table as it was read.
+/// A table that was read.
 pub(super) struct Table<T> {
     /// `None` if nothing of it could be read.
     pub(super) value: Option<T>,
     pub(super) place: Place,
-    /// What was wrong with its keys and with the types of its values.
+    /// Mistakes in its keys and in the types of its values.
     pub(super) mistakes: Mistakes,
 }
 
-/// Where a table stands, and which of its keys stand there but could not be read.
+/// The position of a table, and those of its keys that are present but could not be read.
 pub(super) struct Place {
     span: Range<usize>,
     broken: HashSet<String>,
@@ -30,8 +31,8 @@ impl Place {
         self.span.clone()
     }
 
-    /// Whether the key, or `table.key` in a table of this one, stands there with a mistake that is told already: then it is
-    /// not missing.
+    /// Whether the key, or `table.key` in a table of this one, is present with a mistake that is
+    /// already reported. Then it is not reported as missing.
     pub(super) fn is_broken(&self, key: &str) -> bool {
         self.broken.contains(key)
     }
@@ -40,13 +41,14 @@ impl Place {
 /// The tables of a configuration.
 pub(super) struct Document<'a> {
     tables: DeTable<'a>,
-    /// What was wrong outside of the tables.
+    /// Mistakes outside of the tables.
     pub(super) mistakes: Mistakes,
     broken: HashSet<String>,
 }
 
 impl<'a> Document<'a> {
-    /// The tables that these functions take are named `single`, and `listed` where they stand in double brackets.
+    /// Splits a configuration. `single` has the names of its tables, `listed` those of its tables
+    /// in double brackets.
     pub(super) fn of(root: DeTable<'a>, single: &[&str], listed: &[&str]) -> Self {
         let mut tables = DeTable::new();
         let mut mistakes = Mistakes::default();
@@ -83,7 +85,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Whether it stands there and was no table.
+    /// Whether the name is present but is not a table.
     pub(super) fn is_broken(&self, name: &str) -> bool {
         self.broken.contains(name)
     }
@@ -149,8 +151,9 @@ fn read<T: DeserializeOwned>(mut table: DeTable<'_>, span: Range<usize>) -> Tabl
     }
 }
 
-/// Takes the least that holds these bytes out of the table: an element of a list, a key of a table in it, or a key of its own.
-/// Gives the key of the table, with a dot and the key of a table in it behind it.
+/// Removes the smallest part of the table that holds these bytes: an element of a list, a key of an
+/// inner table, or a key of its own. Returns that key, with a dot and the key of the inner table
+/// after it.
 fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     let key = table
         .iter()
@@ -182,7 +185,8 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     Some(path)
 }
 
-/// Whether the bytes are of this value. A table that has a line for each key is where its keys are.
+/// Whether the bytes belong to this value. The keys of a table may be on lines outside of its own
+/// span.
 fn value_holds(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     holds(&value.span(), span)
         || match value.get_ref() {
@@ -198,7 +202,8 @@ fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// Whether it says where a secret is: without one of its keys it would say nothing.
+/// Whether the table names the source of a secret. Such a table is removed as a whole, since
+/// without a key it names nothing.
 fn is_secret(table: &DeTable<'_>) -> bool {
     table.contains_key("env") || table.contains_key("file")
 }

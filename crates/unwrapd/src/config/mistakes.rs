@@ -1,20 +1,23 @@
-//! Mistakes in the text of a configuration: all that one run finds, each with its place and its remedy.
+//! Mistakes in the text of a configuration: all that one run finds, each with its line and its
+//! remedy.
 
 use std::ops::Range;
 
 /// Largest number of mistakes that are reported at once. More are the sign of a wrong file.
 const MISTAKES_MAX: usize = 50;
-/// Longest unknown key that is repeated, in bytes: longer than any that is known. Secrets are longer still, as a rule.
+/// Longest unknown key that is repeated, in bytes: longer than any known key. Secrets are usually
+/// longer.
 const SHOWN_KEY_BYTES_MAX: usize = 32;
 
 /// A mistake in the text of a configuration.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// Bytes of the text it is about; `None`: the whole text.
+    /// Bytes of the text that it is about; `None`: the whole text.
     span: Option<Range<usize>>,
-    /// What is wrong and what to do, without any value of the text: it may be a secret in the wrong place.
+    /// The problem and the remedy, without any value of the text, because a value may be a secret
+    /// in the wrong place.
     problem: String,
-    /// Whether other mistakes about the same value only follow from it.
+    /// Whether other mistakes about the same value are only consequences of this one.
     is_cause: bool,
 }
 
@@ -27,7 +30,7 @@ impl Mistake {
         }
     }
 
-    /// As [`new`](Self::new), instead of other mistakes about the same value.
+    /// As [`new`](Self::new), but replaces other mistakes about the same value.
     pub(super) fn cause(span: Range<usize>, problem: impl Into<String>) -> Self {
         Self {
             is_cause: true,
@@ -35,7 +38,7 @@ impl Mistake {
         }
     }
 
-    /// About the whole text.
+    /// A mistake about the whole text.
     pub(super) fn whole(problem: impl Into<String>) -> Self {
         Self {
             span: None,
@@ -52,10 +55,10 @@ impl Mistake {
         }
     }
 
-    /// About text that is no TOML.
+    /// A mistake in text that is not TOML.
     pub(super) fn from_syntax(error: &toml::de::Error) -> Self {
         let message = error.message();
-        // What the parser expected may be quoted, what it found is not.
+        // The message of the parser may show what it expected, but never what it found.
         let problem = if looks_secret(message) {
             "this cannot be read as TOML".to_owned()
         } else {
@@ -86,7 +89,8 @@ impl Mistakes {
         self.0.truncate(MISTAKES_MAX + 1);
     }
 
-    /// The value, or `None` and the mistakes are kept here, so that what follows is checked too.
+    /// Returns the value. Of an error it keeps the mistakes and returns `None`, so that the rest is
+    /// checked too.
     pub(super) fn keep<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
         result.map_err(|mistakes| self.add(mistakes)).ok()
     }
@@ -100,7 +104,7 @@ impl Mistakes {
         self.0.len() > MISTAKES_MAX
     }
 
-    /// Each with its line, in the order of the text.
+    /// The mistakes with their lines, in the order of the text.
     pub(super) fn in_order(mut self, text: &str) -> Vec<(Option<usize>, String)> {
         let are_too_many = self.are_too_many();
         let causes: Vec<Range<usize>> = self
@@ -141,7 +145,8 @@ impl From<Mistake> for Mistakes {
     }
 }
 
-/// The parser's message, without the values it may quote, and with the nearest right name for a wrong one.
+/// The parser's message, without the values it may quote, and with the nearest right name for a
+/// wrong one.
 fn explain(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `")
         && let Some((wrong, rest)) = rest.split_once("`, expected ")
@@ -177,7 +182,7 @@ fn explain(message: &str) -> String {
     }
 }
 
-/// There is no such key. What stands in its place may be a secret, or whatever else got lost there.
+/// The problem of an unknown key. The key itself may be a secret or other text in the wrong place.
 pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
     if looks_secret(wrong) {
         return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
@@ -199,10 +204,11 @@ fn is_of_keys(letter: u8) -> bool {
     letter.is_ascii_alphanumeric() || b"_-.".contains(&letter)
 }
 
-/// Whether the text is, or holds, a secret by its form: of a webhook, a key of OpenAI's API, or a key in PEM.
+/// Whether the text has the form of a secret, or holds one: a webhook secret, a key of OpenAI's
+/// API, or a key in PEM.
 pub(crate) fn looks_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    // Many a word ends in "sk", and a file may be named so.
+    // Many words, and so names of files, end in "sk".
     let is_separator =
         |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '=' | ':');
     ["whsec_", "whsec-", "-----begin"]

@@ -1,4 +1,5 @@
-//! Paths in a configuration count from the folder of its file, whatever the folder of the process.
+//! Paths in a configuration start at the folder of its file, whatever the current folder of the
+//! process is.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use super::mistakes::{Mistake, Mistakes, looks_secret};
 /// Longest path, in bytes: the limit of Linux.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// Makes each relative path in the configuration absolute: those of secret files, certificates, programs and files of JSON
-/// lines. What is wrong with a path is a mistake; the store's path stands in a URL, and is read with it.
+/// Makes each relative path in the configuration absolute: those of secret files, certificates,
+/// programs and files of JSON lines. A wrong path is a mistake. The path of the store is part of a
+/// URL, and is read with that URL.
 pub(super) fn count_from(folder: &Path, root: &mut DeTable<'_>) -> Mistakes {
     let mut mistakes = Mistakes::default();
     for (name, value) in root.iter_mut() {
@@ -63,7 +65,7 @@ fn rebase(folder: &Path, value: &mut Spanned<DeValue<'_>>, mistakes: &mut Mistak
     let DeValue::String(text) = value.get_mut() else {
         return;
     };
-    // What is no path is told where it is read.
+    // The code that reads the value handles text that is no path.
     if matches!(text.as_ref(), "" | "-") || text.contains('\0') {
         return;
     }
@@ -79,7 +81,7 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
     let mut path = path.into_os_string().into_string().map_err(|_| {
         "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".to_owned()
     })?;
-    // It says that a folder is meant, also where there is none yet.
+    // The slash means a folder, even if that does not exist yet.
     if text.ends_with('/') {
         path.push('/');
     }
@@ -91,9 +93,9 @@ pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
     folder.join(path).components().collect()
 }
 
-/// Refuses what is surely no path, and what a shell would replace: here it stays as it is.
+/// Refuses text that is certainly not a path, and text that only a shell would replace.
 pub(super) fn check(path: &str) -> Result<(), String> {
-    // Whoever reads the file shows the path if that fails.
+    // An error on reading the file shows its path.
     if looks_secret(path) {
         return Err("this is a secret where the path of a file belongs: put it into a file and name that, and replace it if others have seen it".into());
     }

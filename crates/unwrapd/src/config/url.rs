@@ -1,7 +1,7 @@
-//! URLs that a configuration or a command line names: checked before anything runs, since one that
-//! cannot work would otherwise fail at each attempt, or lead to a server that nobody meant.
+//! Checks the URLs of a configuration or a command line before anything runs. A URL that cannot
+//! work would otherwise fail at each attempt, or lead to a wrong server.
 //!
-//! No error holds any part of the URL: it may hold a password.
+//! No error holds any part of the URL, because a URL may hold a password.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -40,13 +40,13 @@ const FRAGMENT: &str = "a part behind `#` is never sent to a server: take it out
 const USER: &str = "a URL is shown and logged, so it must not hold a user or a password: the signature is the proof";
 const PROXY_USER: &str = "a URL is shown and logged, so it must not hold a user or a password: write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
 
-/// A URL to post to, as a configuration writes it. The error does not show it.
+/// A URL to post to, from a configuration. The error does not show the URL.
 pub(crate) fn http_url(text: &str) -> Result<Url, String> {
     checked(text, USER).map_err(String::from)
 }
 
-/// A URL as a person types it: without a scheme it is http, and a port alone is one of this machine.
-/// The error does not show it.
+/// A URL as typed on a command line. Without a scheme it is http, and a port alone means this
+/// machine. The error does not show the URL.
 pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
     let port_first = text.strip_prefix(':').unwrap_or(text);
     let digits = port_first.bytes().take_while(u8::is_ascii_digit).count();
@@ -66,7 +66,7 @@ pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
     http_url(&format!("http://{text}"))
 }
 
-/// The URL of an HTTP proxy. The error does not show it.
+/// The URL of an HTTP proxy. The error does not show the URL.
 pub(crate) fn proxy_url(text: &str) -> Result<Url, String> {
     if text
         .get(..5)
@@ -108,7 +108,8 @@ fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     {
         return Err(NO_SCHEME);
     }
-    // The parser would take the first part of the path for the host where slashes are too many or too few.
+    // With too many or too few slashes the parser would take the first part of the path for the
+    // host.
     if !rest.starts_with("//") {
         return Err(NO_SCHEME);
     }
@@ -154,7 +155,7 @@ fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
         }
     })?;
     check_host(&url, host)?;
-    // What no request can carry: the parser and the client differ in what they let through.
+    // No request can carry such a URL. The parser of URLs accepts more than the HTTP client does.
     if url.as_str().parse::<http::Uri>().is_err() || HeaderValue::from_str(url.as_str()).is_err() {
         return Err(NO_URL);
     }
@@ -169,7 +170,7 @@ fn port_problem(port: &str) -> &'static str {
     }
 }
 
-/// Refuses what RFC 3986 lets stand nowhere in a URL. The parser would encode it, or leave it out.
+/// Refuses characters that RFC 3986 allows nowhere in a URL. The parser would encode or drop them.
 fn check_characters(text: &str) -> Result<(), &'static str> {
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     let has_pair = |open: char, close: char| {
@@ -189,7 +190,7 @@ fn check_characters(text: &str) -> Result<(), &'static str> {
         matches!(
             letter,
             '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}'
-            // Quotation marks and dots of a word processor, and the signs of lost characters.
+            // Quotation marks and dots of a word processor, and replacement characters.
             | '\u{2010}'..='\u{2027}' | '\u{fffc}' | '\u{fffd}'
         )
     };
@@ -305,7 +306,7 @@ fn check_address(ip: IpAddr) -> Result<(), &'static str> {
         return Err(EVERYWHERE);
     }
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    // The rest of 0.0.0.0/8 stands for no host either (RFC 1122, section 3.2.1.3).
+    // No address of 0.0.0.0/8 is that of a host (RFC 1122, section 3.2.1.3).
     let is_of_no_network = matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0);
     if ip.is_multicast() || is_broadcast {
         return Err(NO_SERVER);

@@ -1,5 +1,5 @@
-//! The log lines of failed attempts: the first of each cause at once, further ones as a number once a
-//! minute. A destination that fails every other time would otherwise fill the log.
+//! The log lines of failed attempts: the first of each cause at once, further ones as a number once
+//! a minute. A destination that fails every other time would otherwise fill the log.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use crate::observe::repeated::{INTERVAL, Repeated};
 
-/// Longest part of an answer that tells one cause from another, in characters.
+/// Length of the part of an answer that distinguishes causes, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
 
-/// What happened to the delivery of a failed attempt.
+/// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Failure {
-    /// It is tried again.
+    /// It will be retried.
     Retried,
     /// It is a dead letter.
     Dead,
 }
 
-/// Counts the failures of one destination by what follows and by cause.
+/// Counts the failures of one destination by state and by cause.
 pub(super) struct Failures {
     counted: Repeated<(Failure, String)>,
     looked_at: Mutex<Instant>,
@@ -35,13 +35,14 @@ impl Default for Failures {
 }
 
 impl Failures {
-    /// Counts one. Returns how many the caller must log now, or `None` if it must not log yet.
+    /// Counts one failure. Returns the number that the caller must log now, or `None` if it must
+    /// not log yet.
     pub(super) fn count(&self, failure: Failure, answer: &str) -> Option<u64> {
         let cause = answer.chars().take(CAUSE_CHARS_MAX).collect();
         self.counted.count(&(failure, cause))
     }
 
-    /// Logs what was counted and not logged, if that is due. Call it at least once a minute.
+    /// Logs the counts that are due. Call it at least once a minute.
     pub(super) fn log_due(&self, destination: &str) {
         {
             let mut looked_at = self
@@ -56,7 +57,7 @@ impl Failures {
         log(destination, self.counted.take_due());
     }
 
-    /// Logs all that was counted and not logged. For the end.
+    /// Logs all counts that were not logged yet. For the end of the process.
     pub(super) fn flush(&self, destination: &str) {
         log(destination, self.counted.take_all());
     }

@@ -1,4 +1,4 @@
-//! What a gateway tells in the log when it starts, is configured anew and stops.
+//! The log lines of a gateway at its start, after a reload and at its stop.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +9,19 @@ use tokio::time::timeout;
 use crate::config::{Changes, Config};
 use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
 
-/// Longest wait for the store to count what waits. A store that hangs holds up neither a reload nor the end.
+/// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
+/// neither a reload nor a stop.
 const COUNT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// What was found in the store when it was opened.
+/// The content of the store when it was opened.
 pub(super) struct Opened {
     summary: Option<Summary>,
     is_new: bool,
-    /// Deliveries that wait, by destination.
+    /// Waiting deliveries, by destination.
     waiting: Vec<(String, u64)>,
 }
 
-/// Whether there is a file for the store. `None`: the store itself knows whether it is new.
+/// Whether the file of the store exists. `None`: the store itself knows whether it is new.
 pub(super) fn is_there(url: &StoreUrl) -> Option<bool> {
     match url {
         StoreUrl::Sqlite(path) => Some(std::fs::metadata(path).is_ok_and(|data| data.len() > 0)),
@@ -44,7 +45,7 @@ impl Opened {
         })
     }
 
-    /// One line about the start, then one for each destination for which something waits.
+    /// Logs one line about the start, then one for each destination with waiting deliveries.
     pub(super) fn tell(&self, file: &Path, config: &Config) {
         let found = if self.is_new { "new" } else { "found" };
         let counts = self.summary.map_or_else(String::new, |summary| {
@@ -75,7 +76,7 @@ impl Opened {
     }
 }
 
-/// Tells what waits for destinations that a new configuration leaves out.
+/// Logs the deliveries that wait for destinations that a new configuration has removed.
 pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
     if changes.removed.is_empty() {
         return;
@@ -109,7 +110,7 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
     }
 }
 
-/// Tells of an end at which nothing was cut off.
+/// Logs a clean stop.
 pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
     let counts = async {
         let summary = store.summary().await?;
@@ -155,7 +156,7 @@ fn wait(count: u64) -> String {
     }
 }
 
-/// A time in its two largest units.
+/// A duration in its two largest units.
 pub(super) fn spoken(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

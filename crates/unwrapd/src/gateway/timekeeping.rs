@@ -1,4 +1,4 @@
-//! Watches the clock: says when it is in doubt, and has the store remember what time it is.
+//! Watches the clock: warns while it is in doubt, and stores the trusted time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::observe::warnings::Warnings;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
-/// How often the clock is looked at.
+/// How often the clock is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the store remembers the time, for the next process to hold its clock against.
+/// How often the trusted time is stored, so that the next process can compare its clock.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
-/// The kinds of the warning: two, so that the log also says when the clock goes from one to the other.
+/// The two kinds of the warning, so that the log also shows a change from one to the other.
 const AHEAD: &str = "clock ahead";
 const BEHIND: &str = "clock behind";
 
-/// Goes on until shutdown. A failing store does not end it.
+/// Runs until shutdown. A failing store does not end it.
 pub(super) async fn run(
     clock: Clock,
     store: Arc<dyn Store>,
@@ -42,7 +42,8 @@ pub(super) async fn run(
     remember(&clock, &*store).await;
 }
 
-/// Says whether the clock is in doubt. A gateway that starts does so before it receives.
+/// Begins or ends the warning that the clock is in doubt. At a start this happens before the
+/// gateway accepts webhooks.
 pub(super) fn tell(clock: &Clock, warnings: &Warnings) {
     let doubt = clock.doubt();
     let kind = doubt.map(|doubt| {
@@ -93,7 +94,7 @@ fn text(doubt: Doubt) -> String {
     )
 }
 
-/// In the largest unit that is whole.
+/// The duration in its largest whole unit.
 fn shown(time: SignedDuration) -> String {
     let seconds = time.as_secs();
     match seconds {

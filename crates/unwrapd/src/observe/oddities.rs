@@ -6,7 +6,8 @@ use tokio::time::sleep;
 use super::repeated::{INTERVAL, Repeated};
 use crate::message::shown_kind;
 
-/// Logs one line for each endpoint and event type, with the place of the odd field and never its value; further ones are counted.
+/// Logs one line for each endpoint and event type, with the place of the odd field and never its
+/// value. Further odd bodies are counted.
 #[derive(Default)]
 pub struct Oddities {
     repeated: Repeated<(String, String)>,
@@ -36,7 +37,7 @@ impl Oddities {
         );
     }
 
-    /// Logs, for ever, what was counted and not logged yet.
+    /// Logs the counts that are due, for ever.
     pub async fn run(&self) {
         loop {
             sleep(INTERVAL).await;
@@ -44,7 +45,7 @@ impl Oddities {
         }
     }
 
-    /// Logs all that was counted and not logged. For the end of the process.
+    /// Logs all counts that were not logged yet. For the end of the process.
     pub fn flush(&self) {
         log(self.repeated.take_all());
     }

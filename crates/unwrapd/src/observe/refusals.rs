@@ -1,15 +1,18 @@
-//! Warnings about what was refused or not kept: at most one a minute for each kind and endpoint, with the number it stands for.
+//! Warnings about requests that were refused or not kept: at most one a minute for each kind and
+//! endpoint, with the number of requests.
 
 use std::time::Duration;
 
 use super::repeated::Repeated;
 
-/// Time between two looks for counts that are due. It delays the line about a burst that has ended, beyond the interval itself.
+/// Time between two checks for counts that are due. After a burst it may delay the log line by this
+/// much beyond the interval.
 pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
-/// Most characters of a text that a client chose in a line of the log.
+/// Most characters of a client's text in a log line.
 const SHOWN_MAX: usize = 120;
 
-/// A kind of event, and the configured endpoint that it happened at, if any. Nothing that a client chose is part of a key.
+/// A kind of event, and the configured endpoint that it happened at, if any. Nothing that a client
+/// chose is part of a key.
 type Key = (&'static str, Option<String>);
 
 /// Counts refusals and logs them. One is shared by all ports of a gateway.
@@ -19,8 +22,9 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one event. `kind` says what happened, as a line of the log begins; `detail` is asked for only where a line is logged,
-    /// and must hold no secret and no payload. `endpoint` must be the name of a configured endpoint.
+    /// Counts one event. `kind` is the beginning of the log line. `detail` is called only if a line
+    /// is logged; its text must hold no secret and no payload. `endpoint` must be the name of a
+    /// configured endpoint.
     pub fn count(
         &self,
         kind: &'static str,
@@ -47,7 +51,7 @@ impl Refusals {
         log(self.repeated.take_due());
     }
 
-    /// Logs all counts that wait. For the end of the process.
+    /// Logs all counts that were not logged yet. For the end of the process.
     pub fn flush(&self) {
         log(self.repeated.take_all());
     }
@@ -70,7 +74,8 @@ fn log(counts: Vec<(Option<Key>, u64)>) {
     }
 }
 
-/// A text that a client chose, for the log: one line of ASCII, of bounded length, and without what looks like a secret.
+/// A client's text for the log: one line of ASCII, of bounded length, and without text that looks
+/// like a secret.
 pub(crate) fn shown(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     if ["whsec", "sk-", "bearer", "token", "secret", "key="]

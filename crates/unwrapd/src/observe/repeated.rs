@@ -1,4 +1,5 @@
-//! A limit on how often one kind of warning is logged, so that no flood fills the log and nothing is left out silently.
+//! Limits how often one kind of warning is logged. No flood fills the log, and every event is
+//! counted in some line.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,11 +10,12 @@ use tokio::time::Instant;
 
 /// Shortest time between two log lines about the same key.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Largest number of keys that are counted apart. Events of further keys are counted together, under no key.
+/// Largest number of keys with a count of their own. Events of further keys share one count,
+/// without a key.
 pub const KEYS_MAX: usize = 256;
 
-/// Counts events by key. The first event of a key is logged at once; the following ones are counted, and logged together, as a
-/// number, once [`INTERVAL`] has passed.
+/// Counts events by key. The first event of a key is logged at once. Further ones are counted, and
+/// logged as one number once [`INTERVAL`] has passed.
 ///
 /// ```
 /// # use unwrapd::observe::repeated::Repeated;
@@ -29,7 +31,7 @@ pub struct Repeated<K> {
 
 struct Counted {
     logged_at: Instant,
-    /// Events since then.
+    /// Events since the last log line.
     unlogged: u64,
 }
 
@@ -42,7 +44,8 @@ impl<K> Default for Repeated<K> {
 }
 
 impl<K: Clone + Eq + Hash> Repeated<K> {
-    /// Counts one event. Returns the number of events that the caller must now log, or `None` if it must not log yet.
+    /// Counts one event. Returns the number of events that the caller must now log, or `None` if it
+    /// must not log yet.
     pub fn count(&self, key: &K) -> Option<u64> {
         let now = Instant::now();
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,8 +77,9 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
         }
     }
 
-    /// Takes the counts that have waited for [`INTERVAL`], for the caller to log; call it at least that often. The key is `None` for
-    /// events that were counted together. A key without new events is forgotten.
+    /// Takes the counts that have waited for [`INTERVAL`], for the caller to log; call it at least
+    /// that often. The key is `None` for events of the shared count. A key without new events is
+    /// forgotten.
     pub fn take_due(&self) -> Vec<(Option<K>, u64)> {
         let now = Instant::now();
         let mut due = Vec::new();
@@ -94,7 +98,8 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
         due
     }
 
-    /// Takes all counts that wait, whether they are due or not, and forgets all keys. For the end of the process.
+    /// Takes all counts that wait, whether they are due or not, and forgets all keys. For the end
+    /// of the process.
     pub fn take_all(&self) -> Vec<(Option<K>, u64)> {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         by_key

@@ -1,4 +1,5 @@
-//! Conditions that an operator must know of while they last: `/readyz` lists them, and the log has their beginning and their end.
+//! Conditions that an operator must know while they last. `/readyz` lists them, and the log has
+//! their beginning and their end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Warnings(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
 impl Warnings {
-    /// The condition `kind` holds. The first call logs `text` as a warning; later calls only replace the text.
+    /// Records that the condition `kind` holds. The first call logs `text` as a warning; later
+    /// calls only replace the text.
     ///
-    /// `text` must hold no payload and no secret: whoever may read `/readyz` sees it.
+    /// `text` must hold no payload and no secret, because `/readyz` shows it.
     pub fn begin(&self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         let logged = text.clone();
@@ -19,7 +21,7 @@ impl Warnings {
         }
     }
 
-    /// The condition `kind` holds no more. Logs `text` if it did before.
+    /// Records that the condition `kind` no longer holds. Logs `text` if it held before.
     pub fn end(&self, kind: &'static str, text: &str) {
         if self.lock().remove(kind).is_some() {
             tracing::info!("{text}");

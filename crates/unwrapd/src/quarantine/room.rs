@@ -1,4 +1,5 @@
-//! How much of what is refused is kept: a bound for each endpoint, so that noise at one takes no room from the others.
+//! Limits on the refused requests that the quarantine keeps. Each endpoint has its own limit, so
+//! that noise at one takes no capacity from the others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,43 +9,47 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Requests of one endpoint that are kept per second, over a while. Anyone can send them, and each is a write.
+/// Requests of one endpoint that are kept per second, on average. Any client can send them, and
+/// each costs a write.
 const RATE: f64 = 10.0;
-/// Requests of one endpoint that are kept at once: what OpenAI may send before an operator sees that a secret is wrong.
+/// Requests of one endpoint that are kept in a burst: as many as OpenAI may send before an operator
+/// sees that a secret is wrong.
 const BURST: f64 = 100.0;
-/// Requests of one endpoint that wait to be written. More than a burst of each kind, so that a store of usual speed keeps all.
+/// Requests of one endpoint that may wait to be written. This is more than a burst of each kind, so
+/// that a store of usual speed keeps all of them.
 const WAITING_MAX: usize = 256;
-/// Requests of all endpoints that wait to be written: at most 32 MiB of bodies.
+/// Requests of all endpoints that may wait to be written: at most 32 MiB of bodies.
 const WAITING_IN_ALL_MAX: usize = 512;
 
-/// The room of all endpoints.
+/// The limits of all endpoints.
 pub(super) struct Room {
     endpoints: Mutex<HashMap<String, Endpoint>>,
     waiting: Arc<Semaphore>,
 }
 
-/// The room of one.
+/// The limits of one endpoint.
 struct Endpoint {
-    /// For requests whose body was read, which may prove authentic yet. Noise without headers takes nothing from it.
+    /// For requests whose body was read, and which may still be verified later. Noise without
+    /// headers does not count here.
     with_body: Bucket,
     without_body: Bucket,
     waiting: Arc<Semaphore>,
 }
 
-/// A request that may be kept. Held until it is written.
+/// The permit to keep a request. Hold it until the request is written.
 pub(super) struct Place(#[expect(dead_code, reason = "held")] [OwnedSemaphorePermit; 2]);
 
 /// Why a request is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// Too many of the endpoint within a short time.
+    /// Too many requests of the endpoint within a short time.
     Rate,
-    /// Too many wait to be written.
+    /// Too many requests wait to be written.
     Waiting,
 }
 
 impl Full {
-    /// What a line of the log begins with.
+    /// The beginning of the log line.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Rate => "a refused request was not kept in the quarantine (too many)",
@@ -78,7 +83,8 @@ impl Default for Room {
 }
 
 impl Room {
-    /// A place for a request to `endpoint`. Endpoints that are not configured any more are forgotten.
+    /// Returns a permit for a request to `endpoint`. Forgets endpoints that are no longer
+    /// configured.
     pub(super) fn take(
         &self,
         endpoint: &str,
@@ -106,7 +112,8 @@ impl Room {
             let place = Arc::clone(waiting).try_acquire_owned();
             place.map_err(|_| Full::Waiting)
         };
-        // The endpoint first, so that a full one takes nothing from the others.
+        // The permit of the endpoint comes first, so that a full endpoint takes nothing from the
+        // others.
         let own = place(&endpoint.waiting)?;
         let all = place(&self.waiting)?;
         if bucket.take(now) {
@@ -141,7 +148,7 @@ impl Bucket {
         }
     }
 
-    /// Takes one token. False if there is none.
+    /// Takes one token. Returns false if there is none.
     fn take(&mut self, now: Instant) -> bool {
         let passed: Duration = now.saturating_duration_since(self.at);
         self.at = now;

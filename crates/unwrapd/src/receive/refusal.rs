@@ -1,4 +1,4 @@
-//! Why a webhook was not accepted, for its sender and for the log.
+//! The reasons why a webhook is not accepted, for its sender and for the log.
 
 use axum::http::StatusCode;
 use axum::http::header::{ALLOW, RETRY_AFTER};
@@ -9,10 +9,10 @@ use super::BODY_BYTES_MAX;
 use crate::observe::refusals::Refusals;
 use crate::store::StoreError;
 
-/// When OpenAI may try again while we cannot keep what it sends, in seconds.
+/// `Retry-After` while the gateway cannot store webhooks, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// Why a webhook was not accepted. Nothing of it was kept, but perhaps in the quarantine.
+/// The reason why a webhook was not accepted. It was not stored, except perhaps in the quarantine.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(
@@ -38,7 +38,8 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Counts the refusal of a request to this configured endpoint. A wrong path is counted where it is found.
+    /// Counts the refusal of a request to this configured endpoint. A wrong path is counted by the
+    /// code that finds it.
     pub(super) fn count(&self, refusals: &Refusals, endpoint: &str) {
         let kind = match self {
             Self::NoSuchPath | Self::WrongMethod => return,
@@ -60,7 +61,7 @@ impl Refusal {
     }
 }
 
-/// A kind for each reason, so that a usual one hides no other.
+/// A kind for each reason, so that a frequent one hides no other.
 fn not_proven(error: &VerificationError) -> &'static str {
     match error {
         VerificationError::MissingHeader { .. } => "refused a request with 400 (header missing)",

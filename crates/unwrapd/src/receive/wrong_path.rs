@@ -1,5 +1,5 @@
-//! Requests that come by another path or method than webhooks do: an explanation for the sender, and a line of the log for the
-//! operator, who may have given OpenAI a wrong URL.
+//! Requests with a wrong path or method. The sender gets an explanation. The operator, who may have
+//! given OpenAI a wrong URL, gets a log line.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::Receiver;
 use super::refusal::Refusal;
 use crate::observe::refusals::shown;
 
-/// Names of endpoints that a line of the log lists.
+/// Most names of endpoints in one log line.
 const NAMES_MAX: usize = 8;
 
-/// Any path but that of an endpoint.
+/// Answers a request to any path but that of an endpoint.
 pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: Request) -> Refusal {
     let kind = if is_webhook(request.headers()) {
         "refused a webhook with 404 (wrong path)"
@@ -27,7 +27,7 @@ pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: R
     Refusal::NoSuchPath
 }
 
-/// The path of an endpoint that is not configured.
+/// Answers a request to an endpoint that is not configured.
 pub(super) fn unknown_endpoint(receiver: &Receiver, request: &Request) -> Refusal {
     let kind = if is_webhook(request.headers()) {
         "refused a webhook with 404 (no such endpoint)"
@@ -40,7 +40,7 @@ pub(super) fn unknown_endpoint(receiver: &Receiver, request: &Request) -> Refusa
     Refusal::NoSuchPath
 }
 
-/// The path of an endpoint, and another method than POST.
+/// Answers a request to an endpoint with another method than POST.
 pub(super) async fn wrong_method(
     State(receiver): State<Arc<Receiver>>,
     request: Request,
@@ -56,7 +56,8 @@ pub(super) async fn wrong_method(
     Refusal::WrongMethod
 }
 
-/// Whether it has what a webhook has and a scanner's request has not: else the noise would hide it.
+/// Whether the request has a header that webhooks have and scanners' requests lack. Such requests
+/// are logged apart, so that noise does not hide them.
 fn is_webhook(headers: &HeaderMap) -> bool {
     headers.contains_key(WEBHOOK_SIGNATURE)
 }
@@ -78,7 +79,7 @@ fn advice(receiver: &Receiver, request: &Request) -> String {
     )
 }
 
-/// Without the query, which may hold anything.
+/// The method and the path, without the query, which may hold a secret.
 fn line(request: &Request) -> String {
     format!(
         "{} {}",

@@ -1,10 +1,10 @@
-//! The event type, or the pattern, that someone meant who wrote one that matches nothing.
+//! Suggests an event type or a pattern for one that matches nothing.
 
 use std::collections::BTreeSet;
 
 use openai_webhooks::EventType;
 
-/// Words for one thing. OpenAI says `succeeded` of some things and `completed` of others.
+/// Synonyms. OpenAI uses `succeeded` for some resources and `completed` for others.
 const SYNONYMS: [&[&str]; 6] = [
     &[
         "completed",
@@ -26,10 +26,11 @@ const SYNONYMS: [&[&str]; 6] = [
 /// Words for every type.
 const EVERYTHING: [&str; 5] = ["all", "any", "everything", "all.*", "**"];
 
-/// How like two families must be, from 0 to 1, for one to be taken for the other.
+/// Least similarity of two families, from 0 to 1, for a suggestion.
 const LIKE_MIN: f64 = 0.75;
 
-/// The type that is most like `text`: of the nearest family the member with the nearest last word, synonyms included.
+/// The type nearest to `text`: in the nearest family, the type with the nearest last word, synonyms
+/// included.
 #[must_use]
 pub fn nearest_type(text: &str) -> EventType {
     let text = plain(text);
@@ -43,7 +44,8 @@ pub fn nearest_type(text: &str) -> EventType {
         .unwrap_or(EventType::ResponseCompleted)
 }
 
-/// The pattern that is most like `text`: a family such as `response.*` for what looks like one, else a type.
+/// The pattern nearest to `text`: a family such as `response.*` if the text looks like a family,
+/// else a type.
 #[must_use]
 pub fn nearest_pattern(text: &str) -> String {
     let text = plain(text);

@@ -1,4 +1,4 @@
-//! Whether a store could be opened, as far as that shows without opening it and without making anything.
+//! Checks whether a store could be opened, without opening it and without creating anything.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use rustix::fs::{Access, access};
 
 use super::{StoreSettings, StoreUrl, sqlite};
 
-/// Looks at the file and its folder, or at the certificates for the database; no server is asked. The error says what is wrong
-/// and what to do.
+/// Checks the file and its folder, or the certificates for the database. It contacts no server. The
+/// error names the problem and the remedy.
 pub fn precheck(settings: &StoreSettings) -> Result<(), String> {
     match &settings.url {
         StoreUrl::Sqlite(path) => check_file(path),

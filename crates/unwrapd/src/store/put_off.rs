@@ -1,23 +1,23 @@
-//! Deliveries whose next attempt is due further ahead than any wait: the clock was set back, or the longest wait was made shorter. They
-//! are made at once, and the log says so.
+//! Deliveries whose next attempt is due further ahead than any wait, because the clock was set back
+//! or the longest wait was made shorter. They are made at once, and the log says so.
 
 use crate::delivery::Lane;
 use crate::observe::repeated::Repeated;
 
-/// Most that are counted for the log.
+/// Most deliveries that are counted for the log.
 pub(super) const COUNT_MAX: i64 = 10_000;
 
-/// Says how many there are, at most once a minute for each lane of a destination.
+/// Logs their number, at most once a minute for each lane of a destination.
 #[derive(Default)]
 pub(super) struct PutOff(Repeated<(String, Lane)>);
 
 impl PutOff {
-    /// A claim has found some. Whether the log is to say how many there are.
+    /// Records that a claim has found some. Returns whether their number is to be logged now.
     pub(super) fn is_news(&self, destination: &str, lane: Lane) -> bool {
         self.0.count(&(destination.to_owned(), lane)).is_some()
     }
 
-    /// So many there were, those that were claimed included.
+    /// Logs the number of these deliveries, claimed ones included.
     pub(super) fn tell(destination: &str, lane: Lane, deliveries: i64) {
         let more = if deliveries >= COUNT_MAX {
             " or more"

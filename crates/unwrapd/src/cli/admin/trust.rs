@@ -1,4 +1,5 @@
-//! Whom the command line trusts at an admin port whose certificate no public authority has signed.
+//! The certificates that the command line trusts at an admin port, if no public authority has
+//! signed the port's certificate.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -17,7 +18,8 @@ use crate::cli::{Failure, usage};
 /// Largest file of certificates, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Trusts the certificates in this file: as the server's own, under whatever name or address it is asked, or as its authority.
+/// Trusts the certificates in this file: as that of the server, for any name or address, or as that
+/// of its authority.
 pub(super) fn only(file: &Path) -> Result<ClientConfig, Failure> {
     let problem = |problem: String| usage(format!("{}: {problem}", file.display()));
     let certificates = read(file).map_err(problem)?;
@@ -61,7 +63,7 @@ fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Accepts the very certificates that are named, and what they have signed.
+/// Accepts exactly the configured certificates, and certificates that they have signed.
 #[derive(Debug)]
 struct Trusted {
     certificates: Vec<CertificateDer<'static>>,
@@ -77,7 +79,8 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // No name is needed to tell who it is. That it holds the key is proven below.
+        // The name need not match: the certificate itself identifies the server. The handshake
+        // below proves that the server has the key.
         if self.certificates.contains(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }

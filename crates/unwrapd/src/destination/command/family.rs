@@ -1,18 +1,18 @@
 //! Processes that a command has started and that have left its process group (`setsid`, daemons).
 //!
-//! They are found by their parents and by a variable of their environment. This is a best effort: a
-//! process whose parents have ended and which has cleared its environment, or which runs as another
-//! user, is not found. Elsewhere than on Linux only the process group is killed.
+//! They are found by their parents and by a variable of their environment. This is a best effort.
+//! It misses a process whose parents have ended and that has cleared its environment, and a process
+//! of another user. On systems other than Linux only the process group is killed.
 
 #[cfg(target_os = "linux")]
 mod linux;
 
 use uuid::Uuid;
 
-/// Variable with the mark of one run of a command.
+/// Environment variable with the mark of one run of a command.
 pub(super) const VARIABLE: &str = "UNWRAPD_RUN";
 
-/// A text that the processes of one run of a command carry in their environment, and no others.
+/// A text in the environment of all processes of one run of a command, and of no other process.
 pub(super) struct Mark(String);
 
 impl Mark {
@@ -24,13 +24,14 @@ impl Mark {
         &self.0
     }
 
-    /// Has all processes killed that carry this mark, by a thread: it looks at every process.
+    /// Kills all processes with this mark, on a thread of its own, because that reads the
+    /// environment of every process.
     pub(super) fn kill_all_that_carry_it(&self) {
         #[cfg(target_os = "linux")]
         {
             let entry = format!("{VARIABLE}={}", self.0).into_bytes();
             let kill = move || linux::kill_all_with(&entry);
-            // Without a thread the process group is all that is killed.
+            // If no thread can be started, only the process group is killed.
             let _ = std::thread::Builder::new().name("kill".into()).spawn(kill);
         }
     }

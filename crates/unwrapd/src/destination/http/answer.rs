@@ -1,4 +1,4 @@
-//! What the head of an answer means, in a line without any of its body.
+//! Summarises the head of an answer in one line, without any of its body.
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{StatusCode, Url};
@@ -8,7 +8,7 @@ use crate::delivery::said::Said;
 /// Longest target of a redirect that is shown, in bytes.
 const LOCATION_BYTES_MAX: usize = 200;
 
-/// The status, and what to do about it.
+/// The status and the remedy.
 pub(super) fn summary(
     url: &Url,
     status: StatusCode,
@@ -40,7 +40,8 @@ pub(super) fn summary(
     }
 }
 
-/// Where a redirect leads, without what may be secret there: the user, the password and the query.
+/// The target of a redirect, without its parts that may be secret: the user, the password and the
+/// query.
 fn location(url: &Url, headers: &HeaderMap) -> String {
     let Some(value) = headers.get(LOCATION) else {
         return "it has no Location".into();
@@ -55,7 +56,7 @@ fn location(url: &Url, headers: &HeaderMap) -> String {
     let has_more = target.query().is_some();
     target.set_query(None);
     target.set_fragment(None);
-    // A URL of http or https can have both.
+    // This cannot fail: a URL of http or https can have both.
     let _ = target.set_username("");
     let _ = target.set_password(None);
     let mut text = target.as_str().to_owned();
@@ -67,7 +68,7 @@ fn location(url: &Url, headers: &HeaderMap) -> String {
     format!("Location {text}")
 }
 
-/// Cuts a text that is longer than so many bytes, between two characters, and marks that.
+/// Shortens a text to `bytes_max` bytes, between two characters, and marks the cut.
 pub(super) fn shorten(text: &mut String, bytes_max: usize) {
     if text.len() <= bytes_max {
         return;

@@ -1,5 +1,5 @@
-//! The connections of a destination. None is used for longer than an age: a name that was given
-//! another address would otherwise lead to the old server for as long as there is traffic.
+//! The connections of a destination. Each has a greatest age. Otherwise a host name with a new
+//! address would lead to the old server for as long as there is traffic.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use reqwest::Client;
 use tokio::time::Instant;
 
-/// Longest time, unless set otherwise, for which a connection is given new requests. One request
-/// under way may take longer. A new connection costs a look-up and a handshake, once in that time.
+/// Longest time for which a connection gets new requests, by default. A request under way may take
+/// longer. A new connection costs one look-up and one handshake in that time.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// A client whose connections are replaced. Requests under way end on the connections they began on.
+/// A client whose connections are replaced. Requests under way stay on their connections.
 pub(super) struct Connections {
     make: Box<dyn Fn() -> reqwest::Result<Client> + Send + Sync>,
     age_max: Duration,
@@ -44,7 +44,7 @@ impl Connections {
         self.current(self.age_max)
     }
 
-    /// Has requests that begin from now on make new connections.
+    /// Makes all later requests use new connections.
     pub(super) fn renew(&self) {
         self.current(Duration::ZERO);
     }
@@ -59,7 +59,8 @@ impl Connections {
                         made_at: Instant::now(),
                     };
                 }
-                // It was made before in the same way; the old connections serve until the next try.
+                // This is unlikely, since the same client was made before. The old connections are
+                // used until the next try.
                 Err(error) => tracing::warn!("cannot make a new client: {error}"),
             }
         }

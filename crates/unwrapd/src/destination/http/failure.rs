@@ -1,4 +1,4 @@
-//! Why a request had no answer, in words that name the cause and the remedy.
+//! Explains why a request had no answer, with the cause and the remedy.
 
 use std::error::Error as StdError;
 
@@ -12,10 +12,10 @@ use rustls::{
 use super::answer::shorten;
 use super::trust;
 
-/// Longest list of names of a certificate that is shown, in bytes.
+/// Longest list of the names of a certificate that is shown, in bytes.
 const NAMES_BYTES_MAX: usize = 200;
 
-/// Who made a request, and over what: the remedies differ.
+/// The sender of a request and its proxy, on which the remedy depends.
 #[derive(Clone, Copy)]
 pub(super) enum Client<'a> {
     /// A command of the command line.
@@ -24,12 +24,12 @@ pub(super) enum Client<'a> {
     Destination { proxy: Option<&'a Url> },
 }
 
-/// What went wrong with a request of a command, down to its cause, without the URL.
+/// The failure of a request of the command line, down to its cause, without the URL.
 pub(crate) fn describe(error: &reqwest::Error) -> String {
     explain(error, Client::Command)
 }
 
-/// What went wrong with a request, down to its cause, without the URL.
+/// The failure of a request, down to its cause, without the URL.
 pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
     let through = match client {
         Client::Destination { proxy: Some(proxy) } => {
@@ -112,7 +112,7 @@ fn closed(how: &str) -> String {
     )
 }
 
-/// The causes of an error, the deepest last. That of an I/O error stands inside it.
+/// The causes of an error, the deepest one last. An I/O error may hold its cause inside itself.
 fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
     let mut causes: Vec<&(dyn StdError + 'static)> = Vec::new();
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
@@ -167,7 +167,7 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str) -> String
                 "the certificate of the server is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the server send its whole chain{environment}"
             )
         }
-        // Its authority has the name of one that is trusted, and another key.
+        // The authority has the name of a trusted one, but another key.
         CertificateError::BadSignature => format!(
             "the certificate of the server is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM"
         ),
@@ -206,7 +206,7 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str) -> String
     }
 }
 
-/// The names of a certificate, which a stranger may have written, as harmless text.
+/// The names of a certificate, escaped, because a stranger may have written them.
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no name at all (it has no subjectAltName)".into();

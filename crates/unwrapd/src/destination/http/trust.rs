@@ -1,5 +1,5 @@
-//! Which certificates a destination may show: those of the system's authorities, and those of the
-//! authorities that the configuration names in `ca`.
+//! The certificates that are trusted for a destination: those signed by the system's authorities,
+//! or by the authorities that `ca` names.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,12 +16,13 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// Largest file of certificates, in bytes. The list of all public authorities has a fifth of that.
+/// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Variables that replace the system's list of authorities by a file or by folders.
+/// Environment variables that replace the system's list of authorities by a file or by folders.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Certificates of authorities, or of single servers, that a destination trusts beside the system's.
+/// Certificates of authorities, or of single servers, that a destination trusts in addition to the
+/// system's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorities {
     file: PathBuf,
@@ -29,7 +30,7 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Reads a PEM file of certificates. The error says what is wrong with the file and what to do.
+    /// Reads a PEM file of certificates. The error names the problem of the file and the remedy.
     pub fn read(file: &Path) -> Result<Self, String> {
         let problem = |problem: &str| format!("{}: {problem}", file.display());
         let text = read(file).map_err(|cause| problem(&cause))?;
@@ -65,7 +66,7 @@ impl Authorities {
         &self.file
     }
 
-    /// The certificates as they are shown to clients (DER).
+    /// The certificates in the form of TLS (DER).
     pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.certificates.iter().map(|certificate| &**certificate)
     }
@@ -74,7 +75,7 @@ impl Authorities {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable =
         |error: std::io::Error| format!("cannot read the file: {error}; correct `ca` or the file");
-    // To open a pipe could take for ever.
+    // Opening a pipe may block for ever.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("this is no regular file: name a PEM file of certificates".into());
     }
@@ -90,7 +91,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
-/// The TLS of a client that trusts the system's authorities, and these beside them.
+/// The TLS settings of a client that trusts the system's authorities and these.
 pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     let Some(authorities) = authorities else {
         return SYSTEM_CONFIG.clone();
@@ -111,7 +112,7 @@ pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     config
 }
 
-/// What is wrong with the list of authorities that the environment names, if it names one.
+/// The problem of the list of authorities that the environment names, if there is one.
 pub(crate) fn environment_problem() -> Option<&'static str> {
     SYSTEM.problem.as_deref()
 }
@@ -121,7 +122,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 
 static SYSTEM_CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| builder(SYSTEM.roots.clone()));
 
-/// The system's list, or that of the environment; on a bare system that has none, Mozilla's.
+/// The system's list, or that of the environment. If there is none, Mozilla's list.
 static SYSTEM: LazyLock<System> = LazyLock::new(|| {
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -161,9 +162,9 @@ fn builder(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Verifies as usual, and also takes a server's own certificate that the configuration names, which
-/// is what `openssl req -x509` makes: one of an authority, which a server may usually not show. Its
-/// time and its name must be right all the same.
+/// Verifies as usual, and also accepts a server certificate that `ca` names. `openssl req -x509`
+/// makes such a certificate: it is that of an authority, which a server may usually not present.
+/// Its dates and its names must still be right.
 #[derive(Debug)]
 struct NamedVerifier {
     verifier: Arc<WebPkiServerVerifier>,
@@ -187,7 +188,7 @@ impl ServerCertVerifier for NamedVerifier {
             now,
         );
         match verified {
-            // The verifier has looked at the time before this.
+            // The verifier has already checked the dates.
             Err(error) if is_of_an_authority(&error) && self.named.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
@@ -219,9 +220,9 @@ impl ServerCertVerifier for NamedVerifier {
     }
 }
 
-/// Whether a server has shown the certificate of an authority as its own.
+/// Whether a server has presented the certificate of an authority as its own.
 pub(super) fn is_of_an_authority(error: &Error) -> bool {
-    // The type of the cause belongs to a crate that rustls does not show.
+    // The type of the cause is in a crate that rustls does not export.
     matches!(error, Error::InvalidCertificate(CertificateError::Other(cause))
         if format!("{cause:?}").contains("CaUsedAsEndEntity"))
 }

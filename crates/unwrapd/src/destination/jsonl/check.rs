@@ -1,4 +1,4 @@
-//! Checks of a path that lines are to be appended to, without a change of any file.
+//! Checks the path of a file of JSON lines, without a change of any file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-/// How much of a file is looked at to tell what it holds, in bytes.
+/// Length of the beginning of a file that is read to recognise its content, in bytes.
 const BEGINNING_BYTES: usize = 1024;
 
-/// The error says what to do.
+/// Checks the path. The error names the remedy.
 pub(super) fn check(path: &Path) -> Result<(), String> {
     let problem = |what: &str| format!("{}: {what}", path.display());
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -43,20 +43,20 @@ fn check_file(path: &Path) -> Result<(), String> {
     check_beginning(&file).map_err(Into::into)
 }
 
-/// Refuses a file that holds something else than what was appended here.
+/// Refuses a file whose content is not JSON lines.
 pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     let mut beginning = [0; BEGINNING_BYTES];
     let length = file.read_at(&mut beginning, 0).unwrap_or_default();
     match beginning[..length].trim_ascii_start().first() {
         None | Some(b'{') => Ok(()),
-        // A text of another kind: a configuration, a secret, a database.
+        // Other content: a configuration, a secret, a database.
         Some(_) => Err(
             "this file holds something else than JSON lines, which these would spoil: name another file",
         ),
     }
 }
 
-/// Of a file that is not there. Its folder may still come to be.
+/// Checks the folder of a missing file. The folder may be created later.
 fn check_folder(path: &Path) -> Result<(), String> {
     let folder = folder(path);
     if !folder.is_dir() {

@@ -1,4 +1,4 @@
-//! What time it was by the clock of the database, for the next gateway to hold that clock against.
+//! The stored time by the clock of the database. The next gateway compares that clock with it.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,8 @@ use super::rows::timestamp;
 const REMEMBER: &str = "
     INSERT INTO trusted_time (at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET at = EXCLUDED.at";
 
-/// The time that a gateway trusted last. A store that was copied has none; then the newest of the last messages counts.
+/// The last time that a gateway trusted. A copied store has none; then the newest arrival among the
+/// last messages counts.
 const REMEMBERED: &str = "
     SELECT coalesce(
         (SELECT at FROM trusted_time),

@@ -1,4 +1,5 @@
-//! Says why a file cannot be opened: who this process is, which path is meant, what is missing, and what to do.
+//! Explains why a file cannot be opened: the user of this process, the path, the missing permission
+//! and the remedy.
 
 use std::fmt::Write as _;
 use std::fs::Metadata;
@@ -13,15 +14,15 @@ use rustix::process::{getegid, geteuid};
 use crate::store::StoreError;
 use crate::store::settings::with_suffix;
 
-/// What a process wants of a file.
+/// The access that a process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Read,
-    /// Read, write, and make the file if it is missing.
+    /// Read, write, and create the file if it is missing.
     Write,
 }
 
-/// The error of the system with its cause and a remedy. It begins with the path.
+/// The error of the system with its cause and a remedy. The text begins with the path.
 pub(crate) fn explain(path: &Path, wish: Wish, error: &io::Error) -> String {
     let place = path.display();
     let folder = folder_of(path);
@@ -49,7 +50,7 @@ pub(crate) fn explain(path: &Path, wish: Wish, error: &io::Error) -> String {
 
 fn denied(path: &Path, wish: Wish, error: &io::Error) -> String {
     let place = path.display();
-    // Not the permission bits: an immutable file, a security module.
+    // The cause is not the permission bits but an immutable file or a security module.
     if Errno::from_io_error(error) == Some(Errno::PERM) {
         return format!(
             "{place}: {error}; {} may not change it whatever its mode is: see `lsattr` for an immutable file",
@@ -98,8 +99,8 @@ fn closed_folder(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// An error if a file of the database is there and cannot be written, or the folder cannot: SQLite itself only says that it cannot
-/// open something.
+/// Returns an error if an existing file of the database, or its folder, cannot be written. SQLite
+/// itself only reports that it cannot open a file.
 pub(super) fn check_writable(database: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
         let path = with_suffix(database, suffix);
@@ -112,7 +113,8 @@ pub(super) fn check_writable(database: &Path) -> Result<(), StoreError> {
             )?;
         }
     }
-    // The log is made and removed there. As for a file that does not exist.
+    // SQLite creates and removes the log in this folder. So the check is that for a file that does
+    // not exist.
     let log = with_suffix(database, "-wal");
     if log.exists() {
         return Ok(());
@@ -125,7 +127,7 @@ pub(super) fn check_writable(database: &Path) -> Result<(), StoreError> {
     )
 }
 
-/// An error if a file of the database is there and cannot be read.
+/// Returns an error if an existing file of the database cannot be read.
 pub(super) fn check_readable(database: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
         let path = with_suffix(database, suffix);
@@ -141,7 +143,7 @@ fn check(tested: &Path, path: &Path, access: Access, wish: Wish) -> Result<(), S
         Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => {
             Err(StoreError::Unavailable(explain(path, wish, &error.into())))
         }
-        // Whatever else it is, opening the file tells; an old system cannot answer this.
+        // Opening the file reports any other error; an old system cannot answer this check.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Taking what is due, and what was put off for longer than any wait.
+//! Claims deliveries that are due, and deliveries that were put off for longer than any wait.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -10,16 +10,16 @@ use crate::delivery::{Delivery, Lane, later};
 use crate::store::put_off::{COUNT_MAX, PutOff};
 use crate::store::{Claimed, Terms};
 
-/// What a claim has found so far.
+/// The state of a claim.
 struct Claim<'c> {
     connection: &'c Connection,
     leases: &'c Leases,
     destination: &'c str,
     lane: Lane,
     now: Timestamp,
-    /// The same as leases know it.
+    /// The same time by the clock of leases.
     steady_now: Timestamp,
-    /// What is due beyond this is due now.
+    /// Deliveries due after this time are due now.
     put_off_from: Timestamp,
     taken: Vec<Delivery>,
     next_due_at: Option<Timestamp>,
@@ -46,7 +46,8 @@ pub(super) fn claim(
         taken: Vec::new(),
         next_due_at: None,
     };
-    // Half of the claim, and of claims for one every second: neither may hold the other up.
+    // Put-off deliveries get half of each claim, or every second claim if claims are for one
+    // delivery. So neither kind blocks the other.
     let share = if number % 2 == 0 {
         limit.div_ceil(2)
     } else {
@@ -65,9 +66,9 @@ pub(super) fn claim(
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
             PutOff::tell(destination, lane, deliveries);
         }
-        // There may be more.
+        // There may be more put-off deliveries.
         next_due_at = Some(now);
-        // The longest due first, as of those that were due at their time.
+        // The delivery that is due for longest comes first, and put-off ones come last.
         taken.rotate_left(was_put_off);
     }
     let ends_at = later(now, terms.lease);
@@ -89,7 +90,7 @@ pub(super) fn claim(
 }
 
 impl Claim<'_> {
-    /// Takes up to `limit` that are put off, and says how many.
+    /// Takes up to `limit` put-off deliveries, and returns their number.
     fn take_put_off(&mut self, limit: usize) -> rusqlite::Result<usize> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery
@@ -108,7 +109,7 @@ impl Claim<'_> {
         Ok(self.taken.len())
     }
 
-    /// Takes what is due, until there are `limit` in all.
+    /// Takes due deliveries, until there are `limit` in all.
     fn take_due(&mut self, limit: usize) -> rusqlite::Result<()> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
@@ -136,7 +137,7 @@ impl Claim<'_> {
         held.is_some_and(|held| self.leases.ends_at(held, self.steady_now).is_some())
     }
 
-    /// Takes it, unless it is leased.
+    /// Takes the delivery, unless it is leased.
     fn take_free(&mut self, id: i64) -> rusqlite::Result<()> {
         let held = self.leases.of(id);
         if let Some(ends_at) = held.and_then(|held| self.leases.ends_at(held, self.steady_now)) {
@@ -145,7 +146,8 @@ impl Claim<'_> {
         }
         let mut delivery = delivery(self.connection, id, self.destination, self.lane)?;
         if let Some(held) = held {
-            // Whoever held it may still be at it: its settlement must not count.
+            // The holder of the old lease may still be delivering. Its settlement must have no
+            // effect.
             let attempt = delivery.attempt.max(held.attempt + 1);
             delivery.earlier += attempt - delivery.attempt;
             delivery.attempt = attempt;

@@ -1,16 +1,19 @@
-//! Makes sure that the disk has what a log shows that was found when the database is opened.
+//! Makes sure that the disk has the content of a log that is found when the database is opened.
 //!
-//! A log may hold commits that no sync has brought to the disk: the process died before the sync, or the sync failed. They can be read,
-//! because the page cache has them, and a later sync succeeds without writing them again. To acknowledge one as a duplicate, or to
-//! write behind it, would be to trust it. So their bytes are written once more before anything is answered:
+//! A log may hold commits that no sync has brought to the disk: the process died before the sync,
+//! or the sync failed. They can be read from the page cache, and a later sync succeeds without
+//! writing them again. The gateway must not acknowledge such a commit as a duplicate, or append to
+//! it. So its bytes are written once more before any webhook is answered:
 //!
-//! - Without readers in other programs, SQLite moves the whole log into the database, with a sync, and cuts the log off.
-//! - A reader (a backup, a check, a shell) keeps the log where it is. Then every frame is written again to its place, with the same
-//!   bytes, and the log is synced. A reader notices nothing.
-//! - A reader also keeps the count of frames that were moved before. SQLite does not sync the database for a part of the log, and that
-//!   sync may have failed since. So the latest content of these pages is written into the database again, and synced.
+//! - Without readers in other programs, SQLite moves the whole log into the database, with a sync,
+//!   and truncates the log.
+//! - A reader (a backup, a check, a shell) prevents that. Then every frame is written again to its
+//!   place, with the same bytes, and the log is synced. The reader sees no change.
+//! - A reader also keeps the count of frames that were moved before. SQLite syncs the database only
+//!   when it has moved the whole log, and that sync may have failed. So the latest content of these
+//!   pages is written into the database again, and synced.
 //!
-//! Decision 13 has the reasons.
+//! See decision 13 for the reasons.
 
 use std::fs::File;
 use std::io;
@@ -26,7 +29,7 @@ use crate::store::StoreError;
 pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let found = checkpoint::run(connection, Mode::Count).map_err(problem)?;
-    // Whoever opens a database alone reads its log anew, and counts none as moved.
+    // A program that opens a database alone builds a new index, in which no frame counts as moved.
     if found.moved == 0 {
         let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         if !moved.is_busy {
@@ -34,7 +37,7 @@ pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result
             return Ok(());
         }
     }
-    // Nobody else writes to the log, or begins it anew, meanwhile.
+    // With the write lock, no other program appends to the log or restarts it.
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(problem)?;
@@ -75,11 +78,12 @@ fn write_again(owned: &Owned) -> Result<(), StoreError> {
                 StoreError::Unavailable(explain(owned.path(), Wish::Write, &error))
             })?;
         }
-        // The name of the log may be as new as its content.
+        // The directory entry of the log may be unsynced, too.
         File::open(folder_of(owned.path()))
             .and_then(|folder| folder.sync_all())
             .map_err(problem)?;
-        // Another program has moved more meanwhile, and what it moved may be overwritten now.
+        // If another program has moved more frames meanwhile, older content may now have replaced
+        // them.
         if checkpoint::run(&beside, Mode::Count).map_err(count)?.moved == counts.moved {
             return Ok(());
         }

@@ -1,14 +1,14 @@
-//! Which other programs hold a lock on the database, as far as the system tells.
+//! The other programs that hold a lock on the database, as far as the system shows them.
 
 use std::path::Path;
 
-/// Names the processes that hold a lock on the index of this log, other than this one: `process 4242 (sqlite3)`. `None` where that
-/// cannot be found out.
+/// Names the processes that hold a lock on the index of this log, other than this one:
+/// `process 4242 (sqlite3)`. `None` if the system does not show them.
 #[cfg(target_os = "linux")]
 pub(super) fn of(log: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
 
-    /// More than these are not listed.
+    /// Most processes that are named.
     const LISTED_MAX: usize = 3;
 
     let text = log.as_os_str().to_str()?.strip_suffix("-wal")?;
@@ -21,10 +21,11 @@ pub(super) fn of(log: &Path) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let mut holders: Vec<u32> = locks
         .lines()
-        // `1: POSIX  ADVISORY  READ 4242 08:01:131090 124 124`, and `->` in front of one that waits.
+        // A line is `1: POSIX  ADVISORY  READ 4242 08:01:131090 124 124`, with `->` for a lock that
+        // waits.
         .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
         .filter(|words| words.get(1) == Some(&"POSIX") && words.get(5) == Some(&file.as_str()))
-        // The first lock is held by everyone who has the index open.
+        // Every program that has the index open holds the lock at byte 128.
         .filter(|words| words.get(6) != Some(&"128"))
         .filter_map(|words| words.get(4)?.parse().ok())
         .filter(|holder| *holder != std::process::id())

@@ -1,4 +1,4 @@
-//! The log beside the database, watched: whether it still holds what was committed to it.
+//! Watches the log beside the database: does it still hold the commits that were written to it?
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,12 @@ use super::owned::{Damage, Known, Trouble, check_one_name};
 use super::wal::{FRAME_HEADER_BYTES, Header};
 use crate::store::StoreError;
 
-/// Most times that other programs may have begun the log anew between two looks. More is no log of this database.
+/// Most restarts of the log by other programs between two checks. A log with more restarts does not
+/// belong to this database.
 const RESTARTS_MAX: u32 = 1 << 16;
 
-/// The log that SQLite has open, with a descriptor of our own: what a removed log holds can still be read here.
+/// The log that SQLite has open, with our own descriptor, by which the content of a removed log can
+/// still be read.
 #[derive(Debug)]
 pub(super) struct LogFile {
     known: Known,
@@ -20,7 +22,7 @@ pub(super) struct LogFile {
     seen: Option<Seen>,
 }
 
-/// The end of the log at the last look. It never changes until the log is begun anew.
+/// The end of the log at the last check. It never changes until the log is restarted.
 #[derive(Debug)]
 struct Seen {
     header: Header,
@@ -42,14 +44,15 @@ impl LogFile {
         &self.file
     }
 
-    /// What was seen counts no more: another program has begun the log anew.
+    /// Forgets the end of the log, because another program has restarted the log.
     pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// An error if the log is not the file it was, or does not hold the `frames` that SQLite has in it. Its length alone does not tell:
-    /// a commit behind a cut makes it long again, with a hole. Says whether the log was begun anew since the last look: then everything
-    /// that was in it was moved into the database.
+    /// Returns an error if the log is another file than before, or lacks some of the `frames` that
+    /// SQLite has in it. The length alone is no proof: after a truncation the next commit makes the
+    /// log long again, with a hole. Returns whether the log was restarted since the last check.
+    /// Then all of its earlier content is in the database.
     pub(super) fn check(&mut self, frames: Option<u32>) -> Result<bool, Trouble> {
         let found = self.known.look()?;
         check_one_name(self.known.path(), &found)
@@ -98,7 +101,7 @@ impl LogFile {
         Ok(is_anew)
     }
 
-    /// `None`: there are fewer bytes.
+    /// `None` if the file has fewer bytes.
     fn read<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>, Trouble> {
         let mut bytes = [0; N];
         match self.file.read_exact_at(&mut bytes, offset) {

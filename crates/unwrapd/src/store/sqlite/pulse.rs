@@ -1,8 +1,9 @@
-//! Notices that the writer is held up by the disk, so that whoever waits for a commit is answered within a bound.
+//! Notices that the disk blocks the writer, so that requests that wait for a commit are answered
+//! within a bound.
 //!
-//! The writer notes when it begins a piece of work and when it ends. A thread looks twice a second, and touches no disk itself. While
-//! the writer is stuck, what waits for it is answered with an error, and nothing more is queued. Nothing is undone: a change that was
-//! answered so may be made once the disk is back.
+//! The writer records when a piece of work begins and ends. A thread that uses no disk checks this
+//! twice a second. While the writer is stuck, waiting requests get an error, and no more are
+//! queued. Nothing is undone: such a request may still be committed when the disk answers again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -14,8 +15,9 @@ use tokio::sync::watch;
 use crate::observe::warnings::Warnings;
 use crate::store::StoreError;
 
-/// How long one piece of work may take before the writer counts as stuck. With [`LOOK_EVERY`] it leaves a second of the five within
-/// which a webhook is answered, and a commit that is merely slow ends before.
+/// How long one piece of work may take before the writer counts as stuck. A webhook must be
+/// answered within five seconds; with [`LOOK_EVERY`] this leaves one of them. A commit that is only
+/// slow ends before.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -23,14 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The condition that the disk does not answer, among [`Warnings`].
 const WARNING: &str = "store-disk";
 
-/// What the writer and those who wait for it share.
+/// The state that the writer shares with the requests that wait for it.
 #[derive(Debug)]
 pub(super) struct Pulse {
     origin: Instant,
-    /// Milliseconds from `origin` to the beginning of what is being done, plus one; 0: nothing is.
+    /// Milliseconds from `origin` to the beginning of the current piece of work, plus one; 0 if
+    /// there is none.
     since: AtomicU64,
     stuck: watch::Sender<Option<StoreError>>,
-    /// The file is being looked through for damage, which takes the longer the larger it is.
+    /// Whether the file is being checked for damage. The larger the file, the longer that takes.
     is_checking: AtomicBool,
     /// Dropped to end the thread.
     stop: Mutex<Option<Sender<()>>>,
@@ -58,27 +61,27 @@ impl Pulse {
         Ok(pulse)
     }
 
-    /// A piece of work begins, which may touch the disk.
+    /// Begins a piece of work that may use the disk.
     pub(super) fn begin(&self) {
         self.since.store(self.now(), Ordering::Release);
     }
 
-    /// It has ended.
+    /// Ends the piece of work.
     pub(super) fn end(&self) {
         self.since.store(0, Ordering::Release);
     }
 
-    /// Whether the work under way is to look through the whole file.
+    /// Records whether the current piece of work is a check of the whole file.
     pub(super) fn set_checking(&self, is_checking: bool) {
         self.is_checking.store(is_checking, Ordering::Release);
     }
 
-    /// Told the error for all who wait, while there is one.
+    /// Receives the error for all waiting requests, while there is one.
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<StoreError>> {
         self.stuck.subscribe()
     }
 
-    /// Whether the work under way has lasted so long.
+    /// Whether the current piece of work has lasted for `time`.
     pub(super) fn has_lasted(&self, time: Duration) -> bool {
         self.lasted().is_some_and(|lasted| lasted >= time)
     }
@@ -131,7 +134,7 @@ pub(super) async fn stuck(mut told: watch::Receiver<Option<StoreError>>) -> Stor
             return error.clone();
         }
         if told.changed().await.is_err() {
-            // The pulse is gone with the store.
+            // The pulse was dropped with the store.
             std::future::pending::<()>().await;
         }
     }

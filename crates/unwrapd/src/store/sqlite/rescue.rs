@@ -1,7 +1,8 @@
-//! Saves what can be saved when the files of the store are not ours any more.
+//! Saves data when another program has changed the files of the store.
 //!
-//! A file that was removed lives as long as a process has it open. The gateway is about to end, so it first writes what only it still
-//! has to the disk. It never writes to a file that has one of the names of the store by now.
+//! A removed file exists as long as a process has it open. The gateway is about to end, so it first
+//! writes content that only it still has to the disk. It never writes to a file that now has a name
+//! of the store.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -14,22 +15,23 @@ use super::access::folder_of;
 use super::owned::{Damage, Loss, Owned};
 use crate::store::settings::with_suffix;
 
-/// For its owner only, as the store.
+/// Readable by its owner only, like the store.
 const MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 /// Bytes copied at a time.
 const STEP_BYTES: usize = 1 << 20;
 
-/// Saves what is only here, and says what an operator is to do.
+/// Saves content that only this process has, and returns the remedy for the operator.
 ///
-/// An error says that it could not be saved: as long as this process lives, it can still be.
+/// An error means that the content could not be saved. It can still be saved as long as this
+/// process runs.
 pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     let database = owned.path();
     let log_path = owned.log_path();
     let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
     let first = "before anything else, copy the database and its -wal, -shm and every saved file to another place";
     if is_gone(owned.file())? {
-        // It may have been removed with everything in it.
+        // The folder may have been removed with everything in it.
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -83,7 +85,7 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     })
 }
 
-/// A name beside `path` that no file has.
+/// A free name beside `path`.
 fn free_name(path: &Path) -> PathBuf {
     let mut second = Timestamp::now().as_second();
     loop {

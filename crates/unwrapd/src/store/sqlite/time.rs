@@ -1,4 +1,4 @@
-//! What time it was, for the next process to hold its clock against.
+//! The stored trusted time. The next process compares its clock with it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::statements::timestamp;
 use crate::clock::Boot;
 use crate::store::StoreError;
 
-/// Messages of which the newest arrival is looked for, where no time is remembered.
+/// Number of last messages among which the newest arrival is searched, if no time is stored.
 const LOOK_MAX: i64 = 1000;
 
 pub(super) fn remember(
@@ -32,7 +32,7 @@ pub(super) fn remember(
     Ok(())
 }
 
-/// Which boot of the machine it was when the time was remembered, and what the monotonic clock showed.
+/// The boot of the machine at which the time was stored, and the reading of the monotonic clock.
 pub(super) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Option<Boot>> {
     connection
         .query_row(
@@ -49,8 +49,9 @@ pub(super) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The time that the last process trusted. A store that was copied or comes from an earlier version has none; then the newest of the
-/// last messages counts. `None`: there is neither.
+/// The time that the last process trusted. A store that was copied, or that an earlier version
+/// made, has none; then the newest arrival among the last messages counts. `None`: there is
+/// neither.
 pub(super) fn remembered(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let remembered = optional(connection, "SELECT max(at), ?1 FROM trusted_time")?;
     if remembered.is_some() {
@@ -72,7 +73,7 @@ fn optional(connection: &Connection, sql: &str) -> rusqlite::Result<Option<Times
     })
 }
 
-/// The time that the store at `path` remembers. It only reads.
+/// The trusted time in the store at `path`. This only reads.
 pub fn remembered_at(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     let connection = schema::connect_to_read(path)?;
     schema::check_present(&connection)?;

@@ -13,7 +13,7 @@ pub(super) const FRAME_HEADER_BYTES: usize = 24;
 
 /// The first word of a log; its last bit says that the checksums are big-endian.
 const MAGIC: u32 = 0x377F_0682;
-/// Pages are powers of two up to this.
+/// Largest page, in bytes. The size of a page is a power of two.
 const PAGE_BYTES_MAX: u32 = 65_536;
 
 /// The header of a log.
@@ -26,7 +26,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// `None`: these bytes begin no log.
+    /// `None` if these bytes are not the header of a log.
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four"));
         let page_bytes = word(8);
@@ -42,24 +42,25 @@ impl Header {
         (word(0) & !1 == MAGIC && is_page_size && sum == header.checksum).then_some(header)
     }
 
-    /// How often the log was begun anew since `earlier`, which is the count in the first half of the salt.
+    /// Number of restarts of the log since `earlier`. The first half of the salt counts them.
     pub(super) fn restarts_since(&self, earlier: &Self) -> u32 {
         let count = |header: &Self| u32::from_be_bytes(header.salt[..4].try_into().expect("four"));
         count(self).wrapping_sub(count(earlier))
     }
 
-    /// Where frame `number`, counted from 1, begins.
+    /// Offset of frame `number`, counted from 1.
     pub(super) fn frame_offset(&self, number: u32) -> u64 {
         let header = HEADER_BYTES as u64;
         header + u64::from(number - 1) * (u64::from(self.page_bytes) + FRAME_HEADER_BYTES as u64)
     }
 
-    /// Bytes of a log with so many frames.
+    /// Bytes of a log with `frames` frames.
     pub(super) fn length(&self, frames: u32) -> u64 {
         self.frame_offset(frames + 1)
     }
 
-    /// Whether the frame with this header belongs to this log, and not to one before it in the same file.
+    /// Whether the frame with this header belongs to this log, and not to an earlier log in the
+    /// same file.
     pub(super) fn has_frame(&self, frame: &[u8; FRAME_HEADER_BYTES]) -> bool {
         frame[8..16] == self.salt
     }
@@ -83,10 +84,12 @@ fn checksum(bytes: &[u8], seed: (u32, u32), is_big_endian: bool) -> (u32, u32) {
     (first, second)
 }
 
-/// Reads the first `frames` frames of the log, checks the chain of their checksums, writes the same bytes to the same place, and syncs
-/// the file. Then the disk has them, even if an earlier sync failed and the page cache alone still showed them.
+/// Reads the first `frames` frames of the log, checks the chain of their checksums, writes the same
+/// bytes to the same place, and syncs the file. Then the disk has them, even if an earlier sync
+/// failed and only the page cache still had them.
 ///
-/// Returns where the latest content of each page is among the first `moved` frames: the page's number, and the offset of the content.
+/// Returns the position of the latest content of each page among the first `moved` frames: the
+/// number of the page, and the offset of the content.
 pub(super) fn write_again(log: &File, frames: u32, moved: u32) -> io::Result<Moved> {
     let mut bytes = [0; HEADER_BYTES];
     log.read_exact_at(&mut bytes, 0)?;
@@ -114,14 +117,14 @@ pub(super) fn write_again(log: &File, frames: u32, moved: u32) -> io::Result<Mov
     Ok(Moved { pages, page_bytes })
 }
 
-/// Pages that were moved from the log into the database.
+/// The pages that were moved from the log into the database.
 pub(super) struct Moved {
     pages: HashMap<u32, u64>,
     page_bytes: usize,
 }
 
 impl Moved {
-    /// Writes them into the database once more, and syncs it.
+    /// Writes these pages into the database once more, and syncs it.
     pub(super) fn write_again(&self, log: &File, database: &File) -> io::Result<()> {
         let mut page = vec![0; self.page_bytes];
         for (number, offset) in &self.pages {

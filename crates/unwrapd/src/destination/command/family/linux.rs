@@ -1,4 +1,4 @@
-//! How descendants are found by `/proc`, and held by pidfds while they are killed.
+//! Finds descendants in `/proc`, and holds them by pidfds while it kills them.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -6,27 +6,27 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// Most processes of one command that are killed one by one. More are a fork bomb, which only a
-/// cgroup can end.
+/// Most processes of one command that are killed one by one. More than these are a fork bomb, which
+/// only a cgroup can end.
 const PROCESSES_MAX: usize = 4096;
-/// Most looks at all processes: one that is found may have started another meanwhile.
+/// Most scans of all processes. A process that was found may have started another one meanwhile.
 const LOOKS_MAX: usize = 8;
-/// Largest part of an environment that is read, in bytes. The mark is put there early.
+/// Largest part of an environment that is read, in bytes. The mark is near its beginning.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 * 1024;
 
-/// Processes, held so that none of them is taken for another that has got its id since.
+/// Processes held by pidfds, so that a signal never reaches another process with a reused id.
 pub(in crate::destination::command) struct Descendants(Vec<OwnedFd>);
 
 impl Descendants {
     pub(in crate::destination::command) fn kill(self) {
         for process in &self.0 {
-            // It may have ended.
+            // The process may have ended.
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
 }
 
-/// What a process has started, and what that has started.
+/// The descendants of a process.
 pub(in crate::destination::command) fn descendants_of(leader: Pid) -> Descendants {
     let mut held = Vec::new();
     let mut parents = vec![leader];
@@ -35,7 +35,8 @@ pub(in crate::destination::command) fn descendants_of(leader: Pid) -> Descendant
             if held.len() >= PROCESSES_MAX {
                 return Descendants(held);
             }
-            // Whoever has its id now is held, and is a child of its parent if it still says so.
+            // The pidfd holds the process that has this id now. It is the child only if its parent
+            // is still the same.
             let Ok(process) = pidfd_open(child, PidfdFlags::empty()) else {
                 continue;
             };
@@ -58,7 +59,8 @@ fn children_of(parent: Pid) -> impl Iterator<Item = Pid> {
     })
 }
 
-/// Kills all processes with this entry in their environment, and what they start meanwhile.
+/// Kills all processes with this entry in their environment, and processes that they start
+/// meanwhile.
 pub(super) fn kill_all_with(entry: &[u8]) {
     for _ in 0..LOOKS_MAX {
         let Ok(processes) = fs::read_dir("/proc") else {
@@ -75,7 +77,7 @@ pub(super) fn kill_all_with(entry: &[u8]) {
             let Ok(held) = pidfd_open(id, PidfdFlags::empty()) else {
                 continue;
             };
-            // Once more: whoever is held now is killed, and nobody else.
+            // The check is repeated, because only now the pidfd holds the process that is killed.
             if carries(id, entry) {
                 has_found |= pidfd_send_signal(&held, Signal::KILL).is_ok();
             }
