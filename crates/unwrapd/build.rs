@@ -18,7 +18,8 @@ fn main() {
     println!("cargo::rustc-env=UNWRAPD_VERSION={version}");
 }
 
-/// What whoever packages it says, or else the commit of a published crate, or else that of the repository it is built in.
+/// The commit that the packager names; else that of the published crate; else that of the
+/// repository.
 fn commit() -> Option<String> {
     let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
     let commit = std::env::var("UNWRAPD_COMMIT")

@@ -212,7 +212,8 @@ impl<'h> Timestamp<'h> {
     /// Most digits: as many as the largest 64-bit Unix time has.
     pub(crate) const DIGITS_MAX: usize = 19;
 
-    /// Digits only, of a number that fits 63 bits. A sign, a fraction or anything else behind the number would let someone move the border between the
+    /// Digits only, of a number that fits 63 bits. A sign, a fraction or anything else behind the
+    /// number would let someone move the border between the
     /// timestamp and the body of an authentic request and have it pass as another one.
     pub(crate) fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
         if text.len() > Self::DIGITS_MAX {

@@ -65,7 +65,7 @@ impl Webhooks {
     }
 }
 
-/// What OpenAI's webhooks call their sender.
+/// Value of `user-agent` in OpenAI's webhooks.
 #[cfg(feature = "http")]
 const USER_AGENT: &str = "OpenAI/1.0 (+https://platform.openai.com/docs/webhooks)";
 

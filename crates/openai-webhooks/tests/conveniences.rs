@@ -1,4 +1,4 @@
-//! What spares a user lines of code: types in a configuration, requests for tests, one type of time.
+//! Conveniences of the library: types in a configuration, requests for tests, one type of time.
 
 use openai_webhooks::{EventType, UnwrapWebhookEvent, VerificationError, Webhooks};
 

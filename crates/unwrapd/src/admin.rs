@@ -50,9 +50,9 @@ pub struct Admin {
     pub quarantine: Arc<Quarantine>,
     /// Whether it can be written to.
     pub readiness: Arc<Readiness>,
-    /// What lasts and an operator must know of.
+    /// Conditions that last and that an operator must know of.
     pub warnings: Warnings,
-    /// What time it is.
+    /// The clock of the gateway.
     pub clock: Clock,
     /// The destinations there are.
     pub targets: Targets,

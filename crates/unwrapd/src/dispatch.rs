@@ -50,7 +50,7 @@ pub struct Dispatcher {
     pub handover: Arc<Handover>,
     /// Who looks on.
     pub feed: Feed,
-    /// What time it is.
+    /// The clock of the gateway.
     pub clock: Clock,
 }
 

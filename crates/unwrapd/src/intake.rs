@@ -94,7 +94,7 @@ impl Intake {
         &self.store
     }
 
-    /// What time it is.
+    /// The clock of the gateway.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock

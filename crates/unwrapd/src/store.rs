@@ -233,7 +233,8 @@ pub trait Store: Send + Sync {
     ///
     /// What takes part is settled when the token is first used, `as_of` then or now; each message is come to once, and the progress is
     /// kept in the commit that makes its deliveries due. So whoever asks again with the same token, after a crash or at the same time,
-    /// has no delivery made twice. What waits is due at once, under the same number; what is being made is left as it is. [`StoreError::Full`] means that as much waits as a
+    /// has no delivery made twice. What waits is due at once, under the same number; what is being
+    /// made is left as it is. [`StoreError::Full`] means that as much waits as a
     /// replay may cause: what is done is done, and the same token goes on later.
     async fn replay(
         &self,
@@ -544,7 +545,8 @@ pub enum StoreError {
     Unusable(String),
 }
 
-/// Opens the store, and makes it if there is none, and holds `clock` against the time that it remembers. Lasting conditions of the store are put into `warnings`.
+/// Opens the store, and makes it if there is none, and holds `clock` against the time that it
+/// remembers. Lasting conditions of the store are put into `warnings`.
 pub async fn open(
     settings: &StoreSettings,
     clock: &Clock,

@@ -42,8 +42,9 @@ impl UnwrapWebhookEvent {
         read.ok().and_then(|()| fields.into_event(as_sent))
     }
 
-    /// What is an event all the same: one with half a surrogate pair in it, which serde takes for bad syntax, and one of unknown
-    /// type with fields that are not what others have there.
+    /// Reads two kinds of event that the usual way refuses. The first has half a surrogate pair in
+    /// it, which serde takes for bad syntax. The second is of unknown type, and has fields of
+    /// another kind than known types have.
     #[cold]
     fn read_oddly(text: &str) -> Option<Self> {
         let whole = with_whole_letters(text);

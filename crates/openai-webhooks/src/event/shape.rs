@@ -25,7 +25,7 @@ pub(super) struct Field {
     presence: Presence,
 }
 
-/// What a value must be.
+/// Kind that a value must have.
 pub(super) enum Shape {
     Text,
     Seconds,

@@ -356,7 +356,7 @@ fn with_whole_surrogates(json: &str) -> String {
     whole
 }
 
-/// What a value must be.
+/// Kind that a value must have.
 enum Shape {
     Text,
     Object(&'static [Field]),

@@ -54,7 +54,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// Who is let through, and how many wrong tokens are being answered.
+/// The token that lets a request through, and the number of wrong tokens that are being answered.
 #[derive(Clone)]
 pub(super) struct Guard {
     admin: Admin,

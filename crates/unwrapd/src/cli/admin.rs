@@ -35,7 +35,8 @@ pub(super) struct AdminArguments {
     /// Where the running gateway answers operators [default: as the configuration says, else 127.0.0.1:8081]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     admin: Option<reqwest::Url>,
-    /// Environment variable with the token of that port, if it asks for one [default: as the configuration says, else `UNWRAPD_ADMIN_TOKEN`]
+    /// Environment variable with the token of that port, if it asks for one [default: as the
+    /// configuration says, else `UNWRAPD_ADMIN_TOKEN`]
     #[arg(long, value_name = "NAME")]
     admin_token_env: Option<String>,
     /// Certificate of that port, or of its authority, as PEM, if the system does not trust it [default: as the configuration says]

@@ -84,7 +84,8 @@ impl Running {
 }
 
 impl Workers {
-    /// From now on delivers to these destinations. What is unchanged goes on as it is, over new connections; dispatchers of what is changed or gone
+    /// From now on delivers to these destinations. What is unchanged goes on as it is, over new
+    /// connections; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
     pub(super) fn follow(&mut self, destinations: Vec<Built>) {
         let mut before = std::mem::take(&mut self.running);

@@ -125,7 +125,8 @@ impl SqliteStore {
         Self::open_with(path, bounds, &clock, &Warnings::default())
     }
 
-    /// As [`open`](Self::open), by this clock, which is held against the time that the store remembers, and with a place for the conditions of the file that an operator must know of.
+    /// As [`open`](Self::open), by this clock, which is held against the time that the store
+    /// remembers, and with a place for the conditions of the file that an operator must know of.
     pub fn open_with(
         path: &Path,
         bounds: &Bounds,
