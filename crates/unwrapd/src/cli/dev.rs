@@ -104,7 +104,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 
     let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
-    let mut tour = Tour::new(&gateway, sender, told);
+    let mut tour = Tour::new(gateway.feed().listen(), sender, told);
     let walked = tokio::select! {
         walked = tour.walk() => walked?,
         () = signals.next() => {

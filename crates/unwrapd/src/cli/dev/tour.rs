@@ -1,18 +1,17 @@
 //! The tour: one event of each type all the way, a duplicate, a forgery; then whatever comes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::say;
 use super::super::text::plain;
 use super::super::trigger::{Request, Sender};
 use crate::delivery::Next;
 use crate::feed::Happening;
-use crate::gateway::Gateway;
 use crate::store::Accepted;
 
 /// Longest wait for a first attempt; a slow application gets the rest of the tour meanwhile.
@@ -25,23 +24,24 @@ pub(super) struct Tour {
     sender: Sender,
     /// What the built-in application unwraps.
     told: mpsc::Receiver<UnwrapWebhookEvent>,
-    /// Ids of what is still to be delivered.
-    waiting: HashSet<String>,
-    delivered: usize,
+    /// Ids of the webhooks that are to be delivered.
+    sent: HashSet<String>,
+    /// Whether a webhook was delivered, by its id, once its last attempt is over.
+    ended: HashMap<String, bool>,
 }
 
 impl Tour {
     pub(super) fn new(
-        gateway: &Gateway,
+        feed: broadcast::Receiver<Happening>,
         sender: Sender,
         told: mpsc::Receiver<UnwrapWebhookEvent>,
     ) -> Self {
         Self {
-            feed: gateway.feed().listen(),
+            feed,
             sender,
             told,
-            waiting: HashSet::new(),
-            delivered: 0,
+            sent: HashSet::new(),
+            ended: HashMap::new(),
         }
     }
 
@@ -66,8 +66,9 @@ impl Tour {
         }
         self.wait_for_late().await?;
         let all = EventType::ALL.len();
-        say!("\n{} of {all} event types delivered", self.delivered)?;
-        Ok(self.delivered == all)
+        let delivered = self.delivered();
+        say!("\n{delivered} of {all} event types delivered")?;
+        Ok(delivered == all)
     }
 
     /// Sends a request and follows it to its first attempt, if that comes soon. Gives the steps it took.
@@ -77,13 +78,23 @@ impl Tour {
             .send(request)
             .await
             .map_err(anyhow::Error::msg)?;
+        self.follow(&request.headers.id, status).await
+    }
+
+    /// Follows the webhook of this id, which was answered with `status`.
+    async fn follow(&mut self, id: &str, status: u16) -> anyhow::Result<String> {
         let mut steps = Vec::new();
+        // An attempt may be told of before the acceptance: the delivery starts as soon as the store has committed.
+        let mut attempt = None;
         // The answer comes after these, so they are told already.
         let accepted = loop {
             let happening = self.feed.recv().await?;
-            if self.is_of_another(&happening, &request.headers.id)
-                || matches!(happening, Happening::Attempted { .. })
-            {
+            self.note(&happening);
+            if webhook_id(&happening).is_some_and(|other| other != id) {
+                continue;
+            }
+            if matches!(happening, Happening::Attempted { .. }) {
+                attempt = attempt.or_else(|| Some(tell(&happening)));
                 continue;
             }
             steps.push(tell(&happening));
@@ -95,12 +106,20 @@ impl Tour {
         };
         steps.push(format!("answered {status}"));
         if accepted == Some(Accepted::New) {
-            self.waiting.insert(request.headers.id.clone());
-            let attempt = self.first_attempt(&request.headers.id);
-            match timeout(ATTEMPT_WAIT_MAX, attempt).await {
-                Ok(attempt) => steps.push(attempt?),
-                Err(_) => steps.push("no answer from the application yet".into()),
+            self.sent.insert(id.to_owned());
+            let deadline = Instant::now() + ATTEMPT_WAIT_MAX;
+            while attempt.is_none() {
+                let Ok(happening) = timeout_at(deadline, self.feed.recv()).await else {
+                    attempt = Some("no answer from the application yet".into());
+                    break;
+                };
+                let happening = happening?;
+                self.note(&happening);
+                if webhook_id(&happening) == Some(id) {
+                    attempt = Some(tell(&happening));
+                }
             }
+            steps.extend(attempt);
             if let Ok(event) = self.told.try_recv() {
                 steps.push(format!("the application unwrapped {}", event.id()));
             }
@@ -108,48 +127,38 @@ impl Tour {
         Ok(steps.join(" → "))
     }
 
-    async fn first_attempt(&mut self, id: &str) -> anyhow::Result<String> {
-        loop {
-            let happening = self.feed.recv().await?;
-            if self.is_of_another(&happening, id) {
-                continue;
-            }
-            self.note(&happening);
-            return Ok(tell(&happening));
-        }
-    }
-
-    /// Whether it is about another webhook: then what matters of it is noted.
-    fn is_of_another(&mut self, happening: &Happening, id: &str) -> bool {
-        let is_of_another = webhook_id(happening).is_some_and(|other| other != id);
-        if is_of_another {
-            self.note(happening);
-        }
-        is_of_another
-    }
-
+    /// Every step must pass through here: a retry may end while another webhook, or a copy of the same, is sent.
     fn note(&mut self, happening: &Happening) {
         if let Happening::Attempted {
             webhook_id, next, ..
         } = happening
             && !matches!(next, Next::Retry { .. })
-            && self.waiting.remove(webhook_id)
-            && *next == Next::Delivered
         {
-            self.delivered += 1;
+            self.ended
+                .insert(webhook_id.clone(), *next == Next::Delivered);
         }
+    }
+
+    fn delivered(&self) -> usize {
+        let delivered = |id: &&String| self.ended.get(*id) == Some(&true);
+        self.sent.iter().filter(delivered).count()
+    }
+
+    fn waiting(&self) -> usize {
+        let ended = |id: &&String| !self.ended.contains_key(*id);
+        self.sent.iter().filter(ended).count()
     }
 
     /// An application that was busy or is just starting may take the rest a little later.
     async fn wait_for_late(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + LATE_WAIT_MAX;
-        if !self.waiting.is_empty() {
+        let waiting = self.waiting();
+        if waiting > 0 {
             say!(
-                "\n{} not delivered yet; they are kept and tried again. Waiting a little:",
-                self.waiting.len()
+                "\n{waiting} not delivered yet; they are kept and tried again. Waiting a little:"
             )?;
         }
-        while !self.waiting.is_empty() {
+        while self.waiting() > 0 {
             match timeout_at(deadline, self.feed.recv()).await {
                 Ok(Ok(happening)) => {
                     self.note(&happening);
@@ -221,5 +230,70 @@ fn tell(happening: &Happening) -> String {
             ..
         } => format!("attempt {attempt} failed ({answer}), kept for another"),
         Happening::Attempted { answer, .. } => format!("given up: {answer}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openai_webhooks::{Secret, Webhooks};
+
+    use super::*;
+    use crate::feed::Feed;
+
+    fn tour(feed: &Feed) -> Tour {
+        let webhooks = Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
+        let url = "http://127.0.0.1:1/".parse().unwrap();
+        let (_, told) = mpsc::channel(1);
+        Tour::new(feed.listen(), Sender::new(webhooks, url).unwrap(), told)
+    }
+
+    fn accepted(id: &str, accepted: Accepted) -> Happening {
+        Happening::Accepted {
+            webhook_id: id.into(),
+            accepted,
+            destinations: Vec::new(),
+        }
+    }
+
+    fn attempted(id: &str, next: Next) -> Happening {
+        Happening::Attempted {
+            webhook_id: id.into(),
+            destination: "app".into(),
+            attempt: 1,
+            answer: "HTTP 200".into(),
+            next,
+        }
+    }
+
+    fn retry() -> Next {
+        Next::Retry {
+            due_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_told_before_the_acceptance_counts() {
+        let feed = Feed::default();
+        let mut tour = tour(&feed);
+        feed.tell(|| attempted("wh_1", Next::Delivered));
+        feed.tell(|| accepted("wh_1", Accepted::New));
+        let steps = tour.follow("wh_1", 200).await.unwrap();
+        assert_eq!(steps, "stored → answered 200 → delivered, HTTP 200");
+        assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_retry_that_ends_while_a_copy_is_sent_counts() {
+        let feed = Feed::default();
+        let mut tour = tour(&feed);
+        feed.tell(|| accepted("wh_1", Accepted::New));
+        feed.tell(|| attempted("wh_1", retry()));
+        tour.follow("wh_1", 200).await.unwrap();
+        assert_eq!((tour.waiting(), tour.delivered()), (1, 0));
+
+        feed.tell(|| attempted("wh_1", Next::Delivered));
+        feed.tell(|| accepted("wh_1", Accepted::Duplicate));
+        tour.follow("wh_1", 200).await.unwrap();
+        assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
     }
 }
