@@ -154,7 +154,7 @@ impl PayloadProblem {
         if text.trim_ascii().is_empty() {
             return Self::Empty;
         }
-        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(text.as_bytes()) {
             return Self::not_json(&error);
         }
         let whole = with_whole_letters(text);
