@@ -110,7 +110,7 @@ mod problems {
             ),
             (
                 r#"{"id":"evt_1","type":"response.completed","created_at":1e400,"data":{"id":"resp_1"}}"#,
-                "the field `created_at` must be whole seconds since 1970 and is a number",
+                "the field `created_at` must be whole seconds since 1970 and is a number with a fraction or of more than 64 bits",
                 Some("response.completed"),
             ),
             (
@@ -188,6 +188,42 @@ mod problems {
                 told(body),
                 (expected.to_owned(), kind.map(ToOwned::to_owned))
             );
+        }
+    }
+
+    /// A line end inside a text is at fault itself, and a body that is cut off has no byte at fault.
+    #[test]
+    fn what_is_no_json_is_told_with_the_byte_at_fault_or_as_cut_short() {
+        let event =
+            r#"{"id":"evt_1","type":"batch.completed","created_at":1,"data":{"id":"batch_1"}}"#;
+        for (body, expected) in [
+            ("{\"x\":\"a\nb\"}", "it is not JSON, from line 1, column 8"),
+            ("{\n\"x\":\"\n\"}", "it is not JSON, from line 2, column 6"),
+            ("{\"x\":\"a\tb\"}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":1,}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":\n\"\n\"}", "it is not JSON, from line 2, column 2"),
+            ("{\"x\":t\nrue}", "it is not JSON, from line 1, column 7"),
+            ("{\"x\":\"\\q\"}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":01}", "it is not JSON, from line 1, column 7"),
+            ("{}\n\n}", "it is not JSON, from line 3, column 1"),
+        ] {
+            assert_eq!(told(body).0, expected, "{body:?}");
+        }
+        for bytes in 1..event.len() {
+            for blanks in ["", "\n", "\r\n "] {
+                let body = format!("{}{blanks}", &event[..bytes]);
+                let (text, _) = told(&body);
+                let is_cut = text
+                    == format!(
+                        "it is cut short, its JSON does not end within its {} bytes",
+                        body.len()
+                    );
+                // A line end within a word or a text is at fault before the end is.
+                let is_named =
+                    !blanks.is_empty() && text.starts_with("it is not JSON, from line 1");
+                assert!(is_cut || is_named, "{body:?}: {text}");
+                assert!(!text.ends_with(" 0"), "{body:?}: {text}");
+            }
         }
     }
 

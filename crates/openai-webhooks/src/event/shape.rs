@@ -90,10 +90,14 @@ impl Shape {
             Self::ListOf(shape) if json.starts_with('[') => return in_list(shape, json, path),
             Self::ListOf(_) => "a list",
         };
+        let found = match (self, kind_of(json)) {
+            (Self::Seconds, "a number") => "a number with a fraction or of more than 64 bits",
+            (_, found) => found,
+        };
         Some(PayloadProblem::WrongField {
             field: path.to_owned(),
             expected,
-            found: kind_of(json),
+            found,
         })
     }
 }
