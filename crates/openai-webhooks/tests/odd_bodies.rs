@@ -322,6 +322,20 @@ mod envelopes {
             read(r#"{"type":"note.taken","data":{"call_id":"rtc_1","id":"note_1"}}"#),
             Some(("note.taken".into(), Some("note_1".into())))
         );
+        // The types of tomorrow may be about a call, too.
+        for (data, resource) in [
+            (
+                r#"{"session_id":"live_1","call_id":"rtc_1","id":null}"#,
+                Some("rtc_1"),
+            ),
+            (r#"{"session_id":"live_1"}"#, Some("live_1")),
+            (r#"{"safety_identifier":"user_1"}"#, Some("user_1")),
+            (r#"{"call":"rtc_1"}"#, None),
+        ] {
+            let body = format!(r#"{{"data":{data},"type":"realtime.call.ended"}}"#);
+            let resource = resource.map(ToOwned::to_owned);
+            assert_eq!(read(&body), Some(("realtime.call.ended".into(), resource)));
+        }
     }
 
     #[test]
@@ -402,11 +416,17 @@ mod envelopes {
             let kind = object.get("type").and_then(Value::as_str);
             let envelope = Envelope::read(&body);
             prop_assert_eq!(envelope.as_ref().map(Envelope::kind), kind);
+            if let Some(envelope) = &envelope {
+                let id = object.get("id").and_then(Value::as_str);
+                prop_assert_eq!(envelope.event_id(), id);
+            }
             if let Some(envelope) = envelope
                 && envelope.event_type().is_none()
             {
-                let id = object.get("data").and_then(|data| data.get("id")?.as_str());
-                prop_assert_eq!(envelope.resource_id(), id);
+                let names = ["id", "call_id", "session_id", "safety_identifier"];
+                let data = object.get("data");
+                let id = |name: &&str| data?.get(*name)?.as_str();
+                prop_assert_eq!(envelope.resource_id(), names.iter().find_map(id));
             }
             if let Ok(event) = unwrap(&body) {
                 prop_assert_eq!(kind, Some(event.kind()));
