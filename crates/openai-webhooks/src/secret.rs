@@ -3,9 +3,11 @@
 mod mistaken;
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
 /// The environment variable that the official OpenAI SDKs read the webhook secret from.
@@ -131,6 +133,71 @@ impl Secret {
 
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
+    }
+}
+
+impl FromStr for Secret {
+    type Err = SecretError;
+
+    /// As [`Secret::parse`].
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<&str> for Secret {
+    type Error = SecretError;
+
+    /// As [`Secret::parse`].
+    fn try_from(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    /// From text, as [`Secret::parse`], for a configuration. No error shows the value.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a webhook secret, as text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Secret::parse(text).map_err(E::custom)
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
+                self.visit_str(&Zeroizing::new(text))
+            }
+
+            // Their usual errors would show the value.
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+        }
+
+        fn not_text<E: de::Error>() -> E {
+            E::custom("a webhook secret is text: put it in quotation marks")
+        }
+
+        // Asked for text, a deserializer makes the error itself, and shows the value.
+        deserializer.deserialize_any(TextVisitor)
     }
 }
 
