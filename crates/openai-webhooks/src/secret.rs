@@ -19,10 +19,10 @@ pub const KEY_BYTES_MIN: usize = 24;
 const PREFIX: &str = "whsec_";
 
 /// Padding may be missing, as it often is after copy and paste; every other deviation would be a guess at the key.
-const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const PADDING_MAY_MISS: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const SECRET_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_MAY_MISS);
 
 /// A webhook secret, ready to be used as a key.
 ///
@@ -273,6 +273,9 @@ pub enum SecretError {
         "the prefix of the webhook secret is misspelt or cut: it is `whsec_`; copy the whole secret again"
     )]
     PrefixSpelling,
+    /// `whsec_whsec_…`
+    #[error("the webhook secret begins with `whsec_` twice: leave out one of them")]
+    PrefixTwice,
     /// Several secrets, where one belongs.
     #[error(
         "several webhook secrets stand here, and one belongs here: give each a place of its own"
@@ -337,6 +340,16 @@ pub enum SecretError {
         "this is a webhook secret that was encoded once more, as base64 or hexadecimal digits: decode it, it begins with `whsec_`"
     )]
     EncodedTwice,
+    /// The secret as a tool for encrypted configurations keeps it.
+    #[error(
+        "this is an encrypted form of a secret: have the tool that encrypted it decrypt it; the webhook secret begins with `whsec_`"
+    )]
+    Encrypted,
+    /// What a command printed that failed to print the secret.
+    #[error(
+        "this is a message of a program, not a webhook secret: run the command that should print the secret, and see why it fails"
+    )]
+    Message,
     /// A letter that cannot be seen stands inside.
     #[error(
         "the webhook secret holds a character that cannot be seen: copy it again, from where it was shown"
