@@ -93,9 +93,12 @@ impl Quarantine {
         error: &VerificationError,
         received_at: Timestamp,
     ) {
-        let is_configured = |name: &str| self.intake.rules().endpoints.contains_key(name);
+        let rules = self.intake.rules();
         let now = Instant::now();
-        let place = match self.room.take(endpoint, body.is_some(), now, is_configured) {
+        let place = match self
+            .room
+            .take(endpoint, body.is_some(), now, &rules.endpoints)
+        {
             Ok(place) => place,
             Err(full) => {
                 self.refusals
