@@ -8,7 +8,9 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use openai_webhooks::{VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
+use openai_webhooks::{
+    SIGNATURES_MAX, VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -21,8 +23,11 @@ use room::Room;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Longest value of a header that is kept: a few signatures.
-const HEADER_BYTES_MAX: usize = 1024;
+/// Most bytes of a header that are kept, its lines together: more than the longest list of
+/// signatures that is verified, or a retry could refuse what was right.
+const HEADER_BYTES_MAX: usize = 2048;
+/// Most lines of a header that are kept, empty ones included.
+const HEADER_LINES_MAX: usize = SIGNATURES_MAX + 1;
 /// The headers that are kept. Others may hold what is nobody's business here.
 const HEADERS: [&str; 5] = [
     WEBHOOK_ID,
@@ -88,9 +93,12 @@ impl Quarantine {
         error: &VerificationError,
         received_at: Timestamp,
     ) {
-        let is_configured = |name: &str| self.intake.rules().endpoints.contains_key(name);
+        let rules = self.intake.rules();
         let now = Instant::now();
-        let place = match self.room.take(endpoint, body.is_some(), now, is_configured) {
+        let place = match self
+            .room
+            .take(endpoint, body.is_some(), now, &rules.endpoints)
+        {
             Ok(place) => place,
             Err(full) => {
                 self.refusals
@@ -186,22 +194,17 @@ impl Quarantine {
 }
 
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    HEADERS
-        .iter()
-        .flat_map(|name| {
-            headers
-                .get_all(*name)
-                .iter()
-                .take(2)
-                .map(move |value| (name, value))
-        })
-        .map(|(name, value)| {
+    let mut kept = Vec::new();
+    for name in HEADERS {
+        let mut room = HEADER_BYTES_MAX;
+        for value in headers.get_all(name).iter().take(HEADER_LINES_MAX) {
             let bytes = value.as_bytes();
-            let kept = &bytes[..bytes.len().min(HEADER_BYTES_MAX)];
-            let text = String::from_utf8_lossy(kept).into_owned();
-            ((*name).to_owned(), text)
-        })
-        .collect()
+            let bytes = &bytes[..bytes.len().min(room)];
+            room -= bytes.len();
+            kept.push((name.to_owned(), String::from_utf8_lossy(bytes).into_owned()));
+        }
+    }
+    kept
 }
 
 /// How large the body is, or says it is.

@@ -6,7 +6,7 @@ use super::ask::{AskArguments, Listed};
 use super::consent::ConsentArguments;
 use super::filter::{FilterArguments, PageArguments};
 use super::replay::{HowArguments, not_kept, replay};
-use super::text::{print_json, short};
+use super::text::{event_type, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedDrop, Dead, DeadLetter, DroppedOf};
 use crate::store::filter::{Filter, Status};
@@ -103,7 +103,7 @@ fn row(letter: DeadLetter) -> Vec<String> {
     let answer = letter.answer.unwrap_or_default();
     vec![
         short(letter.at),
-        letter.event_type.unwrap_or_else(|| "(no event)".into()),
+        event_type(letter.event_type.as_deref()),
         letter.webhook_id,
         letter.destination,
         letter.attempts.to_string(),

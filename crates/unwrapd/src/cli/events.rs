@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::ask::{AskArguments, Listed};
 use super::filter::{FilterArguments, PageArguments};
-use super::text::{plain, short, table};
+use super::text::{cut, event_type, plain, short, table};
 use super::{Failure, say};
 use crate::admin::{AllShown, Shown};
 use crate::store::filter::Status;
@@ -73,7 +73,7 @@ fn row(kept: Kept) -> Vec<String> {
     vec![
         short(kept.received_at),
         kept.endpoint,
-        kept.event_type.unwrap_or_else(|| "(no event)".into()),
+        event_type(kept.event_type.as_deref()),
         kept.webhook_id,
         in_short(&kept.deliveries),
     ]
@@ -142,15 +142,10 @@ fn print(shown: &Shown) -> Result<(), Failure> {
     };
     let rows = [
         ("webhook-id", kept.webhook_id.clone()),
-        (
-            "type",
-            kept.event_type
-                .clone()
-                .unwrap_or_else(|| "(no event)".into()),
-        ),
+        ("type", event_type(kept.event_type.as_deref())),
         (
             "resource",
-            shown.resource.clone().unwrap_or_else(|| "-".into()),
+            shown.resource.as_deref().map_or_else(|| "-".into(), cut),
         ),
         ("endpoint", kept.endpoint.clone()),
         ("sent", kept.sent_at.to_string()),

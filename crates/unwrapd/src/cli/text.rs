@@ -40,6 +40,27 @@ pub(super) fn short(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Most characters of a type or an id in a body that are shown. A body may hold any text there, and
+/// one that is long would make every line of a table as long.
+const NAMED_MAX: usize = 64;
+
+/// The event type that a body names. `--output json` has it whole.
+pub(super) fn event_type(named: Option<&str>) -> String {
+    match named {
+        Some("") => "(empty type)".into(),
+        Some(named) => cut(named),
+        None => "(no event)".into(),
+    }
+}
+
+/// The text, or its beginning if it is long.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(NAMED_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Lines of equally wide columns; the last is as wide as it is.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
@@ -77,6 +98,16 @@ mod tests {
         assert_eq!(plain("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\u{d}\\u{a}");
         assert_eq!(plain("\u{202E}gpj.exe"), "\\u{202e}gpj.exe");
         assert_eq!(plain("résumé ✓"), "résumé ✓");
+    }
+
+    #[test]
+    fn a_long_type_is_cut_and_an_empty_one_is_named() {
+        assert_eq!(event_type(Some("batch.completed")), "batch.completed");
+        assert_eq!(event_type(Some("")), "(empty type)");
+        assert_eq!(event_type(None), "(no event)");
+        let exact = "é".repeat(64);
+        assert_eq!(event_type(Some(&exact)), exact);
+        assert_eq!(event_type(Some(&format!("{exact}a"))), format!("{exact}…"));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use openai_webhooks::Envelope;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
@@ -203,15 +203,12 @@ impl Drop for Group {
 
 /// What is known about a message, for the environment of a command. What is not there, or cannot be put there, is left out.
 fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
-    #[derive(Deserialize)]
-    struct Event {
-        id: String,
-    }
     let message = &delivery.message;
-    let event: Option<Event> = serde_json::from_slice(&message.payload).ok();
+    let envelope = Envelope::read(&message.payload);
+    let event_id = envelope.and_then(|envelope| envelope.event_id().map(str::to_owned));
     [
         ("UNWRAPD_EVENT_TYPE", message.event_type.clone()),
-        ("UNWRAPD_EVENT_ID", event.map(|event| event.id)),
+        ("UNWRAPD_EVENT_ID", event_id),
         ("UNWRAPD_WEBHOOK_ID", Some(message.webhook_id.clone())),
         ("UNWRAPD_ENDPOINT", Some(message.endpoint.clone())),
         ("UNWRAPD_DESTINATION", Some(delivery.destination.clone())),

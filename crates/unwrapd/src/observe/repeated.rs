@@ -11,8 +11,9 @@ use tokio::time::Instant;
 /// Shortest time between two log lines about the same key.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 /// Largest number of keys with a count of their own. Events of further keys share one count,
-/// without a key.
-pub const KEYS_MAX: usize = 256;
+/// without a key. It is more than the kinds of refusals of a hundred endpoints, so that a client
+/// cannot hide one by causing all others.
+pub const KEYS_MAX: usize = 4096;
 
 /// Counts events by key. The first event of a key is logged at once. Further ones are counted, and
 /// logged as one number once [`INTERVAL`] has passed.
