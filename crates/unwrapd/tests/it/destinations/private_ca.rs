@@ -90,6 +90,19 @@ async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
 
 #[tokio::test]
 async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
+/// For who has the certificate of the server, and not that of its authority.
+#[tokio::test]
+async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_named() {
+    let ours = authority("ours");
+    let server = signed_by(&ours, "localhost", None);
+    let outcome = delivered(&server, Some(&server.0.pem())).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    // And no other one of that authority.
+    let another = signed_by(&ours, "localhost", None);
+    let outcome = delivered(&another, Some(&server.0.pem())).await;
+    assert!(outcome.answer().contains("UnknownIssuer"), "{outcome:?}");
+}
+
     for (years, cause) in [
         ((2001, 2002), "expired on 2002-01-01: renew it"),
         ((2200, 2201), "not valid before 2200-01-01: check the clock"),
@@ -100,8 +113,10 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
 
         let ours = authority("ours");
         let server = signed_by(&ours, "localhost", Some(years));
-        let outcome = delivered(&server, Some(&ours.pem())).await;
-        assert!(outcome.answer().contains(cause), "{outcome:?}");
+        for named in [ours.pem(), server.0.pem()] {
+            let outcome = delivered(&server, Some(&named)).await;
+            assert!(outcome.answer().contains(cause), "{outcome:?}");
+        }
     }
     let url = |address: SocketAddr| format!("https://127.0.0.1:{}/", address.port());
     let server = self_signed(None);
@@ -112,15 +127,17 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     );
     let ours = authority("ours");
     let server = signed_by(&ours, "other.example", None);
-    let outcome = delivered(&server, Some(&ours.pem())).await;
-    assert!(
-        outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
-        "{outcome:?}"
-    );
+    for named in [ours.pem(), server.0.pem()] {
+        let outcome = delivered(&server, Some(&named)).await;
+        assert!(
+            outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
+            "{outcome:?}"
+        );
+    }
 }
 
 /// A server on a free port that says this to whoever connects and sends something.
-async fn saying(answer: &'static [u8]) -> SocketAddr {
+pub(super) async fn saying(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -216,7 +233,7 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
     assert!(missing.contains("No such file"), "{missing}");
     for special in [folder, Path::new("/dev/zero")] {
         let complaint = complaint(folder, special);
-        assert!(complaint.contains("no regular file"), "{complaint}");
+        assert!(complaint.contains("name a regular file"), "{complaint}");
     }
 }
 
