@@ -9,6 +9,7 @@ use unwrapd::delivery::Outcome;
 use unwrapd::destination::Kind;
 use unwrapd::destination::http::{Authorities, HttpSettings, ProxySettings};
 
+use super::private_ca::saying;
 use super::{delivery, patient, sent};
 use crate::support::application::Application;
 use crate::support::process::{Serving, unwrapd, write_destinations};
@@ -120,11 +121,16 @@ async fn what_is_wrong_with_a_proxy_is_told() {
     }
 }
 
-fn write_through(folder: &Path, url: &str, lines: &str) {
-    write_destinations(
-        folder,
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{lines}\n"
+/// A proxy that speaks TLS has a certificate too, and it is the one at fault.
+#[tokio::test]
+async fn what_is_wrong_with_the_certificate_of_a_proxy_is_told_of_the_proxy() {
+    let plain = saying(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let unknown = serve(&signed_by(&authority("other"), "localhost", None)).port();
+    let other_name = serve(&signed_by(&authority("ours"), "proxy.invalid", None)).port();
+    for (proxy, cause) in [
+        (
+            format!("https://localhost:{unknown}"),
+            "the certificate of the proxy is signed by no authority",
         ),
     );
 }
