@@ -318,6 +318,11 @@ impl Gateway {
         }
         // The workers first: whoever hears of a destination may deliver to it.
         self.workers.follow(destinations);
+            if current.differs_from(read) {
+                changes
+                    .parts
+                    .push("[server.admin_tls]: certificate changed".into());
+            }
         self.limits.follow(requests_max(&config));
         self.intake.follow(rules(&config, bells, board));
         self.introduction

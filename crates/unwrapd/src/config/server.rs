@@ -90,27 +90,6 @@ impl ServerSettings {
             _ => false,
         }
     }
-
-    /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served, and in what counts
-    /// only at the end.
-    pub(crate) fn serves_as(&self, other: &Self) -> bool {
-        let parts = |settings: &Self| {
-            (
-                (settings.connections_max, settings.requests_max),
-                (
-                    settings.head_timeout,
-                    settings.body_timeout,
-                    settings.idle_timeout,
-                ),
-                (
-                    settings.tls.is_some(),
-                    settings.admin_tls.is_some(),
-                    settings.shares_tls(),
-                ),
-            )
-        };
-        parts(self) == parts(other)
-    }
 }
 
 #[derive(Default, Deserialize)]

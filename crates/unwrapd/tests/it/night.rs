@@ -112,6 +112,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     post(&serving, "wh_1").await;
 
     serving.signal(Signal::HUP);
+    std::fs::write(folder.path().join("ca.pem"), authority("ours").pem()).unwrap();
     serving.announced("was read again: nothing changed");
 
     std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
@@ -119,13 +120,13 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         folder.path(),
         &(destination("renamed", nobody, "")
             + &third("http://127.0.0.1:9/c")
-            + "rate = 5\nattempts_max = 3\n"),
+            + "ca = \"ca.pem\"\nproxy = \"http://127.0.0.1:9\"\nrate = 5\nattempts_max = 3\n"),
     );
     serving.signal(Signal::HUP);
     let told = serving.announced("was read again, and these changes are in effect: ");
     assert_eq!(
         told,
-        "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
+        "destination `renamed` added; destination `third`: url, ca, proxy, secrets (1 new, 1 gone), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
