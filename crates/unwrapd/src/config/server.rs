@@ -156,18 +156,39 @@ impl Server {
         let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
         let mut mistakes = Mistakes::default();
-        let mut seconds = |number, max, usual| {
-            let number = mistakes.keep(within(number, 1, max)).flatten();
+        let mut seconds = |key, number, max, usual| {
+            let number = mistakes.keep(within(key, number, 1, max)).flatten();
             number.map_or(usual, Duration::from_secs)
         };
-        let (arrival, idle) = (ARRIVAL_SECONDS_MAX, IDLE_SECONDS_MAX);
-        let head_timeout = seconds(self.head_timeout_seconds, arrival, usual.head_timeout);
-        let body_timeout = seconds(self.body_timeout_seconds, arrival, usual.body_timeout);
-        let idle_timeout = seconds(self.idle_timeout_seconds, idle, usual.idle_timeout);
-        let connections = within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX);
+        let head_timeout = seconds(
+            "head_timeout_seconds",
+            self.head_timeout_seconds,
+            ARRIVAL_SECONDS_MAX,
+            usual.head_timeout,
+        );
+        let body_timeout = seconds(
+            "body_timeout_seconds",
+            self.body_timeout_seconds,
+            ARRIVAL_SECONDS_MAX,
+            usual.body_timeout,
+        );
+        let idle_timeout = seconds(
+            "idle_timeout_seconds",
+            self.idle_timeout_seconds,
+            IDLE_SECONDS_MAX,
+            usual.idle_timeout,
+        );
+        let connections = within(
+            "connections_max",
+            self.connections_max,
+            CONNECTIONS_MIN,
+            CONNECTIONS_MAX,
+        );
         let connections = mistakes.keep(connections).flatten();
-        let requests = mistakes.keep(within(self.requests_max, 1, REQUESTS_MAX));
-        let drain = mistakes.keep(within(self.drain_seconds, 0, DRAIN_SECONDS_MAX));
+        let requests = within("requests_max", self.requests_max, 1, REQUESTS_MAX);
+        let requests = mistakes.keep(requests);
+        let drain = within("drain_seconds", self.drain_seconds, 0, DRAIN_SECONDS_MAX);
+        let drain = mistakes.keep(drain);
         let mut read = |name, table| mistakes.keep(tls(name, table, place)).flatten();
         let tls = self.tls.and_then(|table| read("tls", table));
         let admin_tls = match self.admin_tls {
@@ -230,7 +251,7 @@ fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc
 
 /// How many requests one endpoint may have at once.
 pub(super) fn endpoint_requests(number: Option<Spanned<usize>>) -> Result<usize, Mistake> {
-    Ok(within(number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
+    Ok(within("requests_max", number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
 }
 
 pub(super) fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {

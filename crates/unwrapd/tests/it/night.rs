@@ -179,7 +179,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
     serving.signal(Signal::HUP);
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
-    serving.announced("unwrapd.toml:9: this must be 1 to 3650");
+    serving.announced("unwrapd.toml:9: `retention_days` must be 1 to 3650");
     // What is announced is the address of /readyz.
     let ready = client().get(&serving.admin).send().await.unwrap();
     let text = ready.text().await.unwrap();

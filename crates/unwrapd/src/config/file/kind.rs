@@ -107,6 +107,7 @@ impl Destination {
             }
         };
         let connect_timeout = mistakes.keep(within(
+            "connect_timeout_seconds",
             self.connect_timeout_seconds.take(),
             1,
             CONNECT_TIMEOUT_SECONDS_MAX,
