@@ -135,8 +135,16 @@ impl Server {
         let mut admin = None;
         if let Some(text) = &self.admin {
             admin = mistakes.keep(address(text));
-            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+            if let (Some(admin), Ok(listen)) = (admin, self.listen())
+                && is_same_place(listen, admin)
+            {
                 mistakes.add(Mistake::new(
+                    text.span(),
+                    "`admin` and `listen` name the same port: set another one",
+                ));
+            }
+            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+                mistakes.add(Mistake::absence(
                     text.span(),
                     "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
                 ));
@@ -247,6 +255,14 @@ fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc
     mistakes.check()?;
     // It was corrected meanwhile.
     Err(mistake(error).into())
+}
+
+/// Whether two sockets cannot listen on these addresses at the same time. Port 0 is a free port of each.
+fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let is_of_one_kind = one.is_ipv4() == other.is_ipv4();
+    let is_same_address = one.ip() == other.ip() || is_any && is_of_one_kind;
+    one.port() != 0 && one.port() == other.port() && is_same_address
 }
 
 /// How many requests one endpoint may have at once.
