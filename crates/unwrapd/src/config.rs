@@ -30,6 +30,7 @@ pub use changes::Changes;
 pub(crate) use changes::warn_of_shared_secrets;
 pub(crate) use mistakes::looks_secret;
 use mistakes::{Mistake, Mistakes};
+pub(crate) use paths::shown_path;
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 pub(crate) use url::typed_url;
@@ -173,7 +174,7 @@ impl ConfigError {
 
     /// Each mistake as a line of text: file, line, problem and remedy.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        let file = self.file.display();
+        let file = shown_path(&self.file);
         self.mistakes.iter().map(move |(line, problem)| match line {
             Some(line) => format!("{file}:{line}: {problem}"),
             None => format!("{file}: {problem}"),

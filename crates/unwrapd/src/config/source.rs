@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::mistakes::looks_secret;
 use crate::files;
+use super::paths::shown_path;
 
 /// Largest file with a secret. The longest secret that anyone makes has some hundred bytes.
 const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
@@ -105,7 +106,7 @@ impl fmt::Display for SecretSource {
             Self::Env(name) if is_usual_name(name) => write!(f, "the environment variable {name}"),
             // It may be the secret itself.
             Self::Env(_) => f.write_str("the environment variable that is named there"),
-            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::File(path) => write!(f, "the file {}", shown_path(path)),
         }
     }
 }

@@ -75,13 +75,10 @@ fn log(counts: Vec<(Option<Key>, u64)>) {
 }
 
 /// A client's text for the log: one line of ASCII, of bounded length, and without text that looks
-/// like a secret.
+/// like a secret, or like a URL, which may hold a password.
 pub(crate) fn shown(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    if ["whsec", "sk-", "bearer", "token", "secret", "key="]
-        .iter()
-        .any(|part| lower.contains(part))
-    {
+    if PRIVATE.iter().any(|part| lower.contains(part)) {
         return "[not shown: it may hold a secret]".into();
     }
     let mut shown: String = text
@@ -107,3 +104,15 @@ mod tests {
         assert!(!shown("/webhooks/whsec_AAECAw").contains("AAEC"));
     }
 }
+    const PRIVATE: [&str; 10] = [
+        "whsec",
+        "sk-",
+        "bearer",
+        "token",
+        "secret",
+        "key=",
+        "@",
+        "%40",
+        "://",
+        "%3a%2f%2f",
+    ];

@@ -421,3 +421,31 @@ fn paths_that_a_shell_would_change_are_refused() {
     assert!(told.contains("variables are not replaced"), "{told}");
     assert!(told.contains("`~` is not replaced"), "{told}");
 }
+        &[
+            "sign",
+            "/dev/null",
+            "--secret-file",
+            "http://me:hunter2@host/",
+        ],
+        &["serve", "--config", "whsec_hunter2"],
+        &["serve", "--config", "http://me:hunter2@host/"],
+        &["db", "check", "--config", "whsec_hunter2"],
+        &[
+            "events",
+            "ls",
+            "--admin",
+            "https://127.0.0.1:1",
+            "--admin-ca",
+            "http://me:hunter2@host/",
+        ],
+        &["trigger", "http://me:hunter2@host/", "--to", "1"],
+        &["trigger", "whsec_hunter2", "--to", "1"],
+        &["events", "ls", "--admin", "1", "--type", "whsec_hunter2"],
+        &[
+            "events",
+            "ls",
+            "--admin",
+            "1",
+            "--type",
+            "http://me:hunter2@host/",
+        ],
