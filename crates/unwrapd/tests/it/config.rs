@@ -279,6 +279,10 @@ fn bad_commands_and_paths_are_refused() {
             "command = [\"true\", \"--secret=whsec_in_the_file\"]",
             "read it from a file",
         ),
+        (
+            "command = [\"sh -c notify\"]",
+            "write the program and each argument as an entry of its own",
+        ),
         ("jsonl = \"\"", "the path of a file, or \"-\" for stdout"),
     ] {
         let complaint = complaint(url, &format!("{kind}\n"));

@@ -281,6 +281,9 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
     }
     let mut words = command.get_ref().iter().cloned();
     match words.next() {
+        Some(program) if is_of_a_shell(&program) => mistake(
+            "no shell runs the command: write the program and each argument as an entry of its own, such as [\"notify\", \"--quiet\"]",
+        ),
         Some(program) if !program.is_empty() => Ok(Kind::Command(CommandSettings {
             program,
             arguments: words.collect(),
@@ -289,6 +292,21 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
             "this must be a program and its arguments, such as [\"/usr/local/bin/notify\", \"--quiet\"]",
         ),
     }
+}
+
+/// Whether the text is a program with its arguments, as a shell takes it. A file may have blanks in its name.
+fn is_of_a_shell(program: &str) -> bool {
+    let starts = |program: &str| {
+        let program = program.to_owned();
+        CommandSettings {
+            program,
+            arguments: Vec::new(),
+        }
+        .can_start()
+    };
+    program
+        .split_once(char::is_whitespace)
+        .is_some_and(|(first, _)| starts(first) && !starts(program))
 }
 
 fn lines(path: &Spanned<String>) -> Result<Kind, Mistake> {
