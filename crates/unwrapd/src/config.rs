@@ -121,15 +121,23 @@ fn read<T>(
     let (text, folder) = read_text(path)?.ok_or_else(|| {
         ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
     })?;
-    parse(&text)
-        .and_then(|root| check(file::File::read(root, &folder)))
-        .map_err(|mistakes| ConfigError::new(path, &text, mistakes))
+    let (root, mut mistakes) = parse(&text);
+    let checked = mistakes.keep(check(file::File::read(root, &folder)));
+    match (mistakes.check(), checked) {
+        (Ok(()), Some(checked)) => Ok(checked),
+        (Err(mistakes), _) => Err(ConfigError::new(path, &text, mistakes)),
+        (Ok(()), None) => Err(ConfigError::whole(path, "cannot be read")),
+    }
 }
 
-fn parse(text: &str) -> Result<DeTable<'_>, Mistakes> {
-    DeTable::parse(text)
-        .map(toml::Spanned::into_inner)
-        .map_err(|error| Mistake::from_syntax(&error).into())
+/// The text as far as it is TOML, and where it is not.
+fn parse(text: &str) -> (DeTable<'_>, Mistakes) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut mistakes = Mistakes::default();
+    for error in &errors {
+        mistakes.add(Mistake::from_syntax(error));
+    }
+    (root.into_inner(), mistakes)
 }
 
 /// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.
@@ -170,6 +178,12 @@ impl ConfigError {
             file: file.to_owned(),
             mistakes: vec![(None, problem.to_owned())],
         }
+    }
+
+    /// With a further problem, of what the file names.
+    pub(crate) fn and(mut self, problem: String) -> Self {
+        self.mistakes.push((None, problem));
+        self
     }
 
     /// Each mistake as a line of text: file, line, problem and remedy.

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut config = Config::read(&arguments.config)?;
+    let mut config = read(&arguments.config)?;
     if config.destinations.is_empty() {
         tracing::warn!("there is no [[destination]]: webhooks are kept and not delivered");
     }
@@ -132,6 +132,17 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
         let built = destination::build(settings);
         problems.extend(built.err().map(|error| format!("{error:#}")));
     }
+/// The configuration. An error names what is wrong with the store too, so that both can be mended at once.
+fn read(file: &Path) -> Result<Config, ConfigError> {
+    Config::read(file).map_err(|error| {
+        let store = Config::read_store(file).ok();
+        match store.and_then(|store| precheck(&store).err()) {
+            Some(problem) => error.and(problem),
+            None => error,
+        }
+    })
+}
+
     destination::tell_doubts(&config.destinations, config.listen);
     warn_of_shared_secrets(&config.endpoints);
     if !problems.is_empty() {

@@ -297,7 +297,7 @@ impl Endpoint {
             }
             let webhooks = mistakes.keep(webhooks(secrets.get_ref()))?;
             if webhooks.is_none() && !place.is_broken("secrets") {
-                mistakes.add(Mistake::new(
+                mistakes.add(Mistake::absence(
                     secrets.span(),
                     "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
                 ));
@@ -525,7 +525,7 @@ pub(super) fn with_password_of(
 
 fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patterns, Mistakes> {
     if texts.get_ref().is_empty() && !place.is_broken("events") {
-        return Err(Mistake::new(
+        return Err(Mistake::absence(
             texts.span(),
             "a destination without events would get nothing: leave `events` out to get all of them",
         )

@@ -50,7 +50,7 @@ impl Destination {
             {
                 Ok(None)
             }
-            (None, None, None) => Err(Mistake::new(
+            (None, None, None) => Err(Mistake::absence(
                 span(self.name.as_ref()).unwrap_or_else(|| place.span()),
                 "a destination needs one of `url = \"https://…\"`, `command = [\"program\", \"argument\", …]` and `jsonl = \"path\"`",
             )
@@ -98,7 +98,7 @@ impl Destination {
             Ok(secrets) => {
                 let webhooks = mistakes.keep(webhooks(secrets.get_ref()));
                 if matches!(webhooks, Some(None)) && !is_broken {
-                    mistakes.add(Mistake::new(
+                    mistakes.add(Mistake::absence(
                         secrets.span(),
                         "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
                     ));
@@ -147,7 +147,7 @@ impl Destination {
         let (user, password) = (self.proxy_user.take(), self.proxy_password.take());
         let Some(proxy) = self.proxy.take() else {
             return match span(user.as_ref()).or(span(password.as_ref())) {
-                Some(span) => Err(Mistake::new(
+                Some(span) => Err(Mistake::absence(
                     span,
                     "there is no `proxy` that asks for this: add `proxy = \"http://HOST:PORT\"`, or take it out",
                 )),
@@ -161,7 +161,7 @@ impl Destination {
             (Some(user), Some(password)) => Some(proxy_user(user, &password)?),
             (user, password) => {
                 let span = span(user.as_ref()).or(span(password.as_ref()));
-                return Err(Mistake::new(
+                return Err(Mistake::absence(
                     span.unwrap_or_default(),
                     "`proxy_user` and `proxy_password` belong together: write both, or neither",
                 ));
@@ -188,7 +188,7 @@ impl Destination {
                 secrets.span(),
                 "there is a `secret` already: name all of them in `secrets`, the newest first",
             )),
-            (None, None) => Err(Mistake::new(
+            (None, None) => Err(Mistake::absence(
                 url.span(),
                 "a `url` needs a secret to sign with, which the application verifies with: add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` makes one)",
             )),
