@@ -16,6 +16,7 @@ pub mod sqlite;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -115,8 +116,8 @@ pub trait Store: Send + Sync {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
-    /// Removes this request from the quarantine, or all, and says how many it removed.
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
+    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
 
     /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
     /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
