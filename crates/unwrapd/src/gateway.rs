@@ -53,6 +53,9 @@ const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
+const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
+
 const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
 
 /// A running gateway.
@@ -389,6 +392,7 @@ impl Gateway {
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
         if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
             report::tell_end(&*self.store, ran).await;
+        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         } else {
             tracing::warn!(
                 "stopped after {}: deliveries were still under way; they are made again at the next start",
