@@ -10,6 +10,7 @@ mod quarantine;
 mod replay;
 mod route;
 mod stored;
+mod unconfigured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,6 +42,7 @@ pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 
+pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
 /// What operators see and steer.
 #[derive(Clone)]
 pub struct Admin {
@@ -132,6 +134,7 @@ pub fn routes() -> Vec<Route> {
         quarantine::routes(),
         stored::routes(),
     ]
+        unconfigured::routes(),
     .into_iter()
     .flatten()
     .collect()

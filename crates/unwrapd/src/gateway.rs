@@ -134,6 +134,7 @@ impl Gateway {
         };
         workers.follow(destinations);
         circuits.follow(&circuits.epochs(), &known);
+        admin::note_unconfigured(opened.waiting(), &targets, &warnings);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
@@ -317,15 +318,15 @@ impl Gateway {
         if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)
             && !config.server.shares_tls()
         {
-            current.adopt(read);
-        }
-        // The workers first: whoever hears of a destination may deliver to it.
-        self.workers.follow(destinations);
             if current.differs_from(read) {
                 changes
                     .parts
                     .push("[server.admin_tls]: certificate changed".into());
             }
+            current.adopt(read);
+        }
+        // The workers first: whoever hears of a destination may deliver to it.
+        self.workers.follow(destinations);
         self.limits.follow(requests_max(&config));
         self.intake.follow(rules(&config, bells, board));
         self.introduction
@@ -348,7 +349,12 @@ impl Gateway {
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
     pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
-        async move { report::tell_removed(&*store, &changes).await }
+        let (targets, warnings) = (self.workers.targets.clone(), self.warnings.clone());
+        async move {
+            if let Some(waiting) = report::tell_removed(&*store, &changes).await {
+                admin::note_unconfigured(&waiting, &targets, &warnings);
+            }
+        }
     }
 
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
@@ -386,13 +392,13 @@ impl Gateway {
         drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
+        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         self.refusals.flush();
         self.intake.oddities().flush();
         let ran = self.started.elapsed();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
         if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
             report::tell_end(&*self.store, ran).await;
-        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         } else {
             tracing::warn!(
                 "stopped after {}: deliveries were still under way; they are made again at the next start",

@@ -146,6 +146,75 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
+/// Nothing else ends what waits for it.
+#[tokio::test]
+async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() {
+    let folder = TempDir::new().unwrap();
+    let mut app = Application::start([]).await;
+    write(folder.path(), &destination("old", "http://127.0.0.1:9", ""));
+    let mut serving = Serving::start(folder.path(), &[]);
+    post(&serving, "wh_1").await;
+    post(&serving, "wh_2").await;
+    write(folder.path(), &destination("new", &app.url, ""));
+    serving.signal(Signal::HUP);
+    let told = serving.announced("destination `old` is removed, and 2 deliveries wait for it: ");
+    assert!(told.contains("unwrapd destinations give-up old"), "{told}");
+    let ready = async |serving: &Serving| {
+        let ready = client().get(&serving.admin).send().await.unwrap();
+        ready.text().await.unwrap()
+    };
+    let warning = "deliveries wait for `old` (2), not configured here";
+    while !ready(&serving).await.contains(warning) {}
+    assert!(serving.terminate().0.success());
+    let mut serving = Serving::start(folder.path(), &[]);
+    serving.said("2 deliveries wait for `old`, which is not configured: ");
+    let text = ready(&serving).await;
+    assert!(text.contains(warning), "{text}");
+
+    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let run = |arguments: &[&str]| {
+        let output = unwrapd()
+            .args(arguments)
+            .args(["--admin", &admin])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (code, told) = run(&["destinations", "give-up", "new", "--yes"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("`new` is configured"), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old"]);
+    assert_eq!(code, Some(2), "{told}");
+    let plan = "Give up 2 waiting deliveries for `old`, as dead letters?";
+    assert!(told.contains(plan), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old", "--dry-run"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("would give up 2 waiting"), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old", "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("given up: 2."), "{told}");
+    serving.announced("2 waiting deliveries given up by an operator");
+    serving.announced("nothing waits any more for a destination that is not configured");
+    assert_eq!(ready(&serving).await, "ok\n");
+
+    // What is given up can still be delivered elsewhere.
+    let (code, told) = run(&[
+        "dead",
+        "replay",
+        "--destination",
+        "old",
+        "--to",
+        "new",
+        "--yes",
+    ]);
+    assert_eq!(code, Some(0), "{told}");
+    let mut ids = [app.next().await, app.next().await].map(|got| got.webhook_id().to_owned());
+    ids.sort();
+    assert_eq!(ids, ["wh_1", "wh_2"]);
+}
+
     assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
 }
 
