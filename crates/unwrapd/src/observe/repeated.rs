@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// Shortest time between two log lines about the same key.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Largest number of keys with a count of their own. Events of further keys share one count,
-/// without a key.
+/// Largest number of keys with a count of their own, by default. Events of further keys share one
+/// count, without a key.
 pub const KEYS_MAX: usize = 256;
 
 /// Counts events by key. The first event of a key is logged at once. Further ones are counted, and
@@ -27,6 +27,7 @@ pub const KEYS_MAX: usize = 256;
 /// ```
 pub struct Repeated<K> {
     by_key: Mutex<HashMap<Option<K>, Counted>>,
+    keys_max: usize,
 }
 
 struct Counted {
@@ -37,8 +38,17 @@ struct Counted {
 
 impl<K> Default for Repeated<K> {
     fn default() -> Self {
+        Self::with_keys(KEYS_MAX)
+    }
+}
+
+impl<K> Repeated<K> {
+    /// With a count of its own for each of up to `keys_max` keys.
+    #[must_use]
+    pub fn with_keys(keys_max: usize) -> Self {
         Self {
             by_key: Mutex::new(HashMap::new()),
+            keys_max,
         }
     }
 }
@@ -50,7 +60,7 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
         let now = Instant::now();
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         let key = Some(key.clone());
-        let key = if by_key.contains_key(&key) || by_key.len() < KEYS_MAX {
+        let key = if by_key.contains_key(&key) || by_key.len() < self.keys_max {
             key
         } else {
             None
