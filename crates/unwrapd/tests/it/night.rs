@@ -7,8 +7,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client, postgres};
+use crate::support::process::{
+    Serving, checked, destination_table as destination, unwrapd, write_config_on,
+};
+use crate::support::tls_server::authority;
+use crate::support::{APP_SECRET, Webhook, client, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -16,12 +19,6 @@ fn write(folder: &Path, rest: &str) {
          [[endpoint]]\nname = \"production\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{rest}"
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
-}
-
-fn destination(name: &str, url: &str, rest: &str) -> String {
-    format!(
-        "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{rest}\n"
-    )
 }
 
 async fn post(serving: &Serving, id: &str) {
@@ -112,10 +109,10 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     post(&serving, "wh_1").await;
 
     serving.signal(Signal::HUP);
-    std::fs::write(folder.path().join("ca.pem"), authority("ours").pem()).unwrap();
     serving.announced("was read again: nothing changed");
 
     std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
+    std::fs::write(folder.path().join("ca.pem"), authority("ours").pem()).unwrap();
     write(
         folder.path(),
         &(destination("renamed", nobody, "")
@@ -146,6 +143,9 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
+    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
+}
+
 /// Nothing else ends what waits for it.
 #[tokio::test]
 async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() {
@@ -213,9 +213,6 @@ async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() 
     let mut ids = [app.next().await, app.next().await].map(|got| got.webhook_id().to_owned());
     ids.sort();
     assert_eq!(ids, ["wh_1", "wh_2"]);
-}
-
-    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
 }
 
 #[tokio::test]
@@ -292,15 +289,8 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
         + &endpoint("b", &format!("{own}, {{ file = \"raw\" }}"))
         + &endpoint("c", "{ env = \"APP_WEBHOOK_SECRET\" }");
     std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
-    let output = unwrapd()
-        .args(["serve", "--check", "--config"])
-        .arg(folder.path().join("unwrapd.toml"))
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .env("APP_WEBHOOK_SECRET", APP_SECRET)
-        .output()
-        .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let (code, told) = checked(folder.path());
+    assert_eq!(code, Some(0), "{told}");
     let warning = "the endpoint `a` has a secret in common with `b`:";
     assert!(told.contains(warning), "{told}");
     assert_eq!(told.matches("in common").count(), 1, "{told}");
@@ -312,16 +302,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
     let folder = TempDir::new().unwrap();
     let check = |rest: &str| {
         write(folder.path(), rest);
-        let output = unwrapd()
-            .args(["serve", "--check", "--config"])
-            .arg(folder.path().join("unwrapd.toml"))
-            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-            .env("APP_WEBHOOK_SECRET", APP_SECRET)
-            .output()
-            .unwrap();
-        let told =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), told.into_owned())
+        checked(folder.path())
     };
     let (code, told) = check(&destination("app", "http://127.0.0.1:9", ""));
     assert_eq!(code, Some(0), "{told}");

@@ -14,7 +14,9 @@ use unwrapd::destination::Kind;
 use unwrapd::destination::http::{Authorities, HttpSettings};
 
 use super::{delivery, patient, sent};
-use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::process::{
+    Serving, checked, destination_table, unwrapd, write_config, write_destinations,
+};
 use crate::support::tls_server::{authority, self_signed, serve, signed_by};
 use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
@@ -88,8 +90,6 @@ async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
     }
 }
 
-#[tokio::test]
-async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
 /// For who has the certificate of the server, and not that of its authority.
 #[tokio::test]
 async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_named() {
@@ -103,6 +103,8 @@ async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_n
     assert!(outcome.answer().contains("UnknownIssuer"), "{outcome:?}");
 }
 
+#[tokio::test]
+async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     for (years, cause) in [
         ((2001, 2002), "expired on 2002-01-01: renew it"),
         ((2200, 2201), "not valid before 2200-01-01: check the clock"),
@@ -181,20 +183,15 @@ async fn the_wrong_one_of_http_and_https_is_told() {
 fn complaint(folder: &Path, ca: &Path) -> String {
     write_destinations(
         folder,
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"https://app.example/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\n",
-            ca.display()
+        &destination_table(
+            "app",
+            "https://app.example/",
+            &format!("ca = \"{}\"", ca.display()),
         ),
     );
-    let output = unwrapd()
-        .args(["serve", "--config"])
-        .arg(folder.join("unwrapd.toml"))
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .env("APP_WEBHOOK_SECRET", APP_SECRET)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    let (code, complaint) = checked(folder);
+    assert_eq!(code, Some(2), "{complaint}");
+    complaint
 }
 
 #[test]
@@ -245,10 +242,13 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
     let ca = write(folder.path(), "ca.pem", authority("other").pem());
     write_destinations(
         folder.path(),
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"https://localhost:{}/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\nretry_first_seconds = 1\nretry_max_seconds = 1\n",
-            address.port(),
-            ca.display()
+        &destination_table(
+            "app",
+            &format!("https://localhost:{}/", address.port()),
+            &format!(
+                "ca = \"{}\"\nretry_first_seconds = 1\nretry_max_seconds = 1",
+                ca.display()
+            ),
         ),
     );
     let mut serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "unwrapd=debug")]);
