@@ -79,7 +79,14 @@ impl EndpointSettings {
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        read(path, file::File::check)
+        let config = read(path, file::File::check)?;
+        if files::is_writable_by_all(path) {
+            tracing::warn!(
+                "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",
+                path.display()
+            );
+        }
+        Ok(config)
     }
 
     /// Reads of the file only where messages are kept. The secrets it names need not be there.

@@ -9,7 +9,7 @@ use unwrapd::config::Config;
 use unwrapd::destination::Kind;
 use unwrapd::destination::jsonl::JsonLinesSettings;
 
-use crate::support::process::{Serving, unwrapd};
+use crate::support::process::{Serving, checked, unwrapd};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 fn with_secrets(command: &mut Command) -> &mut Command {
@@ -441,6 +441,21 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
         let warning = format!("chmod o-r {}", secret.display());
         assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
     }
+    }
+}
+
+#[test]
+fn a_configuration_that_everybody_may_change_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    let file = folder.path().join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    for (mode, is_warned) in [(0o666, true), (0o644, false), (0o660, false)] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let (code, told) = checked(folder.path());
+        assert_eq!(code, Some(0), "{told}");
+        let warning = format!("chmod o-w {}", file.display());
+        assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
 }
 
 #[test]
