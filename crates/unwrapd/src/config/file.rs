@@ -14,7 +14,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::document::{Document, Place, Table};
-use super::mistakes::{Mistake, Mistakes, looks_secret};
+use super::mistakes::{Mistake, Mistakes, looks_secret, shown_pattern};
 use super::server::{Server, endpoint_requests};
 use super::source::SecretSource;
 use super::{Config, DestinationSettings, EndpointSettings, paths};
@@ -555,7 +555,8 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
             // OpenAI may have added one that we do not know: no reason to refuse.
             let text = text.get_ref();
             tracing::warn!(
-                "`{text}` matches no event type that is known today; did you mean `{}`?",
+                "`{}` matches no event type that is known today; did you mean `{}`?",
+                shown_pattern(text),
                 nearest_pattern(text)
             );
         }

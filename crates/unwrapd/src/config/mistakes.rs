@@ -240,6 +240,9 @@ fn explain(message: &str) -> String {
             if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
         {
             match expected {
+                "u16" | "u32" | "u64" | "usize" if wrong.contains(": integer `") => {
+                    "this number is negative, or too large".into()
+                }
                 "u16" | "u32" | "u64" | "usize" => "this must be a whole number".into(),
                 "a sequence" => {
                     "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
@@ -278,6 +281,15 @@ pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
 /// No known key has a digit, and most secrets have some.
 fn is_of_keys(letter: u8) -> bool {
     letter.is_ascii_alphabetic() || b"_-.".contains(&letter)
+}
+
+/// An event pattern for a message. Types have a dot; without one it may be a secret.
+pub(super) fn shown_pattern(pattern: &str) -> &str {
+    if pattern.contains('.') || pattern.bytes().all(is_of_keys) {
+        pattern
+    } else {
+        "[not shown]"
+    }
 }
 
 /// Whether the text has the form of a secret, or holds one: a webhook secret, a key of OpenAI's

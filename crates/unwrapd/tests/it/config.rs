@@ -403,7 +403,9 @@ fn limits_beyond_reason_are_refused() {
             "retry_first_seconds = 9\nretry_max_seconds = 8",
             "must not be less than",
         ),
-        ("rate = -1", "whole number"),
+        ("rate = -1", "negative, or too large"),
+        ("rate = 99999999999999999999", "negative, or too large"),
+        ("rate = 1.5", "whole number"),
     ] {
         let refused = serve(&format!("{GOOD}{limit}\n"));
         let error = String::from_utf8_lossy(&refused.stderr);

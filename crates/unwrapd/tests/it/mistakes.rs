@@ -87,6 +87,7 @@ retry_first_seconds = 0
         "did you mean `listen`?",
         "an IP address and a port",
         "this must be a whole number",
+        "this number is negative, or too large",
         "NO_SUCH_1 is not set",
         "NO_SUCH_2 is not set",
         "the key `secrets` is missing here",
@@ -441,7 +442,6 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
         let warning = format!("chmod o-r {}", secret.display());
         assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
     }
-    }
 }
 
 #[test]
@@ -456,6 +456,7 @@ fn a_configuration_that_everybody_may_change_is_warned_of() {
         assert_eq!(code, Some(0), "{told}");
         let warning = format!("chmod o-w {}", file.display());
         assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
+    }
 }
 
 #[test]
