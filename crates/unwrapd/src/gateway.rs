@@ -44,7 +44,7 @@ use report::Opened;
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
-const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How long a disk that hangs may take to come back when the gateway stops. Until it does, no delivery can be settled, and each is made
 /// again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -395,9 +395,10 @@ impl Gateway {
         drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         self.refusals.flush();
         self.intake.oddities().flush();
-        let ran = self.started.elapsed();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
-        if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
+        let is_finished = self.workers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let ran = self.started.elapsed();
+        if is_finished {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(

@@ -12,7 +12,7 @@ use crate::config::{
     Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
 };
 use crate::destination::{self, Kind};
-use crate::gateway::Gateway;
+use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
 use crate::store::precheck;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
@@ -109,7 +109,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let drain = gateway.drain_time();
     if drain.is_zero() {
         tracing::info!(
-            "stopping: deliveries under way are finished first; a second signal ends the process at once"
+            "stopping: deliveries under way are finished first, for {} s at most; a second signal ends the process at once",
+            DELIVER_DRAIN_MAX.as_secs()
         );
     } else {
         tracing::info!(
