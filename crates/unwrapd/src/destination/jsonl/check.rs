@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(problem(&format!(
             "cannot look at it: {error}; {}",
-            remedy(path, &error)
+            remedy("enter", folder(path), &error)
         ))),
     }
 }
@@ -37,7 +37,7 @@ fn check_file(path: &Path) -> Result<(), String> {
     let file = opened.map_err(|error| {
         format!(
             "cannot append to it, and read its end: {error}; {}",
-            remedy(path, &error)
+            remedy("read and write", path, &error)
         )
     })?;
     check_beginning(&file).map_err(Into::into)
@@ -72,12 +72,13 @@ fn check_folder(path: &Path) -> Result<(), String> {
         let error = io::Error::from(error);
         format!(
             "cannot make this file in its folder: {error}; {}",
-            remedy(path, &error)
+            remedy("write to", folder, &error)
         )
     })
 }
 
-fn remedy(path: &Path, error: &io::Error) -> String {
+/// What to do about the error, where this process may not do so with `place`.
+fn remedy(wish: &str, place: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotADirectory => {
             return "a part of the path is a file and no folder: correct the path".into();
@@ -88,9 +89,9 @@ fn remedy(path: &Path, error: &io::Error) -> String {
         _ => {}
     }
     format!(
-        "this process runs as user {}: let it write to {}, or name another file",
+        "this process runs as user {}: let it {wish} {}, or name another file",
         rustix::process::geteuid().as_raw(),
-        folder(path).display()
+        place.display()
     )
 }
 
