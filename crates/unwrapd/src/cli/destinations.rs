@@ -169,9 +169,10 @@ fn list(destinations: &Value) -> Result<(), Failure> {
                 plain(&format!("{answer} (next try {at:.0})"))
             }
             (Some(answer), None) => plain(answer),
-            _ if state == "unknown" => {
-                "not configured (to end its deliveries: destinations give-up)".to_owned()
+            _ if state == "unknown" && row["waiting"] != 0 => {
+                "not configured (`unwrapd destinations give-up` ends what waits)".to_owned()
             }
+            _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),
         };
         say!(
