@@ -15,6 +15,30 @@ use super::trust;
 /// Longest list of the names of a certificate that is shown, in bytes.
 const NAMES_BYTES_MAX: usize = 200;
 
+/// What is wrong with certificates that are made by hand, by a word of the error, with the remedy.
+const REMEDIES: [(&str, &str); 5] = [
+    (
+        "UnsupportedCertVersion",
+        "is of X.509 version 1, which has no subjectAltName: make it anew, with `-extfile` of `openssl x509 -req`",
+    ),
+    (
+        "UnsupportedSignatureAlgorithm",
+        "is signed in a way that is not safe, such as with SHA-1: sign it anew with SHA-256",
+    ),
+    (
+        "EndEntityUsedAsCa",
+        "is signed by one that is not an authority's: make that one anew, with basicConstraints CA:TRUE",
+    ),
+    (
+        "NameConstraintViolation",
+        "is signed by an authority that may not sign for this name: use another authority or name",
+    ),
+    (
+        "PathLenConstraintViolated",
+        "has more authorities above it than they allow: sign it with one further up",
+    ),
+];
+
 /// The sender of a request and its proxy, on which the remedy depends.
 #[derive(Clone, Copy)]
 pub(super) enum Client<'a> {
@@ -216,9 +240,9 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
                 "the certificate of the {name} is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the {name} send its whole chain{environment}"
             )
         }
-        // The authority has the name of a trusted one, but another key.
+        // The signature of the certificate, or that of the handshake.
         CertificateError::BadSignature => format!(
-            "the certificate of the {name} is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM"
+            "the certificate of the {name} is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM; or the RSA key of the {name} has fewer than 2048 bits: make a longer one"
         ),
         CertificateError::Expired => format!(
             "a certificate of the {name} has expired: renew it, and check the clock of this machine"
@@ -250,6 +274,10 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
         }
         other => {
             let mut cause = format!("{other:?}");
+            // Most of these types are in a crate that rustls does not export.
+            if let Some((word, text)) = REMEDIES.iter().find(|(word, _)| cause.contains(word)) {
+                return format!("the certificate of the {name} {text} ({word})");
+            }
             shorten(&mut cause, NAMES_BYTES_MAX);
             format!("the certificate of the {name} cannot be used ({cause}): replace it")
         }

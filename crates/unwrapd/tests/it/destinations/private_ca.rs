@@ -17,7 +17,7 @@ use super::{delivery, patient, sent};
 use crate::support::process::{
     Serving, checked, destination_table, unwrapd, write_config, write_destinations,
 };
-use crate::support::tls_server::{authority, self_signed, serve, signed_by};
+use crate::support::tls_server::{authority, self_signed, serve, serve_pem, signed_by};
 use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
@@ -315,4 +315,42 @@ fn commands_tell_the_same_causes() {
     );
     let told = trigger(&format!("http://localhost:{}/", address.port()));
     assert!(told.contains("write https:// in the URL"), "{told}");
+}
+
+/// As `openssl` makes certificates unless it is told otherwise.
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_that_was_made_by_hand_is_told() {
+    let folder = TempDir::new().unwrap();
+    let script = r#"
+        set -e
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 9 -subj /CN=ours
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout no.key -out no.pem -days 9 -subj /CN=none \
+            -addext basicConstraints=critical,CA:FALSE
+        openssl req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=localhost
+        printf 'subjectAltName=DNS:localhost' > names
+        sign() { openssl x509 -req -in tls.csr -days 9 -CAcreateserial "$@"; }
+        sign -CA ca.pem -CAkey ca.key -out one.pem -extfile /dev/null
+        sign -CA ca.pem -CAkey ca.key -out sha1.pem -extfile names -sha1
+        sign -CA no.pem -CAkey no.key -out no-authority.pem -extfile names
+        cat no.pem >> no-authority.pem
+    "#;
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let ca = String::from_utf8(read("ca.pem")).unwrap();
+    for (file, remedy) in [
+        ("one.pem", "version 1"),
+        ("sha1.pem", "sign it anew with SHA-256"),
+        ("no-authority.pem", "basicConstraints CA:TRUE"),
+    ] {
+        let server = serve_pem(&read(file), &read("tls.key"));
+        let url = format!("https://localhost:{}/", server.port());
+        let outcome = delivered_to(&url, Some(&ca)).await;
+        assert!(outcome.answer().contains(remedy), "{file}: {outcome:?}");
+        assert!(outcome.answer().len() < 300, "{file}: {outcome:?}");
+    }
 }
