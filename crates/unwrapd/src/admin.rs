@@ -10,6 +10,7 @@ mod quarantine;
 mod replay;
 mod route;
 mod stored;
+mod unconfigured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use openai_webhooks::WEBHOOK_SIGNATURE;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
@@ -40,6 +42,7 @@ pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
+pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
 
 /// What operators see and steer.
 #[derive(Clone)]
@@ -131,6 +134,7 @@ pub fn routes() -> Vec<Route> {
         gateways::routes(),
         quarantine::routes(),
         stored::routes(),
+        unconfigured::routes(),
     ]
     .into_iter()
     .flatten()
@@ -153,11 +157,15 @@ pub fn router(admin: Admin) -> Router {
 
 /// Makes every error a problem, and counts it for the log.
 async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
-    let asked = (request.method().clone(), request.uri().clone());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_webhook = request.headers().contains_key(WEBHOOK_SIGNATURE);
     let response = ask::as_problem(next.run(request).await);
     let is_probe = response.extensions().get::<ask::PlainText>().is_some();
     let kind = match response.status() {
         _ if is_probe => None,
+        StatusCode::NOT_FOUND if is_webhook => {
+            Some("refused a webhook with 404 (sent to the admin port)")
+        }
         StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
             Some("refused a request of the admin port (no token, or a wrong one)")
         }
@@ -177,14 +185,13 @@ async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: 
         _ => None,
     };
     if let Some(kind) = kind {
-        refusals.count(kind, None, || {
-            let (method, uri) = asked;
-            format!(
-                "{} for {} {}",
-                response.status().as_u16(),
-                shown(method.as_str()),
-                shown(uri.path())
-            )
+        let request = format!("{} {}", shown(method.as_str()), shown(uri.path()));
+        refusals.count_request(kind, request, || {
+            if is_webhook {
+                "webhooks are received at the port that `listen` in [server] sets. Correct the URL at OpenAI or in the reverse proxy".into()
+            } else {
+                format!("it was answered {}", response.status().as_u16())
+            }
         });
     }
     response

@@ -30,6 +30,7 @@ pub use changes::Changes;
 pub(crate) use changes::warn_of_shared_secrets;
 pub(crate) use mistakes::looks_secret;
 use mistakes::{Mistake, Mistakes};
+pub(crate) use paths::shown_path;
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 pub(crate) use url::typed_url;
@@ -78,7 +79,14 @@ impl EndpointSettings {
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        read(path, file::File::check)
+        let config = read(path, file::File::check)?;
+        if files::is_writable_by_all(path) {
+            tracing::warn!(
+                "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",
+                path.display()
+            );
+        }
+        Ok(config)
     }
 
     /// Reads of the file only where messages are kept. The secrets it names need not be there.
@@ -120,15 +128,23 @@ fn read<T>(
     let (text, folder) = read_text(path)?.ok_or_else(|| {
         ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
     })?;
-    parse(&text)
-        .and_then(|root| check(file::File::read(root, &folder)))
-        .map_err(|mistakes| ConfigError::new(path, &text, mistakes))
+    let (root, mut mistakes) = parse(&text);
+    let checked = mistakes.keep(check(file::File::read(root, &folder)));
+    match (mistakes.check(), checked) {
+        (Ok(()), Some(checked)) => Ok(checked),
+        (Err(mistakes), _) => Err(ConfigError::new(path, &text, mistakes)),
+        (Ok(()), None) => Err(ConfigError::whole(path, "cannot be read")),
+    }
 }
 
-fn parse(text: &str) -> Result<DeTable<'_>, Mistakes> {
-    DeTable::parse(text)
-        .map(toml::Spanned::into_inner)
-        .map_err(|error| Mistake::from_syntax(&error).into())
+/// The text as far as it is TOML, and where it is not.
+fn parse(text: &str) -> (DeTable<'_>, Mistakes) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut mistakes = Mistakes::default();
+    for error in &errors {
+        mistakes.add(Mistake::from_syntax(error));
+    }
+    (root.into_inner(), mistakes)
 }
 
 /// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.
@@ -171,9 +187,15 @@ impl ConfigError {
         }
     }
 
+    /// With a further problem, of what the file names.
+    pub(crate) fn and(mut self, problem: String) -> Self {
+        self.mistakes.push((None, problem));
+        self
+    }
+
     /// Each mistake as a line of text: file, line, problem and remedy.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        let file = self.file.display();
+        let file = shown_path(&self.file);
         self.mistakes.iter().map(move |(line, problem)| match line {
             Some(line) => format!("{file}:{line}: {problem}"),
             None => format!("{file}: {problem}"),

@@ -20,7 +20,7 @@ use command::{CommandDestination, CommandSettings};
 use http::{HttpDestination, HttpSettings};
 use jsonl::{JsonLinesDestination, JsonLinesSettings};
 
-pub(crate) use http::{client, describe};
+pub(crate) use http::{client, client_config_for, describe};
 
 /// How much earlier than its caller, at most, a destination ends by itself.
 const MARGIN_MAX: Duration = Duration::from_millis(250);

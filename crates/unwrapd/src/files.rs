@@ -1,7 +1,7 @@
 //! Reads a small file completely, within bounds on size and time, whatever kind of file the path
 //! names.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -16,8 +16,9 @@ use zeroize::Zeroizing;
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one read from a pipe.
 const PIECE_BYTES: usize = 4096;
-/// Permission bit: every user of the machine may read the file.
+/// Permission bits: every user of the machine may read the file, or change it.
 const READABLE_BY_ALL: u32 = 0o004;
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// A file that was read, and whether every user of the machine may read it too.
 pub struct Content {
@@ -70,6 +71,13 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         bytes,
         is_readable_by_all: kind.is_file() && data.mode() & READABLE_BY_ALL != 0,
     })
+}
+
+/// Whether the permissions of a regular file let every user of the machine change it.
+#[must_use]
+pub fn is_writable_by_all(path: &Path) -> bool {
+    let is_so = |data: Metadata| data.is_file() && data.mode() & WRITABLE_BY_ALL != 0;
+    std::fs::metadata(path).is_ok_and(is_so)
 }
 
 /// Reads to the end of a pipe, or one byte more than `bytes_max`.

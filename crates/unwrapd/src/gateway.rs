@@ -44,7 +44,7 @@ use report::Opened;
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
-const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How long a disk that hangs may take to come back when the gateway stops. Until it does, no delivery can be settled, and each is made
 /// again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -52,6 +52,9 @@ const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
+const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 
 const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
 
@@ -131,6 +134,7 @@ impl Gateway {
         };
         workers.follow(destinations);
         circuits.follow(&circuits.epochs(), &known);
+        admin::note_unconfigured(opened.waiting(), &targets, &warnings);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
@@ -314,6 +318,11 @@ impl Gateway {
         if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)
             && !config.server.shares_tls()
         {
+            if current.differs_from(read) {
+                changes
+                    .parts
+                    .push("[server.admin_tls]: certificate changed".into());
+            }
             current.adopt(read);
         }
         // The workers first: whoever hears of a destination may deliver to it.
@@ -340,7 +349,12 @@ impl Gateway {
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
     pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
-        async move { report::tell_removed(&*store, &changes).await }
+        let (targets, warnings) = (self.workers.targets.clone(), self.warnings.clone());
+        async move {
+            if let Some(waiting) = report::tell_removed(&*store, &changes).await {
+                admin::note_unconfigured(&waiting, &targets, &warnings);
+            }
+        }
     }
 
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
@@ -378,11 +392,13 @@ impl Gateway {
         drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
+        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         self.refusals.flush();
         self.intake.oddities().flush();
-        let ran = self.started.elapsed();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
-        if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
+        let is_finished = self.workers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let ran = self.started.elapsed();
+        if is_finished {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(

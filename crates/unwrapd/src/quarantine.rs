@@ -134,6 +134,11 @@ impl Quarantine {
         });
     }
 
+    /// Waits until all requests that were added are kept, or told as not kept.
+    pub async fn written(&self) {
+        self.room.is_empty().await;
+    }
+
     /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived, and accepts what succeeds. Only the
     /// request `id`, if there is one.
     pub async fn retry(&self, id: Option<i64>) -> Result<Retried, StoreError> {

@@ -3,6 +3,7 @@
 mod copy;
 pub mod filter;
 mod fleet;
+mod give_up;
 mod kept;
 mod numbers;
 pub mod postgres;
@@ -15,6 +16,7 @@ pub mod sqlite;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
+pub use give_up::{GivenUp, give_up};
 use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use precheck::precheck;
@@ -115,8 +118,8 @@ pub trait Store: Send + Sync {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
-    /// Removes this request from the quarantine, or all, and says how many it removed.
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
+    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
 
     /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
     /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
@@ -304,6 +307,20 @@ impl From<Duration> for Terms {
 }
 
 impl Terms {
+    /// For what is not to be delivered any more, whenever it is due.
+    #[must_use]
+    pub fn whenever_due(lease: Duration) -> Self {
+        Self {
+            lease,
+            longest_wait: Duration::ZERO,
+        }
+    }
+
+    /// Whether nothing is due too late, so that a late due time says nothing about the clock.
+    fn is_whenever_due(&self) -> bool {
+        self.longest_wait.is_zero()
+    }
+
     /// Due times beyond this are due at once. A second more than the longest wait: clocks of gateways differ by some milliseconds.
     fn put_off_from(&self, now: Timestamp) -> Timestamp {
         later(now, self.longest_wait + Duration::from_secs(1))

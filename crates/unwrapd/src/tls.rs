@@ -167,6 +167,11 @@ impl Files {
                     "the key does not belong to the certificate in {}: its own certificate must stand first in that file",
                     self.certificate.display()
                 )),
+                Error::InvalidCertificate(error) if format!("{error:?}").contains("UnsupportedCertVersion") => {
+                    self.certificate_problem(
+                        "its first certificate is of X.509 version 1, which has no subjectAltName: make it anew, with `-extfile` of `openssl x509 -req`",
+                    )
+                }
                 Error::InvalidCertificate(_) => self.certificate_problem(
                     "its first certificate cannot be read: write it anew, as PEM",
                 ),

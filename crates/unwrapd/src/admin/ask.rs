@@ -106,7 +106,9 @@ pub(super) fn as_problem(response: Response) -> Response {
         return response;
     }
     let detail = match status {
-        StatusCode::NOT_FOUND => "there is nothing at this path; the API is under /api/v1",
+        StatusCode::NOT_FOUND => {
+            "there is nothing at this path: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
+        }
         StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
         _ => "the request cannot be read",
     };

@@ -1,5 +1,7 @@
 //! `/api/v1/quarantine`: what could not be proven, to look at, prove again, or drop.
 
+use std::ops::RangeInclusive;
+
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -85,23 +87,27 @@ struct WholeSuspect {
     payload_base64: Option<String>,
 }
 
-/// Which requests: one by its number, or, said in so many words, all.
+/// Which requests: one by its number, or, said in so many words, all, or all up to a number.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Which {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<i64>,
     pub(crate) all: bool,
+    /// From a list: what has arrived since is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) up_to: Option<i64>,
 }
 
 impl Which {
-    /// The number; `None` means all.
-    fn chosen(&self) -> Result<Option<i64>, Refusal> {
-        match (self.id, self.all) {
-            (Some(id), false) if id > 0 => Ok(Some(id)),
-            (None, true) => Ok(None),
+    /// The numbers of the requests.
+    fn numbers(&self) -> Result<RangeInclusive<i64>, Refusal> {
+        match (self.id, self.all, self.up_to) {
+            (Some(id @ 1..), false, None) => Ok(id..=id),
+            (None, true, None) => Ok(1..=i64::MAX),
+            (None, true, Some(newest @ 1..)) => Ok(1..=newest),
             _ => Err(Refusal::bad(
-                "name one request with `id`, a number of 1 or more, or all with `all: true`",
+                "name one request with `id`, a number of 1 or more, or all with `all: true`, and `up_to` with the number of the newest if not all",
             )),
         }
     }
@@ -178,8 +184,12 @@ fn whole(suspect: Suspect, with_payload: bool) -> WholeSuspect {
 }
 
 async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let id = read::<Which>(request).await?.chosen()?;
-    Ok(answer(&admin.quarantine.retry(id).await?))
+    let which: Which = read(request).await?;
+    which.numbers()?;
+    if which.up_to.is_some() {
+        return Err(Refusal::bad("`up_to` is for `drop`"));
+    }
+    Ok(answer(&admin.quarantine.retry(which.id).await?))
 }
 
 /// How many were dropped.
@@ -189,7 +199,7 @@ pub(crate) struct DroppedSuspects {
 }
 
 async fn discard(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let id = read::<Which>(request).await?.chosen()?;
-    let dropped = admin.store.discard(id).await?;
+    let numbers = read::<Which>(request).await?.numbers()?;
+    let dropped = admin.store.discard(numbers).await?;
     Ok(answer(&DroppedSuspects { dropped }))
 }

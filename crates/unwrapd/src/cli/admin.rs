@@ -1,7 +1,5 @@
 //! Asks a running gateway, over its port for operators.
 
-mod trust;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -16,10 +14,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::talk::talk;
-use super::text::plain;
+use super::text::{plain, shown_path};
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
 use crate::config::{AdminAccess, SecretSource, admin_access};
+use crate::destination::client_config_for;
 
 /// Where the port is, unless something says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -107,7 +106,9 @@ impl AdminArguments {
         };
         let mut client = crate::destination::client().timeout(ANSWER_MAX);
         if let Some(trusted) = trusted.filter(|_| base.scheme() == "https") {
-            client = client.tls_backend_preconfigured(trust::only(&trusted)?);
+            let config = client_config_for(&trusted)
+                .map_err(|problem| usage(format!("{}: {problem}", shown_path(&trusted))))?;
+            client = client.tls_backend_preconfigured(config);
         }
         Ok(Admin {
             client: client.build()?,

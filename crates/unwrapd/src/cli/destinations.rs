@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
 use super::ask::AskArguments;
+use super::consent::ConsentArguments;
 use super::text::plain;
 use super::{Failure, say};
+use crate::admin::{AskedGiveUp, GaveUp};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -23,6 +25,13 @@ enum Command {
     Pause(Named),
     /// Deliver to one again
     Resume(Named),
+    /// Give up what waits for one that is not configured (any more): it becomes dead letters
+    GiveUp {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        consent: ConsentArguments,
+    },
     /// Send one a signed sample event now, and say what it answers; nothing is kept of it
     Test {
         #[command(flatten)]
@@ -58,6 +67,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             switch(named, "resume").await?;
             Ok(say!("{} is not paused any more", named.name)?)
         }
+        Command::GiveUp { named, consent } => give_up(named, consent).await,
         Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
     }
 }
@@ -65,6 +75,42 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn switch(named: &Named, verb: &str) -> Result<Value, Failure> {
     let path = ["destinations", &named.name, verb];
     named.admin.open()?.post(&path, &json!({})).await
+}
+
+async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failure> {
+    let admin = named.admin.open()?;
+    let path = ["destinations", &named.name, "give-up"];
+    let asked = AskedGiveUp { dry_run: true };
+    let planned: GaveUp = admin.post(&path, &asked).await?;
+    let plan = format!(
+        "{} for `{}`, as dead letters",
+        match planned.deliveries {
+            1 => "1 waiting delivery".into(),
+            count => format!("{count} waiting deliveries"),
+        },
+        plain(&named.name)
+    );
+    if consent.dry_run {
+        return Ok(say!("would give up {plan}")?);
+    }
+    consent.ask(&format!("Give up {plan}"))?;
+    let mut deliveries = 0;
+    loop {
+        let step: Result<GaveUp, _> = admin.post(&path, &AskedGiveUp::default()).await;
+        let step = match step {
+            // Nothing was left.
+            Err(Failure::NotFound(_)) if deliveries > 0 => break,
+            step => step?,
+        };
+        deliveries += step.deliveries;
+        if step.done {
+            break;
+        }
+    }
+    Ok(say!(
+        "given up: {deliveries}. `unwrapd dead replay --destination {} --to NAME` delivers them elsewhere",
+        plain(&named.name)
+    )?)
 }
 
 async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
@@ -123,6 +169,9 @@ fn list(destinations: &Value) -> Result<(), Failure> {
                 plain(&format!("{answer} (next try {at:.0})"))
             }
             (Some(answer), None) => plain(answer),
+            _ if state == "unknown" && row["waiting"] != 0 => {
+                "not configured (`unwrapd destinations give-up` ends what waits)".to_owned()
+            }
             _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),
         };

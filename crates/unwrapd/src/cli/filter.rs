@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::talk::talk;
+use super::text::shown_name;
 use super::{Failure, usage};
 use crate::route::{Patterns, nearest_pattern};
 use crate::store::filter::{Filter, Status, Types, When};
@@ -51,7 +52,8 @@ impl FilterArguments {
             let known = Patterns::parse([text.trim_start_matches('!')]);
             if known.is_ok_and(|pattern| pattern.known().next().is_none()) {
                 talk(&format!(
-                    "`{text}` matches no event type that is known today; did you mean `{}`?\n",
+                    "`{}` matches no event type that is known today; did you mean `{}`?\n",
+                    shown_name(text),
                     nearest_pattern(text)
                 ));
             }

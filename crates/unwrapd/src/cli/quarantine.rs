@@ -99,10 +99,16 @@ fn row(suspect: ShownSuspect) -> Vec<String> {
 }
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
-    let answer = ask(arguments, "retry").await?;
+    check(arguments)?;
+    let which = match arguments.number {
+        Some(number) => json!({ "id": number }),
+        None => json!({ "all": true }),
+    };
+    let admin = arguments.ask.admin.open()?;
+    let answer = admin.post(&["quarantine", "retry"], &which).await?;
     arguments.ask.print(answer, |retried: Retried| {
         if retried == Retried::default() {
-            return Err(not_there(arguments));
+            return nothing_there(arguments);
         }
         say!(
             "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
@@ -132,11 +138,16 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
             Output::Human => Ok(say!("would drop {}", plan.what)?),
         };
     }
-    arguments.consent.ask(&format!("Drop {}", plan.what))?;
-    let answer = ask(chosen, "drop").await?;
+    let answer = if plan.count > 0 {
+        arguments.consent.ask(&format!("Drop {}", plan.what))?;
+        let admin = chosen.ask.admin.open()?;
+        admin.post(&["quarantine", "drop"], &plan.which).await?
+    } else {
+        json!({ "dropped": 0 })
+    };
     chosen.ask.print(answer, |DroppedSuspects { dropped }| {
         if dropped == 0 {
-            return Err(not_there(chosen));
+            return nothing_there(chosen);
         }
         Ok(say!("{dropped} dropped")?)
     })
@@ -146,21 +157,24 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
 struct Plan {
     count: usize,
     what: String,
+    /// How to ask for it, and for nothing that has arrived since.
+    which: Value,
 }
 
-/// Counts what is chosen. Drops nothing; what is not there is an error.
+/// Counts what is chosen. Drops nothing; a request that is not there is an error.
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
     let mut after = chosen.number.map_or(0, |number| number - 1);
     let mut count = 0;
+    let mut newest = 0;
     loop {
         let query = [("after", after.to_string())];
         let page: Suspects = admin.get(&["quarantine"], &query).await?;
         if let Some(number) = chosen.number {
             let first = page.suspects.into_iter().next();
             let Some(suspect) = first.filter(|suspect| suspect.id == number) else {
-                return Err(not_there(chosen));
+                return Err(not_there(number));
             };
             return Ok(Plan {
                 count: 1,
@@ -169,35 +183,26 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
                     plain(&suspect.endpoint),
                     short(suspect.received_at)
                 ),
+                which: json!({ "id": number }),
             });
         }
         count += page.suspects.len();
+        newest = page.suspects.last().map_or(newest, |suspect| suspect.id);
         match page.next {
             // A page that leads nowhere would be asked for for ever.
             Some(next) if next > after => after = next,
             _ => break,
         }
     }
-    if count == 0 {
-        return Err(not_there(chosen));
-    }
     Ok(Plan {
         count,
         what: match count {
+            0 => "nothing".into(),
             1 => "1 request".into(),
             count => format!("all {count} requests"),
         },
+        which: json!({ "all": true, "up_to": newest }),
     })
-}
-
-async fn ask(chosen: &Chosen, verb: &str) -> Result<Value, Failure> {
-    check(chosen)?;
-    let which = match chosen.number {
-        Some(number) => json!({ "id": number }),
-        None => json!({ "all": true }),
-    };
-    let admin = chosen.ask.admin.open()?;
-    admin.post(&["quarantine", verb], &which).await
 }
 
 fn check(chosen: &Chosen) -> Result<(), Failure> {
@@ -209,10 +214,15 @@ fn check(chosen: &Chosen) -> Result<(), Failure> {
     Ok(())
 }
 
-fn not_there(arguments: &Chosen) -> Failure {
-    let problem = match arguments.number {
-        Some(number) => format!("{number} is not in the quarantine"),
-        None => "nothing is in the quarantine".into(),
-    };
-    Failure::NotFound(anyhow::Error::msg(problem))
+/// A request that was asked for by its number must be there. All of nothing is nothing.
+fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
+    if let Some(number) = chosen.number {
+        return Err(not_there(number));
+    }
+    talk("nothing is in the quarantine\n");
+    Ok(())
+}
+
+fn not_there(number: i64) -> Failure {
+    Failure::NotFound(anyhow::anyhow!("{number} is not in the quarantine"))
 }

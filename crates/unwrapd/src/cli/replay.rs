@@ -8,7 +8,7 @@ use super::admin::Admin;
 use super::ask::AskArguments;
 use super::filter::FilterArguments;
 use super::talk::{confirmed, talk};
-use super::text::{plain, print_json, short};
+use super::text::{plain, print_json, short, shown_name};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedReplay, Planned, Ran};
 use crate::store::filter::{Filter, Status};
@@ -139,7 +139,10 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
 pub(super) fn not_kept(ids: &[String]) -> Failure {
     Failure::NotFound(anyhow::anyhow!(
         "no message is kept under {}",
-        plain(&ids.join(", "))
+        ids.iter()
+            .map(|id| shown_name(id))
+            .collect::<Vec<_>>()
+            .join(", ")
     ))
 }
 

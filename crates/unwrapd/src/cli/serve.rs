@@ -8,13 +8,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{Failure, StopSignals, say, usage};
-use crate::config::{Config, ConfigError, ServerSettings, warn_of_shared_secrets};
-use crate::destination;
-use crate::gateway::Gateway;
+use crate::config::{
+    Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
+};
+use crate::destination::{self, Kind};
+use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
 use crate::store::precheck;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
+
+/// Of these, files of destinations.
+const DESTINATION_FILES: u64 = 64;
+/// Calls that are delivered to a destination at once.
+const CALLS: u64 = 16;
 
 /// Fewest open files that a gateway can do with: those of the store, the ports and the runtime, and some connections.
 const FILES_MIN: u64 = 64;
@@ -38,7 +45,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut config = Config::read(&arguments.config)?;
+    let mut config = read(&arguments.config)?;
     if config.destinations.is_empty() {
         tracing::warn!("there is no [[destination]]: webhooks are kept and not delivered");
     }
@@ -47,7 +54,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .iter()
         .map(|endpoint| endpoint.name.clone())
         .collect();
-    allow_open_files(&mut config.server)?;
+    let destinations = files_of(&config.destinations);
+    allow_open_files(&mut config.server, destinations)?;
     if arguments.check {
         return check(&arguments.config, &config);
     }
@@ -101,7 +109,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let drain = gateway.drain_time();
     if drain.is_zero() {
         tracing::info!(
-            "stopping: deliveries under way are finished first; a second signal ends the process at once"
+            "stopping: deliveries under way are finished first, for {} s at most; a second signal ends the process at once",
+            DELIVER_DRAIN_MAX.as_secs()
         );
     } else {
         tracing::info!(
@@ -122,6 +131,17 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The configuration. An error names what is wrong with the store too, so that both can be mended at once.
+fn read(file: &Path) -> Result<Config, ConfigError> {
+    Config::read(file).map_err(|error| {
+        let store = Config::read_store(file).ok();
+        match store.and_then(|store| precheck(&store).err()) {
+            Some(problem) => error.and(problem),
+            None => error,
+        }
+    })
 }
 
 /// What a start would find out, without binding a port, opening the store or asking a server.
@@ -205,9 +225,23 @@ fn reload_with(
     }
 }
 
+/// Files that deliveries may have open beyond those in [`OTHER_FILES`].
+fn files_of(destinations: &[DestinationSettings]) -> u64 {
+    let files = destinations.iter().map(|settings| {
+        // Calls are not among the concurrent deliveries. A command has pipes for its input and its output.
+        let deliveries = settings.limits.concurrency as u64 + CALLS;
+        match settings.kind {
+            Kind::Http(_) => deliveries,
+            Kind::Command(_) => 4 * deliveries,
+            Kind::JsonLines(_) => 2,
+        }
+    });
+    files.sum::<u64>().saturating_sub(DESTINATION_FILES)
+}
+
 /// Raises the limit of open files to what the machine allows: the usual soft limit is for programs of the last century. Where that is
 /// less than the connections need, there are fewer connections, and a warning. An error if the store alone would need more.
-fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
+fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
@@ -221,11 +255,12 @@ fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
         return Ok(());
     };
     let wanted = server.connections_max;
-    let needed = u64::try_from(wanted).unwrap_or(u64::MAX) + OTHER_FILES;
+    let others = OTHER_FILES + destinations;
+    let needed = u64::try_from(wanted).unwrap_or(u64::MAX) + others;
     if allowed >= needed {
         return Ok(());
     }
-    let Some((public, admin)) = connections_within(allowed) else {
+    let Some((public, admin)) = connections_within(allowed, others) else {
         return Err(usage(format!(
             "this process may open {allowed} files, and needs {FILES_MIN} at the least: raise the limit (ulimit -n, LimitNOFILE)"
         )));
@@ -240,15 +275,15 @@ fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than usual,
-/// are for the store, the admin port and destinations.
-fn connections_within(files: u64) -> Option<(usize, usize)> {
+/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than
+/// `others_max`, are for the store, the admin port and destinations.
+fn connections_within(files: u64, others_max: u64) -> Option<(usize, usize)> {
     if files < FILES_MIN {
         return None;
     }
-    let others = (files / 2).clamp(FILES_MIN / 2, OTHER_FILES);
+    let others = (files / 2).clamp(FILES_MIN / 2, others_max);
     let public = usize::try_from(files - others).ok()?;
-    let admin = usize::try_from(others / 4).ok()?;
+    let admin = usize::try_from(others.min(OTHER_FILES) / 4).ok()?;
     Some((public, admin))
 }
 
@@ -258,11 +293,13 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_everything_else() {
-        assert_eq!(connections_within(63), None);
-        assert_eq!(connections_within(64), Some((32, 8)));
-        assert_eq!(connections_within(1024), Some((768, 64)));
+        let within = |files| connections_within(files, OTHER_FILES);
+        assert_eq!(within(63), None);
+        assert_eq!(within(64), Some((32, 8)));
+        assert_eq!(within(1024), Some((768, 64)));
+        assert_eq!(connections_within(1024, 400), Some((624, 64)));
         for files in FILES_MIN..4096 {
-            let (public, admin) = connections_within(files).unwrap();
+            let (public, admin) = within(files).unwrap();
             let store = 24;
             assert!((public + admin + store) as u64 <= files, "{files}");
         }

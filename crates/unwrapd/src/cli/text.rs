@@ -2,12 +2,12 @@
 
 use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
-use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::looks_secret;
+pub(super) use crate::config::shown_path;
 use crate::printable;
 
 /// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
@@ -26,13 +26,12 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::json(&json))
 }
 
-/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
-pub(super) fn shown_path(path: &Path) -> String {
-    let text = path.display().to_string();
-    if text.contains("://") || looks_secret(&text) {
-        return "[not shown: this is no path]".into();
+/// A name from the command line, unless it is a URL or a secret that got there: neither is repeated.
+pub(super) fn shown_name(text: &str) -> String {
+    if text.contains("://") || text.contains('@') || looks_secret(text) {
+        return "[not shown]".into();
     }
-    plain(&text)
+    plain(text)
 }
 
 /// A time, to the second.

@@ -10,7 +10,7 @@ use reqwest::header::LOCATION;
 use tokio::time::timeout;
 
 use super::sign::{new_event_id, new_webhook_id};
-use super::text::plain;
+use super::text::{plain, shown_name};
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
 use crate::delivery::said::Said;
@@ -89,13 +89,15 @@ fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
     for text in &texts {
         let pattern = Patterns::parse([text.trim_start_matches('!')]).map_err(|error| {
             usage(format!(
-                "`{text}`: {error}; did you mean `{}`?",
+                "`{}`: {error}; did you mean `{}`?",
+                shown_name(text),
                 nearest_pattern(text)
             ))
         })?;
         if pattern.known().next().is_none() {
             return Err(usage(format!(
-                "`{text}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
+                "`{}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
+                shown_name(text),
                 nearest_pattern(text)
             )));
         }

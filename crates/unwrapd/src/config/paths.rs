@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistakes::{Mistake, Mistakes, looks_secret};
+use crate::printable;
 
 /// Longest path, in bytes: the limit of Linux.
 const PATH_BYTES_MAX: usize = 4096;
@@ -91,6 +92,15 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
 /// The path, absolute if the folder is, and without `.` in it.
 pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
     folder.join(path).components().collect()
+}
+
+/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
+pub(crate) fn shown_path(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains("://") || looks_secret(&text) {
+        return "[not shown: this is no path]".into();
+    }
+    printable::line(&text).into_owned()
 }
 
 /// Refuses text that is certainly not a path, and text that only a shell would replace.

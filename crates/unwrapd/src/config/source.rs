@@ -2,6 +2,7 @@
 
 use std::env::VarError;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use openai_webhooks::{KEY_BYTES_MIN, Secret};
@@ -10,10 +11,14 @@ use serde::{Deserialize, de};
 use zeroize::Zeroizing;
 
 use super::mistakes::looks_secret;
+use super::paths::shown_path;
 use crate::files;
 
 /// Largest file with a secret. The longest secret that anyone makes has some hundred bytes.
 const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// The remedy where a file is missing. A shell would make the file readable by everybody.
+const MISSING_FILE: &str = "put the secret into it; for a destination or `admin_token`, `(umask 077; unwrapd secret > FILE)` makes one";
 
 /// Where a secret is to be read: never the configuration itself, which is copied, shown and committed.
 #[derive(Clone, Debug)]
@@ -79,7 +84,10 @@ impl SecretSource {
 
 /// The text of a file, without a byte order mark. Warns if every user of the machine may read it.
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
-    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("there is no such file: {MISSING_FILE}"),
+        _ => error.to_string(),
+    })?;
     let text = Zeroizing::new(files::text(&content.bytes)?.to_owned());
     if content.is_readable_by_all {
         tracing::warn!(
@@ -105,7 +113,7 @@ impl fmt::Display for SecretSource {
             Self::Env(name) if is_usual_name(name) => write!(f, "the environment variable {name}"),
             // It may be the secret itself.
             Self::Env(_) => f.write_str("the environment variable that is named there"),
-            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::File(path) => write!(f, "the file {}", shown_path(path)),
         }
     }
 }

@@ -35,6 +35,7 @@ const WRONG_HOST: &str = "the host of the URL is no host name: it has letters, d
 const MISSING_VALUE: &str =
     "the URL holds `undefined`, `null` or the like where a value is missing: write the value";
 const EVERYWHERE: &str = "the URL names the address that servers listen on to be reached by every address, which is none to connect to: write 127.0.0.1 for this machine, or the server's own address";
+const LINK_LOCAL: &str = "an IPv6 address that begins with fe80, or has a zone behind a %, is one of a network interface, which a URL cannot name: write a name or another address of the server";
 const NO_SERVER: &str = "the URL names a multicast or broadcast address, where no HTTP server can be: write the address of the server";
 const FRAGMENT: &str = "a part behind `#` is never sent to a server: take it out of the URL, or write %23 for the character itself";
 const USER: &str = "a URL is shown and logged, so it must not hold a user or a password: the signature is the proof";
@@ -100,6 +101,9 @@ fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     let authority = &behind_slashes[..authority_ends(behind_slashes)];
     if authority.contains('@') {
         return Err(user);
+    }
+    if authority.starts_with('[') && authority.contains('%') {
+        return Err(LINK_LOCAL);
     }
     check_characters(text)?;
     if !["http", "https"]
@@ -311,6 +315,10 @@ fn check_address(ip: IpAddr) -> Result<(), &'static str> {
     if ip.is_multicast() || is_broadcast {
         return Err(NO_SERVER);
     }
+    // Without its interface the system connects to none.
+    if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Err(LINK_LOCAL);
+    }
     if is_of_no_network {
         Err(NUMBER_HOST)
     } else {
@@ -403,6 +411,10 @@ mod tests {
             ("http://255.255.255.255/h", NO_SERVER),
             ("http://224.0.0.1/h", NO_SERVER),
             ("http://[ff02::1]/h", NO_SERVER),
+            ("http://[fe80::1]:3000/h", LINK_LOCAL),
+            ("http://[FEBF::1]/h", LINK_LOCAL),
+            ("http://[fe80::1%eth0]:3000/h", LINK_LOCAL),
+            ("http://[fe80::1%25eth0]:3000/h", LINK_LOCAL),
             ("http://.../h", WRONG_HOST),
             ("http://app..example/h", WRONG_HOST),
             ("http://app*/h", WRONG_HOST),

@@ -47,7 +47,9 @@ pub struct CommandSettings {
 }
 
 impl CommandSettings {
-    pub(super) fn can_start(&self) -> bool {
+    /// Whether the program is there and executable.
+    #[must_use]
+    pub fn can_start(&self) -> bool {
         if self.program.contains('/') {
             return is_executable(Path::new(&self.program));
         }

@@ -29,7 +29,7 @@ pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
 pub(crate) use failure::describe;
 pub use trust::Authorities;
-pub(crate) use trust::environment_problem;
+pub(crate) use trust::{client_config_for, environment_problem};
 use vet::{Lookup, Reach, Vetting};
 
 /// How long to wait for a connection, unless set.

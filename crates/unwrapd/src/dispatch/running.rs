@@ -222,7 +222,7 @@ impl Running {
 
     /// Logs the failures that were only counted, once a minute.
     pub(super) fn log_failures(&self) {
-        self.lane.gate.failures().log_due(&self.lane.name);
+        self.lane.gate.log_due();
     }
 
     /// Where a delivery is due again, it is claimed then.
@@ -260,7 +260,7 @@ impl Running {
     pub(super) async fn finish(mut self) {
         let gate = Arc::clone(&self.lane.gate);
         // Twice, for what is under way may take longer than this is waited for.
-        gate.failures().flush(&self.lane.name);
+        gate.flush();
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
                 claimed: Ok(claimed),
@@ -290,7 +290,7 @@ impl Running {
             // A dispatcher that takes over has seen it leased until now.
             self.lane.bell.notify_one();
         }
-        gate.failures().flush(&self.lane.name);
+        gate.flush();
     }
 }
 

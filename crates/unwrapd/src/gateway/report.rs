@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admin::remedy;
 use crate::config::{Changes, Config};
 use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
 
@@ -45,6 +46,11 @@ impl Opened {
         })
     }
 
+    /// Waiting deliveries, by destination.
+    pub(super) fn waiting(&self) -> &[(String, u64)] {
+        &self.waiting
+    }
+
     /// Logs one line about the start, then one for each destination with waiting deliveries.
     pub(super) fn tell(&self, file: &Path, config: &Config) {
         let found = if self.is_new { "new" } else { "found" };
@@ -68,46 +74,54 @@ impl Opened {
                 tracing::info!("{} for `{name}`", wait(*deliveries));
             } else {
                 tracing::warn!(
-                    "{} for `{name}`, which is not configured: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
-                    wait(*deliveries)
+                    "{} for `{name}`, which is not configured: {}",
+                    wait(*deliveries),
+                    remedy(name, "NAME")
                 );
             }
         }
     }
 }
 
-/// Logs the deliveries that wait for destinations that a new configuration has removed.
-pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
-    if changes.removed.is_empty() {
-        return;
-    }
-    let waiting = timeout(COUNT_TIME_MAX, store.backlog()).await;
-    let waiting: BTreeMap<String, u64> = match waiting {
-        Ok(Ok(waiting)) => waiting.into_iter().collect(),
+/// Logs the deliveries that wait for destinations that a new configuration has removed. Returns all
+/// that wait, by destination, if they could be counted.
+pub(super) async fn tell_removed(
+    store: &dyn Store,
+    changes: &Changes,
+) -> Option<Vec<(String, u64)>> {
+    let waiting = match timeout(COUNT_TIME_MAX, store.backlog()).await {
+        Ok(Ok(waiting)) => waiting,
         Ok(Err(error)) => {
             tracing::warn!("cannot count what waits for removed destinations: {error}");
-            return;
+            return None;
         }
         Err(_) => {
             tracing::warn!("cannot count what waits for removed destinations: the store hangs");
-            return;
+            return None;
         }
     };
+    let counts: BTreeMap<&str, u64> = waiting
+        .iter()
+        .map(|(name, deliveries)| (name.as_str(), *deliveries))
+        .collect();
     for (name, heir) in &changes.removed {
-        match (waiting.get(name), heir) {
+        match (counts.get(name.as_str()), heir) {
             (None, _) => {
                 tracing::info!("destination `{name}` is removed; nothing waits for it");
             }
             (Some(deliveries), None) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
-                wait(*deliveries)
+                "destination `{name}` is removed, and {} for it: {}",
+                wait(*deliveries),
+                remedy(name, "NAME")
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: name it `{name}` again, or deliver copies with `unwrapd replay --destination {name} --status waiting --to {heir}`. What waits stays in the store",
-                wait(*deliveries)
+                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: {}",
+                wait(*deliveries),
+                remedy(name, heir)
             ),
         }
     }
+    Some(waiting)
 }
 
 /// Logs a clean stop.

@@ -35,6 +35,7 @@ mod time;
 mod tls;
 mod walk;
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -284,8 +285,8 @@ impl Store for PostgresStore {
         self.queues()?.accepting.ask(accept).await?
     }
 
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
-        Ok(quarantine::discard(self.pool(), suspect).await?)
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        Ok(quarantine::discard(self.pool(), &suspects).await?)
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {

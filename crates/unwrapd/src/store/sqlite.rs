@@ -35,6 +35,7 @@ mod wal;
 mod walk;
 mod writer;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
@@ -390,9 +391,9 @@ impl Store for SqliteStore {
         .await?
     }
 
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
         self.ask(Urgency::Now, move |work| {
-            quarantine::discard(work.connection, suspect)
+            quarantine::discard(work.connection, &suspects)
         })
         .await
     }

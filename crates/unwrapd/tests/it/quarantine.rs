@@ -240,7 +240,8 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
     };
     let text = |output: &std::process::Output| String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(text(&run(&serving, &["ls"])), "");
-    assert_eq!(run(&serving, &["retry", "--all"]).status.code(), Some(3));
+    assert_eq!(run(&serving, &["retry", "--all"]).status.code(), Some(0));
+    assert_eq!(run(&serving, &["retry", "7"]).status.code(), Some(3));
     for id in ["wh_1", "wh_2"] {
         let webhook = Webhook::new(id, EventType::BatchCompleted);
         let answer = webhook.request(&client(), &serving.url).send().await;

@@ -50,7 +50,7 @@ impl Destination {
             {
                 Ok(None)
             }
-            (None, None, None) => Err(Mistake::new(
+            (None, None, None) => Err(Mistake::absence(
                 span(self.name.as_ref()).unwrap_or_else(|| place.span()),
                 "a destination needs one of `url = \"https://…\"`, `command = [\"program\", \"argument\", …]` and `jsonl = \"path\"`",
             )
@@ -98,7 +98,7 @@ impl Destination {
             Ok(secrets) => {
                 let webhooks = mistakes.keep(webhooks(secrets.get_ref()));
                 if matches!(webhooks, Some(None)) && !is_broken {
-                    mistakes.add(Mistake::new(
+                    mistakes.add(Mistake::absence(
                         secrets.span(),
                         "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
                     ));
@@ -107,6 +107,7 @@ impl Destination {
             }
         };
         let connect_timeout = mistakes.keep(within(
+            "connect_timeout_seconds",
             self.connect_timeout_seconds.take(),
             1,
             CONNECT_TIMEOUT_SECONDS_MAX,
@@ -146,7 +147,7 @@ impl Destination {
         let (user, password) = (self.proxy_user.take(), self.proxy_password.take());
         let Some(proxy) = self.proxy.take() else {
             return match span(user.as_ref()).or(span(password.as_ref())) {
-                Some(span) => Err(Mistake::new(
+                Some(span) => Err(Mistake::absence(
                     span,
                     "there is no `proxy` that asks for this: add `proxy = \"http://HOST:PORT\"`, or take it out",
                 )),
@@ -160,7 +161,7 @@ impl Destination {
             (Some(user), Some(password)) => Some(proxy_user(user, &password)?),
             (user, password) => {
                 let span = span(user.as_ref()).or(span(password.as_ref()));
-                return Err(Mistake::new(
+                return Err(Mistake::absence(
                     span.unwrap_or_default(),
                     "`proxy_user` and `proxy_password` belong together: write both, or neither",
                 ));
@@ -187,7 +188,7 @@ impl Destination {
                 secrets.span(),
                 "there is a `secret` already: name all of them in `secrets`, the newest first",
             )),
-            (None, None) => Err(Mistake::new(
+            (None, None) => Err(Mistake::absence(
                 url.span(),
                 "a `url` needs a secret to sign with, which the application verifies with: add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` makes one)",
             )),
@@ -280,6 +281,9 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
     }
     let mut words = command.get_ref().iter().cloned();
     match words.next() {
+        Some(program) if is_of_a_shell(&program) => mistake(
+            "no shell runs the command: write the program and each argument as an entry of its own, such as [\"notify\", \"--quiet\"]",
+        ),
         Some(program) if !program.is_empty() => Ok(Kind::Command(CommandSettings {
             program,
             arguments: words.collect(),
@@ -288,6 +292,21 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
             "this must be a program and its arguments, such as [\"/usr/local/bin/notify\", \"--quiet\"]",
         ),
     }
+}
+
+/// Whether the text is a program with its arguments, as a shell takes it. A file may have blanks in its name.
+fn is_of_a_shell(program: &str) -> bool {
+    let starts = |program: &str| {
+        let program = program.to_owned();
+        CommandSettings {
+            program,
+            arguments: Vec::new(),
+        }
+        .can_start()
+    };
+    program
+        .split_once(char::is_whitespace)
+        .is_some_and(|(first, _)| starts(first) && !starts(program))
 }
 
 fn lines(path: &Spanned<String>) -> Result<Kind, Mistake> {

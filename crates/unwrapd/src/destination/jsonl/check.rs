@@ -1,7 +1,7 @@
 //! Checks the path of a file of JSON lines, without a change of any file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(problem(&format!(
             "cannot look at it: {error}; {}",
-            remedy(path)
+            remedy("enter", folder(path), &error)
         ))),
     }
 }
@@ -37,7 +37,7 @@ fn check_file(path: &Path) -> Result<(), String> {
     let file = opened.map_err(|error| {
         format!(
             "cannot append to it, and read its end: {error}; {}",
-            remedy(path)
+            remedy("read and write", path, &error)
         )
     })?;
     check_beginning(&file).map_err(Into::into)
@@ -69,18 +69,29 @@ fn check_folder(path: &Path) -> Result<(), String> {
         AtFlags::EACCESS,
     )
     .map_err(|error| {
+        let error = io::Error::from(error);
         format!(
             "cannot make this file in its folder: {error}; {}",
-            remedy(path)
+            remedy("write to", folder, &error)
         )
     })
 }
 
-fn remedy(path: &Path) -> String {
+/// What to do about the error, where this process may not do so with `place`.
+fn remedy(wish: &str, place: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotADirectory => {
+            return "a part of the path is a file and no folder: correct the path".into();
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            return "nothing can be written there: name a file on another file system".into();
+        }
+        _ => {}
+    }
     format!(
-        "this process runs as user {}: let it write to {}, or name another file",
+        "this process runs as user {}: let it {wish} {}, or name another file",
         rustix::process::geteuid().as_raw(),
-        folder(path).display()
+        place.display()
     )
 }
 

@@ -218,7 +218,7 @@ async fn claim_once(
     }
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
-        if was_put_off && shared.put_off.is_news(destination, lane) {
+        if was_put_off && !terms.is_whenever_due() && shared.put_off.is_news(destination, lane) {
             tell_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
         }
         // There may be more.

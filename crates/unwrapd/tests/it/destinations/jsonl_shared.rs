@@ -1,5 +1,6 @@
 //! One file of lines that several gateways append to, and paths that no lines can go to.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -69,6 +70,61 @@ async fn a_lock_that_is_never_given_back_is_a_failure_and_no_hang() {
     drop(held);
     let outcome = destination.send(&delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+}
+
+/// Whoever rotates the file reads it and removes it. A line that was on its way into it then is lost with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
+    const ROTATIONS: usize = 20;
+    let folder = TempDir::new().unwrap();
+    let (file, moved) = (
+        folder.path().join("events.jsonl"),
+        folder.path().join("events.jsonl.1"),
+    );
+    let destination = build(&lines_to(&file)).unwrap();
+    let rotated = std::thread::spawn({
+        let file = file.clone();
+        move || {
+            let mut read = String::new();
+            let mut rotations = 0;
+            while rotations < ROTATIONS {
+                let Ok(held) = std::fs::File::open(&file) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                // Whoever writes meanwhile has looked at the name, and waits for the lock.
+                flock(&held, FlockOperation::LockExclusive).unwrap();
+                std::fs::rename(&file, &moved).unwrap();
+                read += &std::fs::read_to_string(&moved).unwrap();
+                std::fs::remove_file(&moved).unwrap();
+                rotations += 1;
+            }
+            read
+        }
+    });
+    let mut delivered = Vec::new();
+    let mut number = 0_u64;
+    while !rotated.is_finished() {
+        let outcome = destination
+            .send(&delivery(format!("{{\"number\":{number}}}")))
+            .await;
+        if matches!(outcome, Outcome::Delivered { .. }) {
+            delivered.push(number);
+        }
+        number += 1;
+    }
+    let text = rotated.join().unwrap() + &std::fs::read_to_string(&file).unwrap_or_default();
+    let written: BTreeSet<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["payload"]["number"].as_u64())
+        .map(Option::unwrap)
+        .collect();
+    let lost: Vec<u64> = delivered
+        .iter()
+        .filter(|number| !written.contains(number))
+        .copied()
+        .collect();
+    assert!(lost.is_empty(), "{} of {}", lost.len(), delivered.len());
 }
 
 /// What `serve` says about lines to this path, which it refuses.
