@@ -101,7 +101,7 @@ pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<Sto
         return Ok(url);
     };
     if address.has_password() {
-        return Err("a password does not stand on the command line, which everyone on the machine can see: take it out of the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
+        return Err("a password must not be on the command line, which every user of the machine can see: remove it from the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
     }
     let address = match password_file {
         Some(file) => file::with_password_of(*address, &SecretSource::File(file.to_owned()))?,
@@ -118,7 +118,7 @@ fn read<T>(
     check: impl FnOnce(file::File) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
-        ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
+        ConfigError::whole(path, "the file does not exist: name the configuration with --config, or write one (the README shows a short one)")
     })?;
     parse(&text)
         .and_then(|root| check(file::File::read(root, &folder)))

@@ -125,22 +125,22 @@ pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     for DestinationSettings { name, kind, .. } in destinations {
         match kind {
             Kind::Http(http) if http.leads_to(public) => tracing::warn!(
-                "the `url` of `{name}` leads to this gateway itself: set it to that of your application"
+                "the `url` of `{name}` leads to this gateway itself: set it to the URL of your application"
             ),
             Kind::Http(http) if http.proxy.is_some() && http.names_this_machine() => {
                 tracing::warn!(
-                    "the `url` of `{name}` names this machine, which for its `proxy` is the proxy's own: take `proxy` out if this machine is meant"
+                    "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
                 );
             }
             Kind::Http(http) if http.proxy.is_some() && http.allow_private => tracing::warn!(
-                "`allow_private` of `{name}` has no effect: its `proxy` looks names up and decides where they may lead"
+                "`allow_private` of `{name}` has no effect: its `proxy` resolves host names and decides which addresses are allowed"
             ),
             Kind::Command(command) if !command.can_start() => tracing::warn!(
-                "`{}`, the program of `{name}`, is missing or not executable: its deliveries wait until you make it so (chmod +x)",
+                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
                 command.program
             ),
             Kind::JsonLines(lines) if !lines.has_folder() => tracing::warn!(
-                "the folder that `jsonl` of `{name}` leads to is not there: its deliveries wait until you make it"
+                "the folder of the file in `jsonl` of `{name}` does not exist: its deliveries wait until you create it"
             ),
             _ => {}
         }

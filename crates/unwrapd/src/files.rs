@@ -40,7 +40,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
     let kind = data.file_type();
     let too_large = || {
         io::Error::other(format!(
-            "it has more than {bytes_max} bytes, which no such file has: name the right file"
+            "it has more than {bytes_max} bytes, too many for such a file: name the right file"
         ))
     };
     let bytes = if kind.is_file() {
@@ -59,7 +59,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         } else if kind.is_char_device() || kind.is_block_device() {
             "it is a device"
         } else {
-            "it is no file"
+            "it is not a file"
         };
         return Err(io::Error::other(format!("{what}: name a regular file")));
     };
@@ -132,7 +132,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
         return std::str::from_utf8(rest).map_err(|_| not_utf8(rest));
     }
     if is_utf16(bytes) {
-        return Err("it is UTF-16, as some editors and PowerShell write: save it as UTF-8".into());
+        return Err("it is UTF-16, as some editors and PowerShell write it: save it as UTF-8".into());
     }
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }

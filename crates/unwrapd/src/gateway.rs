@@ -53,7 +53,7 @@ const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
-const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
+const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the network; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
 
 /// A running gateway.
 pub struct Gateway {
@@ -386,7 +386,7 @@ impl Gateway {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(
-                "stopped after {}: deliveries were still under way; they are made again at the next start",
+                "stopped after {}: deliveries were still under way; they are retried after the next start",
                 report::spoken(ran)
             );
         }
@@ -457,7 +457,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "another program, or another unwrapd, has the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
         ),
         ErrorKind::PermissionDenied => format!(
             "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
@@ -467,7 +467,7 @@ fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
         }
         _ => match Errno::from_io_error(error)? {
             Errno::AFNOSUPPORT => {
-                "this machine does not speak that kind of address, for example no IPv6: set an IPv4 address".into()
+                "this machine does not support this kind of address, such as IPv6: set an IPv4 address".into()
             }
             Errno::MFILE | Errno::NFILE => {
                 "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()

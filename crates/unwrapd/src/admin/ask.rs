@@ -107,7 +107,7 @@ pub(super) fn as_problem(response: Response) -> Response {
     }
     let detail = match status {
         StatusCode::NOT_FOUND => "there is nothing at this path; the API is under /api/v1",
-        StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
+        StatusCode::METHOD_NOT_ALLOWED => "this path does not support the method",
         _ => "the request cannot be read",
     };
     let mut problem = Refusal::new(status, detail).into_response();
@@ -143,7 +143,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
     // It is all there, and within the bound of the route.
     let body = to_bytes(request.into_body(), usize::MAX)
         .await
-        .map_err(|_| Refusal::bad("the body broke off"))?;
+        .map_err(|_| Refusal::bad("the body ended too early"))?;
     serde_json::from_slice(&body).map_err(Refusal::bad)
 }
 

@@ -97,7 +97,7 @@ fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -
 }
 
 fn broke_off() -> StoreError {
-    StoreError::Unavailable("the look at it broke off".into())
+    StoreError::Unavailable("the check of the store ended without a result".into())
 }
 
 /// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which others are configured differently.
@@ -122,7 +122,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
     // A guess, or a token of yesterday. It is not held back: a probe must be in time.
     if has_wrong_token(&admin, request.headers()) {
         admin.refusals.count(WRONG_TOKEN, None, || {
-            "it was answered as one without any: correct its token, or leave it out".into()
+            "the answer had no details, as without a token: correct the token, or remove it".into()
         });
     }
     let (status, text) = match seen {

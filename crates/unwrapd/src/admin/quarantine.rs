@@ -116,11 +116,11 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
                 limit = usize::try_from(number)
                     .ok()
                     .filter(|limit| (1..=PAGE_MAX).contains(limit))
-                    .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))?;
+                    .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))?;
             }
             _ => {
                 return Err(Refusal::bad(
-                    "all that can be asked here is `after=NUMBER` and `limit=NUMBER`",
+                    "this path takes only the parameters `after=NUMBER` and `limit=NUMBER`",
                 ));
             }
         }
@@ -144,7 +144,7 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+        _ => return Err(Refusal::bad("this path takes only the parameter `payload=true`")),
     };
     let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
     let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {

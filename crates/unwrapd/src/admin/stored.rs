@@ -131,7 +131,7 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     if filter.status.iter().all(is_dead) {
         return Ok(());
     }
-    Err(Refusal::bad("here a status is `dead` or `dropped`"))
+    Err(Refusal::bad("for dead letters a status must be `dead` or `dropped`"))
 }
 
 /// A message as it is shown.
@@ -167,13 +167,13 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+        _ => return Err(Refusal::bad("this path takes only the parameter `payload=true`")),
     };
     let messages = store.show(&webhook_id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            "no message with this webhook-id is kept",
+            "no message has this webhook-id",
         ));
     }
     let messages = messages.into_iter();
@@ -219,12 +219,12 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "after" => {
                 let after = value.parse();
                 page.after = Some(
-                    after.map_err(|_| Refusal::bad("`after` is the `next` of the page before"))?,
+                    after.map_err(|_| Refusal::bad("`after` must be the `next` of the previous page"))?,
                 );
             }
             _ => {
                 return Err(Refusal::bad(
-                    "what can be asked for is type, since, until, status, destination, endpoint, webhook_id, limit and after",
+                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, limit and after",
                 ));
             }
         }
@@ -238,7 +238,7 @@ fn read_limit(text: &str) -> Result<usize, Refusal> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=PAGE_MAX).contains(limit))
-        .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))
+        .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))
 }
 
 /// Within bounds.
@@ -253,6 +253,6 @@ pub(super) fn check(filter: &Filter) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::bad(format!(
-        "no more than {VALUES_MAX} ids or names at once"
+        "at most {VALUES_MAX} ids or names are allowed in one request"
     )))
 }

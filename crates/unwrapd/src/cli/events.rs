@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List what is kept, the newest first
+    /// List messages, the newest first
     Ls(Ls),
     /// Show one message, its deliveries and every attempt
     Show(Show),
@@ -40,10 +40,10 @@ struct Ls {
 
 #[derive(Args)]
 struct Show {
-    /// Its webhook-id
+    /// The webhook-id of the message
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_id: String,
-    /// Print its payload instead, byte for byte
+    /// Print the payload instead, byte for byte
     #[arg(long)]
     payload: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         next: found.next,
         rows: found.messages.into_iter().map(row).collect(),
     };
-    let nothing = "nothing is kept that fits";
+    let nothing = "no matching events";
     let ask = &arguments.ask;
     ask.list("messages", &query, nothing, &heads, page).await
 }
@@ -81,7 +81,7 @@ fn row(kept: Kept) -> Vec<String> {
 
 fn in_short(deliveries: &[KeptDelivery]) -> String {
     if deliveries.is_empty() {
-        return "nobody wants it".into();
+        return "no destination subscribes to this type".into();
     }
     let one = |delivery: &KeptDelivery| {
         let attempts = match delivery.attempts {
@@ -115,14 +115,14 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
     })
 }
 
-/// The exact bytes; on a terminal without what would move its cursor.
+/// Prints the exact bytes, or escapes control characters on a terminal.
 fn print_payload(shown: &Shown) -> Result<(), Failure> {
     let bytes = match (&shown.payload, &shown.payload_base64) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(base64)) => STANDARD.decode(base64)?,
         (None, None) => {
             return Err(Failure::NotFound(anyhow::anyhow!(
-                "the payload is removed: it was older than what is kept"
+                "the payload was removed: it was older than the retention time"
             )));
         }
     };

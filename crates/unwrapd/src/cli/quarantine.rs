@@ -21,15 +21,15 @@ pub(super) struct Arguments {
 enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
-    /// Prove requests with the secrets of today, at the time they arrived, and accept those that are authentic
+    /// Verify again with the current secrets, as of the time of arrival, and accept authentic requests
     Retry(Chosen),
-    /// Drop requests, for ever
+    /// Delete requests
     Drop(Drop),
 }
 
 #[derive(Args)]
 struct Ls {
-    /// Only those behind this number: the next page
+    /// Cursor printed by the previous page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
     #[command(flatten)]
@@ -38,10 +38,10 @@ struct Ls {
 
 #[derive(Args)]
 struct Chosen {
-    /// Number of the request in the list
+    /// Number of the request, as listed
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     number: Option<i64>,
-    /// All of them
+    /// All requests
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -78,7 +78,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         next,
         rows: suspects.into_iter().map(row).collect(),
     };
-    let nothing = "nothing is in the quarantine";
+    let nothing = "the quarantine is empty";
     let ask = &arguments.ask;
     ask.list("quarantine", &query, nothing, &heads, page).await
 }
@@ -105,7 +105,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
             return Err(not_there(arguments));
         }
         say!(
-            "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
+            "{} accepted, {} duplicates of accepted webhooks, {} not authentic, {} too old, {} without a body to verify",
             retried.accepted,
             retried.duplicates,
             retried.unproven,
@@ -115,7 +115,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         let is_any_accepted = retried.accepted + retried.duplicates > 0;
         if retried.unproven > 0 && !is_any_accepted {
             talk(
-                "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+                "if OpenAI sent them: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
             );
             return Err(Failure::NotAuthentic);
         }
@@ -142,13 +142,13 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
     })
 }
 
-/// What is to be dropped.
+/// The requests to be dropped.
 struct Plan {
     count: usize,
     what: String,
 }
 
-/// Counts what is chosen. Drops nothing; what is not there is an error.
+/// Counts the chosen requests, and drops none. An error: there are none.
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
@@ -203,7 +203,7 @@ async fn ask(chosen: &Chosen, verb: &str) -> Result<Value, Failure> {
 fn check(chosen: &Chosen) -> Result<(), Failure> {
     if chosen.number.is_some_and(|number| number < 1) {
         return Err(usage(
-            "a number is 1 or more; `unwrapd quarantine ls` lists them",
+            "a number must be 1 or more; `unwrapd quarantine ls` lists them",
         ));
     }
     Ok(())
@@ -211,8 +211,8 @@ fn check(chosen: &Chosen) -> Result<(), Failure> {
 
 fn not_there(arguments: &Chosen) -> Failure {
     let problem = match arguments.number {
-        Some(number) => format!("{number} is not in the quarantine"),
-        None => "nothing is in the quarantine".into(),
+        Some(number) => format!("request {number} is not in the quarantine"),
+        None => "the quarantine is empty".into(),
     };
     Failure::NotFound(anyhow::Error::msg(problem))
 }

@@ -10,17 +10,17 @@ use serde::Serialize;
 use crate::config::looks_secret;
 use crate::printable;
 
-/// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
+/// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {
     printable::line(text).into_owned()
 }
 
-/// Prints lines for people, with everything in them that would do something to a terminal made visible.
+/// Prints lines for people. Characters that act on a terminal are escaped.
 pub(super) fn print(lines: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::lines(lines))
 }
 
-/// Prints a value for programs. Characters that act on a terminal, or hide there, are escapes of JSON.
+/// Prints a value for programs. Characters that act on a terminal, or hide there, are JSON escapes.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value).map_err(io::Error::other)?;
     writeln!(io::stdout().lock(), "{}", printable::json(&json))
@@ -30,7 +30,7 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
 pub(super) fn shown_path(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains("://") || looks_secret(&text) {
-        return "[not shown: this is no path]".into();
+        return "[not shown: this is not a path]".into();
     }
     plain(&text)
 }
@@ -40,7 +40,7 @@ pub(super) fn short(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Lines of equally wide columns; the last is as wide as it is.
+/// A table with columns of equal width, except the last.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()

@@ -159,7 +159,7 @@ impl Server {
             if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
                 mistakes.add(Mistake::new(
                     text.span(),
-                    "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+                    "other machines can reach this address, and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
                 ));
             }
         }

@@ -46,7 +46,7 @@ impl SecretSource {
             Self::File(path) => path.to_str().unwrap_or_default(),
         };
         if looks_secret(place) {
-            return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
+            return Err("this is a secret where the name of a variable or a file belongs: put it into that variable or file, and replace the secret if others have seen it".into());
         }
         match self {
             Self::Env(name) => match std::env::var(name) {
@@ -69,7 +69,7 @@ impl SecretSource {
         let secret = self.read()?;
         if secret.key_bytes() < KEY_BYTES_MIN {
             return Err(format!(
-                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` makes a good one",
+                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` generates a strong one",
                 secret.key_bytes()
             ));
         }
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SourceVisitor;
 
-        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: a secret does not stand in the configuration itself";
+        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: secrets must not be written in the configuration file";
 
         impl<'de> Visitor<'de> for SourceVisitor {
             type Value = SecretSource;

@@ -111,7 +111,7 @@ impl Destination for CommandDestination {
             Ok(running) => running,
             Err(error) => {
                 return Outcome::failed(format!(
-                    "`{}` cannot be started: {error}; make sure that it is there and executable (chmod +x)",
+                    "`{}` cannot be started: {error}; make sure that the file exists and is executable (chmod +x)",
                     self.settings.program
                 ));
             }
@@ -146,12 +146,12 @@ impl Destination for CommandDestination {
         match ended {
             Ok(Ok(status)) => outcome(status, said),
             Ok(Err(error)) => Outcome::Failed {
-                answer: format!("how it ended is not known: {error}"),
+                answer: format!("the result of the command is unknown: {error}"),
                 retry_after: None,
                 said,
             },
             Err(_) => Outcome::Failed {
-                answer: "no end in time; it was killed".into(),
+                answer: "the command did not end in time, and was killed".into(),
                 retry_after: None,
                 said,
             },
@@ -168,7 +168,7 @@ fn outcome(status: ExitStatus, said: Said) -> Outcome {
         (Some(TRY_LATER), _) => ("exit 75: try later".into(), Some(TRY_LATER_WAIT)),
         (Some(code), _) => (format!("exit {code}"), None),
         (None, Some(signal)) => (format!("ended by signal {signal}"), None),
-        (None, None) => ("ended in an unknown way".into(), None),
+        (None, None) => ("the command ended in an unknown way".into(), None),
     };
     Outcome::Failed {
         answer,

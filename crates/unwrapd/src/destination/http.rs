@@ -182,7 +182,7 @@ impl HttpDestination {
         };
         Ok(Self {
             connections: Connections::new(connection_age_max, make)
-                .context("cannot make a client")?,
+                .context("cannot create an HTTP client")?,
             url,
             proxy: proxy.map(|proxy| proxy.url),
             webhooks,

@@ -68,12 +68,12 @@ fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
         match counted {
             Some((Failure::Retried, cause)) => tracing::warn!(
                 destination,
-                "{count} more attempts failed, and are made again: {cause}"
+                "{count} more attempts failed, and will be retried: {cause}"
             ),
             Some((Failure::Dead, cause)) => {
                 tracing::error!(
                     destination,
-                    "{count} more given up and kept as dead letters: {cause}"
+                    "{count} more deliveries were given up and kept as dead letters: {cause}"
                 );
             }
             None => tracing::warn!(

@@ -247,13 +247,13 @@ impl Gate {
         match (before, after) {
             (breaker::Circuit::Closed, breaker::Circuit::Open { .. }) => tracing::warn!(
                 destination,
-                "down, as another gateway has found. Its deliveries wait; one gateway tries it again, then ever less often, up to once a minute"
+                "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute"
             ),
             (
                 breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
                 breaker::Circuit::Closed,
             ) => {
-                tracing::info!(destination, "up again, as another gateway has found");
+                tracing::info!(destination, "destination is up again, as another gateway has found");
             }
             _ => {}
         }

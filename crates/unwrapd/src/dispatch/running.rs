@@ -232,7 +232,7 @@ impl Running {
             Ok(None) => {}
             // A bug. The lease runs out.
             Err(error) => {
-                tracing::error!(destination = self.lane.name, "not settled: {error}");
+                tracing::error!(destination = self.lane.name, "cannot store the result of an attempt: {error}");
             }
         }
     }

@@ -50,13 +50,13 @@ pub(super) async fn settle(
             tracing::warn!(
                 destination,
                 webhook_id,
-                "settled too late; it is delivered again"
+                "the result of an attempt came too late; the message is delivered again"
             );
             None
         }
         // The lease runs out and it is delivered again: at least once, as promised.
         Err(error) => {
-            tracing::error!(destination, webhook_id, "not settled: {error}");
+            tracing::error!(destination, webhook_id, "cannot store the result of an attempt: {error}");
             None
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
         let destination = &lane.name;
-        tracing::error!(destination, "leases were not given back: {error}");
+        tracing::error!(destination, "cannot give back claimed deliveries, which wait until their leases end: {error}");
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn log(
                     destination,
                     webhook_id,
                     attempt,
-                    "{what}; {count} such failures since the last such line"
+                    "{what} ({count} such failures since the last such line)"
                 ),
                 None => tracing::debug!(destination, webhook_id, attempt, "{what}"),
             }
@@ -134,7 +134,7 @@ pub(super) fn log(
                 destination,
                 webhook_id,
                 attempt,
-                "given up and kept as a dead letter: {answer}; {count} such since the last such line"
+                "given up and kept as a dead letter: {answer} ({count} such deliveries since the last such line)"
             ),
             None => tracing::debug!(destination, webhook_id, attempt, "given up: {answer}"),
         },

@@ -38,7 +38,7 @@ impl Fleet {
                 Ok(()) = introduction.changed() => {
                     let introduction = introduction.borrow_and_update().clone();
                     if let Err(error) = store.introduce(introduction).await {
-                        tracing::debug!("the other gateways hear later how this one is configured: {error}");
+                        tracing::debug!("cannot announce the configuration of this gateway; the next heartbeat does: {error}");
                     }
                     Heard { members: true, ..Heard::default() }
                 }
@@ -54,12 +54,12 @@ impl Fleet {
             if heard.pauses
                 && let Err(error) = self.follow_pauses().await
             {
-                tracing::debug!("nobody knows what is paused: {error}");
+                tracing::debug!("cannot read the paused destinations: {error}");
             }
             if heard.circuits
                 && let Err(error) = self.circuits.agree(&*self.store).await
             {
-                tracing::debug!("nobody knows what is down: {error}");
+                tracing::debug!("cannot read which destinations are down: {error}");
             }
             if heard.members {
                 peers.compare(&self.store.members());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::{Changes, Config};
+use crate::printable::counted;
 use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
 
 /// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
@@ -68,7 +69,7 @@ impl Opened {
                 tracing::info!("{} for `{name}`", wait(*deliveries));
             } else {
                 tracing::warn!(
-                    "{} for `{name}`, which is not configured: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
+                    "{} for `{name}`, which is not configured: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. The waiting deliveries stay in the store",
                     wait(*deliveries)
                 );
             }
@@ -85,11 +86,11 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
     let waiting: BTreeMap<String, u64> = match waiting {
         Ok(Ok(waiting)) => waiting.into_iter().collect(),
         Ok(Err(error)) => {
-            tracing::warn!("cannot count what waits for removed destinations: {error}");
+            tracing::warn!("cannot count the deliveries that wait for removed destinations: {error}");
             return;
         }
         Err(_) => {
-            tracing::warn!("cannot count what waits for removed destinations: the store hangs");
+            tracing::warn!("cannot count the deliveries that wait for removed destinations: the store hangs");
             return;
         }
     };
@@ -99,11 +100,11 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
                 tracing::info!("destination `{name}` is removed; nothing waits for it");
             }
             (Some(deliveries), None) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
+                "destination `{name}` is removed, and {} for it: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. The waiting deliveries stay in the store",
                 wait(*deliveries)
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: name it `{name}` again, or deliver copies with `unwrapd replay --destination {name} --status waiting --to {heir}`. What waits stays in the store",
+                "destination `{name}` is removed, and {} for it; `{heir}` has the same target: name it `{name}` again, or deliver copies with `unwrapd replay --destination {name} --status waiting --to {heir}`. The waiting deliveries stay in the store",
                 wait(*deliveries)
             ),
         }
@@ -123,8 +124,8 @@ pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
             });
             format!("{kept}, {}", wait(sum(&waiting)))
         }
-        Ok(Err(error)) => format!(", what waits is not known: {error}"),
-        Err(_) => ", what waits is not known: the store hangs".into(),
+        Ok(Err(error)) => format!(", the number of waiting deliveries is unknown: {error}"),
+        Err(_) => ", the number of waiting deliveries is unknown: the store hangs".into(),
     };
     tracing::info!(
         "stopped cleanly after {}: nothing is under way{rest}",
@@ -143,17 +144,13 @@ fn sum(waiting: &[(String, u64)]) -> u64 {
 
 fn messages(count: u64) -> String {
     match count {
-        1 => "1 message".into(),
         count if count >= SUMMARY_MESSAGES_MAX => format!("{count} messages or more"),
-        count => format!("{count} messages"),
+        count => counted(count, "message", "messages"),
     }
 }
 
 fn wait(count: u64) -> String {
-    match count {
-        1 => "1 delivery waits".into(),
-        count => format!("{count} deliveries wait"),
-    }
+    counted(count, "delivery waits", "deliveries wait")
 }
 
 /// A duration in its two largest units.

@@ -51,7 +51,7 @@ pub(super) async fn wrong_method(
         "refused a request with 405 (wrong method)"
     };
     receiver.refusals.count(kind, None, || {
-        format!("{}; webhooks come by POST", line(&request))
+        format!("{}; OpenAI sends webhooks with POST", line(&request))
     });
     Refusal::WrongMethod
 }

@@ -109,12 +109,12 @@ pub struct Copied {
 #[non_exhaustive]
 pub enum CopyError {
     /// There is no source.
-    #[error("{0} is not there")]
+    #[error("{0} does not exist")]
     NotThere(String),
     /// A gateway runs on one of them.
     #[error(
-        "{place} is in use: stop every gateway on it, or let the copy end that is at work on it{}",
-        if *.is_remembered { "; one that was killed counts as running for 12 s" } else { "" }
+        "{place} is in use: stop every gateway on it, or wait until another copy has ended{}",
+        if *.is_remembered { "; a gateway that was killed counts as running for 12 s" } else { "" }
     )]
     InUse {
         /// Which.
@@ -124,7 +124,7 @@ pub enum CopyError {
     },
     /// Another copy is at work on the target, or was until now.
     #[error(
-        "something else has come into {0} meanwhile, such as another copy: wait until that has ended, and then ask for this again, which compares"
+        "{0} was changed meanwhile, perhaps by another copy: wait until that has ended, then run this command again, which compares"
     )]
     Overtaken(String),
     /// It would do harm.
@@ -201,7 +201,7 @@ pub async fn copy(
     if ends.from.outline().await? != outline {
         return Err(CopyError::Different(match mark {
             Some(_) => changed("while it was compared"),
-            None => "the source was changed while it was compared: stop whatever writes to it, and ask again".into(),
+            None => "the source was changed while it was compared: stop every program that writes to it, and run this command again".into(),
         }));
     }
     if let Some(mark) = mark {
@@ -268,7 +268,7 @@ async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -
     };
     CopyError::Different(if now == *before {
         format!(
-            "the copy is not the same as its source ({what}), and no gateway begins on it: report it; {EMPTY}"
+            "the copy differs from its source ({what}), and no gateway starts on it: please report this; {EMPTY}"
         )
     } else {
         changed(&format!("while it was copied ({what})"))
@@ -276,5 +276,5 @@ async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -
 }
 
 fn changed(when: &str) -> String {
-    format!("the source was changed {when}: stop whatever writes to it; {EMPTY}")
+    format!("the source was changed {when}: stop every program that writes to it; {EMPTY}")
 }

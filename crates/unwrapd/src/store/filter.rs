@@ -210,7 +210,7 @@ impl From<When> for String {
 /// The text is no point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a time is like `2026-11-24T08:00:00Z`, `2026-11-24` (midnight in UTC), or an age such as `90m`, `2h` or `3d`"
+    "a time must be like `2026-11-24T08:00:00Z`, `2026-11-24` (midnight in UTC), or an age such as `90m`, `2h` or `3d`"
 )]
 pub struct WhenError;
 
@@ -264,7 +264,7 @@ impl FromStr for Status {
 
 /// The text is no status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a status is `waiting`, `delivered`, `dead` or `dropped`")]
+#[error("a status must be `waiting`, `delivered`, `dead` or `dropped`")]
 pub struct StatusError;
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl From<Token> for String {
 
 /// The text is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token is 1 to {TOKEN_BYTES_MAX} ASCII characters without spaces")]
+#[error("a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces")]
 pub struct TokenError;
 
 /// How many there are of what.

@@ -293,7 +293,7 @@ fn join(writer: WriterThread) {
                 let until = *stuck_until.get_or_insert_with(|| Instant::now() + CLOSE_STUCK_MAX);
                 if Instant::now() >= until {
                     tracing::error!(
-                        "the disk of the store does not answer, so the store was not closed; what was acknowledged is in its files, and what was under way is found at the next start"
+                        "the disk of the store does not answer, so the store was not closed; acknowledged webhooks are in its files, and deliveries under way are retried after the next start"
                     );
                     return;
                 }
@@ -301,7 +301,7 @@ fn join(writer: WriterThread) {
         }
     }
     if writer.thread.join().is_err() {
-        tracing::error!("the thread that writes the store ended by a panic");
+        tracing::error!("the thread that writes the store ended by a panic (a bug; please report it)");
     }
 }
 

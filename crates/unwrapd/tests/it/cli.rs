@@ -197,7 +197,7 @@ fn verify_names_a_missing_prefix_of_the_secret_only_where_the_signature_matches_
         assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
         stdout(&output)
     };
-    let advice = "put whsec_ in front of it";
+    let advice = "add whsec_ in front of it";
     assert!(told(&format!("{bare}\n")).contains(advice));
     let other = APP_SECRET.strip_prefix("whsec_").unwrap();
     for secret in [other, APP_SECRET, "no base64 at all, and long enough"] {
@@ -295,7 +295,7 @@ fn verify_finds_a_line_end_that_was_added() {
     let saved = run_with_stdin(&["verify", "-"], &saved(&webhook));
     assert_eq!(saved.status.code(), Some(4));
     assert!(
-        stdout(&saved).contains("Without the line end"),
+        stdout(&saved).contains("without the last line end"),
         "{}",
         stdout(&saved)
     );

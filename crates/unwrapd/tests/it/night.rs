@@ -112,7 +112,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     post(&serving, "wh_1").await;
 
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 
     std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
     write(
@@ -122,10 +122,10 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
             + "rate = 5\nattempts_max = 3\n"),
     );
     serving.signal(Signal::HUP);
-    let told = serving.announced("was read again, and these changes are in effect: ");
+    let told = serving.announced("was reloaded; these changes are in effect: ");
     assert_eq!(
         told,
-        "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
+        "destination `renamed` added; destination `third`: url, secrets (1 added, 1 removed), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
@@ -145,7 +145,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
-    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
+    assert!(told.starts_with("1 delivery of 1 message"), "{told}");
 }
 
 #[tokio::test]
@@ -159,11 +159,11 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
         serving.announced(
             "[store] dedupe_days has changed; restart the gateway to put it into effect",
         );
-        serving.announced("no change takes effect before the next start");
+        serving.announced("its changes take effect after a restart");
     }
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
 
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("the configuration is usable again");
+    serving.announced("the configuration is valid again");
     let ready = client().get(&serving.admin).send().await.unwrap();
     assert_eq!(ready.text().await.unwrap(), "ok\n");
 }
@@ -231,9 +231,9 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
         .unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}");
-    let warning = "the endpoint `a` has a secret in common with `b`:";
+    let warning = "the endpoint `a` shares a secret with `b`:";
     assert!(told.contains(warning), "{told}");
-    assert_eq!(told.matches("in common").count(), 1, "{told}");
+    assert_eq!(told.matches("shares a secret").count(), 1, "{told}");
     assert!(!told.contains(raw) && !told.contains(encoded), "{told}");
 }
 
@@ -261,7 +261,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
 
     let (code, told) = check("[store]\nurl = \"sqlite:no/such/folder/u.db\"\n");
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("there is no folder"), "{told}");
+    assert!(told.contains("the folder"), "{told}");
 
     std::fs::write(folder.path().join("text.db"), "no database at all, by far").unwrap();
     let (code, told) = check("[store]\nurl = \"sqlite:text.db\"\n");
@@ -287,7 +287,7 @@ async fn what_was_only_counted_is_logged_at_the_end() {
     }
     let (_, log) = serving.terminate();
     assert!(
-        log.contains("more attempts failed, and are made again: HTTP 500"),
+        log.contains("more attempts failed, and will be retried: HTTP 500"),
         "{log}"
     );
 }

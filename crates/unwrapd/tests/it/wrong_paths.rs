@@ -105,7 +105,7 @@ async fn another_method_is_explained() {
     }
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
     assert_eq!(
-        lines(&log, &["refused a request with 405", "by POST"]),
+        lines(&log, &["refused a request with 405", "with POST"]),
         1,
         "{log}"
     );

@@ -59,7 +59,7 @@ fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err("there is no certificate in it: it must hold -----BEGIN CERTIFICATE-----".into()),
+        _ => Err("there is no certificate in it: it must have -----BEGIN CERTIFICATE-----".into()),
     }
 }
 

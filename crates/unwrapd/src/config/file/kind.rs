@@ -31,14 +31,14 @@ impl Destination {
             (None, Some(command), None) => {
                 let mut mistakes = Mistakes::default();
                 mistakes
-                    .keep(self.refuse_keys_of_urls("a command is started by us, not called"));
+                    .keep(self.refuse_keys_of_urls("the gateway starts a command, and sends it no request"));
                 let kind = mistakes.keep(self::command(&command));
                 mistakes.check()?;
                 Ok(kind)
             }
             (None, None, Some(jsonl)) => {
                 let mut mistakes = Mistakes::default();
-                mistakes.keep(self.refuse_keys_of_urls("lines are written, not sent"));
+                mistakes.keep(self.refuse_keys_of_urls("the gateway writes lines, and sends no request"));
                 let kind = mistakes.keep(lines(&jsonl));
                 mistakes.check()?;
                 Ok(kind)
@@ -77,7 +77,7 @@ impl Destination {
             Some(jsonl) if jsonl.get_ref() != "-" && store.owns(Path::new(jsonl.get_ref())) => {
                 Err(Mistake::new(
                     jsonl.span(),
-                    "this is a file of the store, which lines would destroy: name another file",
+                    "this is a file of the store, and lines would destroy it: name another file",
                 ))
             }
             _ => Ok(()),
@@ -100,7 +100,7 @@ impl Destination {
                 if matches!(webhooks, Some(None)) && !is_broken {
                     mistakes.add(Mistake::new(
                         secrets.span(),
-                        "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
+                        "the destination has no secret to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
                     ));
                 }
                 webhooks.flatten()
@@ -122,7 +122,7 @@ impl Destination {
         {
             mistakes.add(Mistake::new(
                 span,
-                "TLS to an IPv6 address does not work through a proxy: write the name of the server in `url`, or take `proxy` out",
+                "TLS to an IPv6 address does not work through a proxy: write the name of the server in `url`, or remove `proxy`",
             ));
         }
         mistakes.check()?;
@@ -148,7 +148,7 @@ impl Destination {
             return match span(user.as_ref()).or(span(password.as_ref())) {
                 Some(span) => Err(Mistake::new(
                     span,
-                    "there is no `proxy` that asks for this: add `proxy = \"http://HOST:PORT\"`, or take it out",
+                    "this key needs a `proxy`: add `proxy = \"http://HOST:PORT\"`, or remove this key",
                 )),
                 None => Ok(None),
             };
@@ -180,7 +180,7 @@ impl Destination {
             (None, Some(secrets)) => Err(Mistake::new(
                 secrets.span(),
                 format!(
-                    "there are more than {SECRETS_MAX} secrets: leave out those that no application knows any more"
+                    "there are more than {SECRETS_MAX} secrets: remove those that no application uses any more"
                 ),
             )),
             (Some(_), Some(secrets)) => Err(Mistake::new(
@@ -189,7 +189,7 @@ impl Destination {
             )),
             (None, None) => Err(Mistake::new(
                 url.span(),
-                "a `url` needs a secret to sign with, which the application verifies with: add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` makes one)",
+                "a `url` needs a secret: the gateway signs with it, and the application verifies with it. Add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` generates one)",
             )),
         }
     }
@@ -213,7 +213,7 @@ impl Destination {
             if let Some(span) = span {
                 mistakes.add(Mistake::new(
                     span,
-                    format!("`{key}` belongs to a `url`; {reason}: leave it out"),
+                    format!("`{key}` is only for a `url`; {reason}: remove this key"),
                 ));
             }
         }
@@ -225,7 +225,7 @@ fn authorities(file: &Spanned<PathBuf>) -> Result<Authorities, Mistake> {
     let mistake = |problem: String| Mistake::new(file.span(), problem);
     if looks_secret(&file.get_ref().to_string_lossy()) {
         return Err(mistake(
-            "this is a secret where the path of a file of certificates belongs: take it out and replace it".into(),
+            "this is a secret where the path of a file of certificates belongs: remove it, and replace the secret".into(),
         ));
     }
     Authorities::read(file.get_ref()).map_err(mistake)
@@ -249,7 +249,7 @@ fn proxy_user(
     {
         return Err(Mistake::new(
             user.span(),
-            "a user has at least one character, and no colon among them",
+            "a user name must have at least one character, and no colon",
         ));
     }
     let text = password.get_ref().read_text();
@@ -260,7 +260,7 @@ fn proxy_user(
         return Err(Mistake::new(
             password.span(),
             format!(
-                "{}: the password is empty or holds a control character: correct it",
+                "{}: the password is empty or has a control character: correct it",
                 password.get_ref()
             ),
         ));
@@ -272,11 +272,11 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
     let mistake = |problem| Err(Mistake::new(command.span(), problem));
     if command.get_ref().iter().any(|word| looks_secret(word)) {
         return mistake(
-            "a secret stands in the arguments of a command, where everyone on the machine sees it: have the command read it from a file, and replace it",
+            "this is a secret, and every user of the machine can see the arguments of a command: let the command read it from a file, and replace the secret",
         );
     }
     if command.get_ref().iter().any(|word| word.contains('\0')) {
-        return mistake("no word of a command can hold the character zero: take it out");
+        return mistake("a command must not have the character NUL: remove it");
     }
     let mut words = command.get_ref().iter().cloned();
     match words.next() {

@@ -25,10 +25,10 @@ pub(super) fn summary(
     }
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
-            format!("HTTP {code} (does it verify with the secret of this destination?)")
+            format!("HTTP {code} (is the application using this destination's secret?)")
         }
         StatusCode::PROXY_AUTHENTICATION_REQUIRED if is_proxied => format!(
-            "HTTP {code} (the proxy asks for a user and a password: correct `proxy_user` and `proxy_password`)"
+            "HTTP {code} (the proxy needs a user and a password: correct `proxy_user` and `proxy_password`)"
         ),
         _ if matches!(code, 300..=303 | 305..=308) => {
             let location = location(url, headers);
@@ -51,7 +51,7 @@ fn location(url: &Url, headers: &HeaderMap) -> String {
         .and_then(|text| url.join(text.trim()).ok());
     let Some(mut target) = target.filter(|target| matches!(target.scheme(), "http" | "https"))
     else {
-        return "its Location is no URL of a web server".into();
+        return "its Location is not a URL of a web server".into();
     };
     let has_more = target.query().is_some();
     target.set_query(None);

@@ -43,12 +43,28 @@ pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
     if error.is_timeout() {
         return format!("no answer in time{through}");
     }
+    if error.is_connect() && is_refused(error) {
+        let place = match client {
+            Client::Destination { proxy: Some(proxy) } => Some(proxy),
+            _ => error.url(),
+        };
+        let place = place.map_or_else(|| "this address".into(), place_of);
+        return format!("connection refused{through}: nothing is listening on {place}");
+    }
     let what = if error.is_connect() {
         "no connection"
     } else {
         "no answer"
     };
     format!("{what}{through}: {}", cause(error, client))
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error).iter().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
 }
 
 fn place_of(url: &Url) -> String {
@@ -80,7 +96,7 @@ fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
         }
         let text = cause.to_string();
         if text.starts_with("tunnel error: proxy auth") {
-            return "the proxy asks for a user and a password, or refuses these: correct `proxy_user` and `proxy_password` of the destination".into();
+            return "the proxy needs a user and a password, or refuses those it got: correct `proxy_user` and `proxy_password` of the destination".into();
         }
         if text.starts_with("tunnel error: unsuccessful") {
             return "the proxy refused to connect to the host and port of the URL: allow them there, and see its log".into();
@@ -142,7 +158,7 @@ fn tls_cause(error: &TlsError, client: Client<'_>) -> String {
             Client::Destination { .. } => format!(
                 "the server shows a self-signed certificate (CaUsedAsEndEntity): name it in {trusted_by}, as PEM, if it is the right one"
             ),
-            Client::Command => "the server shows a self-signed certificate that is one of an authority (CaUsedAsEndEntity): have an authority sign a certificate for it".into(),
+            Client::Command => "the server shows the self-signed certificate of an authority (CaUsedAsEndEntity): have that authority sign a certificate for the server".into(),
         },
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the server speaks no TLS on this port: write http:// in the URL, or another port".into()
@@ -154,7 +170,7 @@ fn tls_cause(error: &TlsError, client: Client<'_>) -> String {
         TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        ) => "the server speaks a version of TLS older than 1.2: bring it up to date".into(),
+        ) => "the server speaks a version of TLS older than 1.2: update it".into(),
         _ => format!("TLS: {error}"),
     }
 }
@@ -169,7 +185,7 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str) -> String
         }
         // The authority has the name of a trusted one, but another key.
         CertificateError::BadSignature => format!(
-            "the certificate of the server is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM"
+            "the certificate of the server is signed by an authority that has the name of a trusted one but another key (BadSignature): name its current certificate in {trusted_by}, as PEM"
         ),
         CertificateError::Expired => {
             "a certificate of the server has expired: renew it, and check the clock of this machine"
@@ -188,15 +204,15 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str) -> String
             Timestamp::now().strftime("%Y-%m-%d %H:%M UTC")
         ),
         CertificateError::NotValidForName => {
-            "the certificate of the server is for another name: write a name of the certificate in the URL, or have one made for this name".into()
+            "the certificate of the server is for another name: write a name of the certificate in the URL, or get a certificate for this name".into()
         }
         CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "the certificate of the server is for {} and not for the host of the URL: write a name of the certificate in the URL, or have one made for this host",
+            "the certificate of the server is for {} and not for the host of the URL: write a name of the certificate in the URL, or get a certificate for this host",
             names(presented)
         ),
         CertificateError::Revoked => "the certificate of the server was revoked: replace it".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is not one for servers (its extended key usage lacks serverAuth): have another one made".into()
+            "the certificate is not one for servers (its extended key usage lacks serverAuth): get another one".into()
         }
         other => {
             let mut cause = format!("{other:?}");
@@ -240,16 +256,16 @@ fn day(time: UnixTime) -> String {
 fn alert_cause(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
-            "the server asks for a certificate of the client, which is not supported: have it ask for none, since the signature is the proof".into()
+            "the server requires a client certificate, which is not supported: turn that off there; the application verifies the signature instead".into()
         }
         AlertDescription::ProtocolVersion => {
-            "the server speaks no version of TLS from 1.2 on: bring it up to date".into()
+            "the server speaks no version of TLS from 1.2 on: update it".into()
         }
         AlertDescription::UnrecognisedName => {
-            "the server knows no host of the name in the URL: correct the name, or its configuration".into()
+            "the server does not know the host name in the URL: correct the name, or the configuration of the server".into()
         }
         AlertDescription::HandshakeFailure => {
-            "the server found no way of TLS that both sides speak (handshake_failure): allow TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there".into()
+            "the server found no TLS cipher that both sides support (handshake_failure): allow TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there".into()
         }
         alert => format!("the server ended the TLS handshake with the alert {alert:?}: see its log"),
     }

@@ -39,17 +39,17 @@ impl Authorities {
             return Err(problem(if text.starts_with(&[0x30, 0x82]) {
                 "the file is DER and not PEM: convert it with `openssl x509 -inform der -in FILE -out NEW`"
             } else {
-                "the file holds no certificate: name the PEM file of the authority, which has the line -----BEGIN CERTIFICATE-----"
+                "the file has no certificate: name the PEM file of the authority, with the line -----BEGIN CERTIFICATE-----"
             }));
         }
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
-            .map_err(|_| problem("the file is no valid PEM: write it anew"))?;
+            .map_err(|_| problem("the file is not valid PEM: save it again"))?;
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.iter().enumerate() {
             if roots.add(certificate.clone()).is_err() {
                 return Err(problem(&format!(
-                    "certificate {} of the file cannot be read: take it out, or write it anew",
+                    "certificate {} of the file cannot be read: remove it, or save it again",
                     index + 1
                 )));
             }
@@ -77,7 +77,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         |error: std::io::Error| format!("cannot read the file: {error}; correct `ca` or the file");
     // Opening a pipe may block for ever.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("this is no regular file: name a PEM file of certificates".into());
+        return Err("this is not a regular file: name a PEM file of certificates".into());
     }
     let mut text = Vec::new();
     File::open(path)
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         .map_err(unreadable)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(format!(
-            "the file has more than {FILE_BYTES_MAX} bytes: name one with the needed certificates only"
+            "the file has more than {FILE_BYTES_MAX} bytes: name a file with the needed certificates only"
         ));
     }
     Ok(text)
@@ -137,9 +137,9 @@ static SYSTEM: LazyLock<System> = LazyLock::new(|| {
     let problem = match (named.is_empty(), is_empty, cause) {
         (true, ..) | (false, false, None) => None,
         (false, true, cause) => Some(format!(
-            "the authorities of Mozilla's list are trusted, since {} gives no certificate ({}): correct the variable, or take it out",
+            "the gateway trusts the authorities of Mozilla's list, since {} gives no certificate ({}): correct the variable, or remove it",
             named.join(" or "),
-            cause.as_deref().unwrap_or("there is none in it"),
+            cause.as_deref().unwrap_or("the file has none"),
         )),
         (false, false, Some(cause)) => Some(format!(
             "not all authorities that {} names are trusted ({cause}): correct the variable",

@@ -77,7 +77,7 @@ impl Resolve for Vetting {
 /// No address of a name is one we may connect to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{host}` leads to {address}, which is not on the public internet; if that is meant, set `allow_private = true` for this destination"
+    "`{host}` resolves to {address}, which is not a public address; if that is intended, set `allow_private = true` for this destination"
 )]
 struct OutOfReach {
     host: String,

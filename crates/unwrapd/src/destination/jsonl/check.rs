@@ -19,14 +19,14 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(problem("this is a folder: name a file in it")),
         Ok(found) if !found.is_file() => Err(problem(
-            "this is no regular file, and nothing in it would be kept: name one, or \"-\" for stdout",
+            "this is not a regular file, and would not keep the lines: name a regular file, or \"-\" for stdout",
         )),
         Ok(_) => check_file(path).map_err(|what| problem(&what)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_folder(path).map_err(|what| problem(&what))
         }
         Err(error) => Err(problem(&format!(
-            "cannot look at it: {error}; {}",
+            "cannot examine it: {error}; {}",
             remedy(path)
         ))),
     }
@@ -36,7 +36,7 @@ fn check_file(path: &Path) -> Result<(), String> {
     let opened = OpenOptions::new().read(true).append(true).open(path);
     let file = opened.map_err(|error| {
         format!(
-            "cannot append to it, and read its end: {error}; {}",
+            "cannot append to it and read its end: {error}; {}",
             remedy(path)
         )
     })?;
@@ -51,7 +51,7 @@ pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
         None | Some(b'{') => Ok(()),
         // Other content: a configuration, a secret, a database.
         Some(_) => Err(
-            "this file holds something else than JSON lines, which these would spoil: name another file",
+            "this file has content other than JSON lines: name another file",
         ),
     }
 }
@@ -70,7 +70,7 @@ fn check_folder(path: &Path) -> Result<(), String> {
     )
     .map_err(|error| {
         format!(
-            "cannot make this file in its folder: {error}; {}",
+            "cannot create this file in its folder: {error}; {}",
             remedy(path)
         )
     })

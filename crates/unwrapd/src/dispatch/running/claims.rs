@@ -167,7 +167,7 @@ impl Running {
             self.is_store_failing = false;
             tracing::info!(
                 destination = self.lane.name,
-                "deliveries are read from the store again"
+                "fetching deliveries from the store again"
             );
         }
         if !deliveries.is_empty() {
@@ -195,12 +195,12 @@ impl Running {
     fn store_failed(&mut self, problem: &str) {
         let destination = &self.lane.name;
         if self.is_store_failing {
-            tracing::debug!(destination, "still cannot read what to deliver: {problem}");
+            tracing::debug!(destination, "still cannot fetch deliveries: {problem}");
         } else {
             self.is_store_failing = true;
             tracing::error!(
                 destination,
-                "cannot read what to deliver: {problem}; deliveries wait in the store"
+                "cannot fetch deliveries: {problem}; they wait in the store"
             );
         }
         self.due = Due::At(Instant::now() + STORE_RETRY);

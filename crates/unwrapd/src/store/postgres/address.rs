@@ -281,12 +281,12 @@ pub enum AddressError {
     Port,
     /// Behind the question mark stands something else than is known.
     #[error(
-        "behind the `?` of the URL stands what is not known: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` may, with `&` between them. A `?` in a name or password is written %3F"
+        "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in a name or password is written %3F"
     )]
     Parameter,
     /// It names no database.
     #[error(
-        "the URL names no database: put its name behind the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
+        "the URL names no database: put its name after the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     NoDatabase,
     /// It names no host.
@@ -296,17 +296,17 @@ pub enum AddressError {
     NoHost,
     /// One of its hosts can be none.
     #[error(
-        "a host in the URL is no name and no address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
+        "a host in the URL is neither a name nor an address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
     )]
     Host,
     /// The schema has a name that would have to be quoted.
     #[error(
-        "`schema` is 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
+        "`schema` must have 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
     )]
     Schema,
     /// TLS would be left to chance.
     #[error(
-        "`sslmode` is `verify-full` (the default, but on this machine) or `disable`: whether a connection is encrypted is not left to chance. For a certificate of your own authority add `sslrootcert=FILE`"
+        "`sslmode` is `verify-full` (the default, except on this machine) or `disable`; modes that may or may not encrypt are refused. For a certificate of your own authority add `sslrootcert=FILE`"
     )]
     SslMode,
 }

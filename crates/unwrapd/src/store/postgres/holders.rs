@@ -105,7 +105,7 @@ pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
             _ = closing.changed() => return,
         }
         if let Err(failure) = beat_now(&shared).await {
-            tracing::debug!("nobody knows which gateways are alive: {failure:?}");
+            tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
         tokio::select! {
             () = sleep(BEAT_GAP) => {}
@@ -130,7 +130,7 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
         let heard = Heard::of(&rows, saying.id)?;
         if !heard.is_counted {
             tracing::warn!(
-                "this gateway was silent for so long that the others took it for dead: it joins anew, and what it held is made by them"
+                "this gateway sent no heartbeat for so long that the others treat it as dead: they make its deliveries, and it joins again"
             );
             holders.begin_anew();
             // What it claimed while it was dead and did not know.
@@ -162,7 +162,7 @@ fn say_clock(clock: ClockNews) {
     match clock {
         ClockNews::AsBefore => {}
         ClockNews::Wrong { ahead_ms } => tracing::warn!(
-            "the clock of this machine is {} ms {} that of the database, by which this gateway goes: set both by NTP",
+            "the clock of this machine is {} ms {} that of the database, which this gateway uses: set both by NTP",
             ahead_ms.unsigned_abs(),
             if ahead_ms > 0 { "ahead of" } else { "behind" }
         ),
@@ -184,7 +184,7 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
         }
         if let Some(names) = dead {
             tracing::warn!(
-                "taken for dead after {} s of silence: {}; what was being delivered there is made by others (deliveries: {freed})",
+                "no heartbeat for {} s from {}: treated as dead; other gateways make the deliveries that were under way there ({freed})",
                 SILENCE_MAX_MS / 1000,
                 names.join(", ")
             );

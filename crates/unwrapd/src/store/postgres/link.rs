@@ -240,7 +240,7 @@ where
 /// The connection was taken, and nothing came back over it.
 fn no_session() -> Failure {
     Failure::unavailable(format!(
-        "a connection was made, and no session was given within {} s: the server hangs, or a pooler in front has none left; a pooler must pool by transaction, or allow {CONNECTIONS_MAX} sessions for each gateway",
+        "the connection got no session within {} s: the server hangs, or a pooler has no free session; use a pooler in transaction mode, or allow {CONNECTIONS_MAX} sessions for each gateway",
         CONNECT_TIME.as_secs()
     ))
 }

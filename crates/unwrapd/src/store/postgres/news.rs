@@ -186,7 +186,7 @@ impl News {
                         *look_at = Instant::now() + rest;
                     }
                 }
-                Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
+                Err(failure) => tracing::debug!("cannot look for due deliveries: {failure:?}"),
             }
         }
         heard
@@ -231,7 +231,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
         }
         let given = given![news.channel => TEXT, told => TEXT_ARRAY];
         if let Err(failure) = shared.pool.once(For::Telling, TELL, given).await {
-            tracing::debug!("other gateways were not told of work: {failure:?}");
+            tracing::debug!("cannot notify the other gateways: {failure:?}");
         }
         if !is_closing {
             sleep(TELL_GAP).await;
@@ -252,7 +252,7 @@ pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>
             news.look_now();
             link.ended().await;
             Err::<(), _>(Failure::unavailable(
-                "the connection that listens has ended",
+                "the connection for notifications has ended",
             ))
         };
         tokio::select! {

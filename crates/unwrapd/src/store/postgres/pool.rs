@@ -156,7 +156,7 @@ impl Pool {
         let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
             self.look_for_another().await;
             return Err(Failure::unavailable(
-                "the database is still at work on what it was asked before",
+                "all connections are in use: the database is still working on earlier statements",
             ));
         };
         let permit = permit.map_err(|_| Failure::OfTheStore(closed()))?;

@@ -64,7 +64,7 @@ impl Record {
         pool.once(For::Looking, BEGIN, given).await?;
         read(pool, token)
             .await?
-            .ok_or_else(|| Failure::unavailable("the replay was forgotten as it began"))
+            .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
     }
 
     /// Whether nobody has come further meanwhile. If so, nobody does until the transaction ends.
@@ -109,7 +109,7 @@ fn record(row: &Row) -> Result<Record, Failure> {
     Ok(Record {
         id: row.try_get(0)?,
         asked: serde_json::from_str(row.try_get(1)?)
-            .map_err(|_| Failure::unavailable("what a replay was asked for cannot be read"))?,
+            .map_err(|_| Failure::unavailable("the record of the replay cannot be read"))?,
         begun_at: timestamp(row, 2)?,
         newest: row.try_get(3)?,
         next: row.try_get(4)?,

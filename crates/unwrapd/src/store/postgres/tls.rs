@@ -54,7 +54,7 @@ fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
     let content = files::read(file, FILE_BYTES_MAX).map_err(|error| problem(&error))?;
     let text = content.bytes;
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|_| problem(&"it is no good PEM"))?;
+        let certificate = certificate.map_err(|_| problem(&"it is not valid PEM"))?;
         roots.add(certificate).map_err(|error| problem(&error))?;
     }
     if roots.is_empty() {

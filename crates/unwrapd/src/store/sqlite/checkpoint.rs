@@ -197,7 +197,7 @@ impl Checkpoints {
         if !moved?.is_busy && self.shared.is_behind.swap(false, Ordering::AcqRel) {
             self.shared.warnings.end(
                 WARNING,
-                "the log of the store was moved into the database, and its file is small again",
+                "the log of the store was moved into the database, and is small again",
             );
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Checkpoints {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that moves the log of the store ended by a panic");
+            tracing::error!("the thread that moves the log of the store ended by a panic (a bug; please report it)");
         }
     }
 }
@@ -234,7 +234,7 @@ impl Shared {
             self.warnings.begin(
                 WARNING,
                 format!(
-                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, since {} holds a read transaction (a backup, a check, a shell); end it, or the disk may fill up",
+                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, because {} holds a read transaction (a backup, a check, a shell). End that program, or the disk may fill up",
                     self.log_bytes() / MIB,
                     holders::of(&self.log).unwrap_or_else(|| "a reader".into()),
                 ),

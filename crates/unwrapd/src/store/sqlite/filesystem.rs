@@ -41,7 +41,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
             "{place} is on a FUSE file system: if that is one of the network, such as sshfs, SQLite can lose data there; a local disk is safe"
         ),
         Verdict::Memory => tracing::warn!(
-            "{place} is in memory (tmpfs): what is kept there is gone when the machine starts anew"
+            "{place} is in memory (tmpfs): its content is lost when the machine restarts"
         ),
     }
     Ok(())

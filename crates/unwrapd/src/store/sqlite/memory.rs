@@ -69,12 +69,12 @@ impl Memory {
         }
         if self.seen.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
-                "it remembers {IDS_MAX} ids already; shorten `dedupe_days` in [store]"
+                "it already knows {IDS_MAX} ids, the limit; shorten `dedupe_days` in [store]"
             )));
         }
         if self.size_max.is_some_and(|max| self.size >= max) {
             return Err(StoreError::Full(
-                "it has the size that `size_max_mb` in [store] allows, and what could go is gone or going; see to the destinations, or raise it"
+                "it has the size that `size_max_mb` in [store] allows, and the rest waits for delivery or is being deleted; repair the destinations, or raise `size_max_mb`"
                     .into(),
             ));
         }

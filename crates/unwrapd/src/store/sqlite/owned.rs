@@ -127,7 +127,7 @@ impl Owned {
         let metadata = metadata(&path, &file)?;
         if !metadata.is_file() {
             return Err(StoreError::Unusable(format!(
-                "{}: this is no regular file; name another path",
+                "{}: this is not a regular file; name another path",
                 path.display()
             )));
         }
@@ -380,7 +380,7 @@ impl std::fmt::Display for Loss {
         let what = match self.what {
             Damage::Removed => "was removed or moved away",
             Damage::Replaced => "was replaced by another file",
-            Damage::Changed => "was cut off or overwritten by another program",
+            Damage::Changed => "was truncated or overwritten by another program",
         };
         write!(
             f,
@@ -422,6 +422,6 @@ pub(super) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), Str
     }
     let place = path.display();
     Err(format!(
-        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -xdev -samefile {place}), and make copies with `unwrapd db backup`"
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -samefile {place} lists them), and make copies with `unwrapd db backup`"
     ))
 }

@@ -140,7 +140,7 @@ impl Pruner {
                     self.sweep = Some(Sweep::Crowded { after: 0 });
                     if self.crowded_until.is_none() {
                         tracing::warn!(
-                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for nothing go before their time"
+                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for no delivery are deleted early"
                         );
                     }
                 }
@@ -158,7 +158,7 @@ impl Pruner {
     fn rest_crowded(&mut self, now: Timestamp) {
         if self.crowded_until.is_none() {
             tracing::warn!(
-                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: see to the destinations, or raise it"
+                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: repair the destinations, or raise `size_max_mb`"
             );
         }
         self.crowded_until = Some(later(now, CROWDED_REST));

@@ -195,7 +195,7 @@ fn a_wrong_proxy_is_refused_at_the_start() {
             "proxy = \"http://me:hunter2@proxy:3128\"",
             "`proxy_user = \"NAME\"`",
         ),
-        ("proxy_user = \"me\"", "there is no `proxy`"),
+        ("proxy_user = \"me\"", "this key needs a `proxy`"),
         (
             "proxy = \"http://proxy:3128\"\nproxy_user = \"me\"",
             "belong together",

@@ -42,7 +42,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     let talk = String::from_utf8(first.stderr).unwrap();
     let cursor = talk
         .trim()
-        .strip_prefix("there are more: --after ")
+        .strip_prefix("more entries follow: --after ")
         .unwrap();
     let second = said(&admin, &["events", "ls", "--limit", "1", "--after", cursor]).await;
     assert!(
