@@ -41,12 +41,12 @@ pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 
-/// What operators see and steer.
+/// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]
 pub struct Admin {
     /// Where messages are kept.
     pub store: Arc<dyn Store>,
-    /// What could not be proven.
+    /// The quarantine.
     pub quarantine: Arc<Quarantine>,
     /// Whether it can be written to.
     pub readiness: Arc<Readiness>,
@@ -58,11 +58,12 @@ pub struct Admin {
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.
     pub board: Board,
-    /// Who to tell that something changed.
+    /// The dispatchers to wake after a change.
     pub bells: Bells,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
-    /// What an operator has to know. `None`: whoever reaches the port may do anything, so only this machine must reach it.
+    /// The token of operators. `None`: every client of the port may do everything, so only this
+    /// machine must reach it.
     pub token: Option<AdminToken>,
 }
 

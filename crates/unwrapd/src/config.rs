@@ -42,7 +42,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How the ports are served.
     pub server: ServerSettings,
-    /// What operators have to know there. `None`: nothing, so only this machine must reach it.
+    /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
     /// Where messages are kept, how long, and how many.
     pub store: StoreSettings,
@@ -146,8 +146,8 @@ fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
     Ok(Some((text.to_owned(), folder)))
 }
 
-/// What is wrong with a configuration, where, and what to do: all mistakes of the file, in its order. It never holds a value of
-/// the file.
+/// All mistakes of a configuration with place and remedy, in the order of the file. The text never
+/// has a value of the file.
 #[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,

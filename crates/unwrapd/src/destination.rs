@@ -31,7 +31,7 @@ pub trait Destination: Send + Sync {
     /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go of everything it holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 
-    /// What it is, in a word: `http`, `command`, `jsonl`.
+    /// The kind in a word: `http`, `command`, `jsonl`.
     fn kind(&self) -> &'static str;
 
     /// Has deliveries that begin from now on make new connections. What has none does nothing.
@@ -41,9 +41,9 @@ pub trait Destination: Send + Sync {
 /// Where we deliver.
 #[derive(Clone, PartialEq)]
 pub struct DestinationSettings {
-    /// What it is called in the store, in logs and on the command line.
+    /// Name in the store, in logs and on the command line.
     pub name: String,
-    /// What takes the messages.
+    /// The kind of the destination.
     pub kind: Kind,
     /// Which events it wants.
     pub events: Patterns,
@@ -51,7 +51,7 @@ pub struct DestinationSettings {
     pub limits: Limits,
 }
 
-/// What takes the messages of a destination.
+/// The kind of a destination, with its settings.
 #[derive(Clone, PartialEq)]
 #[expect(
     clippy::large_enum_variant,

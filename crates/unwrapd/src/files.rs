@@ -21,7 +21,7 @@ const READABLE_BY_ALL: u32 = 0o004;
 
 /// A file that was read, and whether every user of the machine may read it too.
 pub struct Content {
-    /// Its bytes. They are wiped when dropped.
+    /// The bytes. They are wiped when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether its permissions let every user of the machine read it.
     pub is_readable_by_all: bool,

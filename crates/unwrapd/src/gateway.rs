@@ -261,19 +261,19 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// What happens, from now on.
+    /// The feed of pipeline events.
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
     }
 
-    /// What is kept.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// What could not be proven.
+    /// The quarantine.
     #[must_use]
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
@@ -453,7 +453,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What to do about a port that cannot be opened, where that is known.
+/// The remedy for a port that cannot be opened, if there is one.
 fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::AddrInUse => format!(

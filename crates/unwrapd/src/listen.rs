@@ -133,7 +133,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// What the connections of a port share.
+/// State that the connections of a port share.
 struct Port {
     load: Arc<Load>,
     http: Http,

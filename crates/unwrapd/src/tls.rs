@@ -20,7 +20,7 @@ use crate::files;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Largest file of certificates or of a key. A long chain has some ten thousand bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
-/// What we speak, the preferred one first.
+/// Supported protocols, the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate in use, and where it came from.
@@ -43,7 +43,7 @@ struct Files {
     key: PathBuf,
 }
 
-/// What changes about a file when it is written or replaced.
+/// Properties of a file that change when it is written or replaced.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Tls {
@@ -64,7 +64,7 @@ impl Tls {
         }))
     }
 
-    /// What is wrong with each of the two files, for who corrects them both at once; empty if nothing is.
+    /// The problems of both files, so that both can be corrected at once; empty if there are none.
     pub(crate) fn problems(certificate: &Path, key: &Path) -> Vec<TlsError> {
         let files = Files {
             certificate: certificate.to_owned(),
@@ -113,7 +113,8 @@ impl Tls {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// What a new connection is to use. Now and then it has the files looked at, for the connections after it.
+    /// The configuration for a new connection. From time to time this starts a check of the files,
+    /// for later connections.
     pub(crate) fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or_default();
         let looked = self.looked.load(Ordering::Relaxed);
@@ -270,7 +271,7 @@ impl Files {
 pub enum TlsPart {
     /// The certificate with its chain.
     Certificate,
-    /// Its key.
+    /// The key.
     Key,
 }
 

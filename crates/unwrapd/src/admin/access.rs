@@ -1,4 +1,5 @@
-//! Who may steer: those who know the token; or, where there is none, whoever is on this machine and is not a web page.
+//! Access to the admin port: with the token, or, if there is none, from this machine, but not from
+//! a web page.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// Most answers held back at once. Each may hold a connection, of which most must be left to those with the right token.
 const DELAYED_MAX: usize = 8;
 
-/// What an operator has to know. It prints as `[redacted]`.
+/// The token of operators. It prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken {
     /// Of a digest, neither the time of a comparison nor a core dump tells the token.

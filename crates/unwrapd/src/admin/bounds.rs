@@ -34,13 +34,13 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 pub enum Class {
     /// The answer needs no waiting.
     Alive,
-    /// It waits for a check of the store that all such requests share.
+    /// The request waits for a check of the store that all such requests share.
     Ready,
-    /// It reads or writes a few rows.
+    /// The request reads or writes a few rows.
     Small,
-    /// It may scan much of the store, and its answer may be large.
+    /// The request may scan much of the store, and its answer may be large.
     Heavy,
-    /// It waits for a destination.
+    /// The request waits for a destination.
     Send,
 }
 

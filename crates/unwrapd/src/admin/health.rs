@@ -19,7 +19,7 @@ use crate::store::StoreError;
 
 /// How long a look at the store answers further probes. Each look is a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
-/// What a line of the log begins with where a token is tried at a path that asks for none.
+/// Beginning of the log line for a wrong token at a path that needs none.
 const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
 /// Longest wait for a look. Load balancers give up after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ pub struct Readiness {
 #[derive(Clone)]
 struct Look {
     began: Instant,
-    /// What it came to and when. Closed without a value if it broke off.
+    /// Result and time of the check. Closed without a value if the check ended without a result.
     seen: watch::Receiver<Option<(Instant, Result<(), StoreError>)>>,
 }
 
@@ -54,7 +54,8 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// What a look has come to that ended less than a second ago, or that is under way. An error also where that takes too long.
+    /// Result of a check that ended less than a second ago, or of the one under way. An error if
+    /// that takes too long.
     async fn of(
         &self,
         probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,

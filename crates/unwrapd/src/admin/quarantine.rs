@@ -77,10 +77,10 @@ struct WholeSuspect {
     headers: Vec<(String, String)>,
     size: Option<u64>,
     has_body: bool,
-    /// Its body, if it was asked for and is UTF-8.
+    /// The body, if it was requested and is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
-    /// Its body, if it was asked for and is no UTF-8.
+    /// The body, if it was requested and is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
 }

@@ -19,7 +19,7 @@ const STEP: usize = 500;
 /// How long a request goes on taking steps.
 const RUN_MAX: Duration = Duration::from_secs(5);
 
-/// What to deliver again.
+/// Request to deliver messages again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AskedReplay {
@@ -37,16 +37,16 @@ pub(crate) struct AskedReplay {
     pub(crate) dry_run: bool,
 }
 
-/// What would be done.
+/// Plan of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Planned {
     #[serde(flatten)]
     pub(crate) plan: Plan,
-    /// Those of its destinations that this gateway does not have: their deliveries would wait.
+    /// Destinations of the plan that this gateway does not have: their deliveries would wait.
     pub(crate) unconfigured: Vec<String>,
 }
 
-/// What was done.
+/// Progress of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     pub(crate) token: Token,

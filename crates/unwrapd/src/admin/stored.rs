@@ -24,7 +24,7 @@ const PAGE_LENGTH: usize = 50;
 /// Most values of one kind in a filter: each id is looked for.
 const VALUES_MAX: usize = 1_000;
 
-/// What these routes need.
+/// State of these routes.
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
@@ -67,7 +67,7 @@ async fn find(
 /// A page of dead letters.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Dead {
-    /// Those of the newest messages first.
+    /// Dead letters, the newest messages first.
     pub(crate) letters: Vec<DeadLetter>,
     /// Where the next page begins; `None`: there is none.
     pub(crate) next: Option<i64>,
@@ -88,7 +88,7 @@ pub(crate) struct DeadLetter {
     pub(crate) at: Timestamp,
     /// How many attempts were made.
     pub(crate) attempts: u32,
-    /// What the last of them came to.
+    /// Answer of the last attempt.
     pub(crate) answer: Option<String>,
 }
 
@@ -122,7 +122,7 @@ fn letters(message: Kept) -> impl Iterator<Item = DeadLetter> {
     })
 }
 
-/// What is said of the dead is said of nothing else.
+/// Restricts a filter to dead letters.
 pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     if filter.status.is_empty() {
         filter.status = vec![Status::Dead];
@@ -145,10 +145,10 @@ pub(crate) struct Shown {
     /// Why its body is not an event that this version can read, with the place of the odd field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oddity: Option<String>,
-    /// Its body, if it was asked for and is UTF-8.
+    /// The body, if it was requested and is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<String>,
-    /// Its body, if it was asked for and is no UTF-8.
+    /// The body, if it was requested and is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload_base64: Option<String>,
 }

@@ -66,7 +66,7 @@ pub(super) struct File {
     destinations: Vec<Table<Destination>>,
     /// Whether endpoints stand there that are no tables.
     has_broken_endpoints: bool,
-    /// What is wrong beside the tables, and with paths.
+    /// Mistakes outside the tables, and in paths.
     mistakes: Mistakes,
 }
 
@@ -204,7 +204,7 @@ impl File {
     }
 }
 
-/// What a table comes to; or `None`, and its mistakes are with the others.
+/// The checked value of a table; `None` if it has mistakes, which are added to the others.
 fn keep<T, C>(
     mistakes: &mut Mistakes,
     table: Table<T>,
@@ -406,7 +406,7 @@ fn retry_policy(
     })
 }
 
-/// What several secrets prove or sign, the newest first; `None` if there is none.
+/// A verifier and signer with several secrets, the newest first; `None` if there is none.
 fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistakes> {
     let mut mistakes = Mistakes::default();
     let mut webhooks: Option<Webhooks> = None;

@@ -29,7 +29,8 @@ impl SecretSource {
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
     }
 
-    /// What the secret would be with `whsec_` in front of its text; `None` where that stands there, or would make none.
+    /// The secret with `whsec_` in front of its text; `None` if the text has that already, or gives
+    /// no secret.
     pub(crate) fn read_with_prefix(&self) -> Option<Secret> {
         let text = self.read_text().ok()?;
         let bare = text.trim();

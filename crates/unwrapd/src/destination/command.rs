@@ -24,7 +24,8 @@ use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
 use family::Mark;
 
-/// What a command gets of our environment: where things are and how to talk. The rest may hold secrets of ours.
+/// The variables that a command gets from the environment of the gateway. The others may hold
+/// secrets.
 const ENVIRONMENT_KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_ALL",
 ];
@@ -40,9 +41,9 @@ const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);
 /// A command, run for each message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandSettings {
-    /// What to run: a path, or a name to look for in `PATH`.
+    /// The program: a path, or a name that is looked up in `PATH`.
     pub program: String,
-    /// What to pass to it.
+    /// The arguments.
     pub arguments: Vec<String>,
 }
 
@@ -201,7 +202,8 @@ impl Drop for Group {
     }
 }
 
-/// What is known about a message, for the environment of a command. What is not there, or cannot be put there, is left out.
+/// The environment variables of a command that describe the message. A value that is missing, or
+/// cannot be a variable, is left out.
 fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
     #[derive(Deserialize)]
     struct Event {

@@ -13,9 +13,9 @@ const CAUSE_CHARS_MAX: usize = 200;
 /// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Failure {
-    /// It will be retried.
+    /// The delivery will be retried.
     Retried,
-    /// It is a dead letter.
+    /// The delivery is a dead letter.
     Dead,
 }
 

@@ -1,4 +1,4 @@
-//! What an attempt came to is recorded, and told.
+//! Records and reports the outcome of an attempt.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(super) async fn settle(
     }
 }
 
-/// What was not begun is for whoever comes next.
+/// Gives back deliveries that were not begun.
 pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {

@@ -1,5 +1,5 @@
-//! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, find out that one is
-//! down, come and go, and may be configured differently.
+//! Follows the other gateways on the store: new deliveries, pauses, circuits, membership and
+//! configuration.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Fleet {
     pub(super) board: Board,
     pub(super) targets: Targets,
     pub(super) circuits: Circuits,
-    /// Who we are; it changes with the configuration.
+    /// The announcement of this gateway; it changes with the configuration.
     pub(super) introduction: watch::Receiver<Introduction>,
 }
 

@@ -82,7 +82,7 @@ pub struct PostgresStore {
     is_new: bool,
     /// `None` once the store is closed.
     queues: Mutex<Option<Queues>>,
-    /// Whoever makes what is in the queues, tells and listens.
+    /// Tasks that commit the queues, notify and listen.
     workers: tokio::sync::Mutex<JoinSet<()>>,
     /// Dropped when the store is closed: that is the signal.
     open: Mutex<Option<watch::Sender<()>>>,
@@ -97,7 +97,7 @@ struct Queues {
     settling: Queue<Attempt>,
 }
 
-/// What the workers have in common.
+/// State that the workers share.
 #[derive(Debug)]
 struct Shared {
     pool: Arc<Pool>,
@@ -216,7 +216,7 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-/// What the lock guards is never half changed, so a panic elsewhere does not spoil it.
+/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What is said where there is no room for more.
+//! Errors for a full store.
 
 use std::fmt::Display;
 

@@ -309,7 +309,7 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-/// What the lock guards is never half changed, so a panic elsewhere does not spoil it.
+/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

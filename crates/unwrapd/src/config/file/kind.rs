@@ -1,4 +1,4 @@
-//! What takes the messages of a destination: exactly one of `url`, `command` and `jsonl`, and the keys that belong to it.
+//! The kind of a destination: exactly one of `url`, `command` and `jsonl`, with its keys.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 60;
 const SECRETS_MAX: usize = 3;
 
 impl Destination {
-    /// What takes its messages. `None`: that stands there, and what is wrong with it is told already.
+    /// The kind of the destination. `None`: the key is there, and its mistakes are reported
+    /// already.
     pub(super) fn kind(&mut self, place: &Place) -> Result<Option<Kind>, Mistakes> {
         match (self.url.take(), self.command.take(), self.jsonl.take()) {
             (Some(url), None, None) => self.http(&url, place),

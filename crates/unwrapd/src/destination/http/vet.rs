@@ -92,7 +92,7 @@ const LOOKUPS_MAX: usize = 4;
 /// of a destination are replaced together.
 const FOUND_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// What the system knows of names.
+/// The name resolver of the system.
 pub(super) struct Lookup {
     threads: Arc<Semaphore>,
     found: Arc<Mutex<Option<Found>>>,

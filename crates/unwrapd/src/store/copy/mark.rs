@@ -7,13 +7,13 @@ use super::ends::Ends;
 use super::{CopyError, Outline, Row, TABLES};
 use crate::crash;
 
-/// What to do with a target that a copy cannot go on in.
+/// Remedy for a target in which a copy cannot continue.
 pub(super) const EMPTY: &str = "remove the file, or drop the schema, and start again";
 
 /// How far a copy is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// What it copies, for people,
+    /// Name of the source, for people,
     from: String,
     /// and what that was when it began.
     outline: Outline,
@@ -25,7 +25,7 @@ pub(super) struct Mark {
     pub(super) bytes: u64,
 }
 
-/// What is found in a target.
+/// Content of a target.
 pub(super) enum Found {
     /// Nothing, and so the copy has begun.
     Nothing(Mark),
@@ -41,7 +41,8 @@ impl Mark {
     }
 }
 
-/// What the target holds. An error if that is neither nothing nor of this source, which has this outline.
+/// Content of the target. An error if it is neither empty nor a copy of this source, which has this
+/// outline.
 pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, CopyError> {
     let mark = ends.to.end.mark().await;
     if let Some(text) = mark.map_err(|error| ends.to.problem(error))? {

@@ -64,7 +64,7 @@ impl PostgresAddress {
         &self.schema
     }
 
-    /// Its hosts and ports.
+    /// The hosts and ports.
     #[must_use]
     pub fn place(&self) -> String {
         let hosts = self.hosts();
@@ -271,12 +271,12 @@ fn is_here(config: &Config) -> bool {
 /// Why a URL leads to no PostgreSQL database. It holds nothing of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It cannot be read.
+    /// The URL cannot be read.
     #[error(
         "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a name or password is written %25, a `/` %2F, an `@` %40"
     )]
     Malformed,
-    /// Its port is none.
+    /// The port is invalid.
     #[error("the port in the URL must be a number from 1 to 65535, or left out for {PORT}")]
     Port,
     /// Behind the question mark stands something else than is known.
@@ -284,12 +284,12 @@ pub enum AddressError {
         "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in a name or password is written %3F"
     )]
     Parameter,
-    /// It names no database.
+    /// The URL names no database.
     #[error(
         "the URL names no database: put its name after the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     NoDatabase,
-    /// It names no host.
+    /// The URL names no host.
     #[error(
         "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
     )]

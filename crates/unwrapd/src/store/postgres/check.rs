@@ -18,7 +18,7 @@ const SIZE: &str = "
     SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::int8
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r'";
 
-/// What must be nowhere, each in one statement, which sees all of it as it is at one moment.
+/// Rows that must not exist. Each statement sees the database at one moment.
 const WRONG: [(&str, &[(&str, &str)]); 2] = [
     (
         "messages",
@@ -62,7 +62,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
     ),
 ];
 
-/// What is said of each where nothing is wrong.
+/// Findings if nothing is wrong.
 const SOUND: [&str; 2] = [
     "SELECT count(*) || ' stored, ' || count(slot) || ' of them with their payload' FROM message",
     "SELECT count(*) FILTER (WHERE state = 'waiting') || ' wait, ' || count(*) FILTER (WHERE state <> 'waiting') || ' are settled'

@@ -1,5 +1,5 @@
-//! What went wrong, as far as it matters here. Of an error of PostgreSQL only its code and its message are told: the detail may hold
-//! values.
+//! Failures of the database. Of an error of PostgreSQL only the code and the message are shown: the
+//! detail may have values.
 
 use std::error::Error as _;
 
@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::pool::CONNECTIONS_MAX;
 use crate::store::StoreError;
 
-/// What to do where another role has made what is there.
+/// Remedy if another role owns the tables.
 pub(super) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to create a schema a role needs `GRANT CREATE ON DATABASE …`";
 
 /// Why nothing was changed, or why it is not known whether something was.

@@ -24,8 +24,9 @@ const BEAT_GAP: Duration = Duration::from_millis(20);
 /// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
 const SILENCE_MAX_MS: i64 = 10_000;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs());
-/// Who comes late itself judges nobody for as long as the others may need to come as well: it may be the database that was away, or that
-/// has another clock now, and then all are silent.
+/// Delay of a heartbeat after which a gateway treats no other as dead, until the others have had
+/// time for theirs: the database may have been away, or its clock may have jumped, and then all are
+/// silent.
 const LATE_MS: i64 = 5000;
 
 /// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
@@ -71,7 +72,7 @@ const LEAVE: &str = "
     WITH gone AS (DELETE FROM holder WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
 
-/// Nobody counts with it before its first beat.
+/// Registers the gateway. The others do not count it before its first heartbeat.
 const ENTER: &str = "
     INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
@@ -193,7 +194,7 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whoever had our place has ended, and what it held is free.
+/// Frees the deliveries of the gateway that had this address before.
 pub(super) async fn succeed(shared: &Shared, place: &str) -> Result<(), Failure> {
     let id = shared.holders.id();
     let given = given![place => TEXT, id => INT8];

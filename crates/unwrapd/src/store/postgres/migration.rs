@@ -135,7 +135,7 @@ async fn count(link: &Link, begin: &Begin) -> Result<usize, Failure> {
     Ok(version)
 }
 
-/// What there is.
+/// The current content of the schema.
 struct There {
     is_there: bool,
     is_ours: bool,

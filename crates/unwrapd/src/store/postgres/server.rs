@@ -1,4 +1,4 @@
-//! What a server must be, so that what is acknowledged is kept.
+//! Requirements on the server, so that acknowledged webhooks are not lost.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// Oldest version, as the server counts.
 const VERSION_MIN: i32 = 150_000;
 
-/// What there is to know of it, in one row.
+/// Reads the settings of the server, in one row.
 pub(super) const LOOK: &str = "
     SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
@@ -48,7 +48,7 @@ impl Line {
     }
 }
 
-/// What a server that may be used does.
+/// Settings of a server that may be used.
 pub(super) struct Does {
     /// How its commits are durable.
     pub(super) synchronous_commit: String,

@@ -19,10 +19,10 @@ use crate::files;
 
 /// Largest file of certificates. All authorities that a machine trusts have some hundred thousand bytes.
 const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What tells PostgreSQL apart on a port that speaks more than one protocol.
+/// Protocol name that identifies PostgreSQL on a port with several protocols.
 const ALPN: &[u8] = b"postgresql";
 
-/// Who is trusted to say which host is which.
+/// The trusted certificate authorities.
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {

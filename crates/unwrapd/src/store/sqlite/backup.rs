@@ -12,12 +12,12 @@ use crate::store::StoreError;
 /// Pages copied at a time, after which it is told how far it is: 16 MiB.
 const STEP_PAGES: i32 = 4096;
 
-/// What a copy holds.
+/// Content of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
-    /// Its messages.
+    /// Number of messages.
     pub messages: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the writer knows without asking the disk. What changes in it during a transaction shares the transaction's fate.
+//! State of the writer in memory. Changes during a transaction are undone if the transaction fails.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
@@ -100,7 +100,7 @@ impl Memory {
         self.pending_then = self.pending_then.saturating_sub(1);
     }
 
-    /// What goes to the disk with the transaction.
+    /// Writes the state that belongs to the transaction.
     pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.seen.write_blocks(connection)?;
         if self.size_max.is_some() {

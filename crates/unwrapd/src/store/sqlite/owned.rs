@@ -48,7 +48,7 @@ struct Index {
     length: u64,
 }
 
-/// What tells that the content of the database is another.
+/// Marks of the content of the database, to notice changes.
 #[derive(Debug)]
 struct Seen {
     length: u64,
@@ -57,7 +57,7 @@ struct Seen {
     head: Option<[u8; HEAD_BYTES]>,
 }
 
-/// What a look at the files has found.
+/// Result of a check of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// Nothing may be written now. The files are ours, and it goes on when this has passed.
@@ -66,7 +66,7 @@ pub(super) enum Trouble {
     Lost(Loss),
 }
 
-/// What happened to which file behind our back.
+/// Damage to a file by another program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) path: PathBuf,
@@ -101,7 +101,7 @@ pub(super) enum Answer {
     Written {
         /// SQLite's number of the tables now.
         tables: u32,
-        /// It has since this was last asked.
+        /// Whether this is new since the last check.
         is_new: bool,
     },
 }
@@ -163,7 +163,7 @@ impl Owned {
         self.log.as_ref().map(|(log, _)| log.file())
     }
 
-    /// What tells whether the database is still where it was.
+    /// The identity of the database file, to check that it is still at its path.
     pub(super) fn database(&self) -> Known {
         self.database.clone()
     }

@@ -37,15 +37,15 @@ const CHECK_RESTS: u32 = 10;
 /// and not before that.
 const CHECK_REST_MIN: Duration = Duration::from_secs(1);
 
-/// What a job works with.
+/// State that a job works with.
 pub(super) struct Work<'w> {
     /// In the writer's transaction, unless the job only looks.
     pub(super) connection: &'w Connection,
-    /// What it remembers counts once the transaction is committed.
+    /// State in memory. Its changes take effect when the transaction is committed.
     pub(super) memory: &'w mut Memory,
 }
 
-/// What a job waits for.
+/// The event for which the answer of a job waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// Nothing: it changes nothing on the disk, and is answered at once.
@@ -104,7 +104,7 @@ pub(super) struct Writer {
     pub(super) data_version: i64,
     /// Below the connection, which is closed first.
     pub(super) owned: Owned,
-    /// What has happened to the files, so that nothing may be written any more.
+    /// Damage to the files, after which nothing may be written any more.
     pub(super) lost: Option<Loss>,
     /// Why everything is refused from now on, for those who ask.
     pub(super) ended: Arc<OnceLock<StoreError>>,
@@ -441,7 +441,7 @@ impl Writer {
         Failure::OfTheStore(error)
     }
 
-    /// What went wrong first says more than that the file cannot be opened since.
+    /// Adds the first error, which says more than that the file cannot be opened since.
     fn tell_both(&self, failure: Failure) -> Failure {
         match (failure, &self.failed) {
             (
@@ -545,7 +545,8 @@ impl Writer {
         }
     }
 
-    /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
+    /// Completes a checkpoint that the other thread could not complete: moves the last pages
+    /// between two commits, so that the log restarts.
     fn finish_checkpoint(&mut self) {
         let Some(connection) = &self.connection else {
             return;
@@ -608,7 +609,7 @@ fn unopened(question: Question) -> Answer {
 
 /// Why a transaction came to nothing.
 pub(super) enum Failure {
-    /// It could not be written: no other would fare better now.
+    /// A failure of the store: no other change would succeed now.
     OfTheStore(StoreError),
     /// One of its changes cannot be made: a row that cannot be read, a constraint.
     OfAChange(StoreError),
