@@ -53,7 +53,7 @@ impl SecretSource {
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) => Ok(without_mark(text)),
                 Err(VarError::NotPresent) => Err(format!(
-                    "{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)"
+                    "{self} is not set: set it to the secret, or name a file with the secret instead (`{{ file = \"PATH\" }}` in a configuration)"
                 )),
                 Err(VarError::NotUnicode(_)) => {
                     Err(format!("{self} is not valid UTF-8: copy the secret again"))

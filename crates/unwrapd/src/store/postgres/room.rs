@@ -112,7 +112,7 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
             counted = shared.room.count(&shared.pool) => match counted {
                 Ok(()) => REST_MIN.max(began.elapsed() * REST),
                 Err(failure) => {
-                    tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+                    tracing::debug!("cannot count the waiting deliveries: {failure:?}");
                     REST_MIN
                 }
             },
