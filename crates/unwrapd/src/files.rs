@@ -132,7 +132,9 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
         return std::str::from_utf8(rest).map_err(|_| not_utf8(rest));
     }
     if is_utf16(bytes) {
-        return Err("it is UTF-16, as some editors and PowerShell write it: save it as UTF-8".into());
+        return Err(
+            "it is UTF-16, as some editors and PowerShell write it: save it as UTF-8".into(),
+        );
     }
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }

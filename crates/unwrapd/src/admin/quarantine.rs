@@ -144,7 +144,11 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("this path takes only the parameter `payload=true`")),
+        _ => {
+            return Err(Refusal::bad(
+                "this path takes only the parameter `payload=true`",
+            ));
+        }
     };
     let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
     let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {

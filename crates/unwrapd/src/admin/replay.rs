@@ -248,7 +248,10 @@ pub(super) async fn drop_dead(
             break;
         }
     }
-    tracing::info!("dropped {}", counted(deliveries, "dead letter", "dead letters"));
+    tracing::info!(
+        "dropped {}",
+        counted(deliveries, "dead letter", "dead letters")
+    );
     Ok(answer(&DroppedOf {
         deliveries,
         done: after.is_none(),

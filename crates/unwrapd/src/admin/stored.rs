@@ -131,7 +131,9 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     if filter.status.iter().all(is_dead) {
         return Ok(());
     }
-    Err(Refusal::bad("for dead letters a status must be `dead` or `dropped`"))
+    Err(Refusal::bad(
+        "for dead letters a status must be `dead` or `dropped`",
+    ))
 }
 
 /// A message as it is shown.
@@ -167,7 +169,11 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("this path takes only the parameter `payload=true`")),
+        _ => {
+            return Err(Refusal::bad(
+                "this path takes only the parameter `payload=true`",
+            ));
+        }
     };
     let messages = store.show(&webhook_id, true).await?;
     if messages.is_empty() {
@@ -218,9 +224,9 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "limit" => page.limit = read_limit(&value)?,
             "after" => {
                 let after = value.parse();
-                page.after = Some(
-                    after.map_err(|_| Refusal::bad("`after` must be the `next` of the previous page"))?,
-                );
+                page.after = Some(after.map_err(|_| {
+                    Refusal::bad("`after` must be the `next` of the previous page")
+                })?);
             }
             _ => {
                 return Err(Refusal::bad(

@@ -186,5 +186,7 @@ fn only_dead(filter: &mut Filter) -> Result<(), Failure> {
     if filter.status.iter().all(is_dead) {
         return Ok(());
     }
-    Err(usage("--status: for dead letters it must be `dead` or `dropped`"))
+    Err(usage(
+        "--status: for dead letters it must be `dead` or `dropped`",
+    ))
 }

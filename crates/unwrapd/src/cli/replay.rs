@@ -126,11 +126,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
             token.as_str(),
             made(ran.counts)
         )?,
-        Output::Human => say!(
-            "replaying {}, token {}",
-            made(ran.counts),
-            token.as_str()
-        )?,
+        Output::Human => say!("replaying {}, token {}", made(ran.counts), token.as_str())?,
     }
     Ok(())
 }

@@ -174,9 +174,7 @@ fn reload_with(
             if changes.is_empty() {
                 tracing::info!("{file} was reloaded: nothing changed");
             } else if parts.is_empty() {
-                tracing::info!(
-                    "{file} was reloaded: its changes take effect after a restart"
-                );
+                tracing::info!("{file} was reloaded: its changes take effect after a restart");
             } else {
                 tracing::info!("{file} was reloaded; these changes are in effect: {parts}");
             }

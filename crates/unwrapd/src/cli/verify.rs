@@ -117,20 +117,29 @@ impl Report {
                 error @ (VerificationError::TimestampTooOld { .. }
                 | VerificationError::TimestampTooNew { .. }),
             ) => {
-                check("headers", Ok("all three are present and well-formed".into()));
+                check(
+                    "headers",
+                    Ok("all three are present and well-formed".into()),
+                );
                 check(
                     "time",
                     Err(format!("{error}. Give the time it arrived with --at")),
                 );
             }
             _ => {
-                check("headers", Ok("all three are present and well-formed".into()));
+                check(
+                    "headers",
+                    Ok("all three are present and well-formed".into()),
+                );
                 check("time", Ok("within the tolerance".into()));
             }
         }
         match verdict_when_sent {
             Ok(verified) => {
-                check("signature", Ok(format!("proves {}", describe(&verified))));
+                check(
+                    "signature",
+                    Ok(format!("valid for {}", describe(&verified))),
+                );
                 match verified.event() {
                     Ok(event) => check("event", Ok(format!("{} {}", event.kind(), event.id()))),
                     Err(error) => check("event", Err(not_an_event(error.problem()))),
@@ -163,7 +172,7 @@ impl Report {
         let secret = arguments.secret.source().read_with_prefix();
         if secret.as_ref().and_then(proves).is_some() {
             check.detail.push_str(
-                ". With `whsec_` in front of the secret the signature matches: add whsec_ in front of it, also where the application reads it",
+                ". The signature matches with `whsec_` in front of the secret: add whsec_ in front of it, also where the application reads it",
             );
         }
     }

@@ -27,7 +27,8 @@ const TWO_SCHEMES: &str = "the URL has http:// or https:// twice: remove one";
 const PLACEHOLDER: &str = "the URL has a placeholder such as ${NAME}, {name} or <name>: write the value itself, since placeholders are not replaced";
 const PERCENT: &str = "a % in a URL must be followed by two hexadecimal digits: write %25 for the character itself, and the value for a placeholder such as %NAME%";
 const DOLLAR: &str = "the URL has text that looks like a variable, $NAME: write the value itself, since variables are not replaced, or %24 for the character $";
-const WHITE_SPACE: &str = "the URL has white space or an invisible character: remove it, or write it as %20 in a path";
+const WHITE_SPACE: &str =
+    "the URL has white space or an invisible character: remove it, or write it as %20 in a path";
 const WRONG_CHARACTER: &str =
     "the URL has a character that is not allowed in URLs: write it percent-encoded, such as %22";
 const NUMBER_HOST: &str = "the host is a number, which is no usable address: write the host before the port, such as \"http://127.0.0.1:3000/\", or an IPv4 address as four decimal numbers";

@@ -254,7 +254,10 @@ impl Gate {
                 breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
                 breaker::Circuit::Closed,
             ) => {
-                tracing::info!(destination, "destination is up again, as another gateway has found");
+                tracing::info!(
+                    destination,
+                    "destination is up again, as another gateway has found"
+                );
             }
             _ => {}
         }

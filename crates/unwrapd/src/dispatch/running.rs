@@ -232,7 +232,10 @@ impl Running {
             Ok(None) => {}
             // A bug. The lease runs out.
             Err(error) => {
-                tracing::error!(destination = self.lane.name, "cannot store the result of an attempt: {error}");
+                tracing::error!(
+                    destination = self.lane.name,
+                    "cannot store the result of an attempt: {error}"
+                );
             }
         }
     }

@@ -56,7 +56,11 @@ pub(super) async fn settle(
         }
         // The lease runs out and it is delivered again: at least once, as promised.
         Err(error) => {
-            tracing::error!(destination, webhook_id, "cannot store the result of an attempt: {error}");
+            tracing::error!(
+                destination,
+                webhook_id,
+                "cannot store the result of an attempt: {error}"
+            );
             None
         }
     }
@@ -67,7 +71,10 @@ pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
         let destination = &lane.name;
-        tracing::error!(destination, "cannot give back claimed deliveries, which wait until their leases end: {error}");
+        tracing::error!(
+            destination,
+            "cannot give back claimed deliveries, which wait until their leases end: {error}"
+        );
     }
 }
 

@@ -86,11 +86,15 @@ pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
     let waiting: BTreeMap<String, u64> = match waiting {
         Ok(Ok(waiting)) => waiting.into_iter().collect(),
         Ok(Err(error)) => {
-            tracing::warn!("cannot count the deliveries that wait for removed destinations: {error}");
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: {error}"
+            );
             return;
         }
         Err(_) => {
-            tracing::warn!("cannot count the deliveries that wait for removed destinations: the store hangs");
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: the store hangs"
+            );
             return;
         }
     };

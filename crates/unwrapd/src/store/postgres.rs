@@ -447,7 +447,9 @@ impl Store for PostgresStore {
             }
         }
         if let Err(failure) = self.leave().await {
-            tracing::debug!("cannot give back claimed deliveries; other gateways take them over later: {failure:?}");
+            tracing::debug!(
+                "cannot give back claimed deliveries; other gateways take them over later: {failure:?}"
+            );
         }
         self.pool().close().await;
     }

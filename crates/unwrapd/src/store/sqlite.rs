@@ -301,7 +301,9 @@ fn join(writer: WriterThread) {
         }
     }
     if writer.thread.join().is_err() {
-        tracing::error!("the thread that writes the store ended by a panic (a bug; please report it)");
+        tracing::error!(
+            "the thread that writes the store ended by a panic (a bug; please report it)"
+        );
     }
 }
 

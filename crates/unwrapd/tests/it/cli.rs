@@ -139,7 +139,7 @@ fn what_sign_prints_verify_proves() {
     let verified = run_with_stdin(&["verify", "-", "--body", body], &signed.stdout);
     let told = stdout(&verified);
     assert_eq!(verified.status.code(), Some(0), "{told}");
-    assert!(told.contains("proves wh_1"), "{told}");
+    assert!(told.contains("valid for wh_1"), "{told}");
     assert!(told.contains("batch.completed evt_abc123"), "{told}");
     assert!(told.ends_with("\nauthentic\n"), "{told}");
 }

@@ -127,10 +127,7 @@ fn a_database_is_named_without_its_password() {
     let good = "url = \"postgres://me@db/events\"\n";
     for (wrong, remedy) in [
         ("password = { env = \"NO_SUCH_PASSWORD\" }", "is not set"),
-        (
-            "password = \"hunter2\"",
-            "must not be in the configuration",
-        ),
+        ("password = \"hunter2\"", "must not be in the configuration"),
         ("size_max_mb = 1000", "shorten `retention_days`"),
     ] {
         let config = GOOD.replacen(url, &format!("{good}{wrong}"), 1);
@@ -346,9 +343,9 @@ fn a_missing_file_is_said() {
         .unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(
-        String::from_utf8(refused.stderr)
-            .unwrap()
-            .contains("/no/such.toml: the file does not exist: name the configuration with --config")
+        String::from_utf8(refused.stderr).unwrap().contains(
+            "/no/such.toml: the file does not exist: name the configuration with --config"
+        )
     );
 }
 

@@ -107,5 +107,8 @@ async fn connections_follow_the_limit_of_open_files() {
     let refused = serve(32).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("may open 32 files, and needs at least 64"), "{said}");
+    assert!(
+        said.contains("may open 32 files, and needs at least 64"),
+        "{said}"
+    );
 }

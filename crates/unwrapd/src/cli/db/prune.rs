@@ -88,7 +88,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match (arguments.output, sizes) {
         (Output::Human, None) => {
-            say!("deleted {}; the freed space is used again", self::messages(forgotten))?;
+            say!(
+                "deleted {}; the freed space is used again",
+                self::messages(forgotten)
+            )?;
         }
         (Output::Human, Some((before, after))) => say!(
             "deleted {}; the file had {} and has {}",

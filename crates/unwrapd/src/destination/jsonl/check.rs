@@ -50,9 +50,7 @@ pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     match beginning[..length].trim_ascii_start().first() {
         None | Some(b'{') => Ok(()),
         // Other content: a configuration, a secret, a database.
-        Some(_) => Err(
-            "this file has content other than JSON lines: name another file",
-        ),
+        Some(_) => Err("this file has content other than JSON lines: name another file"),
     }
 }
 

@@ -44,9 +44,7 @@ impl From<Failure> for StoreError {
             | Failure::Refused(error)
             | Failure::Lost(error)
             | Failure::OfTheStore(error) => error,
-            Failure::Crossed => {
-                Self::Unavailable("transactions conflict; try again".into())
-            }
+            Failure::Crossed => Self::Unavailable("transactions conflict; try again".into()),
         }
     }
 }

@@ -159,7 +159,9 @@ impl Hosts {
             return Err(left_behind());
         }
         if known.line.is_some() && known.place != place {
-            tracing::warn!("another host of the database has become the primary, and is used from now on");
+            tracing::warn!(
+                "another host of the database has become the primary, and is used from now on"
+            );
         }
         if known.place != place
             || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)

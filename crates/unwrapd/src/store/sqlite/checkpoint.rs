@@ -209,7 +209,9 @@ impl Checkpoints {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that moves the log of the store ended by a panic (a bug; please report it)");
+            tracing::error!(
+                "the thread that moves the log of the store ended by a panic (a bug; please report it)"
+            );
         }
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     let database = owned.path();
     let log_path = owned.log_path();
     let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
-    let first = "first copy the database, its -wal, its -shm and every saved file to another folder";
+    let first =
+        "first copy the database, its -wal, its -shm and every saved file to another folder";
     if is_gone(owned.file())? {
         // The folder may have been removed with everything in it.
         DirBuilder::new()

@@ -150,7 +150,11 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             .output()
             .unwrap();
         assert_eq!(check.status.code(), Some(1), "{}", told(&check));
-        assert!(told(&check).contains("an incomplete copy"), "{}", told(&check));
+        assert!(
+            told(&check).contains("an incomplete copy"),
+            "{}",
+            told(&check)
+        );
         let refused = copy(&target, &Home::file(&folder, "never.db"));
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
         assert!(told(&refused).contains("an incomplete copy"));

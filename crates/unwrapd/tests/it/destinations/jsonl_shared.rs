@@ -117,10 +117,7 @@ fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
         (folder.join("logs/"), "this is a folder"),
         (pipe, "not a regular file"),
         ("/dev/null".into(), "not a regular file"),
-        (
-            folder.join("unwrapd.toml"),
-            "content other than JSON lines",
-        ),
+        (folder.join("unwrapd.toml"), "content other than JSON lines"),
         (folder.join("unwrapd.toml/events.jsonl"), "Not a directory"),
     ] {
         let complaint = complaint(folder, &path);

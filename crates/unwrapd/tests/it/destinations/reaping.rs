@@ -61,7 +61,10 @@ async fn what_left_the_group_of_a_command_is_killed_with_it() {
         }));
         settings.limits.timeout = Duration::from_secs(2);
         let outcome = sent(&settings, &delivery("{}")).await;
-        assert_eq!(outcome.answer(), "the command did not end in time, and was killed");
+        assert_eq!(
+            outcome.answer(),
+            "the command did not end in time, and was killed"
+        );
         let left = number_in(&file).expect("it was started in time");
         tokio::task::block_in_place(|| {
             wait_until(&format!("{number}: {left} lives"), || !is_alive(left));

@@ -45,7 +45,11 @@ async fn a_command_that_cannot_do_it_says_what_to_do() {
             2,
             "`dead` or `dropped`",
         ),
-        (&["replay", "--all", "--token", "a b"], 2, "a token must have"),
+        (
+            &["replay", "--all", "--token", "a b"],
+            2,
+            "a token must have",
+        ),
     ];
     for (arguments, code, text) in cases {
         let (ended, problem) = complained(&admin, arguments).await;
