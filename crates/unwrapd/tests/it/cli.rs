@@ -80,7 +80,7 @@ fn dev_walks_the_whole_way_with_every_type_and_ends_well() {
         }
     }
     assert!(
-        told.contains("duplicate, already stored: swallowed → answered 200"),
+        told.contains("duplicate, already stored: not delivered again → answered 200"),
         "{told}"
     );
     assert!(told.contains("refused: no signature matches"), "{told}");
@@ -245,7 +245,7 @@ fn trigger_fails_when_an_application_refuses() {
     let refused = run(&["trigger", "batch.failed", "--to", "http://127.0.0.1:9/"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        stdout(&refused).contains("no connection"),
+        stdout(&refused).contains("connection refused: nothing is listening on 127.0.0.1:9"),
         "{}",
         stdout(&refused)
     );

@@ -127,7 +127,10 @@ fn a_database_is_named_without_its_password() {
     let good = "url = \"postgres://me@db/events\"\n";
     for (wrong, remedy) in [
         ("password = { env = \"NO_SUCH_PASSWORD\" }", "is not set"),
-        ("password = \"hunter2\"", "must not be in the configuration"),
+        (
+            "password = \"hunter2\"",
+            "must not be written in the configuration",
+        ),
         ("size_max_mb = 1000", "shorten `retention_days`"),
     ] {
         let config = GOOD.replacen(url, &format!("{good}{wrong}"), 1);
@@ -200,7 +203,7 @@ fn two_of_one_name_and_no_endpoint_are_refused() {
     let twice = format!("{GOOD}\n[[endpoint]]\nname = \"production\"\nsecrets = []\n");
     let refused = String::from_utf8(serve(&twice).stderr).unwrap();
     assert!(
-        refused.contains("gateway.toml:16: the name `production` is taken"),
+        refused.contains("gateway.toml:16: the name `production` is already used"),
         "{refused}"
     );
 

@@ -176,7 +176,10 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     );
     let (code, told) = dead(&["replay", "--all"]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("Deliver 2 again?"), "{told}");
+    assert!(
+        told.contains("Redeliver 2 deliveries of 2 messages?"),
+        "{told}"
+    );
     let (code, told) = dead(&["replay", "--all", "--dry-run"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("2 deliveries of 2 messages"), "{told}");
@@ -225,7 +228,7 @@ async fn messages_are_forgotten_only_by_who_says_so() {
 
     let (code, told) = run(&[&prune[..], &["--yes"]].concat());
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.starts_with("forgot 2 messages"), "{told}");
+    assert!(told.starts_with("deleted 2 messages"), "{told}");
     // Nothing is destroyed, so nobody is asked.
     let (code, told) = run(&prune);
     assert_eq!(code, Some(0), "{told}");

@@ -90,7 +90,7 @@ retry_first_seconds = 0
         "NO_SUCH_1 is not set",
         "NO_SUCH_2 is not set",
         "the key `secrets` is missing here",
-        "the name `app` is taken",
+        "the name `app` is already used",
         "`allow_private` is only for a `url`",
         "there is no key `surplus` here",
     ] {

@@ -129,7 +129,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
-    assert!(told.contains("`renamed` leads to the same place"), "{told}");
+    assert!(told.contains("`renamed` has the same target"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
         told.contains("unwrapd replay --destination audit --status waiting --to NAME"),
@@ -145,7 +145,10 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
-    assert!(told.starts_with("1 delivery of 1 message"), "{told}");
+    assert!(
+        told.starts_with("replaying 1 delivery of 1 message"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

@@ -360,8 +360,8 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
     assert!(status.success());
     for told in [
         "`jsonl` of `lines` does not exist",
-        "the program of `script`, is missing or not executable",
-        "the program of `plain`, is missing or not executable",
+        "gone.sh` of `script` is missing or not executable",
+        "plain.sh` of `plain` is missing or not executable",
     ] {
         assert!(log.contains(told), "{log}");
     }

@@ -44,12 +44,16 @@ pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
         return format!("no answer in time{through}");
     }
     if error.is_connect() && is_refused(error) {
-        let place = match client {
-            Client::Destination { proxy: Some(proxy) } => Some(proxy),
-            _ => error.url(),
+        let who = match client {
+            Client::Destination { proxy: Some(proxy) } => {
+                format!("no proxy is listening on {}", place_of(proxy))
+            }
+            _ => {
+                let place = error.url().map_or_else(|| "that address".into(), place_of);
+                format!("nothing is listening on {place}")
+            }
         };
-        let place = place.map_or_else(|| "this address".into(), place_of);
-        return format!("connection refused{through}: nothing is listening on {place}");
+        return format!("connection refused: {who}");
     }
     let what = if error.is_connect() {
         "no connection"

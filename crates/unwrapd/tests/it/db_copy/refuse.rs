@@ -47,7 +47,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         assert_refused(
             &refused,
             2,
-            "(`message` has other content): name a target that holds nothing",
+            "(`message` has other content): name an empty target",
         );
         assert_same(&target.dump(), &before, "refused");
         target.open(&Bounds::default()).await.close().await;
@@ -158,7 +158,7 @@ fn a_password_on_the_command_line_is_refused_and_not_shown() {
     assert_refused(
         &refused,
         2,
-        "--to: a password does not stand on the command line",
+        "--to: a password must not be on the command line",
     );
     assert!(!told(&refused).contains("hunter2"));
     let refused = unwrapd()

@@ -107,12 +107,12 @@ async fn what_is_wrong_with_a_proxy_is_told() {
         (
             &nobody,
             "https://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
         (
             &nobody,
             "http://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
     ] {
         let outcome = deliver(through(proxy, url)).await;
