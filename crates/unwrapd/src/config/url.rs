@@ -461,7 +461,7 @@ mod tests {
         assert!(
             typed_url("/webhook")
                 .unwrap_err()
-                .contains("names no server")
+                .contains("a path without a server")
         );
     }
 

@@ -44,14 +44,14 @@ pub(super) fn summary(
 /// query.
 fn location(url: &Url, headers: &HeaderMap) -> String {
     let Some(value) = headers.get(LOCATION) else {
-        return "it has no Location".into();
+        return "the answer has no Location".into();
     };
     let target = str::from_utf8(value.as_bytes())
         .ok()
         .and_then(|text| url.join(text.trim()).ok());
     let Some(mut target) = target.filter(|target| matches!(target.scheme(), "http" | "https"))
     else {
-        return "its Location is not a URL of a web server".into();
+        return "the Location is not a URL of a web server".into();
     };
     let has_more = target.query().is_some();
     target.set_query(None);
@@ -113,8 +113,8 @@ mod tests {
                 "/login?token=private#private",
                 "Location https://app.example/login?…:",
             ),
-            ("javascript:alert(1)", "no URL of a web server"),
-            ("", "it has no Location"),
+            ("javascript:alert(1)", "not a URL of a web server"),
+            ("", "the answer has no Location"),
         ] {
             let shown = shown(location);
             assert!(

@@ -114,8 +114,8 @@ fn told(error: &tokio_postgres::Error) -> String {
             } else {
                 ""
             };
-            format!("no connection to the database: {reason}{remedy}")
+            format!("cannot connect to the database: {reason}{remedy}")
         }
-        None => format!("no connection to the database: {error}"),
+        None => format!("cannot connect to the database: {error}"),
     }
 }

@@ -75,7 +75,10 @@ async fn a_pooler_that_has_no_session_left_is_told_as_that() {
         },
     };
     let said = refused.to_string();
-    assert!(said.contains("the connection got no session within 5 s"), "{said}");
+    assert!(
+        said.contains("the connection got no session within 5 s"),
+        "{said}"
+    );
     assert!(said.contains("in transaction mode"), "{said}");
 }
 
