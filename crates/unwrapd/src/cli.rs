@@ -47,11 +47,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an end-to-end demo on this machine, without configuration: one signed event of each type
+    /// Run an end-to-end demo on this machine: one signed event of each type
     Dev(dev::Arguments),
     /// Run the gateway
     Serve(serve::Arguments),
-    /// Show the status of the destinations of a running gateway; pause, resume and test them
+    /// Show the status of destinations; pause, resume and test them
     Destinations(destinations::Arguments),
     /// List the gateways that share the store, and where their configurations differ
     Gateways(gateways::Arguments),

@@ -35,11 +35,10 @@ pub(super) struct AdminArguments {
     /// URL of the admin port [default: from the configuration, else 127.0.0.1:8081]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     admin: Option<reqwest::Url>,
-    /// Environment variable with the admin token [default: from the configuration, else
-    /// `UNWRAPD_ADMIN_TOKEN`]
+    /// Environment variable of the token [default: configuration, else `UNWRAPD_ADMIN_TOKEN`]
     #[arg(long, value_name = "NAME")]
     admin_token_env: Option<String>,
-    /// PEM file with the certificate of that port, or of its authority [default: from the configuration]
+    /// PEM file with the port's certificate, or its authority's [default: from the configuration]
     #[arg(long, value_name = "FILE", env = "UNWRAPD_ADMIN_CA")]
     admin_ca: Option<PathBuf>,
     /// The configuration file

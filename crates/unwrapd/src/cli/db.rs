@@ -17,7 +17,7 @@ use crate::store::{Bounds, StoreError, StoreUrl};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Check that the store is undamaged and consistent; it only reads, also beside a running gateway
+    /// Check that the store is undamaged and consistent; reads only, also beside a gateway
     Check(check::Arguments),
     /// Copy the store into a file, also beside a running gateway
     Backup(backup::Arguments),

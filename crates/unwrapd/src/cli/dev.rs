@@ -32,7 +32,7 @@ const ENDPOINT: &str = "dev";
 
 #[derive(Args)]
 #[command(
-    after_help = "The secret of the endpoint and of the application is OPENAI_WEBHOOK_SECRET if that is set, else a new one for this run."
+    after_help = "The secret of the endpoint and the application is OPENAI_WEBHOOK_SECRET, else a new one."
 )]
 pub(super) struct Arguments {
     /// Deliver to your application instead of the built-in one
@@ -41,10 +41,10 @@ pub(super) struct Arguments {
     /// End after the demo, with exit code 0 if everything was delivered, else 1
     #[arg(long)]
     once: bool,
-    /// Address to listen on [default: 127.0.0.1:8080, or another port if that is in use]
+    /// Address to listen on [default: 127.0.0.1:8080, or another port if in use]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Store the messages in this SQLite file [default: a new one, removed at the end]
+    /// SQLite file for the messages [default: a new one, removed at the end]
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
 }

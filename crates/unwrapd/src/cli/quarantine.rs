@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
-    /// Verify again with the current secrets, as of the time of arrival, and accept authentic requests
+    /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
     /// Delete requests
     Drop(Drop),

@@ -48,7 +48,7 @@ pub(super) struct HowArguments {
     /// Print the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Skip the confirmation
+    /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

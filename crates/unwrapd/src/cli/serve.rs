@@ -29,10 +29,10 @@ pub(super) struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
-    /// Check the configuration and everything it names, and exit with 0 if the gateway could start, else 2
+    /// Only check the configuration: exit with 0 if the gateway could start, else 2
     #[arg(long)]
     check: bool,
-    /// Threads that receive and deliver [default: one for each core that the process may use]
+    /// Threads that receive and deliver [default: one for each usable core]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=THREADS_MAX))]
     pub(super) threads: Option<u16>,
 }

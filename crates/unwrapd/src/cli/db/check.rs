@@ -20,7 +20,7 @@ fn is_url(text: &str) -> bool {
 #[derive(Args)]
 #[command(after_help = "Exit code: 0 if the store is sound, 1 if it is not.")]
 pub(crate) struct Arguments {
-    /// File of a store or a backup, or URL of a database [default: the store of the configuration]
+    /// File of a store or a backup, or URL of a database [default: from the configuration]
     #[arg(value_name = "STORE")]
     store: Option<PathBuf>,
     /// File with the password of that database, instead of the environment variable PGPASSWORD

@@ -22,7 +22,7 @@ use crate::store::{Bounds, Store as _, StoreError};
 #[command(
     after_help = "--dry-run also works beside a running gateway. Messages that wait for delivery are never\n\
     deleted, and ids are kept for `dedupe_days`. Freed space is used again, but the file becomes\n\
-    smaller only with --vacuum, which needs up to twice the final size of free space."
+    smaller only with --vacuum, which needs free space of up to twice the final size."
 )]
 pub(crate) struct Arguments {
     /// File of the store [default: the one in the configuration]
