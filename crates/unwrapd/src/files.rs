@@ -109,6 +109,10 @@ fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>
 /// Adds the remedy to an error whose text from the system lacks one.
 fn explained(error: io::Error) -> io::Error {
     match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            "it does not exist: create it, or correct the path",
+        ),
         io::ErrorKind::PermissionDenied => {
             let user = rustix::process::geteuid().as_raw();
             io::Error::new(

@@ -140,6 +140,10 @@ fn print(shown: &Shown) -> Result<(), Failure> {
     let number = |number: Option<u64>, none: &str| {
         number.map_or_else(|| none.to_owned(), |number| number.to_string())
     };
+    let secret = kept.secret.map_or_else(
+        || "not recorded".into(),
+        |place| format!("number {} of the endpoint", u64::from(place) + 1),
+    );
     let rows = [
         ("webhook-id", kept.webhook_id.clone()),
         (
@@ -154,8 +158,8 @@ fn print(shown: &Shown) -> Result<(), Failure> {
         ),
         ("endpoint", kept.endpoint.clone()),
         ("sent", kept.sent_at.to_string()),
-        ("arrived", kept.received_at.to_string()),
-        ("secret", number(kept.secret.map(u64::from), "not recorded")),
+        ("arrived", format!("{:.3}", kept.received_at)),
+        ("secret", secret),
         ("bytes", number(kept.bytes, "removed")),
     ];
     for (name, value) in rows {
@@ -171,7 +175,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
         };
         let status = delivery.status.as_str();
         say!(
-            "\n{}  {status} {when} {}",
+            "\n{}  {status} {when} {:.3}",
             plain(&delivery.destination),
             delivery.at
         )?;
@@ -182,7 +186,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
                 let body = attempt.body.as_deref().unwrap_or_default();
                 vec![
                     format!("  {}", attempt.number),
-                    attempt.ended_at.to_string(),
+                    format!("{:.3}", attempt.ended_at),
                     format!("{} ms", attempt.took_ms),
                     format!("{}  {body}", attempt.answer),
                 ]

@@ -22,7 +22,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     for line in [
         "webhook-id  wh_1\n",
         "type        response.completed\n",
-        "secret      0\n",
+        "secret      number 1 of the endpoint\n",
         "HTTP 500",
         "HTTP 200",
     ] {
