@@ -163,18 +163,18 @@ async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: 
             Some("refused a request of the admin port (no token, or a wrong one)")
         }
         StatusCode::FORBIDDEN => {
-            Some("refused a request of the admin port (a web page or its name)")
+            Some("refused a request of the admin port (from a web page, or by a host name)")
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            Some("refused a request of the admin port (not there)")
+            Some("refused a request of the admin port (no such path or entry)")
         }
-        StatusCode::SERVICE_UNAVAILABLE => Some("refused a request of the admin port (not now)"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Some("refused a request of the admin port (unavailable)")
+        }
         status if status.is_server_error() => {
             Some("refused a request of the admin port (internal error)")
         }
-        status if status.is_client_error() => {
-            Some("refused a request of the admin port (malformed)")
-        }
+        status if status.is_client_error() => Some("refused a request of the admin port (invalid)"),
         _ => None,
     };
     if let Some(kind) = kind {

@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pause(named) => {
             switch(named, "pause").await?;
             Ok(say!(
-                "{} is paused, until `unwrapd destinations resume {0}`",
+                "{} is paused; resume it with `unwrapd destinations resume {0}`",
                 named.name
             )?)
         }

@@ -9,6 +9,7 @@ use super::talk::talk;
 use super::text::{plain, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{DroppedSuspects, ShownSuspect, Suspects};
+use crate::printable::counted;
 use crate::quarantine::Retried;
 
 #[derive(Args)]
@@ -138,7 +139,7 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
         if dropped == 0 {
             return Err(not_there(chosen));
         }
-        Ok(say!("{dropped} dropped")?)
+        Ok(say!("dropped {}", counted(dropped, "request", "requests"))?)
     })
 }
 

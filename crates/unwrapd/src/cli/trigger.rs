@@ -14,6 +14,7 @@ use super::text::plain;
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
 use crate::delivery::said::Said;
+use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
@@ -75,7 +76,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     if failures > 0 {
-        return Err(anyhow::anyhow!("{failures} not accepted").into());
+        return Err(anyhow::anyhow!(
+            "{} not accepted",
+            counted(failures, "event was", "events were")
+        )
+        .into());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::repeated::Repeated;
+use crate::printable::counted;
 
 /// Time between two checks for counts that are due. After a burst it may delay the log line by this
 /// much beyond the interval.
@@ -59,17 +60,18 @@ impl Refusals {
 
 fn log(counts: Vec<(Option<Key>, u64)>) {
     for (key, number) in counts {
+        let again = counted(number, "time more", "times more");
         match key {
             Some((kind, Some(endpoint))) => {
-                tracing::warn!(
-                    endpoint,
-                    "{kind}: {number} times more since the last such line"
-                );
+                tracing::warn!(endpoint, "{kind}: {again} since the last such line");
             }
             Some((kind, None)) => {
-                tracing::warn!("{kind}: {number} times more since the last such line");
+                tracing::warn!("{kind}: {again} since the last such line");
             }
-            None => tracing::warn!("{number} further requests were refused, of many kinds"),
+            None => tracing::warn!(
+                "{} refused, of many kinds",
+                counted(number, "further request was", "further requests were")
+            ),
         }
     }
 }

@@ -99,7 +99,11 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
     );
     assert_eq!(
         attempted(&mut feed).await,
-        (1, "HTTP 410".into(), Next::Dead)
+        (
+            1,
+            "HTTP 410 (refused for good, so not retried)".into(),
+            Next::Dead
+        )
     );
     let tally = test.gateway.store().tally().await.unwrap();
     assert_eq!(

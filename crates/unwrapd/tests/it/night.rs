@@ -290,7 +290,7 @@ async fn what_was_only_counted_is_logged_at_the_end() {
     }
     let (_, log) = serving.terminate();
     assert!(
-        log.contains("more attempts failed, and will be retried: HTTP 500"),
+        log.contains("more attempt failed, and will be retried: HTTP 500"),
         "{log}"
     );
 }

@@ -27,6 +27,7 @@ pub(super) fn summary(
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
             format!("HTTP {code} (is the application using this destination's secret?)")
         }
+        StatusCode::GONE => format!("HTTP {code} (refused for good, so not retried)"),
         StatusCode::PROXY_AUTHENTICATION_REQUIRED if is_proxied => format!(
             "HTTP {code} (the proxy needs a user and a password: correct `proxy_user` and `proxy_password`)"
         ),
