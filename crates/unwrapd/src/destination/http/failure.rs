@@ -44,14 +44,11 @@ pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
         return format!("no answer in time{through}");
     }
     if error.is_connect() && is_refused(error) {
-        let who = match client {
-            Client::Destination { proxy: Some(proxy) } => {
-                format!("no proxy is listening on {}", place_of(proxy))
-            }
-            _ => {
-                let place = error.url().map_or_else(|| "that address".into(), place_of);
-                format!("nothing is listening on {place}")
-            }
+        let who = if let Client::Destination { proxy: Some(proxy) } = client {
+            format!("no proxy is listening on {}", place_of(proxy))
+        } else {
+            let place = error.url().map_or_else(|| "that address".into(), place_of);
+            format!("nothing is listening on {place}")
         };
         return format!("connection refused: {who}");
     }
