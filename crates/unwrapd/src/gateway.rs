@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
-use crate::store::{Introduction, Store};
+use crate::store::{Introduction, Store, StoreError, StoreUrl};
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
@@ -94,7 +93,7 @@ impl Gateway {
         let clock = Clock::default();
         let store = store::open(&config.store, &clock, &warnings)
             .await
-            .with_context(|| format!("cannot open the store {}", config.store.url))?;
+            .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::tell(&clock, &warnings);
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
@@ -442,6 +441,17 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
             .collect(),
         bells,
         board,
+    }
+}
+
+/// The error for a store that cannot be opened. The command line chooses its exit code by the kinds
+/// that stay a [`StoreError`].
+fn cannot_open(url: &StoreUrl, error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable(cause) | StoreError::Unusable(cause) => {
+            anyhow::anyhow!("cannot open the store {url}: {cause}")
+        }
+        error => anyhow::Error::new(error).context(format!("cannot open the store {url}")),
     }
 }
 

@@ -200,7 +200,7 @@ impl Running {
             self.is_store_failing = true;
             tracing::error!(
                 destination,
-                "cannot fetch deliveries: {problem}; they wait in the store"
+                "cannot fetch deliveries, which wait in the store: {problem}"
             );
         }
         self.due = Due::At(Instant::now() + STORE_RETRY);
