@@ -44,12 +44,12 @@ pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
 
-/// What operators see and steer.
+/// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]
 pub struct Admin {
     /// Where messages are kept.
     pub store: Arc<dyn Store>,
-    /// What could not be proven.
+    /// The quarantine.
     pub quarantine: Arc<Quarantine>,
     /// Whether it can be written to.
     pub readiness: Arc<Readiness>,
@@ -61,11 +61,12 @@ pub struct Admin {
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.
     pub board: Board,
-    /// Who to tell that something changed.
+    /// The dispatchers to wake after a change.
     pub bells: Bells,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
-    /// What an operator has to know. `None`: whoever reaches the port may do anything, so only this machine must reach it.
+    /// The token of operators. `None`: every client of the port may do everything, so only this
+    /// machine must reach it.
     pub token: Option<AdminToken>,
 }
 
@@ -170,18 +171,18 @@ async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: 
             Some("refused a request of the admin port (no token, or a wrong one)")
         }
         StatusCode::FORBIDDEN => {
-            Some("refused a request of the admin port (a web page or its name)")
+            Some("refused a request of the admin port (from a web page, or by a host name)")
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            Some("refused a request of the admin port (not there)")
+            Some("refused a request of the admin port (no such path or entry)")
         }
-        StatusCode::SERVICE_UNAVAILABLE => Some("refused a request of the admin port (not now)"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Some("refused a request of the admin port (unavailable)")
+        }
         status if status.is_server_error() => {
             Some("refused a request of the admin port (internal error)")
         }
-        status if status.is_client_error() => {
-            Some("refused a request of the admin port (malformed)")
-        }
+        status if status.is_client_error() => Some("refused a request of the admin port (invalid)"),
         _ => None,
     };
     if let Some(kind) = kind {

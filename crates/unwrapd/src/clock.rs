@@ -47,13 +47,13 @@ struct Inner {
 struct State {
     /// The offset of the database's clock, where that is known.
     reference: Option<Reference>,
-    /// What [`Clock::now`] shows: it begins with the wall clock.
+    /// The line of [`Clock::now`], which begins with the wall clock.
     due: Line,
-    /// What is trusted for what destroys: it begins with the time that the store remembers.
+    /// The line that is trusted for deletion: it begins with the time in the store.
     trusted: Line,
-    /// What [`Clock::stamp`] has shown, and when.
+    /// Past values of [`Clock::stamp`], with their monotonic times.
     stamps: History,
-    /// What `due` has shown.
+    /// Past values of `due`.
     dues: History,
     /// How far it was moved since the beginning.
     moved: i64,
@@ -90,7 +90,8 @@ struct Reading {
     trusted: i64,
 }
 
-/// What is due counts by `now`; periods after which something is given up begin at `stamp`.
+/// Two times of one instant: due times use `now`; periods until a delivery is given up begin at
+/// `stamp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// [`Clock::now`].
@@ -358,7 +359,7 @@ impl Clock {
         (reading, state)
     }
 
-    /// What the lock guards is never half changed.
+    /// The state. A panic elsewhere leaves it valid.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -43,7 +43,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How the ports are served.
     pub server: ServerSettings,
-    /// What operators have to know there. `None`: nothing, so only this machine must reach it.
+    /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
     /// Where messages are kept, how long, and how many.
     pub store: StoreSettings,
@@ -109,7 +109,7 @@ pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<Sto
         return Ok(url);
     };
     if address.has_password() {
-        return Err("a password does not stand on the command line, which everyone on the machine can see: take it out of the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
+        return Err("a password must not be on the command line, which every user of the machine can see: remove it from the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
     }
     let address = match password_file {
         Some(file) => file::with_password_of(*address, &SecretSource::File(file.to_owned()))?,
@@ -126,7 +126,7 @@ fn read<T>(
     check: impl FnOnce(file::File) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
-        ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
+        ConfigError::whole(path, "the file does not exist: name the configuration with --config, or write one (the README shows a short one)")
     })?;
     let (root, mut mistakes) = parse(&text);
     let checked = mistakes.keep(check(file::File::read(root, &folder)));
@@ -162,8 +162,8 @@ fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
     Ok(Some((text.to_owned(), folder)))
 }
 
-/// What is wrong with a configuration, where, and what to do: all mistakes of the file, in its order. It never holds a value of
-/// the file.
+/// All mistakes of a configuration with place and remedy, in the order of the file. The text never
+/// has a value of the file.
 #[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,

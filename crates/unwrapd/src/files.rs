@@ -22,7 +22,7 @@ const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// A file that was read, and whether every user of the machine may read it too.
 pub struct Content {
-    /// Its bytes. They are wiped when dropped.
+    /// The bytes. They are wiped when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether its permissions let every user of the machine read it.
     pub is_readable_by_all: bool,
@@ -41,7 +41,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
     let kind = data.file_type();
     let too_large = || {
         io::Error::other(format!(
-            "it has more than {bytes_max} bytes, which no such file has: name the right file"
+            "it has more than {bytes_max} bytes, too many for such a file: name the right file"
         ))
     };
     let bytes = if kind.is_file() {
@@ -60,7 +60,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         } else if kind.is_char_device() || kind.is_block_device() {
             "it is a device"
         } else {
-            "it is no file"
+            "it is not a file"
         };
         return Err(io::Error::other(format!("{what}: name a regular file")));
     };
@@ -117,6 +117,10 @@ fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>
 /// Adds the remedy to an error whose text from the system lacks one.
 fn explained(error: io::Error) -> io::Error {
     match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            "it does not exist: create it, or correct the path",
+        ),
         io::ErrorKind::PermissionDenied => {
             let user = rustix::process::geteuid().as_raw();
             io::Error::new(
@@ -140,7 +144,9 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
         return std::str::from_utf8(rest).map_err(|_| not_utf8(rest));
     }
     if is_utf16(bytes) {
-        return Err("it is UTF-16, as some editors and PowerShell write: save it as UTF-8".into());
+        return Err(
+            "it is UTF-16, as some editors and PowerShell write it: save it as UTF-8".into(),
+        );
     }
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
-use crate::store::{Introduction, Store};
+use crate::store::{Introduction, Store, StoreError, StoreUrl};
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
@@ -97,7 +96,7 @@ impl Gateway {
         let clock = Clock::default();
         let store = store::open(&config.store, &clock, &warnings)
             .await
-            .with_context(|| format!("cannot open the store {}", config.store.url))?;
+            .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::tell(&clock, &warnings);
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
@@ -265,19 +264,19 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// What happens, from now on.
+    /// The feed of pipeline events.
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
     }
 
-    /// What is kept.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// What could not be proven.
+    /// The quarantine.
     #[must_use]
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
@@ -402,7 +401,7 @@ impl Gateway {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(
-                "stopped after {}: deliveries were still under way; they are made again at the next start",
+                "stopped after {}: deliveries were still under way; they are retried after the next start",
                 report::spoken(ran)
             );
         }
@@ -461,6 +460,17 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
     }
 }
 
+/// The error for a store that cannot be opened. The command line chooses its exit code by the kinds
+/// that stay a [`StoreError`].
+fn cannot_open(url: &StoreUrl, error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable(cause) | StoreError::Unusable(cause) => {
+            anyhow::anyhow!("cannot open the store {url}: {cause}")
+        }
+        error => anyhow::Error::new(error).context(format!("cannot open the store {url}")),
+    }
+}
+
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let remedy = bind_remedy(&error, address.port());
@@ -469,11 +479,11 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What to do about a port that cannot be opened, where that is known.
+/// The remedy for a port that cannot be opened, if there is one.
 fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "another program, or another unwrapd, has the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
         ),
         ErrorKind::PermissionDenied => format!(
             "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
@@ -483,7 +493,7 @@ fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
         }
         _ => match Errno::from_io_error(error)? {
             Errno::AFNOSUPPORT => {
-                "this machine does not speak that kind of address, for example no IPv6: set an IPv4 address".into()
+                "this machine does not support this kind of address, such as IPv6: set an IPv4 address".into()
             }
             Errno::MFILE | Errno::NFILE => {
                 "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()

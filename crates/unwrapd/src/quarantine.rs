@@ -43,7 +43,7 @@ const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
 const WRITES_MAX: usize = 16;
 /// Requests looked at in one step of a retry: at most 1 MiB of bodies.
 const PAGE: usize = 16;
-/// What a line of the log begins with where a request was not kept.
+/// Beginning of the log line for a request that was not kept.
 const NOT_KEPT: &str = "a refused request was not kept in the quarantine";
 /// And where one that was kept is not any more.
 const EVICTED: &str = "dropped a request from the quarantine for a newer one (full)";
@@ -56,7 +56,7 @@ pub struct Quarantine {
     room: Room,
 }
 
-/// What a retry came to.
+/// Results of a retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Proven and accepted.
@@ -72,7 +72,8 @@ pub struct Retried {
 }
 
 impl Quarantine {
-    /// What is proven later goes to `intake`. What is not kept is counted in `refusals`.
+    /// A new quarantine. Requests that are verified later go to `intake`; requests that are not
+    /// kept are counted in `refusals`.
     #[must_use]
     pub fn new(intake: Arc<Intake>, refusals: Arc<Refusals>) -> Self {
         Self {
@@ -125,7 +126,7 @@ impl Quarantine {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(
-                        "it holds {SUSPECTS_MAX}, and the oldest of the endpoint with the most goes; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
+                        "the quarantine holds {SUSPECTS_MAX}, so the oldest of the endpoint with the most is dropped; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
                     )
                 }),
                 Err(error) => refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string()),

@@ -153,7 +153,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         switched(&admin, &name, is_paused);
         Ok::<_, StoreError>(())
     });
-    let broke_off = |_| StoreError::Unavailable("it went wrong here; try again".into());
+    let broke_off = |_| StoreError::Unavailable("an internal error occurred; try again".into());
     switched.await.map_err(broke_off)??;
     Ok(done)
 }

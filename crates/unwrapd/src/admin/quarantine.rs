@@ -79,10 +79,10 @@ struct WholeSuspect {
     headers: Vec<(String, String)>,
     size: Option<u64>,
     has_body: bool,
-    /// Its body, if it was asked for and is UTF-8.
+    /// The body, if it was requested and is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
-    /// Its body, if it was asked for and is no UTF-8.
+    /// The body, if it was requested and is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
 }
@@ -122,11 +122,11 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
                 limit = usize::try_from(number)
                     .ok()
                     .filter(|limit| (1..=PAGE_MAX).contains(limit))
-                    .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))?;
+                    .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))?;
             }
             _ => {
                 return Err(Refusal::bad(
-                    "all that can be asked here is `after=NUMBER` and `limit=NUMBER`",
+                    "this path takes only the parameters `after=NUMBER` and `limit=NUMBER`",
                 ));
             }
         }
@@ -150,7 +150,11 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+        _ => {
+            return Err(Refusal::bad(
+                "this path takes only the parameter `payload=true`",
+            ));
+        }
     };
     let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
     let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {

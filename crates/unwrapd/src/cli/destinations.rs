@@ -19,20 +19,20 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List them: whether each is up, what waits, what was given up, what it answered last
+    /// List destinations with state, waiting deliveries, dead letters and last answer
     Ls(AskArguments),
-    /// Deliver nothing to one, until it is resumed; its deliveries wait, its calls expire
+    /// Hold back all deliveries to a destination; they wait, and calls expire
     Pause(Named),
-    /// Deliver to one again
+    /// Deliver to a paused destination again
     Resume(Named),
-    /// Give up what waits for one that is not configured (any more): it becomes dead letters
+    /// Give up the deliveries that wait for a destination that is not configured; they become dead letters
     GiveUp {
         #[command(flatten)]
         named: Named,
         #[command(flatten)]
         consent: ConsentArguments,
     },
-    /// Send one a signed sample event now, and say what it answers; nothing is kept of it
+    /// Send one signed sample event now, and print the answer; nothing is stored
     Test {
         #[command(flatten)]
         named: Named,
@@ -59,13 +59,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pause(named) => {
             switch(named, "pause").await?;
             Ok(say!(
-                "{} is paused; `unwrapd destinations resume {0}` ends that",
+                "{} is paused; resume it with `unwrapd destinations resume {0}`",
                 named.name
             )?)
         }
         Command::Resume(named) => {
             switch(named, "resume").await?;
-            Ok(say!("{} is not paused any more", named.name)?)
+            Ok(say!("{} is resumed", named.name)?)
         }
         Command::GiveUp { named, consent } => give_up(named, consent).await,
         Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
@@ -186,7 +186,7 @@ fn list(destinations: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What others may have written, on one line.
+/// Text that others may have written, on one line.
 fn text(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }

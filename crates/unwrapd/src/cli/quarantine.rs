@@ -9,6 +9,7 @@ use super::talk::talk;
 use super::text::{plain, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{DroppedSuspects, ShownSuspect, Suspects};
+use crate::printable::counted;
 use crate::quarantine::Retried;
 
 #[derive(Args)]
@@ -21,15 +22,15 @@ pub(super) struct Arguments {
 enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
-    /// Prove requests with the secrets of today, at the time they arrived, and accept those that are authentic
+    /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
-    /// Drop requests, for ever
+    /// Delete requests
     Drop(Drop),
 }
 
 #[derive(Args)]
 struct Ls {
-    /// Only those behind this number: the next page
+    /// Cursor printed by the previous page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
     #[command(flatten)]
@@ -38,10 +39,10 @@ struct Ls {
 
 #[derive(Args)]
 struct Chosen {
-    /// Number of the request in the list
+    /// Number of the request, as listed
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     number: Option<i64>,
-    /// All of them
+    /// All requests
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -78,7 +79,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         next,
         rows: suspects.into_iter().map(row).collect(),
     };
-    let nothing = "nothing is in the quarantine";
+    let nothing = "the quarantine is empty";
     let ask = &arguments.ask;
     ask.list("quarantine", &query, nothing, &heads, page).await
 }
@@ -111,7 +112,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
             return nothing_there(arguments);
         }
         say!(
-            "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
+            "{} accepted, {} duplicates of accepted webhooks, {} not authentic, {} too old, {} without a body to verify",
             retried.accepted,
             retried.duplicates,
             retried.unproven,
@@ -121,7 +122,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         let is_any_accepted = retried.accepted + retried.duplicates > 0;
         if retried.unproven > 0 && !is_any_accepted {
             talk(
-                "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+                "if OpenAI sent them: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
             );
             return Err(Failure::NotAuthentic);
         }
@@ -149,11 +150,11 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
         if dropped == 0 {
             return nothing_there(chosen);
         }
-        Ok(say!("{dropped} dropped")?)
+        Ok(say!("dropped {}", counted(dropped, "request", "requests"))?)
     })
 }
 
-/// What is to be dropped.
+/// The requests to be dropped.
 struct Plan {
     count: usize,
     what: String,
@@ -161,7 +162,7 @@ struct Plan {
     which: Value,
 }
 
-/// Counts what is chosen. Drops nothing; a request that is not there is an error.
+/// Counts the chosen requests, and drops none. An error: a request named by its number is not there.
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
@@ -208,7 +209,7 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
 fn check(chosen: &Chosen) -> Result<(), Failure> {
     if chosen.number.is_some_and(|number| number < 1) {
         return Err(usage(
-            "a number is 1 or more; `unwrapd quarantine ls` lists them",
+            "a number must be 1 or more; `unwrapd quarantine ls` lists them",
         ));
     }
     Ok(())
@@ -219,10 +220,10 @@ fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
     if let Some(number) = chosen.number {
         return Err(not_there(number));
     }
-    talk("nothing is in the quarantine\n");
+    talk("the quarantine is empty\n");
     Ok(())
 }
 
 fn not_there(number: i64) -> Failure {
-    Failure::NotFound(anyhow::anyhow!("{number} is not in the quarantine"))
+    Failure::NotFound(anyhow::anyhow!("request {number} is not in the quarantine"))
 }

@@ -10,17 +10,17 @@ use crate::config::looks_secret;
 pub(super) use crate::config::shown_path;
 use crate::printable;
 
-/// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
+/// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {
     printable::line(text).into_owned()
 }
 
-/// Prints lines for people, with everything in them that would do something to a terminal made visible.
+/// Prints lines for people. Characters that act on a terminal are escaped.
 pub(super) fn print(lines: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::lines(lines))
 }
 
-/// Prints a value for programs. Characters that act on a terminal, or hide there, are escapes of JSON.
+/// Prints a value for programs. Characters that act on a terminal, or hide there, are JSON escapes.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value).map_err(io::Error::other)?;
     writeln!(io::stdout().lock(), "{}", printable::json(&json))

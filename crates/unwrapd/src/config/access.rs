@@ -30,7 +30,7 @@ struct TlsTable {
     certificate: PathBuf,
 }
 
-/// What the configuration says of the admin port.
+/// The settings of the admin port that its clients need.
 #[derive(Default)]
 pub(crate) struct AdminAccess {
     pub(crate) address: Option<SocketAddr>,
@@ -39,7 +39,7 @@ pub(crate) struct AdminAccess {
     pub(crate) certificate: Option<PathBuf>,
 }
 
-/// What the file says of the port. Without the file there is nothing to know.
+/// Reads these settings from the configuration. A missing file gives the defaults.
 pub(crate) fn admin_access(path: &Path) -> Result<AdminAccess, ConfigError> {
     let Some((text, folder)) = read_text(path)? else {
         return Ok(AdminAccess::default());

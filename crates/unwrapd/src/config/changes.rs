@@ -230,7 +230,7 @@ fn leads_alike(old: &Kind, new: &Kind) -> bool {
 fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (signatures(old), signatures(new));
     let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
-    (added + gone > 0).then(|| format!("secrets ({added} new, {gone} gone)"))
+    (added + gone > 0).then(|| format!("secrets ({added} added, {gone} removed)"))
 }
 
 /// The signature of one text by each secret. Secrets with equal signatures are equal, in whatever
@@ -255,7 +255,7 @@ pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
             .collect();
         if !others.is_empty() {
             tracing::warn!(
-                "the endpoint `{name}` has a secret in common with `{}`: whoever captures a webhook sent to one can send it to the other, where it is accepted as new; make a webhook endpoint at OpenAI for each, and give each its own secret",
+                "the endpoint `{name}` shares a secret with `{}`: a captured webhook for one is accepted as new at the other; create a webhook endpoint at OpenAI for each, and give each its own secret",
                 others.join("`, `")
             );
         }
@@ -280,7 +280,7 @@ mod tests {
         let other = webhooks("another secret of 24 bytes");
         assert_eq!(
             secrets(&encoded, &other).unwrap(),
-            "secrets (1 new, 1 gone)"
+            "secrets (1 added, 1 removed)"
         );
     }
 }

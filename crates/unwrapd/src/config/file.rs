@@ -66,7 +66,7 @@ pub(super) struct File {
     destinations: Vec<Table<Destination>>,
     /// Whether endpoints stand there that are no tables.
     has_broken_endpoints: bool,
-    /// What is wrong beside the tables, and with paths.
+    /// Mistakes outside the tables, and in paths.
     mistakes: Mistakes,
 }
 
@@ -160,7 +160,7 @@ impl File {
         if let Some(surplus) = self.destinations.get(DELIVERIES_MAX) {
             mistakes.add(Mistake::new(
                 surplus.place.span(),
-                format!("there may be {DELIVERIES_MAX} destinations at most: take this one out"),
+                format!("{DELIVERIES_MAX} destinations are the limit: remove this one"),
             ));
         }
         let name = |value: &Option<Endpoint>| value.as_ref().and_then(|one| one.name.clone());
@@ -204,7 +204,7 @@ impl File {
     }
 }
 
-/// What a table comes to; or `None`, and its mistakes are with the others.
+/// The checked value of a table; `None` if it has mistakes, which are added to the others.
 fn keep<T, C>(
     mistakes: &mut Mistakes,
     table: Table<T>,
@@ -238,7 +238,7 @@ impl StoreTable {
                 if let Some(password) = self.password {
                     mistakes.add(Mistake::new(
                         password.span(),
-                        "an SQLite file has no password: take it out, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
+                        "an SQLite file has no password: remove it, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
                     ));
                 }
                 Some(StoreUrl::Sqlite(path))
@@ -290,7 +290,7 @@ impl Endpoint {
                 mistakes.add(Mistake::new(
                     secrets.span(),
                     format!(
-                        "there are more than {ENDPOINT_SECRETS_MAX} secrets: leave out those that OpenAI no longer signs with"
+                        "there are more than {ENDPOINT_SECRETS_MAX} secrets: remove those that OpenAI no longer signs with"
                     ),
                 ));
                 return None;
@@ -299,7 +299,7 @@ impl Endpoint {
             if webhooks.is_none() && !place.is_broken("secrets") {
                 mistakes.add(Mistake::absence(
                     secrets.span(),
-                    "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
+                    "an endpoint needs a secret to verify webhooks with: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
                 ));
             }
             webhooks
@@ -424,7 +424,7 @@ fn retry_policy(
     })
 }
 
-/// What several secrets prove or sign, the newest first; `None` if there is none.
+/// A verifier and signer with several secrets, the newest first; `None` if there is none.
 fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistakes> {
     let mut mistakes = Mistakes::default();
     let mut webhooks: Option<Webhooks> = None;
@@ -468,7 +468,7 @@ fn check_names<T>(
         } else if !known.insert(text.clone()) {
             mistakes.add(Mistake::new(
                 span,
-                format!("the name `{text}` is taken by another above: choose a new one"),
+                format!("the name `{text}` is already used above: choose another"),
             ));
         }
     }
@@ -486,7 +486,7 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
             Ok(StoreUrl::Sqlite(paths::from_folder(folder, &path)))
         }
         StoreUrl::Postgres(address) if address.has_password() => Err(mistake(
-            "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
+            "a password must not be in the configuration, which is copied, shown and committed: remove it from the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
         )),
         StoreUrl::Postgres(address) => {
             Ok(StoreUrl::Postgres(Box::new(address.with_files_from(folder))))
@@ -527,7 +527,7 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
     if texts.get_ref().is_empty() && !place.is_broken("events") {
         return Err(Mistake::absence(
             texts.span(),
-            "a destination without events would get nothing: leave `events` out to get all of them",
+            "a destination without events would get nothing: remove `events` to get all of them",
         )
         .into());
     }
@@ -544,7 +544,7 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
         if looks_secret(text.get_ref()) {
             mistakes.add(Mistake::new(
                 text.span(),
-                "this is a secret where an event pattern belongs: take it out and replace it",
+                "this is a secret where an event pattern belongs: remove it, and replace the secret",
             ));
             continue;
         }

@@ -263,10 +263,10 @@ fn explain(message: &str) -> String {
 /// The problem of an unknown key. The key itself may be a secret or other text in the wrong place.
 pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
     if looks_secret(wrong) {
-        return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
+        return "this is a secret where a key belongs: remove it, and replace the secret, which readers of this file have seen".into();
     }
     if wrong.len() > SHOWN_KEY_BYTES_MAX || !wrong.bytes().all(is_of_keys) {
-        return format!("there is no such key here (known: {})", known.join(", "));
+        return format!("this key does not exist here (known: {})", known.join(", "));
     }
     let nearest = known
         .iter()

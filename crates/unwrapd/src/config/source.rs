@@ -34,7 +34,8 @@ impl SecretSource {
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
     }
 
-    /// What the secret would be with `whsec_` in front of its text; `None` where that stands there, or would make none.
+    /// The secret with `whsec_` in front of its text; `None` if the text has that already, or gives
+    /// no secret.
     pub(crate) fn read_with_prefix(&self) -> Option<Secret> {
         let text = self.read_text().ok()?;
         let bare = text.trim();
@@ -51,13 +52,13 @@ impl SecretSource {
             Self::File(path) => path.to_str().unwrap_or_default(),
         };
         if looks_secret(place) {
-            return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
+            return Err("this is a secret where the name of a variable or a file belongs: put it into that variable or file, and replace the secret if others have seen it".into());
         }
         match self {
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) => Ok(without_mark(text)),
                 Err(VarError::NotPresent) => Err(format!(
-                    "{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)"
+                    "{self} is not set: set it to the secret, or name a file with the secret instead (`{{ file = \"PATH\" }}` in a configuration)"
                 )),
                 Err(VarError::NotUnicode(_)) => {
                     Err(format!("{self} is not valid UTF-8: copy the secret again"))
@@ -74,7 +75,7 @@ impl SecretSource {
         let secret = self.read()?;
         if secret.key_bytes() < KEY_BYTES_MIN {
             return Err(format!(
-                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` makes a good one",
+                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` generates a strong one",
                 secret.key_bytes()
             ));
         }
@@ -129,7 +130,7 @@ impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SourceVisitor;
 
-        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: a secret does not stand in the configuration itself";
+        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: secrets must not be written in the configuration file";
 
         impl<'de> Visitor<'de> for SourceVisitor {
             type Value = SecretSource;

@@ -47,7 +47,8 @@ const HEADERS_MAX: usize = 1024;
 pub struct HttpSettings {
     /// Where it listens.
     pub url: reqwest::Url,
-    /// What we sign with: a signature for each secret, so that it may know the old one or the new while they are exchanged.
+    /// The signer: one signature for each secret, so that the application may have the old or the
+    /// new one during a rotation.
     pub webhooks: Webhooks,
     /// How long to wait for a connection, a look-up of its name included.
     pub connect_timeout: Duration,
@@ -182,7 +183,7 @@ impl HttpDestination {
         };
         Ok(Self {
             connections: Connections::new(connection_age_max, make)
-                .context("cannot make a client")?,
+                .context("cannot create an HTTP client")?,
             url,
             proxy: proxy.map(|proxy| proxy.url),
             webhooks,

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 use crate::observe::repeated::{INTERVAL, Repeated};
+use crate::printable::counted;
 
 /// Length of the part of an answer that distinguishes causes, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
@@ -14,9 +15,9 @@ const CAUSE_CHARS_MAX: usize = 200;
 /// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Failure {
-    /// It will be retried.
+    /// The delivery will be retried.
     Retried,
-    /// It is a dead letter.
+    /// The delivery is a dead letter.
     Dead,
 }
 
@@ -98,21 +99,28 @@ impl Failures {
 }
 
 fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
-    for (counted, count) in counts {
-        match counted {
+    for (failure, count) in counts {
+        match failure {
             Some((Failure::Retried, cause)) => tracing::warn!(
                 destination,
-                "{count} more attempts failed, and are made again: {cause}"
+                "{}, and will be retried: {cause}",
+                counted(count, "more attempt failed", "more attempts failed")
             ),
             Some((Failure::Dead, cause)) => {
                 tracing::error!(
                     destination,
-                    "{count} more given up and kept as dead letters: {cause}"
+                    "{}: {cause}",
+                    counted(
+                        count,
+                        "more delivery was given up and kept as a dead letter",
+                        "more deliveries were given up and kept as dead letters"
+                    )
                 );
             }
             None => tracing::warn!(
                 destination,
-                "{count} more attempts failed, for other causes"
+                "{}, for other causes",
+                counted(count, "more attempt failed", "more attempts failed")
             ),
         }
     }

@@ -20,7 +20,7 @@ pub struct Gate {
     name: String,
     progress: Arc<Progress>,
     bells: Bells,
-    /// Who tells the others on the store; `None`: there are none.
+    /// Changes for the other gateways; `None`: the store is not shared.
     findings: Option<Arc<Findings>>,
     failures: Failures,
     state: Mutex<State>,
@@ -235,7 +235,8 @@ impl Gate {
         self.state().breaker.is_probing()
     }
 
-    /// What the others knew when they were asked at `epoch`; `None`: that the destination is up. If more was found here since, that counts.
+    /// Follows the shared circuit as it was read at `epoch`; `None`: the destination is up. A later
+    /// change of this gateway takes precedence.
     pub fn follow(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
         let instant = Instant::now().into_std();
         let mut state = self.state();
@@ -262,14 +263,17 @@ impl Gate {
             {
                 tracing::warn!(
                     destination,
-                    "down, as another gateway has found. Its deliveries wait; one gateway tries it again, then ever less often, up to once a minute"
+                    "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute"
                 );
             }
             (
                 breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
                 breaker::Circuit::Closed,
             ) if self.failures.comes_up() => {
-                tracing::info!(destination, "up again, as another gateway has found");
+                tracing::info!(
+                    destination,
+                    "destination is up again, as another gateway has found"
+                );
             }
             _ => {}
         }

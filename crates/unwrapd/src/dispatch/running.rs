@@ -91,7 +91,7 @@ impl Running {
         }
     }
 
-    /// What took so long to come that its lease may end before its attempt is given back.
+    /// Adds claimed deliveries. A delivery is given back if its lease may end before its attempt.
     fn make_ready(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
         if claimed_at.elapsed() > LEASE_MARGIN {
             self.release(&deliveries);
@@ -232,7 +232,10 @@ impl Running {
             Ok(None) => {}
             // A bug. The lease runs out.
             Err(error) => {
-                tracing::error!(destination = self.lane.name, "not settled: {error}");
+                tracing::error!(
+                    destination = self.lane.name,
+                    "cannot store the result of an attempt: {error}"
+                );
             }
         }
     }

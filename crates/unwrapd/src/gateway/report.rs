@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::admin::remedy;
 use crate::config::{Changes, Config};
+use crate::printable::counted;
 use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
 
 /// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
@@ -92,11 +93,15 @@ pub(super) async fn tell_removed(
     let waiting = match timeout(COUNT_TIME_MAX, store.backlog()).await {
         Ok(Ok(waiting)) => waiting,
         Ok(Err(error)) => {
-            tracing::warn!("cannot count what waits for removed destinations: {error}");
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: {error}"
+            );
             return None;
         }
         Err(_) => {
-            tracing::warn!("cannot count what waits for removed destinations: the store hangs");
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: the store hangs"
+            );
             return None;
         }
     };
@@ -115,7 +120,7 @@ pub(super) async fn tell_removed(
                 remedy(name, "NAME")
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: {}",
+                "destination `{name}` is removed, and {} for it; `{heir}` has the same target: {}",
                 wait(*deliveries),
                 remedy(name, heir)
             ),
@@ -137,8 +142,8 @@ pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
             });
             format!("{kept}, {}", wait(sum(&waiting)))
         }
-        Ok(Err(error)) => format!(", what waits is not known: {error}"),
-        Err(_) => ", what waits is not known: the store hangs".into(),
+        Ok(Err(error)) => format!(", the number of waiting deliveries is unknown: {error}"),
+        Err(_) => ", the number of waiting deliveries is unknown: the store hangs".into(),
     };
     tracing::info!(
         "stopped cleanly after {}: nothing is under way{rest}",
@@ -157,17 +162,13 @@ fn sum(waiting: &[(String, u64)]) -> u64 {
 
 fn messages(count: u64) -> String {
     match count {
-        1 => "1 message".into(),
         count if count >= SUMMARY_MESSAGES_MAX => format!("{count} messages or more"),
-        count => format!("{count} messages"),
+        count => counted(count, "message", "messages"),
     }
 }
 
 fn wait(count: u64) -> String {
-    match count {
-        1 => "1 delivery waits".into(),
-        count => format!("{count} deliveries wait"),
-    }
+    counted(count, "delivery waits", "deliveries wait")
 }
 
 /// A duration in its two largest units.

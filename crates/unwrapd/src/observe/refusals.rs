@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::repeated::Repeated;
+use crate::printable::counted;
 
 /// Time between two checks for counts that are due. After a burst it may delay the log line by this
 /// much beyond the interval.
@@ -67,10 +68,12 @@ impl Refusals {
     fn log(&self, counts: Vec<(Option<Key>, u64)>) {
         for (key, number) in counts {
             let Some((kind, endpoint)) = key else {
-                tracing::warn!("{number} further requests were refused, of many kinds");
+                let refused = counted(number, "further request was", "further requests were");
+                tracing::warn!("{refused} refused, of many kinds");
                 continue;
             };
-            let text = format!("{kind}: {number} times more since the last such line");
+            let again = counted(number, "time more", "times more");
+            let text = format!("{kind}: {again} since the last such line");
             match (endpoint, self.latest().remove(kind)) {
                 (Some(endpoint), _) => tracing::warn!(endpoint, "{text}"),
                 (None, Some(latest)) => tracing::warn!("{text}, the latest: {latest}"),

@@ -76,8 +76,13 @@ fn advice(receiver: &Receiver, request: &Request) -> String {
         .iter()
         .map(|name| format!("/webhooks/{name}"))
         .collect();
+    let remedy = if is_webhook(request.headers()) {
+        "Correct the URL at OpenAI or in the reverse proxy"
+    } else {
+        "The request has no signature: OpenAI did not send it, or a proxy removed the header"
+    };
     format!(
-        "this gateway receives webhooks at {}{more}. Correct the URL at OpenAI or in the reverse proxy",
+        "this gateway receives webhooks at {}{more}. {remedy}",
         paths.join(", ")
     )
 }

@@ -115,7 +115,7 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
         let (code, told) = quarantine(&serving, arguments);
         assert_eq!(code, Some(2), "{told}");
         assert!(told.contains(plan), "{told}");
-        assert!(told.contains("say --yes"), "{told}");
+        assert!(told.contains("Pass --yes"), "{told}");
     }
     let (code, told) = quarantine(&serving, &["drop", "--all", "--dry-run"]);
     assert_eq!(
@@ -268,7 +268,7 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     let (code, told) = dead(&["drop", "--all"]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("Drop 2 dead letters?"), "{told}");
-    assert!(told.contains("say --yes"), "{told}");
+    assert!(told.contains("Pass --yes"), "{told}");
     let (code, told) = dead(&["drop", "--all", "--dry-run"]);
     assert_eq!(
         (code, told.as_str()),
@@ -276,7 +276,10 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     );
     let (code, told) = dead(&["replay", "--all"]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("Deliver 2 again?"), "{told}");
+    assert!(
+        told.contains("Redeliver 2 deliveries of 2 messages?"),
+        "{told}"
+    );
     let (code, told) = dead(&["replay", "--all", "--dry-run"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("2 deliveries of 2 messages"), "{told}");
@@ -284,7 +287,7 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     assert_eq!(code, Some(0), "{told}");
     while dead(&["ls"]).1.matches("wh_").count() < 2 {}
     let (code, told) = dead(&["drop", "--all", "--yes"]);
-    assert_eq!((code, told.as_str()), (Some(0), "2 dead letters dropped\n"));
+    assert_eq!((code, told.as_str()), (Some(0), "dropped 2 dead letters\n"));
 }
 
 async fn a_store_with_messages(folder: &Path) -> String {
@@ -306,14 +309,14 @@ async fn messages_are_forgotten_only_by_who_says_so() {
     let prune = ["db", "prune", "--older-than", "0", "--config", &config];
     let (code, told) = run(&prune);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("Forget 2 messages with "), "{told}");
-    assert!(told.contains("say --yes"), "{told}");
+    assert!(told.contains("Delete 2 messages with "), "{told}");
+    assert!(told.contains("Pass --yes"), "{told}");
     let (code, told) = run_on_a_terminal(&prune, "\n");
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("nothing was done"), "{told}");
     let (code, told) = run(&[&prune[..], &["--dry-run"]].concat());
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.starts_with("would forget 2 messages"), "{told}");
+    assert!(told.starts_with("would delete 2 messages"), "{told}");
     let messages = async || {
         let path = folder.path().join("unwrapd.db");
         let store = SqliteStore::open(&path, &Bounds::default(), jiff::Timestamp::now()).unwrap();
@@ -325,7 +328,7 @@ async fn messages_are_forgotten_only_by_who_says_so() {
 
     let (code, told) = run(&[&prune[..], &["--yes"]].concat());
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.starts_with("forgot 2 messages"), "{told}");
+    assert!(told.starts_with("deleted 2 messages"), "{told}");
     // Nothing is destroyed, so nobody is asked.
     let (code, told) = run(&prune);
     assert_eq!(code, Some(0), "{told}");

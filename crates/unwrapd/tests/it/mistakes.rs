@@ -91,8 +91,8 @@ retry_first_seconds = 0
         "NO_SUCH_1 is not set",
         "NO_SUCH_2 is not set",
         "the key `secrets` is missing here",
-        "the name `app` is taken",
-        "`allow_private` belongs to a `url`",
+        "the name `app` is already used",
+        "`allow_private` is only for a `url`",
         "there is no key `surplus` here",
     ] {
         assert!(told.contains(text), "{text}: {told}");
@@ -132,7 +132,7 @@ fn a_secret_is_repeated_wherever_it_got_lost_in_no_message() {
         let (lines, told) = refused(&format!("{endpoint}\"{key}\" = 1\n"));
         assert_eq!(lines, [4], "{told}");
         assert!(
-            told.contains("there is no such key here (known: name"),
+            told.contains("this key does not exist here (known: name"),
             "{told}"
         );
     }

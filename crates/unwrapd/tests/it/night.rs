@@ -109,7 +109,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     post(&serving, "wh_1").await;
 
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 
     std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
     std::fs::write(folder.path().join("ca.pem"), authority("ours").pem()).unwrap();
@@ -120,14 +120,14 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
             + "ca = \"ca.pem\"\nproxy = \"http://127.0.0.1:9\"\nrate = 5\nattempts_max = 3\n"),
     );
     serving.signal(Signal::HUP);
-    let told = serving.announced("was read again, and these changes are in effect: ");
+    let told = serving.announced("was reloaded; these changes are in effect: ");
     assert_eq!(
         told,
         "destination `renamed` added; destination `third`: url, ca, proxy, secrets (1 new, 1 gone), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
-    assert!(told.contains("`renamed` leads to the same place"), "{told}");
+    assert!(told.contains("`renamed` has the same target"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
         told.contains("unwrapd replay --destination audit --status waiting --to NAME"),
@@ -143,7 +143,10 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
-    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
+    assert!(
+        told.starts_with("replaying 1 delivery of 1 message"),
+        "{told}"
+    );
 }
 
 /// Nothing else ends what waits for it.
@@ -226,11 +229,11 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
         serving.announced(
             "[store] dedupe_days has changed; restart the gateway to put it into effect",
         );
-        serving.announced("no change takes effect before the next start");
+        serving.announced("its changes take effect after a restart");
     }
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 }
 
 #[tokio::test]
@@ -253,7 +256,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
 
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("the configuration is usable again");
+    serving.announced("the configuration is valid again");
     let ready = client().get(&serving.admin).send().await.unwrap();
     assert_eq!(ready.text().await.unwrap(), "ok\n");
 }
@@ -293,7 +296,7 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
     assert_eq!(code, Some(0), "{told}");
     let warning = "the endpoint `a` has a secret in common with `b`:";
     assert!(told.contains(warning), "{told}");
-    assert_eq!(told.matches("in common").count(), 1, "{told}");
+    assert_eq!(told.matches("shares a secret").count(), 1, "{told}");
     assert!(!told.contains(raw) && !told.contains(encoded), "{told}");
 }
 
@@ -312,7 +315,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
 
     let (code, told) = check("[store]\nurl = \"sqlite:no/such/folder/u.db\"\n");
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("there is no folder"), "{told}");
+    assert!(told.contains("the folder"), "{told}");
 
     std::fs::write(folder.path().join("text.db"), "no database at all, by far").unwrap();
     let (code, told) = check("[store]\nurl = \"sqlite:text.db\"\n");
@@ -338,7 +341,7 @@ async fn what_was_only_counted_is_logged_at_the_end() {
     }
     let (_, log) = serving.terminate();
     assert!(
-        log.contains("more attempts failed, and are made again: HTTP 500"),
+        log.contains("more attempt failed, and will be retried: HTTP 500"),
         "{log}"
     );
 }

@@ -404,9 +404,9 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());
     for told in [
-        "`jsonl` of `lines` leads to is not there",
-        "the program of `script`, is missing or not executable",
-        "the program of `plain`, is missing or not executable",
+        "`jsonl` of `lines` does not exist",
+        "gone.sh` of `script` is missing or not executable",
+        "plain.sh` of `plain` is missing or not executable",
     ] {
         assert!(log.contains(told), "{log}");
     }

@@ -267,7 +267,10 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
     assert!(text(&retried).starts_with("1 accepted"), "{retried:?}");
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     assert_eq!(run(&serving, &["retry", "1"]).status.code(), Some(3));
-    assert_eq!(text(&run(&serving, &["drop", "2", "--yes"])), "1 dropped\n");
+    assert_eq!(
+        text(&run(&serving, &["drop", "2", "--yes"])),
+        "dropped 1 request\n"
+    );
     assert_eq!(
         run(&serving, &["drop", "2", "--yes"]).status.code(),
         Some(3)

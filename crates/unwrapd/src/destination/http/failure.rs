@@ -105,12 +105,29 @@ pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
     if error.is_timeout() {
         return format!("no answer in time{through}");
     }
+    if error.is_connect() && is_refused(error) {
+        let who = if let Client::Destination { proxy: Some(proxy) } = client {
+            format!("no proxy is listening on {}", place_of(proxy))
+        } else {
+            let place = error.url().map_or_else(|| "that address".into(), place_of);
+            format!("nothing is listening on {place}")
+        };
+        return format!("connection refused: {who}");
+    }
     let what = if error.is_connect() {
         "no connection"
     } else {
         "no answer"
     };
     format!("{what}{through}: {}", cause(error, client))
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error).iter().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
 }
 
 fn place_of(url: &Url) -> String {
@@ -146,7 +163,7 @@ fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
         }
         let text = cause.to_string();
         if text.starts_with("tunnel error: proxy auth") {
-            return "the proxy asks for a user and a password, or refuses these: correct `proxy_user` and `proxy_password` of the destination".into();
+            return "the proxy needs a user and a password, or refuses those it got: correct `proxy_user` and `proxy_password` of the destination".into();
         }
         if text.starts_with("tunnel error: unexpected end") {
             return closed("end of file", PROXY);
@@ -214,7 +231,7 @@ fn tls_cause(error: &TlsError, client: Client<'_>, peer: Peer) -> String {
             Client::Destination { .. } => format!(
                 "the {name} shows a self-signed certificate (CaUsedAsEndEntity): name it in {trusted_by}, as PEM, if it is the right one"
             ),
-            Client::Command => "the server shows a self-signed certificate that is one of an authority (CaUsedAsEndEntity): have an authority sign a certificate for it".into(),
+            Client::Command => "the server shows the self-signed certificate of an authority (CaUsedAsEndEntity): have that authority sign a certificate for the server".into(),
         },
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
             format!("the {name} speaks no TLS on this port: write http:// in {url}, or another port")
@@ -270,7 +287,7 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
             format!("the certificate of the {name} was revoked: replace it")
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is not one for servers (its extended key usage lacks serverAuth): have another one made".into()
+            "the certificate is not one for servers (its extended key usage lacks serverAuth): get another one".into()
         }
         other => {
             let mut cause = format!("{other:?}");

@@ -35,7 +35,7 @@ impl Authorities {
         for (index, certificate) in certificates.iter().enumerate() {
             if roots.add(certificate.clone()).is_err() {
                 return Err(problem(&format!(
-                    "certificate {} of the file cannot be read: take it out, or write it anew",
+                    "certificate {} of the file cannot be read: remove it, or save it again",
                     index + 1
                 )));
             }
@@ -129,9 +129,9 @@ static SYSTEM: LazyLock<System> = LazyLock::new(|| {
     let problem = match (named.is_empty(), is_empty, cause) {
         (true, ..) | (false, false, None) => None,
         (false, true, cause) => Some(format!(
-            "the authorities of Mozilla's list are trusted, since {} gives no certificate ({}): correct the variable, or take it out",
+            "the gateway trusts the authorities of Mozilla's list, since {} gives no certificate ({}): correct the variable, or remove it",
             named.join(" or "),
-            cause.as_deref().unwrap_or("there is none in it"),
+            cause.as_deref().unwrap_or("the file has none"),
         )),
         (false, false, Some(cause)) => Some(format!(
             "not all authorities that {} names are trusted ({cause}): correct the variable",

@@ -19,7 +19,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(problem("this is a folder: name a file in it")),
         Ok(found) if !found.is_file() => Err(problem(
-            "this is no regular file, and nothing in it would be kept: name one, or \"-\" for stdout",
+            "this is not a regular file, and would not keep the lines: name a regular file, or \"-\" for stdout",
         )),
         Ok(_) => check_file(path).map_err(|what| problem(&what)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -50,9 +50,7 @@ pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     match beginning[..length].trim_ascii_start().first() {
         None | Some(b'{') => Ok(()),
         // Other content: a configuration, a secret, a database.
-        Some(_) => Err(
-            "this file holds something else than JSON lines, which these would spoil: name another file",
-        ),
+        Some(_) => Err("this file has content other than JSON lines: name another file"),
     }
 }
 

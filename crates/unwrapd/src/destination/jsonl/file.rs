@@ -126,7 +126,7 @@ fn open(path: &Path) -> io::Result<File> {
     // To open a pipe could take for ever, and none of these can be made durable.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(io::Error::other(
-            "this is no regular file: name one, or \"-\" for stdout",
+            "this is not a regular file: name a regular file, or \"-\" for stdout",
         ));
     }
     let file = OpenOptions::new()

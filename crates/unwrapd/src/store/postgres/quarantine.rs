@@ -103,7 +103,7 @@ fn suspect(row: &Row) -> Result<Suspect, Failure> {
 fn headers(row: &Row) -> Result<Vec<(String, String)>, Failure> {
     let headers: String = row.try_get(4)?;
     serde_json::from_str(&headers)
-        .map_err(|_| Failure::unavailable("the headers of a quarantined request are no JSON"))
+        .map_err(|_| Failure::unavailable("the headers of a quarantined request are not JSON"))
 }
 
 fn size(row: &Row) -> Result<Option<u64>, Failure> {

@@ -19,7 +19,7 @@ use crate::certificates;
 /// What tells PostgreSQL apart on a port that speaks more than one protocol.
 const ALPN: &[u8] = b"postgresql";
 
-/// Who is trusted to say which host is which.
+/// The trusted certificate authorities.
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {

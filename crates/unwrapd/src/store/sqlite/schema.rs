@@ -56,7 +56,7 @@ pub(super) fn connect_again(owned: &mut Owned) -> Result<Connection, StoreError>
     let version = check_ours(&connection)?;
     if version == 0 {
         return Err(StoreError::Unusable(
-            "the file was emptied; stop unwrapd, copy all files of the store to another place, and restore a backup"
+            "the file was emptied; stop unwrapd, copy all files of the store to another folder, and restore a backup"
                 .into(),
         ));
     }
@@ -82,7 +82,7 @@ pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreErro
     }
     if version != MIGRATIONS.len() {
         return Err(StoreError::Unusable(
-            "another version of unwrapd has begun to copy into this file: go on with that version, or remove the file".into(),
+            "another version of unwrapd has begun to copy into this file: continue with that version, or remove the file".into(),
         ));
     }
     prepare(&mut connection).map_err(|error| store_error(&error))?;
@@ -180,7 +180,7 @@ pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
         read_marks(connection).map_err(|error| store_error(&error))?;
     if application == APPLICATION_ID_COPYING {
         return Err(StoreError::Unusable(
-            "it holds half of a copy: ask for the same `unwrapd db copy` again, which goes on where it stopped, or remove the file"
+            "the file has an incomplete copy: run the same `unwrapd db copy` again to continue it, or remove the file"
                 .into(),
         ));
     }
@@ -216,7 +216,7 @@ pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> 
 pub(super) fn check_present(connection: &Connection) -> Result<(), StoreError> {
     if check_there(connection)? < MIGRATIONS.len() {
         return Err(StoreError::Unusable(
-            "the file is of an earlier version of unwrapd; start the gateway on it once, which brings it up to date".into(),
+            "the file is of an earlier version of unwrapd; start the gateway on it once, which migrates it".into(),
         ));
     }
     Ok(())
@@ -241,7 +241,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             "wal" => Ok(()),
             _ => Err(rusqlite::Error::SqliteFailure(
                 ffi::Error::new(ffi::SQLITE_IOERR),
-                Some("the file system cannot hold a write-ahead log; use a local one".into()),
+                Some("the file system cannot have a write-ahead log; use a local one".into()),
             )),
         }
     })?;
@@ -282,7 +282,7 @@ pub(super) fn look_through(connection: &Connection) -> Result<(), StoreError> {
 
 fn damaged() -> StoreError {
     StoreError::Unusable(
-        "the file is damaged; restore a backup, or move it away to begin anew".into(),
+        "the file is damaged; restore a backup, or move it away to start with a new store".into(),
     )
 }
 
@@ -294,7 +294,7 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
-            "another process is at the database, a check, a backup or a shell; wait until it ends, or end it"
+            "another process uses the database, such as a check, a backup or a shell; wait until it ends, or end it"
                 .into(),
         ),
         Some(ErrorCode::DiskFull) => filesystem::disk_full(),
@@ -313,7 +313,7 @@ fn io_error(error: &rusqlite::Error) -> String {
         Some(ffi::SQLITE_IOERR_TRUNCATE) => "truncating",
         // Also without room for it.
         Some(ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP) => {
-            "making the index of the log; is the disk full?"
+            "creating the index of the log; is the disk full?"
         }
         _ => return error.to_string(),
     };

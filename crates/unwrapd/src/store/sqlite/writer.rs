@@ -37,15 +37,15 @@ const CHECK_RESTS: u32 = 10;
 /// and not before that.
 const CHECK_REST_MIN: Duration = Duration::from_secs(1);
 
-/// What a job works with.
+/// State that a job works with.
 pub(super) struct Work<'w> {
     /// In the writer's transaction, unless the job only looks.
     pub(super) connection: &'w Connection,
-    /// What it remembers counts once the transaction is committed.
+    /// State in memory. Its changes take effect when the transaction is committed.
     pub(super) memory: &'w mut Memory,
 }
 
-/// What a job waits for.
+/// The event for which the answer of a job waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// Nothing: it changes nothing on the disk, and is answered at once.
@@ -104,7 +104,7 @@ pub(super) struct Writer {
     pub(super) data_version: i64,
     /// Below the connection, which is closed first.
     pub(super) owned: Owned,
-    /// What has happened to the files, so that nothing may be written any more.
+    /// Damage to the files, after which nothing may be written any more.
     pub(super) lost: Option<Loss>,
     /// Why everything is refused from now on, for those who ask.
     pub(super) ended: Arc<OnceLock<StoreError>>,
@@ -270,12 +270,12 @@ impl Writer {
             match rescue::save(&self.owned, &loss) {
                 Ok(advice) => {
                     tracing::error!(
-                        "{loss}. Nothing more is acknowledged, and unwrapd stops without touching the files. To save what was acknowledged: {advice}"
+                        "{loss}. unwrapd acknowledges nothing more, and stops without touching the files. To save acknowledged webhooks: {advice}"
                     );
                     break;
                 }
                 Err(problem) => tracing::error!(
-                    "{loss}. What it held is only in the hands of process {pid} and cannot be saved: {problem}; make that possible, or copy the open files from /proc/{pid}/fd (Linux), then end the process; saving is tried again in {} s",
+                    "{loss}. Only process {pid} still has the content, and it cannot be saved: {problem}. Remove that cause, or copy the open files from /proc/{pid}/fd (Linux) and then end the process. The gateway tries to save again in {} s",
                     RESCUE_EVERY.as_secs(),
                     pid = std::process::id()
                 ),
@@ -441,7 +441,7 @@ impl Writer {
         Failure::OfTheStore(error)
     }
 
-    /// What went wrong first says more than that the file cannot be opened since.
+    /// Adds the first error, which says more than that the file cannot be opened since.
     fn tell_both(&self, failure: Failure) -> Failure {
         match (failure, &self.failed) {
             (
@@ -526,7 +526,7 @@ impl Writer {
         };
         self.has_logged_failure = true;
         let again = if count > 1 {
-            format!("; {count} such failures since the last such line")
+            format!(" ({count} such failures since the last such line)")
         } else {
             String::new()
         };
@@ -545,7 +545,8 @@ impl Writer {
         }
     }
 
-    /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
+    /// Completes a checkpoint that the other thread could not complete: moves the last pages
+    /// between two commits, so that the log restarts.
     fn finish_checkpoint(&mut self) {
         let Some(connection) = &self.connection else {
             return;
@@ -608,7 +609,7 @@ fn unopened(question: Question) -> Answer {
 
 /// Why a transaction came to nothing.
 pub(super) enum Failure {
-    /// It could not be written: no other would fare better now.
+    /// A failure of the store: no other change would succeed now.
     OfTheStore(StoreError),
     /// One of its changes cannot be made: a row that cannot be read, a constraint.
     OfAChange(StoreError),

@@ -206,7 +206,10 @@ async fn a_command_that_takes_too_long_is_killed_with_all_it_started() {
     settings.limits.timeout = Duration::from_secs(1);
     let outcome = sent(&settings, &delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Failed { .. }));
-    assert_eq!(outcome.answer(), "no end in time; it was killed");
+    assert_eq!(
+        outcome.answer(),
+        "the command did not end in time, and was killed"
+    );
     assert_eq!(outcome.said().as_str(), "started");
     leash.wait_until_let_go().await;
 }

@@ -171,12 +171,9 @@ fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
     for (path, cause) in [
         (folder.to_owned(), "this is a folder"),
         (folder.join("logs/"), "this is a folder"),
-        (pipe, "no regular file"),
-        ("/dev/null".into(), "no regular file"),
-        (
-            folder.join("unwrapd.toml"),
-            "something else than JSON lines",
-        ),
+        (pipe, "not a regular file"),
+        ("/dev/null".into(), "not a regular file"),
+        (folder.join("unwrapd.toml"), "content other than JSON lines"),
         (folder.join("unwrapd.toml/events.jsonl"), "Not a directory"),
     ] {
         let complaint = complaint(folder, &path);
@@ -223,7 +220,7 @@ async fn lines_spoil_no_file_that_a_link_leads_to_later() {
     std::fs::write(&store, "SQLite format 3\0").unwrap();
     let outcome = destination.send(&delivery("{}")).await;
     assert!(
-        outcome.answer().contains("something else than JSON lines"),
+        outcome.answer().contains("content other than JSON lines"),
         "{outcome:?}"
     );
     assert_eq!(std::fs::metadata(&store).unwrap().len(), 16);

@@ -204,10 +204,10 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
         (
             "key.pem",
             key.serialize_pem().into_bytes(),
-            "holds no certificate",
+            "has no certificate",
         ),
         ("ca.der", certificate.der().to_vec(), "DER and not PEM"),
-        ("empty.pem", vec![], "holds no certificate"),
+        ("empty.pem", vec![], "has no certificate"),
         (
             "broken.pem",
             broken.into_bytes(),
@@ -216,7 +216,7 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
         (
             "torn.pem",
             certificate.pem()[..200].to_owned().into_bytes(),
-            "no valid PEM",
+            "not valid PEM",
         ),
     ] {
         let complaint = complaint(folder, &write(folder, name, text));
@@ -262,7 +262,7 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
         serving.announced("nothing was changed");
         write(folder.path(), "ca.pem", ours.pem());
         serving.signal(Signal::HUP);
-        serving.announced("was read again");
+        serving.announced("was reloaded");
         serving.announced("delivered: HTTP 200");
     });
 }

@@ -108,12 +108,12 @@ async fn what_is_wrong_with_a_proxy_is_told() {
         (
             &nobody,
             "https://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
         (
             &nobody,
             "http://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
     ] {
         let outcome = deliver(through(proxy, url)).await;
@@ -224,7 +224,7 @@ fn a_wrong_proxy_is_refused_at_the_start() {
             "proxy = \"http://me:hunter2@proxy:3128\"",
             "`proxy_user = \"NAME\"`",
         ),
-        ("proxy_user = \"me\"", "there is no `proxy`"),
+        ("proxy_user = \"me\"", "this key needs a `proxy`"),
         (
             "proxy = \"http://proxy:3128\"\nproxy_user = \"me\"",
             "belong together",

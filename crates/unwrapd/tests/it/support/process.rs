@@ -155,7 +155,7 @@ impl Serving {
             begin: Vec::new(),
         };
         serving.url = serving.announced("receiving on ");
-        serving.admin = serving.announced("for operators: ");
+        serving.admin = format!("{}/readyz", serving.announced("admin API on "));
         serving
     }
 
