@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::writer::Work;
+use super::job::Work;
 use super::{schema, seen, size};
 use crate::delivery::{earlier, later};
 use crate::store::numbers::deliveries_of;

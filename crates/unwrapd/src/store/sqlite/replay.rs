@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::chosen::{Chosen, hurry};
+use super::job::{Urgency, Work};
 use super::progress::{Record, begin, read_record};
 use super::walk::{Order, newest, walk};
-use super::writer::{Urgency, Work};
 use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
