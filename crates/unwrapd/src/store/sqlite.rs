@@ -137,7 +137,13 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
+        let was_left = std::fs::metadata(owned.log_path()).is_ok_and(|log| log.len() > 0);
         let mut connection = schema::connect(&mut owned)?;
+        if was_left {
+            tracing::info!(
+                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading at its end. Everything that it acknowledged is there"
+            );
+        }
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         // Before the files are looked at: what another program writes from here on is told apart by it.
         let data_version = schema::data_version(&connection).map_err(problem)?;

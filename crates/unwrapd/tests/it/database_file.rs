@@ -1,6 +1,7 @@
 //! The files of the SQLite store and what others do to them: second names, removal, replacement, cuts, and readers that stay.
 
 mod beside;
+mod left;
 mod names;
 mod overwritten;
 mod permissions;

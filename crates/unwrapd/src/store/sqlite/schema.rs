@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::owned::Owned;
+use super::owned::{self, Owned};
 use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
@@ -147,6 +147,12 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         }
         _ => Ok(connection),
     }
+}
+
+/// As [`connect_to_read`], for a command that may run beside a gateway.
+pub(super) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
+    owned::check_log_is_here(path)?;
+    connect_to_read(path)
 }
 
 fn has_log(path: &Path) -> bool {

@@ -69,3 +69,62 @@ fn a_backup_is_not_written_to_stdout_or_over_the_store() {
         assert!(!folder.path().join(target).exists(), "{target}");
     }
 }
+
+/// By another name (a hard link, a mount of the single file) the log is not found, and with it what was kept last.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
+    let place = Place::new();
+    let serving = place.start();
+    place.post_some(&serving).await;
+    let other = Place::new();
+    fs::hard_link(place.file(""), other.file("")).unwrap();
+    let backup = other.folder.path().join("backup.db");
+    let commands: [&[&str]; 2] = [&["backup", backup.to_str().unwrap(), "--store"], &["check"]];
+    for command in commands {
+        let output = unwrapd()
+            .current_dir(other.folder.path())
+            .arg("db")
+            .args(command)
+            .arg("unwrapd.db")
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{command:?}");
+        let text = stderr(&output);
+        assert!(
+            text.contains("name the path that the gateway uses"),
+            "{command:?}: {text}"
+        );
+    }
+    assert!(!backup.exists());
+    fs::remove_file(other.file("")).unwrap();
+    let output = unwrapd()
+        .args(["db", "backup"])
+        .arg(&backup)
+        .arg("--store")
+        .arg(place.file(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// Somebody tidies up and removes what looks like a lock that was left. The gateway goes on, and still keeps a second one off.
+#[tokio::test]
+async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
+    let place = Place::new();
+    let mut serving = place.start();
+    place.post_some(&serving).await;
+    fs::remove_file(place.file(".lock")).unwrap();
+    assert_eq!(place.post(&serving, "removed").await, Some(200));
+    serving.announced("is locked again");
+    fs::write(place.file(".new"), "").unwrap();
+    fs::rename(place.file(".new"), place.file(".lock")).unwrap();
+    assert_eq!(place.post(&serving, "replaced").await, Some(200));
+    assert_eq!(place.readyz(&serving).await.0, 200);
+
+    let second = serve(place.folder.path(), |_| {});
+    assert_eq!(second.status.code(), Some(5));
+    let text = stderr(&second);
+    assert!(text.contains("another unwrapd is running"), "{text}");
+    assert!(serving.terminate().0.success());
+}
