@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -12,9 +13,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
+
+use crate::clock::Clock;
 
 /// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -110,6 +114,23 @@ pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
         .dangerous()
         .set_certificate_verifier(Arc::new(verifier));
     config
+}
+
+/// As [`client_config`], checking the dates of certificates by this clock.
+pub(super) fn client_config_by(clock: &Clock, authorities: Option<&Authorities>) -> ClientConfig {
+    let mut config = client_config(authorities);
+    config.time_provider = Arc::new(Time(clock.clone()));
+    config
+}
+
+#[derive(Debug)]
+struct Time(Clock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.likeliest().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
 /// The problem of the list of authorities that the environment names, if there is one.

@@ -87,7 +87,7 @@ impl SqliteStore {
         now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
-        let record = self.record(replay, token, as_of, now.stamp).await?;
+        let record = self.record(replay, token, as_of, now.now).await?;
         if record.asked != *replay {
             return Ok(ReplayStep::AnotherReplay);
         }
