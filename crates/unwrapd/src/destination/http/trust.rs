@@ -19,6 +19,7 @@ use rustls::{
 };
 
 use crate::clock::Clock;
+use crate::files;
 
 /// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -77,8 +78,10 @@ impl Authorities {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable =
-        |error: std::io::Error| format!("cannot read the file: {error}; correct `ca` or the file");
+    let unreadable = |error: std::io::Error| {
+        let cause = files::explained(error);
+        format!("cannot read the file: {cause}; correct `ca` or the file")
+    };
     // Opening a pipe may block for ever.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("this is no regular file: name a PEM file of certificates".into());

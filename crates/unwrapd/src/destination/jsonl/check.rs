@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(problem(&format!(
             "cannot look at it: {error}; {}",
-            remedy(path)
+            remedy(folder(path))
         ))),
     }
 }
@@ -71,16 +71,16 @@ fn check_folder(path: &Path) -> Result<(), String> {
     .map_err(|error| {
         format!(
             "cannot make this file in its folder: {error}; {}",
-            remedy(path)
+            remedy(folder)
         )
     })
 }
 
-fn remedy(path: &Path) -> String {
+fn remedy(wanted: &Path) -> String {
     format!(
         "this process runs as user {}: let it write to {}, or name another file",
         rustix::process::geteuid().as_raw(),
-        folder(path).display()
+        wanted.display()
     )
 }
 

@@ -139,10 +139,17 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(LOCK_WAIT_MAX)
         .map_err(|error| store_error(&error))?;
     match read_marks(&connection) {
-        // To read a log there must be a file for it. Where none can be made, nobody writes either, unless there is a log already.
+        // A log is read with the help of its index. Where none can be made, nobody writes either, unless there is a log already.
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+            ) =>
         {
+            if has_log(path) {
+                access::check_index(path)?;
+                return Err(store_error(&error));
+            }
             connect_to_unchanging(path).map_err(|error| store_error(&error))
         }
         _ => Ok(connection),

@@ -4,61 +4,66 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use unwrapd::store::StoreError;
 
-use super::{Place, serve, stderr};
+use super::{Place, SOME, stderr};
 use crate::store_conformance::open;
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 /// Someone who is not root, as far as the system is concerned.
 const NOBODY: u32 = 65_534;
 
-/// Runs `serve` as someone to whom modes of files matter.
-fn serve_as_nobody(folder: &Path) -> String {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        let output = serve(folder, |_| {});
-        assert_eq!(output.status.code(), Some(1));
-        return stderr(&output);
-    }
+/// Runs a command as someone to whom modes of files matter.
+fn as_nobody(arguments: &[&str]) -> Output {
     // The binary may be where only root comes.
     let tools = TempDir::new().unwrap();
-    fs::set_permissions(tools.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    mode(tools.path(), 0o755);
     let binary = tools.path().join("unwrapd");
     fs::copy(env!("CARGO_BIN_EXE_unwrapd"), &binary).unwrap();
-    let output = Command::new(binary)
-        .args(["serve", "--config"])
-        .arg(folder.join("unwrapd.toml"))
+    let mut command = Command::new(binary);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+        .args(arguments)
         .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
         .env("APP_WEBHOOK_SECRET", APP_SECRET)
         .env("NO_COLOR", "1")
-        .uid(NOBODY)
-        .gid(NOBODY)
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+fn serve_as_nobody(folder: &Path) -> String {
+    let config = folder.join("unwrapd.toml");
+    let output = as_nobody(&["serve", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     stderr(&output)
 }
 
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Who we are, as a message says it.
+fn who() -> String {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        format!("(user {NOBODY}, ")
+    } else {
+        format!("(user {user}, ")
+    }
+}
+
 #[test]
 fn a_permission_that_is_missing_is_said_with_who_which_path_and_what_to_do() {
-    let mode = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    };
-    let user = if rustix::process::geteuid().is_root() {
-        NOBODY.to_string()
-    } else {
-        rustix::process::geteuid().to_string()
-    };
-
     // The folder is not writable.
     let place = Place::new();
     mode(place.folder.path(), 0o555);
     let text = serve_as_nobody(place.folder.path());
-    let who = format!("(user {user}, ");
+    let who = who();
     assert!(text.contains(&who), "{text}");
     assert!(
         text.contains("may not create a file in the folder"),
@@ -97,4 +102,75 @@ fn a_path_that_leads_to_no_file_is_said_with_a_remedy() {
     let error = open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("this is a folder"), "{error}");
     assert!(matches!(error, StoreError::Unavailable(_)));
+}
+
+/// A backup on a disk that is mounted read-only, or that belongs to root.
+#[tokio::test]
+async fn a_store_that_may_only_be_read_is_checked_and_copied() {
+    let place = Place::new();
+    let serving = place.start();
+    place.post_some(&serving).await;
+    assert!(serving.terminate().0.success());
+    mode(&place.file(""), 0o444);
+    mode(place.folder.path(), 0o555);
+    let target = TempDir::new().unwrap();
+    mode(target.path(), 0o777);
+    let backup = target.path().join("backup.db");
+    let store = place.file("");
+    let store = store.to_str().unwrap();
+    let output = as_nobody(&["db", "check", store]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = as_nobody(&["db", "backup", backup.to_str().unwrap(), "--store", store]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(&format!("{SOME} messages")), "{said}");
+    mode(place.folder.path(), 0o755);
+}
+
+/// Nobody can read the log without an index, and only who may write there can make one.
+#[tokio::test]
+async fn a_log_that_cannot_be_read_is_said_with_who_may() {
+    let place = Place::new();
+    let serving = place.start();
+    place.post_some(&serving).await;
+    // SIGKILL.
+    drop(serving);
+    fs::remove_file(place.file("-shm")).unwrap();
+    for suffix in ["", "-wal"] {
+        mode(&place.file(suffix), 0o444);
+    }
+    mode(place.folder.path(), 0o555);
+    let store = place.file("");
+    let output = as_nobody(&["db", "check", store.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("the log beside it can only be read"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&who()) && text.contains("run as its owner"),
+        "{text}"
+    );
+    mode(place.folder.path(), 0o755);
+}
+
+#[test]
+fn a_source_that_cannot_be_entered_is_not_said_to_be_missing() {
+    let folder = TempDir::new().unwrap();
+    mode(folder.path(), 0o755);
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    drop(open(&closed.join("store.db")).unwrap());
+    mode(&closed, 0o000);
+    let from = format!("sqlite:{}/store.db", closed.display());
+    let to = format!("sqlite:{}/copy.db", folder.path().display());
+    let output = as_nobody(&["db", "copy", "--from", &from, "--to", &to]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("may not enter the folder") && text.contains(&who()),
+        "{text}"
+    );
+    mode(&closed, 0o755);
 }
