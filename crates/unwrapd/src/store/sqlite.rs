@@ -75,7 +75,7 @@ pub use backup::{Copied, copy};
 pub use check::check;
 pub(super) use end::SqliteEnd;
 pub use prune::prunable;
-pub(super) use schema::check_ours_at as check_ours;
+pub(super) use schema::{check_ours_at as check_ours, is_locked};
 pub use size::vacuum;
 pub use time::remembered_at;
 

@@ -45,6 +45,10 @@ impl Place {
         Serving::start(self.folder.path(), &[])
     }
 
+    fn begin_to_start(&self) -> Serving {
+        Serving::begin_to_start(self.folder.path())
+    }
+
     /// `None`: there was no answer.
     async fn post(&self, serving: &Serving, id: &str) -> Option<u16> {
         let webhook = Webhook::new(id, EventType::BatchCompleted);

@@ -299,6 +299,14 @@ fn damaged() -> StoreError {
     )
 }
 
+/// The error while another program has locked the database.
+const LOCKED: &str = "another process is at the database, a check, a backup or a shell; wait until it ends, or end it";
+
+/// Whether the error ends when another program unlocks the database.
+pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(problem) if problem == LOCKED)
+}
+
 /// SQLite's messages name tables and files, never values.
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
@@ -306,10 +314,9 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             StoreError::Unusable("the file is not an SQLite database".into())
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
-            "another process is at the database, a check, a backup or a shell; wait until it ends, or end it"
-                .into(),
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StoreError::Unavailable(LOCKED.into())
+        }
         Some(ErrorCode::DiskFull) => filesystem::disk_full(),
         Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),
         _ => StoreError::Unavailable(error.to_string()),

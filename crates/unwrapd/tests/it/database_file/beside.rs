@@ -136,6 +136,34 @@ async fn a_reader_does_not_keep_the_gateway_from_starting() {
     assert_eq!(sound, "ok");
 }
 
+/// A shell that writes, or one that locks the whole file, or one that reads a file that is not in the mode of our own. Each start ended.
+#[tokio::test]
+async fn a_start_waits_for_a_program_that_locks_the_database() {
+    for (before, lock) in [
+        ("", "BEGIN IMMEDIATE"),
+        ("", "PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE"),
+        (
+            "PRAGMA journal_mode = DELETE",
+            "BEGIN; SELECT * FROM message",
+        ),
+    ] {
+        let place = Place::new();
+        let serving = place.start();
+        place.post_some(&serving).await;
+        assert!(serving.terminate().0.success());
+        let shell = Connection::open(place.file("")).unwrap();
+        shell.execute_batch(before).unwrap();
+        shell.execute_batch(lock).unwrap();
+        let mut starting = place.begin_to_start();
+        starting.announced("and receive nothing until then");
+        drop(shell);
+        let serving = starting.started();
+        assert_eq!(place.post(&serving, "wh_0").await, Some(200), "{lock}");
+        assert!(serving.terminate().0.success(), "{lock}");
+        assert_eq!(place.kept(), SOME, "{lock}");
+    }
+}
+
 async fn accept_large(store: &Arc<dyn Store>, id: &str) {
     let large = Message {
         payload: Bytes::from(vec![b'x'; MIB]),
