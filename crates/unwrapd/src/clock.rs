@@ -57,9 +57,18 @@ struct State {
     dues: History,
     /// How far it was moved since the beginning.
     moved: i64,
-    started: i64,
     /// Whether the time between the last process and this one was measured by the monotonic clock.
     is_measured: bool,
+    proof: Option<Proof>,
+}
+
+/// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as the wall clock stays where it was.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    /// The offset of the wall clock then.
+    wrong: i64,
+    /// The offset of the right time.
+    right: i64,
 }
 
 /// The clock of the database, as estimated from round trips.
@@ -167,6 +176,67 @@ impl Clock {
         timestamp(self.read().undisturbed)
     }
 
+    /// By how much the wall clock, or the clock of the database, has jumped ahead of [`undisturbed`](Self::undisturbed), while that is in
+    /// doubt. Negative: it was set back.
+    #[must_use]
+    pub fn jump(&self) -> SignedDuration {
+        let reading = self.read();
+        if is_near(reading.wall, reading.undisturbed) {
+            return SignedDuration::ZERO;
+        }
+        SignedDuration::from_millis(reading.wall.saturating_sub(reading.undisturbed))
+    }
+
+    /// The times that are likely to be right, the likeliest first: the one that a webhook has proven, the wall clock, the time as if that
+    /// had not jumped, and what the store remembers, if the monotonic clock has measured the time since then. Times that differ by no
+    /// more than [`SLACK`] count as one.
+    #[must_use]
+    pub fn plausible(&self) -> Vec<Timestamp> {
+        let (reading, state) = self.read_with();
+        let measured = state.is_measured.then_some(reading.trusted);
+        let times = [
+            state.proven(&reading),
+            Some(reading.wall),
+            Some(reading.undisturbed),
+            measured,
+        ];
+        apart(times.into_iter().flatten())
+    }
+
+    /// As [`plausible`](Self::plausible), with all other times that may be right: what the store remembers, however long ago that was,
+    /// and beside a database the clock of this machine.
+    #[must_use]
+    pub fn possible(&self) -> Vec<Timestamp> {
+        let mut times = self.plausible();
+        times.extend([self.trusted(), self.local()]);
+        apart(times.into_iter().map(Timestamp::as_millisecond))
+    }
+
+    /// The likeliest of the plausible times.
+    #[must_use]
+    pub fn likeliest(&self) -> Timestamp {
+        let (reading, state) = self.read_with();
+        timestamp(state.proven(&reading).unwrap_or(reading.wall))
+    }
+
+    /// The time for the signature of an attempt (counted from 1). An application refuses a wrong one, so while the clock is in doubt
+    /// the attempts take turns.
+    #[must_use]
+    pub fn to_sign_by(&self, attempt: u32) -> Timestamp {
+        let times = self.plausible();
+        let turn = usize::try_from(attempt.saturating_sub(1)).unwrap_or_default();
+        times[turn % times.len()]
+    }
+
+    /// A webhook was authentic by this time, and not by the wall clock.
+    pub fn prove(&self, time: Timestamp) {
+        let (reading, mut state) = self.read_with();
+        state.proof = Some(Proof {
+            wrong: reading.wall.saturating_sub(reading.monotonic),
+            right: time.as_millisecond().saturating_sub(reading.monotonic),
+        });
+    }
+
     /// The wall clock of this machine.
     #[must_use]
     pub fn local(&self) -> Timestamp {
@@ -216,8 +286,8 @@ impl Clock {
     pub fn age_by_wall(&self, since: Timestamp) -> Duration {
         self.age_by(since, |reading, state, since| {
             if state.is_measured {
-                let runs_for = reading.monotonic.saturating_sub(state.started);
-                reading.trusted.saturating_sub(since).max(runs_for)
+                let remembered_for = state.stamps.reaches_back(reading.monotonic);
+                reading.trusted.saturating_sub(since).max(remembered_for)
             } else {
                 reading.wall.saturating_sub(since)
             }
@@ -229,8 +299,8 @@ impl Clock {
         let (reading, state) = self.read_with();
         let age = match state.stamps.age(since, reading.monotonic) {
             Some(age) => age,
-            // Stamped by an earlier process whose clock was ahead: at least as old as this process.
-            None if since > reading.stamp() => reading.monotonic.saturating_sub(state.started),
+            // Stamped before that by a clock that was ahead: at least as old as what is remembered.
+            None if since > reading.stamp() => state.stamps.reaches_back(reading.monotonic),
             None => by(&reading, &state, since),
         };
         Duration::from_millis(u64::try_from(age).unwrap_or_default())
@@ -375,8 +445,8 @@ impl State {
             stamps: History::new(monotonic, offset),
             dues: History::new(monotonic, offset),
             moved: 0,
-            started: monotonic,
             is_measured: false,
+            proof: None,
         }
     }
 
@@ -392,6 +462,12 @@ impl State {
     fn wall(&self, (monotonic, wall): (i64, i64)) -> i64 {
         self.reference
             .map_or(wall, |known| monotonic.saturating_add(known.offset))
+    }
+
+    fn proven(&self, reading: &Reading) -> Option<i64> {
+        let proof = self.proof?;
+        let offset = reading.wall.saturating_sub(reading.monotonic);
+        is_near(offset, proof.wrong).then(|| reading.monotonic.saturating_add(proof.right))
     }
 
     fn observe(&mut self, read: (i64, i64)) -> Reading {
@@ -444,6 +520,21 @@ impl Reference {
             told
         }
     }
+}
+
+/// The times that are not near one before them.
+fn apart(times: impl Iterator<Item = i64>) -> Vec<Timestamp> {
+    let mut kept: Vec<i64> = Vec::new();
+    for time in times {
+        if !kept.iter().any(|known| is_near(*known, time)) {
+            kept.push(time);
+        }
+    }
+    kept.into_iter().map(timestamp).collect()
+}
+
+fn is_near(one: i64, other: i64) -> bool {
+    u128::from(one.abs_diff(other)) <= SLACK.as_millis()
 }
 
 fn timestamp(milliseconds: i64) -> Timestamp {

@@ -105,7 +105,7 @@ pub fn build_by(
     let limits = settings.limits.clone();
     let built = || -> anyhow::Result<Box<dyn Destination>> {
         Ok(match &settings.kind {
-            Kind::Http(http) => Box::new(HttpDestination::new(http.clone(), limits)?.by(clock)),
+            Kind::Http(http) => Box::new(HttpDestination::by(http.clone(), limits, clock)?),
             Kind::Command(command) => Box::new(CommandDestination::new(command.clone(), limits)),
             Kind::JsonLines(lines) => Box::new(JsonLinesDestination::new(lines.clone())?),
         })

@@ -115,7 +115,7 @@ fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>
 }
 
 /// Adds the remedy to an error whose text from the system lacks one.
-fn explained(error: io::Error) -> io::Error {
+pub(crate) fn explained(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotFound => io::Error::new(
             error.kind(),

@@ -83,7 +83,8 @@ async fn accept(
     let clock = receiver.intake.clock();
     let (parts, body) = request.into_parts();
     // What can be refused by its headers costs no memory for a body.
-    let (received_at, checked) = check_headers(webhooks, &parts.headers, clock);
+    let (judged_at, checked) = check_headers(webhooks, &parts.headers, clock);
+    let received_at = judged_at.time;
     let arrival = Arrival {
         endpoint,
         headers: &parts.headers,
@@ -101,6 +102,9 @@ async fn accept(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
+    if !judged_at.is_wall {
+        clock.prove(received_at);
+    }
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
     receiver.intake.feed().tell(|| Happening::Verified {
         endpoint: endpoint.to_owned(),
@@ -125,26 +129,37 @@ async fn accept(
     Ok(StatusCode::OK)
 }
 
+/// The time by which a request is judged.
+struct JudgedAt {
+    time: Timestamp,
+    /// Whether it is the wall clock.
+    is_wall: bool,
+}
+
 /// The time by which a request is judged, and what its headers alone say. The clock may just have jumped, and then what is sent now
-/// looks old, or not yet sent. So a request also passes by the time that the jump has not moved. A copy is known by its id.
+/// looks old, or not yet sent. So a request also passes by every other time that may be right. A copy is known by its id.
 fn check_headers(
     webhooks: &Webhooks,
     headers: &HeaderMap,
     clock: &Clock,
-) -> (Timestamp, Result<(), VerificationError>) {
+) -> (JudgedAt, Result<(), VerificationError>) {
     let wall = clock.wall();
     let checked = webhooks.check_headers_at(headers, wall.as_second());
     if let Err(
         VerificationError::TimestampTooOld { .. } | VerificationError::TimestampTooNew { .. },
     ) = checked
     {
-        let undisturbed = clock.undisturbed();
-        let checked = webhooks.check_headers_at(headers, undisturbed.as_second());
-        if checked.is_ok() {
-            return (undisturbed, checked);
+        let by = |time: &Timestamp| webhooks.check_headers_at(headers, time.as_second()).is_ok();
+        if let Some(time) = clock.possible().into_iter().find(by) {
+            let is_wall = false;
+            return (JudgedAt { time, is_wall }, Ok(()));
         }
     }
-    (wall, checked)
+    let judged_at = JudgedAt {
+        time: wall,
+        is_wall: true,
+    };
+    (judged_at, checked)
 }
 
 /// A request that is being looked at.

@@ -17,6 +17,7 @@ pub mod sqlite;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -328,6 +329,11 @@ impl Terms {
     }
 }
 
+/// How often opening a store is tried again that another program has locked,
+const LOCKED_RETRY: Duration = Duration::from_millis(500);
+/// and how often the log says so.
+const LOCKED_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Longest lease of any delivery: the longest time-out that can be configured, and what a dispatcher adds to it.
 const LEASE_MAX: Duration = Duration::from_secs(660);
 
@@ -575,18 +581,46 @@ pub async fn open(
         StoreUrl::Postgres(address) => Ok(Arc::new(
             postgres::PostgresStore::open_with(address, &settings.bounds, clock).await?,
         )),
-        StoreUrl::Sqlite(path) => {
-            let (path, bounds, warnings) =
-                (path.clone(), settings.bounds.clone(), warnings.clone());
-            let clock = clock.clone();
-            // Beside the runtime: the disk may hang.
-            let opened = tokio::task::spawn_blocking(move || {
-                sqlite::SqliteStore::open_with(&path, &bounds, &clock, &warnings)
-            });
-            let store = opened
-                .await
-                .map_err(|error| StoreError::Unavailable(error.to_string()))??;
-            Ok(Arc::new(store))
+        StoreUrl::Sqlite(path) => Ok(Arc::new(
+            open_sqlite(path, &settings.bounds, clock, warnings).await?,
+        )),
+    }
+}
+
+/// Waits for other programs that lock the database, and says so now and then: to end would be an outage as well, and a longer one.
+async fn open_sqlite(
+    path: &Path,
+    bounds: &Bounds,
+    clock: &Clock,
+    warnings: &Warnings,
+) -> Result<sqlite::SqliteStore, StoreError> {
+    let mut told_at: Option<Instant> = None;
+    loop {
+        let (file, bounds, clock, warnings) = (
+            path.to_owned(),
+            bounds.clone(),
+            clock.clone(),
+            warnings.clone(),
+        );
+        // Beside the runtime: the disk may hang.
+        let opened = tokio::task::spawn_blocking(move || {
+            sqlite::SqliteStore::open_with(&file, &bounds, &clock, &warnings)
+        });
+        let opened = opened
+            .await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        match opened {
+            Err(error) if sqlite::is_locked(&error) => {
+                if told_at.is_none_or(|told_at| told_at.elapsed() >= LOCKED_TOLD_EVERY) {
+                    told_at = Some(Instant::now());
+                    tracing::warn!(
+                        "cannot open the store {} yet, and receive nothing until then: {error}",
+                        path.display()
+                    );
+                }
+                tokio::time::sleep(LOCKED_RETRY).await;
+            }
+            opened => return opened,
         }
     }
 }

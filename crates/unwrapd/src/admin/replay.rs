@@ -90,7 +90,7 @@ async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Re
         to: asked.to,
     };
     if asked.dry_run {
-        let plan = stored.store.plan(&replay, stored.clock.stamp()).await?;
+        let plan = stored.store.plan(&replay, stored.clock.now()).await?;
         let names = plan.destinations.keys();
         let unconfigured = names.filter(|name| !stored.targets.has(name));
         return Ok(answer(&Planned {

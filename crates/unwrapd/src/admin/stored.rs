@@ -61,7 +61,7 @@ async fn find(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(&store.find(&filter, clock.stamp(), page).await?))
+    Ok(answer(&store.find(&filter, clock.now(), page).await?))
 }
 
 /// A page of dead letters.
@@ -98,7 +98,7 @@ async fn find_dead(
 ) -> Result<Response, Refusal> {
     let (mut filter, page) = read_query(query.as_deref())?;
     only_dead(&mut filter)?;
-    let Found { messages, next } = store.find(&filter, clock.stamp(), page).await?;
+    let Found { messages, next } = store.find(&filter, clock.now(), page).await?;
     let letters = messages.into_iter().flat_map(letters).collect();
     Ok(answer(&Dead { letters, next }))
 }

@@ -38,6 +38,13 @@ impl History {
         self.0.push_back((monotonic, offset));
     }
 
+    /// How long ago the oldest period began that is remembered.
+    pub(super) fn reaches_back(&self, monotonic: i64) -> i64 {
+        self.0
+            .front()
+            .map_or(0, |(from, _)| monotonic.saturating_sub(*from))
+    }
+
     /// How long ago `time` was shown; `None` if it never was. If it was shown several times, the
     /// latest counts.
     pub(super) fn age(&self, time: i64, monotonic: i64) -> Option<i64> {

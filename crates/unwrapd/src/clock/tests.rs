@@ -231,6 +231,69 @@ async fn an_answer_that_took_long_does_not_move_a_clock_that_is_known_better() {
     assert!((-2..=2).contains(&off), "{off}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_clock_that_was_ahead_has_stamped_is_young_however_often_it_jumped_since() {
+    let clock = Clock::simulated(start());
+    pass(&clock, 10_000).await;
+    clock.shift(31 * DAY * 1000);
+    let stamp = clock.stamp();
+    clock.shift(-31 * DAY * 1000);
+    for jump in 0..100 {
+        clock.shift(if jump % 2 == 0 { 1000 } else { -1000 });
+        pass(&clock, 1).await;
+    }
+    let age = clock.age(stamp).as_secs();
+    assert!(age <= 100, "{age}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one_that_is_proven() {
+    let clock = Clock::simulated(start());
+    assert_eq!(clock.plausible(), [start()]);
+    assert_eq!(clock.to_sign_by(2), start());
+    clock.shift(2 * HOUR * 1000);
+    let signed = [1, 2, 3].map(|attempt| clock.to_sign_by(attempt));
+    assert_eq!(signed, [at(2 * HOUR), start(), at(2 * HOUR)]);
+    assert_eq!(clock.likeliest(), at(2 * HOUR));
+
+    // The sender is a little behind.
+    clock.prove(at(-2));
+    pass(&clock, 10).await;
+    let signed = [1, 2].map(|attempt| clock.to_sign_by(attempt));
+    assert_eq!(signed, [at(8), at(2 * HOUR + 10)]);
+    assert_eq!(clock.likeliest(), at(8));
+
+    // What is proven holds for this jump, and not for the next.
+    clock.shift(-2 * HOUR * 1000);
+    assert_eq!(clock.plausible(), [at(10)]);
+    clock.shift(-5 * HOUR * 1000);
+    assert_eq!(clock.likeliest(), at(10 - 5 * HOUR));
+}
+
+/// A machine without a clock of its own begins in 1970, and has been away for two minutes.
+#[tokio::test(start_paused = true)]
+async fn the_time_that_the_store_remembers_may_be_right_and_is_not_signed_by() {
+    let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+    clock.anchor(Some(start()));
+    assert_eq!(clock.possible(), [Timestamp::UNIX_EPOCH, start()]);
+    assert_eq!(clock.plausible(), [Timestamp::UNIX_EPOCH]);
+    clock.prove(at(120));
+    assert_eq!(clock.to_sign_by(1), at(120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_is_the_distance_of_the_wall_clock_while_that_is_in_doubt() {
+    let clock = Clock::simulated(start());
+    clock.shift(30_000);
+    assert_eq!(clock.jump(), SignedDuration::ZERO, "a step is followed");
+    for jump in [2 * HOUR, -31 * DAY] {
+        clock.shift(jump * 1000);
+        assert_eq!(clock.jump(), SignedDuration::from_secs(jump));
+        clock.shift(-jump * 1000);
+        assert_eq!(clock.jump(), SignedDuration::ZERO);
+    }
+}
+
 proptest! {
     /// The promise of the module: an age by the believed time is never larger than the real time
     /// that has passed, unless a jump ahead has lasted an hour.

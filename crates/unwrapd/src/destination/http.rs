@@ -142,7 +142,12 @@ pub struct HttpDestination {
 impl HttpDestination {
     /// A destination with connections of its own, so that none waits for another's.
     pub fn new(settings: HttpSettings, limits: Limits) -> anyhow::Result<Self> {
-        Self::with_lookup(settings, limits, Arc::new(Lookup::default()))
+        Self::by(settings, limits, &Clock::default())
+    }
+
+    /// As [`new`](Self::new), signing and checking certificates by this clock.
+    pub fn by(settings: HttpSettings, limits: Limits, clock: &Clock) -> anyhow::Result<Self> {
+        Self::make(settings, limits, Arc::new(Lookup::default()), clock)
     }
 
     /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name has. They are vetted all the same.
@@ -150,6 +155,15 @@ impl HttpDestination {
         settings: HttpSettings,
         limits: Limits,
         lookup: Arc<dyn Resolve>,
+    ) -> anyhow::Result<Self> {
+        Self::make(settings, limits, lookup, &Clock::default())
+    }
+
+    fn make(
+        settings: HttpSettings,
+        limits: Limits,
+        lookup: Arc<dyn Resolve>,
+        clock: &Clock,
     ) -> anyhow::Result<Self> {
         // The name of a proxy is the only one that is looked up here then, and it was meant.
         let reach = match &settings.proxy {
@@ -168,7 +182,7 @@ impl HttpDestination {
         let proxied = proxy.as_ref().map(through).transpose();
         let proxied = proxied.context("cannot use the proxy")?;
         // Made once: a new connection goes on with the TLS session of an old one.
-        let tls = trust::client_config(authorities.as_ref());
+        let tls = trust::client_config_by(clock, authorities.as_ref());
         let make = move || {
             let mut client = client_with(tls.clone())
                 .connect_timeout(connect_timeout)
@@ -188,25 +202,16 @@ impl HttpDestination {
             proxy: proxy.map(|proxy| proxy.url),
             webhooks,
             limits,
-            clock: Clock::default(),
-        })
-    }
-
-    /// As it is, signing by this clock.
-    #[must_use]
-    pub fn by(self, clock: &Clock) -> Self {
-        Self {
             clock: clock.clone(),
-            ..self
-        }
+        })
     }
 
     async fn post(&self, delivery: &Delivery) -> Result<Response, String> {
         let message = &delivery.message;
-        let now = self.clock.wall().as_second();
+        let time = self.clock.to_sign_by(delivery.attempt).as_second();
         let headers = self
             .webhooks
-            .sign(&message.payload, message.webhook_id.as_str(), now)
+            .sign(&message.payload, message.webhook_id.as_str(), time)
             .map_err(|error| error.to_string())?;
         let mut request = self
             .connections
@@ -303,7 +308,7 @@ fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
         httpdate::parse_http_date(date).ok()
     });
     let now = shown.unwrap_or_else(|| {
-        let seconds = u64::try_from(clock.wall().as_second()).unwrap_or_default();
+        let seconds = u64::try_from(clock.likeliest().as_second()).unwrap_or_default();
         UNIX_EPOCH + Duration::from_secs(seconds)
     });
     Some(until.duration_since(now).unwrap_or_default())

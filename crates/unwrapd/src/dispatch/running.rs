@@ -2,6 +2,7 @@
 
 mod claims;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::clock::Moment;
 use crate::crash;
 use crate::delivery::breaker::{Permit, Turn};
 use crate::delivery::limits::Limits;
+use crate::delivery::retry::RetryPolicy;
 use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
 use crate::handover::Handed;
@@ -162,6 +164,19 @@ impl Running {
         }
     }
 
+    /// While the clock is in doubt, an attempt may have failed because of that: a signature or a certificate is checked by the time. So
+    /// no number of attempts is too many.
+    fn retry_policy(&self) -> Cow<'_, RetryPolicy> {
+        let policy = &self.limits.retry;
+        if policy.attempts_max.is_none() || self.lane.clock.doubt().is_none() {
+            return Cow::Borrowed(policy);
+        }
+        Cow::Owned(RetryPolicy {
+            attempts_max: None,
+            ..policy.clone()
+        })
+    }
+
     /// How long ago it was first due, or replayed.
     fn age(&self, delivery: &Delivery) -> Duration {
         let clock = &self.lane.clock;
@@ -202,7 +217,7 @@ impl Running {
         let Moment { now, stamp } = self.lane.clock.moment();
         let age = self.age(delivery);
         let random = fastrand::f64();
-        let next = Next::after(outcome, delivery, &self.limits.retry, now, age, random);
+        let next = Next::after(outcome, delivery, &self.retry_policy(), now, age, random);
         let failures = self.lane.gate.failures();
         settle::log(failures, delivery, outcome.answer(), next, now, turn);
         let attempt = Attempt {

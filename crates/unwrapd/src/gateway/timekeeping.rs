@@ -88,7 +88,7 @@ fn text(doubt: Doubt) -> String {
     };
     let by = shown(doubt.ahead.abs());
     format!(
-        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): while it is more than 5 min off, applications refuse deliveries, and webhooks may be refused with 401. If it is right, wait: the gateway accepts it after {hours} h. Until then it deletes no message and gives up no delivery by this clock"
+        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Nothing is forgotten or given up by it before that"
     )
 }
 

@@ -12,6 +12,7 @@ mod end;
 mod filesystem;
 mod found_log;
 mod holders;
+mod job;
 mod leases;
 mod log_file;
 mod look;
@@ -63,18 +64,19 @@ use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
 use accept::Accepting;
 use checkpoint::Checkpoints;
+use job::{Change, Job, Urgency, Work};
 use memory::Memory;
 use owned::Owned;
 use prune::Pruner;
 use pulse::Pulse;
 use readers::Readers;
-use writer::{Change, Job, Urgency, Work, Writer};
+use writer::Writer;
 
 pub use backup::{Copied, copy};
 pub use check::check;
 pub(super) use end::SqliteEnd;
 pub use prune::prunable;
-pub(super) use schema::check_ours_at as check_ours;
+pub(super) use schema::{check_ours_at as check_ours, is_locked};
 pub use size::vacuum;
 pub use time::remembered_at;
 
@@ -136,7 +138,13 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let mut owned = Owned::take(path)?;
         let path = owned.path().to_owned();
+        let was_left = std::fs::metadata(owned.log_path()).is_ok_and(|log| log.len() > 0);
         let mut connection = schema::connect(&mut owned)?;
+        if was_left {
+            tracing::info!(
+                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading at its end. Everything that it acknowledged is there"
+            );
+        }
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         // Before the files are looked at: what another program writes from here on is told apart by it.
         let data_version = schema::data_version(&connection).map_err(problem)?;

@@ -1,5 +1,8 @@
 //! Gateways, as processes, whose wall clock jumps while they run, between two starts, or all the time.
 
+mod asked;
+mod checked;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -36,7 +39,12 @@ impl Place {
     }
 
     fn on(folder: TempDir, store: &str, app: &Application) -> Self {
-        write_config_on(folder.path(), store, &app.url, QUICK);
+        Self::with(folder, store, &app.url, "")
+    }
+
+    /// With these lines more for the destination.
+    fn with(folder: TempDir, store: &str, url: &str, lines: &str) -> Self {
+        write_config_on(folder.path(), store, url, &format!("{QUICK}{lines}"));
         let clock = folder.path().join("clock");
         let place = Self { folder, clock };
         place.jump_to(0);
@@ -186,6 +194,16 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
         post(&serving, "wh_right", 0).await;
         post(&serving, "wh_same", off).await;
         for id in ["wh_before", "wh_right", "wh_same"] {
+            assert_eq!(app.next().await.webhook_id(), id);
+        }
+        let (status, _) = serving.terminate();
+        assert!(status.success());
+        // Within a boot, the next process knows as much.
+        let serving = place.start();
+        doubts(&serving, true).await;
+        post(&serving, "wh_restarted", 0).await;
+        post(&serving, "wh_restarted_same", off).await;
+        for id in ["wh_restarted", "wh_restarted_same"] {
             assert_eq!(app.next().await.webhook_id(), id);
         }
         for old in [off / 2, off - 600, off + 600, 600, -600] {

@@ -1,5 +1,6 @@
 //! What the PostgreSQL store promises beyond what every store does: several on one database, and a database that goes away.
 
+mod clock;
 mod cut;
 mod hang;
 mod keep;

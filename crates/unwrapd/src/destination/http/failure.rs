@@ -271,10 +271,10 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
         CertificateError::NotValidYet => format!(
             "a certificate of the {name} is not valid yet: check the clock of this machine"
         ),
-        CertificateError::NotValidYetContext { not_before, .. } => format!(
+        CertificateError::NotValidYetContext { time, not_before } => format!(
             "a certificate of the {name} is not valid before {}: check the clock of this machine, which says {}",
             day(*not_before),
-            Timestamp::now().strftime("%Y-%m-%d %H:%M UTC")
+            minute(*time)
         ),
         CertificateError::NotValidForName => format!(
             "the certificate of the {name} is for another name: write a name of the certificate in {url}, or have one made for this name"
@@ -323,13 +323,17 @@ fn names(presented: &[String]) -> String {
 }
 
 fn day(time: UnixTime) -> String {
-    i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .map_or_else(
-            || "an unknown day".into(),
-            |time| time.strftime("%Y-%m-%d").to_string(),
-        )
+    shown(time, "%Y-%m-%d").unwrap_or_else(|| "an unknown day".into())
+}
+
+fn minute(time: UnixTime) -> String {
+    shown(time, "%Y-%m-%d %H:%M UTC").unwrap_or_else(|| "an unknown time".into())
+}
+
+fn shown(time: UnixTime, format: &str) -> Option<String> {
+    let seconds = i64::try_from(time.as_secs()).ok()?;
+    let time = Timestamp::from_second(seconds).ok()?;
+    Some(time.strftime(format).to_string())
 }
 
 fn alert_cause(alert: AlertDescription, peer: Peer) -> String {

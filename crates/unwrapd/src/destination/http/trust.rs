@@ -3,17 +3,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use crate::certificates;
+use crate::clock::Clock;
 
 /// Environment variables that replace the system's list of authorities by a file or by folders.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -94,6 +97,23 @@ fn with_named(
             excuse,
         }));
     Ok(config)
+}
+
+/// As [`client_config`], checking the dates of certificates by this clock.
+pub(super) fn client_config_by(clock: &Clock, authorities: Option<&Authorities>) -> ClientConfig {
+    let mut config = client_config(authorities);
+    config.time_provider = Arc::new(Time(clock.clone()));
+    config
+}
+
+#[derive(Debug)]
+struct Time(Clock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.likeliest().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
 /// The problem of the list of authorities that the environment names, if there is one.

@@ -247,11 +247,12 @@ END $$;
 
 -- Claims what may be claimed from `from_ms` on, before which nothing waits, and says in a row without id when more may be. What may be
 -- claimed only after `put_off_ms`, or is leased for longer than until `lease_max_ms`, was put off by a clock that has been set back since:
--- it is claimed as well, as up to a half of all. Nothing for a
+-- it is claimed as well, as up to a half of all. A lease still lasts that ends between `lasts_from_ms` and `lasts_to_ms`: it was given
+-- before the clock of this server jumped. Nothing for a
 -- gateway that was taken for dead and has not said since that it lives: if it dies before it does, nobody would miss it.
 CREATE FUNCTION claim(
     to_destination text, in_lane text, from_ms bigint, now_ms bigint, until_ms bigint, put_off_ms bigint, lease_max_ms bigint,
-    at_most bigint, by_holder bigint, durable text
+    lasts_from_ms bigint, lasts_to_ms bigint, at_most bigint, by_holder bigint, durable text
 )
 RETURNS TABLE (
     id bigint, attempt bigint, earlier bigint, since bigint,
@@ -267,12 +268,13 @@ BEGIN
     RETURN QUERY WITH put_off AS (
         SELECT id FROM delivery
         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at > put_off_ms
-            AND (holder IS NULL OR ready_at > lease_max_ms)
+            AND (holder IS NULL OR ready_at > lease_max_ms AND ready_at NOT BETWEEN lasts_from_ms AND lasts_to_ms)
             AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
         ORDER BY ready_at, id LIMIT (at_most + (random() < 0.5)::int) / 2 FOR UPDATE SKIP LOCKED
     ), due AS (
         SELECT id FROM delivery
         WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at BETWEEN from_ms AND now_ms
+            AND (holder IS NULL OR ready_at NOT BETWEEN lasts_from_ms AND lasts_to_ms)
             AND EXISTS (SELECT FROM holder WHERE holder.id = by_holder)
         ORDER BY ready_at, id LIMIT at_most - (SELECT count(*) FROM put_off) FOR UPDATE SKIP LOCKED
     ), taken AS (

@@ -4,6 +4,7 @@
 //! the leases. So each claim of a lane has an end of its own, by which it is found and given back.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::link::{Work, given};
 use super::pool::For;
 use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
+use crate::clock::Clock;
 use crate::delivery::{Delivery, Lane, earlier, later};
 use crate::message::Message;
 use crate::store::put_off::{COUNT_MAX, PutOff};
@@ -176,12 +178,14 @@ async fn claim_once(
     let put_off_ms = put_off.as_millisecond();
     let lease_max_ms = later(now, LEASE_MAX).as_millisecond();
     let now_ms = now.as_millisecond();
+    let lasting = lasting(&shared.clock, now);
+    let (lasts_from_ms, lasts_to_ms) = (*lasting.start(), *lasting.end());
     let from_ms = shared.marks.begin(destination, lane, now_ms);
     let limit_rows = signed(limit);
     let holder = shared.holders.id();
     let given = given![
         destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, put_off_ms => INT8,
-        lease_max_ms => INT8, limit_rows => INT8, holder => INT8,
+        lease_max_ms => INT8, lasts_from_ms => INT8, lasts_to_ms => INT8, limit_rows => INT8, holder => INT8,
     ];
     let taken = shared.pool.take(For::Claiming).await?;
     let rows = match taken.once(For::Claiming, CLAIM, given).await {
@@ -214,7 +218,9 @@ async fn claim_once(
         && let Some(next) = &mut next_due_at
         && *next <= now
     {
-        *next = later(now, BEING_TAKEN);
+        // It may be a lease that lasts although it seems to be over.
+        let is_lasting = lasting.contains(&next.as_millisecond());
+        *next = later(now, if is_lasting { LOOK_EVERY } else { BEING_TAKEN });
     }
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
@@ -232,6 +238,13 @@ async fn claim_once(
         deliveries,
         next_due_at,
     })
+}
+
+/// When those leases end that were given before the clock of the server jumped. They last, although by that clock they may be over, or
+/// longer than any. Without a jump these are the leases that are not over now.
+fn lasting(clock: &Clock, now: Timestamp) -> RangeInclusive<i64> {
+    let undisturbed = now.saturating_sub(clock.jump()).unwrap_or(now);
+    undisturbed.as_millisecond() + 1..=later(undisturbed, LEASE_MAX).as_millisecond()
 }
 
 /// Says how many were put off; `claimed` of them, and perhaps others, are claimed by now.

@@ -95,7 +95,7 @@ pub(super) async fn step(
     limit: usize,
 ) -> Result<ReplayStep, Failure> {
     let pool = &shared.pool;
-    let record = Record::of(pool, replay, token, as_of, now.stamp).await?;
+    let record = Record::of(pool, replay, token, as_of, now.now).await?;
     if record.asked != *replay {
         return Ok(ReplayStep::AnotherReplay);
     }

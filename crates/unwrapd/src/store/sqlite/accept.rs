@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use super::job::{Job, Urgency, Work};
 use super::leases::Held;
 use super::seen;
-use super::writer::{Job, Urgency, Work};
 use crate::crash;
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;

@@ -138,6 +138,23 @@ pub(super) fn check_readable(database: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Returns an error if the index of the log can be neither used nor made. Without it a log cannot be read.
+pub(super) fn check_index(database: &Path) -> Result<(), StoreError> {
+    let index = with_suffix(database, "-shm");
+    let folder = folder_of(&index);
+    let tested = if index.exists() { &index } else { &folder };
+    if accessat(CWD, tested, Access::WRITE_OK, AtFlags::EACCESS).is_ok() {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(format!(
+        "{}: the log beside it can only be read by a user who may write {} ({}); {} may not: run as its owner",
+        database.display(),
+        tested.display(),
+        of(tested),
+        who()
+    )))
+}
+
 fn check(tested: &Path, path: &Path, access: Access, wish: Wish) -> Result<(), StoreError> {
     match accessat(CWD, tested, access, AtFlags::EACCESS) {
         Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => {

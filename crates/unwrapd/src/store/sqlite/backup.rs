@@ -27,7 +27,7 @@ pub struct Copied {
 /// database only grows.
 pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
-    let mut from = schema::connect_to_read(path)?;
+    let mut from = schema::connect_to_look(path)?;
     schema::check_there(&from)?;
     let snapshot = from.transaction().map_err(problem)?;
     // A transaction begins when something is read.

@@ -22,7 +22,7 @@ pub fn check(
     now: Timestamp,
 ) -> Result<Vec<Check>, StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
-    let mut connection = schema::connect_to_read(path)?;
+    let mut connection = schema::connect_to_look(path)?;
     // All of it as it is at one moment.
     let transaction = connection.transaction().map_err(problem)?;
     let version = schema::check_there(&transaction)?;

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use super::job::Work;
 use super::leases::{Held, Leases};
 use super::statements::{delivery, timestamp};
-use super::writer::Work;
 use crate::delivery::{Delivery, Lane, later};
 use crate::store::put_off::{COUNT_MAX, PutOff};
 use crate::store::{Claimed, Terms};

@@ -5,8 +5,8 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::chosen::{Chosen, deliveries};
+use super::job::Urgency;
 use super::replay::{Piece, find_piece};
-use super::writer::Urgency;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Dropped};

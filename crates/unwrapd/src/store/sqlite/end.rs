@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
+use super::access::{Wish, explain};
 use super::checkpoint::{self, Mode};
 use super::owned::{Answer, Owned};
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
@@ -37,8 +38,12 @@ pub(in crate::store) struct SqliteEnd {
 impl SqliteEnd {
     /// To read from it; `None`: there is no such file.
     pub(in crate::store) fn of_source(path: &Path) -> Result<Option<Self>, StoreError> {
-        if !path.exists() {
-            return Ok(None);
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                return Err(StoreError::Unavailable(explain(path, Wish::Read, &error)));
+            }
         }
         let owned = Owned::take(path)?;
         let connection = schema::connect_to_read(owned.path())?;

@@ -23,8 +23,11 @@ use rusqlite::Connection;
 use super::access::{Wish, explain, folder_of};
 use super::checkpoint::{self, Mode};
 use super::owned::Owned;
-use super::{schema, wal};
+use super::{holders, schema, wal};
 use crate::store::StoreError;
+
+/// Size of a log from which on the log of the gateway says that it is written again.
+const TOLD_MIB: u64 = 64;
 
 pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
@@ -37,6 +40,7 @@ pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result
             return Ok(());
         }
     }
+    tell_large(found.frames, owned);
     // With the write lock, no other program appends to the log or restarts it.
     connection
         .execute_batch("BEGIN IMMEDIATE")
@@ -47,6 +51,19 @@ pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result
     let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
     owned.found_log(moved.is_busy);
     Ok(())
+}
+
+/// Writing a large log again takes a while, in which nothing else is said.
+fn tell_large(frames: u32, owned: &Owned) {
+    let mib = u64::from(frames) * 4096 / (1024 * 1024);
+    if mib >= TOLD_MIB {
+        tracing::warn!(
+            "{} MiB of {} are written to the disk again before anything is acknowledged, since {} reads the database (a backup, a check, a shell)",
+            mib,
+            owned.log_path().display(),
+            holders::of(&owned.log_path()).unwrap_or_else(|| "another program".into())
+        );
+    }
 }
 
 fn write_again(owned: &Owned) -> Result<(), StoreError> {

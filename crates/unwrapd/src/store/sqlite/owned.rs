@@ -32,13 +32,18 @@ pub(super) struct Owned {
     /// The log may hold what another program has written by SQLite's own means, and moving it may still change the database so that it
     /// does not look like ours: `VACUUM` makes it shorter only then.
     is_unsettled: bool,
-    lock: Known,
+    lock: Lock,
     /// The log and its index, while SQLite has them open.
     log: Option<(LogFile, Index)>,
     /// Open until the connections are closed: closing it would end the locks that SQLite holds on the same file.
     file: File,
-    /// The lock lasts as long as this is open.
-    _lock: File,
+}
+
+/// The lock file. It is locked as long as it is open.
+#[derive(Debug)]
+struct Lock {
+    known: Known,
+    _file: File,
 }
 
 /// The index of the log. SQLite has it mapped into memory, and reading behind the end of the file kills the process.
@@ -117,10 +122,9 @@ impl Owned {
                 check_one_name(&path, &metadata).map_err(StoreError::Unusable)?;
             }
         }
-        let lock_path = with_suffix(&path, ".lock");
+        check_not_lost(&path)?;
         // The lock first. To open and close a database that a store of this process has open would end that store's locks.
-        let lock = open(&lock_path, true)?;
-        try_lock(&lock_path, &lock)?;
+        let lock = Lock::take(&with_suffix(&path, ".lock"))?;
         let file = open(&path, true)?;
         #[cfg(target_os = "linux")]
         try_lock(&path, &file)?;
@@ -136,10 +140,9 @@ impl Owned {
             tables: 0,
             is_unsettled: false,
             database: Known::new(&path, &metadata),
-            lock: Known::new(&lock_path, &self::metadata(&lock_path, &lock)?),
+            lock,
             log: None,
             file,
-            _lock: lock,
         })
     }
 
@@ -275,13 +278,32 @@ impl Owned {
         self.is_unsettled = was_written_to || (was_unsettled && !is_anew);
         check_one_name(self.path(), &found)
             .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
-        // A lock that is gone lets another process begin, but harms nothing that is written.
-        self.lock.look().map_err(|_| {
-            Trouble::Refused(StoreError::Unavailable(format!(
-                "{} was removed or replaced; put it back, or stop unwrapd and start it again",
-                self.lock.path.display()
-            )))
-        })?;
+        self.lock.keep()
+    }
+}
+
+impl Lock {
+    /// Locks the file, and makes it if there is none.
+    fn take(path: &Path) -> Result<Self, StoreError> {
+        let file = open(path, true)?;
+        try_lock(path, &file)?;
+        Ok(Self {
+            known: Known::new(path, &metadata(path, &file)?),
+            _file: file,
+        })
+    }
+
+    /// Takes the lock again if another program has removed or replaced the file. If a gateway has it by then, nothing may be written.
+    fn keep(&mut self) -> Result<(), Trouble> {
+        match self.known.look() {
+            Err(Trouble::Lost(_)) => {}
+            looked => return looked.map(drop),
+        }
+        *self = Self::take(&self.known.path).map_err(Trouble::Refused)?;
+        tracing::warn!(
+            "{} was removed or replaced by another program, and is locked again: leave it alone, because it keeps a second gateway off",
+            self.known.path.display()
+        );
         Ok(())
     }
 }
@@ -413,6 +435,45 @@ fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
             Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
         }
     }
+}
+
+/// Returns an error if there is a log and no database. SQLite would make a new database and remove the log.
+fn check_not_lost(path: &Path) -> Result<(), StoreError> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    let log = with_suffix(path, "-wal");
+    if bytes(path) > 0 || bytes(&log) == 0 {
+        return Ok(());
+    }
+    let (place, log) = (path.display(), log.display());
+    Err(StoreError::Unusable(format!(
+        "{place} is missing or empty, and its log {log} is still there, with webhooks that were acknowledged: put the database back beside it. To begin anew, move the log away"
+    )))
+}
+
+/// Returns an error if a gateway has the database open by another name (a hard link, a mount of the single file), where its log is.
+/// Without the log, the latest commits are missing.
+#[cfg(target_os = "linux")]
+pub(super) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
+    let path = resolve(path);
+    // A gateway always has a log. To open and close a database that this process has open would end its locks.
+    if with_suffix(&path, "-wal").exists() {
+        return Ok(());
+    }
+    let Ok(file) = File::open(&path) else {
+        return Ok(());
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+            "{} is the database of a running gateway, but the log of the gateway is not beside it: name the path that the gateway uses",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn check_log_is_here(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 pub(super) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {

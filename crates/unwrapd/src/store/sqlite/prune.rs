@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::writer::Work;
+use super::job::Work;
 use super::{schema, seen, size};
 use crate::delivery::{earlier, later};
 use crate::store::numbers::deliveries_of;
@@ -257,7 +257,7 @@ fn look(
 
 /// How many messages would be forgotten now, and the bytes of their payloads. It only reads, beside whoever writes.
 pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u64), StoreError> {
-    let connection = schema::connect_to_read(path)?;
+    let connection = schema::connect_to_look(path)?;
     schema::check_present(&connection)?;
     connection
         .query_row(

@@ -8,8 +8,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
 use super::accept;
+use super::job::Work;
 use super::statements::timestamp;
-use super::writer::Work;
 use crate::message::Message;
 use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect, SuspectSummary};
 

@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::chosen::{Chosen, hurry};
+use super::job::{Urgency, Work};
 use super::progress::{Record, begin, read_record};
 use super::walk::{Order, newest, walk};
-use super::writer::{Urgency, Work};
 use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
@@ -87,7 +87,7 @@ impl SqliteStore {
         now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
-        let record = self.record(replay, token, as_of, now.stamp).await?;
+        let record = self.record(replay, token, as_of, now.now).await?;
         if record.asked != *replay {
             return Ok(ReplayStep::AnotherReplay);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::owned::Owned;
+use super::owned::{self, Owned};
 use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
@@ -139,14 +139,27 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(LOCK_WAIT_MAX)
         .map_err(|error| store_error(&error))?;
     match read_marks(&connection) {
-        // To read a log there must be a file for it. Where none can be made, nobody writes either, unless there is a log already.
+        // A log is read with the help of its index. Where none can be made, nobody writes either, unless there is a log already.
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+            ) =>
         {
+            if has_log(path) {
+                access::check_index(path)?;
+                return Err(store_error(&error));
+            }
             connect_to_unchanging(path).map_err(|error| store_error(&error))
         }
         _ => Ok(connection),
     }
+}
+
+/// As [`connect_to_read`], for a command that may run beside a gateway.
+pub(super) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
+    owned::check_log_is_here(path)?;
+    connect_to_read(path)
 }
 
 fn has_log(path: &Path) -> bool {
@@ -286,6 +299,14 @@ fn damaged() -> StoreError {
     )
 }
 
+/// The error while another program has locked the database.
+const LOCKED: &str = "another process uses the database, such as a check, a backup or a shell; wait until it ends, or end it";
+
+/// Whether the error ends when another program unlocks the database.
+pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(problem) if problem == LOCKED)
+}
+
 /// SQLite's messages name tables and files, never values.
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
@@ -293,10 +314,9 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
             StoreError::Unusable("the file is not an SQLite database".into())
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(
-            "another process uses the database, such as a check, a backup or a shell; wait until it ends, or end it"
-                .into(),
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StoreError::Unavailable(LOCKED.into())
+        }
         Some(ErrorCode::DiskFull) => filesystem::disk_full(),
         Some(ErrorCode::SystemIoFailure) => StoreError::Unavailable(io_error(error)),
         _ => StoreError::Unavailable(error.to_string()),

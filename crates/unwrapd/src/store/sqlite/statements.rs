@@ -4,8 +4,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use super::job::Work;
 use super::schema::MIGRATIONS;
-use super::writer::Work;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};

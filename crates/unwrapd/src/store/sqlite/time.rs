@@ -75,7 +75,7 @@ fn optional(connection: &Connection, sql: &str) -> rusqlite::Result<Option<Times
 
 /// The trusted time in the store at `path`. This only reads.
 pub fn remembered_at(path: &Path) -> Result<Option<Timestamp>, StoreError> {
-    let connection = schema::connect_to_read(path)?;
+    let connection = schema::connect_to_look(path)?;
     schema::check_present(&connection)?;
     remembered(&connection).map_err(|error| schema::store_error(&error))
 }

@@ -35,6 +35,8 @@ pub(crate) enum Answer {
     Status(u16),
     RetryAfter(u16, &'static str),
     Redirect(String),
+    /// 200 if the signature is right, and its time too; else 400.
+    IfVerified,
     /// None at all.
     Hang,
     /// 200, once the test lets it.
@@ -98,7 +100,9 @@ impl Delivered {
 
 async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes) -> Response {
     let answer = script.answers.lock().unwrap().pop_front();
-    script.told.send(Delivered { headers, payload }).unwrap();
+    let delivered = Delivered { headers, payload };
+    let is_verified = delivered.verified().is_ok();
+    script.told.send(delivered).unwrap();
     let status = |status| StatusCode::from_u16(status).unwrap();
     match answer.unwrap_or(Answer::Status(200)) {
         Answer::Status(code) => status(code).into_response(),
@@ -106,6 +110,8 @@ async fn answer(State(script): State<Script>, headers: HeaderMap, payload: Bytes
         Answer::Redirect(to) => {
             (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
         }
+        Answer::IfVerified if is_verified => StatusCode::OK.into_response(),
+        Answer::IfVerified => StatusCode::BAD_REQUEST.into_response(),
         Answer::Hang => std::future::pending().await,
         Answer::WhenTold(signal) => {
             signal.notified().await;

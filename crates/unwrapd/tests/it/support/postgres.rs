@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use unwrapd::store::postgres::PostgresAddress;
 
 use super::PATIENCE;
+use super::wall_clock::WallClock;
 
 /// Where Debian puts the programs of its versions.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -24,6 +25,9 @@ pub(crate) fn shared() -> &'static Server {
     static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
     &SERVER
 }
+
+/// Variables, with their values.
+type Environment = Vec<(&'static str, String)>;
 
 pub(crate) struct Server {
     folder: PathBuf,
@@ -48,8 +52,17 @@ impl Server {
         Self::start(&[&[address, &port], settings].concat())
     }
 
+    /// A new one with this wall clock, whose files are in a folder that everybody may read.
+    pub(crate) fn start_with_clock(clock: &WallClock) -> Self {
+        Self::start_in(&[], clock.environment().into(), |_| {})
+    }
+
     /// A new one, once `prepare` has put more files beside its data.
     pub(crate) fn start_after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_in(settings, Vec::new(), prepare)
+    }
+
+    fn start_in(settings: &[&str], environment: Environment, prepare: impl FnOnce(&Path)) -> Self {
         let folder = new_folder("unwrapd-pg-");
         let made = as_owner(&program("initdb"))
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
@@ -59,13 +72,13 @@ impl Server {
             .unwrap();
         assert!(made.status.success(), "{made:?}");
         prepare(&folder);
-        Self::run(folder, settings)
+        Self::run(folder, settings, environment)
     }
 
     /// On what is in the folder.
-    fn run(folder: PathBuf, settings: &[&str]) -> Self {
+    fn run(folder: PathBuf, settings: &[&str], environment: Environment) -> Self {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let keeper = Mutex::new(keep(&folder, &settings));
+        let keeper = Mutex::new(keep(&folder, &settings, environment));
         let setting = |name: &str| {
             settings
                 .iter()
@@ -97,7 +110,7 @@ impl Server {
         assert!(copied.status.success(), "{copied:?}");
         let port = format!("port={}", free_port());
         let settings = ["listen_addresses=127.0.0.1", &port, "cluster_name=standby"];
-        Self::run(folder, &settings)
+        Self::run(folder, &settings, Vec::new())
     }
 
     /// Has it take over.
@@ -340,7 +353,7 @@ fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
 
 /// Starts the server under a process that waits until we are gone, however that comes about, and then removes both. Until then it
 /// starts the server anew for each line that it is sent.
-fn keep(folder: &Path, settings: &[String]) -> Child {
+fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     let script = r#"
         folder=$1 postgres=$2
         shift 2
@@ -367,6 +380,7 @@ fn keep(folder: &Path, settings: &[String]) -> Child {
     for setting in settings {
         keeper.args(["-c", setting]);
     }
+    keeper.envs(environment);
     keeper
         .stdin(Stdio::piped())
         .stderr(Stdio::null())

@@ -124,6 +124,20 @@ impl Serving {
     }
 
     fn start_by(
+        command: Command,
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::begin(command, folder, arguments, environment).started()
+    }
+
+    /// As [`start`](Self::start), without waiting.
+    pub(crate) fn begin_to_start(folder: &Path) -> Self {
+        Self::begin(unwrapd(), folder, &[], &[])
+    }
+
+    fn begin(
         mut command: Command,
         folder: &Path,
         arguments: &[&str],
@@ -147,16 +161,20 @@ impl Serving {
                 drop(told.send(line));
             }
         });
-        let mut serving = Self {
+        Self {
             child,
             url: String::new(),
             admin: String::new(),
             log,
             begin: Vec::new(),
-        };
-        serving.url = serving.announced("receiving on ");
-        serving.admin = format!("{}/readyz", serving.announced("admin API on "));
-        serving
+        }
+    }
+
+    /// Waits until it says that it receives.
+    pub(crate) fn started(mut self) -> Self {
+        self.url = self.announced("receiving on ");
+        self.admin = format!("{}/readyz", self.announced("admin API on "));
+        self
     }
 
     /// Waits until it logs something with `what` in it, and gives what follows.

@@ -1,0 +1,67 @@
+//! What the writer is asked to do, and how it answers.
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::memory::Memory;
+use crate::store::StoreError;
+
+/// What a job works with.
+pub(super) struct Work<'w> {
+    /// In the writer's transaction, unless the job only looks.
+    pub(super) connection: &'w Connection,
+    /// What it remembers counts once the transaction is committed.
+    pub(super) memory: &'w mut Memory,
+}
+
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Nothing: it changes nothing on the disk, and is answered at once.
+    Look,
+    /// The next commit.
+    Now,
+    /// A commit, and it may be a later one: nobody waits for its answer.
+    Soon,
+}
+
+/// Something to do that waits for the writer.
+pub(super) trait Job: Send {
+    fn urgency(&self) -> Urgency;
+
+    /// Does it. It may be asked to again, in another transaction, if the first came to nothing.
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
+
+    /// Tells who asked, once the fate of the whole transaction is known.
+    fn answer(self: Box<Self>, fate: Result<(), StoreError>);
+}
+
+/// The change that `make` makes, and who waits for its result.
+pub(super) struct Change<T, F> {
+    pub(super) urgency: Urgency,
+    pub(super) make: F,
+    pub(super) value: Option<T>,
+    pub(super) answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Change<T, F>
+where
+    T: Send,
+    F: Fn(&mut Work<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        self.value = Some((self.make)(work)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, fate: Result<(), StoreError>) {
+        let Self { value, answer, .. } = *self;
+        let result = fate.and_then(|()| value.ok_or_else(super::closed));
+        // Who asked may have gone away meanwhile; the change stands all the same.
+        drop(answer.send(result));
+    }
+}

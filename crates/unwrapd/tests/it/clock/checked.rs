@@ -1,0 +1,127 @@
+//! Applications that check the time of what they get, as the official SDKs do.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use openai_webhooks::EventType;
+use tempfile::TempDir;
+
+use super::asked::found;
+use super::{DAY, HOUR, Place, dead, doubts, post};
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, write_config_on};
+use crate::support::tls_server::{self, self_signed};
+use crate::support::wall_clock::WallClock;
+use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+
+fn place(app: &Application, attempts_max: u32) -> Place {
+    let folder = TempDir::new().unwrap();
+    let store = format!("sqlite:{}/unwrapd.db", folder.path().display());
+    let lines = format!("attempts_max = {attempts_max}\n");
+    Place::with(folder, &store, &app.url, &lines)
+}
+
+/// A caller waits for seconds, and an application that is tried once is not tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_received_while_the_clock_is_off_is_signed_at_the_right_time() {
+    for off in [2 * HOUR, -2 * HOUR, 31 * DAY, -31 * DAY] {
+        let mut app = Application::start(std::iter::repeat_n(Answer::IfVerified, 100)).await;
+        let place = place(&app, 1);
+        let serving = place.start();
+        post(&serving, "wh_before", 0).await;
+        assert_eq!(app.next().await.webhook_id(), "wh_before");
+        place.jump_to(off);
+        doubts(&serving, true).await;
+        let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
+        call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
+        let answer = call.request(&client(), &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        post(&serving, "wh_during", 0).await;
+        for id in ["wh_call", "wh_during"] {
+            let delivery = app.next().await;
+            assert_eq!(delivery.webhook_id(), id, "{off}");
+            assert!(delivery.verified().is_ok(), "{off}");
+        }
+        place.jump_to(0);
+        doubts(&serving, false).await;
+        post(&serving, "wh_after", 0).await;
+        let delivery = app.next().await;
+        assert_eq!(delivery.webhook_id(), "wh_after", "{off}");
+        assert!(delivery.verified().is_ok(), "{off}");
+        assert_eq!(dead(&serving).await, BTreeSet::new(), "{off}");
+    }
+}
+
+/// Nothing tells then which of the two clocks is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_the_clock_jumps_is_not_given_up_because_of_its_signature() {
+    for off in [2 * HOUR, -31 * DAY] {
+        let later = Answer::RetryAfter(503, "1");
+        let answers = [later.clone(), later]
+            .into_iter()
+            .chain(std::iter::repeat_n(Answer::IfVerified, 100));
+        let mut app = Application::start(answers).await;
+        let place = place(&app, 3);
+        let serving = place.start();
+        post(&serving, "wh_waits", 0).await;
+        assert_eq!(app.next().await.webhook_id(), "wh_waits");
+        place.jump_to(off);
+        doubts(&serving, true).await;
+        loop {
+            let delivery = app.next().await;
+            assert_eq!(delivery.webhook_id(), "wh_waits", "{off}");
+            if delivery.verified().is_ok() {
+                break;
+            }
+        }
+        assert_eq!(dead(&serving).await, BTreeSet::new(), "{off}");
+        let (status, _) = serving.terminate();
+        assert!(status.success());
+    }
+}
+
+/// A clock that is years off makes every certificate one that has expired or is not valid yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_checked_by_the_right_time() {
+    let year = i32::try_from(1970 + unix_now() / (365 * DAY)).unwrap();
+    let server = self_signed(Some((year - 1, year + 2)));
+    let url = format!("https://localhost:{}/", tls_server::serve(&server).port());
+    for (off, is_shared) in [
+        (1500 * DAY, false),
+        (-1500 * DAY, false),
+        (1500 * DAY, true),
+    ] {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), server.0.pem()).unwrap();
+        let store = if is_shared {
+            let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
+            postgres::shared().url("postgres", &schema)
+        } else {
+            format!("sqlite:{}/unwrapd.db", folder.path().display())
+        };
+        write_config_on(folder.path(), &store, &url, "ca = \"ca.pem\"");
+        // For all of the process, unlike the clock of the other tests.
+        let clock = WallClock::new(folder.path());
+        let environment = clock.environment();
+        let environment = environment
+            .each_ref()
+            .map(|(name, value)| (*name, &**value));
+        if is_shared {
+            // The clock of the database is right from the beginning.
+            clock.jump_to(off);
+        }
+        let serving = Serving::start(folder.path(), &environment);
+        if !is_shared {
+            clock.jump_to(off);
+            doubts(&serving, true).await;
+        }
+        let webhook = Webhook::with_payload("wh_tls", "{}");
+        let answer = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200, "{off}");
+        let deadline = Instant::now() + PATIENCE;
+        while found(&serving, "status=delivered").await == 0 {
+            assert!(Instant::now() < deadline, "{off}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

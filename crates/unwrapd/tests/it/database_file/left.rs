@@ -1,0 +1,50 @@
+//! What the last process has left, and what became of it before the next start.
+
+use std::fs::{self, File};
+
+use super::{Place, SOME, elsewhere, serve, stderr};
+
+/// SQLite makes a new database then, and removes the log with all that was acknowledged since it was last moved.
+#[tokio::test]
+async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
+    for is_emptied in [false, true] {
+        let place = Place::new();
+        let serving = place.start();
+        place.post_some(&serving).await;
+        // SIGKILL.
+        drop(serving);
+        let log = fs::read(place.file("-wal")).unwrap();
+        assert!(!log.is_empty());
+        fs::rename(place.file(""), elsewhere(&place)).unwrap();
+        if is_emptied {
+            File::create(place.file("")).unwrap();
+        }
+
+        let start = serve(place.folder.path(), |_| {});
+        assert_eq!(start.status.code(), Some(1));
+        let text = stderr(&start);
+        assert!(text.contains("unwrapd.db-wal is still there"), "{text}");
+        assert!(text.contains("put the database back"), "{text}");
+        assert_eq!(fs::read(place.file("-wal")).unwrap(), log);
+
+        fs::rename(elsewhere(&place), place.file("")).unwrap();
+        let serving = place.start();
+        assert_eq!(place.post(&serving, "wh_0").await, Some(200));
+        assert!(serving.terminate().0.success());
+        assert_eq!(place.kept(), SOME);
+    }
+}
+
+/// A process that is killed, or ended by the system, cannot say so.
+#[tokio::test]
+async fn a_start_says_that_the_last_process_did_not_close_the_store() {
+    let place = Place::new();
+    let serving = place.start();
+    place.post_some(&serving).await;
+    drop(serving);
+    let (status, log) = place.start().terminate();
+    assert!(status.success());
+    assert!(log.contains("the last process left its log"), "{log}");
+    let (_, log) = place.start().terminate();
+    assert!(!log.contains("the last process left its log"), "{log}");
+}

@@ -1,0 +1,154 @@
+//! Files of a running gateway that are cut off or overwritten in place.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+
+use rusqlite::Connection;
+
+use super::{Place, SOME, elsewhere};
+use crate::support::Webhook;
+use crate::support::process::unwrapd;
+
+/// SQLite has it mapped: reading behind its end would be a signal that ends the process, and that is as well.
+#[tokio::test]
+async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_makes_it_anew() {
+    let place = Place::new();
+    let mut serving = place.start();
+    place.post_some(&serving).await;
+    let index = File::options().write(true).open(place.file("-shm"));
+    index.unwrap().set_len(0).unwrap();
+    assert_ne!(place.post(&serving, "after").await, Some(200));
+    assert!(!serving.died("index cut").success());
+    let serving = place.start();
+    assert_eq!(place.post(&serving, "wh_0").await, Some(200));
+    assert!(serving.terminate().0.success());
+    assert_eq!(place.kept(), SOME);
+}
+
+/// The restoring of a backup with `cp`, while the gateway runs: the file, its inode and often its size stay the same.
+#[tokio::test]
+async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_into_it() {
+    for is_by_the_tool in [true, false] {
+        let place = Place::new();
+        let mut serving = place.start();
+        // So that there is something in the file.
+        let move_log = || {
+            Connection::open(place.file(""))
+                .unwrap()
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+                .unwrap();
+        };
+        place.post_some(&serving).await;
+        let backup = elsewhere(&place);
+        if is_by_the_tool {
+            let output = unwrapd()
+                .args(["db", "backup"])
+                .arg(&backup)
+                .arg("--store")
+                .arg(place.file(""))
+                .output()
+                .unwrap();
+            assert!(output.status.success());
+            move_log();
+        } else {
+            move_log();
+            fs::copy(place.file(""), &backup).unwrap();
+            // Enough for the database to grow.
+            for number in 0..SOME {
+                let id = format!("more_{number}");
+                let large = Webhook::with_payload(&id, "x".repeat(20_000));
+                let answer = large.request(&place.client, &serving.url).send().await;
+                assert_eq!(answer.unwrap().status(), 200);
+            }
+            move_log();
+            // As large as the database, by chance.
+            let length = fs::metadata(place.file("")).unwrap().len();
+            let copy = File::options().write(true).open(&backup).unwrap();
+            copy.set_len(length).unwrap();
+        }
+        assert_eq!(place.post(&serving, "before").await, Some(200));
+        fs::copy(&backup, place.file("")).unwrap();
+        assert_ne!(
+            place.post(&serving, "after").await,
+            Some(200),
+            "{is_by_the_tool}"
+        );
+        assert_eq!(serving.died("copied over").code(), Some(1));
+        let left = fs::read(place.file("")).unwrap();
+        assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
+    }
+}
+
+/// While nobody posts, the gateway notices too.
+#[tokio::test]
+async fn a_hand_on_the_files_is_noticed_while_nothing_arrives() {
+    let place = Place::new();
+    let mut serving = place.start();
+    place.post_some(&serving).await;
+    File::options()
+        .write(true)
+        .open(place.file("-wal"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    serving.announced("first copy the database, its -wal");
+    assert_eq!(serving.died("cut while idle").code(), Some(1));
+}
+
+/// To close the database would be to move a log with holes into it.
+#[tokio::test]
+async fn a_log_that_is_cut_off_ends_the_gateway_which_leaves_the_files_as_they_are() {
+    for part in [0, 2, 3] {
+        let place = Place::new();
+        let mut serving = place.start();
+        place.post_some(&serving).await;
+        let before = fs::read(place.file("")).unwrap();
+        let log = File::options()
+            .write(true)
+            .open(place.file("-wal"))
+            .unwrap();
+        let length = log.metadata().unwrap().len();
+        log.set_len(length * part / 4).unwrap();
+        assert_ne!(place.post(&serving, "after").await, Some(200), "{part}");
+        assert_eq!(serving.died("cut").code(), Some(1));
+        assert_eq!(fs::read(place.file("")).unwrap(), before, "{part}");
+    }
+}
+
+/// A commit behind the cut makes the file long again: only its content tells.
+#[tokio::test]
+async fn a_log_that_is_overwritten_in_place_ends_the_gateway() {
+    let place = Place::new();
+    let mut serving = place.start();
+    place.post_some(&serving).await;
+    let log = File::options()
+        .write(true)
+        .open(place.file("-wal"))
+        .unwrap();
+    log.write_all_at(&[0; 64], 0).unwrap();
+    assert_ne!(place.post(&serving, "after").await, Some(200));
+    assert_eq!(serving.died("overwritten").code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_database_that_is_cut_off_ends_the_gateway_which_leaves_the_log_as_it_is() {
+    for part in [0, 1] {
+        let place = Place::new();
+        let mut serving = place.start();
+        place.post_some(&serving).await;
+        // So that there is something in the file.
+        Connection::open(place.file(""))
+            .unwrap()
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+            .unwrap();
+        assert_eq!(place.post(&serving, "other").await, Some(200));
+        let log = fs::metadata(place.file("-wal")).unwrap().len();
+        let database = File::options().write(true).open(place.file("")).unwrap();
+        let length = database.metadata().unwrap().len();
+        database.set_len(length * part / 2).unwrap();
+        assert_ne!(place.post(&serving, "after").await, Some(200), "{part}");
+        assert_eq!(serving.died("cut").code(), Some(1));
+        assert_eq!(database.metadata().unwrap().len(), length * part / 2);
+        assert!(fs::metadata(place.file("-wal")).unwrap().len() >= log);
+    }
+}
