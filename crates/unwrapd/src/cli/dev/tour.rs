@@ -241,7 +241,8 @@ mod tests {
     use crate::feed::Feed;
 
     fn tour(feed: &Feed) -> Tour {
-        let webhooks = Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
+        let webhooks =
+            Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
         let url = "http://127.0.0.1:1/".parse().unwrap();
         let (_, told) = mpsc::channel(1);
         Tour::new(feed.listen(), Sender::new(webhooks, url).unwrap(), told)
