@@ -12,7 +12,7 @@ mod source;
 mod url;
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -157,9 +157,21 @@ fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
         Err(error) => return Err(unreadable(error.to_string())),
     };
     let text = files::text(&content.bytes).map_err(unreadable)?;
-    let file = std::path::absolute(path).map_err(|error| unreadable(error.to_string()))?;
-    let folder = file.parent().unwrap_or(&file).to_owned();
+    let folder = folder_of(path).map_err(|error| unreadable(error.to_string()))?;
     Ok(Some((text.to_owned(), folder)))
+}
+
+/// The folder that the paths of a configuration count from. What comes through a pipe has none of its own.
+fn folder_of(file: &Path) -> io::Result<PathBuf> {
+    let is_stream = ["/dev", "/proc"]
+        .iter()
+        .any(|system| file.starts_with(system))
+        || !std::fs::metadata(file)?.is_file();
+    if is_stream {
+        return std::env::current_dir();
+    }
+    let file = std::path::absolute(file)?;
+    Ok(file.parent().unwrap_or(&file).to_owned())
 }
 
 /// All mistakes of a configuration with place and remedy, in the order of the file. The text never

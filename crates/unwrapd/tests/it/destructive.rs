@@ -347,3 +347,22 @@ async fn a_backup_is_not_written_to_a_file_named_like_stdout() {
     assert!(told.contains("cannot be written to stdout"), "{told}");
     assert!(!folder.path().join("-").exists());
 }
+
+#[tokio::test]
+async fn a_backup_replaces_a_backup_and_no_other_file() {
+    let folder = TempDir::new().unwrap();
+    let config = a_store_with_messages(folder.path()).await;
+    let backup = |to: &str, force: &[&str]| {
+        let to = folder.path().join(to);
+        let arguments = ["db", "backup", to.to_str().unwrap(), "--config", &config];
+        run(&[&arguments[..], force].concat())
+    };
+    assert_eq!(backup("backup.db", &[]).0, Some(0));
+    assert_eq!(backup("backup.db", &[]).0, Some(2));
+    assert_eq!(backup("backup.db", &["--force"]).0, Some(0));
+    let before = std::fs::read_to_string(&config).unwrap();
+    let (code, told) = backup("unwrapd.toml", &["--force"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("replaces backups only"), "{told}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
+}

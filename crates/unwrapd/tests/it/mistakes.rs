@@ -581,6 +581,29 @@ fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
     }
 }
 
+/// The folder of a pipe is one of the system, where a store would be lost.
+#[test]
+fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
+    let folder = TempDir::new().unwrap();
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    let file = folder.path().join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    for run in [
+        "cat unwrapd.toml | \"$0\" serve --check --config /dev/stdin",
+        "\"$0\" serve --check --config /dev/stdin < unwrapd.toml",
+    ] {
+        let output = with_secrets(&mut Command::new("sh"))
+            .args(["-c", run, env!("CARGO_BIN_EXE_unwrapd")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let store = folder.path().join("unwrapd.db");
+        assert!(told.contains(&store.display().to_string()), "{run}: {told}");
+    }
+}
+
 #[test]
 fn paths_that_a_shell_would_change_are_refused() {
     let (lines, told) = refused(

@@ -1,7 +1,7 @@
 //! `unwrapd db backup`: a copy of the store as it is at one moment.
 
 use std::fs::{File, Metadata};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -114,9 +114,20 @@ fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
             "a -wal or -journal is beside it, so a database of this name is in use; name another file"
         }
         Some(_) if !force => "the file exists already; name another, or replace it with --force",
+        Some(there) if there.len() > 0 && !is_database(to) => {
+            "this file is not a database, and --force replaces backups only; name another file"
+        }
         _ => return Ok(()),
     };
     Err(usage(format!("{}: {problem}", to.display())))
+}
+
+/// Whether the file begins as a database of SQLite does.
+fn is_database(file: &Path) -> bool {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let mut beginning = [0; MAGIC.len()];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && beginning == *MAGIC
 }
 
 fn has_log(database: &Path) -> bool {

@@ -47,11 +47,26 @@ fn check_file(path: &Path) -> Result<(), String> {
 pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     let mut beginning = [0; BEGINNING_BYTES];
     let length = file.read_at(&mut beginning, 0).unwrap_or_default();
-    match beginning[..length].trim_ascii_start().first() {
+    let beginning = beginning[..length].trim_ascii_start();
+    match beginning.first() {
+        Some(b'{') if is_one_object(beginning) => Err(
+            "this file holds one JSON object over several lines, which lines would spoil: name another file",
+        ),
         None | Some(b'{') => Ok(()),
         // Other content: a configuration, a secret, a database.
         Some(_) => Err("this file has content other than JSON lines: name another file"),
     }
+}
+
+/// Whether this is the beginning of an object that does not end on its line. A line that a crash has
+/// cut short is followed by one that begins with a brace.
+fn is_one_object(beginning: &[u8]) -> bool {
+    let mut lines = beginning
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii);
+    let first = lines.next();
+    let second = lines.find(|line| !line.is_empty());
+    first == Some(b"{") && second.is_some_and(|line| !line.starts_with(b"{"))
 }
 
 /// Checks the folder of a missing file. The folder may be created later.

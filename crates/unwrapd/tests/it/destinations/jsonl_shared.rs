@@ -168,6 +168,7 @@ fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
             .unwrap()
             .success()
     );
+    std::fs::write(folder.join("package.json"), "{\n  \"name\": \"x\"\n}\n").unwrap();
     for (path, cause) in [
         (folder.to_owned(), "this is a folder"),
         (folder.join("logs/"), "this is a folder"),
@@ -175,6 +176,10 @@ fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
         ("/dev/null".into(), "not a regular file"),
         (folder.join("unwrapd.toml"), "content other than JSON lines"),
         (folder.join("unwrapd.toml/events.jsonl"), "Not a directory"),
+        (
+            folder.join("package.json"),
+            "one JSON object over several lines",
+        ),
     ] {
         let complaint = complaint(folder, &path);
         assert!(complaint.contains(cause), "{}: {complaint}", path.display());
