@@ -111,6 +111,8 @@ fn told(error: &tokio_postgres::Error) -> String {
             let reason = source.to_string();
             let remedy = if reason.contains("UnknownIssuer") {
                 ": for an authority of your own write `?sslrootcert=FILE` after the URL"
+            } else if reason.contains("Connection refused") {
+                ": nothing is listening there; start the server, or correct `url`"
             } else {
                 ""
             };

@@ -311,7 +311,7 @@ pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
-            StoreError::Unusable("the file is not an SQLite database".into())
+            StoreError::Unusable("the file is not an SQLite database; name another file".into())
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
