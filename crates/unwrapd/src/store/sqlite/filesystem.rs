@@ -15,6 +15,10 @@ const LOG_TO_INDEX: u64 = 256;
 
 /// A problem of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only Linux tells the kind of a file system")
+)]
 enum Verdict {
     /// Nothing.
     Fine,
