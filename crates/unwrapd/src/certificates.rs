@@ -21,7 +21,7 @@ pub fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
     CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
-        .map_err(|_| "the file is no valid PEM: write it anew".into())
+        .map_err(|_| "the file is not valid PEM: save it again".into())
 }
 
 /// The problem of a file that has no certificate in PEM.
@@ -43,7 +43,7 @@ fn other_form(bytes: &[u8]) -> String {
         .into();
     }
     match files::text(bytes) {
-        Ok(_) => "the file holds no certificate: name the PEM file, which has the line -----BEGIN CERTIFICATE-----".into(),
+        Ok(_) => "the file has no certificate: name the PEM file, which has the line -----BEGIN CERTIFICATE-----".into(),
         Err(problem) => problem,
     }
 }
@@ -71,8 +71,8 @@ mod tests {
             ),
             (b"-----BEGIN PKCS7-----\n", "openssl pkcs7"),
             (&utf16, "UTF-16"),
-            (b"-----BEGIN PRIVATE KEY-----\n", "holds no certificate"),
-            (b"", "holds no certificate"),
+            (b"-----BEGIN PRIVATE KEY-----\n", "has no certificate"),
+            (b"", "has no certificate"),
             (b"\x30\x82", "openssl x509"),
         ] {
             let told = other_form(bytes);

@@ -14,6 +14,7 @@ mod history;
 mod line;
 mod source;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Clock(Arc<Inner>);
 struct Inner {
     source: Source,
     state: Mutex<State>,
+    /// Whether [`State::proof`] is set. Most webhooks only ask this.
+    has_proof: AtomicBool,
 }
 
 /// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
@@ -141,6 +144,7 @@ impl Clock {
         Self(Arc::new(Inner {
             source,
             state: Mutex::new(State::new(monotonic, wall)),
+            has_proof: AtomicBool::new(false),
         }))
     }
 
@@ -235,6 +239,15 @@ impl Clock {
             wrong: reading.wall.saturating_sub(reading.monotonic),
             right: time.as_millisecond().saturating_sub(reading.monotonic),
         });
+        self.0.has_proof.store(true, Ordering::Relaxed);
+    }
+
+    /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another time was held back by someone.
+    pub fn prove_wall(&self) {
+        if self.0.has_proof.load(Ordering::Relaxed) {
+            self.state().proof = None;
+            self.0.has_proof.store(false, Ordering::Relaxed);
+        }
     }
 
     /// The wall clock of this machine.

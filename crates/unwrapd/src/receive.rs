@@ -102,7 +102,9 @@ async fn accept(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    if !judged_at.is_wall {
+    if judged_at.is_wall {
+        clock.prove_wall();
+    } else {
         clock.prove(received_at);
     }
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());

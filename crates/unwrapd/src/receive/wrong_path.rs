@@ -50,9 +50,9 @@ pub(super) async fn wrong_method(
     } else {
         "refused a request with 405 (wrong method)"
     };
-    receiver
-        .refusals
-        .count_request(kind, line(&request), || "webhooks come by POST".into());
+    receiver.refusals.count_request(kind, line(&request), || {
+        "OpenAI sends webhooks with POST".into()
+    });
     Refusal::WrongMethod
 }
 

@@ -153,7 +153,7 @@ async fn what_arrives_after_the_question_is_not_dropped() {
     let (code, told) =
         tokio::task::block_in_place(|| run_on_a_terminal_and(&drop_all, meanwhile, "y\n"));
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("1 dropped"), "{told}");
+    assert!(told.contains("dropped 1 request"), "{told}");
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert!(
         listed.contains("wh_2") && !listed.contains("wh_1"),

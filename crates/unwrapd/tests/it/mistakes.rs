@@ -252,7 +252,7 @@ fn what_is_wrong_with_the_store_is_told_with_the_mistakes_of_the_file() {
         "[store]\nurl = \"sqlite:no/such/folder/u.db\"\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"NO_SUCH\" }]\n",
     );
     assert_eq!(lines, [5], "{told}");
-    assert!(told.contains("there is no folder"), "{told}");
+    assert!(told.contains("no/such/folder does not exist"), "{told}");
 }
 
 #[test]

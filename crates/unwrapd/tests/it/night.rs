@@ -123,7 +123,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     let told = serving.announced("was reloaded; these changes are in effect: ");
     assert_eq!(
         told,
-        "destination `renamed` added; destination `third`: url, ca, proxy, secrets (1 new, 1 gone), rate, attempts_max changed; \
+        "destination `renamed` added; destination `third`: url, ca, proxy, secrets (1 added, 1 removed), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
@@ -294,7 +294,7 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
     std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
     let (code, told) = checked(folder.path());
     assert_eq!(code, Some(0), "{told}");
-    let warning = "the endpoint `a` has a secret in common with `b`:";
+    let warning = "the endpoint `a` shares a secret with `b`:";
     assert!(told.contains(warning), "{told}");
     assert_eq!(told.matches("shares a secret").count(), 1, "{told}");
     assert!(!told.contains(raw) && !told.contains(encoded), "{told}");
