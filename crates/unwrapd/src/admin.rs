@@ -26,12 +26,12 @@ use tokio::sync::Mutex;
 
 use crate::clock::Clock;
 use crate::destination::Destination;
+use crate::destination_state::{DestinationState, DestinationStates};
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
-use crate::progress::{Board, Progress};
 use crate::quarantine::Quarantine;
 use crate::store::Store;
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
 pub use access::AdminToken;
 pub(crate) use ask::Problem;
@@ -60,9 +60,9 @@ pub struct Admin {
     /// The destinations there are.
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.
-    pub board: Board,
+    pub states: DestinationStates,
     /// The dispatchers to wake after a change.
-    pub bells: Bells,
+    pub wakeups: Wakeups,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
     /// The token of operators. `None`: every client of the port may do everything, so only this
@@ -84,7 +84,7 @@ pub struct Target {
     /// Where its deliveries go.
     pub destination: Arc<dyn Destination>,
     /// How it goes there.
-    pub progress: Arc<Progress>,
+    pub destination_state: Arc<DestinationState>,
     /// Longest time an attempt may take.
     pub timeout: Duration,
 }

@@ -1,11 +1,11 @@
 //! One message for one destination: what an attempt came to, and what happens next. Pure: the time and the randomness are arguments.
 
 pub mod breaker;
+pub mod limit_share;
 pub mod limits;
-pub mod pace;
+pub mod rate_limiter;
+pub mod response_excerpt;
 pub mod retry;
-pub mod said;
-pub mod share;
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
+use response_excerpt::ResponseExcerpt;
 use retry::RetryPolicy;
-use said::Said;
 
 /// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a caller and an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub enum Outcome {
         /// The answer, for people.
         answer: String,
         /// An excerpt of the response.
-        said: Said,
+        said: ResponseExcerpt,
     },
     /// The destination did not accept the message. The delivery is retried.
     Failed {
@@ -105,14 +105,14 @@ pub enum Outcome {
         /// How long the destination asked us to wait.
         retry_after: Option<Duration>,
         /// An excerpt of the response.
-        said: Said,
+        said: ResponseExcerpt,
     },
     /// The destination will never accept the message (a 410).
     Refused {
         /// The answer, for people.
         answer: String,
         /// An excerpt of the response.
-        said: Said,
+        said: ResponseExcerpt,
     },
 }
 
@@ -123,7 +123,7 @@ impl Outcome {
         Self::Failed {
             answer: answer.into(),
             retry_after: None,
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
         }
     }
 
@@ -139,7 +139,7 @@ impl Outcome {
 
     /// An excerpt of the response. It must not be logged.
     #[must_use]
-    pub fn said(&self) -> &Said {
+    pub fn said(&self) -> &ResponseExcerpt {
         match self {
             Self::Delivered { said, .. }
             | Self::Failed { said, .. }
@@ -243,7 +243,7 @@ mod tests {
         Outcome::Failed {
             answer: "500".into(),
             retry_after,
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn a_refusal_is_final_at_once() {
         let refused = Outcome::Refused {
             answer: "410".into(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
         };
         let next = Next::after(
             &refused,

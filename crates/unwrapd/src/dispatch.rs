@@ -5,11 +5,11 @@
 //! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
 
 mod attempt;
+mod circuit_reports;
 mod failures;
-mod findings;
 mod gate;
-mod ready;
-mod running;
+mod lane_worker;
+mod prefetch;
 mod settle;
 
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::clock::Clock;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
 use crate::destination::Destination;
-use crate::feed::Feed;
-use crate::handover::Handover;
+use crate::handoff::DirectHandoff;
+use crate::pipeline_events::EventBus;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-pub use findings::{Finding, Findings};
+pub use circuit_reports::{CircuitReport, CircuitReports};
 pub use gate::Gate;
-use running::Running;
-pub use running::SETTLING_MAX;
+use lane_worker::LaneWorker;
+pub use lane_worker::SETTLING_MAX;
 
 /// The state for deliveries to one destination in one lane.
-pub struct Dispatcher {
+pub struct LaneContext {
     /// Name of the destination.
     pub name: String,
     /// The lane.
@@ -45,26 +45,26 @@ pub struct Dispatcher {
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
     /// Rings when there is new work.
-    pub bell: Arc<Notify>,
+    pub wakeup: Arc<Notify>,
     /// Where free places are offered, and work is handed over.
-    pub handover: Arc<Handover>,
+    pub handoff: Arc<DirectHandoff>,
     /// The event feed.
-    pub feed: Feed,
+    pub events: EventBus,
     /// The clock of the gateway.
     pub clock: Clock,
 }
 
-impl Dispatcher {
+impl LaneContext {
     /// Delivers until shutdown, then finishes what is under way, settlements included. A failing store does not end it, nor does a
     /// destination that panics.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut limits = self.limits.clone();
-        let bell = Arc::clone(&self.bell);
-        let handover = Arc::clone(&self.handover);
-        let mut lane = Running::new(Arc::new(self));
+        let wakeup = Arc::clone(&self.wakeup);
+        let handoff = Arc::clone(&self.handoff);
+        let mut lane = LaneWorker::new(Arc::new(self));
         loop {
-            lane.take_handed();
-            lane.begin_ready();
+            lane.take_handed_off();
+            lane.begin_prefetched();
             lane.claim_if_it_is_time();
             lane.offer();
             let wake_at = lane.wake_at();
@@ -75,8 +75,8 @@ impl Dispatcher {
                 Some(claimed) = lane.claim.join_next() => lane.claimed(claimed),
                 Some(ended) = lane.attempts.join_next_with_id() => lane.ended(ended),
                 Some(settled) = lane.settling.join_next() => lane.settled(settled),
-                () = handover.arrived() => {}
-                () = bell.notified() => lane.is_due(),
+                () = handoff.arrived() => {}
+                () = wakeup.notified() => lane.is_due(),
                 Ok(()) = limits.changed() => {}
                 () = sleep_until(wake_at) => {}
             }

@@ -1,12 +1,12 @@
 //! Wires the parts, starts them, and stops them in order.
 
 mod circuits;
+mod dispatchers;
 mod fleet;
 mod introduction;
 mod peers;
 mod report;
 mod timekeeping;
-mod workers;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -24,23 +24,23 @@ use tokio::time::{interval, sleep, timeout};
 use crate::admin::{Admin, Readiness, Targets};
 use crate::clock::Clock;
 use crate::config::{Changes, Config, ServerSettings, warn_of_shared_secrets};
-use crate::feed::Feed;
+use crate::destination_state::DestinationStates;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
-use crate::progress::Board;
+use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
 use crate::store::{Introduction, Store, StoreError, StoreUrl};
 use crate::tls::Tls;
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 use crate::{admin, destination, listen, prune, receive, store};
 use circuits::Circuits;
+use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
 use report::Opened;
-use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
 pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -65,14 +65,14 @@ pub struct Gateway {
     intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
     refusals: Arc<Refusals>,
-    feed: Feed,
+    events: EventBus,
     limits: Arc<receive::Limits>,
     tls: Option<Arc<Tls>>,
     /// Where the admin port has a certificate of its own.
     admin_tls: Option<Arc<Tls>>,
     switch: ShutdownSwitch,
     servers: JoinSet<()>,
-    workers: Workers,
+    dispatchers: Dispatchers,
     readiness: Arc<Readiness>,
     introduction: watch::Sender<Introduction>,
     config: Config,
@@ -104,49 +104,49 @@ impl Gateway {
         let opened = Opened::look(&*store, was_there).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         warn_of_shared_secrets(&config.endpoints);
-        let feed = Feed::default();
+        let events = EventBus::default();
         if let Some(address) = config.admin
             && !address.ip().is_loopback()
             && config.server.admin_tls.is_none()
         {
             warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
         }
-        let destinations = Built::all(config.destinations.clone(), &clock)?;
-        let bells = Bells::default();
-        let board = Board::default();
+        let destinations = BuiltDestination::all(config.destinations.clone(), &clock)?;
+        let wakeups = Wakeups::default();
+        let states = DestinationStates::default();
         for (name, _) in store.paused().await? {
-            board.of(&name).set_paused(true);
+            states.of(&name).set_paused(true);
         }
         let targets = Targets::default();
         let circuits = Circuits::by(clock.clone());
         let known = store.circuits().await?;
-        let mut workers = Workers {
+        let mut dispatchers = Dispatchers {
             store: Arc::clone(&store),
             clock: clock.clone(),
-            feed: feed.clone(),
-            bells: bells.clone(),
-            board: board.clone(),
+            events: events.clone(),
+            wakeups: wakeups.clone(),
+            states: states.clone(),
             targets: targets.clone(),
             circuits: circuits.clone(),
             running: HashMap::new(),
             tasks: JoinSet::new(),
         };
-        workers.follow(destinations);
+        dispatchers.follow(destinations);
         circuits.follow(&circuits.epochs(), &known);
         admin::note_unconfigured(opened.waiting(), &targets, &warnings);
         let fleet = Fleet {
             store: Arc::clone(&store),
-            bells: bells.clone(),
-            board: board.clone(),
+            wakeups: wakeups.clone(),
+            states: states.clone(),
             targets: targets.clone(),
             circuits,
             introduction: introduced,
         };
-        let rules = rules(&config, bells, board);
+        let rules = rules(&config, wakeups, states);
         let intake = Arc::new(Intake::new(
             rules,
             Arc::clone(&store),
-            feed.clone(),
+            events.clone(),
             clock.clone(),
         ));
         let refusals: Arc<Refusals> = Arc::default();
@@ -159,8 +159,8 @@ impl Gateway {
             warnings: warnings.clone(),
             clock: clock.clone(),
             targets,
-            board: intake.rules().board.clone(),
-            bells: intake.rules().bells.clone(),
+            states: intake.rules().states.clone(),
+            wakeups: intake.rules().wakeups.clone(),
             refusals: Arc::clone(&refusals),
             token: config.admin_token.clone(),
         };
@@ -188,7 +188,7 @@ impl Gateway {
             intake,
             quarantine,
             refusals: Arc::clone(&refusals),
-            feed,
+            events,
             limits,
             tls: config.server.tls.clone(),
             admin_tls: config
@@ -198,7 +198,7 @@ impl Gateway {
                 .filter(|_| !config.server.shares_tls()),
             switch,
             servers: JoinSet::new(),
-            workers,
+            dispatchers,
             readiness,
             introduction,
             config,
@@ -266,8 +266,8 @@ impl Gateway {
 
     /// The feed of pipeline events.
     #[must_use]
-    pub fn feed(&self) -> &Feed {
-        &self.feed
+    pub fn events(&self) -> &EventBus {
+        &self.events
     }
 
     /// The store.
@@ -297,9 +297,9 @@ impl Gateway {
     /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
     /// dropped. Gives what has changed. On an error nothing has.
     pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
-        let destinations = Built::all(config.destinations.clone(), &self.clock)?;
+        let destinations = BuiltDestination::all(config.destinations.clone(), &self.clock)?;
         let before = self.intake.rules();
-        let (bells, board) = (before.bells.clone(), before.board.clone());
+        let (wakeups, states) = (before.wakeups.clone(), before.states.clone());
         let mut changes = Changes::between(&self.config, &config);
         for key in &changes.at_next_start {
             tracing::warn!("{key} has changed; restart the gateway to put it into effect");
@@ -325,9 +325,9 @@ impl Gateway {
             current.adopt(read);
         }
         // The workers first: whoever hears of a destination may deliver to it.
-        self.workers.follow(destinations);
+        self.dispatchers.follow(destinations);
         self.limits.follow(requests_max(&config));
-        self.intake.follow(rules(&config, bells, board));
+        self.intake.follow(rules(&config, wakeups, states));
         self.introduction
             .send_replace(introduction::of(&config, self.public));
         // What counts from the next start is compared with what runs until then, however often this is done.
@@ -348,7 +348,7 @@ impl Gateway {
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
     pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
-        let (targets, warnings) = (self.workers.targets.clone(), self.warnings.clone());
+        let (targets, warnings) = (self.dispatchers.targets.clone(), self.warnings.clone());
         async move {
             if let Some(waiting) = report::tell_removed(&*store, &changes).await {
                 admin::note_unconfigured(&waiting, &targets, &warnings);
@@ -361,7 +361,7 @@ impl Gateway {
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.servers.join_next() => {}
-            () = self.workers.failed() => {}
+            () = self.dispatchers.failed() => {}
             () = self.store.ended() => {}
         }
     }
@@ -395,7 +395,7 @@ impl Gateway {
         self.refusals.flush();
         self.intake.oddities().flush();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
-        let is_finished = self.workers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
         let ran = self.started.elapsed();
         if is_finished {
             report::tell_end(&*self.store, ran).await;
@@ -443,7 +443,7 @@ fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
-fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
+fn rules(config: &Config, wakeups: Wakeups, states: DestinationStates) -> Rules {
     Rules {
         endpoints: config
             .endpoints
@@ -455,8 +455,8 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
             .iter()
             .map(|settings| (settings.name.clone(), settings.events.clone()))
             .collect(),
-        bells,
-        board,
+        wakeups,
+        states,
     }
 }
 

@@ -7,13 +7,13 @@ use openai_webhooks::Webhooks;
 
 use crate::clock::Clock;
 use crate::delivery::Lane;
-use crate::feed::{Feed, Happening};
+use crate::destination_state::DestinationStates;
 use crate::message::Message;
 use crate::observe::oddities::Oddities;
-use crate::progress::Board;
+use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
 use crate::store::{Accepted, Recipient, Store, StoreError};
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
 /// The settings that may change while the gateway runs.
 pub struct Rules {
@@ -22,9 +22,9 @@ pub struct Rules {
     /// Event patterns of each destination, by name.
     pub destinations: Vec<(String, Patterns)>,
     /// The dispatchers to wake for new deliveries.
-    pub bells: Bells,
+    pub wakeups: Wakeups,
     /// How it goes at each destination.
-    pub board: Board,
+    pub states: DestinationStates,
 }
 
 impl Rules {
@@ -38,19 +38,19 @@ impl Rules {
 
     fn open(&self, destinations: &[String]) {
         for destination in destinations {
-            self.board.of(destination).opened();
+            self.states.of(destination).opened();
         }
     }
 
-    fn ring(&self, destinations: &[String], lane: Lane) {
+    fn notify(&self, destinations: &[String], lane: Lane) {
         for destination in destinations {
-            self.bells.ring(destination, lane);
+            self.wakeups.notify(destination, lane);
         }
     }
 
     fn close(&self, destinations: &[String]) {
         for destination in destinations {
-            self.board.of(destination).closed();
+            self.states.of(destination).closed();
         }
     }
 }
@@ -59,7 +59,7 @@ impl Rules {
 pub struct Intake {
     rules: RwLock<Arc<Rules>>,
     store: Arc<dyn Store>,
-    feed: Feed,
+    events: EventBus,
     oddities: Oddities,
     clock: Clock,
 }
@@ -67,11 +67,11 @@ pub struct Intake {
 impl Intake {
     /// Begins with these rules.
     #[must_use]
-    pub fn new(rules: Rules, store: Arc<dyn Store>, feed: Feed, clock: Clock) -> Self {
+    pub fn new(rules: Rules, store: Arc<dyn Store>, events: EventBus, clock: Clock) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
             store,
-            feed,
+            events,
             oddities: Oddities::default(),
             clock,
         }
@@ -102,8 +102,8 @@ impl Intake {
 
     /// The feed of pipeline events.
     #[must_use]
-    pub fn feed(&self) -> &Feed {
-        &self.feed
+    pub fn events(&self) -> &EventBus {
+        &self.events
     }
 
     /// Where kept bodies that are no event are counted.
@@ -120,7 +120,7 @@ impl Intake {
         if told.lane != Lane::Call {
             for destination in &destinations {
                 // One wait, however many destinations there are.
-                if rules.board.of(destination).keep_pace().await {
+                if rules.states.of(destination).throttle().await {
                     break;
                 }
             }
@@ -131,20 +131,20 @@ impl Intake {
         let recipients: Vec<Recipient> = destinations
             .iter()
             .map(|destination| Recipient {
-                slot: rules.bells.slot(destination, told.lane, now),
+                slot: rules.wakeups.slot(destination, told.lane, now),
                 destination: destination.clone(),
                 due_at: Some(now),
             })
             .collect();
-        let to_ring = recipients.iter().filter(|to| to.slot.is_none());
-        let to_ring: Vec<String> = to_ring.map(|to| to.destination.clone()).collect();
+        let to_notify = recipients.iter().filter(|to| to.slot.is_none());
+        let to_notify: Vec<String> = to_notify.map(|to| to.destination.clone()).collect();
         let accepted = self.store.accept(message, recipients).await;
         if accepted != Ok(Accepted::New) {
             rules.close(&destinations);
         }
         let accepted = accepted?;
         // For a duplicate too: if the first ring was lost, this one is not.
-        rules.ring(&to_ring, told.lane);
+        rules.notify(&to_notify, told.lane);
         self.tell(told, destinations, accepted);
         Ok(accepted)
     }
@@ -164,7 +164,7 @@ impl Intake {
             rules.close(&destinations);
         }
         let accepted = accepted?;
-        rules.ring(&destinations, told.lane);
+        rules.notify(&destinations, told.lane);
         self.tell(told, destinations, accepted);
         Ok(accepted)
     }
@@ -180,7 +180,7 @@ impl Intake {
             webhook_id, kind, ..
         } = told;
         tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
-        self.feed.tell(|| Happening::Accepted {
+        self.events.emit(|| PipelineEvent::Accepted {
             webhook_id,
             accepted,
             destinations,

@@ -14,7 +14,7 @@ pub mod cli;
 pub mod config;
 
 pub mod gateway;
-pub mod handover;
+pub mod handoff;
 
 pub mod receive;
 
@@ -42,7 +42,7 @@ pub mod clock;
 
 pub mod crash;
 
-pub mod feed;
+pub mod pipeline_events;
 
 pub mod certificates;
 
@@ -50,7 +50,7 @@ pub mod files;
 
 pub mod observe;
 
-pub mod progress;
+pub mod destination_state;
 
 pub mod shutdown;
 
@@ -64,4 +64,4 @@ pub mod printable;
 
 pub mod telemetry;
 
-pub mod wake;
+pub mod wakeups;

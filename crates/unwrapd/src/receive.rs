@@ -17,10 +17,10 @@ use openai_webhooks::{VerificationError, Webhooks};
 
 use crate::clock::Clock;
 use crate::crash;
-use crate::feed::Happening;
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
+use crate::pipeline_events::PipelineEvent;
 use crate::quarantine::Quarantine;
 use crate::store::Accepted;
 use refusal::Refusal;
@@ -94,7 +94,7 @@ async fn accept(
     let mut admission = receiver.limits.admit(endpoint).await?;
     let payload = admission.read(body).await?;
     crash::point("received");
-    receiver.intake.feed().tell(|| Happening::Received {
+    receiver.intake.events().emit(|| PipelineEvent::Received {
         endpoint: endpoint.to_owned(),
         bytes: payload.len(),
     });
@@ -108,7 +108,7 @@ async fn accept(
         clock.prove(received_at);
     }
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
-    receiver.intake.feed().tell(|| Happening::Verified {
+    receiver.intake.events().emit(|| PipelineEvent::Verified {
         endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),
         kind: message.kind().to_owned(),
@@ -174,7 +174,7 @@ struct Arrival<'r> {
 impl Receiver {
     fn refuse(&self, arrival: &Arrival<'_>, payload: Option<&Bytes>, error: &VerificationError) {
         let endpoint = arrival.endpoint;
-        self.intake.feed().tell(|| Happening::Refused {
+        self.intake.events().emit(|| PipelineEvent::Refused {
             endpoint: endpoint.to_owned(),
             error: error.clone(),
         });

@@ -27,11 +27,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
+use crate::delivery::limit_share::LimitShare;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::retry::RetryPolicy;
-use crate::delivery::said::Said;
-use crate::delivery::share::Share;
 use crate::delivery::{Delivery, Lane, Next, later};
-use crate::handover::Slot;
+use crate::handoff::Reservation;
 use crate::message::Message;
 use crate::observe::warnings::Warnings;
 
@@ -183,9 +183,9 @@ pub trait Store: Send + Sync {
     }
 
     /// Our part of what the gateways may do together at `destination`, at this moment.
-    fn share(&self, destination: &str) -> Share {
+    fn share(&self, destination: &str) -> LimitShare {
         let _ = destination;
-        Share::ALONE
+        LimitShare::ALONE
     }
 
     /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as its lease lasts: nobody has taken us
@@ -365,7 +365,7 @@ pub struct Recipient {
     /// Name of the destination.
     pub destination: String,
     /// Where it has a place for the delivery at once.
-    pub slot: Option<Slot>,
+    pub slot: Option<Reservation>,
     /// When the delivery is due; `None`: when the message arrived.
     pub due_at: Option<Timestamp>,
 }
@@ -422,7 +422,7 @@ pub struct Attempt {
     /// the message.
     pub answer: String,
     /// An excerpt of the response. It may have content of the message.
-    pub said: Said,
+    pub said: ResponseExcerpt,
     /// The next step of the delivery.
     pub next: Next,
 }

@@ -51,7 +51,7 @@ pub struct Answers {
 }
 
 #[derive(Clone, Copy)]
-enum Pace {
+enum RateLimiter {
     /// As fast as the answers come.
     Closed,
     /// Each in its time, whatever became of those before.
@@ -96,12 +96,12 @@ impl Load {
 
     /// Closed loop: the next webhook goes out when an answer comes in.
     pub fn flood(&mut self, time: Duration) -> anyhow::Result<Answers> {
-        self.run(Pace::Closed, time)
+        self.run(RateLimiter::Closed, time)
     }
 
     /// Open loop: so many a second. Latencies count from the time a webhook should have been sent.
     pub fn pace(&mut self, a_second: f64, time: Duration) -> anyhow::Result<Answers> {
-        self.run(Pace::Open { a_second }, time)
+        self.run(RateLimiter::Open { a_second }, time)
     }
 
     /// One webhook, accepted.
@@ -110,7 +110,7 @@ impl Load {
         self.pace(1.0, Duration::from_secs(1)).map(drop)
     }
 
-    fn run(&mut self, pace: Pace, time: Duration) -> anyhow::Result<Answers> {
+    fn run(&mut self, pace: RateLimiter, time: Duration) -> anyhow::Result<Answers> {
         let start = Instant::now();
         let end = start + time;
         let mut answers = Answers::default();
@@ -226,7 +226,7 @@ impl Load {
     }
 }
 
-impl Pace {
+impl RateLimiter {
     /// When the next webhook is due, after so many.
     fn due(self, start: Instant, sent: u32, now: Instant) -> Instant {
         match self {

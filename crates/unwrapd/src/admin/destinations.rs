@@ -16,9 +16,9 @@ use super::ask::{Refusal, answer};
 use super::bounds::Bounds;
 use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
+use crate::destination_state::Circuit;
 use crate::message::Message;
 use crate::observe::refusals::shown;
-use crate::progress::Circuit;
 use crate::route::nearest_type;
 use crate::store::{Standing, StoreError};
 
@@ -106,13 +106,13 @@ fn view(
 }
 
 fn configured(target: &Target) -> Configured {
-    let progress = &target.progress;
-    let (state, next_probe_at) = match progress.circuit() {
+    let destination_state = &target.destination_state;
+    let (state, next_probe_at) = match destination_state.circuit() {
         Circuit::Closed => ("closed", None),
         Circuit::Open { probe_at } => ("open", Some(probe_at)),
         Circuit::HalfOpen => ("half-open", None),
     };
-    let (last_answer, last_answer_at) = progress
+    let (last_answer, last_answer_at) = destination_state
         .last_answer()
         .map(|answer| (answer.text, answer.at))
         .unzip();
@@ -120,8 +120,8 @@ fn configured(target: &Target) -> Configured {
         kind: target.destination.kind(),
         state,
         next_probe_at,
-        claimed: progress.claimed(),
-        delivered: progress.delivered(),
+        claimed: destination_state.claimed(),
+        delivered: destination_state.delivered(),
         last_answer,
         last_answer_at,
     }
@@ -164,8 +164,8 @@ async fn is_paused_in(admin: &Admin, name: &str) -> Result<bool, StoreError> {
 }
 
 fn switched(admin: &Admin, name: &str, is_paused: bool) {
-    admin.board.of(name).set_paused(is_paused);
-    admin.bells.ring_all(name);
+    admin.states.of(name).set_paused(is_paused);
+    admin.wakeups.notify_all(name);
     let what = if is_paused { "paused" } else { "resumed" };
     tracing::info!(destination = name, "{what} by an operator");
 }

@@ -136,7 +136,7 @@ async fn run(
             (Err(error), _) => return Err(error.into()),
         };
         for (destination, lane) in &replayed.due {
-            stored.bells.ring(destination, *lane);
+            stored.wakeups.notify(destination, *lane);
         }
         let counts = replayed.counts;
         let is_first = before.replace(counts).is_none();

@@ -17,7 +17,7 @@ use super::{Admin, Route, Targets, replay};
 use crate::clock::Clock;
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
 /// Messages on a page whose length is not asked for.
 const PAGE_LENGTH: usize = 50;
@@ -28,7 +28,7 @@ const VALUES_MAX: usize = 1_000;
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
-    pub(super) bells: Bells,
+    pub(super) wakeups: Wakeups,
     pub(super) targets: Targets,
     pub(super) clock: Clock,
 }
@@ -37,7 +37,7 @@ impl FromRef<Admin> for Stored {
     fn from_ref(admin: &Admin) -> Self {
         Self {
             store: Arc::clone(&admin.store),
-            bells: admin.bells.clone(),
+            wakeups: admin.wakeups.clone(),
             targets: admin.targets.clone(),
             clock: admin.clock.clone(),
         }

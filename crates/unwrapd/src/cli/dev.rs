@@ -103,7 +103,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 
     let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
-    let mut tour = Tour::new(gateway.feed().listen(), sender, told);
+    let mut tour = Tour::new(gateway.events().subscribe(), sender, told);
     let walked = tokio::select! {
         walked = tour.walk() => walked?,
         () = signals.next() => {

@@ -13,7 +13,7 @@ use super::sign::{new_event_id, new_webhook_id};
 use super::text::{plain, shown_name};
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
 
@@ -170,7 +170,7 @@ impl Sender {
         drop(timeout(BODY_WAIT_MAX, read).await);
         let is_cut = body.len() > BODY_BYTES_MAX;
         body.truncate(BODY_BYTES_MAX);
-        let said = Said::beginning(&body);
+        let said = ResponseExcerpt::beginning(&body);
         Ok(Answer {
             status: response.status().as_u16(),
             location,

@@ -59,7 +59,7 @@ pub struct Permit {
 
 /// The change of the circuit by the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum CircuitChange {
     /// Nothing.
     Stays,
     /// The first failure after a success.
@@ -105,35 +105,35 @@ impl Breaker {
     }
 
     /// One has ended.
-    pub fn end(&mut self, permit: Permit, is_success: bool, now: Instant) -> Turn {
+    pub fn end(&mut self, permit: Permit, is_success: bool, now: Instant) -> CircuitChange {
         if is_success {
             self.failures = 0;
             if self.state == State::Closed {
-                return Turn::Stays;
+                return CircuitChange::Stays;
             }
             self.enter(State::Closed);
-            return Turn::Closes;
+            return CircuitChange::Closes;
         }
         if permit.epoch != self.epoch {
-            return Turn::Stays;
+            return CircuitChange::Stays;
         }
         match self.state {
             State::Closed => {
                 self.failures += 1;
                 if self.failures >= FAILURES_MAX {
                     self.open(BACK_OFF_FIRST, now);
-                    Turn::Opens
+                    CircuitChange::Opens
                 } else if self.failures == 1 {
-                    Turn::Fails
+                    CircuitChange::Fails
                 } else {
-                    Turn::Stays
+                    CircuitChange::Stays
                 }
             }
             State::HalfOpen { .. } => {
                 self.open(self.back_off.saturating_mul(2).min(BACK_OFF_MAX), now);
-                Turn::Reopens
+                CircuitChange::Reopens
             }
-            State::Open { .. } => Turn::Stays,
+            State::Open { .. } => CircuitChange::Stays,
         }
     }
 
@@ -216,19 +216,19 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Begins one and ends it at once.
-    fn one(breaker: &mut Breaker, is_success: bool, now: Instant) -> Turn {
+    fn one(breaker: &mut Breaker, is_success: bool, now: Instant) -> CircuitChange {
         let permit = breaker.begin();
         breaker.end(permit, is_success, now)
     }
 
     fn open(now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
-        let turns: Vec<Turn> = (0..FAILURES_MAX)
+        let turns: Vec<CircuitChange> = (0..FAILURES_MAX)
             .map(|_| one(&mut breaker, false, now))
             .collect();
-        assert_eq!(turns.first(), Some(&Turn::Fails));
-        assert_eq!(turns.last(), Some(&Turn::Opens));
-        assert!(turns[1..9].iter().all(|turn| *turn == Turn::Stays));
+        assert_eq!(turns.first(), Some(&CircuitChange::Fails));
+        assert_eq!(turns.last(), Some(&CircuitChange::Opens));
+        assert!(turns[1..9].iter().all(|turn| *turn == CircuitChange::Stays));
         breaker
     }
 
@@ -238,9 +238,9 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..5 {
             for _ in 1..FAILURES_MAX {
-                assert_ne!(one(&mut breaker, false, now), Turn::Opens);
+                assert_ne!(one(&mut breaker, false, now), CircuitChange::Opens);
             }
-            assert_eq!(one(&mut breaker, true, now), Turn::Stays);
+            assert_eq!(one(&mut breaker, true, now), CircuitChange::Stays);
         }
         assert_eq!(open(now).admits(now), 0);
     }
@@ -256,13 +256,22 @@ mod tests {
         assert_eq!(breaker.admits(now + SECOND), 0);
         assert_eq!(
             breaker.end(probes[0], false, now + SECOND),
-            Turn::Reopens,
+            CircuitChange::Reopens,
             "the first answer counts"
         );
-        assert_eq!(breaker.end(probes[1], false, now + SECOND), Turn::Stays);
-        assert_eq!(breaker.end(probes[2], true, now + SECOND), Turn::Closes);
+        assert_eq!(
+            breaker.end(probes[1], false, now + SECOND),
+            CircuitChange::Stays
+        );
+        assert_eq!(
+            breaker.end(probes[2], true, now + SECOND),
+            CircuitChange::Closes
+        );
         assert_eq!(breaker.admits(now + SECOND), usize::MAX);
-        assert_eq!(breaker.end(probes[3], false, now + SECOND), Turn::Stays);
+        assert_eq!(
+            breaker.end(probes[3], false, now + SECOND),
+            CircuitChange::Stays
+        );
     }
 
     #[test]
@@ -276,9 +285,9 @@ mod tests {
             assert_eq!((until - now).as_secs(), seconds);
             now = until;
             assert_eq!(breaker.admits(now), PROBES_MAX);
-            assert_eq!(one(&mut breaker, false, now), Turn::Reopens);
+            assert_eq!(one(&mut breaker, false, now), CircuitChange::Reopens);
         }
-        assert_eq!(one(&mut breaker, true, now), Turn::Closes);
+        assert_eq!(one(&mut breaker, true, now), CircuitChange::Closes);
         for _ in 0..FAILURES_MAX {
             one(&mut breaker, false, now);
         }
@@ -299,7 +308,10 @@ mod tests {
             one(&mut breaker, false, now);
         }
         assert_eq!(breaker.admits(now + SECOND), PROBES_MAX);
-        assert_eq!(breaker.end(early, false, now + SECOND), Turn::Stays);
+        assert_eq!(
+            breaker.end(early, false, now + SECOND),
+            CircuitChange::Stays
+        );
         assert_eq!(breaker.circuit(), Circuit::HalfOpen);
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Destination, left};
 use crate::delivery::limits::Limits;
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use family::Mark;
 
@@ -145,7 +145,7 @@ impl Destination for CommandDestination {
             }
             ended
         };
-        let said = Said::end(&printed);
+        let said = ResponseExcerpt::end(&printed);
         match ended {
             Ok(Ok(status)) => outcome(status, said),
             Ok(Err(error)) => Outcome::Failed {
@@ -162,7 +162,7 @@ impl Destination for CommandDestination {
     }
 }
 
-fn outcome(status: ExitStatus, said: Said) -> Outcome {
+fn outcome(status: ExitStatus, said: ResponseExcerpt) -> Outcome {
     let (answer, retry_after) = match (status.code(), status.signal()) {
         (Some(0), _) => {
             let answer = "exit 0".into();
@@ -234,6 +234,6 @@ async fn listen(mut output: pipe::Receiver, printed: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
     while let Ok(bytes @ 1..) = output.read(&mut buffer).await {
         printed.extend_from_slice(&buffer[..bytes]);
-        printed.drain(..printed.len().saturating_sub(Said::READ_MAX));
+        printed.drain(..printed.len().saturating_sub(ResponseExcerpt::READ_MAX));
     }
 }

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::{Destination, left};
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
@@ -315,12 +315,12 @@ fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
 }
 
 /// The beginning of the body. The head has decided the outcome: a body that is slow or long costs its connection and nothing else.
-async fn said(mut response: Response, time: Duration) -> Said {
+async fn said(mut response: Response, time: Duration) -> ResponseExcerpt {
     let mut beginning = Vec::new();
     let read = async {
         let mut bytes = 0;
         while let Ok(Some(chunk)) = response.chunk().await {
-            let room = Said::READ_MAX - beginning.len();
+            let room = ResponseExcerpt::READ_MAX - beginning.len();
             beginning.extend_from_slice(&chunk[..chunk.len().min(room)]);
             bytes += chunk.len();
             if bytes > ANSWER_BYTES_MAX {
@@ -330,5 +330,5 @@ async fn said(mut response: Response, time: Duration) -> Said {
     };
     // Late or not: what has come by then is what it said.
     drop(timeout(time, read).await);
-    Said::beginning(&beginning)
+    ResponseExcerpt::beginning(&beginning)
 }

@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Destination;
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use file::LinesFile;
 
@@ -99,7 +99,7 @@ impl Destination for JsonLinesDestination {
         match fate.await {
             Ok(Ok(())) => Outcome::Delivered {
                 answer: "written".into(),
-                said: Said::default(),
+                said: ResponseExcerpt::default(),
             },
             Ok(Err(problem)) => Outcome::failed(problem),
             Err(_) => Outcome::failed(GONE),

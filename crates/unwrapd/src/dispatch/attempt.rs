@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Dispatcher;
+use super::LaneContext;
 use crate::crash;
 use crate::delivery::{Delivery, Outcome};
 
 /// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours, and nothing was begun.
 pub(super) async fn make(
-    lane: Arc<Dispatcher>,
+    lane: Arc<LaneContext>,
     delivery: Arc<Delivery>,
     claimed_at: Instant,
     longest: Duration,

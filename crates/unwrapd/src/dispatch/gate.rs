@@ -5,23 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::circuit_reports::{CircuitReport, CircuitReports};
 use super::failures::Failures;
-use super::findings::{Finding, Findings};
-use crate::delivery::breaker::{self, Breaker, Permit, Turn};
-use crate::delivery::pace::Pace;
+use crate::delivery::breaker::{self, Breaker, CircuitChange, Permit};
+use crate::delivery::rate_limiter::RateLimiter;
 use crate::delivery::{Lane, Outcome, later};
-use crate::progress::{Circuit, Progress};
+use crate::destination_state::{Circuit, DestinationState};
 use crate::store::SharedCircuit;
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
 /// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while it is down: they have seconds, and
 /// are the best probes there are.
 pub struct Gate {
     name: String,
-    progress: Arc<Progress>,
-    bells: Bells,
+    destination_state: Arc<DestinationState>,
+    wakeups: Wakeups,
     /// Changes for the other gateways; `None`: the store is not shared.
-    findings: Option<Arc<Findings>>,
+    reports: Option<Arc<CircuitReports>>,
     failures: Failures,
     state: Mutex<State>,
 }
@@ -29,7 +29,7 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     breaker: Breaker,
-    pace: Pace,
+    pace: RateLimiter,
     /// Whether the others were asked if it is for us to find out whether the destination is up.
     has_asked: bool,
     /// Whether the name is another destination's by now, of which nothing is known here.
@@ -37,33 +37,33 @@ struct State {
 }
 
 impl Gate {
-    /// The gate of the destination `name`, which tells `progress` how it goes.
+    /// The gate of the destination `name`, which tells `destination_state` how it goes.
     #[must_use]
-    pub fn new(name: &str, progress: Arc<Progress>, bells: Bells) -> Self {
+    pub fn new(name: &str, destination_state: Arc<DestinationState>, wakeups: Wakeups) -> Self {
         // Its breaker is closed, whatever was known of a destination of that name that was configured otherwise.
-        progress.set_circuit(Circuit::Closed);
+        destination_state.set_circuit(Circuit::Closed);
         Self {
             name: name.to_owned(),
-            progress,
-            bells,
-            findings: None,
+            destination_state,
+            wakeups,
+            reports: None,
             failures: Failures::default(),
             state: Mutex::default(),
         }
     }
 
-    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is found here is told to `findings`; what
+    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is found here is told to `reports`; what
     /// they know is to be told to [`follow`](Self::follow).
     #[must_use]
     pub fn shared(
         name: &str,
-        progress: Arc<Progress>,
-        bells: Bells,
-        findings: Arc<Findings>,
+        destination_state: Arc<DestinationState>,
+        wakeups: Wakeups,
+        reports: Arc<CircuitReports>,
     ) -> Self {
         Self {
-            findings: Some(findings),
-            ..Self::new(name, progress, bells)
+            reports: Some(reports),
+            ..Self::new(name, destination_state, wakeups)
         }
     }
 
@@ -73,21 +73,23 @@ impl Gate {
 
     /// Logs what was only counted, once a minute.
     pub(super) fn log_due(&self) {
-        self.failures.log_due(&self.name, self.progress.is_down());
+        self.failures
+            .log_due(&self.name, self.destination_state.is_down());
     }
 
     /// Logs what was only counted, at the end.
     pub(super) fn flush(&self) {
-        self.failures.flush(&self.name, self.progress.is_down());
+        self.failures
+            .flush(&self.name, self.destination_state.is_down());
     }
 
-    pub(super) fn progress(&self) -> &Progress {
-        &self.progress
+    pub(super) fn destination_state(&self) -> &DestinationState {
+        &self.destination_state
     }
 
     /// How many may be begun now.
     pub(super) fn admits(&self, lane: Lane, rate: Option<u32>) -> usize {
-        if self.progress.is_paused() {
+        if self.destination_state.is_paused() {
             return 0;
         }
         let now = Instant::now().into_std();
@@ -112,7 +114,7 @@ impl Gate {
     /// Whether none may be begun, however slowly.
     pub(super) fn is_shut(&self, lane: Lane) -> bool {
         let now = Instant::now().into_std();
-        self.progress.is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
+        self.destination_state.is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
     }
 
     /// When one may be begun, if time alone brings that about.
@@ -126,7 +128,7 @@ impl Gate {
             _ => now,
         };
         let in_pace_at = rate.map_or(now, |rate| state.pace.next_at(rate, lane, now));
-        (!self.progress.is_paused()).then(|| up_at.max(in_pace_at).into())
+        (!self.destination_state.is_paused()).then(|| up_at.max(in_pace_at).into())
     }
 
     /// One was not begun after all.
@@ -135,64 +137,72 @@ impl Gate {
     }
 
     /// One has ended so.
-    pub(super) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> Turn {
+    pub(super) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
         let instant = Instant::now().into_std();
         let is_delivered = matches!(outcome, Outcome::Delivered { .. });
-        self.progress
+        self.destination_state
             .answered(outcome.answer(), now, is_delivered.then_some(instant));
         // Who refuses a message is up.
         let is_success = !matches!(outcome, Outcome::Failed { .. });
-        let (turn, circuit) = {
+        let (change, circuit) = {
             let mut state = self.state();
-            let turn = state.breaker.end(permit, is_success, instant);
-            self.tell(turn, &state);
-            (turn, state.breaker.circuit())
+            let change = state.breaker.end(permit, is_success, instant);
+            self.tell(change, &state);
+            (change, state.breaker.circuit())
         };
-        if let Turn::Opens | Turn::Reopens | Turn::Closes = turn {
-            self.turned(turn, circuit, outcome, now);
-        } else if circuit == breaker::Circuit::Closed && self.progress.is_down() {
+        if let CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes = change {
+            self.changed(change, circuit, outcome, now);
+        } else if circuit == breaker::Circuit::Closed && self.destination_state.is_down() {
             // The last that were under way to who bore the name before have ended meanwhile.
-            self.progress.set_circuit(Circuit::Closed);
+            self.destination_state.set_circuit(Circuit::Closed);
         }
-        turn
+        change
     }
 
     /// Others are told while nobody else changes the state: who has seen it can rely on that.
-    fn tell(&self, turn: Turn, state: &State) {
-        let Some(findings) = &self.findings else {
+    fn tell(&self, change: CircuitChange, state: &State) {
+        let Some(reports) = &self.reports else {
             return;
         };
         if state.is_retired {
             return;
         }
         let back_off = state.breaker.back_off();
-        let finding = match turn {
-            Turn::Opens => Finding::Down { back_off },
-            Turn::Reopens => Finding::StillDown { back_off },
-            Turn::Closes => Finding::Up,
-            Turn::Stays | Turn::Fails => return,
+        let report = match change {
+            CircuitChange::Opens => CircuitReport::Down { back_off },
+            CircuitChange::Reopens => CircuitReport::StillDown { back_off },
+            CircuitChange::Closes => CircuitReport::Up,
+            CircuitChange::Stays | CircuitChange::Fails => return,
         };
-        findings.tell(&self.name, finding);
+        reports.tell(&self.name, report);
     }
 
-    fn turned(&self, turn: Turn, circuit: breaker::Circuit, outcome: &Outcome, now: Timestamp) {
+    fn changed(
+        &self,
+        change: CircuitChange,
+        circuit: breaker::Circuit,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) {
         let destination = &self.name;
-        self.progress.set_circuit(shown(circuit, now));
-        match turn {
-            Turn::Opens if self.failures.goes_down() => tracing::warn!(
+        self.destination_state.set_circuit(shown(circuit, now));
+        match change {
+            CircuitChange::Opens if self.failures.goes_down() => tracing::warn!(
                 destination,
                 "destination is down: {} attempts in a row failed, the last one with: {}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute",
                 breaker::FAILURES_MAX,
                 outcome.answer(),
             ),
-            Turn::Closes if self.failures.comes_up() => {
+            CircuitChange::Closes if self.failures.comes_up() => {
                 tracing::info!(destination, "destination is up again: {}", outcome.answer());
             }
-            Turn::Opens => tracing::debug!(destination, "down again: {}", outcome.answer()),
-            Turn::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
+            CircuitChange::Opens => {
+                tracing::debug!(destination, "down again: {}", outcome.answer())
+            }
+            CircuitChange::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }
-        self.bells.ring_all(&self.name);
+        self.wakeups.notify_all(&self.name);
     }
 
     /// Calls may always be tried. Where there are others, they are asked before the first probe.
@@ -201,19 +211,19 @@ impl Gate {
             return usize::MAX;
         }
         let breaker = &mut state.breaker;
-        if let Some(findings) = &self.findings
+        if let Some(reports) = &self.reports
             && breaker.is_due(now)
         {
             if !state.has_asked {
                 state.has_asked = true;
-                findings.tell(&self.name, Finding::WantsToTry);
+                reports.tell(&self.name, CircuitReport::ProbeWanted);
             }
             return 0;
         }
         let was = breaker.circuit();
         let admits = breaker.admits(now);
         if was != breaker.circuit() {
-            self.progress.set_circuit(Circuit::HalfOpen);
+            self.destination_state.set_circuit(Circuit::HalfOpen);
         }
         admits
     }
@@ -255,7 +265,7 @@ impl Gate {
         let after = state.breaker.circuit();
         let is_due = state.breaker.is_due(instant);
         drop(state);
-        self.progress.set_circuit(shown(after, now));
+        self.destination_state.set_circuit(shown(after, now));
         let destination = &self.name;
         match (before, after) {
             (breaker::Circuit::Closed, breaker::Circuit::Open { .. })
@@ -278,7 +288,7 @@ impl Gate {
             _ => {}
         }
         if is_due || std::mem::discriminant(&before) != std::mem::discriminant(&after) {
-            self.bells.ring_all(destination);
+            self.wakeups.notify_all(destination);
         }
     }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::Dispatcher;
+use super::LaneContext;
 use super::failures::{Failure, Failures};
-use super::running::LEASE_MARGIN;
+use super::lane_worker::LEASE_MARGIN;
 use crate::crash;
-use crate::delivery::breaker::Turn;
+use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next};
-use crate::feed::Happening;
+use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease, Settled, StoreError};
 
 /// How long to wait before asking a store again that has much to do.
@@ -21,7 +21,7 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Gives when the delivery is due again, if it is.
 pub(super) async fn settle(
-    lane: &Dispatcher,
+    lane: &LaneContext,
     delivery: &Delivery,
     attempt: Attempt,
 ) -> Option<Timestamp> {
@@ -35,9 +35,9 @@ pub(super) async fn settle(
         Ok(Settled::Settled) => {
             crash::point("settled");
             if due_at.is_none() {
-                lane.gate.progress().closed();
+                lane.gate.destination_state().closed();
             }
-            lane.feed.tell(|| Happening::Attempted {
+            lane.events.emit(|| PipelineEvent::Attempted {
                 webhook_id: webhook_id.clone(),
                 destination: destination.clone(),
                 attempt: attempt.number,
@@ -67,7 +67,7 @@ pub(super) async fn settle(
 }
 
 /// Gives back deliveries that were not begun.
-pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
+pub(super) async fn release(lane: &LaneContext, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
         let destination = &lane.name;
@@ -106,7 +106,7 @@ pub(super) fn log(
     answer: &str,
     next: Next,
     now: Timestamp,
-    turn: Turn,
+    change: CircuitChange,
 ) {
     let destination = &delivery.destination;
     let webhook_id = &delivery.message.webhook_id;
@@ -118,7 +118,8 @@ pub(super) fn log(
         Next::Retry { due_at } => {
             let seconds = due_at.duration_since(now).as_secs_f64();
             let what = format_args!("not delivered yet, next attempt in {seconds:.1} s: {answer}");
-            let counted = (turn == Turn::Fails).then(|| failures.count(Failure::Retried, answer));
+            let counted =
+                (change == CircuitChange::Fails).then(|| failures.count(Failure::Retried, answer));
             match counted.flatten() {
                 Some(1) => tracing::warn!(destination, webhook_id, attempt, "{what}"),
                 Some(count) => tracing::warn!(

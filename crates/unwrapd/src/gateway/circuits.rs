@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::dispatch::{Finding, Findings, Gate};
+use crate::dispatch::{CircuitReport, CircuitReports, Gate};
 use crate::store::{SharedCircuit, Store, StoreError};
 
 /// How long a gateway may try a destination before another one may. It may go on for as long as deliveries are under way, and must have
@@ -19,7 +19,7 @@ type Asked = (String, Arc<Gate>, u64);
 /// The gates of the destinations, by name.
 #[derive(Clone)]
 pub(super) struct Circuits {
-    pub(super) findings: Arc<Findings>,
+    pub(super) reports: Arc<CircuitReports>,
     gates: Arc<Mutex<HashMap<String, Weak<Gate>>>>,
     clock: Clock,
 }
@@ -28,7 +28,7 @@ impl Circuits {
     /// None yet. `clock` is for what is shown to people.
     pub(super) fn by(clock: Clock) -> Self {
         Self {
-            findings: Arc::default(),
+            reports: Arc::default(),
             gates: Arc::default(),
             clock,
         }
@@ -42,7 +42,7 @@ impl Circuits {
             if let Some(before) = before.upgrade() {
                 before.retire();
             }
-            self.findings.tell(name, Finding::Up);
+            self.reports.tell(name, CircuitReport::Up);
         }
     }
 
@@ -64,16 +64,18 @@ impl Circuits {
     pub(super) async fn agree(&self, store: &dyn Store) -> Result<(), StoreError> {
         // Before what is told: what is found out from here on counts more than what all know by then.
         let epochs = self.epochs();
-        for (name, finding) in self.findings.all() {
-            match finding {
-                Finding::Down { back_off } => store.open_circuit(&name, back_off, true).await?,
-                Finding::StillDown { back_off } => {
+        for (name, report) in self.reports.all() {
+            match report {
+                CircuitReport::Down { back_off } => {
+                    store.open_circuit(&name, back_off, true).await?
+                }
+                CircuitReport::StillDown { back_off } => {
                     store.open_circuit(&name, back_off, false).await?;
                 }
-                Finding::Up => store.close_circuit(&name).await?,
-                Finding::WantsToTry => store.try_circuit(&name, TRY_TIME).await?,
+                CircuitReport::Up => store.close_circuit(&name).await?,
+                CircuitReport::ProbeWanted => store.try_circuit(&name, TRY_TIME).await?,
             }
-            self.findings.told(&name, finding);
+            self.reports.told(&name, report);
         }
         let known = store.circuits().await?;
         for (name, gate, _) in &epochs {

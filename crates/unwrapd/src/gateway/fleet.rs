@@ -8,15 +8,15 @@ use tokio::sync::watch;
 use super::circuits::Circuits;
 use super::peers::Peers;
 use crate::admin::Targets;
-use crate::progress::Board;
+use crate::destination_state::DestinationStates;
 use crate::shutdown::Shutdown;
 use crate::store::{Heard, Introduction, Store, StoreError};
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
-    pub(super) bells: Bells,
-    pub(super) board: Board,
+    pub(super) wakeups: Wakeups,
+    pub(super) states: DestinationStates,
     pub(super) targets: Targets,
     pub(super) circuits: Circuits,
     /// The announcement of this gateway; it changes with the configuration.
@@ -42,14 +42,14 @@ impl Fleet {
                     }
                     Heard { members: true, ..Heard::default() }
                 }
-                () = self.circuits.findings.are_there() => Heard { circuits: true, ..Heard::default() },
+                () = self.circuits.reports.are_there() => Heard { circuits: true, ..Heard::default() },
                 heard = &mut hearing => {
                     hearing = store.heard();
                     heard
                 }
             };
             for (destination, lane) in &heard.due {
-                self.bells.ring(destination, *lane);
+                self.wakeups.notify(destination, *lane);
             }
             if heard.pauses
                 && let Err(error) = self.follow_pauses().await
@@ -64,8 +64,8 @@ impl Fleet {
             if heard.members {
                 peers.compare(&self.store.members());
                 // Each has another part of the limits now.
-                for name in self.board.all().keys() {
-                    self.bells.ring_all(name);
+                for name in self.states.all().keys() {
+                    self.wakeups.notify_all(name);
                 }
             }
         }
@@ -76,13 +76,13 @@ impl Fleet {
         let paused = self.store.paused().await?;
         for (name, _) in &paused {
             // So that it is paused from the beginning, should it be configured later.
-            drop(self.board.of(name));
+            drop(self.states.of(name));
         }
-        for (name, progress) in self.board.all() {
+        for (name, state) in self.states.all() {
             let is_paused = paused.iter().any(|(other, _)| *other == name);
-            if progress.is_paused() != is_paused {
-                progress.set_paused(is_paused);
-                self.bells.ring_all(&name);
+            if state.is_paused() != is_paused {
+                state.set_paused(is_paused);
+                self.wakeups.notify_all(&name);
                 let what = if is_paused { "paused" } else { "resumed" };
                 tracing::info!(destination = name, "{what} at another gateway");
             }

@@ -67,7 +67,7 @@ impl Limits {
         let all = self.requests.try_take().await.ok_or(Refusal::Full)?;
         Ok(Admission {
             places: [endpoint, all],
-            share: Share {
+            share: LimitShare {
                 room: Arc::clone(&self.room),
                 taken: 0,
             },
@@ -79,7 +79,7 @@ impl Limits {
 /// Permits that a request holds while it is received and stored.
 pub(super) struct Admission {
     places: [Place; 2],
-    share: Share,
+    share: LimitShare,
     body_timeout: Duration,
 }
 
@@ -104,7 +104,7 @@ impl Admission {
     }
 }
 
-async fn gather(mut body: Body, share: &mut Share) -> Result<Bytes, Refusal> {
+async fn gather(mut body: Body, share: &mut LimitShare) -> Result<Bytes, Refusal> {
     // Most come in one piece, which is then not copied. A thousand small ones would each hold a piece of a larger buffer.
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
@@ -136,12 +136,12 @@ async fn gather(mut body: Body, share: &mut Share) -> Result<Bytes, Refusal> {
 }
 
 /// The part of the room for large bodies that one request has taken.
-struct Share {
+struct LimitShare {
     room: Arc<AtomicUsize>,
     taken: usize,
 }
 
-impl Share {
+impl LimitShare {
     fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
         let wanted = bytes.saturating_sub(BODY_BYTES_SHARE);
         let more = wanted.saturating_sub(self.taken);
@@ -154,7 +154,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for LimitShare {
     fn drop(&mut self) {
         self.room.fetch_add(self.taken, Ordering::Relaxed);
     }

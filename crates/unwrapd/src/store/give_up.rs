@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Attempt, Settled, Store, StoreError, Terms};
 use crate::clock::Clock;
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Lane, Next};
 
 /// The last answer of each dead letter.
@@ -100,7 +100,7 @@ async fn settle(
             ended_at: clock.stamp(),
             took: Duration::ZERO,
             answer: ANSWER.into(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
             next: Next::Dead,
         };
         let store = Arc::clone(store);

@@ -57,7 +57,7 @@ use super::{
 use crate::clock::{Clock, Moment};
 use crate::crash;
 use crate::delivery::Lane;
-use crate::delivery::share::Share;
+use crate::delivery::limit_share::LimitShare;
 use crate::message::Message;
 use accept::Accept;
 use batch::Queue;
@@ -359,7 +359,7 @@ impl Store for PostgresStore {
         self.shared.holders.members()
     }
 
-    fn share(&self, destination: &str) -> Share {
+    fn share(&self, destination: &str) -> LimitShare {
         self.shared.holders.share(destination)
     }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use unwrapd::crash::POINTS;
 
-use crate::application::{Application, Pace};
+use crate::application::{Application, RateLimiter};
 use crate::gateway::{Gateway, copy_binary, write_config};
 use crate::jumps::Jumps;
 use crate::kill::{Kill, Tally};
@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
         let mut applications = Vec::new();
         for destination in Destination::ALL {
             let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, Pace::TIMELESS);
+            let application = Application::start(destination, ledger, rng, RateLimiter::TIMELESS);
             applications.push(application.await);
         }
         let doors = watch::Sender::new(Vec::new());

@@ -21,7 +21,7 @@ use crate::webhooks::{self, Destination};
 const FAILING_PERCENT: u8 = 4;
 /// How an application dawdles.
 #[derive(Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     /// Of a hundred deliveries, so many are answered late,
     hanging_percent: u8,
     /// by this much at most.
@@ -32,7 +32,7 @@ pub(crate) struct Pace {
     copies_percent: u8,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(crate) const BRISK: Self = Self {
         hanging_percent: 6,
         hanging_ms_max: 300,
@@ -69,7 +69,7 @@ struct Receiving {
     ledger: Ledger,
     webhooks: Webhooks,
     rng: Arc<Mutex<Rng>>,
-    pace: Pace,
+    pace: RateLimiter,
 }
 
 enum Answer {
@@ -83,7 +83,7 @@ impl Application {
         destination: Destination,
         ledger: Ledger,
         rng: Rng,
-        pace: Pace,
+        pace: RateLimiter,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -159,7 +159,7 @@ impl Receiving {
             return Answer::Success;
         }
         let mut rng = self.rng.lock().unwrap();
-        let Pace {
+        let RateLimiter {
             hanging_percent,
             hanging_ms_max,
             copies_percent,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use unwrapd::crash::POSTGRES_POINTS;
 
-use crate::application::{Application, Pace};
+use crate::application::{Application, RateLimiter};
 use crate::audit;
 use crate::chronicle::{Chronicle, Deeds, now_ms};
 use crate::database::Database;
@@ -89,7 +89,7 @@ impl<'a> Fleet<'a> {
         let mut applications = Vec::new();
         for destination in Destination::ALL {
             let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, Pace::SLOW);
+            let application = Application::start(destination, ledger, rng, RateLimiter::SLOW);
             applications.push(application.await);
         }
         let fleet = Self {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::application::{Application, Pace};
+use crate::application::{Application, RateLimiter};
 use crate::full_disk::SmallDisk;
 use crate::gateway::{Gateway, write_config};
 use crate::ledger::{Book, Ledger};
@@ -64,7 +64,7 @@ impl Rig {
         let mut applications = Vec::new();
         for destination in Destination::ALL {
             let (ledger, rng) = (ledger.clone(), rng.fork());
-            let application = Application::start(destination, ledger, rng, Pace::BRISK);
+            let application = Application::start(destination, ledger, rng, RateLimiter::BRISK);
             applications.push(application.await);
         }
         let shim = Shim::new(&folder.path().join("shim"), &disk.join("unwrapd.db"));

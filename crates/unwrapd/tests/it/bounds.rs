@@ -29,11 +29,11 @@ use unwrapd::clock::Clock;
 use unwrapd::config::ServerSettings;
 use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destination::Destination;
-use unwrapd::feed::Feed;
+use unwrapd::destination_state::DestinationStates;
 use unwrapd::intake::{Intake, Rules};
-use unwrapd::progress::Board;
+use unwrapd::pipeline_events::EventBus;
 use unwrapd::quarantine::Quarantine;
-use unwrapd::wake::Bells;
+use unwrapd::wakeups::Wakeups;
 
 use crate::support::stuck_store::StuckStore;
 use crate::support::wire::{head, request, send, statuses, until_closed};
@@ -92,18 +92,18 @@ impl Destination for StuckDestination {
 
 /// The admin port over a store and a destination that never answer.
 fn stuck() -> TowerToHyperService<Router> {
-    let board = Board::default();
-    let bells = Bells::default();
+    let states = DestinationStates::default();
+    let wakeups = Wakeups::default();
     let rules = Rules {
         endpoints: [].into(),
         destinations: Vec::new(),
-        bells: bells.clone(),
-        board: board.clone(),
+        wakeups: wakeups.clone(),
+        states: states.clone(),
     };
     let intake = Intake::new(
         rules,
         Arc::new(StuckStore),
-        Feed::default(),
+        EventBus::default(),
         Clock::default(),
     );
     let targets = Targets::default();
@@ -111,7 +111,7 @@ fn stuck() -> TowerToHyperService<Router> {
         "app",
         Target {
             destination: Arc::new(StuckDestination),
-            progress: board.of("app"),
+            destination_state: states.of("app"),
             timeout: Duration::from_secs(600),
         },
     );
@@ -122,8 +122,8 @@ fn stuck() -> TowerToHyperService<Router> {
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),
         targets,
-        board,
-        bells,
+        states,
+        wakeups,
         refusals: Arc::default(),
         token: None,
     }))

@@ -7,8 +7,8 @@ use openai_webhooks::EventType;
 use tokio::sync::Notify;
 use unwrapd::delivery::Next;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::feed::Happening;
 use unwrapd::message::Message;
+use unwrapd::pipeline_events::PipelineEvent;
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
@@ -18,13 +18,15 @@ use crate::support::application::{Answer, Application};
 use crate::support::{PATIENCE, TestGateway, Webhook, destination};
 
 /// The next attempt that is settled.
-async fn attempted(feed: &mut tokio::sync::broadcast::Receiver<Happening>) -> (u32, String, Next) {
+async fn attempted(
+    events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>,
+) -> (u32, String, Next) {
     loop {
-        let happening = tokio::time::timeout(PATIENCE, feed.recv())
+        let happening = tokio::time::timeout(PATIENCE, events.recv())
             .await
             .unwrap()
             .unwrap();
-        if let Happening::Attempted {
+        if let PipelineEvent::Attempted {
             attempt,
             answer,
             next,
@@ -62,7 +64,7 @@ async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
     let answers = [500, 404, 401, 429, 503, 204].map(Answer::Status);
     let mut app = Application::start(answers).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     assert_eq!(
         test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
             .await,
@@ -71,7 +73,7 @@ async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
 
     for (number, status) in (1..).zip([500, 404, 401, 429, 503, 204]) {
         assert_eq!(app.next().await.webhook_id(), "wh_1");
-        let (attempt, answer, next) = attempted(&mut feed).await;
+        let (attempt, answer, next) = attempted(&mut events).await;
         assert_eq!(attempt, number);
         assert!(answer.starts_with(&format!("HTTP {status}")), "{answer}");
         assert_eq!(next == Next::Delivered, status == 204);
@@ -91,14 +93,14 @@ async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
 async fn a_410_is_final_and_leaves_a_dead_letter() {
     let app = Application::start([Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     assert_eq!(
         test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
             .await,
         200
     );
     assert_eq!(
-        attempted(&mut feed).await,
+        attempted(&mut events).await,
         (
             1,
             "HTTP 410 (refused for good, so not retried)".into(),
@@ -135,14 +137,14 @@ async fn a_redirect_is_not_followed() {
 async fn a_destination_that_asks_for_time_gets_it() {
     let app = Application::start([Answer::RetryAfter(503, "120")]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let before = Timestamp::now();
     assert_eq!(
         test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
             .await,
         200
     );
-    let (_, _, Next::Retry { due_at }) = attempted(&mut feed).await else {
+    let (_, _, Next::Retry { due_at }) = attempted(&mut events).await else {
         panic!("a retry");
     };
     assert!(due_at.duration_since(before).as_secs() >= 120);
@@ -154,9 +156,9 @@ async fn a_retry_survives_a_restart() {
     let settings = || vec![destination("app", &app.url)];
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let test = TestGateway::start(settings()).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     assert_eq!(test.post(&webhook).await, 200);
-    attempted(&mut feed).await;
+    attempted(&mut events).await;
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, settings()).await;
@@ -174,10 +176,10 @@ async fn an_application_that_starts_late_gets_what_came_before() {
         .unwrap();
     let url = format!("http://{address}/webhook");
     let test = TestGateway::start(vec![destination("app", &url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
-    let (_, answer, next) = attempted(&mut feed).await;
+    let (_, answer, next) = attempted(&mut events).await;
     assert!(
         answer.starts_with("connection refused: nothing is listening on "),
         "{answer}"
@@ -244,7 +246,7 @@ async fn stopping_finishes_what_is_under_way() {
     let answer = Arc::new(Notify::new());
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     app.next().await;
@@ -257,7 +259,7 @@ async fn stopping_finishes_what_is_under_way() {
     }
     answer.notify_one();
     let folder = stopping.await.unwrap();
-    assert_eq!(attempted(&mut feed).await.2, Next::Delivered);
+    assert_eq!(attempted(&mut events).await.2, Next::Delivered);
 
     let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
     test.stop().await;
@@ -271,21 +273,21 @@ async fn a_sender_that_hangs_up_early_loses_nothing() {
     // The database is busy, as it would be on a slow disk, and the sender does not wait for it.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let sending = webhook
         .request(test.client(), &test.url("production"))
         .send();
     tokio::select! {
         _ = sending => panic!("it cannot be answered yet"),
-        () = verified(&mut feed) => {}
+        () = verified(&mut events) => {}
     }
     lock.execute_batch("ROLLBACK").unwrap();
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 }
 
-async fn verified(feed: &mut tokio::sync::broadcast::Receiver<Happening>) {
-    while !matches!(feed.recv().await.unwrap(), Happening::Verified { .. }) {}
+async fn verified(events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>) {
+    while !matches!(events.recv().await.unwrap(), PipelineEvent::Verified { .. }) {}
 }
 
 #[tokio::test]

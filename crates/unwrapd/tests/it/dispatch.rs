@@ -1,6 +1,6 @@
 //! The dispatcher by itself, with a store and a destination of the test's.
 
-mod handover;
+mod handoff;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,16 +14,16 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use unwrapd::clock::Clock;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Lane, Outcome};
 use unwrapd::destination::Destination;
-use unwrapd::dispatch::{Dispatcher, Gate};
-use unwrapd::feed::Feed;
+use unwrapd::destination_state::DestinationState;
+use unwrapd::dispatch::{Gate, LaneContext};
 use unwrapd::message::Message;
-use unwrapd::progress::Progress;
+use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::Store as _;
-use unwrapd::wake::Bells;
+use unwrapd::wakeups::Wakeups;
 
 use crate::support::memory_store::{Disk, MemoryStore};
 
@@ -70,7 +70,7 @@ impl Destination for Quick {
         }
         Outcome::Delivered {
             answer: String::new(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
         }
     }
 
@@ -88,12 +88,12 @@ fn dispatch(
     destination: &Arc<Quick>,
     concurrency: usize,
 ) -> (ShutdownSwitch, JoinHandle<()>) {
-    let bells = Bells::default();
-    dispatch_by(&bells, store, destination.clone(), concurrency)
+    let wakeups = Wakeups::default();
+    dispatch_by(&wakeups, store, destination.clone(), concurrency)
 }
 
 fn dispatch_by(
-    bells: &Bells,
+    wakeups: &Wakeups,
     store: &Arc<MemoryStore>,
     destination: Arc<dyn Destination>,
     concurrency: usize,
@@ -102,20 +102,20 @@ fn dispatch_by(
         concurrency,
         ..Limits::default()
     };
-    let dispatcher = Dispatcher {
+    let dispatcher = LaneContext {
         name: "app".into(),
         lane: Lane::Standard,
         destination,
         limits: watch::Sender::new(limits).subscribe(),
         gate: Arc::new(Gate::new(
             "app",
-            Arc::new(Progress::default()),
-            bells.clone(),
+            Arc::new(DestinationState::default()),
+            wakeups.clone(),
         )),
         store: store.clone(),
-        bell: bells.of("app", Lane::Standard),
-        handover: bells.take_over("app", Lane::Standard),
-        feed: Feed::default(),
+        wakeup: wakeups.of("app", Lane::Standard),
+        handoff: wakeups.take_over("app", Lane::Standard),
+        events: EventBus::default(),
         clock: Clock::simulated(at(0)),
     };
     let (switch, shutdown) = shutdown();

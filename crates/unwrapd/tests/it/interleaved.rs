@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::store::{Accepted, Attempt, Lease, Settled, Store};
 
@@ -205,7 +205,7 @@ impl World {
             // No two are alike: one that is made again to the last detail has counted.
             took: Duration::from_millis(self.step * 1_000 + u64::from(number)),
             answer: "as a seed has it".into(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
             next,
         };
         self.stores[by].settle(attempt).await.unwrap()

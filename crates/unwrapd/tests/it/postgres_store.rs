@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::handover::Handover;
+use unwrapd::handoff::DirectHandoff;
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::{

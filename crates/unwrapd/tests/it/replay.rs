@@ -13,7 +13,7 @@ use openai_webhooks::EventType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::{JoinSet, spawn_blocking};
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::SqliteStore;
@@ -34,9 +34,9 @@ impl TestGateway {
 
     /// Waits until nothing is waiting.
     async fn settled(&self) {
-        let mut feed = self.gateway.feed().listen();
+        let mut events = self.gateway.events().subscribe();
         while self.gateway.store().tally().await.unwrap().pending > 0 {
-            tokio::time::timeout(PATIENCE, feed.recv())
+            tokio::time::timeout(PATIENCE, events.recv())
                 .await
                 .unwrap()
                 .unwrap();
@@ -138,7 +138,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
             ended_at: now,
             took: Duration::ZERO,
             answer: "HTTP 200".into(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
             next: Next::Delivered,
         };
         let store = std::sync::Arc::clone(&store);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
@@ -94,8 +94,8 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
     quarantine::the_quarantine_keeps_the_newest_only(&place()).await;
     quarantine::what_is_acquitted_is_accepted_and_leaves_the_quarantine(&place()).await;
     prune::what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(&place()).await;
-    handover::what_there_is_a_place_for_is_handed_over_and_leased(&place()).await;
-    handover::what_was_handed_over_can_be_given_back(&place()).await;
+    handoff::what_there_is_a_place_for_is_handed_over_and_leased(&place()).await;
+    handoff::what_was_handed_over_can_be_given_back(&place()).await;
     replay::a_replay_asked_for_by_many_at_once_delivers_once(&place()).await;
     replay::what_is_dropped_stays_dropped_and_visible(&place()).await;
     look::pages_follow_each_other_without_gap_or_overlap(&place()).await;
@@ -153,7 +153,7 @@ macro_rules! every_store {
 mod accept;
 mod claim;
 mod give_up;
-mod handover;
+mod handoff;
 mod look;
 mod prune;
 mod quarantine;
@@ -204,7 +204,7 @@ pub(crate) async fn settle(
         ended_at: at(1),
         took: Duration::from_millis(5),
         answer: "HTTP 200".into(),
-        said: Said::default(),
+        said: ResponseExcerpt::default(),
         next,
     };
     store.settle(attempt).await.unwrap()

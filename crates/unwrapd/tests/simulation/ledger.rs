@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use unwrapd::clock::{Clock, SLACK};
 use unwrapd::delivery::limits::Limits;
-use unwrapd::delivery::pace::burst;
+use unwrapd::delivery::rate_limiter::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally, Terms};

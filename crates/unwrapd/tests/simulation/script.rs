@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fastrand::Rng;
 use tokio::time::sleep;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Outcome};
 use unwrapd::destination::Destination;
 
@@ -79,14 +79,14 @@ impl Destination for Scripted {
                 attempt.came_to(Came::Delivered);
                 Outcome::Delivered {
                     answer,
-                    said: Said::default(),
+                    said: ResponseExcerpt::default(),
                 }
             }
             Act::Fail(retry_after) => {
                 attempt.came_to(Came::Failed);
                 Outcome::Failed {
                     answer,
-                    said: Said::default(),
+                    said: ResponseExcerpt::default(),
                     retry_after,
                 }
             }
@@ -94,7 +94,7 @@ impl Destination for Scripted {
                 attempt.came_to(Came::Refused);
                 Outcome::Refused {
                     answer,
-                    said: Said::default(),
+                    said: ResponseExcerpt::default(),
                 }
             }
             Act::Panic => resume_unwind(Box::new("as the schedule says")),

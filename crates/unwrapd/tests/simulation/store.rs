@@ -18,7 +18,7 @@ use unwrapd::store::{
     Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
 };
 
-use unwrapd::handover::{Handover, Slot};
+use unwrapd::handoff::{DirectHandoff, Reservation};
 
 use crate::ledger::{Claim, Ledger};
 
@@ -94,17 +94,17 @@ impl Troubled {
 }
 
 /// The place of a destination, and where that can be seen which it gets in its stead.
-type Watched = (String, Slot, Arc<Handover>);
+type Watched = (String, Reservation, Arc<DirectHandoff>);
 
 /// Takes their slots, and gives them others where it can be seen what is handed over.
 fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
     let mut watched = Vec::new();
     let recipients = recipients.into_iter().map(|mut recipient| {
         if let Some(slot) = recipient.slot.take() {
-            let handover = Arc::new(Handover::new(Arc::default()));
-            handover.offer(1, Duration::ZERO, slot.lease());
-            recipient.slot = handover.slot(slot.from());
-            watched.push((recipient.destination.clone(), slot, handover));
+            let handoff = Arc::new(DirectHandoff::new(Arc::default()));
+            handoff.offer(1, Duration::ZERO, slot.lease());
+            recipient.slot = handoff.slot(slot.from());
+            watched.push((recipient.destination.clone(), slot, handoff));
         }
         recipient
     });
@@ -129,8 +129,8 @@ impl Store for Troubled {
             let (recipients, watched) = watched(recipients);
             let accepted = self.inner.accept(message, recipients).await?;
             self.ledger.stored(&endpoint, &id, accepted);
-            for (destination, slot, handover) in watched {
-                if let Some(handed) = handover.take().pop() {
+            for (destination, slot, handoff) in watched {
+                if let Some(handed) = handoff.take().pop() {
                     let deliveries = vec![handed.delivery.clone()];
                     let claimed = Claimed {
                         deliveries,

@@ -13,15 +13,15 @@ use tokio::time::{Instant, sleep};
 use unwrapd::clock::Clock;
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::dispatch::{Dispatcher, Gate};
-use unwrapd::feed::Feed;
+use unwrapd::destination_state::DestinationStates;
+use unwrapd::dispatch::{Gate, LaneContext};
 use unwrapd::message::Message;
 use unwrapd::observe::warnings::Warnings;
-use unwrapd::progress::Board;
+use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Recipient, Store};
-use unwrapd::wake::Bells;
+use unwrapd::wakeups::Wakeups;
 
 use crate::ledger::Ledger;
 use crate::memory_store::{Disk, MemoryStore};
@@ -72,8 +72,8 @@ struct Known {
 /// What a crash ends.
 struct Process {
     store: Arc<Troubled>,
-    bells: Bells,
-    board: Board,
+    wakeups: Wakeups,
+    states: DestinationStates,
     dispatchers: JoinSet<()>,
     switch: ShutdownSwitch,
 }
@@ -188,19 +188,19 @@ impl World {
         let recipients: Vec<Recipient> = names
             .iter()
             .map(|name| Recipient {
-                slot: process.bells.slot(name, lane, now),
+                slot: process.wakeups.slot(name, lane, now),
                 destination: name.clone(),
                 due_at: Some(now),
             })
             .collect();
-        let to_ring = recipients.iter().filter(|to| to.slot.is_none());
-        let to_ring: Vec<String> = to_ring.map(|to| to.destination.clone()).collect();
+        let to_notify = recipients.iter().filter(|to| to.slot.is_none());
+        let to_notify: Vec<String> = to_notify.map(|to| to.destination.clone()).collect();
         let accepted = process.store.accept(message, recipients).await;
         self.ledger
             .note(|| format!("{id} arrives for {names:?}: {accepted:?}"));
         if accepted.is_ok() {
-            for name in to_ring {
-                process.bells.ring(&name, lane);
+            for name in to_notify {
+                process.wakeups.notify(&name, lane);
             }
         }
     }
@@ -237,8 +237,8 @@ impl World {
         self.ledger
             .note(|| format!("{} is paused: {is_paused}", known.name));
         self.ledger.paused(&known.name, is_paused);
-        process.board.of(&known.name).set_paused(is_paused);
-        process.bells.ring_all(&known.name);
+        process.states.of(&known.name).set_paused(is_paused);
+        process.wakeups.notify_all(&known.name);
     }
 
     /// What may end a delivery stays as it is, so that the ledger can tell what is right.
@@ -342,16 +342,16 @@ impl World {
         });
         store.remember(self.clock.trusted()).await.unwrap();
         let paused = store.paused().await.unwrap();
-        let (bells, board) = (Bells::default(), Board::default());
+        let (wakeups, states) = (Wakeups::default(), DestinationStates::default());
         let (switch, shutdown) = shutdown();
         let mut dispatchers = JoinSet::new();
-        let feed = Feed::default();
+        let events = EventBus::default();
         for known in &self.destinations {
             let is_paused = paused.iter().any(|(name, _)| *name == known.name);
             assert_eq!(is_paused, known.is_paused);
-            let progress = board.of(&known.name);
-            progress.set_paused(is_paused);
-            let gate = Arc::new(Gate::new(&known.name, progress, bells.clone()));
+            let destination_state = states.of(&known.name);
+            destination_state.set_paused(is_paused);
+            let gate = Arc::new(Gate::new(&known.name, destination_state, wakeups.clone()));
             let destination = Arc::new(Scripted {
                 name: known.name.clone(),
                 mood: Arc::clone(&known.mood),
@@ -359,16 +359,16 @@ impl World {
                 ledger: Arc::clone(&self.ledger),
             });
             for lane in Lane::ALL {
-                let dispatcher = Dispatcher {
+                let dispatcher = LaneContext {
                     name: known.name.clone(),
                     lane,
                     destination: destination.clone(),
                     limits: known.limits.subscribe(),
                     gate: Arc::clone(&gate),
                     store: store.clone(),
-                    bell: bells.of(&known.name, lane),
-                    handover: bells.take_over(&known.name, lane),
-                    feed: feed.clone(),
+                    wakeup: wakeups.of(&known.name, lane),
+                    handoff: wakeups.take_over(&known.name, lane),
+                    events: events.clone(),
                     clock: self.clock.clone(),
                 };
                 dispatchers.spawn(dispatcher.run(shutdown.clone()));
@@ -376,8 +376,8 @@ impl World {
         }
         self.process = Some(Process {
             store,
-            bells,
-            board,
+            wakeups,
+            states,
             dispatchers,
             switch,
         });

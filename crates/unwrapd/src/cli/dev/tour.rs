@@ -11,7 +11,7 @@ use super::super::say;
 use super::super::text::plain;
 use super::super::trigger::{Request, Sender};
 use crate::delivery::Next;
-use crate::feed::Happening;
+use crate::pipeline_events::PipelineEvent;
 use crate::store::Accepted;
 
 /// Longest wait for a first attempt. After that the demo goes on with the next event.
@@ -20,7 +20,7 @@ const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(2);
 const LATE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Tour {
-    feed: broadcast::Receiver<Happening>,
+    events: broadcast::Receiver<PipelineEvent>,
     sender: Sender,
     /// Events that the built-in application has unwrapped.
     told: mpsc::Receiver<UnwrapWebhookEvent>,
@@ -32,12 +32,12 @@ pub(super) struct Tour {
 
 impl Tour {
     pub(super) fn new(
-        feed: broadcast::Receiver<Happening>,
+        events: broadcast::Receiver<PipelineEvent>,
         sender: Sender,
         told: mpsc::Receiver<UnwrapWebhookEvent>,
     ) -> Self {
         Self {
-            feed,
+            events,
             sender,
             told,
             sent: HashSet::new(),
@@ -88,19 +88,19 @@ impl Tour {
         let mut attempt = None;
         // The answer comes after these, so they are told already.
         let accepted = loop {
-            let happening = self.feed.recv().await?;
+            let happening = self.events.recv().await?;
             self.note(&happening);
             if webhook_id(&happening).is_some_and(|other| other != id) {
                 continue;
             }
-            if matches!(happening, Happening::Attempted { .. }) {
+            if matches!(happening, PipelineEvent::Attempted { .. }) {
                 attempt = attempt.or_else(|| Some(tell(&happening)));
                 continue;
             }
             steps.push(tell(&happening));
             match happening {
-                Happening::Refused { .. } => break None,
-                Happening::Accepted { accepted, .. } => break Some(accepted),
+                PipelineEvent::Refused { .. } => break None,
+                PipelineEvent::Accepted { accepted, .. } => break Some(accepted),
                 _ => {}
             }
         };
@@ -109,7 +109,7 @@ impl Tour {
             self.sent.insert(id.to_owned());
             let deadline = Instant::now() + ATTEMPT_WAIT_MAX;
             while attempt.is_none() {
-                let Ok(happening) = timeout_at(deadline, self.feed.recv()).await else {
+                let Ok(happening) = timeout_at(deadline, self.events.recv()).await else {
                     attempt = Some("no answer from the application yet".into());
                     break;
                 };
@@ -128,8 +128,8 @@ impl Tour {
     }
 
     /// Every step must pass through here: a retry may end while another webhook, or a copy of the same, is sent.
-    fn note(&mut self, happening: &Happening) {
-        if let Happening::Attempted {
+    fn note(&mut self, happening: &PipelineEvent) {
+        if let PipelineEvent::Attempted {
             webhook_id, next, ..
         } = happening
             && !matches!(next, Next::Retry { .. })
@@ -159,7 +159,7 @@ impl Tour {
             )?;
         }
         while self.waiting() > 0 {
-            match timeout_at(deadline, self.feed.recv()).await {
+            match timeout_at(deadline, self.events.recv()).await {
                 Ok(Ok(happening)) => {
                     self.note(&happening);
                     if let Some(id) = webhook_id(&happening) {
@@ -177,7 +177,7 @@ impl Tour {
     pub(super) async fn stay(&mut self) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                happening = self.feed.recv() => match happening {
+                happening = self.events.recv() => match happening {
                     Ok(happening) => match webhook_id(&happening) {
                         Some(id) => say!("  {} {}", plain(id), plain(&tell(&happening)))?,
                         None => say!("  {}", plain(&tell(&happening)))?,
@@ -196,40 +196,40 @@ impl Tour {
     }
 }
 
-fn webhook_id(happening: &Happening) -> Option<&str> {
+fn webhook_id(happening: &PipelineEvent) -> Option<&str> {
     match happening {
-        Happening::Received { .. } | Happening::Refused { .. } => None,
-        Happening::Verified { webhook_id, .. }
-        | Happening::Accepted { webhook_id, .. }
-        | Happening::Attempted { webhook_id, .. } => Some(webhook_id),
+        PipelineEvent::Received { .. } | PipelineEvent::Refused { .. } => None,
+        PipelineEvent::Verified { webhook_id, .. }
+        | PipelineEvent::Accepted { webhook_id, .. }
+        | PipelineEvent::Attempted { webhook_id, .. } => Some(webhook_id),
     }
 }
 
-fn tell(happening: &Happening) -> String {
+fn tell(happening: &PipelineEvent) -> String {
     match happening {
-        Happening::Received { bytes, .. } => format!("received {bytes} B"),
-        Happening::Refused { error, .. } => format!("refused: {error}"),
-        Happening::Verified { .. } => "verified".into(),
-        Happening::Accepted {
+        PipelineEvent::Received { bytes, .. } => format!("received {bytes} B"),
+        PipelineEvent::Refused { error, .. } => format!("refused: {error}"),
+        PipelineEvent::Verified { .. } => "verified".into(),
+        PipelineEvent::Accepted {
             accepted: Accepted::New,
             ..
         } => "stored".into(),
-        Happening::Accepted {
+        PipelineEvent::Accepted {
             accepted: Accepted::Duplicate,
             ..
         } => "a duplicate, already stored: not delivered again".into(),
-        Happening::Attempted {
+        PipelineEvent::Attempted {
             answer,
             next: Next::Delivered,
             ..
         } => format!("delivered, {answer}"),
-        Happening::Attempted {
+        PipelineEvent::Attempted {
             answer,
             next: Next::Retry { .. },
             attempt,
             ..
         } => format!("attempt {attempt} failed ({answer}), will be retried"),
-        Happening::Attempted { answer, .. } => format!("given up: {answer}"),
+        PipelineEvent::Attempted { answer, .. } => format!("given up: {answer}"),
     }
 }
 
@@ -238,26 +238,30 @@ mod tests {
     use openai_webhooks::{Secret, Webhooks};
 
     use super::*;
-    use crate::feed::Feed;
+    use crate::pipeline_events::EventBus;
 
-    fn tour(feed: &Feed) -> Tour {
+    fn tour(events: &EventBus) -> Tour {
         let webhooks =
             Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
         let url = "http://127.0.0.1:1/".parse().unwrap();
         let (_, told) = mpsc::channel(1);
-        Tour::new(feed.listen(), Sender::new(webhooks, url).unwrap(), told)
+        Tour::new(
+            events.subscribe(),
+            Sender::new(webhooks, url).unwrap(),
+            told,
+        )
     }
 
-    fn accepted(id: &str, accepted: Accepted) -> Happening {
-        Happening::Accepted {
+    fn accepted(id: &str, accepted: Accepted) -> PipelineEvent {
+        PipelineEvent::Accepted {
             webhook_id: id.into(),
             accepted,
             destinations: Vec::new(),
         }
     }
 
-    fn attempted(id: &str, next: Next) -> Happening {
-        Happening::Attempted {
+    fn attempted(id: &str, next: Next) -> PipelineEvent {
+        PipelineEvent::Attempted {
             webhook_id: id.into(),
             destination: "app".into(),
             attempt: 1,
@@ -274,10 +278,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_attempt_that_is_told_before_the_acceptance_counts() {
-        let feed = Feed::default();
-        let mut tour = tour(&feed);
-        feed.tell(|| attempted("wh_1", Next::Delivered));
-        feed.tell(|| accepted("wh_1", Accepted::New));
+        let events = EventBus::default();
+        let mut tour = tour(&events);
+        events.emit(|| attempted("wh_1", Next::Delivered));
+        events.emit(|| accepted("wh_1", Accepted::New));
         let steps = tour.follow("wh_1", 200).await.unwrap();
         assert_eq!(steps, "stored → answered 200 → delivered, HTTP 200");
         assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
@@ -285,15 +289,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_retry_that_ends_while_a_copy_is_sent_counts() {
-        let feed = Feed::default();
-        let mut tour = tour(&feed);
-        feed.tell(|| accepted("wh_1", Accepted::New));
-        feed.tell(|| attempted("wh_1", retry()));
+        let events = EventBus::default();
+        let mut tour = tour(&events);
+        events.emit(|| accepted("wh_1", Accepted::New));
+        events.emit(|| attempted("wh_1", retry()));
         tour.follow("wh_1", 200).await.unwrap();
         assert_eq!((tour.waiting(), tour.delivered()), (1, 0));
 
-        feed.tell(|| attempted("wh_1", Next::Delivered));
-        feed.tell(|| accepted("wh_1", Accepted::Duplicate));
+        events.emit(|| attempted("wh_1", Next::Delivered));
+        events.emit(|| accepted("wh_1", Accepted::Duplicate));
         tour.follow("wh_1", 200).await.unwrap();
         assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
     }

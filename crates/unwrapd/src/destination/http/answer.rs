@@ -3,7 +3,7 @@
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{StatusCode, Url};
 
-use crate::delivery::said::Said;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 
 /// Longest target of a redirect that is shown, in bytes.
 const LOCATION_BYTES_MAX: usize = 200;
@@ -13,7 +13,7 @@ pub(super) fn summary(
     url: &Url,
     status: StatusCode,
     headers: &HeaderMap,
-    said: &Said,
+    said: &ResponseExcerpt,
     is_proxied: bool,
 ) -> String {
     let code = status.as_u16();
@@ -93,7 +93,7 @@ mod tests {
             &url,
             StatusCode::PERMANENT_REDIRECT,
             &headers,
-            &Said::default(),
+            &ResponseExcerpt::default(),
             false,
         )
     }

@@ -160,7 +160,7 @@ impl Accept {
         let free = recipients().filter(|(_, ends_ms)| ends_ms.is_none());
         shared
             .news
-            .ring_all(free.map(|(recipient, _)| &recipient.destination), lane);
+            .notify_all(free.map(|(recipient, _)| &recipient.destination), lane);
     }
 
     fn lane(&self) -> Lane {

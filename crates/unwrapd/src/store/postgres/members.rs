@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use super::failure::Failure;
 use super::lock;
 use crate::clock::Clock;
-use crate::delivery::share::Share;
+use crate::delivery::limit_share::LimitShare;
 use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
 
 /// By how much our clock may be wrong before that is said,
@@ -215,15 +215,15 @@ impl Holders {
         known.is_news = true;
     }
 
-    pub(super) fn share(&self, destination: &str) -> Share {
+    pub(super) fn share(&self, destination: &str) -> LimitShare {
         let known = lock(&self.known);
         if !known.is_fresh() {
-            Share::Nothing
+            LimitShare::Nothing
         } else if known.takes_part() {
             let others = known.others.iter().map(|other| other.id);
-            Share::beside(destination, known.id, others)
+            LimitShare::beside(destination, known.id, others)
         } else {
-            Share::Joining
+            LimitShare::Joining
         }
     }
 
@@ -431,20 +431,20 @@ mod tests {
         for holders in [&one, &other] {
             let changes = beat(holders, &[]);
             assert!(changes.are_to_be_said, "once more, and at once");
-            assert_eq!(holders.share("app"), Share::Joining);
+            assert_eq!(holders.share("app"), LimitShare::Joining);
         }
         // Now each sees what the other had said, which counts with nobody.
         let (of_one, of_other) = (one.saying(), other.saying());
         beat(&one, &[&of_other]);
         beat(&other, &[&of_one]);
-        assert_eq!(one.share("app"), Share::Joining);
-        assert_eq!(other.share("app"), Share::Joining);
+        assert_eq!(one.share("app"), LimitShare::Joining);
+        assert_eq!(other.share("app"), LimitShare::Joining);
         let (of_one, of_other) = (one.saying(), other.saying());
         beat(&one, &[&of_other]);
         beat(&other, &[&of_one]);
         for holders in [&one, &other] {
             assert!(holders.members()[0].takes_part);
-            assert_ne!(holders.share("app"), Share::ALONE);
+            assert_ne!(holders.share("app"), LimitShare::ALONE);
         }
     }
 

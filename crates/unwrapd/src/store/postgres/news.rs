@@ -84,7 +84,7 @@ impl News {
     }
 
     /// There is work for these.
-    pub(super) fn ring_all<'d>(
+    pub(super) fn notify_all<'d>(
         &self,
         destinations: impl IntoIterator<Item = &'d String>,
         lane: Lane,

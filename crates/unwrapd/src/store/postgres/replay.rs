@@ -210,7 +210,7 @@ async fn make_due(
     }
     for (destination, lane) in &made.due {
         shared.marks.forget(destination, *lane);
-        shared.news.ring_all([destination], *lane);
+        shared.news.notify_all([destination], *lane);
     }
     let replayed = Replayed {
         counts,

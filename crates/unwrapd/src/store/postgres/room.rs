@@ -32,7 +32,7 @@ pub(super) struct Room {
 }
 
 /// Room for some deliveries, given back unless they are kept.
-pub(super) struct Reservation {
+pub(super) struct CapacityReservation {
     room: Arc<Room>,
     deliveries: i64,
 }
@@ -60,7 +60,10 @@ impl Room {
     }
 
     /// Room for so many more. The error says what to do.
-    pub(super) fn reserve(self: &Arc<Self>, deliveries: usize) -> Result<Reservation, StoreError> {
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        deliveries: usize,
+    ) -> Result<CapacityReservation, StoreError> {
         let waiting = self.waiting();
         if deliveries > 0 && waiting >= self.max {
             return Err(room::is_full(waiting));
@@ -72,7 +75,7 @@ impl Room {
     pub(super) fn reserve_to_replay(
         self: &Arc<Self>,
         deliveries: u64,
-    ) -> Result<Reservation, StoreError> {
+    ) -> Result<CapacityReservation, StoreError> {
         let waiting = self.waiting();
         if waiting + signed(deliveries) > self.max / 2 {
             return Err(room::is_full_for_replays(waiting));
@@ -89,10 +92,10 @@ impl Room {
         self.kept.load(Ordering::SeqCst) + self.reserved.load(Ordering::SeqCst)
     }
 
-    fn hold(self: &Arc<Self>, deliveries: usize) -> Reservation {
+    fn hold(self: &Arc<Self>, deliveries: usize) -> CapacityReservation {
         let deliveries = signed(deliveries);
         self.reserved.fetch_add(deliveries, Ordering::SeqCst);
-        Reservation {
+        CapacityReservation {
             room: Arc::clone(self),
             deliveries,
         }
@@ -121,14 +124,14 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
     }
 }
 
-impl Reservation {
+impl CapacityReservation {
     /// The deliveries are in the database.
     pub(super) fn keep(self) {
         self.room.kept.fetch_add(self.deliveries, Ordering::SeqCst);
     }
 }
 
-impl Drop for Reservation {
+impl Drop for CapacityReservation {
     fn drop(&mut self) {
         self.room
             .reserved

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
@@ -320,9 +320,9 @@ async fn settle_some(store: &Arc<dyn Store>, dice: &mut fastrand::Rng, at: Times
                     took: Duration::from_millis(dice.u64(0..10_000)),
                     answer: "HTTP 500 \0 \u{1F980}\n|".into(),
                     said: if dice.bool() {
-                        Said::default()
+                        ResponseExcerpt::default()
                     } else {
-                        Said::beginning(b"a|b\nc\0")
+                        ResponseExcerpt::beginning(b"a|b\nc\0")
                     },
                     next,
                 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use unwrapd::crash::COPY_POINTS;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::store::Attempt;
 
@@ -170,7 +170,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             ended_at: now,
             took: Duration::ZERO,
             answer: "HTTP 200".into(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
             next: Next::Delivered,
         };
         store.settle(attempt).await.unwrap();

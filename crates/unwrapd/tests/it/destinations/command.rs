@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use unwrapd::delivery::{Next, Outcome};
 use unwrapd::destination::command::CommandSettings;
 use unwrapd::destination::{DestinationSettings, Kind};
-use unwrapd::feed::Happening;
+use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};
 use crate::support::{PATIENCE, TestGateway, Webhook};
@@ -31,14 +31,14 @@ async fn a_command_gets_the_payload_on_stdin_and_what_is_known_in_an_environment
     let (payload, environment) = (folder.path().join("payload"), folder.path().join("env"));
     let settings = script("cat > \"$0\" && env > \"$1\"", &[&payload, &environment]);
     let test = TestGateway::start(vec![settings]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::with_payload(
         "wh_1",
         "{\"id\":\"evt_1\", \"object\":\"event\",\"type\":\"batch.completed\",\"created_at\":1,\"data\":{\"id\":\"b\"}}\r\n ",
     );
     assert_eq!(test.post(&webhook).await, 200);
     let (answer, next) = loop {
-        if let Happening::Attempted { answer, next, .. } = feed.recv().await.unwrap() {
+        if let PipelineEvent::Attempted { answer, next, .. } = events.recv().await.unwrap() {
             break (answer, next);
         }
     };
@@ -247,14 +247,14 @@ async fn what_a_command_leaves_behind_holds_nothing_up() {
 #[tokio::test]
 async fn every_type_reaches_a_command_through_the_gateway() {
     let test = TestGateway::start(vec![script("cat > /dev/null", &[])]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     for event_type in EventType::ALL {
         let webhook = Webhook::new(&format!("wh_{event_type}").replace('.', "-"), *event_type);
         assert_eq!(test.post(&webhook).await, 200);
     }
     let mut delivered = 0;
     while delivered < EventType::ALL.len() {
-        if let Happening::Attempted { answer, next, .. } = feed.recv().await.unwrap() {
+        if let PipelineEvent::Attempted { answer, next, .. } = events.recv().await.unwrap() {
             assert_eq!(next, Next::Delivered, "{answer}");
             delivered += 1;
         }

@@ -17,7 +17,7 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::{Next, Outcome};
 use unwrapd::destination::http::{HttpDestination, HttpSettings};
 use unwrapd::destination::{Destination as _, DestinationSettings, Kind, build};
-use unwrapd::feed::Happening;
+use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};
 use crate::support::application::{Answer, Application};
@@ -184,11 +184,11 @@ async fn a_date_in_retry_after_is_understood_and_nonsense_is_none() {
 async fn no_application_can_silence_itself_for_longer_than_an_hour() {
     let app = Application::start([Answer::RetryAfter(503, "99999999")]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     let due_at = loop {
-        if let Happening::Attempted { next, .. } = feed.recv().await.unwrap() {
+        if let PipelineEvent::Attempted { next, .. } = events.recv().await.unwrap() {
             let Next::Retry { due_at } = next else {
                 panic!("a retry");
             };

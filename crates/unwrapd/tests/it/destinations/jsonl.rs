@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::Outcome;
 use unwrapd::destination::jsonl::JsonLinesSettings;
 use unwrapd::destination::{DestinationSettings, Kind, build};
-use unwrapd::feed::Happening;
+use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};
 use crate::support::process::unwrapd;
@@ -49,7 +49,7 @@ async fn many_at_once_are_a_line_each_and_none_is_lost() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let test = TestGateway::start(vec![lines_to(&file)]).await;
-    let mut feed = test.gateway.feed().listen();
+    let mut events = test.gateway.events().subscribe();
     let mut sent = Vec::new();
     let padding = "x".repeat(100_000);
     for number in 10..60 {
@@ -64,8 +64,8 @@ async fn many_at_once_are_a_line_each_and_none_is_lost() {
     let mut delivered = 0;
     while delivered < sent.len() {
         delivered += usize::from(matches!(
-            feed.recv().await.unwrap(),
-            Happening::Attempted { .. }
+            events.recv().await.unwrap(),
+            PipelineEvent::Attempted { .. }
         ));
     }
     let mut written: Vec<String> = lines_in(&file)

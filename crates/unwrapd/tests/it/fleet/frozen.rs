@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
-use unwrapd::delivery::share::Share;
+use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::store::postgres::PostgresStore;
 use unwrapd::store::{Bounds, Store as _};
 
@@ -201,7 +201,7 @@ async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before
         .unwrap();
     let before = Instant::now();
     assert!(store.still_holds(before));
-    assert_eq!(store.share("app"), Share::ALONE);
+    assert_eq!(store.share("app"), LimitShare::ALONE);
     let member = |store: &PostgresStore| store.members().remove(0).id;
     let id = member(&store);
     let schema = address.schema();

@@ -168,7 +168,7 @@ async fn settlements_over_connections_that_are_cut_count_once() {
                     ended_at: at(1),
                     took: Duration::from_millis(5),
                     answer: "HTTP 200".into(),
-                    said: unwrapd::delivery::said::Said::default(),
+                    said: unwrapd::delivery::response_excerpt::ResponseExcerpt::default(),
                     next: Next::Delivered,
                 };
                 if let Ok(settled) = store.settle(attempt).await {

@@ -62,12 +62,12 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     let (server, relay, store) = relayed().await;
     // Over a connection that is used again.
     accept(&store, "wh_0", 0).await;
-    let bell = Arc::new(Notify::new());
-    let handover = Arc::new(Handover::new(Arc::clone(&bell)));
-    handover.offer(1, LEASE, LEASE);
+    let wakeup = Arc::new(Notify::new());
+    let handoff = Arc::new(DirectHandoff::new(Arc::clone(&wakeup)));
+    handoff.offer(1, LEASE, LEASE);
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handover.slot(at(0)),
+        slot: handoff.slot(at(0)),
         due_at: None,
     };
     relay.lose_answers();
@@ -80,8 +80,10 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     let deadline = Instant::now() + PATIENCE;
     // Whether it is there, or that nobody knows. Either way the lane is to look.
     drop(lost.await.unwrap());
-    assert_eq!(handover.take().len(), 0);
-    timeout(PATIENCE, bell.notified()).await.expect("it rings");
+    assert_eq!(handoff.take().len(), 0);
+    timeout(PATIENCE, wakeup.notified())
+        .await
+        .expect("it rings");
     loop {
         assert!(Instant::now() < deadline, "it is still held");
         let claimed = store.claim("app", Lane::Standard, at(1), LEASE, 2).await;

@@ -67,7 +67,7 @@ async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
         ended_at: at(40 * DAY),
         took: Duration::ZERO,
         answer: "HTTP 410".into(),
-        said: Said::default(),
+        said: ResponseExcerpt::default(),
         next: Next::Dead,
     };
     store.settle(attempt).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use unwrapd::delivery::said::Said;
+use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
@@ -78,7 +78,7 @@ pub(super) async fn settle_all(
                 ended_at: at(second),
                 took: std::time::Duration::from_millis(5),
                 answer: "HTTP 500".into(),
-                said: Said::default(),
+                said: ResponseExcerpt::default(),
                 next,
             };
             assert_eq!(store.settle(attempt).await.unwrap(), Settled::Settled);

@@ -10,11 +10,11 @@ const BURST: Duration = Duration::from_millis(100);
 /// A token bucket that both lanes of a destination draw from (kept as the time up to which it is spent, which needs no timer). The
 /// last token is a call's: no backlog stands before it here either.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct RateLimiter {
     spent_until: Option<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// How many may be begun now, at `rate` a second.
     #[must_use]
     pub fn available(&self, rate: u32, lane: Lane, now: Instant) -> usize {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_call_finds_a_token_behind_a_backlog() {
         let now = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = RateLimiter::default();
         while pace.take(10, Lane::Standard, now) {}
         assert!(pace.take(10, Lane::Call, now));
         assert!(!pace.take(10, Lane::Call, now));
@@ -96,7 +96,7 @@ mod tests {
         ) {
             let begin = Instant::now();
             let mut now = begin;
-            let mut pace = Pace::default();
+            let mut pace = RateLimiter::default();
             let mut taken = 0_u32;
             for milliseconds in steps {
                 now += Duration::from_millis(milliseconds);

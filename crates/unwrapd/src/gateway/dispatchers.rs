@@ -15,30 +15,30 @@ use crate::config::DestinationSettings;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
 use crate::destination::{self, Destination};
-use crate::dispatch::{Dispatcher, Gate};
-use crate::feed::Feed;
-use crate::progress::{Board, Progress};
+use crate::destination_state::{DestinationState, DestinationStates};
+use crate::dispatch::{Gate, LaneContext};
+use crate::pipeline_events::EventBus;
 use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::Store;
-use crate::wake::Bells;
+use crate::wakeups::Wakeups;
 
-pub(super) struct Workers {
+pub(super) struct Dispatchers {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
-    pub(super) feed: Feed,
-    pub(super) bells: Bells,
+    pub(super) events: EventBus,
+    pub(super) wakeups: Wakeups,
     /// How it goes at each destination.
-    pub(super) board: Board,
+    pub(super) states: DestinationStates,
     /// The destinations, as operators see them.
     pub(super) targets: Targets,
     pub(super) circuits: Circuits,
-    pub(super) running: HashMap<String, Running>,
+    pub(super) running: HashMap<String, DispatcherHandle>,
     /// Each tells whether it was meant to end.
     pub(super) tasks: JoinSet<bool>,
 }
 
 /// The dispatchers of one destination. Dropping it has them finish what is under way and end.
-pub(super) struct Running {
+pub(super) struct DispatcherHandle {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
     destination: Arc<dyn Destination>,
@@ -46,12 +46,12 @@ pub(super) struct Running {
 }
 
 /// A destination that can be delivered to: all that may fail has been done.
-pub(super) struct Built {
+pub(super) struct BuiltDestination {
     settings: DestinationSettings,
     destination: Arc<dyn Destination>,
 }
 
-impl Built {
+impl BuiltDestination {
     pub(super) fn all(
         settings: Vec<DestinationSettings>,
         clock: &Clock,
@@ -68,7 +68,7 @@ impl Built {
     }
 }
 
-impl Running {
+impl DispatcherHandle {
     fn differs_in_limits_only(&self, settings: &DestinationSettings) -> bool {
         // A destination itself knows how long an attempt may take.
         let ours = Limits {
@@ -83,13 +83,13 @@ impl Running {
     }
 }
 
-impl Workers {
+impl Dispatchers {
     /// From now on delivers to these destinations. What is unchanged goes on as it is, over new
     /// connections; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
-    pub(super) fn follow(&mut self, destinations: Vec<Built>) {
+    pub(super) fn follow(&mut self, destinations: Vec<BuiltDestination>) {
         let mut before = std::mem::take(&mut self.running);
-        for Built {
+        for BuiltDestination {
             settings,
             destination,
         } in destinations
@@ -99,7 +99,7 @@ impl Workers {
                 Some(running) if running.differs_in_limits_only(&settings) => {
                     running.limits.send_replace(settings.limits.clone());
                     running.destination.renew_connections();
-                    Running {
+                    DispatcherHandle {
                         settings,
                         ..running
                     }
@@ -117,30 +117,30 @@ impl Workers {
         &mut self,
         settings: DestinationSettings,
         destination: &Arc<dyn Destination>,
-    ) -> Running {
+    ) -> DispatcherHandle {
         let (switch, shutdown) = shutdown();
         let (limits, current) = watch::channel(settings.limits.clone());
-        let progress = self.board.of(&settings.name);
+        let state = self.states.of(&settings.name);
         self.targets.insert(
             settings.name.as_str(),
             Target {
                 destination: Arc::clone(destination),
-                progress: Arc::clone(&progress),
+                destination_state: Arc::clone(&state),
                 timeout: settings.limits.timeout,
             },
         );
-        let gate = self.gate(&settings.name, progress);
+        let gate = self.gate(&settings.name, state);
         for lane in Lane::ALL {
-            let dispatcher = Dispatcher {
+            let dispatcher = LaneContext {
                 name: settings.name.clone(),
                 lane,
                 destination: Arc::clone(destination),
                 limits: current.clone(),
                 gate: Arc::clone(&gate),
                 store: Arc::clone(&self.store),
-                bell: self.bells.of(&settings.name, lane),
-                handover: self.bells.take_over(&settings.name, lane),
-                feed: self.feed.clone(),
+                wakeup: self.wakeups.of(&settings.name, lane),
+                handoff: self.wakeups.take_over(&settings.name, lane),
+                events: self.events.clone(),
                 clock: self.clock.clone(),
             };
             let shutdown = shutdown.clone();
@@ -149,7 +149,7 @@ impl Workers {
                 shutdown.has_begun()
             });
         }
-        Running {
+        DispatcherHandle {
             settings,
             limits,
             destination: Arc::clone(destination),
@@ -157,13 +157,13 @@ impl Workers {
         }
     }
 
-    fn gate(&self, name: &str, progress: Arc<Progress>) -> Arc<Gate> {
-        let bells = self.bells.clone();
+    fn gate(&self, name: &str, state: Arc<DestinationState>) -> Arc<Gate> {
+        let wakeups = self.wakeups.clone();
         if !self.store.is_shared() {
-            return Arc::new(Gate::new(name, progress, bells));
+            return Arc::new(Gate::new(name, state, wakeups));
         }
-        let findings = Arc::clone(&self.circuits.findings);
-        let gate = Arc::new(Gate::shared(name, progress, bells, findings));
+        let reports = Arc::clone(&self.circuits.reports);
+        let gate = Arc::new(Gate::shared(name, state, wakeups, reports));
         self.circuits.watch(name, &gate);
         gate
     }

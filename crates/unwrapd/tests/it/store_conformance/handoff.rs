@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use unwrapd::delivery::{Delivery, Next};
-use unwrapd::handover::Handover;
+use unwrapd::handoff::DirectHandoff;
 use unwrapd::store::{Accepted, Lease, Recipient, Settled, Store};
 
 use super::{
@@ -24,16 +24,16 @@ every_store!(
 );
 
 /// Offers one place at the application.
-fn place_at_app(bell: &Arc<Notify>) -> Arc<Handover> {
-    let handover = Arc::new(Handover::new(Arc::clone(bell)));
-    handover.offer(1, LEASE, LEASE);
-    handover
+fn place_at_app(wakeup: &Arc<Notify>) -> Arc<DirectHandoff> {
+    let handoff = Arc::new(DirectHandoff::new(Arc::clone(wakeup)));
+    handoff.offer(1, LEASE, LEASE);
+    handoff
 }
 
-async fn accept_for(store: &Arc<dyn Store>, id: &str, handover: &Arc<Handover>) -> Accepted {
+async fn accept_for(store: &Arc<dyn Store>, id: &str, handoff: &Arc<DirectHandoff>) -> Accepted {
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handover.slot(at(0)),
+        slot: handoff.slot(at(0)),
         due_at: None,
     };
     store
@@ -43,18 +43,18 @@ async fn accept_for(store: &Arc<dyn Store>, id: &str, handover: &Arc<Handover>) 
 }
 
 /// What was handed over, which must be one.
-fn handed(handover: &Handover) -> Delivery {
-    let mut handed = handover.take();
+fn handed(handoff: &DirectHandoff) -> Delivery {
+    let mut handed = handoff.take();
     assert_eq!(handed.len(), 1);
     handed.remove(0).delivery
 }
 
 pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &dyn Place) {
     let store = place.open().await;
-    let handover = place_at_app(&Arc::default());
-    let accepted = accept_for(&store, "wh_1", &handover).await;
+    let handoff = place_at_app(&Arc::default());
+    let accepted = accept_for(&store, "wh_1", &handoff).await;
     assert_eq!(accepted, Accepted::New);
-    let delivery = handed(&handover);
+    let delivery = handed(&handoff);
     assert_eq!(delivery.message, message("wh_1", at(0)));
     assert_eq!((delivery.attempt, delivery.earlier), (1, 0));
     assert_eq!(
@@ -69,9 +69,9 @@ pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &
 
 pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(place: &dyn Place) {
     let store = place.open().await;
-    let handover = place_at_app(&Arc::default());
-    accept_for(&store, "wh_1", &handover).await;
-    let late = handed(&handover);
+    let handoff = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handoff).await;
+    let late = handed(&handoff);
     let current = claim(&store, 61).await.deliveries.remove(0);
     assert_eq!((current.id, current.attempt), (late.id, 2));
     let settled = settle(&store, late.id, 1, Next::Delivered).await;
@@ -82,9 +82,9 @@ pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(place:
 
 pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn Place) {
     let store = place.open().await;
-    let handover = place_at_app(&Arc::default());
-    accept_for(&store, "wh_1", &handover).await;
-    let unbegun = handed(&handover);
+    let handoff = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handoff).await;
+    let unbegun = handed(&handoff);
     store.release(vec![Lease::from(&unbegun)]).await.unwrap();
     let claimed = claim(&store, 0).await.deliveries.remove(0);
     assert_eq!((claimed.id, claimed.attempt), (unbegun.id, 1));
@@ -97,9 +97,9 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
     let store = place.open().await;
     let (one, two) = (Arc::default(), Arc::default());
     let (one, two) = (place_at_app(&one), place_at_app(&two));
-    let recipient = |destination: &str, handover: Option<&Arc<Handover>>| Recipient {
+    let recipient = |destination: &str, handoff: Option<&Arc<DirectHandoff>>| Recipient {
         destination: destination.into(),
-        slot: handover.and_then(|handover| handover.slot(at(0))),
+        slot: handoff.and_then(|handoff| handoff.slot(at(0))),
         due_at: None,
     };
     let recipients = vec![
@@ -130,22 +130,24 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
 pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
-    let bell = Arc::new(Notify::new());
-    let handover = place_at_app(&bell);
-    let accepted = accept_for(&store, "wh_1", &handover).await;
+    let wakeup = Arc::new(Notify::new());
+    let handoff = place_at_app(&wakeup);
+    let accepted = accept_for(&store, "wh_1", &handoff).await;
     assert_eq!(accepted, Accepted::Duplicate);
-    assert_eq!((handover.take().len(), handover.promised()), (0, 0));
-    timeout(PATIENCE, bell.notified()).await.expect("it rings");
+    assert_eq!((handoff.take().len(), handoff.promised()), (0, 0));
+    timeout(PATIENCE, wakeup.notified())
+        .await
+        .expect("it rings");
     assert_eq!(ids(&claim(&store, 0).await), ["wh_1"]);
 }
 
 /// OpenAI may hang up while its webhook is kept.
 pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: &dyn Place) {
     let store = place.open().await;
-    let handover = place_at_app(&Arc::default());
+    let handoff = place_at_app(&Arc::default());
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handover.slot(at(0)),
+        slot: handoff.slot(at(0)),
         due_at: None,
     };
     let mut accept = Box::pin(store.accept(message("wh_1", at(0)), vec![recipient]));
@@ -155,17 +157,17 @@ pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: 
         () = std::future::ready(()) => {}
     }
     drop(accept);
-    timeout(PATIENCE, handover.arrived())
+    timeout(PATIENCE, handoff.arrived())
         .await
         .expect("it arrives");
-    assert_eq!(handed(&handover).message.webhook_id, "wh_1");
+    assert_eq!(handed(&handoff).message.webhook_id, "wh_1");
 }
 
 pub(super) async fn what_was_handed_over_before_a_restart_is_claimed_after_it(place: &dyn Place) {
     let store = place.open().await;
-    let handover = place_at_app(&Arc::default());
-    accept_for(&store, "wh_1", &handover).await;
-    let before = handed(&handover);
+    let handoff = place_at_app(&Arc::default());
+    accept_for(&store, "wh_1", &handoff).await;
+    let before = handed(&handoff);
     store.close().await;
     drop(store);
     let store = place.open().await;

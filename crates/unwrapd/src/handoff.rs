@@ -12,11 +12,11 @@ use crate::delivery::{Delivery, later};
 
 /// Free capacity of one lane of one destination, and the deliveries handed to it.
 #[derive(Debug)]
-pub struct Handover {
+pub struct DirectHandoff {
     state: Mutex<State>,
     arrived: Notify,
     /// Rings for whatever must be claimed after all.
-    bell: Arc<Notify>,
+    wakeup: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -28,12 +28,12 @@ struct State {
     timeout: Duration,
     /// and for how long what is handed over must be leased.
     lease: Duration,
-    handed: Vec<Handed>,
+    handed: Vec<HandedOff>,
 }
 
 /// A delivery that is ours to make.
 #[derive(Debug)]
-pub struct Handed {
+pub struct HandedOff {
     /// The delivery.
     pub delivery: Delivery,
     /// When its place was taken: from here on it was leased.
@@ -44,8 +44,8 @@ pub struct Handed {
 
 /// A place for one delivery that is still to be kept. Dropped without one it is free again, and the lane looks into the store.
 #[derive(Debug)]
-pub struct Slot {
-    handover: Arc<Handover>,
+pub struct Reservation {
+    handoff: Arc<DirectHandoff>,
     claimed_at: Instant,
     timeout: Duration,
     /// Since when it is leased, and for how long.
@@ -54,14 +54,14 @@ pub struct Slot {
     delivery: Option<Delivery>,
 }
 
-impl Handover {
-    /// Nothing is offered yet. `bell` rings when the lane must look into the store.
+impl DirectHandoff {
+    /// Nothing is offered yet. `wakeup` rings when the lane must look into the store.
     #[must_use]
-    pub fn new(bell: Arc<Notify>) -> Self {
+    pub fn new(wakeup: Arc<Notify>) -> Self {
         Self {
             state: Mutex::default(),
             arrived: Notify::new(),
-            bell,
+            wakeup,
         }
     }
 
@@ -75,12 +75,12 @@ impl Handover {
 
     /// A place, if one is offered, for what is leased from `now` on.
     #[must_use]
-    pub fn slot(self: &Arc<Self>, now: Timestamp) -> Option<Slot> {
+    pub fn slot(self: &Arc<Self>, now: Timestamp) -> Option<Reservation> {
         let mut state = self.state();
         state.offered = state.offered.checked_sub(1)?;
         state.promised += 1;
-        Some(Slot {
-            handover: Arc::clone(self),
+        Some(Reservation {
+            handoff: Arc::clone(self),
             claimed_at: Instant::now(),
             timeout: state.timeout,
             from: now,
@@ -97,7 +97,7 @@ impl Handover {
 
     /// Takes the deliveries handed over since the last call.
     #[must_use]
-    pub fn take(&self) -> Vec<Handed> {
+    pub fn take(&self) -> Vec<HandedOff> {
         std::mem::take(&mut self.state().handed)
     }
 
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-impl Slot {
+impl Reservation {
     /// Until when what takes it must be leased.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
@@ -142,20 +142,20 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut state = self.handover.state();
+        let mut state = self.handoff.state();
         state.promised -= 1;
         if let Some(delivery) = self.delivery.take() {
-            state.handed.push(Handed {
+            state.handed.push(HandedOff {
                 delivery,
                 claimed_at: self.claimed_at,
                 timeout: self.timeout,
             });
         } else {
-            self.handover.bell.notify_one();
+            self.handoff.wakeup.notify_one();
         }
         drop(state);
-        self.handover.arrived.notify_one();
+        self.handoff.arrived.notify_one();
     }
 }

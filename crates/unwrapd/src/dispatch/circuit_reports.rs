@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// A change of the circuit of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum CircuitReport {
     /// The destination is newly down, and not tried for this long.
     Down {
         /// How long.
@@ -23,22 +23,22 @@ pub enum Finding {
     /// The destination is up.
     Up,
     /// Nothing: it is time to try it, and the others are asked whether it is for us to do so.
-    WantsToTry,
+    ProbeWanted,
 }
 
 /// Changes that are not published yet, by the name of the destination.
 #[derive(Debug, Default)]
-pub struct Findings {
-    to_tell: Mutex<BTreeMap<String, Finding>>,
+pub struct CircuitReports {
+    to_tell: Mutex<BTreeMap<String, CircuitReport>>,
     is_more: Notify,
 }
 
-impl Findings {
+impl CircuitReports {
     /// This was found out.
-    pub fn tell(&self, destination: &str, finding: Finding) {
+    pub fn tell(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
-        if finding != Finding::WantsToTry || !to_tell.contains_key(destination) {
-            to_tell.insert(destination.to_owned(), finding);
+        if report != CircuitReport::ProbeWanted || !to_tell.contains_key(destination) {
+            to_tell.insert(destination.to_owned(), report);
         }
         self.is_more.notify_one();
     }
@@ -50,19 +50,19 @@ impl Findings {
 
     /// The changes that are not published yet.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<String, Finding> {
+    pub fn all(&self) -> BTreeMap<String, CircuitReport> {
         self.to_tell().clone()
     }
 
     /// This was told. What was found out since is still to be told.
-    pub fn told(&self, destination: &str, finding: Finding) {
+    pub fn told(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
-        if to_tell.get(destination) == Some(&finding) {
+        if to_tell.get(destination) == Some(&report) {
             to_tell.remove(destination);
         }
     }
 
-    fn to_tell(&self) -> MutexGuard<'_, BTreeMap<String, Finding>> {
+    fn to_tell(&self) -> MutexGuard<'_, BTreeMap<String, CircuitReport>> {
         self.to_tell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

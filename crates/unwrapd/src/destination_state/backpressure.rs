@@ -21,9 +21,9 @@ const WINDOW: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct Backpressure {
     waiting: AtomicUsize,
-    one_less: Notify,
+    release: Notify,
     rate: Mutex<Option<Rate>>,
 }
 
@@ -35,7 +35,7 @@ struct Rate {
     before: f64,
 }
 
-impl Crowd {
+impl Backpressure {
     /// Whether deliveries are made fast, of which there were so many until now.
     pub(super) fn is_fast(&self, delivered: u64) -> bool {
         let now = Instant::now();
@@ -65,19 +65,19 @@ impl Crowd {
     pub(super) async fn wait(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         // In time or not: it goes on.
-        drop(timeout(WAIT_MAX, self.one_less.notified()).await);
+        drop(timeout(WAIT_MAX, self.release.notified()).await);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// So many are open now, one less than before.
-    pub(super) fn one_less(&self, open: i64) {
+    pub(super) fn release(&self, open: i64) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
         if open < OPEN_MAX {
-            self.one_less.notify_waiters();
+            self.release.notify_waiters();
         } else {
-            self.one_less.notify_one();
+            self.release.notify_one();
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::{Running, lease};
+use super::{LaneWorker, lease};
 use crate::crash;
 use crate::delivery::{Lane, later};
 use crate::dispatch::settle::STORE_RETRY;
@@ -47,7 +47,7 @@ impl Due {
     }
 }
 
-impl Running {
+impl LaneWorker {
     /// There may be something to claim.
     pub(in crate::dispatch) fn is_due(&mut self) {
         self.due = Due::Now;
@@ -63,7 +63,7 @@ impl Running {
         }
         self.claimed_at = Some(Instant::now());
         self.claiming = limit;
-        self.ready.count_anew();
+        self.prefetched.count_anew();
         // Until the bell rings: what comes in from here on may be missed by the claim.
         self.due = Due::At(Instant::now() + SLEEP_MAX);
         let lane = Arc::clone(&self.lane);
@@ -94,18 +94,18 @@ impl Running {
         if self.limits.concurrency == 0 {
             return 0;
         }
-        (self.free_slots() + self.ready.ahead())
+        (self.free_slots() + self.prefetched.ahead())
             .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
     }
 
     /// How many more.
     fn room(&self) -> usize {
-        self.capacity().saturating_sub(self.ready.len())
+        self.capacity().saturating_sub(self.prefetched.len())
     }
 
     /// How many to claim. Unless much waits, what comes may be handed over meanwhile.
     fn wanted(&self) -> usize {
-        let promised = self.lane.handover.promised();
+        let promised = self.lane.handoff.promised();
         let room = self.room().saturating_sub(promised).min(CLAIM_MAX);
         if self.is_behind {
             room
@@ -116,7 +116,7 @@ impl Running {
 
     /// When to claim. `None`: not before something changes.
     fn claim_at(&self) -> Option<Instant> {
-        if !self.claim.is_empty() || self.wanted() == 0 || self.ready.is_plenty() {
+        if !self.claim.is_empty() || self.wanted() == 0 || self.prefetched.is_plenty() {
             return None;
         }
         let due_at = match self.due {
@@ -140,7 +140,7 @@ impl Running {
                 .then(|| self.lane.gate.opens_at(lane, rate))
                 .flatten()
         };
-        [self.claim_at(), self.ready.stale_at(), gate_opens_at()]
+        [self.claim_at(), self.prefetched.stale_at(), gate_opens_at()]
             .into_iter()
             .flatten()
             .min()
@@ -181,14 +181,17 @@ impl Running {
         let is_all = deliveries.len() < looked.limit;
         let left_at = next_due_at.map(|due_at| later(due_at, BEHIND));
         self.is_behind = !is_all && left_at.is_some_and(|late_at| late_at <= looked.now);
-        self.lane.gate.progress().add_claimed(deliveries.len());
-        self.make_ready(deliveries, looked.claimed_at, looked.timeout);
+        self.lane
+            .gate
+            .destination_state()
+            .add_claimed(deliveries.len());
+        self.prefetch(deliveries, looked.claimed_at, looked.timeout);
         if is_all && self.lane.lane == Lane::Standard {
-            let in_hand = self.ready.len()
+            let in_hand = self.prefetched.len()
                 + self.under_way.len()
                 + self.settling.len()
-                + self.lane.handover.promised();
-            self.lane.gate.progress().caught_up(in_hand);
+                + self.lane.handoff.promised();
+            self.lane.gate.destination_state().caught_up(in_hand);
         }
     }
 
@@ -214,8 +217,8 @@ impl Running {
 
     /// Offers what is free. Of what there is altogether, half is left to what is due in the store, until that is claimed.
     pub(in crate::dispatch) fn offer(&mut self) {
-        if self.ready.is_counted() {
-            self.ready.count_anew();
+        if self.prefetched.is_counted() {
+            self.prefetched.count_anew();
         }
         let kept_free = if self.is_behind {
             usize::MAX
@@ -238,6 +241,6 @@ impl Running {
 
     pub(super) fn offer_places(&self, places: usize) {
         let timeout = self.limits.timeout;
-        self.lane.handover.offer(places, timeout, lease(timeout));
+        self.lane.handoff.offer(places, timeout, lease(timeout));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use unwrapd::handover::Slot;
+use unwrapd::handoff::Reservation;
 use unwrapd::store::{Accepted, Recipient};
 
 use super::*;
@@ -25,7 +25,7 @@ impl Destination for Remembers {
         sleep(Duration::from_millis(1)).await;
         Outcome::Delivered {
             answer: String::new(),
-            said: Said::default(),
+            said: ResponseExcerpt::default(),
         }
     }
 
@@ -34,21 +34,21 @@ impl Destination for Remembers {
     }
 }
 
-fn place(bells: &Bells) -> Option<Slot> {
-    bells.slot("app", Lane::Standard, at(0))
+fn place(wakeups: &Wakeups) -> Option<Reservation> {
+    wakeups.slot("app", Lane::Standard, at(0))
 }
 
 /// As the intake does.
-async fn arrives(number: usize, store: &MemoryStore, bells: &Bells) {
-    let slot = place(bells);
-    let is_to_ring = slot.is_none();
+async fn arrives(number: usize, store: &MemoryStore, wakeups: &Wakeups) {
+    let slot = place(wakeups);
+    let is_to_notify = slot.is_none();
     keep(number, store, slot).await;
-    if is_to_ring {
-        bells.ring("app", Lane::Standard);
+    if is_to_notify {
+        wakeups.notify("app", Lane::Standard);
     }
 }
 
-async fn keep(number: usize, store: &MemoryStore, slot: Option<Slot>) {
+async fn keep(number: usize, store: &MemoryStore, slot: Option<Reservation>) {
     let recipient = Recipient {
         destination: "app".into(),
         slot,
@@ -63,13 +63,13 @@ async fn keep(number: usize, store: &MemoryStore, slot: Option<Slot>) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_handed_over_needs_no_claim() {
-    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
     for number in 0..200 {
-        arrives(number, &store, &bells).await;
+        arrives(number, &store, &wakeups).await;
         sleep(Duration::from_millis(2)).await;
     }
     until(async || store.tally().await.unwrap().pending == 0).await;
@@ -86,14 +86,14 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
         let message = numbered(number, at(-10));
         store.accept(message, vec!["app".into()]).await.unwrap();
     }
-    let (store, bells) = (Arc::new(store), Bells::default());
+    let (store, wakeups) = (Arc::new(store), Wakeups::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
     let is_waiting = || app.got().iter().filter(|number| **number < WAIT).count() < WAIT;
     let mut number = WAIT;
     while is_waiting() {
         for _ in 0..4 {
-            arrives(number, &store, &bells).await;
+            arrives(number, &store, &wakeups).await;
             number += 1;
         }
         sleep(Duration::from_millis(1)).await;
@@ -110,16 +110,16 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
 /// As much arrives as the destination takes, so that there is always something to be handed over.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_overtaken_by_many() {
-    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 8);
+    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 8);
     for number in 0..4000 {
         // Now and then one finds no place.
         if number % 100 == 50 {
             keep(number, &store, None).await;
-            bells.ring("app", Lane::Standard);
+            wakeups.notify("app", Lane::Standard);
         } else {
-            arrives(number, &store, &bells).await;
+            arrives(number, &store, &wakeups).await;
         }
         if number % 4 == 0 {
             sleep(Duration::from_millis(1)).await;
@@ -140,12 +140,12 @@ async fn nothing_is_overtaken_by_many() {
 
 #[tokio::test(start_paused = true)]
 async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
-    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
     let app = Arc::new(Remembers::default());
-    let (switch, running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let (switch, running) = dispatch_by(&wakeups, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&bells);
+    let slot = place(&wakeups);
     assert!(slot.is_some());
     switch.begin();
     sleep(Duration::from_secs(1)).await;
@@ -155,7 +155,7 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
     assert!(app.got().is_empty());
 
     let begun_at = tokio::time::Instant::now();
-    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
     until(async || store.tally().await.unwrap().delivered == 1).await;
     let took = begun_at.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}: a lease ran out");
@@ -163,12 +163,12 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
 
 #[tokio::test(start_paused = true)]
 async fn what_took_as_long_as_its_lease_to_keep_is_claimed_first() {
-    let (store, bells) = (store_with_backlog(0).await, Bells::default());
+    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&bells, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&bells);
+    let slot = place(&wakeups);
     sleep(Duration::from_secs(50)).await;
     let claims = store.claims.load(Ordering::SeqCst);
     keep(0, &store, slot).await;

@@ -1,6 +1,6 @@
 //! How it goes at each destination, for whoever wants to know without asking the store. Reading it costs nothing worth counting.
 
-mod crowd;
+mod backpressure;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -9,26 +9,26 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crowd::Crowd;
+use backpressure::Backpressure;
 
 /// Open deliveries at one destination above which receiving keeps pace with it: less than half a second of what a fast one takes.
 const OPEN_MAX: i64 = 4096;
 
 /// How it goes at one destination, both lanes together, since this process began.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct DestinationState {
     claimed: AtomicU64,
     delivered: AtomicU64,
     /// Deliveries neither made nor given up, of those that arrived since this process began.
     open: AtomicI64,
-    crowd: Crowd,
+    backpressure: Backpressure,
     is_paused: AtomicBool,
     is_down: AtomicBool,
-    told: Mutex<Told>,
+    latest: Mutex<Latest>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Latest {
     circuit: Circuit,
     last_success: Option<Instant>,
     last_answer: Option<Answer>,
@@ -58,7 +58,7 @@ pub struct Answer {
     pub at: Timestamp,
 }
 
-impl Progress {
+impl DestinationState {
     /// Deliveries leased to us, each as often as it was.
     #[must_use]
     pub fn claimed(&self) -> u64 {
@@ -92,19 +92,19 @@ impl Progress {
     /// Whether it is taken to be up.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
-        self.told().circuit
+        self.latest().circuit
     }
 
     /// When it last took a delivery.
     #[must_use]
     pub fn last_success(&self) -> Option<Instant> {
-        self.told().last_success
+        self.latest().last_success
     }
 
     /// The last answer.
     #[must_use]
     pub fn last_answer(&self) -> Option<Answer> {
-        self.told().last_answer.clone()
+        self.latest().last_answer.clone()
     }
 
     /// So many more were leased to us.
@@ -124,31 +124,31 @@ impl Progress {
         let before = self
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        self.crowd.one_less(before.unwrap_or_default() - 1);
+        self.backpressure.release(before.unwrap_or_default() - 1);
     }
 
     /// No more wait for it than these. Another gateway may have made what arrived here, and then nobody here would have counted it.
     pub fn caught_up(&self, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         let before = self.open.fetch_min(open, Ordering::Relaxed);
-        self.crowd.one_less(before.min(open));
+        self.backpressure.release(before.min(open));
     }
 
     /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and not longer than a moment. A
     /// destination that is down or slow is not waited for; its backlog waits on the disk. Says whether it waited.
-    pub async fn keep_pace(&self) -> bool {
+    pub async fn throttle(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
-        let waits = is_ahead && !self.is_stopped() && self.crowd.is_fast(self.delivered());
+        let waits = is_ahead && !self.is_stopped() && self.backpressure.is_fast(self.delivered());
         if waits {
-            self.crowd.wait().await;
+            self.backpressure.wait().await;
         }
         waits
     }
 
     /// Records an answer. `delivered_at` is the time of the delivery, if it succeeded.
     pub fn answered(&self, text: &str, at: Timestamp, delivered_at: Option<Instant>) {
-        let mut told = self.told();
-        match &mut told.last_answer {
+        let mut latest = self.latest();
+        match &mut latest.last_answer {
             Some(answer) if answer.text == text => answer.at = at,
             answer => {
                 *answer = Some(Answer {
@@ -158,14 +158,14 @@ impl Progress {
             }
         }
         if delivered_at.is_some() {
-            told.last_success = delivered_at;
+            latest.last_success = delivered_at;
             self.delivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Sets the state of the circuit.
     pub fn set_circuit(&self, circuit: Circuit) {
-        self.told().circuit = circuit;
+        self.latest().circuit = circuit;
         self.is_down
             .store(circuit != Circuit::Closed, Ordering::Relaxed);
     }
@@ -175,37 +175,37 @@ impl Progress {
         self.is_paused.store(is_paused, Ordering::SeqCst);
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The progress of every destination, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<RwLock<BTreeMap<String, Arc<Progress>>>>);
+pub struct DestinationStates(Arc<RwLock<BTreeMap<String, Arc<DestinationState>>>>);
 
-impl Board {
+impl DestinationStates {
     /// The progress of this destination; it begins with the first who asks.
     #[must_use]
-    pub fn of(&self, destination: &str) -> Arc<Progress> {
-        if let Some(progress) = self.get(destination) {
-            return progress;
+    pub fn of(&self, destination: &str) -> Arc<DestinationState> {
+        if let Some(state) = self.get(destination) {
+            return state;
         }
-        let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(board.entry(destination.to_owned()).or_default())
+        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(states.entry(destination.to_owned()).or_default())
     }
 
     /// The progress of every destination, by name.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<String, Arc<Progress>> {
-        let board = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        board.clone()
+    pub fn all(&self) -> BTreeMap<String, Arc<DestinationState>> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        states.clone()
     }
 
     /// The progress of this destination, if it has any.
     #[must_use]
-    pub fn get(&self, destination: &str) -> Option<Arc<Progress>> {
-        let board = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        board.get(destination).map(Arc::clone)
+    pub fn get(&self, destination: &str) -> Option<Arc<DestinationState>> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        states.get(destination).map(Arc::clone)
     }
 }

@@ -13,7 +13,7 @@ const BACKLOG_MAX: usize = 1024;
 /// One step of one webhook. It never holds a payload, a secret or a signature.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Happening {
+pub enum PipelineEvent {
     /// A request arrived whole.
     Received {
         /// Name of the endpoint.
@@ -63,17 +63,17 @@ pub enum Happening {
 
 /// Where happenings are told and heard.
 #[derive(Clone, Debug)]
-pub struct Feed(broadcast::Sender<Happening>);
+pub struct EventBus(broadcast::Sender<PipelineEvent>);
 
-impl Default for Feed {
+impl Default for EventBus {
     fn default() -> Self {
         Self(broadcast::Sender::new(BACKLOG_MAX))
     }
 }
 
-impl Feed {
+impl EventBus {
     /// Tells it, if someone listens; only then is it worth putting together.
-    pub fn tell(&self, happening: impl FnOnce() -> Happening) {
+    pub fn emit(&self, happening: impl FnOnce() -> PipelineEvent) {
         if self.0.receiver_count() > 0 {
             // The last listener may have left just now.
             drop(self.0.send(happening()));
@@ -82,7 +82,7 @@ impl Feed {
 
     /// Hears everything told from now on.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Happening> {
+    pub fn subscribe(&self) -> broadcast::Receiver<PipelineEvent> {
         self.0.subscribe()
     }
 }

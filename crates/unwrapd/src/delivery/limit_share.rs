@@ -5,7 +5,7 @@ use super::limits::Limits;
 
 /// The place of this gateway among those that share a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum LimitShare {
     /// The gateway takes part.
     Of {
         /// Rank of the gateway, counted from 0.
@@ -19,7 +19,7 @@ pub enum Share {
     Nothing,
 }
 
-impl Share {
+impl LimitShare {
     /// The share of a single gateway.
     pub const ALONE: Self = Self::Of {
         place: 0,
@@ -96,15 +96,18 @@ mod tests {
     }
 
     fn parts(limits: &Limits, gateways: usize) -> Vec<(usize, Option<u32>)> {
-        let share = |place| Share::Of { place, gateways }.of(limits);
+        let share = |place| LimitShare::Of { place, gateways }.of(limits);
         let parts = (0..gateways).map(share);
         parts.map(|part| (part.concurrency, part.rate)).collect()
     }
 
     #[test]
     fn one_alone_has_all() {
-        assert_eq!(Share::ALONE.of(&limits(16, Some(5))), limits(16, Some(5)));
-        assert_eq!(Share::beside("app", 7, []), Share::ALONE);
+        assert_eq!(
+            LimitShare::ALONE.of(&limits(16, Some(5))),
+            limits(16, Some(5))
+        );
+        assert_eq!(LimitShare::beside("app", 7, []), LimitShare::ALONE);
     }
 
     #[test]
@@ -121,11 +124,11 @@ mod tests {
 
     #[test]
     fn calls_wait_for_a_share_only_where_there_is_a_rate() {
-        let calls = |share: Share, rate| share.of(&limits(8, rate)).of(Lane::Call).concurrency;
-        assert_eq!(calls(Share::Joining, None), 16);
-        assert_eq!(calls(Share::Joining, Some(5)), 0);
-        assert_eq!(calls(Share::Nothing, None), 0);
-        assert_eq!(Share::Joining.of(&limits(8, None)).concurrency, 0);
+        let calls = |share: LimitShare, rate| share.of(&limits(8, rate)).of(Lane::Call).concurrency;
+        assert_eq!(calls(LimitShare::Joining, None), 16);
+        assert_eq!(calls(LimitShare::Joining, Some(5)), 0);
+        assert_eq!(calls(LimitShare::Nothing, None), 0);
+        assert_eq!(LimitShare::Joining.of(&limits(8, None)).concurrency, 0);
     }
 
     proptest! {
@@ -158,7 +161,7 @@ mod tests {
                 let others = all.iter().zip(counted).zip(&taking_part)
                     .filter(|((other, counts), takes)| other != &us && (**counts || **takes))
                     .map(|((other, _), _)| *other);
-                let part = Share::beside("app", *us, others).of(&limits);
+                let part = LimitShare::beside("app", *us, others).of(&limits);
                 under_way += part.concurrency;
                 begun += part.rate.unwrap_or_default();
             }

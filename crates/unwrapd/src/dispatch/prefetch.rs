@@ -16,7 +16,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A queue of deliveries, and how many it should hold: none for a destination that answers slowly, more the faster it answers.
 #[derive(Default)]
-pub(super) struct Ready {
+pub(super) struct Prefetched {
     deliveries: VecDeque<Waiting>,
     ahead: usize,
     /// Attempts that ended
@@ -35,7 +35,7 @@ pub(super) struct Waiting {
     since: Instant,
 }
 
-impl Ready {
+impl Prefetched {
     /// Adds these, whose claim began at `claimed_at`. Their leases leave room for attempts of `timeout`.
     pub(super) fn add(
         &mut self,

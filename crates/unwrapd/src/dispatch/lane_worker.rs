@@ -11,16 +11,16 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::ready::{self, Ready, Waiting};
-use super::{Dispatcher, attempt, settle};
+use super::prefetch::{self, Prefetched, Waiting};
+use super::{LaneContext, attempt, settle};
 use crate::clock::Moment;
 use crate::crash;
-use crate::delivery::breaker::{Permit, Turn};
+use crate::delivery::breaker::{CircuitChange, Permit};
 use crate::delivery::limits::Limits;
+use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::retry::RetryPolicy;
-use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Lane, Next, Outcome};
-use crate::handover::Handed;
+use crate::handoff::HandedOff;
 use crate::store::{Attempt, Lease};
 use claims::{Due, Looked};
 
@@ -31,8 +31,8 @@ pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 pub const SETTLING_MAX: usize = 512;
 
 /// One lane of one destination, at work.
-pub(super) struct Running {
-    lane: Arc<Dispatcher>,
+pub(super) struct LaneWorker {
+    lane: Arc<LaneContext>,
     limits: Limits,
     due: Due,
     /// The claim that is being made, or none,
@@ -44,7 +44,7 @@ pub(super) struct Running {
     /// Whether the last one left something that has waited for long: it goes before what comes.
     is_behind: bool,
     /// Claimed and not yet begun.
-    ready: Ready,
+    prefetched: Prefetched,
     pub(super) attempts: JoinSet<Option<Outcome>>,
     under_way: HashMap<Id, UnderWay>,
     /// Each says when its delivery is due again, if it is.
@@ -58,8 +58,8 @@ struct UnderWay {
     permit: Permit,
 }
 
-impl Running {
-    pub(super) fn new(lane: Arc<Dispatcher>) -> Self {
+impl LaneWorker {
+    pub(super) fn new(lane: Arc<LaneContext>) -> Self {
         Self {
             limits: limits_of(&lane),
             lane,
@@ -68,7 +68,7 @@ impl Running {
             claimed_at: None,
             claiming: 0,
             is_behind: false,
-            ready: Ready::default(),
+            prefetched: Prefetched::default(),
             attempts: JoinSet::new(),
             under_way: HashMap::new(),
             settling: JoinSet::new(),
@@ -77,11 +77,11 @@ impl Running {
     }
 
     /// Takes what was leased to us as it was kept.
-    pub(super) fn take_handed(&mut self) {
-        for handed in self.lane.handover.take() {
+    pub(super) fn take_handed_off(&mut self) {
+        for handed in self.lane.handoff.take() {
             crash::point("claimed");
-            self.lane.gate.progress().add_claimed(1);
-            let Handed {
+            self.lane.gate.destination_state().add_claimed(1);
+            let HandedOff {
                 delivery,
                 claimed_at,
                 timeout,
@@ -89,48 +89,48 @@ impl Running {
             // Unless it is settled by then.
             let ends_at = claimed_at + lease(timeout);
             self.due.comes_by(ends_at);
-            self.make_ready(vec![delivery], claimed_at, timeout);
+            self.prefetch(vec![delivery], claimed_at, timeout);
         }
     }
 
     /// Adds claimed deliveries. A delivery is given back if its lease may end before its attempt.
-    fn make_ready(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
+    fn prefetch(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
         if claimed_at.elapsed() > LEASE_MARGIN {
             self.release(&deliveries);
         } else {
-            self.ready.add(deliveries, claimed_at, timeout);
+            self.prefetched.add(deliveries, claimed_at, timeout);
         }
     }
 
     /// Begins what is claimed, as far as there is room.
-    pub(super) fn begin_ready(&mut self) {
+    pub(super) fn begin_prefetched(&mut self) {
         self.limits = limits_of(&self.lane);
         let store = &self.lane.store;
         let lost = self
-            .ready
+            .prefetched
             .take_lost(|claimed_at| store.still_holds(claimed_at));
         if !lost.is_empty() {
             self.release(&lost);
         }
         while self.free_slots() > 0
-            && let Some(delivery) = self.ready.first()
+            && let Some(delivery) = self.prefetched.first()
         {
             if delivery.is_expired(&self.limits.retry, self.age(delivery)) {
-                self.bury_first();
+                self.expire_first();
                 continue;
             }
             let Some(permit) = self.lane.gate.begin(self.lane.lane, self.limits.rate) else {
                 break;
             };
-            if let Some(first) = self.ready.take_first() {
+            if let Some(first) = self.prefetched.take_first() {
                 self.begin(first, permit);
             }
         }
         let is_idle = self.limits.concurrency == 0 || self.lane.gate.is_shut(self.lane.lane);
         let useless = if is_idle {
-            self.ready.take_all()
+            self.prefetched.take_all()
         } else {
-            self.ready.take_stale()
+            self.prefetched.take_stale()
         };
         if !useless.is_empty() {
             self.release(&useless);
@@ -154,13 +154,18 @@ impl Running {
         self.under_way.insert(id, under_way);
     }
 
-    fn bury_first(&mut self) {
-        if let Some(Waiting { delivery, .. }) = self.ready.take_first() {
+    fn expire_first(&mut self) {
+        if let Some(Waiting { delivery, .. }) = self.prefetched.take_first() {
             let outcome = Outcome::Refused {
                 answer: "expired before it could be delivered".into(),
-                said: Said::default(),
+                said: ResponseExcerpt::default(),
             };
-            self.settle(&Arc::new(delivery), &outcome, Duration::ZERO, Turn::Stays);
+            self.settle(
+                &Arc::new(delivery),
+                &outcome,
+                Duration::ZERO,
+                CircuitChange::Stays,
+            );
         }
     }
 
@@ -204,22 +209,28 @@ impl Running {
                 self.release(std::slice::from_ref(&*under_way.delivery));
                 return;
             };
-            self.ready.finished();
+            self.prefetched.finished();
             let now = self.lane.clock.now();
-            let turn = self.lane.gate.end(under_way.permit, &outcome, now);
+            let change = self.lane.gate.end(under_way.permit, &outcome, now);
             let took = under_way.begun_at.elapsed();
-            self.settle(&under_way.delivery, &outcome, took, turn);
+            self.settle(&under_way.delivery, &outcome, took, change);
         }
     }
 
     /// Decides what follows from the outcome, and has that recorded.
-    fn settle(&mut self, delivery: &Arc<Delivery>, outcome: &Outcome, took: Duration, turn: Turn) {
+    fn settle(
+        &mut self,
+        delivery: &Arc<Delivery>,
+        outcome: &Outcome,
+        took: Duration,
+        change: CircuitChange,
+    ) {
         let Moment { now, stamp } = self.lane.clock.moment();
         let age = self.age(delivery);
         let random = fastrand::f64();
         let next = Next::after(outcome, delivery, &self.retry_policy(), now, age, random);
         let failures = self.lane.gate.failures();
-        settle::log(failures, delivery, outcome.answer(), next, now, turn);
+        settle::log(failures, delivery, outcome.answer(), next, now, change);
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
@@ -287,14 +298,14 @@ impl Running {
                 ..
             }) = looked
             {
-                self.make_ready(claimed.deliveries, claimed_at, timeout);
+                self.prefetch(claimed.deliveries, claimed_at, timeout);
             }
         }
         self.offer_places(0);
-        let handover = Arc::clone(&self.lane.handover);
+        let handoff = Arc::clone(&self.lane.handoff);
         loop {
-            self.take_handed();
-            let unbegun = self.ready.take_all();
+            self.take_handed_off();
+            let unbegun = self.prefetched.take_all();
             if !unbegun.is_empty() {
                 self.release(&unbegun);
             }
@@ -302,11 +313,11 @@ impl Running {
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 Some(settled) = self.settling.join_next() => self.settled(settled),
-                () = handover.arrived(), if handover.promised() > 0 => {}
+                () = handoff.arrived(), if handoff.promised() > 0 => {}
                 else => break,
             }
             // A dispatcher that takes over has seen it leased until now.
-            self.lane.bell.notify_one();
+            self.lane.wakeup.notify_one();
         }
         gate.flush();
     }
@@ -314,11 +325,11 @@ impl Running {
 
 /// For how long a delivery is leased whose attempt may take `timeout`.
 fn lease(timeout: Duration) -> Duration {
-    timeout + ready::WAIT_MAX + LEASE_MARGIN
+    timeout + prefetch::WAIT_MAX + LEASE_MARGIN
 }
 
 /// The part of the limits that this gateway has at this moment.
-fn limits_of(lane: &Dispatcher) -> Limits {
+fn limits_of(lane: &LaneContext) -> Limits {
     let share = lane.store.share(&lane.name);
     share.of(&lane.limits.borrow()).of(lane.lane)
 }

@@ -11,9 +11,9 @@ const BYTES_MAX: usize = 2048;
 /// of a command. People see it with the attempt. It may have content of the message, so unlike an
 /// `answer` it is never logged, and not shown by `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Said(String);
+pub struct ResponseExcerpt(String);
 
-impl Said {
+impl ResponseExcerpt {
     /// Most bytes worth reading to make one: one more than is kept, which tells that there is more.
     pub(crate) const READ_MAX: usize = BYTES_MAX + 1;
 
@@ -44,7 +44,7 @@ impl Said {
     }
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for ResponseExcerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Said({} bytes)", self.0.len())
     }
@@ -69,28 +69,34 @@ mod tests {
 
     #[test]
     fn what_a_stranger_says_is_one_harmless_line() {
-        let said = Said::beginning(b"\r\n no:\n\x1b[2Jgone\0 \xff\xe2\x80\xaex \n");
+        let said = ResponseExcerpt::beginning(b"\r\n no:\n\x1b[2Jgone\0 \xff\xe2\x80\xaex \n");
         assert_eq!(
             said.as_str(),
             "no:\\n\\u{1b}[2Jgone\\u{0} \u{fffd}\\u{202e}x"
         );
-        assert_eq!(Said::beginning(b" \n"), Said::default());
+        assert_eq!(
+            ResponseExcerpt::beginning(b" \n"),
+            ResponseExcerpt::default()
+        );
     }
 
     #[test]
     fn a_long_answer_keeps_its_beginning_and_a_long_print_its_end() {
         let mut bytes = vec![b'a'; BYTES_MAX];
-        assert_eq!(Said::beginning(&bytes).as_str(), "a".repeat(BYTES_MAX));
-        assert_eq!(Said::end(&bytes).as_str(), "a".repeat(BYTES_MAX));
+        assert_eq!(
+            ResponseExcerpt::beginning(&bytes).as_str(),
+            "a".repeat(BYTES_MAX)
+        );
+        assert_eq!(ResponseExcerpt::end(&bytes).as_str(), "a".repeat(BYTES_MAX));
         bytes.extend(b"b");
-        let beginning = Said::beginning(&bytes);
+        let beginning = ResponseExcerpt::beginning(&bytes);
         assert_eq!(beginning.as_str(), format!("{} …", "a".repeat(BYTES_MAX)));
-        let end = Said::end(&bytes);
+        let end = ResponseExcerpt::end(&bytes);
         assert_eq!(end.as_str(), format!("… {}b", "a".repeat(BYTES_MAX - 1)));
     }
 
     #[test]
     fn it_is_not_shown_for_debugging() {
-        assert!(!format!("{:?}", Said::beginning(b"private")).contains("private"));
+        assert!(!format!("{:?}", ResponseExcerpt::beginning(b"private")).contains("private"));
     }
 }
