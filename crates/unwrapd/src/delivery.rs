@@ -72,7 +72,7 @@ pub struct Delivery {
     pub claim: i64,
     /// How many of the attempts before do not count, neither for the wait until the next one nor for giving up: those made before it was
     /// replayed, and those of which nobody knows what they came to, because a gateway died over them.
-    pub earlier: u32,
+    pub uncounted_attempts: u32,
     /// When it was first due, or replayed: from here its deadline counts.
     pub since: Timestamp,
     /// The message to deliver.
@@ -180,7 +180,7 @@ impl Next {
             Outcome::Refused { .. } => return Self::Dead,
             Outcome::Failed { retry_after, .. } => *retry_after,
         };
-        let attempt = delivery.attempt.saturating_sub(delivery.earlier);
+        let attempt = delivery.attempt.saturating_sub(delivery.uncounted_attempts);
         if policy.attempts_max.is_some_and(|max| attempt >= max) {
             return Self::Dead;
         }
@@ -225,7 +225,7 @@ mod tests {
             lane: Lane::Standard,
             attempt,
             claim: 0,
-            earlier: 0,
+            uncounted_attempts: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {
                 endpoint: "production".into(),
@@ -301,7 +301,7 @@ mod tests {
             due_at: later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds)),
         };
         assert_eq!(wait(&delivery), after(3600));
-        delivery.earlier = 20;
+        delivery.uncounted_attempts = 20;
         assert_eq!(wait(&delivery), after(1));
     }
 

@@ -1,10 +1,10 @@
 //! Wires the parts, starts them, and stops them in order.
 
 mod circuits;
+mod config_drift;
 mod dispatchers;
 mod fleet;
-mod introduction;
-mod peers;
+mod identity;
 mod report;
 mod timekeeping;
 
@@ -33,7 +33,7 @@ use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
-use crate::store::{Introduction, Store, StoreError, StoreUrl};
+use crate::store::{GatewayIdentity, Store, StoreError, StoreUrl};
 use crate::tls::Tls;
 use crate::wakeups::Wakeups;
 use crate::{admin, destination, listen, prune, receive, store};
@@ -74,7 +74,7 @@ pub struct Gateway {
     servers: JoinSet<()>,
     dispatchers: Dispatchers,
     readiness: Arc<Readiness>,
-    introduction: watch::Sender<Introduction>,
+    identity: watch::Sender<GatewayIdentity>,
     config: Config,
     warnings: Warnings,
     opened: Opened,
@@ -98,9 +98,9 @@ impl Gateway {
             .await
             .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::tell(&clock, &warnings);
-        let introduction = introduction::of(&config, public.local_addr()?);
-        store.introduce(introduction.clone()).await?;
-        let (introduction, introduced) = watch::channel(introduction);
+        let identity = identity::of(&config, public.local_addr()?);
+        store.announce(identity.clone()).await?;
+        let (identity, announced) = watch::channel(identity);
         let opened = Opened::look(&*store, was_there).await?;
         destination::tell_doubts(&config.destinations, public.local_addr()?);
         warn_of_shared_secrets(&config.endpoints);
@@ -140,7 +140,7 @@ impl Gateway {
             states: states.clone(),
             targets: targets.clone(),
             circuits,
-            introduction: introduced,
+            identity: announced,
         };
         let rules = rules(&config, wakeups, states);
         let intake = Arc::new(Intake::new(
@@ -200,7 +200,7 @@ impl Gateway {
             servers: JoinSet::new(),
             dispatchers,
             readiness,
-            introduction,
+            identity,
             config,
             warnings: warnings.clone(),
             clock: clock.clone(),
@@ -328,8 +328,8 @@ impl Gateway {
         self.dispatchers.follow(destinations);
         self.limits.follow(requests_max(&config));
         self.intake.follow(rules(&config, wakeups, states));
-        self.introduction
-            .send_replace(introduction::of(&config, self.public));
+        self.identity
+            .send_replace(identity::of(&config, self.public));
         // What counts from the next start is compared with what runs until then, however often this is done.
         let running = std::mem::replace(&mut self.config, config);
         config = Config {
@@ -362,7 +362,7 @@ impl Gateway {
         tokio::select! {
             Some(_) = self.servers.join_next() => {}
             () = self.dispatchers.failed() => {}
-            () = self.store.ended() => {}
+            () = self.store.failed() => {}
         }
     }
 
@@ -384,11 +384,11 @@ impl Gateway {
     pub async fn stop(mut self) {
         self.readiness.stop();
         // Once the port is free someone else may have it while deliveries are still under way here.
-        let parting = Introduction {
-            place: None,
-            ..self.introduction.borrow().clone()
+        let parting = GatewayIdentity {
+            exclusive_address: None,
+            ..self.identity.borrow().clone()
         };
-        drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
+        drop(timeout(PART_TIME_MAX, self.store.announce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
         drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);

@@ -150,7 +150,11 @@ impl Intake {
     }
 
     /// As [`keep`](Self::keep), for a message that waited in the quarantine as `suspect`: it leaves it in the same commit.
-    pub async fn acquit(&self, suspect: i64, mut message: Message) -> Result<Accepted, StoreError> {
+    pub async fn accept_quarantined(
+        &self,
+        suspect: i64,
+        mut message: Message,
+    ) -> Result<Accepted, StoreError> {
         // It may have arrived while the clock was ahead, and is due now.
         message.received_at = message.received_at.min(self.clock.now());
         let told = Told::of(&message);
@@ -158,7 +162,7 @@ impl Intake {
         rules.open(&destinations);
         let accepted = self
             .store
-            .acquit(suspect, message, destinations.clone())
+            .accept_quarantined(suspect, message, destinations.clone())
             .await;
         if accepted != Ok(Accepted::New) {
             rules.close(&destinations);

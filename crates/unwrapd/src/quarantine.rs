@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
-use crate::store::{Accepted, SUSPECTS_MAX, StoreError, Suspect};
+use crate::store::{Accepted, QUARANTINED_MAX, QuarantinedRequest, StoreError};
 use room::Room;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
@@ -107,7 +107,7 @@ impl Quarantine {
                 return;
             }
         };
-        let suspect = Suspect {
+        let suspect = QuarantinedRequest {
             id: 0,
             endpoint: endpoint.to_owned(),
             received_at,
@@ -126,7 +126,7 @@ impl Quarantine {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(
-                        "the quarantine holds {SUSPECTS_MAX}, so the oldest of the endpoint with the most is dropped; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
+                        "the quarantine holds {QUARANTINED_MAX}, so the oldest of the endpoint with the most is dropped; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
                     )
                 }),
                 Err(error) => refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string()),
@@ -147,7 +147,7 @@ impl Quarantine {
         let mut after = id.map_or(0, |id| id - 1);
         loop {
             let limit = if id.is_some() { 1 } else { PAGE };
-            let page = self.intake.store().suspects(after, limit).await?;
+            let page = self.intake.store().read_quarantined(after, limit).await?;
             let Some(last) = page.last() else {
                 return Ok(retried);
             };
@@ -163,7 +163,11 @@ impl Quarantine {
         }
     }
 
-    async fn retry_one(&self, suspect: Suspect, retried: &mut Retried) -> Result<(), StoreError> {
+    async fn retry_one(
+        &self,
+        suspect: QuarantinedRequest,
+        retried: &mut Retried,
+    ) -> Result<(), StoreError> {
         let Some(body) = &suspect.body else {
             retried.without_body += 1;
             return Ok(());
@@ -186,7 +190,7 @@ impl Quarantine {
         };
         let (message, oddity) =
             Message::read(&suspect.endpoint, &verified, body, suspect.received_at);
-        match self.intake.acquit(suspect.id, message).await? {
+        match self.intake.accept_quarantined(suspect.id, message).await? {
             Accepted::New => {
                 retried.accepted += 1;
                 if let Some(oddity) = &oddity {

@@ -1,18 +1,18 @@
 //! The only meeting place: what is received is put here, what is due is taken from here. It knows no HTTP.
 
+mod capacity;
 mod copy;
 pub mod filter;
 mod fleet;
 mod give_up;
-mod kept;
-mod numbers;
+mod ids;
 pub mod postgres;
 mod precheck;
 mod put_off;
 pub mod replay;
-mod room;
 mod settings;
 pub mod sqlite;
+mod views;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,12 +39,14 @@ use filter::Filter;
 use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
-pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
+pub use fleet::{Configuration, FRESH, FleetGateway, GatewayIdentity, SharedCircuit};
 pub use give_up::{GivenUp, give_up};
-use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
-pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use precheck::precheck;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
+use views::{ATTEMPTS_SHOWN_IN_ALL_MAX, PageBuilder};
+pub use views::{
+    ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
+};
 
 /// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
 pub const DELIVERIES_MAX: usize = 256;
@@ -96,23 +98,27 @@ pub trait Store: Send + Sync {
     /// someone else has claimed the delivery since: nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// Keeps a request that could not be proven. Beyond [`SUSPECTS_MAX`] one goes of the endpoint that holds the most, which is this
+    /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`] one goes of the endpoint that holds the most, which is this
     /// one's where several hold as much: the oldest without a body, or else the oldest. So no endpoint loses a request to another
     /// one's while it holds no more than an equal share of the room. Returns how many went.
-    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError>;
+    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError>;
 
     /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival, with their bodies.
-    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError>;
-
-    /// As [`suspects`](Self::suspects), without reading a body.
-    async fn list_suspects(
+    async fn read_quarantined(
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<SuspectSummary>, StoreError>;
+    ) -> Result<Vec<QuarantinedRequest>, StoreError>;
+
+    /// As [`suspects`](Self::suspects), without reading a body.
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError>;
 
     /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
-    async fn acquit(
+    async fn accept_quarantined(
         &self,
         suspect: i64,
         message: Message,
@@ -120,14 +126,14 @@ pub trait Store: Send + Sync {
     ) -> Result<Accepted, StoreError>;
 
     /// Removes the requests with these numbers from the quarantine. Returns how many were there.
-    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
+    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
 
     /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
     /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
 
     /// Writes something durably and for nothing: whether a message could be kept now.
-    async fn ready(&self, now: Timestamp) -> Result<(), StoreError>;
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Remembers what time it is, for [`Clock::anchor`](crate::clock::Clock::anchor) of the next process.
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
@@ -153,7 +159,7 @@ pub trait Store: Send + Sync {
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
 
     /// How many deliveries each destination has still to get, and how many were given up; a destination with neither is left out.
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError>;
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
 
     /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts meanwhile. Pausing it again changes
     /// nothing.
@@ -167,18 +173,18 @@ pub trait Store: Send + Sync {
 
     /// Waits until others who share the store may have changed something here, and says what. Nobody but one caller waits. A store
     /// that nobody shares waits for ever.
-    async fn heard(&self) -> Heard {
+    async fn next_change(&self) -> FleetChanges {
         std::future::pending().await
     }
 
     /// Tells the others on the store who we are, from now on. Until then they do not count with us.
-    async fn introduce(&self, introduction: Introduction) -> Result<(), StoreError> {
-        drop(introduction);
+    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
+        drop(identity);
         Ok(())
     }
 
     /// The gateways on the store, ourselves included, as far as is known. A store that nobody shares knows of none.
-    fn members(&self) -> Vec<Member> {
+    fn gateways(&self) -> Vec<FleetGateway> {
         Vec::new()
     }
 
@@ -190,7 +196,7 @@ pub trait Store: Send + Sync {
 
     /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as its lease lasts: nobody has taken us
     /// for dead since.
-    fn still_holds(&self, claimed_at: Instant) -> bool {
+    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
         let _ = claimed_at;
         true
     }
@@ -262,13 +268,22 @@ pub trait Store: Send + Sync {
     ) -> Result<Dropped, StoreError>;
 
     /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
-    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError>;
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError>;
 
     /// The messages with this `webhook-id` (one for each endpoint it came to), with their attempts and, if asked for, their bodies.
-    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError>;
+    async fn get_message(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError>;
 
     /// Waits until the store can never be used again: it is closed, or a thread of it has died.
-    async fn ended(&self);
+    async fn failed(&self);
 
     /// Waits until nothing has been written for some seconds, since the disk does not answer. It may answer again. A store that is
     /// asked over the network never says so: what is asked of it has a time-out.
@@ -348,7 +363,7 @@ pub struct Claimed {
 
 /// Changes that other gateways on the store may have made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct FleetChanges {
     /// Where something may be due.
     pub due: BTreeSet<(String, Lane)>,
     /// Whether other destinations may be paused than before.
@@ -356,7 +371,7 @@ pub struct Heard {
     /// Whether other destinations may be down than before.
     pub circuits: bool,
     /// Whether there are others on the store than before, or others that take part, or that are configured differently.
-    pub members: bool,
+    pub gateways: bool,
 }
 
 /// The destinations of a message.
@@ -428,11 +443,11 @@ pub struct Attempt {
 }
 
 /// Most requests in the quarantine.
-pub const SUSPECTS_MAX: i64 = 1000;
+pub const QUARANTINED_MAX: i64 = 1000;
 
 /// A request that could not be proven.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Suspect {
+pub struct QuarantinedRequest {
     /// The number in the quarantine, which the store assigns.
     pub id: i64,
     /// Name of the endpoint.
@@ -449,7 +464,7 @@ pub struct Suspect {
     pub body: Option<Bytes>,
 }
 
-impl fmt::Debug for Suspect {
+impl fmt::Debug for QuarantinedRequest {
     /// Without what its sender chose.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Suspect")
@@ -464,7 +479,7 @@ impl fmt::Debug for Suspect {
 
 /// A request in the quarantine, without its body.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SuspectSummary {
+pub struct QuarantinedSummary {
     /// The number in the quarantine.
     pub id: i64,
     /// Name of the endpoint.
@@ -528,7 +543,7 @@ pub struct Summary {
 
 /// Counts of deliveries of one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct DestinationCounts {
     /// The name.
     pub destination: String,
     /// Deliveries waiting for an attempt, or being attempted.

@@ -20,7 +20,7 @@ use crate::destination_state::Circuit;
 use crate::message::Message;
 use crate::observe::refusals::shown;
 use crate::route::nearest_type;
-use crate::store::{Standing, StoreError};
+use crate::store::{DestinationCounts, StoreError};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -66,25 +66,30 @@ struct Configured {
 
 async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
-    let mut standings: BTreeMap<String, Standing> = admin
+    let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
         .store
-        .standings()
+        .destination_counts()
         .await?
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
         .collect();
     let mut views: Vec<View> = Vec::new();
     for (name, target) in admin.targets.all() {
-        let standing = standings.remove(&name).unwrap_or_default();
+        let standing = destination_counts.remove(&name).unwrap_or_default();
         let paused_since = paused.remove(&name);
         views.push(view(name, Some(&target), paused_since, &standing));
     }
-    for (name, standing) in standings {
+    for (name, standing) in destination_counts {
         let paused_since = paused.remove(&name);
         views.push(view(name, None, paused_since, &standing));
     }
     for (name, paused_since) in paused {
-        views.push(view(name, None, Some(paused_since), &Standing::default()));
+        views.push(view(
+            name,
+            None,
+            Some(paused_since),
+            &DestinationCounts::default(),
+        ));
     }
     Ok(answer(&serde_json::json!({ "destinations": views })))
 }
@@ -93,7 +98,7 @@ fn view(
     name: String,
     target: Option<&Target>,
     paused_since: Option<Timestamp>,
-    standing: &Standing,
+    standing: &DestinationCounts,
 ) -> View {
     View {
         name,
@@ -240,7 +245,7 @@ fn sample(destination: String, event_type: EventType, now: Timestamp) -> Deliver
         lane: Lane::of(Some(event_type.as_str())),
         attempt: 1,
         claim: 0,
-        earlier: 0,
+        uncounted_attempts: 0,
         since: now,
         message: Message {
             endpoint: "test".into(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::answer;
 use super::bounds::Bounds;
 use super::{Admin, Route};
-use crate::store::{FRESH, Member};
+use crate::store::{FRESH, FleetGateway};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::get("/api/v1/gateways", Bounds::READ_LITTLE, list)]
@@ -41,7 +41,7 @@ pub(crate) struct GatewayView {
 }
 
 async fn list(State(admin): State<Admin>) -> Response {
-    let members = admin.store.members();
+    let members = admin.store.gateways();
     let mut ours = members.iter().filter(|member| member.is_ours);
     answer(&Gateways {
         is_current: ours.all(|member| member.silent_for < FRESH),
@@ -49,9 +49,9 @@ async fn list(State(admin): State<Admin>) -> Response {
     })
 }
 
-pub(super) fn views(members: &[Member]) -> Vec<GatewayView> {
+pub(super) fn views(members: &[FleetGateway]) -> Vec<GatewayView> {
     let ours = members.iter().find(|member| member.is_ours);
-    let view = |member: &Member| GatewayView {
+    let view = |member: &FleetGateway| GatewayView {
         name: member.name.clone(),
         is_this: member.is_ours,
         takes_part: member.takes_part,

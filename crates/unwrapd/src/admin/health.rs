@@ -115,7 +115,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
     } else {
         let store = Arc::clone(&admin.store);
         let clock = admin.clock.clone();
-        let probe = async move { store.ready(clock.now()).await };
+        let probe = async move { store.check_writable(clock.now()).await };
         let seen = admin.readiness.of(probe).await;
         seen.map_err(|error| format!("{error}\n"))
     };
@@ -132,7 +132,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
             format!(
                 "ok\n{}{}",
                 lines(&admin.warnings.all()),
-                doubts(views(&admin.store.members()))
+                doubts(views(&admin.store.gateways()))
             ),
         ),
         Ok(()) => (StatusCode::OK, "ok\n".into()),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Refusal, answer, read};
 use super::bounds::Bounds;
 use super::{Admin, Route};
-use crate::store::{Suspect, SuspectSummary};
+use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
 /// Most requests on a page.
 const PAGE_MAX: usize = 100;
@@ -24,7 +24,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/quarantine", much, list),
         Route::get("/api/v1/quarantine/{id}", much, show),
         Route::post("/api/v1/quarantine/retry", change, retry),
-        Route::post("/api/v1/quarantine/drop", change, discard),
+        Route::post("/api/v1/quarantine/drop", change, delete_quarantined),
     ]
 }
 
@@ -51,8 +51,8 @@ pub(crate) struct ShownSuspect {
     pub(crate) has_body: bool,
 }
 
-impl From<SuspectSummary> for ShownSuspect {
-    fn from(suspect: SuspectSummary) -> Self {
+impl From<QuarantinedSummary> for ShownSuspect {
+    fn from(suspect: QuarantinedSummary) -> Self {
         let webhook_id = suspect
             .headers
             .iter()
@@ -131,7 +131,7 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
             }
         }
     }
-    let suspects = admin.store.list_suspects(after, limit).await?;
+    let suspects = admin.store.list_quarantined(after, limit).await?;
     let next = suspects
         .last()
         .filter(|_| suspects.len() == limit)
@@ -156,7 +156,10 @@ async fn show(
             ));
         }
     };
-    let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
+    let found = admin
+        .store
+        .read_quarantined(id.saturating_sub(1), 1)
+        .await?;
     let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
@@ -166,7 +169,7 @@ async fn show(
     Ok(answer(&whole(suspect, with_payload)))
 }
 
-fn whole(suspect: Suspect, with_payload: bool) -> WholeSuspect {
+fn whole(suspect: QuarantinedRequest, with_payload: bool) -> WholeSuspect {
     let has_body = suspect.body.is_some();
     let body = suspect.body.filter(|_| with_payload);
     let (payload, payload_base64) = match body.map(|body| String::from_utf8(body.into())) {
@@ -202,8 +205,11 @@ pub(crate) struct DroppedSuspects {
     pub(crate) dropped: u64,
 }
 
-async fn discard(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
+async fn delete_quarantined(
+    State(admin): State<Admin>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let numbers = read::<Which>(request).await?.numbers()?;
-    let dropped = admin.store.discard(numbers).await?;
+    let dropped = admin.store.delete_quarantined(numbers).await?;
     Ok(answer(&DroppedSuspects { dropped }))
 }

@@ -16,7 +16,7 @@ use super::bounds::Bounds;
 use super::{Admin, Route, Targets, replay};
 use crate::clock::Clock;
 use crate::store::filter::{Filter, Status, Types};
-use crate::store::{Found, Kept, PAGE_MAX, Page, Store};
+use crate::store::{MessagePage, MessageView, PAGE_MAX, Page, Store};
 use crate::wakeups::Wakeups;
 
 /// Messages on a page whose length is not asked for.
@@ -61,7 +61,9 @@ async fn find(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (filter, page) = read_query(query.as_deref())?;
-    Ok(answer(&store.find(&filter, clock.now(), page).await?))
+    Ok(answer(
+        &store.list_messages(&filter, clock.now(), page).await?,
+    ))
 }
 
 /// A page of dead letters.
@@ -98,12 +100,12 @@ async fn find_dead(
 ) -> Result<Response, Refusal> {
     let (mut filter, page) = read_query(query.as_deref())?;
     only_dead(&mut filter)?;
-    let Found { messages, next } = store.find(&filter, clock.now(), page).await?;
+    let MessagePage { messages, next } = store.list_messages(&filter, clock.now(), page).await?;
     let letters = messages.into_iter().flat_map(letters).collect();
     Ok(answer(&Dead { letters, next }))
 }
 
-fn letters(message: Kept) -> impl Iterator<Item = DeadLetter> {
+fn letters(message: MessageView) -> impl Iterator<Item = DeadLetter> {
     let deliveries = message.deliveries.into_iter();
     deliveries.map(move |delivery| DeadLetter {
         webhook_id: message.webhook_id.clone(),
@@ -140,7 +142,7 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Shown {
     #[serde(flatten)]
-    pub(crate) kept: Kept,
+    pub(crate) kept: MessageView,
     /// The id of what it is about, such as `resp_…`, as its body names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resource: Option<String>,
@@ -175,7 +177,7 @@ async fn show(
             ));
         }
     };
-    let messages = store.show(&webhook_id, true).await?;
+    let messages = store.get_message(&webhook_id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
@@ -187,7 +189,7 @@ async fn show(
     Ok(answer(&AllShown { messages }))
 }
 
-fn shown(mut kept: Kept, with_payload: bool) -> Shown {
+fn shown(mut kept: MessageView, with_payload: bool) -> Shown {
     let payload = kept.payload.take();
     let envelope = payload.as_deref().and_then(Envelope::read);
     let resource = envelope.and_then(|envelope| envelope.resource_id().map(str::to_owned));

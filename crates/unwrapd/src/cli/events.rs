@@ -12,7 +12,7 @@ use super::text::{cut, event_type, plain, short, table};
 use super::{Failure, say};
 use crate::admin::{AllShown, Shown};
 use crate::store::filter::Status;
-use crate::store::{Found, Kept, KeptDelivery};
+use crate::store::{DeliveryView, MessagePage, MessageView};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
     let heads = ["ARRIVED", "ENDPOINT", "TYPE", "WEBHOOK-ID", "DELIVERIES"];
-    let page = |found: Found| Listed {
+    let page = |found: MessagePage| Listed {
         next: found.next,
         rows: found.messages.into_iter().map(row).collect(),
     };
@@ -69,7 +69,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
     ask.list("messages", &query, nothing, &heads, page).await
 }
 
-fn row(kept: Kept) -> Vec<String> {
+fn row(kept: MessageView) -> Vec<String> {
     vec![
         short(kept.received_at),
         kept.endpoint,
@@ -79,11 +79,11 @@ fn row(kept: Kept) -> Vec<String> {
     ]
 }
 
-fn in_short(deliveries: &[KeptDelivery]) -> String {
+fn in_short(deliveries: &[DeliveryView]) -> String {
     if deliveries.is_empty() {
         return "no destination subscribes to this type".into();
     }
-    let one = |delivery: &KeptDelivery| {
+    let one = |delivery: &DeliveryView| {
         let attempts = match delivery.attempts {
             0 => String::new(),
             attempts => format!(" ({attempts})"),

@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Ls(arguments) => ls(arguments).await,
         Command::Retry(arguments) => retry(arguments).await,
-        Command::Drop(arguments) => discard(arguments).await,
+        Command::Drop(arguments) => delete_quarantined(arguments).await,
     }
 }
 
@@ -130,7 +130,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
     })
 }
 
-async fn discard(arguments: &Drop) -> Result<(), Failure> {
+async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
     let chosen = &arguments.chosen;
     let plan = plan(chosen).await?;
     if arguments.consent.dry_run {

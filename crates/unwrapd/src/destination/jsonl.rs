@@ -227,7 +227,7 @@ mod tests {
             lane: Lane::Standard,
             attempt: 1,
             claim: 0,
-            earlier: 0,
+            uncounted_attempts: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {
                 endpoint: "production".into(),

@@ -16,7 +16,7 @@ pub(super) async fn make(
     claimed_at: Instant,
     longest: Duration,
 ) -> Option<Outcome> {
-    if !lane.store.still_holds(claimed_at) {
+    if !lane.store.lease_is_valid(claimed_at) {
         return None;
     }
     let destination = &lane.destination;

@@ -108,7 +108,7 @@ impl LaneWorker {
         let store = &self.lane.store;
         let lost = self
             .prefetched
-            .take_lost(|claimed_at| store.still_holds(claimed_at));
+            .take_lost(|claimed_at| store.lease_is_valid(claimed_at));
         if !lost.is_empty() {
             self.release(&lost);
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::circuits::Circuits;
-use super::peers::Peers;
+use super::config_drift::ConfigDrift;
 use crate::admin::Targets;
 use crate::destination_state::DestinationStates;
 use crate::shutdown::Shutdown;
-use crate::store::{Heard, Introduction, Store, StoreError};
+use crate::store::{FleetChanges, GatewayIdentity, Store, StoreError};
 use crate::wakeups::Wakeups;
 
 pub(super) struct Fleet {
@@ -20,49 +20,49 @@ pub(super) struct Fleet {
     pub(super) targets: Targets,
     pub(super) circuits: Circuits,
     /// The announcement of this gateway; it changes with the configuration.
-    pub(super) introduction: watch::Receiver<Introduction>,
+    pub(super) identity: watch::Receiver<GatewayIdentity>,
 }
 
 impl Fleet {
     /// Goes on until shutdown. A failing store does not end it.
     pub(super) async fn run(self, mut shutdown: Shutdown) {
         let store = Arc::clone(&self.store);
-        let mut introduction = self.introduction.clone();
-        let mut peers = Peers::default();
-        peers.compare(&store.members());
+        let mut identity = self.identity.clone();
+        let mut drift = ConfigDrift::default();
+        drift.report(&store.gateways());
         // Gone on with where it was left: what it has heard is not heard again.
-        let mut hearing = store.heard();
+        let mut next_change = store.next_change();
         loop {
-            let heard = tokio::select! {
+            let changes = tokio::select! {
                 () = shutdown.begun() => return,
-                Ok(()) = introduction.changed() => {
-                    let introduction = introduction.borrow_and_update().clone();
-                    if let Err(error) = store.introduce(introduction).await {
+                Ok(()) = identity.changed() => {
+                    let identity = identity.borrow_and_update().clone();
+                    if let Err(error) = store.announce(identity).await {
                         tracing::debug!("cannot announce the configuration of this gateway; the next heartbeat does: {error}");
                     }
-                    Heard { members: true, ..Heard::default() }
+                    FleetChanges { gateways: true, ..FleetChanges::default() }
                 }
-                () = self.circuits.reports.are_there() => Heard { circuits: true, ..Heard::default() },
-                heard = &mut hearing => {
-                    hearing = store.heard();
-                    heard
+                () = self.circuits.reports.are_there() => FleetChanges { circuits: true, ..FleetChanges::default() },
+                changes = &mut next_change => {
+                    next_change = store.next_change();
+                    changes
                 }
             };
-            for (destination, lane) in &heard.due {
+            for (destination, lane) in &changes.due {
                 self.wakeups.notify(destination, *lane);
             }
-            if heard.pauses
+            if changes.pauses
                 && let Err(error) = self.follow_pauses().await
             {
                 tracing::debug!("cannot read the paused destinations: {error}");
             }
-            if heard.circuits
+            if changes.circuits
                 && let Err(error) = self.circuits.agree(&*self.store).await
             {
                 tracing::debug!("cannot read which destinations are down: {error}");
             }
-            if heard.members {
-                peers.compare(&self.store.members());
+            if changes.gateways {
+                drift.report(&self.store.gateways());
                 // Each has another part of the limits now.
                 for name in self.states.all().keys() {
                     self.wakeups.notify_all(name);

@@ -9,12 +9,12 @@ pub const FRESH: Duration = Duration::from_secs(8);
 
 /// How a gateway introduces itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Introduction {
+pub struct GatewayIdentity {
     /// Name for people.
     pub name: String,
     /// An address that only one gateway can have at a time. Its earlier owner has ended, and the
     /// deliveries of that are free.
-    pub place: Option<String>,
+    pub exclusive_address: Option<String>,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
 }
@@ -24,7 +24,7 @@ pub type Configuration = BTreeMap<String, u32>;
 
 /// A gateway on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct FleetGateway {
     /// The store's number for it. It has another one after each start, and after it was taken for dead.
     pub id: i64,
     /// Name for people.
@@ -41,7 +41,7 @@ pub struct Member {
     pub clock_ahead_ms: Option<i64>,
 }
 
-impl Member {
+impl FleetGateway {
     /// The parts of the configuration in which the other differs, as far as both know them.
     #[must_use]
     pub fn differs_from(&self, other: &Self) -> Vec<String> {

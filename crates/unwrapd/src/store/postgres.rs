@@ -50,9 +50,10 @@ use super::filter::Filter;
 use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Heard, Introduction, Kept, Lease, Member, Page,
-    Pruned, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Standing, Store, StoreError,
-    Summary, Suspect, SuspectSummary, Tally, Terms,
+    Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
+    GatewayIdentity, Lease, MessagePage, MessageView, Page, Pruned, QuarantinedRequest,
+    QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError,
+    Summary, Tally, Terms,
 };
 use crate::clock::{Clock, Moment};
 use crate::crash;
@@ -254,23 +255,27 @@ impl Store for PostgresStore {
         self.queues()?.settling.ask(attempt).await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
+    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
         Ok(quarantine::add(self.pool(), &suspect).await?)
     }
 
-    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
-        Ok(quarantine::list(self.pool(), after, limit).await?)
-    }
-
-    async fn list_suspects(
+    async fn read_quarantined(
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<SuspectSummary>, StoreError> {
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        Ok(quarantine::list(self.pool(), after, limit).await?)
+    }
+
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         Ok(quarantine::summaries(self.pool(), after, limit).await?)
     }
 
-    async fn acquit(
+    async fn accept_quarantined(
         &self,
         suspect: i64,
         message: Message,
@@ -285,15 +290,15 @@ impl Store for PostgresStore {
         self.queues()?.accepting.ask(accept).await?
     }
 
-    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        Ok(quarantine::discard(self.pool(), &suspects).await?)
+    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        Ok(quarantine::delete_quarantined(self.pool(), &suspects).await?)
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         Ok(claim::release(&self.shared, leases).await?)
     }
 
-    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         pause::ready(self.pool(), now).await?;
         self.shared.room.reserve(1).map(drop)
     }
@@ -323,8 +328,8 @@ impl Store for PostgresStore {
         Ok(pause::backlog(self.pool()).await?)
     }
 
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
-        Ok(pause::standings(self.pool()).await?)
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        Ok(pause::destination_counts(self.pool()).await?)
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -343,27 +348,27 @@ impl Store for PostgresStore {
         Ok(pause::paused(self.pool()).await?)
     }
 
-    async fn heard(&self) -> Heard {
+    async fn next_change(&self) -> FleetChanges {
         self.shared.news.next(&self.shared).await
     }
 
-    async fn introduce(&self, introduction: Introduction) -> Result<(), StoreError> {
-        if let Some(place) = &introduction.place {
+    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
+        if let Some(place) = &identity.exclusive_address {
             holders::succeed(&self.shared, place).await?;
         }
-        self.shared.holders.introduce(introduction);
+        self.shared.holders.announce(identity);
         Ok(holders::beat_now(&self.shared).await?)
     }
 
-    fn members(&self) -> Vec<Member> {
-        self.shared.holders.members()
+    fn gateways(&self) -> Vec<FleetGateway> {
+        self.shared.holders.gateways()
     }
 
     fn share(&self, destination: &str) -> LimitShare {
         self.shared.holders.share(destination)
     }
 
-    fn still_holds(&self, claimed_at: Instant) -> bool {
+    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
         self.shared.holders.still_holds(claimed_at)
     }
 
@@ -424,15 +429,24 @@ impl Store for PostgresStore {
         Ok(dead::step(self.pool(), filter, as_of, after, now, limit).await?)
     }
 
-    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
         Ok(look::find(self.pool(), filter, now, page).await?)
     }
 
-    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+    async fn get_message(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
         Ok(look::show(self.pool(), webhook_id, with_payload).await?)
     }
 
-    async fn ended(&self) {
+    async fn failed(&self) {
         let mut ended = self.ended.clone();
         // An error: the workers are gone without a word, which is an end as well.
         drop(ended.wait_for(|has_ended| *has_ended).await);

@@ -53,8 +53,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled,
-    Standing, Store, StoreError, Summary, Suspect, SuspectSummary, Tally, Terms,
+    Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
+    Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
+    Tally, Terms,
 };
 use crate::clock::{Clock, Moment};
 use crate::crash;
@@ -367,28 +368,32 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
+    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
         self.ask(Urgency::Soon, move |work| {
             quarantine::add(work.connection, &suspect)
         })
         .await
     }
 
-    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
+    async fn read_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
         self.read(move |connection| quarantine::list(connection, after, limit))
             .await
     }
 
-    async fn list_suspects(
+    async fn list_quarantined(
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<SuspectSummary>, StoreError> {
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         self.read(move |connection| quarantine::summaries(connection, after, limit))
             .await
     }
 
-    async fn acquit(
+    async fn accept_quarantined(
         &self,
         suspect: i64,
         message: Message,
@@ -396,14 +401,14 @@ impl Store for SqliteStore {
     ) -> Result<Accepted, StoreError> {
         let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
         self.ask(Urgency::Now, move |work| {
-            quarantine::acquit(work, suspect, &message, &recipients)
+            quarantine::accept_quarantined(work, suspect, &message, &recipients)
         })
         .await?
     }
 
-    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
         self.ask(Urgency::Now, move |work| {
-            quarantine::discard(work.connection, &suspects)
+            quarantine::delete_quarantined(work.connection, &suspects)
         })
         .await
     }
@@ -418,7 +423,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         self.ask(Urgency::Now, move |work| statements::ready(work, now))
             .await?
     }
@@ -466,8 +471,8 @@ impl Store for SqliteStore {
         self.read(statements::backlog).await
     }
 
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
-        self.read(pause::standings).await
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        self.read(pause::destination_counts).await
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -516,15 +521,24 @@ impl Store for SqliteStore {
         self.step_drop(filter, as_of, after, now, limit).await
     }
 
-    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
         self.find_page(filter, now, page).await
     }
 
-    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+    async fn get_message(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
         self.show_all(webhook_id, with_payload).await
     }
 
-    async fn ended(&self) {
+    async fn failed(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::chronicle::Deeds;
 use crate::database::{Database, SCHEMA};
 use crate::ledger::{Ledger, Received};
-use crate::store::Kept;
+use crate::store::MessageView;
 use crate::verdict::{Again, Verdict};
 use crate::webhooks::Destination;
 
@@ -217,7 +217,7 @@ impl Audit {
     }
 
     /// Compares the books with the store, with the reasons that stand here.
-    pub(crate) fn verdict(&self, ledger: &Ledger, kept: &Kept, deeds: &Deeds) -> Verdict {
+    pub(crate) fn verdict(&self, ledger: &Ledger, kept: &MessageView, deeds: &Deeds) -> Verdict {
         Verdict::reach_by(ledger, kept, &|id, destination, received| {
             self.reasons(id, destination, received, deeds)
         })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::store::{Kept, KeptDelivery};
+use crate::store::{DeliveryView, MessageView};
 use crate::support::postgres::Server;
 use crate::webhooks;
 
@@ -23,8 +23,8 @@ impl Database {
     }
 
     /// Everything in it, one value after the other.
-    pub(crate) fn read(&self) -> Kept {
-        let mut kept = Kept::new();
+    pub(crate) fn read(&self) -> MessageView {
+        let mut kept = MessageView::new();
         for [id, kind, payload] in self.rows(
             "SELECT webhook_id, event_type, encode(payload, 'hex') FROM message LEFT JOIN body USING (slot, seq)",
         ) {
@@ -45,7 +45,7 @@ impl Database {
              FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
              GROUP BY delivery.id, webhook_id",
         ) {
-            kept.entry(id).or_default().deliveries.push(KeptDelivery {
+            kept.entry(id).or_default().deliveries.push(DeliveryView {
                 destination,
                 is_delivered: is_delivered == "t",
                 succeeded: succeeded.parse().unwrap(),

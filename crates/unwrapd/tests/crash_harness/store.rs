@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::webhooks::{self, Destination};
 
 /// By `webhook-id`.
-pub(crate) type Kept = HashMap<String, KeptWebhook>;
+pub(crate) type MessageView = HashMap<String, KeptWebhook>;
 
 #[derive(Default)]
 pub(crate) struct KeptWebhook {
@@ -16,10 +16,10 @@ pub(crate) struct KeptWebhook {
     pub(crate) copies: u32,
     /// Whether bytes and type are those that were posted.
     pub(crate) is_exact: bool,
-    pub(crate) deliveries: Vec<KeptDelivery>,
+    pub(crate) deliveries: Vec<DeliveryView>,
 }
 
-pub(crate) struct KeptDelivery {
+pub(crate) struct DeliveryView {
     pub(crate) destination: String,
     pub(crate) is_delivered: bool,
     /// Attempts that were settled as a success,
@@ -29,12 +29,12 @@ pub(crate) struct KeptDelivery {
 }
 
 /// Everything in the store, which nobody else has open.
-pub(crate) fn read(path: &Path) -> rusqlite::Result<Kept> {
+pub(crate) fn read(path: &Path) -> rusqlite::Result<MessageView> {
     let store = open(path)?;
     let sound: String = store.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
     assert_eq!(sound, "ok", "the database is damaged");
 
-    let mut kept = Kept::new();
+    let mut kept = MessageView::new();
     let mut messages = store.prepare(
         "SELECT webhook_id, event_type, payload FROM message LEFT JOIN body USING (seq)",
     )?;
@@ -61,7 +61,7 @@ pub(crate) fn read(path: &Path) -> rusqlite::Result<Kept> {
     let mut rows = deliveries.query(())?;
     while let Some(row) = rows.next()? {
         let webhook = kept.entry(row.get(0)?).or_default();
-        webhook.deliveries.push(KeptDelivery {
+        webhook.deliveries.push(DeliveryView {
             destination: row.get(1)?,
             is_delivered: row.get(2)?,
             succeeded: row.get(3)?,
@@ -90,7 +90,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 impl KeptWebhook {
     /// The deliveries to a destination; there should be one at most.
-    pub(crate) fn to(&self, destination: Destination) -> impl Iterator<Item = &KeptDelivery> {
+    pub(crate) fn to(&self, destination: Destination) -> impl Iterator<Item = &DeliveryView> {
         self.deliveries
             .iter()
             .filter(move |delivery| delivery.destination == destination.name())

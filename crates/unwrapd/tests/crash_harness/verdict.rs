@@ -18,7 +18,7 @@ use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::gateway::CONCURRENCY;
 use crate::ledger::{Book, Entry, Ledger, Received, known};
-use crate::store::{Kept, KeptDelivery};
+use crate::store::{DeliveryView, MessageView};
 use crate::webhooks::{self, Destination};
 
 /// Most deliveries between being begun and being on the disk as settled, at one destination.
@@ -98,14 +98,14 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn reach(ledger: &Ledger, kept: &Kept) -> Self {
+    pub(crate) fn reach(ledger: &Ledger, kept: &MessageView) -> Self {
         let mut verdict = Self::default();
         ledger.read(|book| verdict.compare(book, kept, None));
         verdict
     }
 
     /// With what is known of each delivery that came again.
-    pub(crate) fn reach_by(ledger: &Ledger, kept: &Kept, reasons: &Reasons<'_>) -> Self {
+    pub(crate) fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
         let mut verdict = Self::default();
         ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
         verdict
@@ -115,7 +115,7 @@ impl Verdict {
         self.offences.is_empty()
     }
 
-    fn compare(&mut self, book: &Book, kept: &Kept, reasons: Option<&Reasons<'_>>) {
+    fn compare(&mut self, book: &Book, kept: &MessageView, reasons: Option<&Reasons<'_>>) {
         self.posted = book.webhooks.len();
         self.requests = book.requests;
         for offence in &book.offences {
@@ -140,7 +140,7 @@ impl Verdict {
         &mut self,
         number: usize,
         entry: &Entry,
-        kept: &Kept,
+        kept: &MessageView,
         reasons: Option<&Reasons<'_>>,
     ) {
         let id = webhooks::id(number);
@@ -163,7 +163,7 @@ impl Verdict {
             self.offend(Wrong::Altered, &id, life);
         }
         for destination in Destination::ALL {
-            let deliveries: Vec<&KeptDelivery> = webhook.to(destination).collect();
+            let deliveries: Vec<&DeliveryView> = webhook.to(destination).collect();
             match (deliveries.as_slice(), destination.wants(number)) {
                 ([], false) => {}
                 ([], true) => self.offend(Wrong::NotDelivered(destination), &id, life),
@@ -182,7 +182,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &KeptDelivery,
+        delivery: &DeliveryView,
     ) {
         let received = entry.at(destination);
         let life = entry.acknowledged_in;
@@ -201,7 +201,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &KeptDelivery,
+        delivery: &DeliveryView,
         reasons: Option<&Reasons<'_>>,
     ) {
         let received = entry.at(destination);
@@ -222,7 +222,7 @@ impl Verdict {
         &mut self,
         destination: Destination,
         received: &Received,
-        delivery: &KeptDelivery,
+        delivery: &DeliveryView,
     ) -> Again {
         let mut again = Again::default();
         let mut from_the_same: usize = 0;

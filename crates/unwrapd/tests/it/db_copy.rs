@@ -130,7 +130,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
         let known = store.accept(last.clone(), vec![]).await;
         assert_eq!(known, Ok(Accepted::Duplicate));
         // The oldest that is kept for its id only.
-        let old = store.show("wh_1_0", true).await.unwrap();
+        let old = store.get_message("wh_1_0", true).await.unwrap();
         assert_eq!(old.len(), 1);
         let copy = Message {
             endpoint: old[0].endpoint.clone(),
@@ -143,10 +143,10 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
         assert_eq!(replay_again(&store, "done").await.due, [].into());
         replay_again(&store, "begun").await;
         assert_eq!(replay_again(&store, "begun").await.due, [].into());
-        let suspect = store.suspects(0, 10).await.unwrap();
+        let suspect = store.read_quarantined(0, 10).await.unwrap();
         assert_eq!(suspect.len(), 2);
         store.quarantine(suspect[0].clone()).await.unwrap();
-        assert_eq!(store.suspects(0, 10).await.unwrap().len(), 3);
+        assert_eq!(store.read_quarantined(0, 10).await.unwrap().len(), 3);
         store.close().await;
     }
 }

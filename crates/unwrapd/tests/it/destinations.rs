@@ -33,7 +33,7 @@ fn delivery(payload: impl Into<Bytes>) -> Delivery {
         lane: Lane::Standard,
         attempt: 3,
         claim: 0,
-        earlier: 0,
+        uncounted_attempts: 0,
         since: Timestamp::UNIX_EPOCH,
         message: Message {
             endpoint: "production".into(),

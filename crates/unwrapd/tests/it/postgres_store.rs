@@ -22,7 +22,7 @@ use unwrapd::handoff::DirectHandoff;
 use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::{
-    Accepted, Bounds, Introduction, Recipient, Settled, Store, StoreError, Suspect,
+    Accepted, Bounds, GatewayIdentity, QuarantinedRequest, Recipient, Settled, Store, StoreError,
 };
 
 use crate::store_conformance::{

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use openai_webhooks::{EventType, Webhooks};
 use tempfile::TempDir;
 use unwrapd::quarantine::Retried;
-use unwrapd::store::{Store, Suspect};
+use unwrapd::store::{QuarantinedRequest, Store};
 
 use crate::support::application::Application;
 use crate::support::process::{Serving, unwrapd, write_config};
@@ -15,9 +15,9 @@ use crate::support::{TestGateway, Webhook, client, destination, openai, unix_now
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
 /// Writing is not waited for by who is refused; so ask until it is there.
-async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<Suspect> {
+async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedRequest> {
     loop {
-        let suspects = store.suspects(0, 100).await.unwrap();
+        let suspects = store.read_quarantined(0, 100).await.unwrap();
         if suspects.len() >= count {
             return suspects;
         }
@@ -72,7 +72,7 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
     assert!(
         test.gateway
             .store()
-            .suspects(0, 9)
+            .read_quarantined(0, 9)
             .await
             .unwrap()
             .is_empty()
@@ -86,7 +86,7 @@ async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
     let three_days_ago = unix_now() - 72 * 3600 - 60;
     let payload = Webhook::new("wh_1", EventType::BatchCompleted).payload;
     let headers = openai().sign(&payload, "wh_1", three_days_ago).unwrap();
-    let suspect = Suspect {
+    let suspect = QuarantinedRequest {
         id: 0,
         endpoint: "production".into(),
         received_at: Timestamp::from_second(three_days_ago).unwrap(),
@@ -218,7 +218,13 @@ async fn a_flood_of_forgeries_writes_little() {
     // What is in the store when it is closed and opened again is all there will be.
     let folder = test.stop().await;
     let test = TestGateway::start_proving(openai(), folder, vec![]).await;
-    let kept = test.gateway.store().suspects(0, 1000).await.unwrap().len();
+    let kept = test
+        .gateway
+        .store()
+        .read_quarantined(0, 1000)
+        .await
+        .unwrap()
+        .len();
     assert!((1..300).contains(&kept), "{kept}");
 }
 
@@ -285,10 +291,10 @@ async fn what_goes_for_a_newer_request_is_told() {
     let database = rusqlite::Connection::open(folder.path().join("unwrapd.db")).unwrap();
     let fill = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
         INSERT INTO quarantine (endpoint, received_at, reason, headers) SELECT 'production', 1, '', '[]' FROM number";
-    let filled = database.execute(fill, [unwrapd::store::SUSPECTS_MAX]);
+    let filled = database.execute(fill, [unwrapd::store::QUARANTINED_MAX]);
     assert_eq!(
         i64::try_from(filled.unwrap()).unwrap(),
-        unwrapd::store::SUSPECTS_MAX
+        unwrapd::store::QUARANTINED_MAX
     );
     drop(database);
     let mut serving = Serving::start(folder.path(), &[]);

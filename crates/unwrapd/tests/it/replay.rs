@@ -419,7 +419,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         };
         loop {
             let found = store
-                .find(&Filter::default(), Timestamp::now(), page)
+                .list_messages(&Filter::default(), Timestamp::now(), page)
                 .await
                 .unwrap();
             for kept in found.messages {

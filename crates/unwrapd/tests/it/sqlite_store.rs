@@ -259,13 +259,13 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
     let full = accept_until_refused(1).await;
     assert!(matches!(full, StoreError::Full(_)), "{full}");
     assert!(full.to_string().contains("`size_max_mb`"), "{full}");
-    assert_eq!(store.ready(at(1)).await, Err(full));
+    assert_eq!(store.check_writable(at(1)).await, Err(full));
 
     for delivery in claim(&store, 1).await.deliveries {
         settle(&store, delivery.id, 1, Next::Delivered).await;
     }
     assert!(prune(&store, 100).await > 0);
-    assert_eq!(store.ready(at(100)).await, Ok(()));
+    assert_eq!(store.check_writable(at(100)).await, Ok(()));
     accept_until_refused(200).await;
 }
 

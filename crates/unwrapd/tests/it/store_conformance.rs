@@ -15,8 +15,8 @@ use unwrapd::message::Message;
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, Lease, Recipient, SUSPECTS_MAX, Settled, Standing, Store,
-    StoreError, Suspect, Tally,
+    Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, QUARANTINED_MAX,
+    QuarantinedRequest, Recipient, Settled, Store, StoreError, Tally,
 };
 
 use crate::support::memory_store::{Disk, MemoryStore};

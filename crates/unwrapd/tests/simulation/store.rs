@@ -14,8 +14,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
+    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
+    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
 };
 
 use unwrapd::handoff::{DirectHandoff, Reservation};
@@ -204,8 +204,8 @@ impl Store for Troubled {
         .await
     }
 
-    async fn ready(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.ready(now)).await
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.check_writable(now)).await
     }
 
     async fn tally(&self) -> Result<Tally, StoreError> {
@@ -216,8 +216,8 @@ impl Store for Troubled {
         self.real(self.inner.backlog()).await
     }
 
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
-        self.real(self.inner.standings()).await
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        self.real(self.inner.destination_counts()).await
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -232,34 +232,41 @@ impl Store for Troubled {
         self.real(self.inner.paused()).await
     }
 
-    async fn quarantine(&self, suspect: Suspect) -> Result<u64, StoreError> {
+    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
         self.real(self.inner.quarantine(suspect)).await
     }
 
-    async fn suspects(&self, after: i64, limit: usize) -> Result<Vec<Suspect>, StoreError> {
-        self.real(self.inner.suspects(after, limit)).await
-    }
-
-    async fn list_suspects(
+    async fn read_quarantined(
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<SuspectSummary>, StoreError> {
-        self.real(self.inner.list_suspects(after, limit)).await
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        self.real(self.inner.read_quarantined(after, limit)).await
     }
 
-    async fn acquit(
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        self.real(self.inner.list_quarantined(after, limit)).await
+    }
+
+    async fn accept_quarantined(
         &self,
         suspect: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
-        self.real(self.inner.acquit(suspect, message, destinations))
-            .await
+        self.real(
+            self.inner
+                .accept_quarantined(suspect, message, destinations),
+        )
+        .await
     }
 
-    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        self.real(self.inner.discard(suspects)).await
+    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        self.real(self.inner.delete_quarantined(suspects)).await
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
@@ -298,16 +305,26 @@ impl Store for Troubled {
             .await
     }
 
-    async fn find(&self, filter: &Filter, now: Timestamp, page: Page) -> Result<Found, StoreError> {
-        self.real(self.inner.find(filter, now, page)).await
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        self.real(self.inner.list_messages(filter, now, page)).await
     }
 
-    async fn show(&self, webhook_id: &str, with_payload: bool) -> Result<Vec<Kept>, StoreError> {
-        self.real(self.inner.show(webhook_id, with_payload)).await
+    async fn get_message(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        self.real(self.inner.get_message(webhook_id, with_payload))
+            .await
     }
 
-    async fn ended(&self) {
-        self.inner.ended().await;
+    async fn failed(&self) {
+        self.inner.failed().await;
     }
 
     async fn close(&self) {

@@ -13,7 +13,7 @@ use super::{Shared, closed};
 use crate::crash;
 use crate::delivery::{Delivery, Lane};
 use crate::message::Message;
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::{Accepted, Recipient, StoreError};
 
 /// Nothing is said of those that are there already: they come back as what is missing.
@@ -138,7 +138,7 @@ impl Change for Accept {
                 lane,
                 attempt: 1,
                 claim,
-                earlier: 0,
+                uncounted_attempts: 0,
                 since: message.received_at,
                 message: message.clone(),
             });

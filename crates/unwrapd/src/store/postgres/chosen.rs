@@ -11,7 +11,7 @@ use super::walk::Candidate;
 use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::replay::{Choice, Existing, Replay};
 
 /// The deliveries of some messages. Message by message, in the order of the index: the planner cannot know how few there are of each,

@@ -313,7 +313,7 @@ fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<De
         lane,
         attempt: natural(row, 1)?,
         claim: ends_ms,
-        earlier: natural(row, 2)?,
+        uncounted_attempts: natural(row, 2)?,
         since: timestamp(row, 3)?,
         message: Message {
             endpoint: row.try_get(4)?,

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Shared;
 use super::failure::Failure;
 use super::link::{Begin, Link, given};
-use super::members::{ClockNews, Heard, Moment};
+use super::members::{ClockNews, Moment, Reply};
 use super::pool::For;
 use crate::store::StoreError;
 
@@ -122,13 +122,13 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
     loop {
         let begun_at = Moment::now(&shared.clock);
         let saying = holders.saying();
-        let (name, place) = (&saying.introduction.name, &saying.introduction.place);
+        let (name, place) = (&saying.identity.name, &saying.identity.exclusive_address);
         let given = given![
             saying.id => INT8, saying.sees => INT8_ARRAY, name => TEXT, place => TEXT, saying.parts => TEXT,
             saying.joins => BOOL,
         ];
         let rows = shared.pool.once(For::Telling, BEAT, given).await?;
-        let heard = Heard::of(&rows, saying.id)?;
+        let heard = Reply::of(&rows, saying.id)?;
         if !heard.is_counted {
             tracing::warn!(
                 "this gateway sent no heartbeat for so long that the others treat it as dead: they make its deliveries, and it joins again"

@@ -14,8 +14,8 @@ use super::walk::{Order, behind, narrow, newest, piece};
 use crate::delivery::Lane;
 use crate::store::filter::{Filter, Status};
 use crate::store::{
-    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery,
-    PAGE_MAX, Page,
+    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage,
+    MessageView, PAGE_MAX, Page, PageBuilder,
 };
 
 /// Messages fetched at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
@@ -44,7 +44,7 @@ pub(super) async fn find(
     filter: &Filter,
     now: Timestamp,
     page: Page,
-) -> Result<Found, Failure> {
+) -> Result<MessagePage, Failure> {
     let selection = filter.select(now);
     let limit = page.limit.clamp(1, PAGE_MAX);
     let newest = match page.after {
@@ -52,7 +52,7 @@ pub(super) async fn find(
         None => newest(pool).await?,
     };
     let within = narrow(pool, &selection, 1..=newest).await?;
-    let mut filling = Filling::default();
+    let mut filling = PageBuilder::default();
     let mut next = Some(*within.end());
     while let Some(from) = next
         && !filling.is_full(limit)
@@ -76,20 +76,20 @@ pub(super) async fn find(
         }
     }
     let messages = filling.messages;
-    Ok(Found { messages, next })
+    Ok(MessagePage { messages, next })
 }
 
 pub(super) async fn show(
     pool: &Arc<Pool>,
     webhook_id: &str,
     with_payload: bool,
-) -> Result<Vec<Kept>, Failure> {
+) -> Result<Vec<MessageView>, Failure> {
     let filter = Filter {
         webhook_id: vec![webhook_id.to_owned()],
         ..Filter::default()
     };
     let selection = filter.select(Timestamp::MIN);
-    let mut filling = Filling::default();
+    let mut filling = PageBuilder::default();
     let mut next = Some(0);
     while let Some(from) = next {
         let found = piece(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
@@ -116,7 +116,7 @@ async fn kept(
     filter: &Filter,
     attempts_max: usize,
     with_payload: bool,
-) -> Result<Vec<Kept>, Failure> {
+) -> Result<Vec<MessageView>, Failure> {
     let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
     let given = given![seqs => INT8_ARRAY, with_payload => BOOL];
     let rows = pool.once(For::Looking, MESSAGES, given).await?;
@@ -127,7 +127,7 @@ async fn kept(
         if deliveries.is_empty() && filter.names_deliveries() {
             continue;
         }
-        let message = Kept {
+        let message = MessageView {
             webhook_id: row.try_get(1)?,
             endpoint: row.try_get(2)?,
             event_type: row.try_get(3)?,
@@ -153,7 +153,7 @@ async fn deliveries(
     seqs: &[i64],
     filter: &Filter,
     attempts_max: usize,
-) -> Result<HashMap<i64, Vec<KeptDelivery>>, Failure> {
+) -> Result<HashMap<i64, Vec<DeliveryView>>, Failure> {
     let given = given![seqs => INT8_ARRAY];
     let rows = pool.once(For::Looking, DELIVERIES, given).await?;
     let mut wanted = Vec::new();
@@ -166,9 +166,9 @@ async fn deliveries(
     let ids: Vec<i64> = wanted.iter().map(|(id, ..)| *id).collect();
     let attempts_max = (ATTEMPTS_SHOWN_IN_ALL_MAX / ids.len().max(1)).clamp(1, attempts_max);
     let mut attempts = attempts(pool, &ids, attempts_max).await?;
-    let mut found: HashMap<i64, Vec<KeptDelivery>> = HashMap::new();
+    let mut found: HashMap<i64, Vec<DeliveryView>> = HashMap::new();
     for (id, status, row) in wanted {
-        found.entry(id >> 8).or_default().push(KeptDelivery {
+        found.entry(id >> 8).or_default().push(DeliveryView {
             destination: row.try_get(1)?,
             lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
             status,
@@ -185,19 +185,19 @@ async fn attempts(
     pool: &Arc<Pool>,
     deliveries: &[i64],
     max: usize,
-) -> Result<HashMap<i64, Vec<KeptAttempt>>, Failure> {
+) -> Result<HashMap<i64, Vec<AttemptView>>, Failure> {
     if deliveries.is_empty() {
         return Ok(HashMap::new());
     }
     let max = signed(max);
     let given = given![deliveries => INT8_ARRAY, max => INT8];
     let rows = pool.once(For::Looking, ATTEMPTS, given).await?;
-    let mut attempts: HashMap<i64, Vec<KeptAttempt>> = HashMap::new();
+    let mut attempts: HashMap<i64, Vec<AttemptView>> = HashMap::new();
     for row in &rows {
         attempts
             .entry(row.try_get(0)?)
             .or_default()
-            .push(KeptAttempt {
+            .push(AttemptView {
                 number: natural(row, 1)?,
                 ended_at: timestamp(row, 2)?,
                 took_ms: natural(row, 3)?,

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::lock;
 use crate::clock::Clock;
 use crate::delivery::limit_share::LimitShare;
-use crate::store::{Configuration, FRESH, Introduction, Member, StoreError};
+use crate::store::{Configuration, FRESH, FleetGateway, GatewayIdentity, StoreError};
 
 /// By how much our clock may be wrong before that is said,
 const CLOCK_MAX_MS: i64 = 2000;
@@ -32,7 +32,7 @@ struct Known {
     clock: Clock,
     /// Under which we hold deliveries.
     id: i64,
-    introduction: Introduction,
+    identity: GatewayIdentity,
     /// Whether the others have still to hear who we are or whom we count with.
     is_news: bool,
     /// When the beats began of which none was missed, and when the last of them did.
@@ -60,7 +60,7 @@ struct Other {
 /// Content of a heartbeat.
 pub(super) struct Saying {
     pub(super) id: i64,
-    pub(super) introduction: Introduction,
+    pub(super) identity: GatewayIdentity,
     pub(super) parts: String,
     pub(super) sees: Vec<i64>,
     pub(super) joins: bool,
@@ -68,7 +68,7 @@ pub(super) struct Saying {
 }
 
 /// Reply to a heartbeat.
-pub(super) struct Heard {
+pub(super) struct Reply {
     /// Whether we are there. If not, others took us for dead.
     pub(super) is_counted: bool,
     /// How long ago we said so before; `None`: never.
@@ -124,7 +124,7 @@ impl Holders {
         let known = Known {
             clock: clock.clone(),
             id: new_id()?,
-            introduction: Introduction::default(),
+            identity: GatewayIdentity::default(),
             is_news: true,
             alive: None,
             others: Vec::new(),
@@ -145,9 +145,9 @@ impl Holders {
         lock(&self.known).id
     }
 
-    pub(super) fn introduce(&self, introduction: Introduction) {
+    pub(super) fn announce(&self, identity: GatewayIdentity) {
         let mut known = lock(&self.known);
-        known.introduction = introduction;
+        known.identity = identity;
         known.is_news = true;
     }
 
@@ -159,8 +159,8 @@ impl Holders {
         let known = lock(&self.known);
         Saying {
             id: known.id,
-            parts: written(&known.introduction.configuration),
-            introduction: known.introduction.clone(),
+            parts: written(&known.identity.configuration),
+            identity: known.identity.clone(),
             sees: known.others.iter().map(|other| other.id).collect(),
             joins: known.alive.is_none(),
             is_news: known.is_news,
@@ -172,7 +172,7 @@ impl Holders {
         &self,
         begun_at: Moment,
         saying: &Saying,
-        heard: Heard,
+        heard: Reply,
         is_late: bool,
     ) -> Changes {
         let mut known = lock(&self.known);
@@ -185,12 +185,12 @@ impl Holders {
         let first = known.alive.map_or(begun_at, |(first, _)| first);
         known.alive = Some((first, begun_at));
         known.others = heard.others;
-        if !saying.introduction.name.is_empty() && known.named_beats < 2 {
+        if !saying.identity.name.is_empty() && known.named_beats < 2 {
             known.named_beats += 1;
         }
         let after = known.compared();
         let are_to_be_said = before.ids != after.ids || known.named_beats == 1;
-        known.is_news = are_to_be_said || known.introduction != saying.introduction;
+        known.is_news = are_to_be_said || known.identity != saying.identity;
         Changes {
             are_seen: before != after,
             are_to_be_said,
@@ -241,24 +241,24 @@ impl Holders {
         is_since && known.is_fresh()
     }
 
-    pub(super) fn members(&self) -> Vec<Member> {
+    pub(super) fn gateways(&self) -> Vec<FleetGateway> {
         let known = lock(&self.known);
-        let ours = Member {
+        let ours = FleetGateway {
             id: known.id,
-            name: known.introduction.name.clone(),
+            name: known.identity.name.clone(),
             is_ours: true,
             takes_part: known.is_fresh() && known.takes_part(),
             silent_for: known
                 .alive
                 .map_or(Duration::MAX, |(_, last)| last.elapsed(&self.clock)),
-            configuration: known.introduction.configuration.clone(),
+            configuration: known.identity.configuration.clone(),
             clock_ahead_ms: known.is_clock_wrong.then_some(known.clock_ahead_ms),
         };
         // What they have said is as old as our last beat.
         let heard_for = ours.silent_for;
         let others = known.others.iter().map(|other| {
             let mut rest = known.others.iter().filter(|third| third.id != other.id);
-            Member {
+            FleetGateway {
                 id: other.id,
                 name: other.name.clone(),
                 is_ours: false,
@@ -328,7 +328,7 @@ struct Compared {
     takes_part: bool,
 }
 
-impl Heard {
+impl Reply {
     pub(super) fn of(rows: &[Row], ours: i64) -> Result<Self, Failure> {
         let mut heard = Self {
             is_counted: false,
@@ -399,9 +399,9 @@ mod tests {
 
     fn named(name: &str) -> Holders {
         let holders = Holders::new(Clock::default()).unwrap();
-        holders.introduce(Introduction {
+        holders.announce(GatewayIdentity {
             name: name.into(),
-            ..Introduction::default()
+            ..GatewayIdentity::default()
         });
         holders
     }
@@ -410,13 +410,13 @@ mod tests {
     fn beat(holders: &Holders, others: &[&Saying]) -> Changes {
         let others = others.iter().map(|other| Other {
             id: other.id,
-            name: other.introduction.name.clone(),
+            name: other.identity.name.clone(),
             configuration: Configuration::default(),
             sees: other.sees.clone(),
             silent_for: Duration::ZERO,
         });
         let now = Moment::now(&holders.clock);
-        let heard = Heard {
+        let heard = Reply {
             is_counted: true,
             silent_ms: Some(0),
             server_ms: now.time.as_millisecond(),
@@ -443,7 +443,7 @@ mod tests {
         beat(&one, &[&of_other]);
         beat(&other, &[&of_one]);
         for holders in [&one, &other] {
-            assert!(holders.members()[0].takes_part);
+            assert!(holders.gateways()[0].takes_part);
             assert_ne!(holders.share("app"), LimitShare::ALONE);
         }
     }
@@ -465,9 +465,9 @@ mod tests {
         ));
         assert_eq!(told(-3000), ClockNews::AsBefore);
         assert_eq!(told(-1900), ClockNews::AsBefore);
-        assert!(holders.members()[0].clock_ahead_ms.is_some());
+        assert!(holders.gateways()[0].clock_ahead_ms.is_some());
         assert_eq!(told(0), ClockNews::RightAgain);
-        assert_eq!(holders.members()[0].clock_ahead_ms, None);
+        assert_eq!(holders.gateways()[0].clock_ahead_ms, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -475,7 +475,7 @@ mod tests {
         let holders = named("one");
         let silence = Duration::from_secs(10);
         assert!(holders.may_judge(silence));
-        let heard = Heard {
+        let heard = Reply {
             is_counted: true,
             silent_ms: None,
             server_ms: Timestamp::now().as_millisecond(),

@@ -19,7 +19,7 @@ use super::link::given;
 use super::pool::For;
 use super::{Shared, lock};
 use crate::delivery::Lane;
-use crate::store::Heard;
+use crate::store::FleetChanges;
 
 /// How long it takes at most until what nobody told is found,
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub(super) struct News {
     channel: String,
     to_tell: Mutex<BTreeSet<String>>,
     tells: Notify,
-    heard: Mutex<Heard>,
+    heard: Mutex<FleetChanges>,
     hears: Notify,
     /// Calls for a beat.
     calls: Notify,
@@ -125,7 +125,7 @@ impl News {
 
     /// Others were heard that say something else than before.
     pub(super) fn members_changed(&self) {
-        lock(&self.heard).members = true;
+        lock(&self.heard).gateways = true;
         self.hears.notify_one();
     }
 
@@ -154,7 +154,7 @@ impl News {
     }
 
     /// Waits until something was told, or it is time to look.
-    pub(super) async fn next(&self, shared: &Shared) -> Heard {
+    pub(super) async fn next(&self, shared: &Shared) -> FleetChanges {
         let look_at = *lock(&self.look_at);
         tokio::select! {
             () = self.hears.notified() => {}

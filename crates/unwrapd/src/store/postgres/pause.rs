@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::link::given;
 use super::pool::{For, Pool};
 use super::rows::{natural, timestamp};
-use crate::store::{Standing, Tally};
+use crate::store::{DestinationCounts, Tally};
 
 /// Each count walks an index that holds little else.
 const STANDINGS: &str = "
@@ -28,11 +28,13 @@ const TALLY: &str = "
            count(*) FILTER (WHERE state = 'dead' AND dropped_at IS NULL)
     FROM delivery";
 
-pub(super) async fn standings(pool: &Arc<Pool>) -> Result<Vec<Standing>, Failure> {
+pub(super) async fn destination_counts(
+    pool: &Arc<Pool>,
+) -> Result<Vec<DestinationCounts>, Failure> {
     let rows = pool.once(For::Looking, STANDINGS, &[]).await?;
     rows.iter()
         .map(|row| {
-            Ok(Standing {
+            Ok(DestinationCounts {
                 destination: row.try_get(0)?,
                 waiting: natural(row, 1)?,
                 dead: natural(row, 2)?,

@@ -82,7 +82,7 @@ pub(super) struct Pool {
     /// Held by who looks for another host.
     looking: tokio::sync::Mutex<()>,
     /// Held by who writes into the quarantine.
-    suspects: tokio::sync::Mutex<()>,
+    quarantine_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl Pool {
             }),
             outage: Outage::default(),
             looking: tokio::sync::Mutex::default(),
-            suspects: tokio::sync::Mutex::default(),
+            quarantine_lock: tokio::sync::Mutex::default(),
             hosts,
         })
     }
@@ -141,8 +141,8 @@ impl Pool {
     }
 
     /// To be held by who writes into the quarantine.
-    pub(super) fn suspects(&self) -> &tokio::sync::Mutex<()> {
-        &self.suspects
+    pub(super) fn quarantine_lock(&self) -> &tokio::sync::Mutex<()> {
+        &self.quarantine_lock
     }
 
     /// State of the outage of the database.

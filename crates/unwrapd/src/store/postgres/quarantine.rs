@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::link::given;
 use super::pool::{For, Pool};
 use super::rows::{signed, storable, timestamp};
-use crate::store::{SUSPECTS_MAX, Suspect, SuspectSummary};
+use crate::store::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 
 const ADD: &str = "SELECT suspect($1, $2, $3, $4, $5, $6, $7)";
 
@@ -24,7 +24,7 @@ const DISCARD: &str = "
     WITH gone AS (DELETE FROM quarantine WHERE id BETWEEN $1 AND $2 RETURNING id) SELECT count(*) FROM gone";
 
 /// Returns how many went for it.
-pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<u64, Failure> {
+pub(super) async fn add(pool: &Arc<Pool>, suspect: &QuarantinedRequest) -> Result<u64, Failure> {
     let endpoint = storable(&suspect.endpoint);
     let reason = storable(&suspect.reason);
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
@@ -33,10 +33,10 @@ pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<u64, Fail
     let body = suspect.body.as_deref();
     let given = given![
         endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
-        SUSPECTS_MAX => INT8,
+        QUARANTINED_MAX => INT8,
     ];
     // The database writes one after the other, those of all gateways. Claims must find connections that do not wait for that.
-    let _one_at_a_time = pool.suspects().lock().await;
+    let _one_at_a_time = pool.quarantine_lock().lock().await;
     // Not twice, if the connection has ended: it would stand there twice.
     let taken = pool.take(For::Claiming).await?;
     let rows = taken.once(For::Claiming, ADD, given).await?;
@@ -48,7 +48,7 @@ pub(super) async fn list(
     pool: &Arc<Pool>,
     after: i64,
     limit: usize,
-) -> Result<Vec<Suspect>, Failure> {
+) -> Result<Vec<QuarantinedRequest>, Failure> {
     let limit = signed(limit);
     let given = given![after => INT8, limit => INT8];
     let rows = pool.once(For::Looking, LIST, given).await?;
@@ -59,12 +59,12 @@ pub(super) async fn summaries(
     pool: &Arc<Pool>,
     after: i64,
     limit: usize,
-) -> Result<Vec<SuspectSummary>, Failure> {
+) -> Result<Vec<QuarantinedSummary>, Failure> {
     let limit = signed(limit);
     let given = given![after => INT8, limit => INT8];
     let rows = pool.once(For::Looking, SUMMARIES, given).await?;
     let summary = |row: &Row| {
-        Ok(SuspectSummary {
+        Ok(QuarantinedSummary {
             id: row.try_get(0)?,
             endpoint: row.try_get(1)?,
             received_at: timestamp(row, 2)?,
@@ -77,7 +77,7 @@ pub(super) async fn summaries(
     rows.iter().map(summary).collect()
 }
 
-pub(super) async fn discard(
+pub(super) async fn delete_quarantined(
     pool: &Arc<Pool>,
     suspects: &RangeInclusive<i64>,
 ) -> Result<u64, Failure> {
@@ -88,8 +88,8 @@ pub(super) async fn discard(
         .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }
 
-fn suspect(row: &Row) -> Result<Suspect, Failure> {
-    Ok(Suspect {
+fn suspect(row: &Row) -> Result<QuarantinedRequest, Failure> {
+    Ok(QuarantinedRequest {
         id: row.try_get(0)?,
         endpoint: row.try_get(1)?,
         received_at: timestamp(row, 2)?,

@@ -14,7 +14,7 @@ use super::Shared;
 use super::failure::Failure;
 use super::pool::{For, Pool};
 use super::rows::signed;
-use crate::store::{StoreError, room};
+use crate::store::{StoreError, capacity};
 
 /// All that wait.
 const COUNT: &str = "SELECT count(*) FROM delivery WHERE state = 'waiting'";
@@ -66,7 +66,7 @@ impl Room {
     ) -> Result<CapacityReservation, StoreError> {
         let waiting = self.waiting();
         if deliveries > 0 && waiting >= self.max {
-            return Err(room::is_full(waiting));
+            return Err(capacity::is_full(waiting));
         }
         Ok(self.hold(deliveries))
     }
@@ -78,7 +78,7 @@ impl Room {
     ) -> Result<CapacityReservation, StoreError> {
         let waiting = self.waiting();
         if waiting + signed(deliveries) > self.max / 2 {
-            return Err(room::is_full_for_replays(waiting));
+            return Err(capacity::is_full_for_replays(waiting));
         }
         Ok(self.hold(usize::try_from(deliveries).unwrap_or(usize::MAX)))
     }

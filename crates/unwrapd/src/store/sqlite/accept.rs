@@ -9,7 +9,7 @@ use super::seen;
 use crate::crash;
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::{Accepted, Recipient, StoreError};
 
 /// A message to be kept, and who waits until it is durable.
@@ -75,7 +75,7 @@ impl Job for Accepting {
                     lane: lane_of(&message),
                     attempt: 1,
                     claim: *claim,
-                    earlier: 0,
+                    uncounted_attempts: 0,
                     since: message.received_at,
                     message: message.clone(),
                 });

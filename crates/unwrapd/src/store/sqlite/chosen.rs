@@ -9,7 +9,7 @@ use super::walk::Candidate;
 use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::replay::{Choice, Existing, Replay};
 
 /// A message and its deliveries, as far as a replay wants to know.

@@ -149,7 +149,7 @@ impl Claim<'_> {
             // The holder of the old lease may still be delivering. Its settlement must have no
             // effect.
             let attempt = delivery.attempt.max(held.attempt + 1);
-            delivery.earlier += attempt - delivery.attempt;
+            delivery.uncounted_attempts += attempt - delivery.attempt;
             delivery.attempt = attempt;
         }
         self.taken.push(delivery);

@@ -11,10 +11,10 @@ use super::chosen::lane;
 use super::statements::timestamp;
 use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection, Status};
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::{
-    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, Filling, Found, Kept, KeptAttempt, KeptDelivery,
-    PAGE_MAX, Page, StoreError,
+    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage,
+    MessageView, PAGE_MAX, Page, PageBuilder, StoreError,
 };
 
 impl SqliteStore {
@@ -23,10 +23,10 @@ impl SqliteStore {
         filter: &Filter,
         now: Timestamp,
         page: Page,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<MessagePage, StoreError> {
         let selection = filter.select(now);
         let limit = page.limit.clamp(1, PAGE_MAX);
-        let mut filling = Filling::default();
+        let mut filling = PageBuilder::default();
         let mut next = match page.after {
             Some(after) => Some(after),
             None => Some(self.read(newest).await?),
@@ -43,20 +43,20 @@ impl SqliteStore {
                 .await?;
         }
         let messages = filling.messages;
-        Ok(Found { messages, next })
+        Ok(MessagePage { messages, next })
     }
 
     pub(super) async fn show_all(
         &self,
         webhook_id: &str,
         with_payload: bool,
-    ) -> Result<Vec<Kept>, StoreError> {
+    ) -> Result<Vec<MessageView>, StoreError> {
         let selection = Filter {
             webhook_id: vec![webhook_id.to_owned()],
             ..Filter::default()
         }
         .select(Timestamp::MIN);
-        let mut filling = Filling::default();
+        let mut filling = PageBuilder::default();
         let mut next = Some(0);
         while let Some(from) = next {
             let selection = selection.clone();
@@ -77,7 +77,7 @@ fn find_piece(
     selection: &Selection,
     from: i64,
     limit: usize,
-    filling: &mut Filling,
+    filling: &mut PageBuilder,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
     walk(
@@ -104,7 +104,7 @@ fn show_piece(
     selection: &Selection,
     from: i64,
     with_payload: bool,
-    filling: &mut Filling,
+    filling: &mut PageBuilder,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
     walk(
@@ -126,7 +126,11 @@ fn show_piece(
 }
 
 /// How many attempts are shown of each delivery of this message.
-fn attempts_shown(connection: &Connection, seq: i64, filling: &Filling) -> rusqlite::Result<usize> {
+fn attempts_shown(
+    connection: &Connection,
+    seq: i64,
+    filling: &PageBuilder,
+) -> rusqlite::Result<usize> {
     if filling.is_heavy() {
         return Ok(1);
     }
@@ -140,15 +144,15 @@ fn attempts_shown(connection: &Connection, seq: i64, filling: &Filling) -> rusql
 fn kept(
     connection: &Connection,
     seq: i64,
-    deliveries: Vec<KeptDelivery>,
-) -> rusqlite::Result<Kept> {
+    deliveries: Vec<DeliveryView>,
+) -> rusqlite::Result<MessageView> {
     connection
         .prepare_cached(
             "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(payload)
              FROM message LEFT JOIN body USING (seq) WHERE seq = ?",
         )?
         .query_row(params![seq], |row| {
-            Ok(Kept {
+            Ok(MessageView {
                 webhook_id: row.get(0)?,
                 endpoint: row.get(1)?,
                 event_type: row.get(2)?,
@@ -168,7 +172,7 @@ fn deliveries(
     seq: i64,
     filter: &Filter,
     attempts_max: usize,
-) -> rusqlite::Result<Vec<KeptDelivery>> {
+) -> rusqlite::Result<Vec<DeliveryView>> {
     let mut found = Vec::new();
     let ids = deliveries_of(seq);
     let mut rows = connection.prepare_cached(
@@ -179,7 +183,7 @@ fn deliveries(
         let is_dropped = row.get_ref(4)? != rusqlite::types::ValueRef::Null;
         let status = Status::of(row.get_ref(3)?.as_str()?, is_dropped);
         if filter.wants(row.get_ref(1)?.as_str()?, status) {
-            found.push(KeptDelivery {
+            found.push(DeliveryView {
                 destination: row.get(1)?,
                 lane: lane(row.get_ref(2)?.as_str()?),
                 status,
@@ -197,13 +201,13 @@ fn attempts(
     connection: &Connection,
     delivery: i64,
     max: usize,
-) -> rusqlite::Result<Vec<KeptAttempt>> {
-    let mut attempts: Vec<KeptAttempt> = connection
+) -> rusqlite::Result<Vec<AttemptView>> {
+    let mut attempts: Vec<AttemptView> = connection
         .prepare_cached(
             "SELECT number, ended_at, took_ms, answer, body FROM attempt WHERE delivery = ? ORDER BY number DESC LIMIT ?",
         )?
         .query_map(params![delivery, max], |row| {
-            Ok(KeptAttempt {
+            Ok(AttemptView {
                 number: row.get(0)?,
                 ended_at: timestamp(row, 1)?,
                 took_ms: row.get(2)?,

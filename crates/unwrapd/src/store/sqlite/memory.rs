@@ -8,7 +8,7 @@ use super::seen::{IDS_MAX, Seen};
 use super::size;
 use crate::clock::Clock;
 use crate::store::put_off::PutOff;
-use crate::store::{Bounds, StoreError, room};
+use crate::store::{Bounds, StoreError, capacity};
 
 pub(super) struct Memory {
     pub(super) seen: Seen,
@@ -65,7 +65,7 @@ impl Memory {
     /// Whether one more message with so many deliveries may be kept. The error says what to do.
     pub(super) fn has_room(&self, deliveries: usize) -> Result<(), StoreError> {
         if deliveries > 0 && self.pending_then >= self.pending_max {
-            return Err(room::is_full(self.pending_then));
+            return Err(capacity::is_full(self.pending_then));
         }
         if self.seen.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
@@ -84,7 +84,7 @@ impl Memory {
     /// Whether so many deliveries more may be made again. They leave half of the room to what arrives.
     pub(super) fn has_room_to_replay(&self, deliveries: u64) -> Result<(), StoreError> {
         if self.pending_then + deliveries > self.pending_max / 2 {
-            return Err(room::is_full_for_replays(self.pending_then));
+            return Err(capacity::is_full_for_replays(self.pending_then));
         }
         Ok(())
     }

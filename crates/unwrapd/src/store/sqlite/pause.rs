@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::statements::timestamp;
-use crate::store::Standing;
+use crate::store::DestinationCounts;
 
 /// Each count walks an index that holds little else.
-pub(super) fn standings(connection: &Connection) -> rusqlite::Result<Vec<Standing>> {
+pub(super) fn destination_counts(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<DestinationCounts>> {
     connection
         .prepare_cached(
             "SELECT destination, sum(waiting), sum(dead) FROM (
@@ -17,7 +19,7 @@ pub(super) fn standings(connection: &Connection) -> rusqlite::Result<Vec<Standin
              ) GROUP BY destination",
         )?
         .query_map((), |row| {
-            Ok(Standing {
+            Ok(DestinationCounts {
                 destination: row.get(0)?,
                 waiting: row.get(1)?,
                 dead: row.get(2)?,

@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use super::job::Work;
 use super::{schema, seen, size};
 use crate::delivery::{earlier, later};
-use crate::store::numbers::deliveries_of;
+use crate::store::ids::deliveries_of;
 use crate::store::{Bounds, StoreError};
 
 /// Messages that are looked at in one step: some milliseconds of a reader's time, after which the log may be moved again.
@@ -53,7 +53,7 @@ enum Sweep {
 
 /// Rows that a step is to remove.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct MessagePage {
     horizon: Timestamp,
     block: Option<i64>,
     messages: Vec<Old>,
@@ -90,11 +90,11 @@ impl Pruner {
         &mut self,
         connection: &Connection,
         now: Timestamp,
-    ) -> rusqlite::Result<Found> {
+    ) -> rusqlite::Result<MessagePage> {
         let horizon = earlier(now, self.bounds.dedupe);
-        let mut found = Found {
+        let mut found = MessagePage {
             horizon,
-            ..Found::default()
+            ..MessagePage::default()
         };
         self.begin(size::used(connection)?, now);
         match self.sweep {
@@ -165,7 +165,7 @@ impl Pruner {
     }
 }
 
-impl Found {
+impl MessagePage {
     pub(super) fn is_nothing(&self) -> bool {
         self.block.is_none() && self.messages.is_empty()
     }

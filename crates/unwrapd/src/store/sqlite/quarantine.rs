@@ -11,10 +11,12 @@ use super::accept;
 use super::job::Work;
 use super::statements::timestamp;
 use crate::message::Message;
-use crate::store::{Accepted, Recipient, SUSPECTS_MAX, StoreError, Suspect, SuspectSummary};
+use crate::store::{
+    Accepted, QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary, Recipient, StoreError,
+};
 
 /// Returns how many went for it.
-pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Result<u64> {
+pub(super) fn add(connection: &Connection, suspect: &QuarantinedRequest) -> rusqlite::Result<u64> {
     let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
     connection
         .prepare_cached(
@@ -32,7 +34,7 @@ pub(super) fn add(connection: &Connection, suspect: &Suspect) -> rusqlite::Resul
         .prepare_cached("SELECT count(*) FROM quarantine")?
         .query_row((), |row| row.get(0))?;
     let mut gone = 0;
-    for _ in SUSPECTS_MAX..count {
+    for _ in QUARANTINED_MAX..count {
         gone += connection
             .prepare_cached(
                 "DELETE FROM quarantine WHERE id = (
@@ -49,7 +51,7 @@ pub(super) fn list(
     connection: &Connection,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<Suspect>> {
+) -> rusqlite::Result<Vec<QuarantinedRequest>> {
     connection
         .prepare_cached(
             "SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
@@ -66,7 +68,7 @@ pub(super) fn summaries(
     connection: &Connection,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<SuspectSummary>> {
+) -> rusqlite::Result<Vec<QuarantinedSummary>> {
     connection
         .prepare_cached(
             "SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
@@ -74,7 +76,7 @@ pub(super) fn summaries(
         .query_map(
             params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
             |row| {
-                Ok(SuspectSummary {
+                Ok(QuarantinedSummary {
                     id: row.get(0)?,
                     endpoint: row.get(1)?,
                     received_at: timestamp(row, 2)?,
@@ -88,7 +90,7 @@ pub(super) fn summaries(
         .collect()
 }
 
-pub(super) fn acquit(
+pub(super) fn accept_quarantined(
     work: &mut Work<'_>,
     suspect: i64,
     message: &Message,
@@ -96,12 +98,12 @@ pub(super) fn acquit(
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
     let fate = accept::accept(work, message, recipients)?;
     if fate.is_ok() {
-        discard(work.connection, &(suspect..=suspect))?;
+        delete_quarantined(work.connection, &(suspect..=suspect))?;
     }
     Ok(fate.map(|fate| Accepted::from(&fate)))
 }
 
-pub(super) fn discard(
+pub(super) fn delete_quarantined(
     connection: &Connection,
     suspects: &RangeInclusive<i64>,
 ) -> rusqlite::Result<u64> {
@@ -111,9 +113,9 @@ pub(super) fn discard(
     Ok(discarded as u64)
 }
 
-fn suspect(row: &Row<'_>) -> rusqlite::Result<Suspect> {
+fn suspect(row: &Row<'_>) -> rusqlite::Result<QuarantinedRequest> {
     let received_at: Timestamp = timestamp(row, 2)?;
-    Ok(Suspect {
+    Ok(QuarantinedRequest {
         id: row.get(0)?,
         endpoint: row.get(1)?,
         received_at,

@@ -130,7 +130,7 @@ pub(super) fn delivery(
                 lane,
                 attempt: row.get(0)?,
                 claim: 0,
-                earlier: row.get(9)?,
+                uncounted_attempts: row.get(9)?,
                 since: timestamp(row, 1)?,
                 message: Message {
                     endpoint: row.get(2)?,

@@ -17,7 +17,7 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::postgres::PostgresStore;
 use unwrapd::store::replay::{AsOf, Replay, ReplayStep};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, Store, Suspect};
+use unwrapd::store::{Attempt, Bounds, QuarantinedRequest, Store};
 
 use crate::store_conformance::LEASE;
 use crate::support::postgres as server;
@@ -276,7 +276,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         .into_iter()
         .enumerate()
     {
-        let suspect = Suspect {
+        let suspect = QuarantinedRequest {
             id: 0,
             endpoint: "production".into(),
             received_at: now,
@@ -287,7 +287,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         };
         store.quarantine(suspect).await.unwrap();
     }
-    store.discard(1..=1).await.unwrap();
+    store.delete_quarantined(1..=1).await.unwrap();
     store.pause("späť \"| '", now).await.unwrap();
     store.pause("App", now).await.unwrap();
     store.pause("app", now).await.unwrap();

@@ -200,19 +200,19 @@ async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before
         .await
         .unwrap();
     let before = Instant::now();
-    assert!(store.still_holds(before));
+    assert!(store.lease_is_valid(before));
     assert_eq!(store.share("app"), LimitShare::ALONE);
-    let member = |store: &PostgresStore| store.members().remove(0).id;
+    let member = |store: &PostgresStore| store.gateways().remove(0).id;
     let id = member(&store);
     let schema = address.schema();
     postgres::shared().sql(&format!("DELETE FROM {schema}.holder"));
     let rejoined = async {
-        while member(&store) == id || !store.members()[0].takes_part {
+        while member(&store) == id || !store.gateways()[0].takes_part {
             sleep(POLL).await;
         }
     };
     timeout(PATIENCE, rejoined).await.unwrap();
-    assert!(!store.still_holds(before));
-    assert!(store.still_holds(Instant::now()));
+    assert!(!store.lease_is_valid(before));
+    assert!(store.lease_is_valid(Instant::now()));
     store.close().await;
 }

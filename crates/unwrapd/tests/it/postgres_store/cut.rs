@@ -104,7 +104,7 @@ async fn connections_that_are_cut_lose_nothing() {
     flood.goes_on(100).await;
     let acknowledged = flood.end().await;
     assert_kept(&store, &acknowledged).await;
-    store.ready(at(0)).await.unwrap();
+    store.check_writable(at(0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn a_server_that_is_killed_loses_nothing_and_is_found_again() {
         while flood.refused.load(Ordering::SeqCst) == refused {
             sleep(Duration::from_millis(5)).await;
         }
-        let unready = store.ready(at(0)).await;
+        let unready = store.check_writable(at(0)).await;
         assert!(
             matches!(unready, Err(StoreError::Unavailable(_))),
             "{unready:?}"

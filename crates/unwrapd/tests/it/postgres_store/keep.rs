@@ -55,7 +55,10 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
         .await;
     let counts = plan.unwrap().counts;
     assert_eq!((counts.deliveries, counts.gone), (1, 1));
-    assert_eq!(store.show("wh_1", true).await.unwrap()[0].bytes, None);
+    assert_eq!(
+        store.get_message("wh_1", true).await.unwrap()[0].bytes,
+        None
+    );
 }
 
 /// Payloads stand in slots that are filled in turn. What still waits is moved out before a slot is emptied as a whole.
@@ -92,6 +95,6 @@ async fn the_space_of_old_payloads_is_given_back_and_what_waits_is_kept() {
     let claimed = claim(&store, 50 * DAY).await;
     assert_eq!(claimed.deliveries.len(), 1);
     assert_eq!(claimed.deliveries[0].message, large("wh_waits", 0));
-    let kept = store.show("wh_39_7", true).await.unwrap();
+    let kept = store.get_message("wh_39_7", true).await.unwrap();
     assert_eq!(kept[0].payload.as_deref(), Some(&[b'x'; 5000][..]));
 }

@@ -9,7 +9,7 @@ use crate::support::{Webhook, client};
 async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
     let place = PostgresPlace::new();
     let store = place.open().await;
-    store.ready(at(0)).await.unwrap();
+    store.check_writable(at(0)).await.unwrap();
     let schema = schema_of(&place).to_owned();
     for table in ["message", "body_0", "delivery", "quarantine"] {
         let table = format!("{schema}.{table}");
@@ -22,7 +22,7 @@ async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
         let deadline = Instant::now() + PATIENCE;
         let refused = loop {
             let began = Instant::now();
-            match store.ready(at(0)).await {
+            match store.check_writable(at(0)).await {
                 // Not locked yet.
                 Ok(()) => sleep(Duration::from_millis(10)).await,
                 Err(error) => break (error.to_string(), began.elapsed()),
@@ -32,7 +32,7 @@ async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
         assert!(refused.0.contains("holds a lock"), "{table}: {refused:?}");
         assert!(refused.1 < Duration::from_secs(5), "{table}: {refused:?}");
         held.await.unwrap();
-        store.ready(at(0)).await.unwrap();
+        store.check_writable(at(0)).await.unwrap();
     }
     let left = server::shared().sql(&format!("SELECT count(*) FROM {schema}.message"));
     assert_eq!(left, "0");
@@ -46,11 +46,11 @@ async fn it_is_not_ready_where_no_message_can_be_inserted() {
     server::shared().sql(&format!(
         "ALTER TABLE {schema}.message ADD CONSTRAINT nothing CHECK (false) NOT VALID"
     ));
-    assert!(store.ready(at(0)).await.is_err());
+    assert!(store.check_writable(at(0)).await.is_err());
     server::shared().sql(&format!(
         "ALTER TABLE {schema}.message DROP CONSTRAINT nothing"
     ));
-    store.ready(at(0)).await.unwrap();
+    store.check_writable(at(0)).await.unwrap();
 }
 
 /// In that mode each of our connections holds a session of the server for ever.
@@ -63,7 +63,7 @@ async fn a_pooler_that_has_no_session_left_is_told_as_that() {
         Ok(store) => loop {
             let at_once = (0..3).map(|_| {
                 let store = Arc::clone(&store);
-                tokio::spawn(async move { store.ready(at(0)).await })
+                tokio::spawn(async move { store.check_writable(at(0)).await })
             });
             let mut refused = None;
             for ready in at_once.collect::<Vec<_>>() {
@@ -153,7 +153,7 @@ async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
     for _ in 0..8 {
         let store = Arc::clone(&store);
         waiting.spawn(async move {
-            let suspect = Suspect {
+            let suspect = QuarantinedRequest {
                 id: 0,
                 endpoint: "production".into(),
                 received_at: at(0),

@@ -56,7 +56,7 @@ pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &
     assert_eq!(accepted, Accepted::New);
     let delivery = handed(&handoff);
     assert_eq!(delivery.message, message("wh_1", at(0)));
-    assert_eq!((delivery.attempt, delivery.earlier), (1, 0));
+    assert_eq!((delivery.attempt, delivery.uncounted_attempts), (1, 0));
     assert_eq!(
         (delivery.destination.as_str(), delivery.since),
         ("app", at(0))

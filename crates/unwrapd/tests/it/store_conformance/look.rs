@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use unwrapd::delivery::Next;
 use unwrapd::store::filter::{Filter, Status};
-use unwrapd::store::{Found, Page};
+use unwrapd::store::{MessagePage, Page};
 
 use super::replay::{accept_as, due, found, ids, replay_of, run, settle_all};
 use super::{Place, PostgresPlace, SqlitePlace, at, message};
@@ -80,7 +80,10 @@ pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn P
     let mut after = None;
     loop {
         let page = Page { after, limit: 10 };
-        let found = store.find(&Filter::default(), at(0), page).await.unwrap();
+        let found = store
+            .list_messages(&Filter::default(), at(0), page)
+            .await
+            .unwrap();
         assert!(found.messages.len() <= 10);
         seen.extend(ids(&found));
         after = found.next;
@@ -107,8 +110,11 @@ pub(super) async fn pages_follow_each_other_without_gap_or_overlap(place: &dyn P
             limit: 0,
         };
         assert_eq!(
-            store.find(&Filter::default(), at(0), page).await.unwrap(),
-            Found::default()
+            store
+                .list_messages(&Filter::default(), at(0), page)
+                .await
+                .unwrap(),
+            MessagePage::default()
         );
     }
 }
@@ -122,7 +128,7 @@ async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place)
     settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
     settle_all(&store, "app", 4, Next::Delivered).await;
 
-    let shown = store.show("wh_1", true).await.unwrap();
+    let shown = store.get_message("wh_1", true).await.unwrap();
     let endpoints: Vec<&str> = shown.iter().map(|kept| kept.endpoint.as_str()).collect();
     assert_eq!(endpoints, ["production", "staging"]);
     let kept = &shown[0];
@@ -145,13 +151,19 @@ async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place)
     assert_eq!(delivery.latest[0].answer, "HTTP 500");
     assert_eq!(delivery.latest[0].took_ms, 5);
 
-    assert_eq!(store.show("wh_1", false).await.unwrap()[0].payload, None);
-    assert_eq!(store.show("wh_2", true).await.unwrap(), []);
+    assert_eq!(
+        store.get_message("wh_1", false).await.unwrap()[0].payload,
+        None
+    );
+    assert_eq!(store.get_message("wh_2", true).await.unwrap(), []);
     let page = Page {
         after: None,
         limit: 10,
     };
-    let listed = store.find(&Filter::default(), at(0), page).await.unwrap();
+    let listed = store
+        .list_messages(&Filter::default(), at(0), page)
+        .await
+        .unwrap();
     assert_eq!(
         listed.messages[1].deliveries[0].latest,
         kept.deliveries[0].latest[1..]
@@ -201,9 +213,9 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
     }
     for number in [0, 4_094, 4_095, 4_096, 8_191, 8_192, 9_499] {
         let id = format!("wh_{number}");
-        let shown = store.show(&id, false).await.unwrap();
+        let shown = store.get_message(&id, false).await.unwrap();
         assert_eq!(shown.len(), 1, "{id}");
         assert_eq!(shown[0].received_at, at(second(number)), "{id}");
     }
-    assert_eq!(store.show("wh_9500", false).await.unwrap(), []);
+    assert_eq!(store.get_message("wh_9500", false).await.unwrap(), []);
 }

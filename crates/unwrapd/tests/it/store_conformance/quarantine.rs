@@ -12,8 +12,8 @@ every_store!(
     what_is_discarded_is_gone,
 );
 
-fn suspect(number: i64) -> Suspect {
-    Suspect {
+fn suspect(number: i64) -> QuarantinedRequest {
+    QuarantinedRequest {
         id: 0,
         endpoint: "production".into(),
         received_at: at(number),
@@ -29,8 +29,8 @@ async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place
     for number in 0..3 {
         store.quarantine(suspect(number)).await.unwrap();
     }
-    let mut first = store.suspects(0, 2).await.unwrap();
-    let rest = store.suspects(first[1].id, 9).await.unwrap();
+    let mut first = store.read_quarantined(0, 2).await.unwrap();
+    let rest = store.read_quarantined(first[1].id, 9).await.unwrap();
     assert_eq!((first.len(), rest.len()), (2, 1));
     assert_eq!(rest[0].headers[0].1, "wh_2");
     first[0].id = 0;
@@ -41,7 +41,7 @@ async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place
 pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     let store = place.open().await;
     let mut added = JoinSet::new();
-    for number in 0..SUSPECTS_MAX + 10 {
+    for number in 0..QUARANTINED_MAX + 10 {
         let store = Arc::clone(&store);
         added.spawn(async move {
             loop {
@@ -53,20 +53,20 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     }
     let gone: u64 = added.join_all().await.iter().sum();
     assert_eq!(gone, 10, "each that goes is told");
-    let kept = store.suspects(0, 5000).await.unwrap();
-    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    let kept = store.read_quarantined(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     assert_eq!(kept[0].id, 11);
 
     // What cannot be proven any more goes before what can.
-    let bodiless = Suspect {
+    let bodiless = QuarantinedRequest {
         body: None,
         ..suspect(1)
     };
     for suspect in [bodiless, suspect(2)] {
         store.quarantine(suspect).await.unwrap();
     }
-    let kept = store.suspects(0, 5000).await.unwrap();
-    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    let kept = store.read_quarantined(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     assert_eq!(kept[0].id, 12);
     assert!(kept.iter().all(|suspect| suspect.body.is_some()));
 }
@@ -76,16 +76,20 @@ pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(plac
     store.quarantine(suspect(1)).await.unwrap();
     store.quarantine(suspect(2)).await.unwrap();
     let ids: Vec<i64> = store
-        .suspects(0, 9)
+        .read_quarantined(0, 9)
         .await
         .unwrap()
         .iter()
         .map(|suspect| suspect.id)
         .collect();
-    let acquit = |id| store.acquit(id, message("wh_1", at(0)), vec!["app".into()]);
-    assert_eq!(acquit(ids[0]).await.unwrap(), Accepted::New);
-    assert_eq!(acquit(ids[1]).await.unwrap(), Accepted::Duplicate);
-    assert!(store.suspects(0, 9).await.unwrap().is_empty());
+    let accept_quarantined =
+        |id| store.accept_quarantined(id, message("wh_1", at(0)), vec!["app".into()]);
+    assert_eq!(accept_quarantined(ids[0]).await.unwrap(), Accepted::New);
+    assert_eq!(
+        accept_quarantined(ids[1]).await.unwrap(),
+        Accepted::Duplicate
+    );
+    assert!(store.read_quarantined(0, 9).await.unwrap().is_empty());
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
 }
 
@@ -94,46 +98,52 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
     for number in 0..3 {
         store.quarantine(suspect(number)).await.unwrap();
     }
-    let first = store.suspects(0, 1).await.unwrap()[0].id;
-    assert_eq!(store.discard(first..=first).await.unwrap(), 1);
-    assert_eq!(store.discard(first..=first).await.unwrap(), 0);
-    let newest = store.suspects(0, 9).await.unwrap().pop().unwrap().id;
+    let first = store.read_quarantined(0, 1).await.unwrap()[0].id;
+    assert_eq!(store.delete_quarantined(first..=first).await.unwrap(), 1);
+    assert_eq!(store.delete_quarantined(first..=first).await.unwrap(), 0);
+    let newest = store
+        .read_quarantined(0, 9)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
+        .id;
     store.quarantine(suspect(3)).await.unwrap();
-    assert_eq!(store.discard(1..=newest).await.unwrap(), 2);
-    assert_eq!(store.discard(1..=i64::MAX).await.unwrap(), 1);
-    assert!(store.suspects(0, 9).await.unwrap().is_empty());
+    assert_eq!(store.delete_quarantined(1..=newest).await.unwrap(), 2);
+    assert_eq!(store.delete_quarantined(1..=i64::MAX).await.unwrap(), 1);
+    assert!(store.read_quarantined(0, 9).await.unwrap().is_empty());
 }
 
 /// Also where the other endpoint came first and its requests are the oldest.
 pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: &dyn Place) {
     const HONEST: i64 = 40;
     let store = place.open().await;
-    let at_endpoint = |endpoint: &str, number| Suspect {
+    let at_endpoint = |endpoint: &str, number| QuarantinedRequest {
         endpoint: endpoint.into(),
         ..suspect(number)
     };
     for number in 0..HONEST {
-        let honest = Suspect {
+        let honest = QuarantinedRequest {
             // Without a body, and so the first to go if the endpoint did not count.
             body: None,
             ..at_endpoint("production", number)
         };
         store.quarantine(honest).await.unwrap();
     }
-    for number in 0..SUSPECTS_MAX + 10 {
+    for number in 0..QUARANTINED_MAX + 10 {
         store
             .quarantine(at_endpoint("staging", number))
             .await
             .unwrap();
     }
-    let kept = store.list_suspects(0, 5000).await.unwrap();
-    assert_eq!(i64::try_from(kept.len()).unwrap(), SUSPECTS_MAX);
+    let kept = store.list_quarantined(0, 5000).await.unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     let honest = kept.iter().filter(|kept| kept.endpoint == "production");
     assert_eq!(honest.count(), usize::try_from(HONEST).unwrap());
 
     // A late endpoint takes from the one that holds the most.
     store.quarantine(at_endpoint("late", 1)).await.unwrap();
-    let kept = store.list_suspects(0, 5000).await.unwrap();
+    let kept = store.list_quarantined(0, 5000).await.unwrap();
     let of = |endpoint| kept.iter().filter(|kept| kept.endpoint == endpoint).count();
     assert_eq!(of("late"), 1);
     assert_eq!(of("production"), usize::try_from(HONEST).unwrap());
@@ -141,19 +151,19 @@ pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: 
 
 async fn the_list_names_requests_without_their_bodies(place: &dyn Place) {
     let store = place.open().await;
-    let bodiless = Suspect {
+    let bodiless = QuarantinedRequest {
         body: None,
         ..suspect(2)
     };
     for suspect in [suspect(1), bodiless] {
         store.quarantine(suspect).await.unwrap();
     }
-    let listed = store.list_suspects(0, 1).await.unwrap();
+    let listed = store.list_quarantined(0, 1).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert!(listed[0].has_body);
     assert_eq!(listed[0].size, Some(4));
     assert_eq!(listed[0].headers, suspect(1).headers);
-    let rest = store.list_suspects(listed[0].id, 9).await.unwrap();
+    let rest = store.list_quarantined(listed[0].id, 9).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert!(!rest[0].has_body);
     assert_eq!(rest[0].received_at, at(2));

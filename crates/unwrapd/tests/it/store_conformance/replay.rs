@@ -9,7 +9,7 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
 use unwrapd::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed};
-use unwrapd::store::{Bounds, Found, Page, Settled, Store, StoreError};
+use unwrapd::store::{Bounds, MessagePage, Page, Settled, Store, StoreError};
 
 use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 
@@ -145,12 +145,15 @@ pub(super) async fn found(store: &Arc<dyn Store>, json: &str) -> Vec<String> {
         after: None,
         limit: 500,
     };
-    let found = store.find(&filter(json), at(0), page).await.unwrap();
+    let found = store
+        .list_messages(&filter(json), at(0), page)
+        .await
+        .unwrap();
     assert_eq!(found.next, None);
     ids(&found)
 }
 
-pub(super) fn ids(found: &Found) -> Vec<String> {
+pub(super) fn ids(found: &MessagePage) -> Vec<String> {
     found
         .messages
         .iter()
@@ -447,7 +450,7 @@ async fn a_replayed_delivery_counts_its_deadline_and_its_back_off_anew(place: &d
         .await
         .unwrap();
     let delivery = &claimed.deliveries[0];
-    assert_eq!((delivery.attempt, delivery.earlier), (3, 2));
+    assert_eq!((delivery.attempt, delivery.uncounted_attempts), (3, 2));
     assert_eq!(delivery.since, at(500));
 }
 
@@ -504,8 +507,8 @@ pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place)
     }
     assert_eq!(dropped, 6);
     assert_eq!(store.tally().await.unwrap().dead, 2);
-    let standings = store.standings().await.unwrap();
-    let dead = standings
+    let destination_counts = store.destination_counts().await.unwrap();
+    let dead = destination_counts
         .iter()
         .map(|standing| (standing.destination.as_str(), standing.dead));
     assert_eq!(dead.collect::<Vec<_>>(), [("app", 1), ("audit", 1)]);
@@ -522,7 +525,7 @@ pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place)
         found(&store, r#"{"status":["dead"]}"#).await,
         ["wh_later", "wh_6"]
     );
-    let kept = store.show("wh_0", false).await.unwrap().remove(0);
+    let kept = store.get_message("wh_0", false).await.unwrap().remove(0);
     assert_eq!(kept.deliveries[0].status, Status::Dropped);
     assert_eq!(kept.deliveries[0].at, at(30));
     assert_eq!(
@@ -559,7 +562,10 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     );
     assert_eq!(run(&store, &Replay::default(), "t1", 20).await, expected);
     assert_eq!(due(&store, "app", 20).await, ["wh_delivered", "wh_waiting"]);
-    assert_eq!(store.show("wh_dead", true).await.unwrap()[0].bytes, None);
+    assert_eq!(
+        store.get_message("wh_dead", true).await.unwrap()[0].bytes,
+        None
+    );
 }
 
 async fn a_replay_leaves_room_for_what_arrives(place: &dyn Place) {
@@ -599,7 +605,10 @@ async fn a_time_far_away_is_no_problem(place: &dyn Place) {
         limit: usize::MAX,
     };
     let asked = filter(r#"{"since":"-009999-01-02T01:59:59Z","until":"9999-12-30T22:00:00Z"}"#);
-    let found = store.find(&asked, Timestamp::MAX, page).await.unwrap();
+    let found = store
+        .list_messages(&asked, Timestamp::MAX, page)
+        .await
+        .unwrap();
     assert_eq!(ids(&found), ["wh_1"]);
 }
 
@@ -625,7 +634,7 @@ async fn what_was_kept_before_there_were_replays_is_found_and_replayed() {
     let store = place.open();
     let early = r#"{"until":"1970-01-01T00:00:04Z"}"#;
     assert_eq!(found(&store, early).await, ["wh_3", "wh_2", "wh_1"]);
-    assert_eq!(store.show("wh_77", false).await.unwrap().len(), 1);
+    assert_eq!(store.get_message("wh_77", false).await.unwrap().len(), 1);
     assert_eq!(run(&store, &replay_of(early), "t1", 0).await.deliveries, 3);
     assert_eq!(due(&store, "app", 0).await, ["wh_1", "wh_2", "wh_3"]);
 }

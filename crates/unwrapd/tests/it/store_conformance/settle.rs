@@ -97,7 +97,7 @@ async fn a_settlement_counts_once(place: &dyn Place) {
 async fn an_attempt_that_nobody_settled_does_not_count(place: &dyn Place) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
-    let counted = |delivery: &Delivery| delivery.attempt - delivery.earlier;
+    let counted = |delivery: &Delivery| delivery.attempt - delivery.uncounted_attempts;
     for claimed_at in [0, 60, 120] {
         let claimed = claim(&store, claimed_at).await.deliveries.remove(0);
         assert_eq!(counted(&claimed), 1, "{claimed:?}");

@@ -30,7 +30,7 @@ pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Plac
 
 async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
     let store = place.open().await;
-    assert_eq!(store.standings().await.unwrap(), []);
+    assert_eq!(store.destination_counts().await.unwrap(), []);
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
         accept(&store, id, 0).await;
     }
@@ -43,14 +43,17 @@ async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
             _ => continue,
         };
     }
-    let standing = |destination: &str, waiting, dead| Standing {
+    let standing = |destination: &str, waiting, dead| DestinationCounts {
         destination: destination.into(),
         waiting,
         dead,
     };
-    let mut standings = store.standings().await.unwrap();
-    standings.sort_by(|a, b| a.destination.cmp(&b.destination));
-    assert_eq!(standings, [standing("app", 2, 1), standing("audit", 1, 0)]);
+    let mut destination_counts = store.destination_counts().await.unwrap();
+    destination_counts.sort_by(|a, b| a.destination.cmp(&b.destination));
+    assert_eq!(
+        destination_counts,
+        [standing("app", 2, 1), standing("audit", 1, 0)]
+    );
 }
 
 pub(super) async fn everything_is_there_after_opening_again(place: &dyn Place) {
@@ -95,5 +98,5 @@ async fn a_closed_store_is_unavailable(place: &dyn Place) {
 
 async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn Place) {
     let store = place.open().await;
-    tokio::join!(store.ended(), store.close());
+    tokio::join!(store.failed(), store.close());
 }

@@ -16,8 +16,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
+    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
+    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
 };
 
 /// What outlives a crash.
@@ -135,7 +135,7 @@ impl MemoryStore {
             lane: row.lane,
             attempt: number,
             claim,
-            earlier: row.earlier + number - 1 - row.attempt,
+            uncounted_attempts: row.earlier + number - 1 - row.attempt,
             since: row.message.received_at,
             message: row.message.clone(),
         }
@@ -158,7 +158,7 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    fn still_holds(&self, _claimed_at: Instant) -> bool {
+    fn lease_is_valid(&self, _claimed_at: Instant) -> bool {
         !self.is_doubtful.load(Ordering::SeqCst)
     }
 
@@ -296,7 +296,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn ready(&self, _now: Timestamp) -> Result<(), StoreError> {
+    async fn check_writable(&self, _now: Timestamp) -> Result<(), StoreError> {
         self.kept().map(drop)
     }
 
@@ -317,25 +317,27 @@ impl Store for MemoryStore {
     }
 
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let standings = self.standings().await?.into_iter();
-        let waiting = standings.map(|standing| (standing.destination, standing.waiting));
+        let destination_counts = self.destination_counts().await?.into_iter();
+        let waiting = destination_counts.map(|standing| (standing.destination, standing.waiting));
         Ok(waiting.filter(|(_, waiting)| *waiting > 0).collect())
     }
 
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
-        let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        let mut destination_counts: BTreeMap<String, DestinationCounts> = BTreeMap::new();
         for row in self.kept()?.deliveries.values() {
             if !matches!(row.state, State::Waiting | State::Dead) {
                 continue;
             }
-            let standing = standings.entry(row.destination.clone()).or_default();
+            let standing = destination_counts
+                .entry(row.destination.clone())
+                .or_default();
             standing.destination.clone_from(&row.destination);
             match row.state {
                 State::Dead => standing.dead += 1,
                 _ => standing.waiting += 1,
             }
         }
-        Ok(standings.into_values().collect())
+        Ok(destination_counts.into_values().collect())
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -353,23 +355,27 @@ impl Store for MemoryStore {
         Ok(self.kept()?.paused.clone().into_iter().collect())
     }
 
-    async fn quarantine(&self, _suspect: Suspect) -> Result<u64, StoreError> {
+    async fn quarantine(&self, _suspect: QuarantinedRequest) -> Result<u64, StoreError> {
         Err(beyond())
     }
 
-    async fn suspects(&self, _after: i64, _limit: usize) -> Result<Vec<Suspect>, StoreError> {
-        Err(beyond())
-    }
-
-    async fn list_suspects(
+    async fn read_quarantined(
         &self,
         _after: i64,
         _limit: usize,
-    ) -> Result<Vec<SuspectSummary>, StoreError> {
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
         Err(beyond())
     }
 
-    async fn acquit(
+    async fn list_quarantined(
+        &self,
+        _after: i64,
+        _limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        Err(beyond())
+    }
+
+    async fn accept_quarantined(
         &self,
         _suspect: i64,
         _message: Message,
@@ -378,7 +384,7 @@ impl Store for MemoryStore {
         Err(beyond())
     }
 
-    async fn discard(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+    async fn delete_quarantined(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
         Err(beyond())
     }
 
@@ -417,20 +423,24 @@ impl Store for MemoryStore {
         Err(beyond())
     }
 
-    async fn find(
+    async fn list_messages(
         &self,
         _filter: &Filter,
         _now: Timestamp,
         _page: Page,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<MessagePage, StoreError> {
         Err(beyond())
     }
 
-    async fn show(&self, _webhook_id: &str, _with_payload: bool) -> Result<Vec<Kept>, StoreError> {
+    async fn get_message(
+        &self,
+        _webhook_id: &str,
+        _with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
         Err(beyond())
     }
 
-    async fn ended(&self) {
+    async fn failed(&self) {
         let mut is_open = self.is_open.subscribe();
         drop(is_open.wait_for(|is_open| !is_open).await);
     }

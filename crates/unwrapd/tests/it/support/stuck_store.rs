@@ -11,8 +11,8 @@ use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, Found, Kept, Lease, Page, Pruned, Recipient, Settled, Standing,
-    Store, StoreError, Suspect, SuspectSummary, Tally, Terms,
+    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
+    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
 };
 
 pub(crate) struct StuckStore;
@@ -38,23 +38,36 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn quarantine(&self, _: Suspect) -> Result<u64, StoreError> {
+    async fn quarantine(&self, _: QuarantinedRequest) -> Result<u64, StoreError> {
         pending().await
     }
 
-    async fn suspects(&self, _: i64, _: usize) -> Result<Vec<Suspect>, StoreError> {
+    async fn read_quarantined(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
         pending().await
     }
 
-    async fn list_suspects(&self, _: i64, _: usize) -> Result<Vec<SuspectSummary>, StoreError> {
+    async fn list_quarantined(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         pending().await
     }
 
-    async fn acquit(&self, _: i64, _: Message, _: Vec<String>) -> Result<Accepted, StoreError> {
+    async fn accept_quarantined(
+        &self,
+        _: i64,
+        _: Message,
+        _: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
         pending().await
     }
 
-    async fn discard(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
+    async fn delete_quarantined(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
         pending().await
     }
 
@@ -62,7 +75,7 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn ready(&self, _: Timestamp) -> Result<(), StoreError> {
+    async fn check_writable(&self, _: Timestamp) -> Result<(), StoreError> {
         pending().await
     }
 
@@ -78,7 +91,7 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         pending().await
     }
 
@@ -120,15 +133,20 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn find(&self, _: &Filter, _: Timestamp, _: Page) -> Result<Found, StoreError> {
+    async fn list_messages(
+        &self,
+        _: &Filter,
+        _: Timestamp,
+        _: Page,
+    ) -> Result<MessagePage, StoreError> {
         pending().await
     }
 
-    async fn show(&self, _: &str, _: bool) -> Result<Vec<Kept>, StoreError> {
+    async fn get_message(&self, _: &str, _: bool) -> Result<Vec<MessageView>, StoreError> {
         pending().await
     }
 
-    async fn ended(&self) {
+    async fn failed(&self) {
         pending::<()>().await;
     }
 

@@ -28,16 +28,16 @@ pub struct Page {
 
 /// A page of messages, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct MessagePage {
     /// The selected messages, with their selected deliveries.
-    pub messages: Vec<Kept>,
+    pub messages: Vec<MessageView>,
     /// Where the next page begins; `None`: there is none.
     pub next: Option<i64>,
 }
 
 /// A message as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct MessageView {
     /// The `webhook-id`.
     pub webhook_id: String,
     /// Name of the endpoint that received it.
@@ -54,7 +54,7 @@ pub struct Kept {
     /// Size of its body; `None`: the body is removed.
     pub bytes: Option<u64>,
     /// The deliveries.
-    pub deliveries: Vec<KeptDelivery>,
+    pub deliveries: Vec<DeliveryView>,
     /// The body, if it was requested.
     #[serde(skip)]
     pub payload: Option<Bytes>,
@@ -62,7 +62,7 @@ pub struct Kept {
 
 /// A delivery as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptDelivery {
+pub struct DeliveryView {
     /// Name of the destination.
     pub destination: String,
     /// How urgent it is.
@@ -76,12 +76,12 @@ pub struct KeptDelivery {
     /// How many attempts were made.
     pub attempts: u32,
     /// The last of them; all where one message is shown.
-    pub latest: Vec<KeptAttempt>,
+    pub latest: Vec<AttemptView>,
 }
 
 /// An attempt as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptAttempt {
+pub struct AttemptView {
     /// Which it was, counted from 1.
     pub number: u32,
     /// When it ended.
@@ -95,17 +95,17 @@ pub struct KeptAttempt {
     pub body: Option<String>,
 }
 
-impl Kept {
+impl MessageView {
     /// About how many bytes it takes in memory.
     pub(super) fn bytes_held(&self) -> usize {
-        let attempt = |attempt: &KeptAttempt| {
-            size_of::<KeptAttempt>()
+        let attempt = |attempt: &AttemptView| {
+            size_of::<AttemptView>()
                 + attempt.answer.len()
                 + attempt.body.as_ref().map_or(0, String::len)
         };
-        let delivery = |delivery: &KeptDelivery| {
+        let delivery = |delivery: &DeliveryView| {
             let attempts: usize = delivery.latest.iter().map(attempt).sum();
-            size_of::<KeptDelivery>() + delivery.destination.len() + attempts
+            size_of::<DeliveryView>() + delivery.destination.len() + attempts
         };
         let deliveries: usize = self.deliveries.iter().map(delivery).sum();
         size_of::<Self>()
@@ -118,13 +118,13 @@ impl Kept {
 
 /// A page that is being filled, within a number of messages and of bytes.
 #[derive(Default)]
-pub(super) struct Filling {
-    pub(super) messages: Vec<Kept>,
+pub(super) struct PageBuilder {
+    pub(super) messages: Vec<MessageView>,
     bytes: usize,
 }
 
-impl Filling {
-    pub(super) fn push(&mut self, message: Kept) {
+impl PageBuilder {
+    pub(super) fn push(&mut self, message: MessageView) {
         self.bytes += message.bytes_held();
         self.messages.push(message);
     }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_page_ends_by_its_bytes_whatever_its_limit() {
-        let message = Kept {
+        let message = MessageView {
             webhook_id: "wh_1".into(),
             endpoint: "production".into(),
             event_type: None,
@@ -153,14 +153,14 @@ mod tests {
             received_at: Timestamp::UNIX_EPOCH,
             secret: None,
             bytes: None,
-            deliveries: vec![KeptDelivery {
+            deliveries: vec![DeliveryView {
                 destination: "app".into(),
                 lane: Lane::Standard,
                 status: Status::Dead,
                 since: Timestamp::UNIX_EPOCH,
                 at: Timestamp::UNIX_EPOCH,
                 attempts: 1,
-                latest: vec![KeptAttempt {
+                latest: vec![AttemptView {
                     number: 1,
                     ended_at: Timestamp::UNIX_EPOCH,
                     took_ms: 1,
@@ -170,7 +170,7 @@ mod tests {
             }],
             payload: None,
         };
-        let mut filling = Filling::default();
+        let mut filling = PageBuilder::default();
         while !filling.is_full(PAGE_MAX) {
             filling.push(message.clone());
         }

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::Member;
+use crate::store::FleetGateway;
 
 /// The parts in which others differ, as it was last said in the log, by their names.
 #[derive(Default)]
-pub(super) struct Peers(BTreeMap<String, Vec<String>>);
+pub(super) struct ConfigDrift(BTreeMap<String, Vec<String>>);
 
-impl Peers {
+impl ConfigDrift {
     /// Says what has changed since the last time.
-    pub(super) fn compare(&mut self, members: &[Member]) {
+    pub(super) fn report(&mut self, members: &[FleetGateway]) {
         let Some(ours) = members.iter().find(|member| member.is_ours) else {
             return;
         };

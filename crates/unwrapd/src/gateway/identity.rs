@@ -8,15 +8,15 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Config, DestinationSettings};
 use crate::destination::Kind;
 use crate::destination::http::Authorities;
-use crate::store::{Configuration, Introduction};
+use crate::store::{Configuration, GatewayIdentity};
 
 /// The announcement of a gateway that listens on `public` with this configuration.
-pub(super) fn of(config: &Config, public: SocketAddr) -> Introduction {
+pub(super) fn of(config: &Config, public: SocketAddr) -> GatewayIdentity {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
-    Introduction {
+    GatewayIdentity {
         name: format!("{host}:{}", public.port()),
-        place: place(public),
+        exclusive_address: place(public),
         configuration: configuration(config),
     }
 }
