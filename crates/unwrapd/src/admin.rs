@@ -1,15 +1,15 @@
 //! The port for operators: `/livez` and `/readyz` for machines, `/api/v1` for who may steer.
 
 mod access;
-mod ask;
 mod bounds;
 mod destinations;
 mod gateways;
 mod health;
+mod json;
+mod messages;
 mod quarantine;
 mod replay;
 mod route;
-mod stored;
 mod unconfigured;
 
 use std::collections::BTreeMap;
@@ -34,14 +34,14 @@ use crate::store::Store;
 use crate::wakeups::Wakeups;
 
 pub use access::AdminToken;
-pub(crate) use ask::Problem;
 pub use bounds::{Bounds, Class};
 pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
-pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects};
-pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
+pub(crate) use json::Problem;
+pub(crate) use messages::{AllShown, Dead, DeadLetter, Shown};
+pub(crate) use quarantine::{DeleteResult, QuarantinePage, QuarantinedView};
+pub(crate) use replay::{DropRequest, DropResult, ReplayPlan, ReplayProgress, ReplayRequest};
 pub use route::Route;
-pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
 pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
 
 /// The parts of the gateway that the admin port shows and changes.
@@ -134,7 +134,7 @@ pub fn routes() -> Vec<Route> {
         destinations::routes(),
         gateways::routes(),
         quarantine::routes(),
-        stored::routes(),
+        messages::routes(),
         unconfigured::routes(),
     ]
     .into_iter()
@@ -160,8 +160,8 @@ pub fn router(admin: Admin) -> Router {
 async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_webhook = request.headers().contains_key(WEBHOOK_SIGNATURE);
-    let response = ask::as_problem(next.run(request).await);
-    let is_probe = response.extensions().get::<ask::PlainText>().is_some();
+    let response = json::as_problem(next.run(request).await);
+    let is_probe = response.extensions().get::<json::PlainText>().is_some();
     let kind = match response.status() {
         _ if is_probe => None,
         StatusCode::NOT_FOUND if is_webhook => {

@@ -1,7 +1,6 @@
 //! The command line. Data goes to stdout, messages to stderr.
 
 mod admin;
-mod ask;
 mod consent;
 mod db;
 mod dead;
@@ -9,17 +8,18 @@ mod destinations;
 mod dev;
 mod events;
 mod filter;
+mod format;
 mod gateways;
 mod init;
 mod quarantine;
+mod query;
 mod refused;
 mod replay;
 mod request;
 mod secret;
 mod serve;
 mod sign;
-mod talk;
-mod text;
+mod stderr;
 mod trigger;
 mod verify;
 
@@ -195,7 +195,7 @@ fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
 }
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    talk::talk(&format!("error: {error:#}\n"));
+    stderr::message(&format!("error: {error:#}\n"));
     ExitCode::from(code)
 }
 
@@ -263,12 +263,12 @@ enum Output {
 }
 
 /// Prints a line of data for people, or returns an error if that fails. Characters that act on a terminal are escaped.
-macro_rules! say {
+macro_rules! outln {
     ($($argument:tt)*) => {
-        $crate::cli::text::print(&format!($($argument)*))
+        $crate::cli::format::print(&format!($($argument)*))
     };
 }
-use say;
+use outln;
 
 #[cfg(test)]
 mod tests {

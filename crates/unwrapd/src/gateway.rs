@@ -131,8 +131,8 @@ impl Gateway {
             running: HashMap::new(),
             tasks: JoinSet::new(),
         };
-        dispatchers.follow(destinations);
-        circuits.follow(&circuits.epochs(), &known);
+        dispatchers.apply_settings(destinations);
+        circuits.sync_from_fleet(&circuits.epochs(), &known);
         admin::note_unconfigured(opened.waiting(), &targets, &warnings);
         let fleet = Fleet {
             store: Arc::clone(&store),
@@ -172,7 +172,7 @@ impl Gateway {
             config.server.requests_max,
             config.server.body_timeout,
         ));
-        limits.follow(requests_max(&config));
+        limits.set_limits(requests_max(&config));
         let receiver = Receiver {
             limits: Arc::clone(&limits),
             intake: Arc::clone(&intake),
@@ -325,9 +325,9 @@ impl Gateway {
             current.adopt(read);
         }
         // The workers first: whoever hears of a destination may deliver to it.
-        self.dispatchers.follow(destinations);
-        self.limits.follow(requests_max(&config));
-        self.intake.follow(rules(&config, wakeups, states));
+        self.dispatchers.apply_settings(destinations);
+        self.limits.set_limits(requests_max(&config));
+        self.intake.apply_rules(rules(&config, wakeups, states));
         self.identity
             .send_replace(identity::of(&config, self.public));
         // What counts from the next start is compared with what runs until then, however often this is done.

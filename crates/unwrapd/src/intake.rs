@@ -84,7 +84,7 @@ impl Intake {
     }
 
     /// From now on these rules count.
-    pub fn follow(&self, rules: Rules) {
+    pub fn apply_rules(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::Admin;
-use super::ask::Refusal;
+use super::json::Refusal;
 
 /// How long the answer to a wrong token is held back.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::ask::Refusal;
+use super::json::Refusal;
 
 /// Longest time for the body of a request to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);

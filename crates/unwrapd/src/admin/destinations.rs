@@ -12,8 +12,8 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
-use super::ask::{Refusal, answer};
 use super::bounds::Bounds;
+use super::json::{Refusal, answer};
 use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::destination_state::Circuit;

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::ask::answer;
 use super::bounds::Bounds;
+use super::json::answer;
 use super::{Admin, Route};
 use crate::store::{FRESH, FleetGateway};
 

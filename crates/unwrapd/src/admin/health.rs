@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::access::{has_wrong_token, may_see_details};
-use super::ask::PlainText;
 use super::bounds::{Bounds, retry_after};
 use super::gateways::{GatewayView, views};
+use super::json::PlainText;
 use super::{Admin, Route};
 use crate::store::StoreError;
 

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Refusal, answer, read};
 use super::bounds::Bounds;
+use super::json::{Refusal, answer, read};
 use super::{Admin, Route};
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
@@ -30,16 +30,16 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// A page of the quarantine.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Suspects {
+pub(crate) struct QuarantinePage {
     /// In the order of their arrival.
-    pub(crate) suspects: Vec<ShownSuspect>,
+    pub(crate) suspects: Vec<QuarantinedView>,
     /// Where the next page begins; `None`: there is none.
     pub(crate) next: Option<i64>,
 }
 
 /// A request that could not be proven, as it is shown. What its sender wrote is hostile text.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct ShownSuspect {
+pub(crate) struct QuarantinedView {
     pub(crate) id: i64,
     pub(crate) endpoint: String,
     pub(crate) received_at: Timestamp,
@@ -51,7 +51,7 @@ pub(crate) struct ShownSuspect {
     pub(crate) has_body: bool,
 }
 
-impl From<QuarantinedSummary> for ShownSuspect {
+impl From<QuarantinedSummary> for QuarantinedView {
     fn from(suspect: QuarantinedSummary) -> Self {
         let webhook_id = suspect
             .headers
@@ -71,7 +71,7 @@ impl From<QuarantinedSummary> for ShownSuspect {
 
 /// One request with what is kept of it. All of it is hostile text.
 #[derive(Serialize)]
-struct WholeSuspect {
+struct QuarantinedDetail {
     id: i64,
     endpoint: String,
     received_at: Timestamp,
@@ -136,8 +136,8 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
         .last()
         .filter(|_| suspects.len() == limit)
         .map(|suspect| suspect.id);
-    Ok(answer(&Suspects {
-        suspects: suspects.into_iter().map(ShownSuspect::from).collect(),
+    Ok(answer(&QuarantinePage {
+        suspects: suspects.into_iter().map(QuarantinedView::from).collect(),
         next,
     }))
 }
@@ -169,7 +169,7 @@ async fn show(
     Ok(answer(&whole(suspect, with_payload)))
 }
 
-fn whole(suspect: QuarantinedRequest, with_payload: bool) -> WholeSuspect {
+fn whole(suspect: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
     let has_body = suspect.body.is_some();
     let body = suspect.body.filter(|_| with_payload);
     let (payload, payload_base64) = match body.map(|body| String::from_utf8(body.into())) {
@@ -177,7 +177,7 @@ fn whole(suspect: QuarantinedRequest, with_payload: bool) -> WholeSuspect {
         Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
         None => (None, None),
     };
-    WholeSuspect {
+    QuarantinedDetail {
         id: suspect.id,
         endpoint: suspect.endpoint,
         received_at: suspect.received_at,
@@ -201,7 +201,7 @@ async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response,
 
 /// How many were dropped.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct DroppedSuspects {
+pub(crate) struct DeleteResult {
     pub(crate) dropped: u64,
 }
 
@@ -211,5 +211,5 @@ async fn delete_quarantined(
 ) -> Result<Response, Refusal> {
     let numbers = read::<Which>(request).await?.numbers()?;
     let dropped = admin.store.delete_quarantined(numbers).await?;
-    Ok(answer(&DroppedSuspects { dropped }))
+    Ok(answer(&DeleteResult { dropped }))
 }

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Refusal, answer, read};
-use super::stored::{Stored, check, only_dead};
+use super::json::{Refusal, answer, read};
+use super::messages::{Stored, check, only_dead};
 use crate::printable::counted;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
@@ -22,7 +22,7 @@ const RUN_MAX: Duration = Duration::from_secs(5);
 /// Request to deliver messages again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct AskedReplay {
+pub(crate) struct ReplayRequest {
     pub(crate) filter: Filter,
     /// To this destination, instead of those that had it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub(crate) struct AskedReplay {
 
 /// Plan of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Planned {
+pub(crate) struct ReplayPlan {
     #[serde(flatten)]
     pub(crate) plan: Plan,
     /// Destinations of the plan that this gateway does not have: their deliveries would wait.
@@ -48,7 +48,7 @@ pub(crate) struct Planned {
 
 /// Progress of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Ran {
+pub(crate) struct ReplayProgress {
     pub(crate) token: Token,
     /// Whether that is all; if not, send the same request again.
     pub(crate) done: bool,
@@ -70,12 +70,12 @@ pub(super) async fn replay_dead(
     State(stored): State<Stored>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let mut asked: AskedReplay = read(request).await?;
+    let mut asked: ReplayRequest = read(request).await?;
     only_dead(&mut asked.filter)?;
     plan_or_run(&stored, asked).await
 }
 
-async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Refusal> {
+async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, Refusal> {
     check(&asked.filter)?;
     if let Some(to) = &asked.to
         && !stored.targets.has(to)
@@ -93,7 +93,7 @@ async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Re
         let plan = stored.store.plan(&replay, stored.clock.now()).await?;
         let names = plan.destinations.keys();
         let unconfigured = names.filter(|name| !stored.targets.has(name));
-        return Ok(answer(&Planned {
+        return Ok(answer(&ReplayPlan {
             unconfigured: unconfigured.cloned().collect(),
             plan,
         }));
@@ -109,7 +109,7 @@ async fn run(
     replay: &Replay,
     token: Token,
     as_of: Option<AsOf>,
-) -> Result<Ran, Refusal> {
+) -> Result<ReplayProgress, Refusal> {
     let until = Instant::now() + RUN_MAX;
     let mut before = None;
     loop {
@@ -126,7 +126,7 @@ async fn run(
             }
             // What is done is done, and worth telling.
             (Err(StoreError::Full(_)), Some(counts)) => {
-                return Ok(Ran {
+                return Ok(ReplayProgress {
                     token,
                     done: false,
                     repeated: false,
@@ -151,7 +151,7 @@ async fn run(
             );
         }
         if done || Instant::now() >= until {
-            return Ok(Ran {
+            return Ok(ReplayProgress {
                 token,
                 done,
                 repeated,
@@ -164,7 +164,7 @@ async fn run(
 /// Which dead letters to drop.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct AskedDrop {
+pub(crate) struct DropRequest {
     pub(crate) filter: Filter,
     /// All dead letters. Without it the filter must name some.
     pub(crate) all: bool,
@@ -177,7 +177,7 @@ pub(crate) struct AskedDrop {
 
 /// How many dead letters would be dropped, or were.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DroppedOf {
+pub(crate) struct DropResult {
     pub(crate) as_of: AsOf,
     pub(crate) deliveries: u64,
     /// Whether that is all; if not, send the same request again.
@@ -190,7 +190,7 @@ pub(super) async fn drop_dead(
     State(Stored { store, clock, .. }): State<Stored>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let mut asked: AskedDrop = read(request).await?;
+    let mut asked: DropRequest = read(request).await?;
     let names_some = Filter {
         status: Vec::new(),
         ..asked.filter.clone()
@@ -212,7 +212,7 @@ pub(super) async fn drop_dead(
     filter.until = filter.until.map(|when| when.as_time(now));
     let until = Instant::now() + RUN_MAX;
     let planned = match asked.as_of {
-        Some(as_of) if !asked.dry_run => DroppedOf {
+        Some(as_of) if !asked.dry_run => DropResult {
             as_of,
             deliveries: 0,
             done: false,
@@ -224,7 +224,7 @@ pub(super) async fn drop_dead(
                 to: None,
             };
             let plan = store.plan(&replay, clock.stamp()).await?;
-            DroppedOf {
+            DropResult {
                 as_of: plan.as_of,
                 deliveries: plan.counts.deliveries + plan.counts.gone,
                 done: false,
@@ -252,7 +252,7 @@ pub(super) async fn drop_dead(
         "dropped {}",
         counted(deliveries, "dead letter", "dead letters")
     );
-    Ok(answer(&DroppedOf {
+    Ok(answer(&DropResult {
         deliveries,
         done: after.is_none(),
         ..planned

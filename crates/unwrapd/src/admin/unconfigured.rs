@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Refusal, answer, read};
 use super::bounds::Bounds;
+use super::json::{Refusal, answer, read};
 use super::{Admin, Route, Targets};
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;

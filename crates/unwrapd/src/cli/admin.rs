@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::talk::talk;
-use super::text::{plain, shown_path};
+use super::format::{plain, shown_path};
+use super::stderr::message;
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
 use crate::config::{AdminAccess, SecretSource, admin_access};
@@ -192,7 +192,7 @@ impl Admin {
         if let Ok(answer) = timeout(SILENT_MAX, &mut answer).await {
             return answer;
         }
-        talk(&format!(
+        message(&format!(
             "{} has not answered for {} s; waiting, up to {} s in all\n",
             self.base,
             SILENT_MAX.as_secs(),

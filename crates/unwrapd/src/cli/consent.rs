@@ -4,7 +4,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::talk::confirmed;
+use super::stderr::confirmed;
 
 /// The options that allow a command to destroy data.
 #[derive(Args)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::text::shown_path;
+use super::format::shown_path;
 use super::{Failure, usage};
 use crate::config::Config;
 use crate::store::sqlite::access::{Wish, explain};

@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 
-use super::ask::{AskArguments, Listed};
 use super::consent::ConsentArguments;
 use super::filter::{FilterArguments, PageArguments};
+use super::format::{event_type, print_json, short};
+use super::query::{Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
-use super::text::{event_type, print_json, short};
-use super::{Failure, Output, say, usage};
-use crate::admin::{AskedDrop, Dead, DeadLetter, DroppedOf};
+use super::{Failure, Output, outln, usage};
+use crate::admin::{Dead, DeadLetter, DropRequest, DropResult};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
@@ -35,7 +35,7 @@ struct Ls {
     #[command(flatten)]
     page: PageArguments,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 #[derive(Args)]
@@ -65,7 +65,7 @@ struct Drop {
     #[command(flatten)]
     consent: ConsentArguments,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -125,13 +125,13 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     only_dead(&mut filter)?;
     let admin = arguments.ask.admin.open()?;
-    let mut asked = AskedDrop {
+    let mut asked = DropRequest {
         all: names_all(&filter),
         filter,
         as_of: None,
         dry_run: true,
     };
-    let planned: DroppedOf = admin.post(&["dead", "drop"], &asked).await?;
+    let planned: DropResult = admin.post(&["dead", "drop"], &asked).await?;
     let ids = &asked.filter.webhook_id;
     if !ids.is_empty() && ids.iter().all(|id| planned.unknown.contains(id)) {
         return Err(not_kept(ids));
@@ -139,7 +139,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     if arguments.consent.dry_run {
         match arguments.ask.output {
             Output::Json => print_json(&planned)?,
-            Output::Human => say!("would drop {}", letters(planned.deliveries))?,
+            Output::Human => outln!("would drop {}", letters(planned.deliveries))?,
         }
         return Ok(());
     }
@@ -149,18 +149,18 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     asked.as_of = Some(planned.as_of);
     asked.dry_run = false;
-    let mut dropped = DroppedOf {
+    let mut dropped = DropResult {
         deliveries: 0,
         ..planned
     };
     while !dropped.done {
-        let step: DroppedOf = admin.post(&["dead", "drop"], &asked).await?;
+        let step: DropResult = admin.post(&["dead", "drop"], &asked).await?;
         dropped.deliveries += step.deliveries;
         dropped.done = step.done;
     }
     match arguments.ask.output {
         Output::Json => print_json(&dropped)?,
-        Output::Human => say!("dropped {}", letters(dropped.deliveries))?,
+        Output::Human => outln!("dropped {}", letters(dropped.deliveries))?,
     }
     Ok(())
 }

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
-use super::ask::AskArguments;
 use super::consent::ConsentArguments;
-use super::text::plain;
-use super::{Failure, say};
+use super::format::plain;
+use super::query::QueryArguments;
+use super::{Failure, outln};
 use crate::admin::{AskedGiveUp, GaveUp};
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// List destinations with state, waiting deliveries, dead letters and last answer
-    Ls(AskArguments),
+    Ls(QueryArguments),
     /// Hold back all deliveries to a destination; they wait, and calls expire
     Pause(Named),
     /// Deliver to a paused destination again
@@ -58,14 +58,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Command::Pause(named) => {
             switch(named, "pause").await?;
-            Ok(say!(
+            Ok(outln!(
                 "{} is paused; resume it with `unwrapd destinations resume {0}`",
                 named.name
             )?)
         }
         Command::Resume(named) => {
             switch(named, "resume").await?;
-            Ok(say!("{} is resumed", named.name)?)
+            Ok(outln!("{} is resumed", named.name)?)
         }
         Command::GiveUp { named, consent } => give_up(named, consent).await,
         Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
@@ -91,7 +91,7 @@ async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failur
         plain(&named.name)
     );
     if consent.dry_run {
-        return Ok(say!("would give up {plan}")?);
+        return Ok(outln!("would give up {plan}")?);
     }
     consent.ask(&format!("Give up {plan}"))?;
     let mut deliveries = 0;
@@ -107,7 +107,7 @@ async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failur
             break;
         }
     }
-    Ok(say!(
+    Ok(outln!(
         "given up: {deliveries}. `unwrapd dead replay --destination {} --to NAME` delivers them elsewhere",
         plain(&named.name)
     )?)
@@ -120,7 +120,7 @@ async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
     };
     let path = ["destinations", &named.name, "test"];
     let answer: Value = named.admin.open()?.post(&path, &body).await?;
-    say!(
+    outln!(
         "{} {} {} ({} ms)",
         text(&answer["type"]),
         text(&answer["webhook_id"]),
@@ -143,7 +143,7 @@ fn list(destinations: &Value) -> Result<(), Failure> {
         longest.unwrap_or_default().max(head.len())
     };
     let (name, kind) = (width("name", "NAME"), width("kind", "KIND"));
-    say!(
+    outln!(
         "{:name$}  {:kind$}  {:9}  {:>8}  {:>8}  LAST ANSWER",
         "NAME",
         "KIND",
@@ -175,7 +175,7 @@ fn list(destinations: &Value) -> Result<(), Failure> {
             _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),
         };
-        say!(
+        outln!(
             "{:name$}  {:kind$}  {state:9}  {:>8}  {:>8}  {last}",
             text(&row["name"]),
             text(&row["kind"]),

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::secret::generate;
 use super::trigger::Sender;
-use super::{Failure, StopSignals, parse_url, say};
+use super::{Failure, StopSignals, outln, parse_url};
 use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use crate::destination::Kind;
 use crate::destination::http::HttpSettings;
@@ -87,19 +87,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     .await?;
     let endpoint = format!("http://{}/webhooks/{ENDPOINT}", gateway.public());
 
-    say!("unwrapd dev: receive, verify, store, acknowledge, deliver, all on this machine\n")?;
-    say!("  endpoint     {endpoint}    OpenAI would post here")?;
-    say!("  store        {}", db.display())?;
+    outln!("unwrapd dev: receive, verify, store, acknowledge, deliver, all on this machine\n")?;
+    outln!("  endpoint     {endpoint}    OpenAI would post here")?;
+    outln!("  store        {}", db.display())?;
     let what = match arguments.forward_to {
         Some(_) => "your application",
         None => "an application in this process; it unwraps with the library",
     };
-    say!("  destination  {to}    {what}")?;
+    outln!("  destination  {to}    {what}")?;
     if is_ours {
         let secret = secret.expose();
-        say!("  secret       {}    made for this run", secret.as_str())?;
+        outln!("  secret       {}    made for this run", secret.as_str())?;
     } else {
-        say!("  secret       from {OPENAI_WEBHOOK_SECRET}")?;
+        outln!("  secret       from {OPENAI_WEBHOOK_SECRET}")?;
     }
 
     let sender = Sender::new(webhooks, endpoint.parse().context("our own address")?)?;
@@ -162,20 +162,20 @@ fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()>
     // unwrapd may not be on the PATH: `cargo run` does not put it there.
     let unwrapd = std::env::current_exe()?;
     let unwrapd = unwrapd.display();
-    say!("\nTo send more, in another terminal:")?;
+    outln!("\nTo send more, in another terminal:")?;
     if is_ours {
         let secret = secret.expose();
-        say!("  export {OPENAI_WEBHOOK_SECRET}={}", secret.as_str())?;
+        outln!("  export {OPENAI_WEBHOOK_SECRET}={}", secret.as_str())?;
     } else {
-        say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
+        outln!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
     }
-    say!("  {unwrapd} trigger response.completed --to {endpoint}")?;
-    say!("or any payload with curl:")?;
-    say!("  {unwrapd} sign event.json > headers.txt")?;
-    say!("  curl -i -H 'content-type: application/json' -H @headers.txt \\")?;
-    say!("    --data-binary @event.json {endpoint}")?;
-    say!("To deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
-    say!("  {unwrapd} dev --forward-to http://127.0.0.1:3000/webhook")?;
-    say!("\nWaiting for webhooks. Press Ctrl-C to stop.\n")?;
+    outln!("  {unwrapd} trigger response.completed --to {endpoint}")?;
+    outln!("or any payload with curl:")?;
+    outln!("  {unwrapd} sign event.json > headers.txt")?;
+    outln!("  curl -i -H 'content-type: application/json' -H @headers.txt \\")?;
+    outln!("    --data-binary @event.json {endpoint}")?;
+    outln!("To deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
+    outln!("  {unwrapd} dev --forward-to http://127.0.0.1:3000/webhook")?;
+    outln!("\nWaiting for webhooks. Press Ctrl-C to stop.\n")?;
     Ok(())
 }

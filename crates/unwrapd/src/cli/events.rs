@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
-use super::ask::{AskArguments, Listed};
 use super::filter::{FilterArguments, PageArguments};
-use super::text::{cut, event_type, plain, short, table};
-use super::{Failure, say};
+use super::format::{cut, event_type, plain, short, table};
+use super::query::{Listed, QueryArguments};
+use super::{Failure, outln};
 use crate::admin::{AllShown, Shown};
 use crate::store::filter::Status;
 use crate::store::{DeliveryView, MessagePage, MessageView};
@@ -35,7 +35,7 @@ struct Ls {
     #[command(flatten)]
     page: PageArguments,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 #[derive(Args)]
@@ -47,7 +47,7 @@ struct Show {
     #[arg(long)]
     payload: bool,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -158,10 +158,10 @@ fn print(shown: &Shown) -> Result<(), Failure> {
         ("bytes", number(kept.bytes, "removed")),
     ];
     for (name, value) in rows {
-        say!("{name:<10}  {}", plain(&value))?;
+        outln!("{name:<10}  {}", plain(&value))?;
     }
     if let Some(oddity) = &shown.oddity {
-        say!("oddity      {}", plain(oddity))?;
+        outln!("oddity      {}", plain(oddity))?;
     }
     for delivery in &kept.deliveries {
         let when = match delivery.status {
@@ -169,7 +169,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
             Status::Delivered | Status::Dead | Status::Dropped => "at",
         };
         let status = delivery.status.as_str();
-        say!(
+        outln!(
             "\n{}  {status} {when} {:.3}",
             plain(&delivery.destination),
             delivery.at
@@ -189,7 +189,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
             .collect();
         if !rows.is_empty() {
             let heads = ["  ATTEMPT", "ENDED", "TOOK", "ANSWER"];
-            say!("{}", table(&heads, &rows).trim_end())?;
+            outln!("{}", table(&heads, &rows).trim_end())?;
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::talk::talk;
-use super::text::shown_name;
+use super::format::shown_name;
+use super::stderr::message;
 use super::{Failure, usage};
 use crate::route::{Patterns, nearest_pattern};
 use crate::store::filter::{Filter, Status, Types, When};
@@ -51,7 +51,7 @@ impl FilterArguments {
         for text in &self.types {
             let known = Patterns::parse([text.trim_start_matches('!')]);
             if known.is_ok_and(|pattern| pattern.known().next().is_none()) {
-                talk(&format!(
+                message(&format!(
                     "`{}` matches no known event type; did you mean `{}`?\n",
                     shown_name(text),
                     nearest_pattern(text)

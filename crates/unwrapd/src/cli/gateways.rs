@@ -4,16 +4,16 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::ask::AskArguments;
-use super::talk::talk;
-use super::text::table;
-use super::{Failure, say};
+use super::format::table;
+use super::query::QueryArguments;
+use super::stderr::message;
+use super::{Failure, outln};
 use crate::admin::{GatewayView, Gateways};
 
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let is_current = Gateways::deserialize(&answer)?.is_current;
     arguments.ask.print(answer, |known: Gateways| {
         if known.gateways.is_empty() {
-            talk("this list is for PostgreSQL; an SQLite store has only one gateway\n");
+            message("this list is for PostgreSQL; an SQLite store has only one gateway\n");
             return Ok(());
         }
         show(known.gateways)
@@ -58,7 +58,7 @@ fn show(gateways: Vec<GatewayView>) -> Result<(), Failure> {
         })
         .collect();
     let heads = ["GATEWAY", "LIMITS", "HEARD", "CONFIGURATION"];
-    Ok(say!("{}", table(&heads, &rows).trim_end())?)
+    Ok(outln!("{}", table(&heads, &rows).trim_end())?)
 }
 
 /// A number that converts to `f64` without loss.

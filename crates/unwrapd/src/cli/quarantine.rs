@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ask::{AskArguments, Listed};
 use super::consent::ConsentArguments;
-use super::talk::talk;
-use super::text::{plain, print_json, short};
-use super::{Failure, Output, say, usage};
-use crate::admin::{DroppedSuspects, ShownSuspect, Suspects};
+use super::format::{plain, print_json, short};
+use super::query::{Listed, QueryArguments};
+use super::stderr::message;
+use super::{Failure, Output, outln, usage};
+use crate::admin::{DeleteResult, QuarantinePage, QuarantinedView};
 use crate::printable::counted;
 use crate::quarantine::Retried;
 
@@ -34,7 +34,7 @@ struct Ls {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 #[derive(Args)]
@@ -46,7 +46,7 @@ struct Chosen {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 #[derive(Args)]
@@ -75,7 +75,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "BODY",
         "REASON",
     ];
-    let page = |Suspects { suspects, next }| Listed {
+    let page = |QuarantinePage { suspects, next }| Listed {
         next,
         rows: suspects.into_iter().map(row).collect(),
     };
@@ -84,7 +84,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
     ask.list("quarantine", &query, nothing, &heads, page).await
 }
 
-fn row(suspect: ShownSuspect) -> Vec<String> {
+fn row(suspect: QuarantinedView) -> Vec<String> {
     let size = suspect
         .size
         .map_or_else(|| "?".into(), |size| size.to_string());
@@ -111,7 +111,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         if retried == Retried::default() {
             return nothing_there(arguments);
         }
-        say!(
+        outln!(
             "{} accepted, {} duplicates of accepted webhooks, {} not authentic, {} too old, {} without a body to verify",
             retried.accepted,
             retried.duplicates,
@@ -121,7 +121,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         )?;
         let is_any_accepted = retried.accepted + retried.duplicates > 0;
         if retried.unproven > 0 && !is_any_accepted {
-            talk(
+            message(
                 "if OpenAI sent them: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
             );
             return Err(Failure::NotAuthentic);
@@ -136,7 +136,7 @@ async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
     if arguments.consent.dry_run {
         return match chosen.ask.output {
             Output::Json => Ok(print_json(&json!({ "would_drop": plan.count }))?),
-            Output::Human => Ok(say!("would drop {}", plan.what)?),
+            Output::Human => Ok(outln!("would drop {}", plan.what)?),
         };
     }
     let answer = if plan.count > 0 {
@@ -146,11 +146,14 @@ async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
     } else {
         json!({ "dropped": 0 })
     };
-    chosen.ask.print(answer, |DroppedSuspects { dropped }| {
+    chosen.ask.print(answer, |DeleteResult { dropped }| {
         if dropped == 0 {
             return nothing_there(chosen);
         }
-        Ok(say!("dropped {}", counted(dropped, "request", "requests"))?)
+        Ok(outln!(
+            "dropped {}",
+            counted(dropped, "request", "requests")
+        )?)
     })
 }
 
@@ -171,7 +174,7 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     let mut newest = 0;
     loop {
         let query = [("after", after.to_string())];
-        let page: Suspects = admin.get(&["quarantine"], &query).await?;
+        let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
         if let Some(number) = chosen.number {
             let first = page.suspects.into_iter().next();
             let Some(suspect) = first.filter(|suspect| suspect.id == number) else {
@@ -220,7 +223,7 @@ fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
     if let Some(number) = chosen.number {
         return Err(not_there(number));
     }
-    talk("the quarantine is empty\n");
+    message("the quarantine is empty\n");
     Ok(())
 }
 

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use clap::Args;
 
 use super::admin::Admin;
-use super::ask::AskArguments;
 use super::filter::FilterArguments;
-use super::talk::{confirmed, talk};
-use super::text::{plain, print_json, short, shown_name};
-use super::{Failure, Output, say, usage};
-use crate::admin::{AskedReplay, Planned, Ran};
+use super::format::{plain, print_json, short, shown_name};
+use super::query::QueryArguments;
+use super::stderr::{confirmed, message};
+use super::{Failure, Output, outln, usage};
+use crate::admin::{ReplayPlan, ReplayProgress, ReplayRequest};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{Counts, Token};
@@ -52,7 +52,7 @@ pub(super) struct HowArguments {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    ask: AskArguments,
+    ask: QueryArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -71,14 +71,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Plans, asks, and runs.
 pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Failure> {
     let admin = how.ask.admin.open()?;
-    let mut asked = AskedReplay {
+    let mut asked = ReplayRequest {
         filter,
         to: how.to.clone(),
         token: how.token.clone(),
         dry_run: true,
-        ..AskedReplay::default()
+        ..ReplayRequest::default()
     };
-    let planned: Planned = admin.post(&["replays"], &asked).await?;
+    let planned: ReplayPlan = admin.post(&["replays"], &asked).await?;
     let counts = planned.plan.counts;
     let ids = &asked.filter.webhook_id;
     if !ids.is_empty() && ids.iter().all(|id| planned.plan.unknown.contains(id)) {
@@ -90,7 +90,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
             Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
         };
     }
-    talk(&told(&planned));
+    message(&told(&planned));
     // An earlier token may have deliveries left that the plan does not show any more.
     if counts.deliveries + counts.waiting == 0 && how.token.is_none() {
         if how.ask.output == Output::Json {
@@ -110,7 +110,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     };
     if how.token.is_none() {
         // Printed now: an interruption may leave no time for it.
-        talk(&format!(
+        message(&format!(
             "token {0}: if the replay is interrupted, run it again with `--token {0}` to continue\n",
             token.as_str()
         ));
@@ -121,12 +121,12 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     let ran = carry_out(&admin, &asked, &token).await?;
     match how.ask.output {
         Output::Json => print_json(&ran)?,
-        Output::Human if ran.repeated => say!(
+        Output::Human if ran.repeated => outln!(
             "token {} was already used for {}; use a new token to replay again",
             token.as_str(),
             made(ran.counts)
         )?,
-        Output::Human => say!("replaying {}, token {}", made(ran.counts), token.as_str())?,
+        Output::Human => outln!("replaying {}, token {}", made(ran.counts), token.as_str())?,
     }
     Ok(())
 }
@@ -142,7 +142,11 @@ pub(super) fn not_kept(ids: &[String]) -> Failure {
 }
 
 /// Sends the request until the replay is complete.
-async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<Ran, Failure> {
+async fn carry_out(
+    admin: &Admin,
+    asked: &ReplayRequest,
+    token: &Token,
+) -> Result<ReplayProgress, Failure> {
     let go_on = |error: anyhow::Error| {
         let token = token.as_str();
         error.context(format!(
@@ -150,7 +154,7 @@ async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<
         ))
     };
     loop {
-        let answer: Result<Ran, Failure> = admin.post(&["replays"], asked).await;
+        let answer: Result<ReplayProgress, Failure> = admin.post(&["replays"], asked).await;
         let ran = answer.map_err(|failure| match failure {
             Failure::Failed(error) => Failure::Failed(go_on(error)),
             Failure::TryLater(error) => Failure::TryLater(go_on(error)),
@@ -159,7 +163,7 @@ async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<
         if ran.done {
             return Ok(ran);
         }
-        talk(&format!("{} …\n", ran.counts.deliveries));
+        message(&format!("{} …\n", ran.counts.deliveries));
     }
 }
 
@@ -170,7 +174,7 @@ fn made(counts: Counts) -> String {
     format!("{deliveries} of {messages}")
 }
 
-fn told(planned: &Planned) -> String {
+fn told(planned: &ReplayPlan) -> String {
     let plan = &planned.plan;
     let counts = plan.counts;
     let mut lines = vec![format!("{} would be redelivered", made(counts))];

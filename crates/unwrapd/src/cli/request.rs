@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::Failure;
-use super::text::shown_path;
+use super::format::shown_path;
 use crate::files;
 
 /// Largest request or payload that is read: many times the limit of a gateway.

@@ -2,13 +2,13 @@
 
 use openai_webhooks::Secret;
 
-use super::{Failure, say};
+use super::{Failure, outln};
 
 /// The size of the hash of the signature.
 const KEY_BYTES: usize = 32;
 
 pub(super) fn run() -> Result<(), Failure> {
-    say!("{}", generate()?.expose().as_str())?;
+    outln!("{}", generate()?.expose().as_str())?;
     Ok(())
 }
 

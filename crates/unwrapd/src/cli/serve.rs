@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Failure, StopSignals, say, usage};
+use super::{Failure, StopSignals, outln, usage};
 use crate::config::{
     Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
 };
@@ -171,10 +171,10 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     };
     let endpoints = config.endpoints.iter().map(|one| one.name.as_str());
     let destinations = config.destinations.iter().map(|one| one.name.as_str());
-    say!("the configuration {} is valid", file.display())?;
-    say!("endpoints     {}", names(endpoints.collect()))?;
-    say!("destinations  {}", names(destinations.collect()))?;
-    say!("store         {}", config.store.url)?;
+    outln!("the configuration {} is valid", file.display())?;
+    outln!("endpoints     {}", names(endpoints.collect()))?;
+    outln!("destinations  {}", names(destinations.collect()))?;
+    outln!("store         {}", config.store.url)?;
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use openai_webhooks::Webhooks;
 
+use super::format::print_json;
 use super::request::{parse_time, read_bytes};
-use super::text::print_json;
 use super::verify::unix_now;
-use super::{Failure, Output, SecretArguments, say};
+use super::{Failure, Output, SecretArguments, outln};
 
 #[derive(Args)]
 #[command(
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.output {
         Output::Human => {
             for (name, value) in headers.pairs() {
-                say!("{name}: {value}")?;
+                outln!("{name}: {value}")?;
             }
         }
         Output::Json => {

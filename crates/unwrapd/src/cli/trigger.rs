@@ -9,10 +9,10 @@ use reqwest::Response;
 use reqwest::header::LOCATION;
 use tokio::time::timeout;
 
+use super::format::{plain, shown_name};
 use super::sign::{new_event_id, new_webhook_id};
-use super::text::{plain, shown_name};
 use super::verify::unix_now;
-use super::{Failure, SecretArguments, parse_url, say, usage};
+use super::{Failure, SecretArguments, outln, parse_url, usage};
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.list {
         for event_type in EventType::ALL {
-            say!("{event_type:<34} {}", event_type.sent_when())?;
+            outln!("{event_type:<34} {}", event_type.sent_when())?;
         }
         return Ok(());
     }
@@ -62,8 +62,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         let answer = sender.send_and_read(&request).await;
         let id = &request.headers.id;
         match &answer {
-            Ok(answer) => say!("{event_type} {id} {}", plain(&answer.to_string()))?,
-            Err(problem) => say!("{event_type} {id} {}", plain(problem))?,
+            Ok(answer) => outln!("{event_type} {id} {}", plain(&answer.to_string()))?,
+            Err(problem) => outln!("{event_type} {id} {}", plain(problem))?,
         }
         if !matches!(
             answer,

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use openai_webhooks::{PayloadProblem, Secret, VerificationError, Verified, Webhooks};
 use serde::Serialize;
 
+use super::format::{plain, print_json};
 use super::request::{SavedRequest, parse_time, read_bytes};
-use super::text::{plain, print_json};
-use super::{Failure, Output, SecretArguments, say, usage};
+use super::{Failure, Output, SecretArguments, outln, usage};
 
 #[derive(Args)]
 #[command(
@@ -180,9 +180,9 @@ impl Report {
     fn print(&self) -> std::io::Result<()> {
         for Check { name, ok, detail } in &self.checks {
             let result = if *ok { "ok" } else { "FAILED" };
-            say!("{name:<10} {result:<7} {}", plain(detail))?;
+            outln!("{name:<10} {result:<7} {}", plain(detail))?;
         }
-        say!(
+        outln!(
             "{}",
             if self.authentic {
                 "authentic"

@@ -3,9 +3,9 @@
 
 mod answer;
 mod connections;
+mod egress;
 mod failure;
 mod trust;
-mod vet;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
+use egress::{AddressFilter, AddressPolicy, Lookup};
 pub(crate) use failure::describe;
 pub use trust::Authorities;
 pub(crate) use trust::{client_config_for, environment_problem};
-use vet::{Lookup, Reach, Vetting};
 
 /// How long to wait for a connection, unless set.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ impl HttpSettings {
     /// Whether it names this machine, which through a proxy is the proxy's.
     pub(super) fn names_this_machine(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default();
-        vet::is_localhost(host)
+        egress::is_localhost(host)
             || host
                 .trim_matches(['[', ']'])
                 .parse::<IpAddr>()
@@ -123,7 +123,7 @@ impl HttpSettings {
             Ok(named) => {
                 named == ip || listens_everywhere && (named.is_loopback() || named.is_unspecified())
             }
-            Err(_) => vet::is_localhost(host) && (listens_everywhere || ip.is_loopback()),
+            Err(_) => egress::is_localhost(host) && (listens_everywhere || ip.is_loopback()),
         };
         is_here && self.url.port_or_known_default() == Some(address.port())
     }
@@ -166,9 +166,9 @@ impl HttpDestination {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         // The name of a proxy is the only one that is looked up here then, and it was meant.
-        let reach = match &settings.proxy {
-            Some(_) => Reach::Anywhere,
-            None => Reach::of(&settings),
+        let policy = match &settings.proxy {
+            Some(_) => AddressPolicy::Anywhere,
+            None => AddressPolicy::of(&settings),
         };
         let HttpSettings {
             url,
@@ -186,9 +186,9 @@ impl HttpDestination {
         let make = move || {
             let mut client = client_with(tls.clone())
                 .connect_timeout(connect_timeout)
-                .dns_resolver(Vetting {
+                .dns_resolver(AddressFilter {
                     lookup: Arc::clone(&lookup),
-                    reach,
+                    policy,
                 });
             if let Some(proxy) = &proxied {
                 client = client.proxy(proxy.clone());

@@ -247,7 +247,7 @@ impl Gate {
 
     /// Follows the shared circuit as it was read at `epoch`; `None`: the destination is up. A later
     /// change of this gateway takes precedence.
-    pub fn follow(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
+    pub fn sync_from_fleet(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
         let instant = Instant::now().into_std();
         let mut state = self.state();
         if state.breaker.epoch() != epoch {

@@ -86,16 +86,16 @@ impl Circuits {
                 store.try_circuit(name, TRY_TIME).await?;
             }
         }
-        self.follow(&epochs, &known);
+        self.sync_from_fleet(&epochs, &known);
         Ok(())
     }
 
     /// Has them do as all know.
-    pub(super) fn follow(&self, epochs: &[Asked], known: &[SharedCircuit]) {
+    pub(super) fn sync_from_fleet(&self, epochs: &[Asked], known: &[SharedCircuit]) {
         let now = self.clock.now();
         for (name, gate, epoch) in epochs {
             let known = known.iter().find(|known| known.destination == *name);
-            gate.follow(*epoch, known, now);
+            gate.sync_from_fleet(*epoch, known, now);
         }
     }
 

@@ -87,7 +87,7 @@ impl Dispatchers {
     /// From now on delivers to these destinations. What is unchanged goes on as it is, over new
     /// connections; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
-    pub(super) fn follow(&mut self, destinations: Vec<BuiltDestination>) {
+    pub(super) fn apply_settings(&mut self, destinations: Vec<BuiltDestination>) {
         let mut before = std::mem::take(&mut self.running);
         for BuiltDestination {
             settings,

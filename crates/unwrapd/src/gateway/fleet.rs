@@ -52,7 +52,7 @@ impl Fleet {
                 self.wakeups.notify(destination, *lane);
             }
             if changes.pauses
-                && let Err(error) = self.follow_pauses().await
+                && let Err(error) = self.sync_pauses().await
             {
                 tracing::debug!("cannot read the paused destinations: {error}");
             }
@@ -71,7 +71,7 @@ impl Fleet {
         }
     }
 
-    async fn follow_pauses(&self) -> Result<(), StoreError> {
+    async fn sync_pauses(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.targets.hold_pauses().await;
         let paused = self.store.paused().await?;
         for (name, _) in &paused {

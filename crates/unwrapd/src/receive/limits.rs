@@ -41,7 +41,7 @@ impl Limits {
     }
 
     /// From now on so many requests of each of these endpoints. Where that is unchanged, those under way go on counting.
-    pub fn follow(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
+    pub fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
         let mut places = self
             .endpoints
             .write()

@@ -4,7 +4,7 @@
 //! goes on from there. As long as that mark is there no gateway begins on the target. It goes when both were read and are the same.
 
 mod compare;
-mod ends;
+mod endpoints;
 mod mark;
 mod table;
 
@@ -13,14 +13,14 @@ use async_trait::async_trait;
 use super::{StoreError, StoreUrl};
 use crate::crash;
 use compare::{Compared, compare};
-use ends::{Ends, open};
+use endpoints::{CopyEndpoints, open};
 use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};
 
 pub(super) use table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
 
 /// One end of a copy: a store that no gateway runs on, as rows. Each kind of store has one reader and one writer of them.
 #[async_trait]
-pub(super) trait End: Send {
+pub(super) trait CopyEndpoint: Send {
     /// The same for two ends that are the same store, by whatever way.
     async fn identity(&mut self) -> Result<String, StoreError>;
 
@@ -40,7 +40,7 @@ pub(super) trait End: Send {
     fn takes_repeated(&self) -> bool;
 
     /// Begins a copy into it, unless one has begun.
-    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError>;
+    async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError>;
 
     /// Writes rows, and that it is as far now, in one commit. It does neither if it was not as far before.
     async fn write(
@@ -49,10 +49,10 @@ pub(super) trait End: Send {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<Turn, StoreError>;
+    ) -> Result<StepResult, StoreError>;
 
     /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it. It does neither if it was not as far.
-    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError>;
+    async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError>;
 
     /// An error if a gateway runs on it.
     async fn check_unused(&mut self) -> Result<(), StoreError>;
@@ -60,11 +60,11 @@ pub(super) trait End: Send {
 
 /// Whether a copy could do what it was about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum StepResult {
     /// The copy has done its step.
-    Ours,
+    Done,
     /// Another copy into the same target has come before.
-    Anothers,
+    Overtaken,
 }
 
 /// The current step of a copy.
@@ -149,15 +149,15 @@ pub async fn copy(
     to: &StoreUrl,
     mut tell: impl FnMut(Progress),
 ) -> Result<Copied, CopyError> {
-    let mut ends = open(from, to).await?;
-    let outline = ends.from.outline().await?;
+    let mut endpoints = open(from, to).await?;
+    let outline = endpoints.from.outline().await?;
     let mut progress = Progress {
         step: Step::Copying,
         rows: 0,
         rows_all: rows_of(&outline),
         bytes: 0,
     };
-    let found = find(&mut ends, &outline).await?;
+    let found = find(&mut endpoints, &outline).await?;
     let was_there = matches!(found, Found::AsMuch);
     if let Found::Half(mark) = &found {
         progress.step = Step::Resuming;
@@ -168,7 +168,7 @@ pub async fn copy(
     }
     let mark = match found {
         Found::Nothing(mark) | Found::Half(mark) => {
-            Some(move_all(&mut ends, mark, &mut progress, &mut tell).await?)
+            Some(move_all(&mut endpoints, mark, &mut progress, &mut tell).await?)
         }
         Found::AsMuch => None,
     };
@@ -179,7 +179,7 @@ pub async fn copy(
         bytes: 0,
         ..progress
     };
-    let compared = compare(&mut ends, |rows, bytes| {
+    let compared = compare(&mut endpoints, |rows, bytes| {
         progress.rows += rows as u64;
         progress.bytes += bytes as u64;
         tell(progress);
@@ -189,24 +189,24 @@ pub async fn copy(
         Compared::Same(digest) => digest,
         Compared::Different(what) => {
             return Err(match &mark {
-                Some(mark) => different(&mut ends, mark, &outline, &what).await,
-                None => holds_another(&ends, &what),
+                Some(mark) => different(&mut endpoints, mark, &outline, &what).await,
+                None => holds_another(&endpoints, &what),
             });
         }
     };
     crash::point("copy compared");
-    let unused = ends.from.end.check_unused().await;
-    unused.map_err(|error| ends.from.problem(error))?;
+    let unused = endpoints.from.end.check_unused().await;
+    unused.map_err(|error| endpoints.from.problem(error))?;
     // A gateway may have been there and gone meanwhile.
-    if ends.from.outline().await? != outline {
+    if endpoints.from.outline().await? != outline {
         return Err(CopyError::Different(match mark {
             Some(_) => changed("while it was compared"),
             None => "the source was changed while it was compared: stop every program that writes to it, and run this command again".into(),
         }));
     }
     if let Some(mark) = mark {
-        let finished = ends.to.end.finish(mark.text()).await;
-        ends.to.is_ours(finished)?;
+        let finished = endpoints.to.end.finish(mark.text()).await;
+        endpoints.to.is_ours(finished)?;
         crash::point("copy whole");
     }
     let counts = outline.iter().map(|numbers| count_of(numbers));
@@ -220,7 +220,7 @@ pub async fn copy(
 
 /// Reads and writes at the same time, and gives how far it is then.
 async fn move_all(
-    ends: &mut Ends,
+    endpoints: &mut CopyEndpoints,
     mut mark: Mark,
     progress: &mut Progress,
     tell: &mut impl FnMut(Progress),
@@ -231,8 +231,8 @@ async fn move_all(
         } else {
             table.beginning()
         };
-        let read = ends.from.end.read(table, after).await;
-        let mut rows = read.map_err(|error| ends.from.problem(error))?;
+        let read = endpoints.from.end.read(table, after).await;
+        let mut rows = read.map_err(|error| endpoints.from.problem(error))?;
         while let Some(last) = rows.last() {
             let before = mark.text();
             mark.table = place;
@@ -240,12 +240,12 @@ async fn move_all(
             mark.rows += rows.len() as u64;
             mark.bytes += rows.iter().flatten().map(Value::bytes).sum::<usize>() as u64;
             let (written, read) = tokio::join!(
-                ends.to.end.write(table, rows, before, mark.text()),
-                ends.from.end.read(table, mark.after.clone()),
+                endpoints.to.end.write(table, rows, before, mark.text()),
+                endpoints.from.end.read(table, mark.after.clone()),
             );
-            ends.to.is_ours(written)?;
+            endpoints.to.is_ours(written)?;
             crash::point("copied");
-            rows = read.map_err(|error| ends.from.problem(error))?;
+            rows = read.map_err(|error| endpoints.from.problem(error))?;
             progress.rows = mark.rows;
             progress.bytes = mark.bytes;
             tell(*progress);
@@ -255,14 +255,19 @@ async fn move_all(
 }
 
 /// The error for a difference, which depends on its cause.
-async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -> CopyError {
+async fn different(
+    endpoints: &mut CopyEndpoints,
+    ours: &Mark,
+    before: &Outline,
+    what: &str,
+) -> CopyError {
     // Where another has ended it, gateways may be at work there.
-    match ends.to.end.mark().await {
+    match endpoints.to.end.mark().await {
         Ok(mark) if mark.as_deref() == Some(ours.text().as_str()) => {}
-        Ok(_) => return CopyError::Overtaken(ends.to.name.clone()),
-        Err(error) => return ends.to.problem(error),
+        Ok(_) => return CopyError::Overtaken(endpoints.to.name.clone()),
+        Err(error) => return endpoints.to.problem(error),
     }
-    let now = match ends.from.outline().await {
+    let now = match endpoints.from.outline().await {
         Ok(now) => now,
         Err(error) => return error,
     };

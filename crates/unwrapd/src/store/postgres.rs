@@ -4,36 +4,36 @@
 mod accept;
 mod address;
 mod batch;
+mod browse;
+mod candidate;
+mod capacity;
 mod check;
-mod chosen;
 mod circuits;
 mod claim;
+mod claim_floor;
+mod connection;
+mod copy_endpoint;
 mod dead;
-mod end;
 mod failure;
-mod holders;
+mod heartbeat;
 mod hosts;
-mod link;
-mod look;
-mod marks;
-mod members;
+mod membership;
 mod migration;
-mod news;
+mod notify;
 mod outage;
 mod pause;
+mod payload_partitions;
 mod pool;
-mod progress;
 mod prune;
 mod quarantine;
 mod replay;
-mod room;
+mod replay_record;
 mod rows;
+mod scan;
 mod server;
 mod settle;
-mod slots;
 mod time;
 mod tls;
-mod walk;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -62,19 +62,19 @@ use crate::delivery::limit_share::LimitShare;
 use crate::message::Message;
 use accept::Accept;
 use batch::Queue;
+use capacity::Capacity;
 use claim::Leases;
+use claim_floor::ClaimFloors;
 use failure::Failure;
 use hosts::{Connected, Hosts};
-use marks::Marks;
-use members::Holders;
-use news::News;
+use membership::Membership;
+use notify::Notifications;
 use pool::Pool;
 use prune::Pruner;
-use room::Room;
 
 pub use address::{AddressError, PostgresAddress};
 pub use check::check;
-pub(super) use end::PostgresEnd;
+pub(super) use copy_endpoint::PostgresCopyEndpoint;
 pub(super) use rows::storable;
 
 /// Keeps everything in a schema of a PostgreSQL database.
@@ -103,11 +103,11 @@ struct Queues {
 #[derive(Debug)]
 struct Shared {
     pool: Arc<Pool>,
-    room: Arc<Room>,
-    news: Arc<News>,
-    holders: Holders,
+    capacity: Arc<Capacity>,
+    notifications: Arc<Notifications>,
+    membership: Membership,
     leases: Leases,
-    marks: Marks,
+    claim_floors: ClaimFloors,
     put_off: PutOff,
     /// Goes by the clock of the database.
     clock: Clock,
@@ -145,25 +145,25 @@ impl PostgresStore {
                 "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` there"
             );
         }
-        let holders = Holders::new(clock.clone())?;
-        let is_new = migration::run(&link, address, Some(holders.id())).await?;
+        let membership = Membership::new(clock.clone())?;
+        let is_new = migration::run(&link, address, Some(membership.id())).await?;
         let shared = Arc::new(Shared {
             pool: Pool::new(hosts, address.schema(), link, &does.synchronous_commit),
-            room: Room::new(bounds.undelivered_max),
-            news: News::new(address.schema()),
-            holders,
+            capacity: Capacity::new(bounds.undelivered_max),
+            notifications: Notifications::new(address.schema()),
+            membership,
             leases: Leases::default(),
-            marks: Marks::default(),
+            claim_floors: ClaimFloors::default(),
             put_off: PutOff::default(),
             clock: clock.clone(),
         });
-        if let Err(failure) = shared.room.count(&shared.pool).await {
+        if let Err(failure) = shared.capacity.count(&shared.pool).await {
             tracing::warn!(
                 "cannot count the waiting deliveries, so `undelivered_max` has no effect for now: {failure:?}"
             );
         }
         // Who is alone has all of it from the beginning. If this fails, a later beat does it.
-        if let Err(failure) = holders::beat_now(&shared).await {
+        if let Err(failure) = heartbeat::beat_now(&shared).await {
             tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
         clock.anchor(time::remembered(&shared).await?);
@@ -182,13 +182,16 @@ impl PostgresStore {
                 drop(alive);
             });
         };
-        begin(Box::pin(news::tell(Arc::clone(&shared), closing.clone())));
-        begin(Box::pin(news::listen(Arc::clone(&shared), closing.clone())));
-        begin(Box::pin(holders::beat(
+        begin(Box::pin(notify::send(Arc::clone(&shared), closing.clone())));
+        begin(Box::pin(notify::listen(
             Arc::clone(&shared),
             closing.clone(),
         )));
-        begin(Box::pin(room::keep_count(Arc::clone(&shared), closing)));
+        begin(Box::pin(heartbeat::beat(
+            Arc::clone(&shared),
+            closing.clone(),
+        )));
+        begin(Box::pin(capacity::keep_count(Arc::clone(&shared), closing)));
         Ok(Self {
             is_new,
             shared,
@@ -210,7 +213,7 @@ impl PostgresStore {
 
     /// Nothing will be made any more.
     async fn leave(&self) -> Result<(), Failure> {
-        holders::leave(&self.shared, self.shared.holders.id()).await
+        heartbeat::deregister(&self.shared, self.shared.membership.id()).await
     }
 }
 
@@ -300,7 +303,7 @@ impl Store for PostgresStore {
 
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         pause::ready(self.pool(), now).await?;
-        self.shared.room.reserve(1).map(drop)
+        self.shared.capacity.reserve(1).map(drop)
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
@@ -334,13 +337,13 @@ impl Store for PostgresStore {
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
         pause::pause(self.pool(), destination, now).await?;
-        self.shared.news.tell_pauses();
+        self.shared.notifications.notify_pauses();
         Ok(())
     }
 
     async fn resume(&self, destination: &str) -> Result<(), StoreError> {
         pause::resume(self.pool(), destination).await?;
-        self.shared.news.tell_pauses();
+        self.shared.notifications.notify_pauses();
         Ok(())
     }
 
@@ -349,27 +352,27 @@ impl Store for PostgresStore {
     }
 
     async fn next_change(&self) -> FleetChanges {
-        self.shared.news.next(&self.shared).await
+        self.shared.notifications.next(&self.shared).await
     }
 
     async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
         if let Some(place) = &identity.exclusive_address {
-            holders::succeed(&self.shared, place).await?;
+            heartbeat::take_over(&self.shared, place).await?;
         }
-        self.shared.holders.announce(identity);
-        Ok(holders::beat_now(&self.shared).await?)
+        self.shared.membership.announce(identity);
+        Ok(heartbeat::beat_now(&self.shared).await?)
     }
 
     fn gateways(&self) -> Vec<FleetGateway> {
-        self.shared.holders.gateways()
+        self.shared.membership.gateways()
     }
 
     fn share(&self, destination: &str) -> LimitShare {
-        self.shared.holders.share(destination)
+        self.shared.membership.share(destination)
     }
 
     fn lease_is_valid(&self, claimed_at: Instant) -> bool {
-        self.shared.holders.still_holds(claimed_at)
+        self.shared.membership.still_holds(claimed_at)
     }
 
     fn is_shared(&self) -> bool {
@@ -387,19 +390,19 @@ impl Store for PostgresStore {
         is_first: bool,
     ) -> Result<(), StoreError> {
         circuits::open(&self.shared, destination, back_off, is_first).await?;
-        self.shared.news.tell_circuits();
+        self.shared.notifications.notify_circuits();
         Ok(())
     }
 
     async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
         circuits::close(&self.shared, destination).await?;
-        self.shared.news.tell_circuits();
+        self.shared.notifications.notify_circuits();
         Ok(())
     }
 
     async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
         circuits::attempt(&self.shared, destination, time).await?;
-        self.shared.news.tell_circuits();
+        self.shared.notifications.notify_circuits();
         Ok(())
     }
 
@@ -435,7 +438,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         page: Page,
     ) -> Result<MessagePage, StoreError> {
-        Ok(look::find(self.pool(), filter, now, page).await?)
+        Ok(browse::find(self.pool(), filter, now, page).await?)
     }
 
     async fn get_message(
@@ -443,7 +446,7 @@ impl Store for PostgresStore {
         webhook_id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        Ok(look::show(self.pool(), webhook_id, with_payload).await?)
+        Ok(browse::show(self.pool(), webhook_id, with_payload).await?)
     }
 
     async fn failed(&self) {

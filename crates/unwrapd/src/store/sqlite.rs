@@ -3,38 +3,38 @@
 mod accept;
 pub(crate) mod access;
 mod backup;
+mod browse;
+mod candidate;
 mod check;
 mod checkpoint;
-mod chosen;
 mod claim;
+mod copy_endpoint;
 mod dead;
-mod end;
+mod dedupe_index;
 mod filesystem;
 mod found_log;
 mod holders;
 mod job;
 mod leases;
 mod log_file;
-mod look;
-mod memory;
 mod migration;
-mod owned;
 mod pause;
-mod progress;
 mod prune;
 mod pulse;
 mod quarantine;
 mod readers;
 mod replay;
+mod replay_record;
 mod rescue;
+mod scan;
 mod schema;
-mod seen;
 mod size;
 mod statements;
+mod store_files;
 mod time;
 mod wal;
-mod walk;
 mod writer;
+mod writer_state;
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -66,16 +66,16 @@ use crate::observe::warnings::Warnings;
 use accept::Accepting;
 use checkpoint::Checkpoints;
 use job::{Change, Job, Urgency, Work};
-use memory::Memory;
-use owned::Owned;
 use prune::Pruner;
 use pulse::Pulse;
 use readers::Readers;
+use store_files::StoreFiles;
 use writer::Writer;
+use writer_state::WriterState;
 
 pub use backup::{Copied, copy};
 pub use check::check;
-pub(super) use end::SqliteEnd;
+pub(super) use copy_endpoint::SqliteCopyEndpoint;
 pub use prune::prunable;
 pub(super) use schema::{check_ours_at as check_ours, is_locked};
 pub use size::vacuum;
@@ -137,10 +137,10 @@ impl SqliteStore {
         clock: &Clock,
         warnings: &Warnings,
     ) -> Result<Self, StoreError> {
-        let mut owned = Owned::take(path)?;
-        let path = owned.path().to_owned();
-        let was_left = std::fs::metadata(owned.log_path()).is_ok_and(|log| log.len() > 0);
-        let mut connection = schema::connect(&mut owned)?;
+        let mut files = StoreFiles::take(path)?;
+        let path = files.path().to_owned();
+        let was_left = std::fs::metadata(files.log_path()).is_ok_and(|log| log.len() > 0);
+        let mut connection = schema::connect(&mut files)?;
         if was_left {
             tracing::info!(
                 "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading at its end. Everything that it acknowledged is there"
@@ -149,7 +149,7 @@ impl SqliteStore {
         let problem = |error: rusqlite::Error| schema::store_error(&error);
         // Before the files are looked at: what another program writes from here on is told apart by it.
         let data_version = schema::data_version(&connection).map_err(problem)?;
-        owned.know_log(schema::tables(&connection)?)?;
+        files.know_log(schema::tables(&connection)?)?;
         let boot = time::remembered_boot(&connection).map_err(problem)?;
         clock.anchor_in(
             time::remembered(&connection).map_err(problem)?,
@@ -157,9 +157,9 @@ impl SqliteStore {
         );
         // What a clock that has jumped takes for old would be forgotten here.
         let horizon = earlier(clock.believed(), bounds.dedupe);
-        let mut memory = Memory::read(&connection, horizon, bounds, clock).map_err(problem)?;
-        memory.tidy(&mut connection).map_err(problem)?;
-        let checkpoints = Checkpoints::start(owned.database(), owned.log_path(), warnings.clone())?;
+        let mut state = WriterState::read(&connection, horizon, bounds, clock).map_err(problem)?;
+        state.tidy(&mut connection).map_err(problem)?;
+        let checkpoints = Checkpoints::start(files.database(), files.log_path(), warnings.clone())?;
         checkpoints.watch(&mut connection).map_err(problem)?;
         let readers = Arc::new(Readers::new(&path));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
@@ -170,8 +170,8 @@ impl SqliteStore {
         let writer = Writer {
             connection: Some(connection),
             data_version,
-            needs_room: filesystem::needs_room(owned.path()),
-            owned,
+            needs_room: filesystem::needs_room(files.path()),
+            files,
             lost: None,
             ended: Arc::clone(&ended),
             pulse: Arc::clone(&pulse),
@@ -180,7 +180,7 @@ impl SqliteStore {
             has_logged_failure: false,
             rest: None,
             next_check: None,
-            memory,
+            state,
             checkpoints,
             readers: Arc::clone(&readers),
             jobs,
@@ -338,7 +338,7 @@ impl Store for SqliteStore {
             message,
             recipients,
             answer,
-            fate: None,
+            outcome: None,
         }))?;
         let accepted = self.answered(accepted).await;
         crash::point("committed");
@@ -354,7 +354,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Claimed, StoreError> {
         let destination = destination.to_owned();
-        self.ask(Urgency::Look, move |work| {
+        self.ask(Urgency::ReadOnly, move |work| {
             claim::claim(work, &destination, lane, now, terms, limit)
         })
         .await
@@ -362,14 +362,14 @@ impl Store for SqliteStore {
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
         let _place = self.settlements.acquire().await.map_err(|_| closed())?;
-        self.ask(Urgency::Soon, move |work| {
+        self.ask(Urgency::Deferred, move |work| {
             statements::settle(work, &attempt)
         })
         .await
     }
 
     async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
-        self.ask(Urgency::Soon, move |work| {
+        self.ask(Urgency::Deferred, move |work| {
             quarantine::add(work.connection, &suspect)
         })
         .await
@@ -400,23 +400,23 @@ impl Store for SqliteStore {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
         let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
-        self.ask(Urgency::Now, move |work| {
+        self.ask(Urgency::NextCommit, move |work| {
             quarantine::accept_quarantined(work, suspect, &message, &recipients)
         })
         .await?
     }
 
     async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        self.ask(Urgency::Now, move |work| {
+        self.ask(Urgency::NextCommit, move |work| {
             quarantine::delete_quarantined(work.connection, &suspects)
         })
         .await
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
-        self.ask(Urgency::Look, move |work| {
+        self.ask(Urgency::ReadOnly, move |work| {
             for lease in &leases {
-                work.memory.leases.release(lease);
+                work.state.leases.release(lease);
             }
             Ok(())
         })
@@ -424,13 +424,15 @@ impl Store for SqliteStore {
     }
 
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.ask(Urgency::Now, move |work| statements::ready(work, now))
-            .await?
+        self.ask(Urgency::NextCommit, move |work| {
+            statements::ready(work, now)
+        })
+        .await?
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
         let boot = self.clock.boot();
-        self.ask(Urgency::Soon, move |work| {
+        self.ask(Urgency::Deferred, move |work| {
             time::remember(work.connection, trusted, boot.as_ref())
         })
         .await
@@ -448,7 +450,7 @@ impl Store for SqliteStore {
         let messages = if found.is_nothing() {
             0
         } else {
-            self.ask(Urgency::Soon, move |work| found.remove(work))
+            self.ask(Urgency::Deferred, move |work| found.remove(work))
                 .await?
         };
         // Not before: a step that failed is taken again.
@@ -477,7 +479,7 @@ impl Store for SqliteStore {
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
         let destination = destination.to_owned();
-        self.ask(Urgency::Now, move |work| {
+        self.ask(Urgency::NextCommit, move |work| {
             pause::pause(work.connection, &destination, now)
         })
         .await
@@ -485,7 +487,7 @@ impl Store for SqliteStore {
 
     async fn resume(&self, destination: &str) -> Result<(), StoreError> {
         let destination = destination.to_owned();
-        self.ask(Urgency::Now, move |work| {
+        self.ask(Urgency::NextCommit, move |work| {
             pause::resume(work.connection, &destination)
         })
         .await

@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
-use crate::cli::text::print_json;
-use crate::cli::{Failure, Output, say, usage};
+use crate::cli::format::print_json;
+use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{StoreUrl, sqlite};
@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .and_then(|folder| folder.sync_all())
         .with_context(|| format!("cannot flush the folder {} to the disk", folder.display()))?;
     match arguments.output {
-        Output::Human => say!(
+        Output::Human => outln!(
             "{}: {}, {}, complete; took {:.1} s",
             to.display(),
             counted(copied.messages, "message", "messages"),

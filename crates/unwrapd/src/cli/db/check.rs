@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, check_there, failure};
-use crate::cli::text::{plain, print_json};
-use crate::cli::{Failure, Output, say, usage};
+use crate::cli::format::{plain, print_json};
+use crate::cli::{Failure, Output, outln, usage};
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
 
@@ -77,9 +77,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                     result @ Ok(_) => ("ok", result),
                     result @ Err(_) => ("FAILED", result),
                 };
-                say!("{:<10} {result:<7} {}", check.name, plain(detail))?;
+                outln!("{:<10} {result:<7} {}", check.name, plain(detail))?;
             }
-            say!("{}", if is_sound { "sound" } else { "not sound" })?;
+            outln!("{}", if is_sound { "sound" } else { "not sound" })?;
         }
         Output::Json => {
             let checks: Vec<_> = checks

@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::megabytes;
-use crate::cli::text::print_json;
-use crate::cli::{Failure, Output, say, usage};
+use crate::cli::format::print_json;
+use crate::cli::{Failure, Output, outln, usage};
 use crate::config::{Config, named_store};
 use crate::store::{self, Copied, CopyError, Progress, Step};
 
@@ -76,12 +76,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn say_all(copied: &Copied, took: Duration) -> std::io::Result<()> {
     if copied.was_there {
-        say!("nothing was left to copy")?;
+        outln!("nothing was left to copy")?;
     }
     for (table, rows) in &copied.rows {
-        say!("{table:<10} {rows}")?;
+        outln!("{table:<10} {rows}")?;
     }
-    say!(
+    outln!(
         "source and target were read and are the same: {}, SHA-256 {}; took {:.1} s",
         megabytes(copied.bytes),
         copied.sha256,

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::{Configured, failure, megabytes};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::talk::talk;
-use crate::cli::text::print_json;
-use crate::cli::{Failure, Output, say, usage};
+use crate::cli::format::print_json;
+use crate::cli::stderr::message;
+use crate::cli::{Failure, Output, outln, usage};
 use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
 use crate::printable::counted;
@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         sqlite::prunable(&path, &bounds, now).map_err(|error| failure(&path, error))?;
     if arguments.consent.dry_run {
         return match arguments.output {
-            Output::Human => say!(
+            Output::Human => outln!(
                 "would delete {} with {} of payload",
                 self::messages(messages),
                 megabytes(bytes)
@@ -88,12 +88,12 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match (arguments.output, sizes) {
         (Output::Human, None) => {
-            say!(
+            outln!(
                 "deleted {}; the freed space is used again",
                 self::messages(forgotten)
             )?;
         }
-        (Output::Human, Some((before, after))) => say!(
+        (Output::Human, Some((before, after))) => outln!(
             "deleted {}; the file had {} and has {}",
             self::messages(forgotten),
             megabytes(before),
@@ -115,7 +115,7 @@ fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
     match remembered {
         Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
             if wall.duration_since(remembered) > START_TOLD {
-                talk(&format!(
+                message(&format!(
                     "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages are counted by that time. If the clock is right, use --trust-clock\n"
                 ));
             }

@@ -7,8 +7,8 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::say;
-use super::super::text::plain;
+use super::super::format::plain;
+use super::super::outln;
 use super::super::trigger::{Request, Sender};
 use crate::delivery::Next;
 use crate::pipeline_events::PipelineEvent;
@@ -47,27 +47,27 @@ impl Tour {
 
     /// Whether everything was delivered.
     pub(super) async fn walk(&mut self) -> anyhow::Result<bool> {
-        say!("\nOne signed sample of every event type, over HTTP, as OpenAI would send it:")?;
+        outln!("\nOne signed sample of every event type, over HTTP, as OpenAI would send it:")?;
         let mut first = None;
         for event_type in EventType::ALL {
             let request = self.sender.sample(*event_type)?;
             let steps = self.send(&request).await?;
-            say!("  {event_type:<34} {steps}")?;
+            outln!("  {event_type:<34} {steps}")?;
             first.get_or_insert(request);
         }
         if let Some(original) = first {
-            say!("\nThe first one again, since OpenAI may send a webhook twice:")?;
-            say!("  {}", self.send(&original).await?)?;
+            outln!("\nThe first one again, since OpenAI may send a webhook twice:")?;
+            outln!("  {}", self.send(&original).await?)?;
 
-            say!("\nA forgery, with one letter of the body changed:")?;
+            outln!("\nA forgery, with one letter of the body changed:")?;
             let mut forged = original;
             forged.payload = forged.payload.replacen("evt_", "ev7_", 1);
-            say!("  {}", self.send(&forged).await?)?;
+            outln!("  {}", self.send(&forged).await?)?;
         }
         self.wait_for_late().await?;
         let all = EventType::ALL.len();
         let delivered = self.delivered();
-        say!("\n{delivered} of {all} event types delivered")?;
+        outln!("\n{delivered} of {all} event types delivered")?;
         Ok(delivered == all)
     }
 
@@ -154,7 +154,7 @@ impl Tour {
         let deadline = Instant::now() + LATE_WAIT_MAX;
         let waiting = self.waiting();
         if waiting > 0 {
-            say!(
+            outln!(
                 "\n{waiting} not delivered yet; they are stored and will be retried. Waiting for up to 20 s:"
             )?;
         }
@@ -163,7 +163,7 @@ impl Tour {
                 Ok(Ok(happening)) => {
                     self.note(&happening);
                     if let Some(id) = webhook_id(&happening) {
-                        say!("  {} {}", plain(id), plain(&tell(&happening)))?;
+                        outln!("  {} {}", plain(id), plain(&tell(&happening)))?;
                     }
                 }
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
@@ -179,17 +179,17 @@ impl Tour {
             tokio::select! {
                 happening = self.events.recv() => match happening {
                     Ok(happening) => match webhook_id(&happening) {
-                        Some(id) => say!("  {} {}", plain(id), plain(&tell(&happening)))?,
-                        None => say!("  {}", plain(&tell(&happening)))?,
+                        Some(id) => outln!("  {} {}", plain(id), plain(&tell(&happening)))?,
+                        None => outln!("  {}", plain(&tell(&happening)))?,
                     },
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        say!("  … and {missed} more steps, too fast to print")?;
+                        outln!("  … and {missed} more steps, too fast to print")?;
                     }
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
                 Some(event) = self.told.recv() => {
                     let event = format!("{} {}", event.kind(), event.id());
-                    say!("  the application unwrapped {}", plain(&event))?;
+                    outln!("  the application unwrapped {}", plain(&event))?;
                 }
             }
         }

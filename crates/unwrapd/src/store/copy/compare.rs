@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::ends::Ends;
+use super::endpoints::CopyEndpoints;
 use super::table::{Row, TABLES, Table, Value};
-use super::{CopyError, End};
+use super::{CopyEndpoint, CopyError};
 use crate::store::StoreError;
 
 /// Result of a comparison.
@@ -20,7 +20,7 @@ pub(super) enum Compared {
 
 /// Reads all of both. `tell` is told of rows and bytes.
 pub(super) async fn compare(
-    ends: &mut Ends,
+    endpoints: &mut CopyEndpoints,
     mut tell: impl FnMut(usize, usize),
 ) -> Result<Compared, CopyError> {
     let mut digest = Sha256::new();
@@ -29,11 +29,11 @@ pub(super) async fn compare(
         let (mut from, mut to) = (Read::of(table), Read::of(table));
         loop {
             let (read, read_too) = tokio::join!(
-                from.fill(&mut *ends.from.end, table),
-                to.fill(&mut *ends.to.end, table),
+                from.fill(&mut *endpoints.from.end, table),
+                to.fill(&mut *endpoints.to.end, table),
             );
-            read.map_err(|error| ends.from.problem(error))?;
-            read_too.map_err(|error| ends.to.problem(error))?;
+            read.map_err(|error| endpoints.from.problem(error))?;
+            read_too.map_err(|error| endpoints.to.problem(error))?;
             let pairs = from.rows.len().min(to.rows.len());
             let mut bytes = 0;
             for (row, copy) in from.rows.iter().zip(&to.rows) {
@@ -115,7 +115,11 @@ impl Read {
     }
 
     /// Reads the next ones once all are used up.
-    async fn fill(&mut self, end: &mut dyn End, table: &'static Table) -> Result<(), StoreError> {
+    async fn fill(
+        &mut self,
+        end: &mut dyn CopyEndpoint,
+        table: &'static Table,
+    ) -> Result<(), StoreError> {
         if self.is_over || !self.rows.is_empty() {
             return Ok(());
         }

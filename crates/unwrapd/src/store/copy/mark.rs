@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ends::Ends;
+use super::endpoints::CopyEndpoints;
 use super::{CopyError, Outline, Row, TABLES};
 use crate::crash;
 
@@ -43,61 +43,64 @@ impl Mark {
 
 /// Content of the target. An error if it is neither empty nor a copy of this source, which has this
 /// outline.
-pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, CopyError> {
-    let mark = ends.to.end.mark().await;
-    if let Some(text) = mark.map_err(|error| ends.to.problem(error))? {
-        return resume(&text, ends, outline).map(Found::Half);
+pub(super) async fn find(
+    endpoints: &mut CopyEndpoints,
+    outline: &Outline,
+) -> Result<Found, CopyError> {
+    let mark = endpoints.to.end.mark().await;
+    if let Some(text) = mark.map_err(|error| endpoints.to.problem(error))? {
+        return resume(&text, endpoints, outline).map(Found::Half);
     }
-    let there = ends.to.outline().await?;
+    let there = endpoints.to.outline().await?;
     if rows_of(&there) > 0 {
         return match differing(outline, &there) {
-            Some(what) => Err(holds_another(ends, &what)),
+            Some(what) => Err(holds_another(endpoints, &what)),
             None => Ok(Found::AsMuch),
         };
     }
-    check_ids(ends).await?;
+    check_ids(endpoints).await?;
     let mark = Mark {
-        from: ends.from.name.clone(),
+        from: endpoints.from.name.clone(),
         outline: outline.clone(),
         table: 0,
         after: TABLES[0].beginning(),
         rows: 0,
         bytes: 0,
     };
-    let begun = ends.to.end.begin(mark.text()).await;
-    ends.to.is_ours(begun)?;
+    let begun = endpoints.to.end.begin(mark.text()).await;
+    endpoints.to.is_ours(begun)?;
     crash::point("copy begun");
     Ok(Found::Nothing(mark))
 }
 
 /// An id that was forgotten may have come again, and some stores hold each only once.
-async fn check_ids(ends: &mut Ends) -> Result<(), CopyError> {
-    if ends.to.end.takes_repeated() {
+async fn check_ids(endpoints: &mut CopyEndpoints) -> Result<(), CopyError> {
+    if endpoints.to.end.takes_repeated() {
         return Ok(());
     }
-    let repeated = ends.from.end.repeated().await;
-    let Some((id, arrived_ms)) = repeated.map_err(|error| ends.from.problem(error))? else {
+    let repeated = endpoints.from.end.repeated().await;
+    let Some((id, arrived_ms)) = repeated.map_err(|error| endpoints.from.problem(error))? else {
         return Ok(());
     };
     let at = Timestamp::from_millisecond(arrived_ms).unwrap_or_default();
     let days = Timestamp::now().duration_since(at).as_hours() / 24;
     Err(CopyError::Refused(format!(
         "{} has the webhook-id {id:?} more than once, the first for {days} days, and {} stores each id only once: delete the first message, when none of its deliveries waits, with `unwrapd db prune --older-than {days} --config FILE`",
-        ends.from.name, ends.to.name
+        endpoints.from.name, endpoints.to.name
     )))
 }
 
-pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {
+pub(super) fn holds_another(endpoints: &CopyEndpoints, what: &str) -> CopyError {
     CopyError::Refused(format!(
         "{} already has a store that differs from {} ({what}): name an empty target. If it is an earlier copy on which no gateway has started, {EMPTY}",
-        ends.to.name, ends.from.name
+        endpoints.to.name, endpoints.from.name
     ))
 }
 
 /// An earlier copy of the same source, which has not changed since.
-fn resume(text: &str, ends: &Ends, outline: &Outline) -> Result<Mark, CopyError> {
+fn resume(text: &str, endpoints: &CopyEndpoints, outline: &Outline) -> Result<Mark, CopyError> {
     let refused = |problem: &str| {
-        let name = &ends.to.name;
+        let name = &endpoints.to.name;
         CopyError::Refused(format!("{name} has an incomplete copy {problem}"))
     };
     let mark: Mark = serde_json::from_str(text).map_err(|_| {
@@ -109,7 +112,7 @@ fn resume(text: &str, ends: &Ends, outline: &Outline) -> Result<Mark, CopyError>
         return Ok(mark);
     };
     let other = &mark.from;
-    Err(refused(&if *other == ends.from.name {
+    Err(refused(&if *other == endpoints.from.name {
         format!("of this source, which has changed since ({what}): {EMPTY}")
     } else {
         format!("of another source ({other}): continue with that, or {EMPTY}")

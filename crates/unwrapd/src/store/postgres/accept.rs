@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use async_trait::async_trait;
 
 use super::batch::Change;
+use super::connection::{Work, params};
 use super::failure::Failure;
-use super::link::{Work, given};
-use super::pool::For;
+use super::pool::Purpose;
 use super::rows::storable;
 use super::{Shared, closed};
 use crate::crash;
@@ -43,7 +43,7 @@ impl Accept {
 
 /// Result for one message.
 #[derive(Clone, Debug)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     Fresh(Fresh),
     Known,
 }
@@ -58,16 +58,16 @@ pub(super) struct Fresh {
 
 #[async_trait]
 impl Change for Accept {
-    type Fate = Result<Fate, StoreError>;
+    type Outcome = Result<Outcome, StoreError>;
     type Made = Result<Accepted, StoreError>;
 
-    const OVER: For = For::Accepting;
+    const OVER: Purpose = Purpose::Accepting;
 
     fn bytes(&self) -> usize {
         self.message.payload.len()
     }
 
-    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Fate>, Failure> {
+    async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Outcome>, Failure> {
         // Of copies that came together the first counts.
         let mut firsts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (place, change) in changes.iter().enumerate() {
@@ -77,7 +77,7 @@ impl Change for Accept {
         let mut refused = Vec::new();
         let mut reserved = Vec::with_capacity(firsts.len());
         for &place in firsts.values() {
-            match shared.room.reserve(changes[place].recipients.len()) {
+            match shared.capacity.reserve(changes[place].recipients.len()) {
                 Ok(reservation) => {
                     reserved.push(reservation);
                     wanted.push(place);
@@ -89,38 +89,40 @@ impl Change for Accept {
         let known = known(shared, changes, &refused).await?;
         let mut fresh = insert(shared, changes, &wanted, &firsts).await?;
 
-        let mut fates: Vec<Option<Self::Fate>> = changes.iter().map(|_| None).collect();
+        let mut outcomes: Vec<Option<Self::Outcome>> = changes.iter().map(|_| None).collect();
         for (&place, reservation) in wanted.iter().zip(reserved) {
-            fates[place] = Some(Ok(match fresh.remove(&place) {
+            outcomes[place] = Some(Ok(match fresh.remove(&place) {
                 Some(fresh) => {
                     reservation.keep();
                     changes[place].comes(shared, &fresh);
-                    Fate::Fresh(fresh)
+                    Outcome::Fresh(fresh)
                 }
-                None => Fate::Known,
+                None => Outcome::Known,
             }));
         }
         for (place, full) in refused {
-            fates[place] = Some(if known.contains(&place) {
-                Ok(Fate::Known)
+            outcomes[place] = Some(if known.contains(&place) {
+                Ok(Outcome::Known)
             } else {
                 Err(full)
             });
         }
         for (place, change) in changes.iter().enumerate() {
-            if fates[place].is_none() {
+            if outcomes[place].is_none() {
                 let first = firsts[&change.key()];
-                fates[place] = fates[first].clone().map(|first| first.map(|_| Fate::Known));
+                outcomes[place] = outcomes[first]
+                    .clone()
+                    .map(|first| first.map(|_| Outcome::Known));
             }
         }
-        fates
+        outcomes
             .into_iter()
             .collect::<Option<_>>()
             .ok_or_else(|| Failure::OfTheStore(closed()))
     }
 
-    fn conclude(self, fate: Self::Fate) -> Self::Made {
-        let Fate::Fresh(Fresh { seq, claims }) = fate? else {
+    fn finish(self, outcome: Self::Outcome) -> Self::Made {
+        let Outcome::Fresh(Fresh { seq, claims }) = outcome? else {
             return Ok(Accepted::Duplicate);
         };
         let lane = self.lane();
@@ -155,11 +157,13 @@ impl Accept {
         for (recipient, ends_ms) in recipients() {
             let due_ms = recipient.due_at(&self.message).as_millisecond();
             let ready_ms = ends_ms.unwrap_or(due_ms);
-            shared.marks.comes(&recipient.destination, lane, ready_ms);
+            shared
+                .claim_floors
+                .comes(&recipient.destination, lane, ready_ms);
         }
         let free = recipients().filter(|(_, ends_ms)| ends_ms.is_none());
         shared
-            .news
+            .notifications
             .notify_all(free.map(|(recipient, _)| &recipient.destination), lane);
     }
 
@@ -180,8 +184,8 @@ async fn known(
     let messages = || refused.iter().map(|(place, _)| &changes[*place].message);
     let endpoints: Vec<&str> = messages().map(|message| &*message.endpoint).collect();
     let ids: Vec<&str> = messages().map(|message| &*message.webhook_id).collect();
-    let given = given![endpoints => TEXT_ARRAY, ids => TEXT_ARRAY];
-    let rows = shared.pool.once(For::Accepting, KNOWN, given).await?;
+    let params = params![endpoints => TEXT_ARRAY, ids => TEXT_ARRAY];
+    let rows = shared.pool.once(Purpose::Accepting, KNOWN, params).await?;
     rows.iter().map(|row| Ok(refused[place(row)?].0)).collect()
 }
 
@@ -233,15 +237,15 @@ async fn insert(
         change.suspect.filter(|_| is_wanted())
     });
     let suspects: Vec<i64> = suspects.collect();
-    let holder = shared.holders.id();
-    let given = given![
+    let holder = shared.membership.id();
+    let params = params![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
         secrets => INT8_ARRAY, payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
         due => INT8_ARRAY, ends => INT8_ARRAY, suspects => INT8_ARRAY, holder => INT8,
     ];
-    let taken = shared.pool.take(For::Accepting).await?;
-    let rows = match taken.once(For::Accepting, ACCEPT, given).await {
+    let taken = shared.pool.take(Purpose::Accepting).await?;
+    let rows = match taken.once(Purpose::Accepting, ACCEPT, params).await {
         Err(failure) if !failure.leaves_connection() => {
             claims.lose(shared);
             return Err(failure);

@@ -13,7 +13,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::failure::Failure;
-use super::pool::For;
+use super::pool::Purpose;
 use super::{Alive, Shared, closed};
 use crate::store::StoreError;
 
@@ -47,12 +47,12 @@ const REFUSALS_MAX: u32 = 2;
 #[async_trait]
 pub(super) trait Change: Send + Sync + Sized + 'static {
     /// Result of the commit for one change.
-    type Fate: Send;
+    type Outcome: Send;
     /// Answer when the change is durable.
     type Made: Send;
 
     /// The connections that it uses.
-    const OVER: For;
+    const OVER: Purpose;
 
     /// How many wait for no more,
     const CROWD: usize = CROWD;
@@ -64,10 +64,10 @@ pub(super) trait Change: Send + Sync + Sized + 'static {
     fn bytes(&self) -> usize;
 
     /// Makes all of them in one commit, and gives what came of each, in their order.
-    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Fate>, Failure>;
+    async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Outcome>, Failure>;
 
     /// Gives the answer for a durable change, whether or not its caller still waits.
-    fn conclude(self, fate: Self::Fate) -> Self::Made;
+    fn finish(self, outcome: Self::Outcome) -> Self::Made;
 }
 
 /// Where changes wait.
@@ -101,7 +101,7 @@ impl<C: Change> Queue<C> {
             let alive = Alive(Arc::clone(has_ended));
             workers.spawn(async move {
                 while let Some(batch) = gather(&shared, &waiting, &under_way).await {
-                    make(&shared, batch).await;
+                    apply(&shared, batch).await;
                     under_way.ends();
                 }
                 drop(alive);
@@ -155,12 +155,12 @@ impl UnderWay {
 }
 
 /// How many are enough for a commit while none is made, and how long to wait for them.
-struct Turn {
+struct Gathering {
     enough: usize,
     wait: Duration,
 }
 
-impl Turn {
+impl Gathering {
     /// After commits of so many.
     fn after(lately: usize, is_alone: bool) -> Self {
         if is_alone || lately <= 1 {
@@ -186,10 +186,10 @@ async fn gather<C: Change>(
 ) -> Option<Vec<Waiting<C>>> {
     let mut waiting = waiting.lock().await;
     let first = waiting.recv().await?;
-    let turn = Turn::after(under_way.lately(), shared.holders.is_alone());
-    let mut gathers = pin!(sleep(C::GATHERS.max(turn.wait)));
+    let gathering = Gathering::after(under_way.lately(), shared.membership.is_alone());
+    let mut gathers = pin!(sleep(C::GATHERS.max(gathering.wait)));
     let mut patience = pin!(sleep(PATIENCE));
-    let mut has_gathered = C::GATHERS.max(turn.wait).is_zero();
+    let mut has_gathered = C::GATHERS.max(gathering.wait).is_zero();
     let mut looked_at = 0;
     let mut bytes = first.change.bytes();
     let mut batch = vec![first];
@@ -197,12 +197,16 @@ async fn gather<C: Change>(
         let next = match waiting.try_recv() {
             Ok(next) => next,
             Err(_) if batch.len() >= C::CROWD => break,
-            Err(_) if under_way.is_none() && C::GATHERS.is_zero() && batch.len() >= turn.enough => {
+            Err(_)
+                if under_way.is_none()
+                    && C::GATHERS.is_zero()
+                    && batch.len() >= gathering.enough =>
+            {
                 break;
             }
             Err(_) if has_gathered && under_way.is_none() => {
                 // Whoever is about to ask comes along.
-                if batch.len() == looked_at || batch.len() >= turn.enough {
+                if batch.len() == looked_at || batch.len() >= gathering.enough {
                     break;
                 }
                 looked_at = batch.len();
@@ -229,17 +233,17 @@ async fn gather<C: Change>(
     Some(batch)
 }
 
-async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
+async fn apply<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
     let changes: Vec<&C> = batch.iter().map(|waiting| &waiting.change).collect();
-    let fate = make_patiently(shared, &changes).await;
-    match fate {
-        Ok(fates) => {
-            if C::OVER == For::Accepting {
+    let outcome = apply_patiently(shared, &changes).await;
+    match outcome {
+        Ok(outcomes) => {
+            if C::OVER == Purpose::Accepting {
                 shared.pool.outage().takes();
             }
-            for (Waiting { change, answer }, fate) in batch.into_iter().zip(fates) {
+            for (Waiting { change, answer }, outcome) in batch.into_iter().zip(outcomes) {
                 // Who asked may have gone away meanwhile; the change stands all the same.
-                drop(answer.send(Ok(change.conclude(fate))));
+                drop(answer.send(Ok(change.finish(outcome))));
             }
         }
         // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
@@ -250,7 +254,7 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
             for Waiting { change, answer } in batch {
                 let alone = match &gone {
                     Some(failure) => Err(failure.clone()),
-                    None => make_patiently(shared, &[&change]).await,
+                    None => apply_patiently(shared, &[&change]).await,
                 };
                 match &alone {
                     Err(failure @ (Failure::Lost(_) | Failure::OfTheStore(_))) => {
@@ -264,11 +268,11 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
                     }
                     _ => {}
                 }
-                let alone = alone.and_then(|fates| {
-                    let only = fates.into_iter().next();
+                let alone = alone.and_then(|outcomes| {
+                    let only = outcomes.into_iter().next();
                     only.ok_or_else(|| Failure::OfTheStore(closed()))
                 });
-                let made = alone.map(|fate| change.conclude(fate));
+                let made = alone.map(|outcome| change.finish(outcome));
                 drop(answer.send(made.map_err(|failure| refused::<C>(shared, failure))));
             }
         }
@@ -284,22 +288,22 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
 /// The error for the callers. The log says that webhooks are refused.
 fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     let error = StoreError::from(failure);
-    if C::OVER == For::Accepting {
+    if C::OVER == Purpose::Accepting {
         shared.pool.outage().refuses(&error);
     }
     error
 }
 
 /// Repeats a commit whose answer was lost: it may have taken effect, and the repetition finds that.
-async fn make_patiently<C: Change>(
+async fn apply_patiently<C: Change>(
     shared: &Shared,
     changes: &[&C],
-) -> Result<Vec<C::Fate>, Failure> {
+) -> Result<Vec<C::Outcome>, Failure> {
     let mut tries = 1;
     loop {
-        match C::make(shared, changes).await {
+        match C::apply(shared, changes).await {
             Err(Failure::Crossed | Failure::Lost(_)) if tries < TRIES_MAX => tries += 1,
-            fate => return fate,
+            outcome => return outcome,
         }
     }
 }
@@ -313,8 +317,8 @@ mod tests {
         let under_way = UnderWay::default();
         let enough = |changes: usize| {
             under_way.begins(changes);
-            let turn = Turn::after(under_way.lately(), false);
-            (turn.enough, turn.wait)
+            let gathering = Gathering::after(under_way.lately(), false);
+            (gathering.enough, gathering.wait)
         };
         assert_eq!(enough(32), (32, COMPANY_WAIT));
         assert_eq!(enough(5), (28, COMPANY_WAIT));
@@ -322,6 +326,6 @@ mod tests {
         // Who asks alone is not made to wait for ever.
         let commits = (1..100).find(|_| enough(1).1.is_zero());
         assert!(commits.is_some_and(|commits| commits < 30), "{commits:?}");
-        assert_eq!(Turn::after(32, true).wait, Duration::ZERO);
+        assert_eq!(Gathering::after(32, true).wait, Duration::ZERO);
     }
 }

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::address::PostgresAddress;
+use super::connection::{Begin, PgConnection, Work, params};
 use super::failure::Failure;
 use super::hosts::{Connected, Hosts};
-use super::link::{Begin, Link, Work, given};
 use super::migration;
 use super::rows::natural;
 use crate::store::{Check, StoreError};
@@ -79,7 +79,7 @@ pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, Stor
     }
     migration::check_whole(&link, &begin, schema).await?;
     let rows = link
-        .once(&begin, Work::Statement(SIZE), given![schema => TEXT])
+        .once(&begin, Work::Statement(SIZE), params![schema => TEXT])
         .await?;
     let bytes: u64 = rows.first().map_or(Ok(0), |row| natural(row, 0))?;
     let mut checks = vec![Check {
@@ -98,7 +98,7 @@ pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, Stor
 
 /// The first of these of which there are any.
 async fn wrong(
-    link: &Link,
+    link: &PgConnection,
     begin: &Begin,
     wrongs: &[(&str, &str)],
 ) -> Result<Option<String>, Failure> {
@@ -112,7 +112,7 @@ async fn wrong(
     Ok(None)
 }
 
-async fn text(link: &Link, begin: &Begin, sql: &str) -> Result<String, Failure> {
+async fn text(link: &PgConnection, begin: &Begin, sql: &str) -> Result<String, Failure> {
     let rows = link.once(begin, Work::Statement(sql), &[]).await?;
     rows.first()
         .map_or(Ok(String::new()), |row| Ok(row.try_get(0)?))

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::Shared;
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::For;
+use super::pool::Purpose;
 use super::rows::{natural, signed};
 use crate::store::SharedCircuit;
 
@@ -25,10 +25,10 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<SharedCircuit>, Failure>
                 ELSE ceil(extract(epoch FROM greatest(until_at - clock_timestamp(), interval '0')) * 1000)::int8 END
          FROM circuit"
     );
-    let id = shared.holders.id();
+    let id = shared.membership.id();
     let rows = shared
         .pool
-        .once(For::Claiming, sql.as_str(), given![id => INT8])
+        .once(Purpose::Claiming, sql.as_str(), params![id => INT8])
         .await?;
     rows.iter()
         .map(|row| {
@@ -56,15 +56,23 @@ pub(super) async fn open(
         "UPDATE circuit SET until_at = clock_timestamp() + $2 * interval '1 ms', back_off_ms = $2, prober = NULL
          WHERE destination = $1 AND prober = $3"
     };
-    let (id, back_off_ms) = (shared.holders.id(), signed(back_off.as_millis()));
-    let given = given![destination => TEXT, back_off_ms => INT8, id => INT8];
-    shared.pool.once(For::Claiming, sql, given).await.map(drop)
+    let (id, back_off_ms) = (shared.membership.id(), signed(back_off.as_millis()));
+    let given = params![destination => TEXT, back_off_ms => INT8, id => INT8];
+    shared
+        .pool
+        .once(Purpose::Claiming, sql, given)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn close(shared: &Shared, destination: &str) -> Result<(), Failure> {
     let sql = "DELETE FROM circuit WHERE destination = $1";
-    let given = given![destination => TEXT];
-    shared.pool.once(For::Claiming, sql, given).await.map(drop)
+    let given = params![destination => TEXT];
+    shared
+        .pool
+        .once(Purpose::Claiming, sql, given)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn attempt(
@@ -77,11 +85,11 @@ pub(super) async fn attempt(
          WHERE destination = $1
             AND (until_at <= clock_timestamp() OR prober = $2 OR prober IS NOT NULL AND {IS_FREE} OR {IS_OVERLONG})"
     );
-    let (id, time_ms) = (shared.holders.id(), signed(time.as_millis()));
-    let given = given![destination => TEXT, id => INT8, time_ms => INT8];
+    let (id, time_ms) = (shared.membership.id(), signed(time.as_millis()));
+    let given = params![destination => TEXT, id => INT8, time_ms => INT8];
     shared
         .pool
-        .once(For::Claiming, sql.as_str(), given)
+        .once(Purpose::Claiming, sql.as_str(), given)
         .await
         .map(drop)
 }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::connection::{Work, params};
 use super::failure::Failure;
-use super::link::{Work, given};
-use super::pool::For;
+use super::pool::Purpose;
 use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
 use crate::clock::Clock;
@@ -180,15 +180,15 @@ async fn claim_once(
     let now_ms = now.as_millisecond();
     let lasting = lasting(&shared.clock, now);
     let (lasts_from_ms, lasts_to_ms) = (*lasting.start(), *lasting.end());
-    let from_ms = shared.marks.begin(destination, lane, now_ms);
+    let from_ms = shared.claim_floors.begin(destination, lane, now_ms);
     let limit_rows = signed(limit);
-    let holder = shared.holders.id();
-    let given = given![
+    let holder = shared.membership.id();
+    let given = params![
         destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, put_off_ms => INT8,
         lease_max_ms => INT8, lasts_from_ms => INT8, lasts_to_ms => INT8, limit_rows => INT8, holder => INT8,
     ];
-    let taken = shared.pool.take(For::Claiming).await?;
-    let rows = match taken.once(For::Claiming, CLAIM, given).await {
+    let taken = shared.pool.take(Purpose::Claiming).await?;
+    let rows = match taken.once(Purpose::Claiming, CLAIM, given).await {
         Err(failure) if !failure.leaves_connection() => {
             shared.leases.lose(&key, ends_at);
             return Err(failure);
@@ -207,13 +207,15 @@ async fn claim_once(
         }
     }
     let first_ms = next_due_at.map(Timestamp::as_millisecond);
-    let behind = if shared.holders.is_alone() {
+    let behind = if shared.membership.is_alone() {
         Duration::ZERO
     } else {
         BEHIND
     };
     let seen_until = earlier(now, behind).as_millisecond();
-    shared.marks.end(destination, lane, seen_until, first_ms);
+    shared
+        .claim_floors
+        .end(destination, lane, seen_until, first_ms);
     if deliveries.len() < limit
         && let Some(next) = &mut next_due_at
         && *next <= now
@@ -256,12 +258,12 @@ async fn tell_put_off(
     claimed: usize,
 ) {
     let lane_name = lane.as_str();
-    let given = given![
+    let given = params![
         destination => TEXT, lane_name => TEXT, put_off_ms => INT8, COUNT_MAX => INT8,
     ];
     let counted = shared
         .pool
-        .once(For::Claiming, COUNT_PUT_OFF, given)
+        .once(Purpose::Claiming, COUNT_PUT_OFF, given)
         .await
         .and_then(|rows| Ok(rows.first().map(|row| row.try_get(0)).transpose()?));
     let left: i64 = counted.ok().flatten().unwrap_or_default();
@@ -276,12 +278,12 @@ async fn give_back(shared: &Shared, key: &(String, Lane), now: Timestamp) -> Res
     }
     let (destination, lane) = (&key.0, key.1.as_str());
     // What it held under another number was freed when it was taken for dead.
-    let holder = shared.holders.id();
-    let given = given![
+    let holder = shared.membership.id();
+    let given = params![
         holder => INT8, destination => TEXT, lane => TEXT, lost => INT8_ARRAY,
     ];
-    let found = shared.pool.once(For::Claiming, GIVE_BACK, given).await;
-    shared.marks.forget(destination, key.1);
+    let found = shared.pool.once(Purpose::Claiming, GIVE_BACK, given).await;
+    shared.claim_floors.forget(destination, key.1);
     if found.is_err() {
         shared.leases.look_at_once(key);
     }
@@ -296,12 +298,12 @@ pub(super) async fn release(shared: &Shared, leases: Vec<Lease>) -> Result<(), F
     let ids: Vec<i64> = leases.iter().map(|lease| lease.delivery).collect();
     let numbers: Vec<i64> = leases.iter().map(|lease| lease.number.into()).collect();
     let ends_ms: Vec<i64> = leases.iter().map(|lease| lease.claim).collect();
-    let holder = shared.holders.id();
-    let given = given![
+    let holder = shared.membership.id();
+    let given = params![
         holder => INT8, ids => INT8_ARRAY, numbers => INT8_ARRAY, ends_ms => INT8_ARRAY,
     ];
-    let released = shared.pool.once(For::Claiming, RELEASE, given).await;
-    shared.marks.forget_all();
+    let released = shared.pool.once(Purpose::Claiming, RELEASE, given).await;
+    shared.claim_floors.forget_all();
     released.map(drop)
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::replay::find;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Dropped};
@@ -55,10 +55,10 @@ pub(super) async fn step(
     }
     let (now, dead_at) = (now.as_millisecond(), as_of.at.as_millisecond());
     let destinations = &filter.destination;
-    let given = given![
+    let given = params![
         dead.messages => INT8_ARRAY, now => INT8, dead_at => INT8, destinations => TEXT_ARRAY,
     ];
-    let rows = pool.once(For::Looking, DROP, given).await?;
+    let rows = pool.once(Purpose::Looking, DROP, given).await?;
     let deliveries = rows
         .first()
         .map_or(Ok(0), |row| super::rows::natural(row, 0))?;

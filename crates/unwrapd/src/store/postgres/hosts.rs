@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
 use super::address::{CONNECT_TIME, PostgresAddress};
+use super::connection::PgConnection;
 use super::failure::Failure;
-use super::link::Link;
 use super::lock;
-use super::news::News;
+use super::notify::Notifications;
 use super::server::{self, Does, Line};
 use super::tls::Tls;
 use crate::store::StoreError;
@@ -32,7 +32,7 @@ pub(super) struct Hosts {
     tls: Option<Arc<Tls>>,
     known: Mutex<Known>,
     /// How often another one was found.
-    moves: watch::Sender<u64>,
+    failovers: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +51,7 @@ impl fmt::Debug for Hosts {
 
 /// A connection to the primary, and what that does.
 pub(super) struct Connected {
-    pub(super) link: Link,
+    pub(super) link: PgConnection,
     pub(super) does: Does,
     line: Option<Line>,
 }
@@ -76,7 +76,7 @@ impl Hosts {
             place: address.place(),
             tls,
             known: Mutex::default(),
-            moves: watch::Sender::new(0),
+            failovers: watch::Sender::new(0),
         }))
     }
 
@@ -86,8 +86,8 @@ impl Hosts {
     }
 
     /// How often another host was found to be the primary. Connections of before lead to one that was left behind.
-    pub(super) fn moves(&self) -> watch::Receiver<u64> {
-        self.moves.subscribe()
+    pub(super) fn failovers(&self) -> watch::Receiver<u64> {
+        self.failovers.subscribe()
     }
 
     /// Whether there is another one to be found.
@@ -95,15 +95,19 @@ impl Hosts {
         self.each.len() > 1
     }
 
-    /// Connects to the primary, and refuses a server that would lose what it has committed. `news` gets what is told over this
+    /// Connects to the primary, and refuses a server that would lose what it has committed. `notifications` gets what is told over this
     /// connection. All hosts are asked at once: one that is gone keeps silent for long, and one that was left behind may answer first.
-    pub(super) async fn connect(&self, news: Option<&Arc<News>>) -> Result<Connected, Failure> {
+    pub(super) async fn connect(
+        &self,
+        notifications: Option<&Arc<Notifications>>,
+    ) -> Result<Connected, Failure> {
         let known = *lock(&self.known);
         let mut asked = JoinSet::new();
         for (place, config) in self.each.iter().enumerate() {
             let (config, tls) = (config.clone(), self.tls.clone());
-            let news = news.map(Arc::clone);
-            asked.spawn(async move { (place, look(&config, tls, news, known.line).await) });
+            let notifications = notifications.map(Arc::clone);
+            asked
+                .spawn(async move { (place, look(&config, tls, notifications, known.line).await) });
         }
         let mut best: Option<(usize, Connected)> = None;
         let mut failed: Option<Failure> = None;
@@ -166,7 +170,7 @@ impl Hosts {
         if known.place != place
             || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)
         {
-            self.moves.send_modify(|moves| *moves += 1);
+            self.failovers.send_modify(|failovers| *failovers += 1);
         }
         known.place = place;
         known.line = found.line.or(known.line);
@@ -178,10 +182,10 @@ impl Hosts {
 async fn look(
     config: &Config,
     tls: Option<Arc<Tls>>,
-    news: Option<Arc<News>>,
+    notifications: Option<Arc<Notifications>>,
     known: Option<Line>,
 ) -> Result<Connected, Failure> {
-    let link = Link::open(config, tls, news).await?;
+    let link = PgConnection::open(config, tls, notifications).await?;
     let rows = link.first(server::LOOK).await?;
     let does = server::check(&rows).map_err(Failure::OfTheStore)?;
     // Not every server that speaks as PostgreSQL knows of this.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::address::PostgresAddress;
+use super::connection::{Begin, PgConnection, Work, params};
 use super::failure::{self, Failure};
-use super::holders;
-use super::link::{Begin, Link, Work, given};
+use super::heartbeat;
 use super::rows::natural;
 use crate::store::StoreError;
 
@@ -26,7 +26,7 @@ pub(super) const VERSION: usize = MIGRATIONS.len();
 /// Brings it up to the present version, and says whether it was made. A gateway is let in as this holder, unless half of a copy is
 /// there.
 pub(super) async fn run(
-    link: &Link,
+    link: &PgConnection,
     address: &PostgresAddress,
     holder: Option<i64>,
 ) -> Result<bool, Failure> {
@@ -43,7 +43,7 @@ pub(super) async fn run(
         }
         let Some(migration) = MIGRATIONS.get(version) else {
             if let Some(holder) = holder {
-                holders::enter(link, &begin, holder).await?;
+                heartbeat::register(link, &begin, holder).await?;
             }
             link.commit(&begin).await?;
             return Ok(is_new);
@@ -57,20 +57,24 @@ pub(super) async fn run(
         link.batch(STEP_TIME, migration).await?;
         let note = "INSERT INTO migration (version) VALUES ($1)";
         let to = i64::try_from(version + 1).unwrap_or(i64::MAX);
-        link.query(&begin, note, given![to => INT8]).await?;
+        link.query(&begin, note, params![to => INT8]).await?;
         link.commit(&begin).await?;
     }
 }
 
 /// Keeps off who brings it up to date, who begins and who copies into it, until the transaction ends, whoever ends it.
-pub(super) async fn lock(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+pub(super) async fn lock(link: &PgConnection, begin: &Begin, schema: &str) -> Result<(), Failure> {
     let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
-    let given = given![LOCK => INT4, schema => TEXT];
+    let given = params![LOCK => INT4, schema => TEXT];
     link.query(begin, lock, given).await.map(drop)
 }
 
 /// An error if a copy into it has not ended.
-pub(super) async fn check_whole(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+pub(super) async fn check_whole(
+    link: &PgConnection,
+    begin: &Begin,
+    schema: &str,
+) -> Result<(), Failure> {
     if link
         .once(begin, Work::Statement(HALF), &[])
         .await?
@@ -89,7 +93,7 @@ fn half_copied(schema: &str) -> Failure {
 
 /// Whether there is a store. An error if it is not of this version, or not ours.
 pub(super) async fn check_present(
-    link: &Link,
+    link: &PgConnection,
     begin: &Begin,
     schema: &str,
 ) -> Result<bool, Failure> {
@@ -109,7 +113,7 @@ pub(super) async fn check_present(
 }
 
 /// How many migrations were made. Makes what they are counted in.
-async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Failure> {
+async fn version(link: &PgConnection, begin: &Begin, schema: &str) -> Result<usize, Failure> {
     let there = There::look(link, begin, schema).await?;
     if !there.is_there {
         link.batch(STEP_TIME, &format!("CREATE SCHEMA \"{schema}\""))
@@ -123,7 +127,7 @@ async fn version(link: &Link, begin: &Begin, schema: &str) -> Result<usize, Fail
     Ok(0)
 }
 
-async fn count(link: &Link, begin: &Begin) -> Result<usize, Failure> {
+async fn count(link: &PgConnection, begin: &Begin) -> Result<usize, Failure> {
     let count = "SELECT coalesce(max(version), 0) FROM migration";
     let rows = link.query(begin, count, &[]).await?;
     let version: usize = rows.first().map_or(Ok(0), |row| natural(row, 0))?;
@@ -142,13 +146,13 @@ struct There {
 }
 
 impl There {
-    async fn look(link: &Link, begin: &Begin, schema: &str) -> Result<Self, Failure> {
+    async fn look(link: &PgConnection, begin: &Begin, schema: &str) -> Result<Self, Failure> {
         let look = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
                            EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migration'),
                            EXISTS (SELECT FROM pg_tables WHERE schemaname = $1),
                            (SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace
                             WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE'))";
-        let rows = link.query(begin, look, given![schema => TEXT]).await?;
+        let rows = link.query(begin, look, params![schema => TEXT]).await?;
         let (mut is_there, mut is_ours, mut has_tables) = (false, false, false);
         if let Some(row) = rows.first() {
             (is_there, is_ours, has_tables) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::rows::{natural, timestamp};
 use crate::store::{DestinationCounts, Tally};
 
@@ -31,7 +31,7 @@ const TALLY: &str = "
 pub(super) async fn destination_counts(
     pool: &Arc<Pool>,
 ) -> Result<Vec<DestinationCounts>, Failure> {
-    let rows = pool.once(For::Looking, STANDINGS, &[]).await?;
+    let rows = pool.once(Purpose::Looking, STANDINGS, &[]).await?;
     rows.iter()
         .map(|row| {
             Ok(DestinationCounts {
@@ -44,14 +44,14 @@ pub(super) async fn destination_counts(
 }
 
 pub(super) async fn backlog(pool: &Arc<Pool>) -> Result<Vec<(String, u64)>, Failure> {
-    let rows = pool.once(For::Looking, BACKLOG, &[]).await?;
+    let rows = pool.once(Purpose::Looking, BACKLOG, &[]).await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, natural(row, 1)?)))
         .collect()
 }
 
 pub(super) async fn tally(pool: &Arc<Pool>) -> Result<Tally, Failure> {
-    let rows = pool.once(For::Looking, TALLY, &[]).await?;
+    let rows = pool.once(Purpose::Looking, TALLY, &[]).await?;
     let Some(row) = rows.first() else {
         return Ok(Tally::default());
     };
@@ -67,7 +67,9 @@ pub(super) async fn tally(pool: &Arc<Pool>) -> Result<Tally, Failure> {
 pub(super) async fn count(pool: &Arc<Pool>, messages_max: u64) -> Result<u64, Failure> {
     let sql = "SELECT count(*) FROM (SELECT FROM message LIMIT $1) AS counted";
     let limit = i64::try_from(messages_max).unwrap_or(i64::MAX);
-    let rows = pool.once(For::Looking, sql, given![limit => INT8]).await?;
+    let rows = pool
+        .once(Purpose::Looking, sql, params![limit => INT8])
+        .await?;
     rows.first().map_or(Ok(0), |row| natural(row, 0))
 }
 
@@ -78,19 +80,19 @@ pub(super) async fn pause(
 ) -> Result<(), Failure> {
     let sql = "INSERT INTO paused (destination, paused_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let now = now.as_millisecond();
-    let given = given![destination => TEXT, now => INT8];
-    pool.once(For::Claiming, sql, given).await.map(drop)
+    let given = params![destination => TEXT, now => INT8];
+    pool.once(Purpose::Claiming, sql, given).await.map(drop)
 }
 
 pub(super) async fn resume(pool: &Arc<Pool>, destination: &str) -> Result<(), Failure> {
     let sql = "DELETE FROM paused WHERE destination = $1";
-    let given = given![destination => TEXT];
-    pool.once(For::Claiming, sql, given).await.map(drop)
+    let given = params![destination => TEXT];
+    pool.once(Purpose::Claiming, sql, given).await.map(drop)
 }
 
 pub(super) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>, Failure> {
     let sql = "SELECT destination, paused_at FROM paused ORDER BY destination";
-    let rows = pool.once(For::Claiming, sql, &[]).await?;
+    let rows = pool.once(Purpose::Claiming, sql, &[]).await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, timestamp(row, 1)?)))
         .collect()
@@ -99,7 +101,7 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>,
 /// Writes durably, to where messages are written, and leaves none.
 pub(super) async fn ready(pool: &Arc<Pool>, now: Timestamp) -> Result<(), Failure> {
     let now = now.as_millisecond();
-    pool.once(For::Claiming, "SELECT ready($1)", given![now => INT8])
+    pool.once(Purpose::Claiming, "SELECT ready($1)", params![now => INT8])
         .await
         .map(drop)
 }

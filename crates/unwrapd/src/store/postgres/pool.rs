@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
+use super::connection::{Begin, Params, PgConnection, Work};
 use super::failure::Failure;
 use super::hosts::{Connected, Hosts};
-use super::link::{Begin, Link, Params, Work};
 use super::outage::Outage;
 use super::{closed, lock};
 
@@ -27,7 +27,7 @@ const CONNECT_REST: Duration = Duration::from_millis(250);
 
 /// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum Purpose {
     /// Messages that arrive.
     Accepting,
     /// Attempts that were made.
@@ -40,7 +40,7 @@ pub(super) enum For {
     Telling,
 }
 
-impl For {
+impl Purpose {
     const ALL: [Self; 5] = [
         Self::Accepting,
         Self::Settling,
@@ -63,8 +63,8 @@ impl For {
 /// Most connections of a gateway: of all kinds, and the one that listens.
 pub(super) const CONNECTIONS_MAX: usize = {
     let (mut all, mut place) = (1, 0);
-    while place < For::ALL.len() {
-        all += For::ALL[place].connections_max();
+    while place < Purpose::ALL.len() {
+        all += Purpose::ALL[place].connections_max();
         place += 1;
     }
     all
@@ -76,7 +76,7 @@ pub(super) struct Pool {
     change: Begin,
     look: Begin,
     tell: Begin,
-    bounds: [Arc<Semaphore>; For::ALL.len()],
+    bounds: [Arc<Semaphore>; Purpose::ALL.len()],
     idle: Mutex<Idle>,
     outage: Outage,
     /// Held by who looks for another host.
@@ -87,11 +87,11 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Idle {
-    links: Vec<Link>,
+    links: Vec<PgConnection>,
     /// How often all of them were thrown away. What was taken before does not come back after.
-    ages: u64,
+    generations: u64,
     /// How often another host was found by then.
-    moves: u64,
+    failovers: u64,
     is_closed: bool,
     /// When a connection could last not be made, and why.
     failed: Option<(Instant, Failure)>,
@@ -99,13 +99,13 @@ struct Idle {
 
 /// A connection, until this is dropped. Unless work came to a good end, it is not used again, and its place is free once it has ended:
 /// the server may still be at work for it.
-pub(super) struct Taken {
+pub(super) struct PooledConnection {
     pool: Arc<Pool>,
-    held: Option<(Link, OwnedSemaphorePermit)>,
+    held: Option<(PgConnection, OwnedSemaphorePermit)>,
     is_fresh: bool,
-    age: u64,
+    generation: u64,
     /// Which host was the primary then.
-    moves: watch::Receiver<u64>,
+    failovers: watch::Receiver<u64>,
 }
 
 impl Pool {
@@ -113,7 +113,7 @@ impl Pool {
     pub(super) fn new(
         hosts: Arc<Hosts>,
         schema: &str,
-        first: Link,
+        first: PgConnection,
         synchronous_commit: &str,
     ) -> Arc<Self> {
         let begin = |time| Begin::new(schema, synchronous_commit, time);
@@ -123,10 +123,10 @@ impl Pool {
             change: begin(CHANGE_TIME),
             look: begin(LOOK_TIME),
             tell,
-            bounds: For::ALL.map(|wanted| Arc::new(Semaphore::new(wanted.connections_max()))),
+            bounds: Purpose::ALL.map(|wanted| Arc::new(Semaphore::new(wanted.connections_max()))),
             idle: Mutex::new(Idle {
                 links: vec![first],
-                moves: *hosts.moves().borrow(),
+                failovers: *hosts.failovers().borrow(),
                 ..Idle::default()
             }),
             outage: Outage::default(),
@@ -151,7 +151,10 @@ impl Pool {
     }
 
     /// A connection, when there is one.
-    pub(super) async fn take(self: &Arc<Self>, wanted: For) -> Result<Taken, Failure> {
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        wanted: Purpose,
+    ) -> Result<PooledConnection, Failure> {
         let bound = Arc::clone(&self.bounds[wanted as usize]);
         let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
             self.look_for_another().await;
@@ -160,12 +163,12 @@ impl Pool {
             ));
         };
         let permit = permit.map_err(|_| Failure::OfTheStore(closed()))?;
-        let (link, age) = {
+        let (link, generation) = {
             let mut idle = lock(&self.idle);
             if idle.is_closed {
                 return Err(Failure::OfTheStore(closed()));
             }
-            idle.follow(&self.hosts);
+            idle.reconnect_after_failover(&self.hosts);
             idle.links.retain(|link| !link.is_closed());
             let link = idle.links.pop();
             if link.is_none()
@@ -174,19 +177,19 @@ impl Pool {
             {
                 return Err(failure.clone());
             }
-            (link, idle.ages)
+            (link, idle.generations)
         };
         let is_fresh = link.is_none();
-        let (link, age) = match link {
-            Some(link) => (link, age),
+        let (link, generation) = match link {
+            Some(link) => (link, generation),
             None => self.connect().await?,
         };
-        Ok(Taken {
+        Ok(PooledConnection {
             pool: Arc::clone(self),
             held: Some((link, permit)),
             is_fresh,
-            age,
-            moves: self.hosts.moves(),
+            generation,
+            failovers: self.hosts.failovers(),
         })
     }
 
@@ -198,13 +201,13 @@ impl Pool {
         let Ok(_one_at_a_time) = self.looking.try_lock() else {
             return;
         };
-        if let Ok((link, age)) = self.connect().await {
-            self.put_back(link, age);
+        if let Ok((link, generation)) = self.connect().await {
+            self.put_back(link, generation);
         }
     }
 
     /// A new connection, and how old it is.
-    async fn connect(&self) -> Result<(Link, u64), Failure> {
+    async fn connect(&self) -> Result<(PgConnection, u64), Failure> {
         let works = self.outage.works();
         let connected = self.hosts.connect(None).await;
         let connected = connected.and_then(Connected::for_gateway);
@@ -213,8 +216,8 @@ impl Pool {
             Ok(connected) => {
                 idle.failed = None;
                 self.outage.is_back();
-                idle.follow(&self.hosts);
-                Ok((connected.link, idle.ages))
+                idle.reconnect_after_failover(&self.hosts);
+                Ok((connected.link, idle.generations))
             }
             Err(failure) => {
                 // Others may have found it there while this one waited: then it says nothing of now.
@@ -235,7 +238,7 @@ impl Pool {
     /// since, and shows it only now.
     pub(super) async fn once(
         self: &Arc<Self>,
-        wanted: For,
+        wanted: Purpose,
         work: impl Into<Work<'_>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
@@ -265,10 +268,10 @@ impl Pool {
         }
     }
 
-    fn begin(&self, wanted: For) -> &Begin {
+    fn begin(&self, wanted: Purpose) -> &Begin {
         match wanted {
-            For::Looking => &self.look,
-            For::Telling => &self.tell,
+            Purpose::Looking => &self.look,
+            Purpose::Telling => &self.tell,
             _ => &self.change,
         }
     }
@@ -278,9 +281,9 @@ impl Pool {
         lock(&self.idle).throw_away();
     }
 
-    fn put_back(&self, link: Link, age: u64) {
+    fn put_back(&self, link: PgConnection, generation: u64) {
         let mut idle = lock(&self.idle);
-        if idle.ages == age && !idle.is_closed {
+        if idle.generations == generation && !idle.is_closed {
             idle.links.push(link);
         }
     }
@@ -288,25 +291,25 @@ impl Pool {
 
 impl Idle {
     /// Closes connections from before a fail-over: they lead to the earlier primary.
-    fn follow(&mut self, hosts: &Hosts) {
-        let moves = *hosts.moves().borrow();
-        if self.moves != moves {
-            self.moves = moves;
+    fn reconnect_after_failover(&mut self, hosts: &Hosts) {
+        let failovers = *hosts.failovers().borrow();
+        if self.failovers != failovers {
+            self.failovers = failovers;
             self.throw_away();
         }
     }
 
     fn throw_away(&mut self) {
         self.links.clear();
-        self.ages += 1;
+        self.generations += 1;
     }
 }
 
-impl Taken {
+impl PooledConnection {
     /// This as one transaction.
     pub(super) async fn once(
         mut self,
-        wanted: For,
+        wanted: Purpose,
         work: impl Into<Work<'_>>,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
@@ -324,7 +327,7 @@ impl Taken {
         begun.map(|()| Transaction { taken: self })
     }
 
-    fn link(&self) -> Result<&Link, Failure> {
+    fn link(&self) -> Result<&PgConnection, Failure> {
         let link = self.held.as_ref().map(|(link, _)| link);
         link.ok_or_else(|| Failure::unavailable("the connection was used already"))
     }
@@ -335,7 +338,7 @@ impl Taken {
         }
         if done.as_ref().err().is_none_or(Failure::leaves_connection) {
             if let Some((link, _)) = self.held.take() {
-                self.pool.put_back(link, self.age);
+                self.pool.put_back(link, self.generation);
             }
         } else {
             self.pool.throw_away();
@@ -344,19 +347,19 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         let Some((link, permit)) = self.held.take() else {
             return;
         };
         // Without a runtime nothing asks any more.
         if let Ok(runtime) = Handle::try_current() {
-            let mut moves = self.moves.clone();
+            let mut failovers = self.failovers.clone();
             runtime.spawn(async move {
                 // The places are those of the server in use. One that was left behind may never be done.
                 tokio::select! {
                     () = link.abandon() => {}
-                    _ = moves.changed() => {}
+                    _ = failovers.changed() => {}
                 }
                 drop(permit);
             });
@@ -366,7 +369,7 @@ impl Drop for Taken {
 
 /// A transaction under way.
 pub(super) struct Transaction {
-    taken: Taken,
+    taken: PooledConnection,
 }
 
 impl Transaction {

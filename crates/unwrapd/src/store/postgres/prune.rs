@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Shared;
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::For;
+use super::payload_partitions;
+use super::pool::Purpose;
 use super::rows::signed;
-use super::slots;
 use crate::delivery::{earlier, later};
 use crate::store::{Bounds, Pruned};
 
@@ -110,7 +110,8 @@ impl Pruner {
                 Some(after.map_or(Sweep::Slots, |after| Sweep::Old { after }))
             }
             Some(Sweep::Slots) => {
-                let is_more = slots::step(&shared.pool, self.bounds.retention, now).await?;
+                let is_more =
+                    payload_partitions::step(&shared.pool, self.bounds.retention, now).await?;
                 is_more.then_some(Sweep::Slots)
             }
         };
@@ -133,7 +134,9 @@ impl Pruner {
         let pool = &shared.pool;
         let before = earlier(now, self.bounds.retention).as_millisecond();
         let horizon = earlier(now, self.bounds.dedupe).as_millisecond();
-        let rows = pool.once(For::Looking, SPAN, given![after => INT8]).await?;
+        let rows = pool
+            .once(Purpose::Looking, SPAN, params![after => INT8])
+            .await?;
         let (mut first, mut newest) = (None, None);
         if let Some(row) = rows.first() {
             (first, newest) = (
@@ -147,8 +150,8 @@ impl Pruner {
         let last = first.saturating_add(LOOK_MAX - 1).min(newest);
         let limit = signed(REMOVE_MAX);
         let given =
-            given![first => INT8, last => INT8, before => INT8, horizon => INT8, limit => INT8];
-        let rows = pool.once(For::Looking, OLD, given).await?;
+            params![first => INT8, last => INT8, before => INT8, horizon => INT8, limit => INT8];
+        let rows = pool.once(Purpose::Looking, OLD, given).await?;
         let old: Vec<i64> = rows
             .iter()
             .map(|row| row.try_get(0))
@@ -167,13 +170,18 @@ impl Pruner {
 }
 
 async fn remove(shared: &Shared, old: &[i64], horizon: i64) -> Result<u64, Failure> {
-    let transaction = shared.pool.take(For::Looking).await?.transaction().await?;
-    let rows = transaction.query(LOCK, given![old => INT8_ARRAY]).await?;
+    let transaction = shared
+        .pool
+        .take(Purpose::Looking)
+        .await?
+        .transaction()
+        .await?;
+    let rows = transaction.query(LOCK, params![old => INT8_ARRAY]).await?;
     let locked: Vec<i64> = rows
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()?;
-    let given = given![locked => INT8_ARRAY, horizon => INT8];
+    let given = params![locked => INT8_ARRAY, horizon => INT8];
     let rows = transaction.query(FORGET, given).await?;
     transaction.commit().await?;
     rows.first()

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_postgres::Row;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::rows::{signed, storable, timestamp};
 use crate::store::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 
@@ -31,15 +31,15 @@ pub(super) async fn add(pool: &Arc<Pool>, suspect: &QuarantinedRequest) -> Resul
     let received_at = suspect.received_at.as_millisecond();
     let size = suspect.size.map(signed);
     let body = suspect.body.as_deref();
-    let given = given![
+    let given = params![
         endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
         QUARANTINED_MAX => INT8,
     ];
     // The database writes one after the other, those of all gateways. Claims must find connections that do not wait for that.
     let _one_at_a_time = pool.quarantine_lock().lock().await;
     // Not twice, if the connection has ended: it would stand there twice.
-    let taken = pool.take(For::Claiming).await?;
-    let rows = taken.once(For::Claiming, ADD, given).await?;
+    let taken = pool.take(Purpose::Claiming).await?;
+    let rows = taken.once(Purpose::Claiming, ADD, given).await?;
     rows.first()
         .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }
@@ -50,8 +50,8 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Vec<QuarantinedRequest>, Failure> {
     let limit = signed(limit);
-    let given = given![after => INT8, limit => INT8];
-    let rows = pool.once(For::Looking, LIST, given).await?;
+    let given = params![after => INT8, limit => INT8];
+    let rows = pool.once(Purpose::Looking, LIST, given).await?;
     rows.iter().map(suspect).collect()
 }
 
@@ -61,8 +61,8 @@ pub(super) async fn summaries(
     limit: usize,
 ) -> Result<Vec<QuarantinedSummary>, Failure> {
     let limit = signed(limit);
-    let given = given![after => INT8, limit => INT8];
-    let rows = pool.once(For::Looking, SUMMARIES, given).await?;
+    let given = params![after => INT8, limit => INT8];
+    let rows = pool.once(Purpose::Looking, SUMMARIES, given).await?;
     let summary = |row: &Row| {
         Ok(QuarantinedSummary {
             id: row.try_get(0)?,
@@ -82,8 +82,8 @@ pub(super) async fn delete_quarantined(
     suspects: &RangeInclusive<i64>,
 ) -> Result<u64, Failure> {
     let (first, last) = (*suspects.start(), *suspects.end());
-    let given = given![first => INT8, last => INT8];
-    let rows = pool.once(For::Looking, DISCARD, given).await?;
+    let given = params![first => INT8, last => INT8];
+    let rows = pool.once(Purpose::Looking, DISCARD, given).await?;
     rows.first()
         .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }

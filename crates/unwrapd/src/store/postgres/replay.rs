@@ -7,12 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Shared;
-use super::chosen::{Chosen, DELIVERIES, ToMake};
+use super::candidate::{Chosen, DELIVERIES, ToMake};
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
-use super::progress::Record;
-use super::walk::{Candidate, Order, behind, narrow, newest, piece};
+use super::pool::{Pool, Purpose};
+use super::replay_record::Record;
+use super::scan::{Candidate, Order, behind, narrow, newest, scan_page};
 use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
@@ -48,7 +48,7 @@ pub(super) async fn plan(
     let within = narrow(pool, &selection, 0..=plan.as_of.newest).await?;
     let mut next = Some(*within.start());
     while let Some(from) = next {
-        let found = piece(pool, &selection, from..=*within.end(), Order::OldestFirst).await?;
+        let found = scan_page(pool, &selection, from..=*within.end(), Order::OldestFirst).await?;
         next = found.next;
         let messages = chosen(pool, &found.candidates).await?;
         for (candidate, message) in found.candidates.iter().zip(&messages) {
@@ -81,7 +81,7 @@ async fn unknown(pool: &Arc<Pool>, ids: &[String]) -> Result<Vec<String>, Failur
         SELECT DISTINCT id COLLATE \"C\" FROM unnest($1::text[]) AS given (id)
         WHERE NOT EXISTS (SELECT FROM message WHERE webhook_id = id) ORDER BY 1";
     let rows = pool
-        .once(For::Looking, sql, given![ids => TEXT_ARRAY])
+        .once(Purpose::Looking, sql, params![ids => TEXT_ARRAY])
         .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
@@ -132,7 +132,7 @@ pub(super) async fn find(
     let mut deliveries = 0;
     let mut next = Some(*within.start());
     while let Some(from) = next {
-        let found = piece(pool, selection, from..=*within.end(), Order::OldestFirst).await?;
+        let found = scan_page(pool, selection, from..=*within.end(), Order::OldestFirst).await?;
         next = found.next;
         for message in &chosen(pool, &found.candidates).await? {
             let count = meant(message);
@@ -157,8 +157,8 @@ async fn chosen(pool: &Arc<Pool>, candidates: &[Candidate]) -> Result<Vec<Chosen
         return Ok(Vec::new());
     }
     let seqs: Vec<i64> = candidates.iter().map(|candidate| candidate.seq).collect();
-    let given = given![seqs => INT8_ARRAY];
-    let rows = pool.once(For::Looking, DELIVERIES, given).await?;
+    let given = params![seqs => INT8_ARRAY];
+    let rows = pool.once(Purpose::Looking, DELIVERIES, given).await?;
     Chosen::all(candidates, &rows)
 }
 
@@ -169,7 +169,12 @@ async fn make_due(
     meant: &Meant,
     now: Moment,
 ) -> Result<ReplayStep, Failure> {
-    let transaction = shared.pool.take(For::Looking).await?.transaction().await?;
+    let transaction = shared
+        .pool
+        .take(Purpose::Looking)
+        .await?
+        .transaction()
+        .await?;
     let mut counts = record.counts;
     let mut made = ToMake::default();
     if !record.lock(&transaction).await? {
@@ -187,7 +192,7 @@ async fn make_due(
         let before = counts;
         if counts.add(&choice, message.lane, can_be_made) {
             let deliveries = counts.deliveries - before.deliveries;
-            match shared.room.reserve_to_replay(deliveries) {
+            match shared.capacity.reserve_to_replay(deliveries) {
                 Ok(reservation) => reserved.push(reservation),
                 Err(full) if made.due.is_empty() => return Err(Failure::OfAChange(full)),
                 Err(StoreError::Full(_)) => {
@@ -209,8 +214,8 @@ async fn make_due(
         reservation.keep();
     }
     for (destination, lane) in &made.due {
-        shared.marks.forget(destination, *lane);
-        shared.news.notify_all([destination], *lane);
+        shared.claim_floors.forget(destination, *lane);
+        shared.notifications.notify_all([destination], *lane);
     }
     let replayed = Replayed {
         counts,

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::Shared;
 use super::batch::{Change, FULL};
+use super::connection::{Work, params};
 use super::failure::Failure;
-use super::link::{Work, given};
-use super::pool::For;
+use super::pool::Purpose;
 use super::rows::{natural, signed, storable};
 use crate::crash;
 use crate::delivery::Next;
@@ -20,10 +20,10 @@ const SETTLE: Work = Work::Function("settle");
 
 #[async_trait]
 impl Change for Attempt {
-    type Fate = Settled;
+    type Outcome = Settled;
     type Made = Settled;
 
-    const OVER: For = For::Settling;
+    const OVER: Purpose = Purpose::Settling;
 
     /// No request waits for a settlement. If the process dies before it, the delivery is made
     /// again, and not lost.
@@ -34,7 +34,7 @@ impl Change for Attempt {
         self.answer.len() + self.said.as_str().len()
     }
 
-    async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Settled>, Failure> {
+    async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Settled>, Failure> {
         // In the order of the table, and each once.
         let mut firsts: HashMap<(i64, u32), usize> = HashMap::new();
         for (place, attempt) in changes.iter().enumerate() {
@@ -48,11 +48,11 @@ impl Change for Attempt {
         let settled = settle(shared, &attempts).await?;
         for attempt in &attempts {
             if let Next::Retry { due_at } = attempt.next {
-                shared.marks.comes_somewhere(due_at.as_millisecond());
+                shared.claim_floors.comes_somewhere(due_at.as_millisecond());
             }
         }
 
-        let fates = changes.iter().enumerate().map(|(place, attempt)| {
+        let outcomes = changes.iter().enumerate().map(|(place, attempt)| {
             let key = (attempt.delivery, attempt.number);
             if settled.contains(&key) && firsts[&key] == place {
                 Settled::Settled
@@ -60,11 +60,11 @@ impl Change for Attempt {
                 Settled::Fenced
             }
         });
-        Ok(fates.collect())
+        Ok(outcomes.collect())
     }
 
-    fn conclude(self, fate: Settled) -> Settled {
-        fate
+    fn finish(self, outcome: Settled) -> Settled {
+        outcome
     }
 }
 
@@ -100,11 +100,11 @@ async fn settle(shared: &Shared, attempts: &[&Attempt]) -> Result<HashSet<(i64, 
             Next::Retry { due_at } => ("waiting", due_at.as_millisecond()),
         })
         .unzip();
-    let given = given![
+    let given = params![
         deliveries => INT8_ARRAY, numbers => INT4_ARRAY, ended => INT8_ARRAY, took => INT8_ARRAY,
         answers => TEXT_ARRAY, bodies => TEXT_ARRAY, states => TEXT_ARRAY, due => INT8_ARRAY,
     ];
-    let rows = shared.pool.once(For::Settling, SETTLE, given).await?;
+    let rows = shared.pool.once(Purpose::Settling, SETTLE, given).await?;
     let over: HashMap<(i64, u32), bool> = attempts
         .iter()
         .map(|attempt| {
@@ -117,7 +117,7 @@ async fn settle(shared: &Shared, attempts: &[&Attempt]) -> Result<HashSet<(i64, 
         let key = (row.try_get(0)?, natural(row, 1)?);
         settled.insert(key);
         if over.get(&key).is_some_and(|is_over| *is_over) {
-            shared.room.done();
+            shared.capacity.done();
         }
     }
     Ok(settled)

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::Shared;
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::For;
+use super::pool::Purpose;
 use super::rows::timestamp;
 
 const REMEMBER: &str = "
@@ -20,17 +20,17 @@ const REMEMBERED: &str = "
 
 pub(super) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
     let trusted_ms = trusted.as_millisecond();
-    let given = given![trusted_ms => INT8];
+    let given = params![trusted_ms => INT8];
     shared
         .pool
-        .once(For::Looking, REMEMBER, given)
+        .once(Purpose::Looking, REMEMBER, given)
         .await
         .map(drop)
 }
 
 /// `None`: the store is new.
 pub(super) async fn remembered(shared: &Shared) -> Result<Option<Timestamp>, Failure> {
-    let rows = shared.pool.once(For::Looking, REMEMBERED, &[]).await?;
+    let rows = shared.pool.once(Purpose::Looking, REMEMBERED, &[]).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use super::dedupe_index;
 use super::job::{Job, Urgency, Work};
 use super::leases::Held;
-use super::seen;
 use crate::crash;
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
@@ -18,11 +18,11 @@ pub(super) struct Accepting {
     pub(super) recipients: Vec<Recipient>,
     pub(super) answer: oneshot::Sender<Result<Accepted, StoreError>>,
     /// As the transaction under way would have it.
-    pub(super) fate: Option<Result<Fate, StoreError>>,
+    pub(super) outcome: Option<Result<AcceptOutcome, StoreError>>,
 }
 
 /// Result of storing a message.
-pub(super) enum Fate {
+pub(super) enum AcceptOutcome {
     /// The message is new. The leased deliveries are to be handed over.
     Fresh(Vec<Leased>),
     Known,
@@ -36,34 +36,34 @@ pub(super) struct Leased {
     claim: i64,
 }
 
-impl From<&Fate> for Accepted {
-    fn from(fate: &Fate) -> Self {
-        match fate {
-            Fate::Fresh(_) => Self::New,
-            Fate::Known => Self::Duplicate,
+impl From<&AcceptOutcome> for Accepted {
+    fn from(outcome: &AcceptOutcome) -> Self {
+        match outcome {
+            AcceptOutcome::Fresh(_) => Self::New,
+            AcceptOutcome::Known => Self::Duplicate,
         }
     }
 }
 
 impl Job for Accepting {
     fn urgency(&self) -> Urgency {
-        Urgency::Now
+        Urgency::NextCommit
     }
 
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
-        self.fate = Some(accept(work, &self.message, &self.recipients)?);
+        self.outcome = Some(accept(work, &self.message, &self.recipients)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>, fate: Result<(), StoreError>) {
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self {
             message,
             mut recipients,
             answer,
-            fate: then,
+            outcome: then,
         } = *self;
-        let fate = fate.and_then(|()| then.ok_or_else(super::closed)?);
-        if let Ok(Fate::Fresh(leased)) = &fate {
+        let outcome = outcome.and_then(|()| then.ok_or_else(super::closed)?);
+        if let Ok(AcceptOutcome::Fresh(leased)) = &outcome {
             for Leased { id, place, claim } in leased {
                 let Recipient {
                     destination, slot, ..
@@ -84,7 +84,7 @@ impl Job for Accepting {
         // Places that stay empty are free before anyone hears of it.
         drop(recipients);
         // Who asked may have gone away meanwhile; the message stands all the same.
-        drop(answer.send(fate.as_ref().map(Accepted::from).map_err(Clone::clone)));
+        drop(answer.send(outcome.as_ref().map(Accepted::from).map_err(Clone::clone)));
     }
 }
 
@@ -92,8 +92,8 @@ pub(super) fn accept(
     work: &mut Work<'_>,
     message: &Message,
     recipients: &[Recipient],
-) -> rusqlite::Result<Result<Fate, StoreError>> {
-    let hash = seen::hash(&message.endpoint, &message.webhook_id);
+) -> rusqlite::Result<Result<AcceptOutcome, StoreError>> {
+    let hash = dedupe_index::hash(&message.endpoint, &message.webhook_id);
     accept_hashed(work, hash, message, recipients)
 }
 
@@ -102,18 +102,18 @@ fn accept_hashed(
     hash: u64,
     message: &Message,
     recipients: &[Recipient],
-) -> rusqlite::Result<Result<Fate, StoreError>> {
+) -> rusqlite::Result<Result<AcceptOutcome, StoreError>> {
     let connection = work.connection;
-    for seq in work.memory.seen.candidates(hash) {
+    for seq in work.state.dedupe_index.candidates(hash) {
         if is_of(connection, seq, message)? {
-            return Ok(Ok(Fate::Known));
+            return Ok(Ok(AcceptOutcome::Known));
         }
     }
-    if let Err(full) = work.memory.has_room(recipients.len()) {
+    if let Err(full) = work.state.has_room(recipients.len()) {
         return Ok(Err(full));
     }
     let received_at = message.received_at.as_millisecond();
-    let seq = work.memory.seen.add(hash, received_at);
+    let seq = work.state.dedupe_index.add(hash, received_at);
     connection
         .prepare_cached(
             "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -146,20 +146,20 @@ fn accept_hashed(
             due_at
         ])?;
         if let Some(slot) = &recipient.slot {
-            let claim = work.memory.leases.next_claim();
-            let from = work.memory.leases.steady(slot.from());
+            let claim = work.state.leases.next_claim();
+            let from = work.state.leases.steady(slot.from());
             let held = Held {
                 attempt: 1,
                 claim,
                 ends_at: later(from, slot.lease()),
             };
-            work.memory.leases.take_with_it(id, held);
+            work.state.leases.take_with_it(id, held);
             leased.push(Leased { id, place, claim });
         }
     }
-    work.memory.pend(message.payload.len(), recipients.len());
+    work.state.pend(message.payload.len(), recipients.len());
     crash::point("written");
-    Ok(Ok(Fate::Fresh(leased)))
+    Ok(Ok(AcceptOutcome::Fresh(leased)))
 }
 
 fn lane_of(message: &Message) -> Lane {
@@ -177,20 +177,20 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::store::Bounds;
-    use crate::store::sqlite::memory::Memory;
-    use crate::store::sqlite::owned::Owned;
     use crate::store::sqlite::schema;
+    use crate::store::sqlite::store_files::StoreFiles;
+    use crate::store::sqlite::writer_state::WriterState;
     use bytes::Bytes;
     use jiff::Timestamp;
 
     #[test]
     fn ids_whose_hashes_clash_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let mut owned = Owned::take(&folder.path().join("store.db")).unwrap();
-        let connection = schema::connect(&mut owned).unwrap();
+        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let connection = schema::connect(&mut files).unwrap();
         let bounds = Bounds::default();
         let clock = Clock::default();
-        let mut memory = Memory::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();
+        let mut state = WriterState::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();
         let mut accept = |id: &str, endpoint: &str| {
             let message = Message {
                 endpoint: endpoint.into(),
@@ -203,10 +203,10 @@ mod tests {
             };
             let mut work = Work {
                 connection: &connection,
-                memory: &mut memory,
+                state: &mut state,
             };
             let accepted = accept_hashed(&mut work, 42, &message, &[]).unwrap();
-            memory.commit();
+            state.commit();
             Accepted::from(&accepted.unwrap())
         };
         for expected in [Accepted::New, Accepted::Duplicate, Accepted::Duplicate] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{schema, seen, size};
+use super::{dedupe_index, schema, size};
 use crate::delivery::earlier;
 use crate::store::{Check, StoreError};
 
@@ -138,7 +138,7 @@ fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String,
         let Some(row) = blocks.next()? else {
             return Ok(None);
         };
-        let hashes = seen::hashes(row.get_ref(1)?.as_blob()?).collect();
+        let hashes = dedupe_index::hashes(row.get_ref(1)?.as_blob()?).collect();
         Ok(Some((row.get(0)?, hashes)))
     };
     let mut block = next_block()?;
@@ -158,7 +158,7 @@ fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String,
                 None => break Some(None),
             }
         };
-        let hash = seen::hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
+        let hash = dedupe_index::hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
         let is_known = match place {
             // Behind the last block: read at the start.
             Some(None) => true,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::owned::Known;
+use super::store_files::Known;
 use super::{holders, lock, schema};
 use crate::observe::warnings::Warnings;
 use crate::store::StoreError;

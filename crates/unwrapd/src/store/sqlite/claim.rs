@@ -33,15 +33,15 @@ pub(super) fn claim(
     terms: Terms,
     limit: usize,
 ) -> rusqlite::Result<Claimed> {
-    let number = work.memory.leases.next_claim();
+    let number = work.state.leases.next_claim();
     let put_off_from = terms.put_off_from(now);
     let mut claim = Claim {
         connection: work.connection,
-        leases: &work.memory.leases,
+        leases: &work.state.leases,
         destination,
         lane,
         now,
-        steady_now: work.memory.leases.steady(now),
+        steady_now: work.state.leases.steady(now),
         put_off_from,
         taken: Vec::new(),
         next_due_at: None,
@@ -62,7 +62,7 @@ pub(super) fn claim(
         ..
     } = claim;
     if was_put_off > 0 {
-        if !terms.is_whenever_due() && work.memory.put_off.is_news(destination, lane) {
+        if !terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
             PutOff::tell(destination, lane, deliveries);
         }
@@ -72,7 +72,7 @@ pub(super) fn claim(
         taken.rotate_left(was_put_off);
     }
     let ends_at = later(now, terms.lease);
-    let leases = &mut work.memory.leases;
+    let leases = &mut work.state.leases;
     for delivery in &mut taken {
         delivery.claim = number;
         let held = Held {

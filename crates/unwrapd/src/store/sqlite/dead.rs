@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use super::chosen::{Chosen, deliveries};
+use super::candidate::{Chosen, deliveries};
 use super::job::Urgency;
-use super::replay::{Piece, find_piece};
+use super::replay::{ScanPage, find_piece};
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Dropped};
@@ -38,11 +38,11 @@ impl SqliteStore {
                 Ok((piece, filter))
             })
             .await?;
-        let (Piece { messages, next }, filter) = piece;
+        let (ScanPage { messages, next }, filter) = piece;
         let deliveries = if messages.is_empty() {
             0
         } else {
-            self.ask(Urgency::Now, move |work| {
+            self.ask(Urgency::NextCommit, move |work| {
                 drop_dead(work.connection, &filter, &messages, as_of.at, now)
             })
             .await?

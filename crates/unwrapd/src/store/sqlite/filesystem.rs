@@ -27,7 +27,7 @@ enum Verdict {
     /// A FUSE file system, which may be one of the network.
     Fuse,
     /// A file system in memory, whose content is lost when the machine restarts.
-    Memory,
+    WriterState,
 }
 
 /// Refuses a path on a file system of the network, and warns of what is doubtful. Where the kind cannot be found out, or is not known, it
@@ -44,7 +44,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
         Verdict::Fuse => tracing::warn!(
             "{place} is on a FUSE file system: if that is one of the network, such as sshfs, SQLite can lose data there; a local disk is safe"
         ),
-        Verdict::Memory => tracing::warn!(
+        Verdict::WriterState => tracing::warn!(
             "{place} is in memory (tmpfs): its content is lost when the machine restarts"
         ),
     }
@@ -141,7 +141,7 @@ fn judge(magic: u64) -> Verdict {
         0x1983_0326 => Verdict::Network("BeeGFS"),
         0x2003_0528 => Verdict::Network("OrangeFS"),
         0x6573_5546 => Verdict::Fuse,
-        0x0102_1994 | 0x8584_58F6 => Verdict::Memory,
+        0x0102_1994 | 0x8584_58F6 => Verdict::WriterState,
         _ => Verdict::Fine,
     }
 }
@@ -159,7 +159,7 @@ mod tests {
             (0xFFFF_FFFF_FE53_4D42, Verdict::Network("SMB2")),
             (0x0102_1997, Verdict::Network("9p")),
             (0x6573_5546, Verdict::Fuse),
-            (0x0102_1994, Verdict::Memory),
+            (0x0102_1994, Verdict::WriterState),
         ] {
             assert_eq!(judge(magic), verdict, "{magic:#x}");
         }
@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn what_the_system_says_of_memory_is_understood() {
-        assert_eq!(kind(Path::new("/dev/shm/no-such-file")), Verdict::Memory);
+        assert_eq!(
+            kind(Path::new("/dev/shm/no-such-file")),
+            Verdict::WriterState
+        );
         // The kernel's own; no file can be there.
         assert_eq!(kind(Path::new("/proc/self")), Verdict::Fine);
     }

@@ -22,59 +22,62 @@ use rusqlite::Connection;
 
 use super::access::{Wish, explain, folder_of};
 use super::checkpoint::{self, Mode};
-use super::owned::Owned;
+use super::store_files::StoreFiles;
 use super::{holders, schema, wal};
 use crate::store::StoreError;
 
 /// Size of a log from which on the log of the gateway says that it is written again.
 const TOLD_MIB: u64 = 64;
 
-pub(super) fn make_durable(connection: &Connection, owned: &mut Owned) -> Result<(), StoreError> {
+pub(super) fn make_durable(
+    connection: &Connection,
+    files: &mut StoreFiles,
+) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let found = checkpoint::run(connection, Mode::Count).map_err(problem)?;
     // A program that opens a database alone builds a new index, in which no frame counts as moved.
     if found.moved == 0 {
         let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         if !moved.is_busy {
-            owned.found_log(false);
+            files.found_log(false);
             return Ok(());
         }
     }
-    tell_large(found.frames, owned);
+    tell_large(found.frames, files);
     // With the write lock, no other program appends to the log or restarts it.
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(problem)?;
-    let written = write_again(owned);
+    let written = write_again(files);
     connection.execute_batch("ROLLBACK").map_err(problem)?;
     written?;
     let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
-    owned.found_log(moved.is_busy);
+    files.found_log(moved.is_busy);
     Ok(())
 }
 
 /// Writing a large log again takes a while, in which nothing else is said.
-fn tell_large(frames: u32, owned: &Owned) {
+fn tell_large(frames: u32, files: &StoreFiles) {
     let mib = u64::from(frames) * 4096 / (1024 * 1024);
     if mib >= TOLD_MIB {
         tracing::warn!(
             "{} MiB of {} are written to the disk again before anything is acknowledged, since {} reads the database (a backup, a check, a shell)",
             mib,
-            owned.log_path().display(),
-            holders::of(&owned.log_path()).unwrap_or_else(|| "another program".into())
+            files.log_path().display(),
+            holders::of(&files.log_path()).unwrap_or_else(|| "another program".into())
         );
     }
 }
 
-fn write_again(owned: &Owned) -> Result<(), StoreError> {
-    let path = owned.log_path();
+fn write_again(files: &StoreFiles) -> Result<(), StoreError> {
+    let path = files.log_path();
     let problem = |error: io::Error| StoreError::Unavailable(explain(&path, Wish::Write, &error));
     let log = File::options()
         .read(true)
         .write(true)
         .open(&path)
         .map_err(problem)?;
-    let beside = schema::connect_beside(owned.path())?;
+    let beside = schema::connect_beside(files.path())?;
     loop {
         let count = |error| schema::store_error(&error);
         let counts = checkpoint::run(&beside, Mode::Count).map_err(count)?;
@@ -91,12 +94,12 @@ fn write_again(owned: &Owned) -> Result<(), StoreError> {
             problem(error)
         })?;
         if counts.moved > 0 {
-            moved.write_again(&log, owned.file()).map_err(|error| {
-                StoreError::Unavailable(explain(owned.path(), Wish::Write, &error))
+            moved.write_again(&log, files.file()).map_err(|error| {
+                StoreError::Unavailable(explain(files.path(), Wish::Write, &error))
             })?;
         }
         // The directory entry of the log may be unsynced, too.
-        File::open(folder_of(owned.path()))
+        File::open(folder_of(files.path()))
             .and_then(|folder| folder.sync_all())
             .map_err(problem)?;
         // If another program has moved more frames meanwhile, older content may now have replaced

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::memory::Memory;
+use super::writer_state::WriterState;
 use crate::store::StoreError;
 
 /// What a job works with.
@@ -11,18 +11,18 @@ pub(super) struct Work<'w> {
     /// In the writer's transaction, unless the job only looks.
     pub(super) connection: &'w Connection,
     /// What it remembers counts once the transaction is committed.
-    pub(super) memory: &'w mut Memory,
+    pub(super) state: &'w mut WriterState,
 }
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// Nothing: it changes nothing on the disk, and is answered at once.
-    Look,
+    ReadOnly,
     /// The next commit.
-    Now,
+    NextCommit,
     /// A commit, and it may be a later one: nobody waits for its answer.
-    Soon,
+    Deferred,
 }
 
 /// Something to do that waits for the writer.
@@ -33,7 +33,7 @@ pub(super) trait Job: Send {
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
 
     /// Tells who asked, once the fate of the whole transaction is known.
-    fn answer(self: Box<Self>, fate: Result<(), StoreError>);
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 /// The change that `make` makes, and who waits for its result.
@@ -58,9 +58,9 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, fate: Result<(), StoreError>) {
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { value, answer, .. } = *self;
-        let result = fate.and_then(|()| value.ok_or_else(super::closed));
+        let result = outcome.and_then(|()| value.ok_or_else(super::closed));
         // Who asked may have gone away meanwhile; the change stands all the same.
         drop(answer.send(result));
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::owned::{Damage, Known, Trouble, check_one_name};
+use super::store_files::{Damage, Known, Trouble, check_one_name};
 use super::wal::{FRAME_HEADER_BYTES, Header};
 use crate::store::StoreError;
 

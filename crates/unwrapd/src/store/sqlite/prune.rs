@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::job::Work;
-use super::{schema, seen, size};
+use super::{dedupe_index, schema, size};
 use crate::delivery::{earlier, later};
 use crate::store::ids::deliveries_of;
 use crate::store::{Bounds, StoreError};
@@ -100,7 +100,7 @@ impl Pruner {
         match self.sweep {
             None => {}
             Some(Sweep::Ids) => {
-                found.block = seen::old_block(connection, horizon)?;
+                found.block = dedupe_index::old_block(connection, horizon)?;
                 if found.block.is_none() {
                     self.sweep = Some(Sweep::Old { after: 0 });
                 }
@@ -173,8 +173,8 @@ impl MessagePage {
     /// Removes it, and gives the number of messages whose content is gone. What was replayed since it was found stays.
     pub(super) fn remove(&self, work: &mut Work<'_>) -> rusqlite::Result<u64> {
         if let Some(block) = self.block {
-            work.memory
-                .seen
+            work.state
+                .dedupe_index
                 .forget_block(work.connection, block, self.horizon)?;
         }
         let mut removed = 0;

@@ -96,11 +96,11 @@ pub(super) fn accept_quarantined(
     message: &Message,
     recipients: &[Recipient],
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let fate = accept::accept(work, message, recipients)?;
-    if fate.is_ok() {
+    let outcome = accept::accept(work, message, recipients)?;
+    if outcome.is_ok() {
         delete_quarantined(work.connection, &(suspect..=suspect))?;
     }
-    Ok(fate.map(|fate| Accepted::from(&fate)))
+    Ok(outcome.map(|outcome| Accepted::from(&outcome)))
 }
 
 pub(super) fn delete_quarantined(

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use super::chosen::{Chosen, hurry};
+use super::candidate::{Chosen, hurry};
 use super::job::{Urgency, Work};
-use super::progress::{Record, begin, read_record};
-use super::walk::{Order, newest, walk};
+use super::replay_record::{Record, begin, read_record};
+use super::scan::{Order, newest, scan};
 use crate::clock::Moment;
 use crate::crash;
 use crate::store::StoreError;
@@ -19,7 +19,7 @@ use crate::store::filter::{Filter, Selection};
 use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
 
 /// A piece of what is meant.
-pub(super) struct Piece {
+pub(super) struct ScanPage {
     pub(super) messages: Vec<i64>,
     pub(super) next: Option<i64>,
 }
@@ -114,7 +114,7 @@ impl SqliteStore {
             }
         };
         let step = self
-            .ask(Urgency::Now, move |work| {
+            .ask(Urgency::NextCommit, move |work| {
                 let step = make_due(work, &record, &piece, now);
                 crash::point("replayed");
                 step
@@ -140,7 +140,7 @@ impl SqliteStore {
             return Ok(record);
         }
         let (replay, token) = (replay.clone(), token.clone());
-        self.ask(Urgency::Now, move |work| {
+        self.ask(Urgency::NextCommit, move |work| {
             begin(work.connection, &replay, &token, as_of, now)
         })
         .await
@@ -155,7 +155,7 @@ fn plan_piece(
     plan: &mut Plan,
 ) -> rusqlite::Result<Option<i64>> {
     let within = first..=plan.as_of.newest;
-    walk(
+    scan(
         connection,
         selection,
         within,
@@ -185,7 +185,7 @@ fn known_piece(
     let mut known = HashSet::new();
     let mut id = connection.prepare_cached("SELECT webhook_id FROM message WHERE seq = ?")?;
     let within = first..=i64::MAX;
-    let next = walk(
+    let next = scan(
         connection,
         selection,
         within,
@@ -206,11 +206,11 @@ pub(super) fn find_piece(
     newest: i64,
     limit: usize,
     meant: impl Fn(&Chosen) -> rusqlite::Result<usize>,
-) -> rusqlite::Result<Piece> {
+) -> rusqlite::Result<ScanPage> {
     let mut messages = Vec::new();
     let mut found = 0;
     let within = first..=newest;
-    let next = walk(
+    let next = scan(
         connection,
         selection,
         within,
@@ -228,14 +228,14 @@ pub(super) fn find_piece(
             })
         },
     )?;
-    Ok(Piece { messages, next })
+    Ok(ScanPage { messages, next })
 }
 
 /// Makes a piece due and writes down that it is done; or, if someone else has come further meanwhile, changes nothing.
 fn make_due(
     work: &mut Work<'_>,
     record: &Record,
-    piece: &Piece,
+    piece: &ScanPage,
     now: Moment,
 ) -> rusqlite::Result<Result<ReplayStep, StoreError>> {
     let connection = work.connection;
@@ -253,7 +253,7 @@ fn make_due(
         let before = counts;
         if counts.add(&choice, message.lane, can_be_made) {
             let deliveries = counts.deliveries - before.deliveries;
-            if let Err(full) = work.memory.has_room_to_replay(deliveries) {
+            if let Err(full) = work.state.has_room_to_replay(deliveries) {
                 if due.is_empty() {
                     return Ok(Err(full));
                 }
@@ -261,7 +261,7 @@ fn make_due(
                 next = Some(seq);
                 break;
             }
-            work.memory
+            work.state
                 .pend(0, usize::try_from(deliveries).unwrap_or(usize::MAX));
             message.make_due(
                 connection,

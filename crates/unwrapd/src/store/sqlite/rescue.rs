@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::access::folder_of;
-use super::owned::{Damage, Loss, Owned};
+use super::store_files::{Damage, Loss, StoreFiles};
 use crate::store::settings::with_suffix;
 
 /// Readable by its owner only, like the store.
@@ -25,21 +25,21 @@ const STEP_BYTES: usize = 1 << 20;
 ///
 /// An error means that the content could not be saved. It can still be saved as long as this
 /// process runs.
-pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
-    let database = owned.path();
-    let log_path = owned.log_path();
+pub(super) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
+    let database = files.path();
+    let log_path = files.log_path();
     let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
     let first =
         "first copy the database, its -wal, its -shm and every saved file to another folder";
-    if is_gone(owned.file())? {
+    if is_gone(files.file())? {
         // The folder may have been removed with everything in it.
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
             .create(folder_of(database))?;
         let saved = free_name(database);
-        copy(owned.file(), &saved)?;
-        if let Some(log) = owned.log() {
+        copy(files.file(), &saved)?;
+        if let Some(log) = files.log() {
             copy(log, &with_suffix(&saved, "-wal"))?;
         }
         sync_folder(database)?;
@@ -48,10 +48,10 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
             "the content was saved as {saved} and {saved}-wal; {first}, then move away the files {place}, {place}-wal and {place}-shm, rename the saved files to {place} and {place}-wal, and start unwrapd"
         ));
     }
-    if let Some(log) = owned.log()
+    if let Some(log) = files.log()
         && is_gone(log)?
     {
-        let is_database_there = owned.database().look().is_ok();
+        let is_database_there = files.database().look().is_ok();
         if is_database_there && !log_path.exists() {
             copy(log, &log_path)?;
             sync_folder(database)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::owned::{self, Owned};
+use super::store_files::{self, StoreFiles};
 use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
@@ -37,22 +37,22 @@ pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 /// Statements kept prepared: all of ours.
 const STATEMENTS_MAX: usize = 32;
 
-pub(super) fn connect(owned: &mut Owned) -> Result<Connection, StoreError> {
+pub(super) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(StoreError::Unusable(format!(
             "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
             rusqlite::version()
         )));
     }
-    let connection = open(owned, OpenFlags::SQLITE_OPEN_CREATE)?;
+    let connection = open(files, OpenFlags::SQLITE_OPEN_CREATE)?;
     let version = check_ours(&connection)?;
-    bring_up_to_date(connection, version, owned)
+    bring_up_to_date(connection, version, files)
 }
 
 /// As [`connect`], for a database that was open before. One that is empty now has lost what it held, and is no new one: it would take
 /// webhooks it has seen for new ones.
-pub(super) fn connect_again(owned: &mut Owned) -> Result<Connection, StoreError> {
-    let connection = open(owned, OpenFlags::empty())?;
+pub(super) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreError> {
+    let connection = open(files, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
     if version == 0 {
         return Err(StoreError::Unusable(
@@ -60,12 +60,12 @@ pub(super) fn connect_again(owned: &mut Owned) -> Result<Connection, StoreError>
                 .into(),
         ));
     }
-    bring_up_to_date(connection, version, owned)
+    bring_up_to_date(connection, version, files)
 }
 
 /// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
-pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreError> {
-    let mut connection = open(owned, OpenFlags::SQLITE_OPEN_CREATE)?;
+pub(super) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, StoreError> {
+    let mut connection = open(files, OpenFlags::SQLITE_OPEN_CREATE)?;
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
         let version = check_ours(&connection)?;
@@ -78,7 +78,7 @@ pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreErro
         if version > 0 && !is_empty().map_err(|error| store_error(&error))? {
             check_present(&connection)?;
         }
-        return bring_up_to_date(connection, version, owned);
+        return bring_up_to_date(connection, version, files);
     }
     if version != MIGRATIONS.len() {
         return Err(StoreError::Unusable(
@@ -86,25 +86,25 @@ pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreErro
         ));
     }
     prepare(&mut connection).map_err(|error| store_error(&error))?;
-    found_log::make_durable(&connection, owned)?;
+    found_log::make_durable(&connection, files)?;
     Ok(connection)
 }
 
-fn open(owned: &Owned, more: OpenFlags) -> Result<Connection, StoreError> {
-    access::check_writable(owned.path())?;
-    filesystem::check_room(owned.path())?;
+fn open(files: &StoreFiles, more: OpenFlags) -> Result<Connection, StoreError> {
+    access::check_writable(files.path())?;
+    filesystem::check_room(files.path())?;
     // Without the flag for URIs: a path is a path.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-    Connection::open_with_flags(owned.path(), flags).map_err(|error| store_error(&error))
+    Connection::open_with_flags(files.path(), flags).map_err(|error| store_error(&error))
 }
 
 fn bring_up_to_date(
     mut connection: Connection,
     version: usize,
-    owned: &mut Owned,
+    files: &mut StoreFiles,
 ) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| store_error(&error))?;
-    found_log::make_durable(&connection, owned)?;
+    found_log::make_durable(&connection, files)?;
     if version < MIGRATIONS.len() {
         migration::run(&mut connection, version)?;
     }
@@ -158,7 +158,7 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
 
 /// As [`connect_to_read`], for a command that may run beside a gateway.
 pub(super) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
-    owned::check_log_is_here(path)?;
+    store_files::check_log_is_here(path)?;
     connect_to_read(path)
 }
 
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let mut owned = Owned::take(&folder.path().join("store.db")).unwrap();
+        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
         let is_set = |connection: &Connection| {
             ["fullfsync", "checkpoint_fullfsync"]
                 .into_iter()
@@ -358,10 +358,10 @@ mod tests {
                         .unwrap()
                 })
         };
-        let connection = connect(&mut owned).unwrap();
+        let connection = connect(&mut files).unwrap();
         assert!(is_set(&connection));
-        assert!(is_set(&connect_beside(owned.path()).unwrap()));
+        assert!(is_set(&connect_beside(files.path()).unwrap()));
         drop(connection);
-        assert!(is_set(&connect_again(&mut owned).unwrap()));
+        assert!(is_set(&connect_again(&mut files).unwrap()));
     }
 }

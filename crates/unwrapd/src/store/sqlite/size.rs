@@ -5,15 +5,15 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::checkpoint::{self, Mode};
-use super::owned::Owned;
 use super::schema;
+use super::store_files::StoreFiles;
 use crate::store::StoreError;
 
 /// Writes the file anew without the space in it that is free, and gives its size before and after. Nobody may be using it, and until it
 /// is done it needs as much space again, twice.
 pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
-    let mut owned = Owned::take(path)?;
-    let database = owned.path().to_owned();
+    let mut files = StoreFiles::take(path)?;
+    let database = files.path().to_owned();
     let size = || {
         std::fs::metadata(&database)
             .map(|file| file.len())
@@ -21,7 +21,7 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     };
     let before = size()?;
     let problem = |error: rusqlite::Error| schema::store_error(&error);
-    let connection = schema::connect(&mut owned)?;
+    let connection = schema::connect(&mut files)?;
     connection.execute_batch("VACUUM").map_err(problem)?;
     // The file becomes shorter when the whole log is in it.
     let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;

@@ -16,7 +16,7 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
         Next::Dead => ("dead", attempt.ended_at),
         Next::Retry { due_at } => ("waiting", due_at),
     };
-    if !work.memory.leases.settle(attempt.delivery, attempt.number) {
+    if !work.state.leases.settle(attempt.delivery, attempt.number) {
         return Ok(Settled::Fenced);
     }
     let connection = work.connection;
@@ -56,7 +56,7 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
             Some(attempt.said.as_str()).filter(|said| !said.is_empty()),
         ])?;
     if !matches!(attempt.next, Next::Retry { .. }) {
-        work.memory.done();
+        work.state.done();
     }
     Ok(Settled::Settled)
 }
@@ -68,7 +68,7 @@ pub(super) fn ready(
     work.connection
         .prepare_cached("INSERT OR REPLACE INTO readiness (only, checked_at) VALUES (1, ?)")?
         .execute(params![now.as_millisecond()])?;
-    Ok(work.memory.has_room(1))
+    Ok(work.state.has_room(1))
 }
 
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use super::checkpoint::Checkpoints;
 use super::filesystem;
 use super::job::{Job, Urgency, Work};
-use super::memory::Memory;
-use super::owned::{Loss, Owned, Trouble};
 use super::pulse::Pulse;
 use super::readers::Readers;
+use super::store_files::{Loss, StoreFiles, Trouble};
+use super::writer_state::WriterState;
 use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
 use failure::Failure;
@@ -38,7 +38,7 @@ pub(super) struct Writer {
     /// `PRAGMA data_version` of the connection: it changes when another program has written.
     pub(super) data_version: i64,
     /// Below the connection, which is closed first.
-    pub(super) owned: Owned,
+    pub(super) files: StoreFiles,
     /// Damage to the files, after which nothing may be written any more.
     pub(super) lost: Option<Loss>,
     /// Why everything is refused from now on, for those who ask.
@@ -56,7 +56,7 @@ pub(super) struct Writer {
     pub(super) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
     pub(super) next_check: Option<Instant>,
-    pub(super) memory: Memory,
+    pub(super) state: WriterState,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) readers: Arc<Readers>,
     pub(super) jobs: Receiver<Box<dyn Job>>,
@@ -102,7 +102,7 @@ impl Writer {
                     self.commit_alone(job);
                 }
             }
-            fate => self.answer(batch, fate),
+            outcome => self.answer(batch, outcome),
         }
         self.finish_checkpoint();
     }
@@ -118,9 +118,9 @@ impl Writer {
                 return;
             }
             match next.take().or_else(|| self.jobs.try_recv().ok()) {
-                Some(job) if job.urgency() == Urgency::Look => self.look(job),
+                Some(job) if job.urgency() == Urgency::ReadOnly => self.look(job),
                 Some(job) => {
-                    is_awaited |= job.urgency() == Urgency::Now;
+                    is_awaited |= job.urgency() == Urgency::NextCommit;
                     batch.push(job);
                     if batch.len() == BATCH_MAX {
                         return;
@@ -140,12 +140,12 @@ impl Writer {
 
     fn look(&mut self, mut job: Box<dyn Job>) {
         self.pulse.begin();
-        let fate = self.connect().and_then(|connection| {
+        let outcome = self.connect().and_then(|connection| {
             let mut work = Work {
                 connection: &connection,
-                memory: &mut self.memory,
+                state: &mut self.state,
             };
-            let done = match self.owned.check_index() {
+            let done = match self.files.check_index() {
                 Ok(()) => job.run(&mut work).map_err(Failure::from),
                 Err(trouble) => Err(Failure::OfTheStore(trouble.into())),
             };
@@ -159,13 +159,13 @@ impl Writer {
             }
             done
         });
-        self.answer(&mut vec![job], fate);
+        self.answer(&mut vec![job], outcome);
     }
 
     fn commit_alone(&mut self, job: Box<dyn Job>) {
         let mut batch = vec![job];
-        let fate = self.commit(&mut batch);
-        self.answer(&mut batch, fate);
+        let outcome = self.commit(&mut batch);
+        self.answer(&mut batch, outcome);
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
@@ -174,60 +174,61 @@ impl Writer {
             return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
         }
         if self.needs_room {
-            filesystem::check_room(self.owned.path()).map_err(Failure::OfTheStore)?;
+            filesystem::check_room(self.files.path()).map_err(Failure::OfTheStore)?;
         }
         let mut connection = self.connect()?;
-        let fate = self
+        let outcome = self
             .check_index()
             .map_err(Failure::OfTheStore)
             .and_then(|()| {
-                run_in_transaction(&mut connection, &mut self.memory, batch).map_err(Failure::from)
+                run_in_transaction(&mut connection, &mut self.state, batch).map_err(Failure::from)
             })
             .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
-        match &fate {
+        match &outcome {
             Ok(()) => {
-                self.memory.commit();
+                self.state.commit();
                 self.connection = Some(connection);
                 self.failed = None;
                 self.log_success();
             }
             Err(Failure::OfTheStore(error)) => {
-                self.memory.rollback();
+                self.state.rollback();
                 self.failed = Some(error.clone());
                 self.give_up(connection);
             }
             Err(Failure::OfAChange(_)) => {
-                self.memory.rollback();
+                self.state.rollback();
                 self.give_up(connection);
             }
         }
-        fate
+        outcome
     }
 
-    fn answer(&mut self, batch: &mut Vec<Box<dyn Job>>, fate: Result<(), Failure>) {
-        if let Err(failure) = &fate {
+    fn answer(&mut self, batch: &mut Vec<Box<dyn Job>>, outcome: Result<(), Failure>) {
+        if let Err(failure) = &outcome {
             self.log_failure(failure);
         }
-        let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
+        let outcome =
+            outcome.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
         for job in batch.drain(..) {
-            job.answer(fate.clone());
+            job.answer(outcome.clone());
         }
     }
 }
 
 fn run_in_transaction(
     connection: &mut Connection,
-    memory: &mut Memory,
+    state: &mut WriterState,
     batch: &mut [Box<dyn Job>],
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut work = Work {
         connection: &transaction,
-        memory,
+        state,
     };
     for job in batch {
         job.run(&mut work)?;
     }
-    memory.write(&transaction)?;
+    state.write(&transaction)?;
     transaction.commit()
 }

@@ -9,8 +9,8 @@ use super::Writer;
 use super::failure::Failure;
 use super::files::unopened;
 use crate::store::StoreError;
-use crate::store::sqlite::owned::Trouble;
 use crate::store::sqlite::schema;
+use crate::store::sqlite::store_files::Trouble;
 
 /// A damaged file is looked through again after so many times as long as that takes,
 const CHECK_RESTS: u32 = 10;
@@ -65,7 +65,7 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, |question| Ok(unopened(question))) {
+        if let Err(trouble) = self.files.check(None, |question| Ok(unopened(question))) {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
@@ -73,13 +73,13 @@ impl Writer {
         }
         // All are opened anew: who has the old log open would mistake it for the new one.
         self.readers.close();
-        let mut connection = schema::connect_again(&mut self.owned).map_err(Failure::OfTheStore)?;
+        let mut connection = schema::connect_again(&mut self.files).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
         self.data_version = schema::data_version(&connection)?;
         schema::tables(&connection)
-            .and_then(|tables| self.owned.know_log(tables))
+            .and_then(|tables| self.files.know_log(tables))
             .map_err(Failure::OfTheStore)?;
-        self.memory.read_again(&connection)?;
+        self.state.read_again(&connection)?;
         self.checkpoints.watch(&mut connection)?;
         Ok(connection)
     }

@@ -27,7 +27,7 @@ impl Writer {
         self.jobs.try_iter().for_each(refuse);
         self.checkpoints.close();
         loop {
-            match rescue::save(&self.owned, &loss) {
+            match rescue::save(&self.files, &loss) {
                 Ok(advice) => {
                     tracing::error!(
                         "{loss}. unwrapd acknowledges nothing more, and stops without touching the files. To save acknowledged webhooks: {advice}"
@@ -58,7 +58,7 @@ impl Writer {
     /// The locks last until the process ends.
     fn leave(self) {
         self.pulse.stop();
-        std::mem::forget(self.owned);
+        std::mem::forget(self.files);
     }
 
     /// Moves the log into the database, and SQLite removes it with the last connection: whoever moves or copies the database of a gateway
@@ -70,13 +70,13 @@ impl Writer {
                 Ok(moved) if !moved.is_busy => {}
                 Ok(_) => tracing::info!(
                     "another program reads the database, so its log stays beside it: {}",
-                    self.owned.log_path().display()
+                    self.files.log_path().display()
                 ),
                 Err(error) => {
                     tracing::debug!("the log of the store was left beside it: {error}");
                 }
             }
-            self.owned.forget_log();
+            self.files.forget_log();
         }
     }
 }

@@ -46,7 +46,7 @@ impl Writer {
         };
         tracing::error!(
             "cannot use {}: {error}{effect}{again}",
-            self.owned.path().display()
+            self.files.path().display()
         );
     }
 
@@ -54,7 +54,7 @@ impl Writer {
         if std::mem::take(&mut self.has_logged_failure) {
             tracing::info!(
                 "{} can be written again: webhooks are accepted",
-                self.owned.path().display()
+                self.files.path().display()
             );
         }
     }

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::Writer;
 use crate::store::StoreError;
 use crate::store::sqlite::checkpoint::{self, Mode};
-use crate::store::sqlite::owned::{Answer, Question, Trouble};
 use crate::store::sqlite::schema;
+use crate::store::sqlite::store_files::{Answer, Question, Trouble};
 
 impl Writer {
     /// Once a second while nothing is asked for.
@@ -18,7 +18,7 @@ impl Writer {
             self.keep(connection);
             self.finish_checkpoint();
         } else if let Err(Trouble::Lost(loss)) =
-            self.owned.check(None, |question| Ok(unopened(question)))
+            self.files.check(None, |question| Ok(unopened(question)))
         {
             self.lost = Some(loss);
         }
@@ -41,7 +41,7 @@ impl Writer {
     }
 
     pub(super) fn check_index(&mut self) -> Result<(), StoreError> {
-        let checked = self.owned.check_index();
+        let checked = self.files.check_index();
         if let Err(Trouble::Lost(loss)) = &checked {
             self.lost = Some(loss.clone());
         }
@@ -56,7 +56,7 @@ impl Writer {
         let data_version = &mut self.data_version;
         let pulse = &self.pulse;
         let mut answer: Option<Answer> = None;
-        self.owned.check(frames, |question| {
+        self.files.check(frames, |question| {
             if let Some(answer) = answer {
                 return Ok(answer);
             }
@@ -86,7 +86,7 @@ impl Writer {
         } else {
             drop(connection);
             // Whoever closes the database last removes the log.
-            self.owned.forget_log();
+            self.files.forget_log();
         }
     }
 

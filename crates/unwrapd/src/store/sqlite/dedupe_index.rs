@@ -21,7 +21,7 @@ const SHARDS: usize = 256;
 const FILL_IDS: usize = 1024 * 1024;
 
 /// The set, and what of it is not on the disk in a block yet.
-pub(super) struct Seen {
+pub(super) struct DedupeIndex {
     shards: Vec<HashTable<Entry>>,
     ids: usize,
     /// The number of the next message.
@@ -55,10 +55,10 @@ impl Tail {
     };
 }
 
-impl Seen {
+impl DedupeIndex {
     /// Reads what is on the disk; ids that arrived before `horizon` need not be known.
     pub(super) fn read(connection: &Connection, horizon: Timestamp) -> rusqlite::Result<Self> {
-        let mut seen = Self {
+        let mut dedupe_index = Self {
             shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
             ids: 0,
             next_seq: 1,
@@ -70,7 +70,7 @@ impl Seen {
             params![horizon.as_millisecond()],
             |row| row.get(0),
         )?;
-        for shard in &mut seen.shards {
+        for shard in &mut dedupe_index.shards {
             shard.reserve(all / SHARDS, |entry| spread(entry.hash));
         }
         let mut blocks = connection.prepare(
@@ -85,16 +85,16 @@ impl Seen {
                 let (shard, entry) = Entry::new(hash, seq);
                 sorted[shard].push(entry);
                 count += 1;
-                seen.next_seq = seq + 1;
+                dedupe_index.next_seq = seq + 1;
             }
             if count >= FILL_IDS {
-                seen.fill(&mut sorted);
+                dedupe_index.fill(&mut sorted);
                 count = 0;
             }
         }
-        seen.fill(&mut sorted);
-        seen.read_tail(connection)?;
-        Ok(seen)
+        dedupe_index.fill(&mut sorted);
+        dedupe_index.read_tail(connection)?;
+        Ok(dedupe_index)
     }
 
     /// Reads the messages that stand in no block. After a write whose fate is unknown, this finds out.
@@ -298,7 +298,7 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
     Ok(())
 }
 
-/// A block that [`Seen::forget_block`] would forget.
+/// A block that [`DedupeIndex::forget_block`] would forget.
 pub(super) fn old_block(
     connection: &Connection,
     horizon: Timestamp,
@@ -373,10 +373,10 @@ mod tests {
                  CREATE TABLE seen_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);",
             )
             .unwrap();
-        let mut seen = Seen::read(&connection, Timestamp::UNIX_EPOCH).unwrap();
+        let mut dedupe_index = DedupeIndex::read(&connection, Timestamp::UNIX_EPOCH).unwrap();
         let hash_of = |number: usize| hash("production", &format!("wh_{number}"));
         for number in 0..BLOCK_IDS {
-            seen.add(hash_of(number), 0);
+            dedupe_index.add(hash_of(number), 0);
             connection
                 .execute(
                     "INSERT INTO message VALUES (?, 'production', ?, 0)",
@@ -384,14 +384,18 @@ mod tests {
                 )
                 .unwrap();
         }
-        seen.write_blocks(&connection).unwrap();
-        seen.rollback();
-        seen.read_tail(&connection).unwrap();
+        dedupe_index.write_blocks(&connection).unwrap();
+        dedupe_index.rollback();
+        dedupe_index.read_tail(&connection).unwrap();
 
-        assert_eq!(seen.ids(), BLOCK_IDS);
+        assert_eq!(dedupe_index.ids(), BLOCK_IDS);
         for number in 0..BLOCK_IDS {
             let seq = i64::try_from(number).unwrap() + 1;
-            assert!(seen.candidates(hash_of(number)).any(|other| other == seq));
+            assert!(
+                dedupe_index
+                    .candidates(hash_of(number))
+                    .any(|other| other == seq)
+            );
         }
     }
 

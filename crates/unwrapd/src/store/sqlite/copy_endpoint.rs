@@ -10,12 +10,14 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter}
 
 use super::access::{Wish, explain};
 use super::checkpoint::{self, Mode};
-use super::owned::{Answer, Owned};
+use super::dedupe_index;
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
-use super::seen;
+use super::store_files::{Answer, StoreFiles};
 use crate::crash;
 use crate::store::StoreError;
-use crate::store::copy::{BYTES_MAX, End, Kind, Outline, Row, TABLES, Table, Turn, Value};
+use crate::store::copy::{
+    BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value,
+};
 
 /// Derives the internal tables of the store from its content. Missing numbers keep a block from
 /// being recognised as full.
@@ -30,12 +32,12 @@ const REPEATED: &str = "
     SELECT webhook_id, min(received_at) FROM message GROUP BY endpoint, webhook_id HAVING count(*) > 1 LIMIT 1";
 
 /// The store that one file is, held by the lock that a gateway would hold.
-pub(in crate::store) struct SqliteEnd {
+pub(in crate::store) struct SqliteCopyEndpoint {
     connection: Arc<Mutex<Connection>>,
-    owned: Owned,
+    files: StoreFiles,
 }
 
-impl SqliteEnd {
+impl SqliteCopyEndpoint {
     /// To read from it; `None`: there is no such file.
     pub(in crate::store) fn of_source(path: &Path) -> Result<Option<Self>, StoreError> {
         match path.try_exists() {
@@ -45,23 +47,23 @@ impl SqliteEnd {
                 return Err(StoreError::Unavailable(explain(path, Wish::Read, &error)));
             }
         }
-        let owned = Owned::take(path)?;
-        let connection = schema::connect_to_read(owned.path())?;
+        let files = StoreFiles::take(path)?;
+        let connection = schema::connect_to_read(files.path())?;
         schema::check_present(&connection)?;
-        Ok(Some(Self::of(connection, owned)))
+        Ok(Some(Self::of(connection, files)))
     }
 
     /// To write into it. Makes the file if there is none.
     pub(in crate::store) fn of_target(path: &Path) -> Result<Self, StoreError> {
-        let mut owned = Owned::take(path)?;
-        let connection = schema::connect_to_fill(&mut owned)?;
-        Ok(Self::of(connection, owned))
+        let mut files = StoreFiles::take(path)?;
+        let connection = schema::connect_to_fill(&mut files)?;
+        Ok(Self::of(connection, files))
     }
 
-    fn of(connection: Connection, owned: Owned) -> Self {
+    fn of(connection: Connection, files: StoreFiles) -> Self {
         Self {
             connection: Arc::new(Mutex::new(connection)),
-            owned,
+            files,
         }
     }
 
@@ -81,9 +83,9 @@ impl SqliteEnd {
 }
 
 #[async_trait]
-impl End for SqliteEnd {
+impl CopyEndpoint for SqliteCopyEndpoint {
     async fn identity(&mut self) -> Result<String, StoreError> {
-        let file = std::fs::metadata(self.owned.path())
+        let file = std::fs::metadata(self.files.path())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(format!("file {} {}", file.dev(), file.ino()))
     }
@@ -130,7 +132,7 @@ impl End for SqliteEnd {
         true
     }
 
-    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError> {
+    async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError> {
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -138,7 +140,7 @@ impl End for SqliteEnd {
             transaction.execute("INSERT INTO copying (mark) VALUES (?)", params![mark])?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID_COPYING)?;
             transaction.commit()?;
-            Ok(Turn::Ours)
+            Ok(StepResult::Done)
         })
         .await
     }
@@ -149,35 +151,35 @@ impl End for SqliteEnd {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<Turn, StoreError> {
-        self.owned.check(None, |_| Ok(written()))?;
+    ) -> Result<StepResult, StoreError> {
+        self.files.check(None, |_| Ok(written()))?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
-    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
-        self.owned.check(None, |_| Ok(written()))?;
+    async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {
+        self.files.check(None, |_| Ok(written()))?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            seen::write_all(&transaction)?;
+            dedupe_index::write_all(&transaction)?;
             transaction.execute_batch(DERIVE)?;
             if transaction.execute("DELETE FROM copying WHERE mark = ?", [mark])? != 1 {
-                return Ok(Turn::Anothers);
+                return Ok(StepResult::Overtaken);
             }
             transaction.execute_batch("DROP TABLE copying")?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.commit()?;
             // What readers keep in the log is in both files, and is moved when the store is opened.
             checkpoint::run(connection, Mode::Truncate)?;
-            Ok(Turn::Ours)
+            Ok(StepResult::Done)
         })
         .await
     }
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        Ok(self.owned.check(None, |_| Ok(written()))?)
+        Ok(self.files.check(None, |_| Ok(written()))?)
     }
 }
 
@@ -244,7 +246,7 @@ fn write(
     rows: &[Row],
     before: &str,
     mark: &str,
-) -> rusqlite::Result<Turn> {
+) -> rusqlite::Result<StepResult> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut insert = transaction.prepare_cached(&insert(table))?;
     let columns = insert.parameter_count();
@@ -265,11 +267,11 @@ fn write(
         .prepare_cached("UPDATE copying SET mark = ? WHERE mark = ?")?
         .execute([mark, before])?;
     if was_there != 1 {
-        return Ok(Turn::Anothers);
+        return Ok(StepResult::Overtaken);
     }
     crash::point("copying");
     transaction.commit()?;
-    Ok(Turn::Ours)
+    Ok(StepResult::Done)
 }
 
 fn insert(table: &Table) -> String {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool, Transaction};
+use super::pool::{Pool, Purpose, Transaction};
 use super::rows::{natural, signed, timestamp};
 use crate::store::StoreError;
 use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
@@ -60,8 +60,8 @@ impl Record {
             .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
         let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
         let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
-        let given = given![token_text => TEXT, asked => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
-        pool.once(For::Looking, BEGIN, given).await?;
+        let given = params![token_text => TEXT, asked => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
+        pool.once(Purpose::Looking, BEGIN, given).await?;
         read(pool, token)
             .await?
             .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
@@ -69,7 +69,7 @@ impl Record {
 
     /// Whether nobody has come further meanwhile. If so, nobody does until the transaction ends.
     pub(super) async fn lock(&self, transaction: &Transaction) -> Result<bool, Failure> {
-        let given = given![self.id => INT8, self.next => INT8];
+        let given = params![self.id => INT8, self.next => INT8];
         Ok(!transaction.query(LOCK, given).await?.is_empty())
     }
 
@@ -91,7 +91,7 @@ impl Record {
             counts.gone,
         ]
         .map(signed);
-        let given = given![
+        let given = params![
             self.id => INT8, next => INT8, messages => INT8, deliveries => INT8, calls => INT8, waiting => INT8,
             gone => INT8, ended_at => INT8,
         ];
@@ -101,7 +101,9 @@ impl Record {
 
 async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<Record>, Failure> {
     let token = token.as_str();
-    let rows = pool.once(For::Looking, READ, given![token => TEXT]).await?;
+    let rows = pool
+        .once(Purpose::Looking, READ, params![token => TEXT])
+        .await?;
     rows.first().map(record).transpose()
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::rows::{natural, signed, timestamp};
-use super::walk::{Order, behind, narrow, newest, piece};
+use super::scan::{Order, behind, narrow, newest, scan_page};
 use crate::delivery::Lane;
 use crate::store::filter::{Filter, Status};
 use crate::store::{
@@ -57,12 +57,12 @@ pub(super) async fn find(
     while let Some(from) = next
         && !filling.is_full(limit)
     {
-        let found = piece(pool, &selection, *within.start()..=from, Order::NewestFirst).await?;
+        let found = scan_page(pool, &selection, *within.start()..=from, Order::NewestFirst).await?;
         next = found.next;
         let mut candidates = &found.candidates[..];
         while !candidates.is_empty() && !filling.is_full(limit) {
-            let room = (limit - filling.messages.len()).min(MESSAGES_AT_ONCE_MAX);
-            let (some, rest) = candidates.split_at(candidates.len().min(room));
+            let capacity = (limit - filling.messages.len()).min(MESSAGES_AT_ONCE_MAX);
+            let (some, rest) = candidates.split_at(candidates.len().min(capacity));
             let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
             for message in kept(pool, &seqs, filter, 1, false).await? {
                 filling.push(message);
@@ -92,7 +92,7 @@ pub(super) async fn show(
     let mut filling = PageBuilder::default();
     let mut next = Some(0);
     while let Some(from) = next {
-        let found = piece(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
+        let found = scan_page(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
         next = found.next;
         let all = Filter::default();
         for candidate in &found.candidates {
@@ -118,8 +118,8 @@ async fn kept(
     with_payload: bool,
 ) -> Result<Vec<MessageView>, Failure> {
     let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
-    let given = given![seqs => INT8_ARRAY, with_payload => BOOL];
-    let rows = pool.once(For::Looking, MESSAGES, given).await?;
+    let given = params![seqs => INT8_ARRAY, with_payload => BOOL];
+    let rows = pool.once(Purpose::Looking, MESSAGES, given).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let seq: i64 = row.try_get(0)?;
@@ -154,8 +154,8 @@ async fn deliveries(
     filter: &Filter,
     attempts_max: usize,
 ) -> Result<HashMap<i64, Vec<DeliveryView>>, Failure> {
-    let given = given![seqs => INT8_ARRAY];
-    let rows = pool.once(For::Looking, DELIVERIES, given).await?;
+    let given = params![seqs => INT8_ARRAY];
+    let rows = pool.once(Purpose::Looking, DELIVERIES, given).await?;
     let mut wanted = Vec::new();
     for row in &rows {
         let status = Status::of(row.try_get(3)?, row.try_get(4)?);
@@ -190,8 +190,8 @@ async fn attempts(
         return Ok(HashMap::new());
     }
     let max = signed(max);
-    let given = given![deliveries => INT8_ARRAY, max => INT8];
-    let rows = pool.once(For::Looking, ATTEMPTS, given).await?;
+    let given = params![deliveries => INT8_ARRAY, max => INT8];
+    let rows = pool.once(Purpose::Looking, ATTEMPTS, given).await?;
     let mut attempts: HashMap<i64, Vec<AttemptView>> = HashMap::new();
     for row in &rows {
         attempts

@@ -11,16 +11,16 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Shared;
+use super::connection::{Begin, PgConnection, params};
 use super::failure::Failure;
-use super::link::{Begin, Link, given};
-use super::members::{ClockNews, Moment, Reply};
-use super::pool::For;
+use super::membership::{ClockNews, Moment, Reply};
+use super::pool::Purpose;
 use crate::store::StoreError;
 
 /// How often a gateway says that it is alive.
-const BEAT_EVERY: Duration = Duration::from_secs(2);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 /// Least time between two beats, where there is more to say.
-const BEAT_GAP: Duration = Duration::from_millis(20);
+const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
 /// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
 const SILENCE_MAX_MS: i64 = 10_000;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs());
@@ -31,7 +31,7 @@ const LATE_MS: i64 = 5000;
 
 /// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
 /// the row of another is gone, it was taken for dead.
-const BEAT: &str = "
+const HEARTBEAT: &str = "
     WITH joined AS (
         INSERT INTO holder (id, beat_at, sees, name, place, parts)
         SELECT $1, clock_timestamp(), $2, $3, $4, $5 WHERE $6
@@ -50,7 +50,7 @@ const BEAT: &str = "
 /// Frees what those hold that are silent, or that are not known: whoever claims at the moment at which it is taken for dead. Whoever
 /// was only frozen may still settle, unless someone else claims before. Who beat in the future did so before the clock was set back, and
 /// would have come again. The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
-const BURY: &str = "
+const REAP: &str = "
     WITH dead AS (
         DELETE FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 > $1 RETURNING id, name
     ), freed AS (
@@ -62,32 +62,40 @@ const BURY: &str = "
     SELECT (SELECT array_agg(name) FROM dead WHERE name <> ''), (SELECT count(*) FROM freed)";
 
 /// Frees what those held whose place another has taken.
-const SUCCEED: &str = "
+const TAKE_OVER: &str = "
     WITH gone AS (DELETE FROM holder WHERE place = $1 AND id <> $2 RETURNING id)
     UPDATE delivery SET ready_at = due_at, holder = NULL
     WHERE holder = ANY (ARRAY (SELECT id FROM gone)) AND state = 'waiting'";
 
 /// Frees what one holds.
-const LEAVE: &str = "
+const DEREGISTER: &str = "
     WITH gone AS (DELETE FROM holder WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
 
 /// Registers the gateway. The others do not count it before its first heartbeat.
-const ENTER: &str = "
+const REGISTER: &str = "
     INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
 const LIVING: &str = "SELECT count(*) FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 <= $1";
 
 /// One begins.
-pub(super) async fn enter(link: &Link, begin: &Begin, holder: i64) -> Result<(), Failure> {
-    let given = given![holder => INT8, LATE_MS => INT8];
-    link.query(begin, ENTER, given).await.map(drop)
+pub(super) async fn register(
+    link: &PgConnection,
+    begin: &Begin,
+    holder: i64,
+) -> Result<(), Failure> {
+    let given = params![holder => INT8, LATE_MS => INT8];
+    link.query(begin, REGISTER, given).await.map(drop)
 }
 
 /// An error if any is alive.
-pub(super) async fn check_none(link: &Link, begin: &Begin, schema: &str) -> Result<(), Failure> {
+pub(super) async fn check_none(
+    link: &PgConnection,
+    begin: &Begin,
+    schema: &str,
+) -> Result<(), Failure> {
     let rows = link
-        .query(begin, LIVING, given![SILENCE_MAX_MS => INT8])
+        .query(begin, LIVING, params![SILENCE_MAX_MS => INT8])
         .await?;
     match rows.first() {
         Some(row) if row.try_get::<_, i64>(0)? == 0 => Ok(()),
@@ -97,19 +105,19 @@ pub(super) async fn check_none(link: &Link, begin: &Begin, schema: &str) -> Resu
 
 /// Goes on until the store is closed.
 pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
-    let mut beats = interval(BEAT_EVERY);
+    let mut beats = interval(HEARTBEAT_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = beats.tick() => {}
-            () = shared.news.are_called() => {}
+            () = shared.notifications.are_called() => {}
             _ = closing.changed() => return,
         }
         if let Err(failure) = beat_now(&shared).await {
             tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
         tokio::select! {
-            () = sleep(BEAT_GAP) => {}
+            () = sleep(HEARTBEAT_GAP) => {}
             _ = closing.changed() => return,
         }
     }
@@ -117,41 +125,44 @@ pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
 
 /// Says that we are alive, hears who else is, and says at once whom we count with from now on.
 pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
-    let holders = &shared.holders;
-    let _one_at_a_time = holders.one_at_a_time().await;
+    let membership = &shared.membership;
+    let _one_at_a_time = membership.one_at_a_time().await;
     loop {
         let begun_at = Moment::now(&shared.clock);
-        let saying = holders.saying();
-        let (name, place) = (&saying.identity.name, &saying.identity.exclusive_address);
-        let given = given![
-            saying.id => INT8, saying.sees => INT8_ARRAY, name => TEXT, place => TEXT, saying.parts => TEXT,
-            saying.joins => BOOL,
+        let heartbeat = membership.heartbeat();
+        let (name, place) = (
+            &heartbeat.identity.name,
+            &heartbeat.identity.exclusive_address,
+        );
+        let given = params![
+            heartbeat.id => INT8, heartbeat.sees => INT8_ARRAY, name => TEXT, place => TEXT, heartbeat.parts => TEXT,
+            heartbeat.joins => BOOL,
         ];
-        let rows = shared.pool.once(For::Telling, BEAT, given).await?;
-        let heard = Reply::of(&rows, saying.id)?;
-        if !heard.is_counted {
+        let rows = shared.pool.once(Purpose::Telling, HEARTBEAT, given).await?;
+        let reply = Reply::of(&rows, heartbeat.id)?;
+        if !reply.is_counted {
             tracing::warn!(
                 "this gateway sent no heartbeat for so long that the others treat it as dead: they make its deliveries, and it joins again"
             );
-            holders.begin_anew();
+            membership.begin_anew();
             // What it claimed while it was dead and did not know.
-            leave(shared, saying.id).await?;
+            deregister(shared, heartbeat.id).await?;
             continue;
         }
-        let is_late = saying.joins
-            || heard
+        let is_late = heartbeat.joins
+            || reply
                 .silent_ms
                 .is_none_or(|silent_ms| !(0..=LATE_MS).contains(&silent_ms));
-        let changes = holders.heard(begun_at, &saying, heard, is_late);
+        let changes = membership.reply(begun_at, &heartbeat, reply, is_late);
         say_clock(changes.clock);
         if changes.are_seen {
-            shared.news.members_changed();
+            shared.notifications.gateways_changed();
         }
-        if saying.is_news {
-            shared.news.tell_members();
+        if heartbeat.is_news {
+            shared.notifications.notify_gateways();
         }
-        if holders.may_judge(SILENCE_MAX) {
-            bury(shared).await?;
+        if membership.may_judge(SILENCE_MAX) {
+            reap(shared).await?;
         }
         if !changes.are_to_be_said {
             return Ok(());
@@ -173,15 +184,15 @@ fn say_clock(clock: ClockNews) {
     }
 }
 
-async fn bury(shared: &Shared) -> Result<(), Failure> {
+async fn reap(shared: &Shared) -> Result<(), Failure> {
     let rows = shared
         .pool
-        .once(For::Claiming, BURY, given![SILENCE_MAX_MS => INT8])
+        .once(Purpose::Claiming, REAP, params![SILENCE_MAX_MS => INT8])
         .await?;
     if let Some(row) = rows.first() {
         let (dead, freed): (Option<Vec<String>>, i64) = (row.try_get(0)?, row.try_get(1)?);
         if freed > 0 {
-            shared.marks.forget_all();
+            shared.claim_floors.forget_all();
         }
         if let Some(names) = dead {
             tracing::warn!(
@@ -195,18 +206,18 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
 }
 
 /// Frees the deliveries of the gateway that had this address before.
-pub(super) async fn succeed(shared: &Shared, place: &str) -> Result<(), Failure> {
-    let id = shared.holders.id();
-    let given = given![place => TEXT, id => INT8];
-    let freed = shared.pool.once(For::Claiming, SUCCEED, given).await;
-    shared.marks.forget_all();
+pub(super) async fn take_over(shared: &Shared, place: &str) -> Result<(), Failure> {
+    let id = shared.membership.id();
+    let given = params![place => TEXT, id => INT8];
+    let freed = shared.pool.once(Purpose::Claiming, TAKE_OVER, given).await;
+    shared.claim_floors.forget_all();
     freed.map(drop)
 }
 
 /// Gives back what is still held, as nothing will be made any more.
-pub(super) async fn leave(shared: &Shared, holder: i64) -> Result<(), Failure> {
-    let given = given![holder => INT8];
-    let left = shared.pool.once(For::Claiming, LEAVE, given).await;
-    shared.marks.forget_all();
+pub(super) async fn deregister(shared: &Shared, holder: i64) -> Result<(), Failure> {
+    let given = params![holder => INT8];
+    let left = shared.pool.once(Purpose::Claiming, DEREGISTER, given).await;
+    shared.claim_floors.forget_all();
     left.map(drop)
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::scan::newest;
 use super::statements::timestamp;
-use super::walk::newest;
 use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 
 /// The record of a replay.

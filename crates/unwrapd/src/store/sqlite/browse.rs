@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::SqliteStore;
-use super::chosen::lane;
+use super::candidate::lane;
+use super::scan::{Order, newest, scan};
 use super::statements::timestamp;
-use super::walk::{Order, newest, walk};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::ids::deliveries_of;
 use crate::store::{
@@ -80,7 +80,7 @@ fn find_piece(
     filling: &mut PageBuilder,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
-    walk(
+    scan(
         connection,
         selection,
         1..=from,
@@ -107,7 +107,7 @@ fn show_piece(
     filling: &mut PageBuilder,
 ) -> rusqlite::Result<Option<i64>> {
     let filter = &selection.filter;
-    walk(
+    scan(
         connection,
         selection,
         from..=i64::MAX,

@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::seen;
+use super::dedupe_index;
 use super::statements::timestamp;
 use crate::store::filter::{Filter, Selection, Status};
 
@@ -31,7 +31,7 @@ pub(super) struct Candidate {
 
 /// Visits the messages within these numbers that are meant, until the visitor breaks off or the piece is long enough. Gives the number
 /// to go on from, or `None` at the end.
-pub(super) fn walk(
+pub(super) fn scan(
     connection: &Connection,
     selection: &Selection,
     within: RangeInclusive<i64>,
@@ -165,7 +165,7 @@ fn of_ids(
         .iter()
         .flat_map(|endpoint| {
             let ids = filter.webhook_id.iter();
-            ids.map(move |id| seen::hash(endpoint, id))
+            ids.map(move |id| dedupe_index::hash(endpoint, id))
         })
         .collect();
     let mut hashed = Vec::new();
@@ -176,7 +176,7 @@ fn of_ids(
     while let Some(block) = blocks.next()? {
         let first: i64 = block.get(0)?;
         let mut last = first - 1;
-        for (seq, hash) in (first..).zip(seen::hashes(block.get_ref(1)?.as_blob()?)) {
+        for (seq, hash) in (first..).zip(dedupe_index::hashes(block.get_ref(1)?.as_blob()?)) {
             last = seq;
             if wanted.contains(&hash) && within.contains(&seq) {
                 found.push(seq..=seq);

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use openai_webhooks::{Envelope, PayloadProblem};
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Refusal, answer};
 use super::bounds::Bounds;
+use super::json::{Refusal, answer};
 use super::{Admin, Route, Targets, replay};
 use crate::clock::Clock;
 use crate::store::filter::{Filter, Status, Types};

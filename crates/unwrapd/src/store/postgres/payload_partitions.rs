@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool, Transaction};
+use super::pool::{Pool, Purpose, Transaction};
 use super::rows::signed;
 use crate::delivery::earlier;
 
@@ -56,8 +56,8 @@ pub(super) async fn step(
     retention: Duration,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let transaction = pool.take(For::Looking).await?.transaction().await?;
-    let alone = transaction.query(ALONE, given![LOCK => INT8]).await?;
+    let transaction = pool.take(Purpose::Looking).await?.transaction().await?;
+    let alone = transaction.query(ALONE, params![LOCK => INT8]).await?;
     let is_alone = match alone.first() {
         Some(row) => row.try_get(0)?,
         None => false,
@@ -77,12 +77,12 @@ async fn turn(
     let now_ms = now.as_millisecond();
     let opened_before = earlier(now, filled_for).as_millisecond();
     let closed_before = earlier(now, kept_for).as_millisecond();
-    transaction.query(DATE, given![now_ms => INT8]).await?;
+    transaction.query(DATE, params![now_ms => INT8]).await?;
     transaction
-        .query(TURN, given![now_ms => INT8, opened_before => INT8])
+        .query(TURN, params![now_ms => INT8, opened_before => INT8])
         .await?;
     let oldest = transaction
-        .query(OLDEST, given![closed_before => INT8])
+        .query(OLDEST, params![closed_before => INT8])
         .await?;
     let Some(row) = oldest.first() else {
         return Ok(false);
@@ -112,7 +112,7 @@ async fn move_some(transaction: &Transaction, slot: i64) -> Result<bool, Failure
     );
     let limit = signed(MOVE_MAX);
     let rows = transaction
-        .query(&sql, given![slot => INT8, limit => INT8])
+        .query(&sql, params![slot => INT8, limit => INT8])
         .await?;
     rows.first()
         .map_or(Ok(false), |row| Ok(row.try_get::<_, i64>(0)? > 0))
@@ -136,7 +136,7 @@ async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
         "SELECT 1 FROM message JOIN body_{slot} AS old ON old.seq = message.seq WHERE message.slot = $1::int8 LIMIT 1"
     );
     if !transaction
-        .query(&needed, given![slot => INT8])
+        .query(&needed, params![slot => INT8])
         .await?
         .is_empty()
     {
@@ -146,7 +146,7 @@ async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
         .query(&format!("TRUNCATE body_{slot}"), &[])
         .await?;
     let note = "UPDATE body_slot SET opened_at = NULL, closed_at = NULL WHERE slot = $1::int8";
-    transaction.query(note, given![slot => INT8]).await?;
+    transaction.query(note, params![slot => INT8]).await?;
     tracing::info!("the space of old payloads was freed");
     Ok(true)
 }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::store::copy::{BYTES_MAX, Kind, Row, Table, Value};
+use crate::store::postgres::connection::{Begin, PgConnection, Work};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::link::{Begin, Link, Work};
 use crate::store::postgres::rows::{signed, storable};
 
 /// Some messages with their bodies, as many as have few enough bytes.
@@ -45,7 +45,7 @@ const MARKED: &str = " SELECT count(*) FROM marked";
 
 /// Some rows behind the one with this key.
 pub(super) async fn read(
-    link: &Link,
+    link: &PgConnection,
     begin: &Begin,
     table: &Table,
     after: &Row,
@@ -111,7 +111,7 @@ fn value(row: &tokio_postgres::Row, place: usize, kind: Kind) -> Result<Value, F
 
 /// Says whether the copy was as far as it should have been.
 pub(super) async fn write(
-    link: &Link,
+    link: &PgConnection,
     begin: &Begin,
     table: &Table,
     rows: &[Row],

@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::address::PostgresAddress;
+use super::connection::{Begin, PgConnection, Work, params};
 use super::failure::Failure;
 use super::hosts::Hosts;
-use super::link::{Begin, Link, Work, given};
-use super::{holders, migration};
+use super::{heartbeat, migration};
 use crate::store::StoreError;
-use crate::store::copy::{End, Outline, Row, TABLES, Table, Turn};
+use crate::store::copy::{CopyEndpoint, Outline, Row, StepResult, TABLES, Table};
 
 /// How long a statement may take that reads or writes some rows,
 const SOME_TIME: Duration = Duration::from_secs(60);
@@ -32,8 +32,8 @@ const COUNT_ON: &str = "
     ANALYZE message, body, delivery, attempt";
 
 /// The store in one schema, over a connection of its own.
-pub(in crate::store) struct PostgresEnd {
-    link: Link,
+pub(in crate::store) struct PostgresCopyEndpoint {
+    link: PgConnection,
     schema: String,
     /// For some rows, which are found by an index whatever the statistics say,
     some: Begin,
@@ -41,7 +41,7 @@ pub(in crate::store) struct PostgresEnd {
     all: Begin,
 }
 
-impl PostgresEnd {
+impl PostgresCopyEndpoint {
     /// To read from it; `None`: there is no store in that schema.
     pub(in crate::store) async fn of_source(
         address: &PostgresAddress,
@@ -78,11 +78,11 @@ impl PostgresEnd {
     }
 
     /// While no gateway runs or begins: changes the mark by this, and does more if that was possible.
-    async fn alone(&self, change: &str, mark: &str, more: &str) -> Result<Turn, Failure> {
+    async fn alone(&self, change: &str, mark: &str, more: &str) -> Result<StepResult, Failure> {
         self.link.begin(&self.all).await?;
         migration::lock(&self.link, &self.all, &self.schema).await?;
-        holders::check_none(&self.link, &self.all, &self.schema).await?;
-        let given = given![mark => TEXT];
+        heartbeat::check_none(&self.link, &self.all, &self.schema).await?;
+        let given = params![mark => TEXT];
         let changed = self.link.query(&self.all, change, given).await?;
         if !changed.is_empty() {
             self.link.batch(ALL_TIME, more).await?;
@@ -93,7 +93,7 @@ impl PostgresEnd {
 }
 
 #[async_trait]
-impl End for PostgresEnd {
+impl CopyEndpoint for PostgresCopyEndpoint {
     async fn identity(&mut self) -> Result<String, StoreError> {
         let rows = self
             .link
@@ -141,7 +141,7 @@ impl End for PostgresEnd {
         false
     }
 
-    async fn begin(&mut self, mark: String) -> Result<Turn, StoreError> {
+    async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError> {
         // A gateway may have been there since we looked.
         let is_empty = TABLES
             .iter()
@@ -159,25 +159,29 @@ impl End for PostgresEnd {
         rows: Vec<Row>,
         before: String,
         mark: String,
-    ) -> Result<Turn, StoreError> {
+    ) -> Result<StepResult, StoreError> {
         let written = rows::write(&self.link, &self.some, table, &rows, &before, &mark);
         Ok(turn(written.await?))
     }
 
-    async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
+    async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {
         let sql = "DELETE FROM copying WHERE mark = $1 RETURNING 1";
         Ok(self.alone(sql, &mark, COUNT_ON).await?)
     }
 
     async fn check_unused(&mut self) -> Result<(), StoreError> {
         self.link.begin(&self.all).await?;
-        holders::check_none(&self.link, &self.all, &self.schema).await?;
+        heartbeat::check_none(&self.link, &self.all, &self.schema).await?;
         Ok(self.link.commit(&self.all).await?)
     }
 }
 
-fn turn(is_ours: bool) -> Turn {
-    if is_ours { Turn::Ours } else { Turn::Anothers }
+fn turn(is_ours: bool) -> StepResult {
+    if is_ours {
+        StepResult::Done
+    } else {
+        StepResult::Overtaken
+    }
 }
 
 fn text(rows: &[tokio_postgres::Row]) -> Result<Option<String>, Failure> {

@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row};
 
 use super::address::CONNECT_TIME;
 use super::failure::Failure;
-use super::news::News;
+use super::notify::Notifications;
 use super::pool::CONNECTIONS_MAX;
 use super::tls::{Connector, Tls};
 
@@ -25,13 +25,13 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Parameters of a statement.
 pub(super) type Params<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
-/// `given![value => TYPE, …]`: what a statement is given, with the types, so that it takes one message there and back.
-macro_rules! given {
+/// `params![value => TYPE, …]`: what a statement is given, with the types, so that it takes one message there and back.
+macro_rules! params {
     ($($value:expr => $type:ident),* $(,)?) => {
         &[$((&$value as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::$type)),*]
     };
 }
-pub(super) use given;
+pub(super) use params;
 
 /// The work of one transaction.
 #[derive(Clone, Copy)]
@@ -103,25 +103,25 @@ impl Begin {
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct PgConnection {
     client: Client,
     driver: JoinHandle<()>,
 }
 
-impl Link {
-    /// Connects. `news` gets what is told over this connection.
+impl PgConnection {
+    /// Connects. `notifications` gets what is told over this connection.
     pub(super) async fn open(
         config: &Config,
         tls: Option<Arc<Tls>>,
-        news: Option<Arc<News>>,
+        notifications: Option<Arc<Notifications>>,
     ) -> Result<Self, Failure> {
         let connected = async {
             if let Some(tls) = tls {
                 let (client, connection) = config.connect(Connector(tls)).await?;
-                return Ok((client, tokio::spawn(drive(connection, news))));
+                return Ok((client, tokio::spawn(drive(connection, notifications))));
             }
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            Ok::<_, tokio_postgres::Error>((client, tokio::spawn(drive(connection, news))))
+            Ok::<_, tokio_postgres::Error>((client, tokio::spawn(drive(connection, notifications))))
         };
         match timeout(CONNECT_TIME + MARGIN, connected).await {
             Ok(Ok((client, driver))) => Ok(Self { client, driver }),
@@ -225,14 +225,14 @@ impl Link {
 }
 
 /// Moves the bytes until the connection ends. What it ends with is told to whoever waits for an answer.
-async fn drive<S, T>(mut connection: Connection<S, T>, news: Option<Arc<News>>)
+async fn drive<S, T>(mut connection: Connection<S, T>, notifications: Option<Arc<Notifications>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let (AsyncMessage::Notification(told), Some(news)) = (message, &news) {
-            news.hear(told.payload());
+        if let (AsyncMessage::Notification(told), Some(notifications)) = (message, &notifications) {
+            notifications.hear(told.payload());
         }
     }
 }

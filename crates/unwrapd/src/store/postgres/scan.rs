@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::rows::timestamp;
 use crate::store::filter::{Selection, Status};
 
@@ -34,7 +34,7 @@ pub(super) struct Candidate {
 
 /// Some that are meant, and where to go on; `None`: those were all.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct ScanPage {
     pub(super) candidates: Vec<Candidate>,
     pub(super) next: Option<i64>,
 }
@@ -53,7 +53,7 @@ pub(super) async fn narrow(
     let sql = "SELECT min(seq + 0), max(seq + 0) FROM message WHERE received_at BETWEEN $1 AND $2";
     let (since, until) = times(selection);
     let rows = pool
-        .once(For::Looking, sql, given![since => INT8, until => INT8])
+        .once(Purpose::Looking, sql, params![since => INT8, until => INT8])
         .await?;
     let (mut first, mut last) = (None, None);
     if let Some(row) = rows.first() {
@@ -69,14 +69,14 @@ pub(super) async fn narrow(
 }
 
 /// The next piece of the messages within these numbers.
-pub(super) async fn piece(
+pub(super) async fn scan_page(
     pool: &Arc<Pool>,
     selection: &Selection,
     within: RangeInclusive<i64>,
     order: Order,
-) -> Result<Piece, Failure> {
+) -> Result<ScanPage, Failure> {
     let Some(span) = span(pool, selection, &within, order).await? else {
-        return Ok(Piece::default());
+        return Ok(ScanPage::default());
     };
     let (first, last) = (*span.start(), *span.end());
     let (since, until) = times(selection);
@@ -104,10 +104,10 @@ pub(super) async fn piece(
              AND {ids_wanted} AND {dead_wanted}
          ORDER BY seq {direction} LIMIT {ROWS_MAX}"
     );
-    let given = given![
+    let given = params![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
     ];
-    let rows = pool.once(For::Looking, &*sql, given).await?;
+    let rows = pool.once(Purpose::Looking, &*sql, given).await?;
     let mut candidates = Vec::with_capacity(rows.len());
     let mut last_seen = None;
     for row in &rows {
@@ -135,7 +135,7 @@ pub(super) async fn piece(
         Order::NewestFirst => first,
     };
     let reached = last_seen.filter(|_| is_cut).unwrap_or(end);
-    Ok(Piece {
+    Ok(ScanPage {
         candidates,
         next: behind(reached, &within, order),
     })
@@ -153,7 +153,7 @@ pub(super) fn behind(seq: i64, within: &RangeInclusive<i64>, order: Order) -> Op
 /// The number of the newest message; 0 where there is none.
 pub(super) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
     let sql = "SELECT coalesce(max(seq), 0) FROM message";
-    let rows = pool.once(For::Looking, sql, &[]).await?;
+    let rows = pool.once(Purpose::Looking, sql, &[]).await?;
     rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
 }
 
@@ -177,8 +177,8 @@ async fn span(
             "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq DESC LIMIT 1"
         }
     };
-    let given = given![first => INT8, last => INT8];
-    let rows = pool.once(For::Looking, sql, given).await?;
+    let given = params![first => INT8, last => INT8];
+    let rows = pool.once(Purpose::Looking, sql, given).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

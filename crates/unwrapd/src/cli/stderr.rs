@@ -6,7 +6,7 @@ use super::{Failure, usage};
 use crate::printable;
 
 /// Prints a message for people. A closed stderr is no failure. Characters that act on a terminal are escaped.
-pub(super) fn talk(text: &str) {
+pub(super) fn message(text: &str) {
     drop(write!(std::io::stderr(), "{}", printable::lines(text)));
 }
 
@@ -17,7 +17,7 @@ pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
             "{question} Nothing was done: stdin or stderr is not a terminal. Pass --yes to confirm"
         )));
     }
-    talk(&format!("{question} [y/N] "));
+    message(&format!("{question} [y/N] "));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

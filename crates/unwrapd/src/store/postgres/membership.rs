@@ -20,15 +20,15 @@ const CLOCK_MAX_MS: i64 = 2000;
 const CLOCK_RIGHT_MS: i64 = 1500;
 
 #[derive(Debug)]
-pub(super) struct Holders {
+pub(super) struct Membership {
     clock: Clock,
-    known: Mutex<Known>,
+    known: Mutex<State>,
     /// Beats are made one after the other, so that what was read last counts.
     beating: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct State {
     clock: Clock,
     /// Under which we hold deliveries.
     id: i64,
@@ -58,7 +58,7 @@ struct Other {
 }
 
 /// Content of a heartbeat.
-pub(super) struct Saying {
+pub(super) struct Heartbeat {
     pub(super) id: i64,
     pub(super) identity: GatewayIdentity,
     pub(super) parts: String,
@@ -119,9 +119,9 @@ impl Moment {
     }
 }
 
-impl Holders {
+impl Membership {
     pub(super) fn new(clock: Clock) -> Result<Self, StoreError> {
-        let known = Known {
+        let known = State {
             clock: clock.clone(),
             id: new_id()?,
             identity: GatewayIdentity::default(),
@@ -155,9 +155,9 @@ impl Holders {
         self.beating.lock().await
     }
 
-    pub(super) fn saying(&self) -> Saying {
+    pub(super) fn heartbeat(&self) -> Heartbeat {
         let known = lock(&self.known);
-        Saying {
+        Heartbeat {
             id: known.id,
             parts: written(&known.identity.configuration),
             identity: known.identity.clone(),
@@ -168,29 +168,29 @@ impl Holders {
     }
 
     /// This was said at `begun_at`, and that came back.
-    pub(super) fn heard(
+    pub(super) fn reply(
         &self,
         begun_at: Moment,
-        saying: &Saying,
-        heard: Reply,
+        heartbeat: &Heartbeat,
+        reply: Reply,
         is_late: bool,
     ) -> Changes {
         let mut known = lock(&self.known);
         if is_late {
             known.late_at = Some(Instant::now());
         }
-        self.clock.refer(begun_at.monotonic, heard.server_ms);
-        let clock = known.compare_clock(begun_at, heard.server_ms);
+        self.clock.refer(begun_at.monotonic, reply.server_ms);
+        let clock = known.compare_clock(begun_at, reply.server_ms);
         let before = known.compared();
         let first = known.alive.map_or(begun_at, |(first, _)| first);
         known.alive = Some((first, begun_at));
-        known.others = heard.others;
-        if !saying.identity.name.is_empty() && known.named_beats < 2 {
+        known.others = reply.others;
+        if !heartbeat.identity.name.is_empty() && known.named_beats < 2 {
             known.named_beats += 1;
         }
         let after = known.compared();
         let are_to_be_said = before.ids != after.ids || known.named_beats == 1;
-        known.is_news = are_to_be_said || known.identity != saying.identity;
+        known.is_news = are_to_be_said || known.identity != heartbeat.identity;
         Changes {
             are_seen: before != after,
             are_to_be_said,
@@ -272,7 +272,7 @@ impl Holders {
     }
 }
 
-impl Known {
+impl State {
     /// Whether the others cannot have taken us for dead.
     fn is_fresh(&self) -> bool {
         self.alive
@@ -330,22 +330,22 @@ struct Compared {
 
 impl Reply {
     pub(super) fn of(rows: &[Row], ours: i64) -> Result<Self, Failure> {
-        let mut heard = Self {
+        let mut reply = Self {
             is_counted: false,
             silent_ms: None,
             server_ms: 0,
             others: Vec::with_capacity(rows.len()),
         };
         for row in rows {
-            heard.is_counted = row.try_get(0)?;
-            heard.server_ms = row.try_get(6)?;
+            reply.is_counted = row.try_get(0)?;
+            reply.server_ms = row.try_get(6)?;
             // The one row of nothing.
             let Some(id) = row.try_get::<_, Option<i64>>(1)? else {
                 continue;
             };
             let silent_ms: i64 = row.try_get(5)?;
             if id == ours {
-                heard.silent_ms = Some(silent_ms);
+                reply.silent_ms = Some(silent_ms);
                 continue;
             }
             let name: String = row.try_get(2)?;
@@ -353,7 +353,7 @@ impl Reply {
             if name.is_empty() {
                 continue;
             }
-            heard.others.push(Other {
+            reply.others.push(Other {
                 id,
                 name,
                 configuration: read(row.try_get(3)?),
@@ -361,8 +361,8 @@ impl Reply {
                 silent_for: Duration::from_millis(u64::try_from(silent_ms).unwrap_or_default()),
             });
         }
-        heard.others.sort_unstable_by_key(|other| other.id);
-        Ok(heard)
+        reply.others.sort_unstable_by_key(|other| other.id);
+        Ok(reply)
     }
 }
 
@@ -397,17 +397,17 @@ fn read(parts: &str) -> Configuration {
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> Holders {
-        let holders = Holders::new(Clock::default()).unwrap();
-        holders.announce(GatewayIdentity {
+    fn named(name: &str) -> Membership {
+        let membership = Membership::new(Clock::default()).unwrap();
+        membership.announce(GatewayIdentity {
             name: name.into(),
             ..GatewayIdentity::default()
         });
-        holders
+        membership
     }
 
     /// A beat that finds these others.
-    fn beat(holders: &Holders, others: &[&Saying]) -> Changes {
+    fn beat(membership: &Membership, others: &[&Heartbeat]) -> Changes {
         let others = others.iter().map(|other| Other {
             id: other.id,
             name: other.identity.name.clone(),
@@ -415,46 +415,46 @@ mod tests {
             sees: other.sees.clone(),
             silent_for: Duration::ZERO,
         });
-        let now = Moment::now(&holders.clock);
-        let heard = Reply {
+        let now = Moment::now(&membership.clock);
+        let reply = Reply {
             is_counted: true,
             silent_ms: Some(0),
             server_ms: now.time.as_millisecond(),
             others: others.collect(),
         };
-        holders.heard(now, &holders.saying(), heard, false)
+        membership.reply(now, &membership.heartbeat(), reply, false)
     }
 
     #[test]
     fn two_that_say_their_names_at_one_moment_and_see_nobody_take_no_part_yet() {
         let (one, other) = (named("one"), named("other"));
-        for holders in [&one, &other] {
-            let changes = beat(holders, &[]);
+        for membership in [&one, &other] {
+            let changes = beat(membership, &[]);
             assert!(changes.are_to_be_said, "once more, and at once");
-            assert_eq!(holders.share("app"), LimitShare::Joining);
+            assert_eq!(membership.share("app"), LimitShare::Joining);
         }
         // Now each sees what the other had said, which counts with nobody.
-        let (of_one, of_other) = (one.saying(), other.saying());
+        let (of_one, of_other) = (one.heartbeat(), other.heartbeat());
         beat(&one, &[&of_other]);
         beat(&other, &[&of_one]);
         assert_eq!(one.share("app"), LimitShare::Joining);
         assert_eq!(other.share("app"), LimitShare::Joining);
-        let (of_one, of_other) = (one.saying(), other.saying());
+        let (of_one, of_other) = (one.heartbeat(), other.heartbeat());
         beat(&one, &[&of_other]);
         beat(&other, &[&of_one]);
-        for holders in [&one, &other] {
-            assert!(holders.gateways()[0].takes_part);
-            assert_ne!(holders.share("app"), LimitShare::ALONE);
+        for membership in [&one, &other] {
+            assert!(membership.gateways()[0].takes_part);
+            assert_ne!(membership.share("app"), LimitShare::ALONE);
         }
     }
 
     #[test]
     fn a_clock_that_is_wrong_is_news_once_and_so_is_one_that_is_right_again() {
-        let holders = named("one");
+        let membership = named("one");
         let told = |ahead_ms: i64| {
-            let now = Moment::now(&holders.clock);
+            let now = Moment::now(&membership.clock);
             let server_ms = now.time.as_millisecond() - ahead_ms;
-            lock(&holders.known).compare_clock(now, server_ms)
+            lock(&membership.known).compare_clock(now, server_ms)
         };
         assert_eq!(told(1500), ClockNews::AsBefore);
         assert!(matches!(
@@ -465,26 +465,31 @@ mod tests {
         ));
         assert_eq!(told(-3000), ClockNews::AsBefore);
         assert_eq!(told(-1900), ClockNews::AsBefore);
-        assert!(holders.gateways()[0].clock_ahead_ms.is_some());
+        assert!(membership.gateways()[0].clock_ahead_ms.is_some());
         assert_eq!(told(0), ClockNews::RightAgain);
-        assert_eq!(holders.gateways()[0].clock_ahead_ms, None);
+        assert_eq!(membership.gateways()[0].clock_ahead_ms, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_came_late_judges_nobody_for_a_while() {
-        let holders = named("one");
+        let membership = named("one");
         let silence = Duration::from_secs(10);
-        assert!(holders.may_judge(silence));
-        let heard = Reply {
+        assert!(membership.may_judge(silence));
+        let reply = Reply {
             is_counted: true,
             silent_ms: None,
             server_ms: Timestamp::now().as_millisecond(),
             others: Vec::new(),
         };
-        holders.heard(Moment::now(&holders.clock), &holders.saying(), heard, true);
-        beat(&holders, &[]);
-        assert!(!holders.may_judge(silence));
+        membership.reply(
+            Moment::now(&membership.clock),
+            &membership.heartbeat(),
+            reply,
+            true,
+        );
+        beat(&membership, &[]);
+        assert!(!membership.may_judge(silence));
         tokio::time::advance(silence + Duration::from_millis(1)).await;
-        assert!(holders.may_judge(silence));
+        assert!(membership.may_judge(silence));
     }
 }

@@ -23,7 +23,7 @@ const HEAD_BYTES: usize = 100;
 
 /// The database of this process.
 #[derive(Debug)]
-pub(super) struct Owned {
+pub(super) struct StoreFiles {
     database: Known,
     /// The database at the last look.
     seen: Seen,
@@ -111,7 +111,7 @@ pub(super) enum Answer {
     },
 }
 
-impl Owned {
+impl StoreFiles {
     /// Makes the database file if there is none, and locks it. Whatever path leads to it, there is one lock.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         filesystem::check(path)?;

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
-use super::pool::For;
+use super::pool::Purpose;
 use super::{Shared, lock};
 use crate::delivery::Lane;
 use crate::store::FleetChanges;
@@ -56,7 +56,7 @@ const LOOK: &str = "
     ) AS first";
 
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct Notifications {
     /// Identity of this gateway, whose own notifications are ignored.
     origin: String,
     channel: String,
@@ -69,7 +69,7 @@ pub(super) struct News {
     look_at: Mutex<Instant>,
 }
 
-impl News {
+impl Notifications {
     pub(super) fn new(schema: &str) -> Arc<Self> {
         Arc::new(Self {
             origin: uuid::Uuid::now_v7().simple().to_string(),
@@ -99,21 +99,21 @@ impl News {
     }
 
     /// A destination was paused or resumed.
-    pub(super) fn tell_pauses(&self) {
-        self.tell_of(PAUSES);
+    pub(super) fn notify_pauses(&self) {
+        self.notify_of(PAUSES);
     }
 
     /// A destination is down, or up.
-    pub(super) fn tell_circuits(&self) {
-        self.tell_of(CIRCUITS);
+    pub(super) fn notify_circuits(&self) {
+        self.notify_of(CIRCUITS);
     }
 
     /// We have said something that the others should hear.
-    pub(super) fn tell_members(&self) {
-        self.tell_of(MEMBERS);
+    pub(super) fn notify_gateways(&self) {
+        self.notify_of(MEMBERS);
     }
 
-    fn tell_of(&self, what: &str) {
+    fn notify_of(&self, what: &str) {
         lock(&self.to_tell).insert(what.to_owned());
         self.tells.notify_one();
     }
@@ -124,28 +124,28 @@ impl News {
     }
 
     /// Others were heard that say something else than before.
-    pub(super) fn members_changed(&self) {
+    pub(super) fn gateways_changed(&self) {
         lock(&self.heard).gateways = true;
         self.hears.notify_one();
     }
 
     /// Another gateway, or we ourselves, told this.
     pub(super) fn hear(&self, told: &str) {
-        let Some((origin, news)) = told.split_once(' ') else {
+        let Some((origin, notifications)) = told.split_once(' ') else {
             return;
         };
         if origin == self.origin {
             return;
         }
         let mut heard = lock(&self.heard);
-        if news == PAUSES {
+        if notifications == PAUSES {
             heard.pauses = true;
-        } else if news == CIRCUITS {
+        } else if notifications == CIRCUITS {
             heard.circuits = true;
-        } else if news == MEMBERS {
+        } else if notifications == MEMBERS {
             self.calls.notify_one();
             return;
-        } else if let Some((lane, destination)) = news.split_once(' ')
+        } else if let Some((lane, destination)) = notifications.split_once(' ')
             && let Some(lane) = Lane::named(lane)
         {
             heard.due.insert((destination.to_owned(), lane));
@@ -177,7 +177,7 @@ impl News {
             match look(shared).await {
                 Ok(due) => {
                     for (destination, lane, since_ms) in due {
-                        shared.marks.comes(&destination, lane, since_ms);
+                        shared.claim_floors.comes(&destination, lane, since_ms);
                         heard.due.insert((destination, lane));
                     }
                     let rest = began.elapsed() * LOOK_REST;
@@ -203,7 +203,7 @@ async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
     let now = shared.clock.now().as_millisecond();
     let rows = shared
         .pool
-        .once(For::Claiming, LOOK, given![now => INT8])
+        .once(Purpose::Claiming, LOOK, params![now => INT8])
         .await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -215,23 +215,23 @@ async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
 }
 
 /// Tells others what is to be told, until the store is closed.
-pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
-    let news = &shared.news;
+pub(super) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let notifications = &shared.notifications;
     let mut is_closing = false;
     while !is_closing {
         tokio::select! {
-            () = news.tells.notified() => {}
+            () = notifications.tells.notified() => {}
             _ = closing.changed() => is_closing = true,
         }
-        let told: Vec<String> = take(&mut *lock(&news.to_tell))
+        let told: Vec<String> = take(&mut *lock(&notifications.to_tell))
             .into_iter()
-            .map(|told| format!("{} {told}", news.origin))
+            .map(|told| format!("{} {told}", notifications.origin))
             .collect();
         if told.is_empty() {
             continue;
         }
-        let given = given![news.channel => TEXT, told => TEXT_ARRAY];
-        if let Err(failure) = shared.pool.once(For::Telling, TELL, given).await {
+        let given = params![notifications.channel => TEXT, told => TEXT_ARRAY];
+        if let Err(failure) = shared.pool.once(Purpose::Telling, TELL, given).await {
             tracing::debug!("cannot notify the other gateways: {failure:?}");
         }
         if !is_closing {
@@ -243,14 +243,14 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
 /// Listens to what others tell, until the store is closed. Who listens must have a session of its own, which a pooler may not give;
 /// then it hears nothing.
 pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
-    let news = &shared.news;
-    let listen = format!("LISTEN {}", news.channel);
+    let notifications = &shared.notifications;
+    let listen = format!("LISTEN {}", notifications.channel);
     loop {
         let listened = async {
-            let mut link = shared.pool.hosts().connect(Some(news)).await?.link;
+            let mut link = shared.pool.hosts().connect(Some(notifications)).await?.link;
             link.batch(LISTEN_REST, &listen).await?;
             // What was told while nobody listened is not told again.
-            news.look_now();
+            notifications.look_now();
             link.ended().await;
             Err::<(), _>(Failure::unavailable(
                 "the connection for notifications has ended",

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::failure::Failure;
-use super::pool::{For, Pool};
+use super::pool::{Pool, Purpose};
 use super::rows::signed;
 use crate::store::{StoreError, capacity};
 
@@ -23,7 +23,7 @@ const REST: u32 = 100;
 const REST_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     max: i64,
     /// Waiting deliveries in the database, as far as we know,
     kept: AtomicI64,
@@ -33,11 +33,11 @@ pub(super) struct Room {
 
 /// Room for some deliveries, given back unless they are kept.
 pub(super) struct CapacityReservation {
-    room: Arc<Room>,
+    capacity: Arc<Capacity>,
     deliveries: i64,
 }
 
-impl Room {
+impl Capacity {
     pub(super) fn new(max: u64) -> Arc<Self> {
         Arc::new(Self {
             max: signed(max),
@@ -49,7 +49,7 @@ impl Room {
     /// Counts all of them.
     pub(super) async fn count(&self, pool: &Arc<Pool>) -> Result<(), Failure> {
         let before = self.kept.load(Ordering::SeqCst);
-        let rows = pool.once(For::Looking, COUNT, &[]).await?;
+        let rows = pool.once(Purpose::Looking, COUNT, &[]).await?;
         let counted: i64 = match rows.first() {
             Some(row) => row.try_get(0)?,
             None => before,
@@ -96,7 +96,7 @@ impl Room {
         let deliveries = signed(deliveries);
         self.reserved.fetch_add(deliveries, Ordering::SeqCst);
         CapacityReservation {
-            room: Arc::clone(self),
+            capacity: Arc::clone(self),
             deliveries,
         }
     }
@@ -112,7 +112,7 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
         }
         let began = Instant::now();
         rest = tokio::select! {
-            counted = shared.room.count(&shared.pool) => match counted {
+            counted = shared.capacity.count(&shared.pool) => match counted {
                 Ok(()) => REST_MIN.max(began.elapsed() * REST),
                 Err(failure) => {
                     tracing::debug!("cannot count the waiting deliveries: {failure:?}");
@@ -127,13 +127,15 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
 impl CapacityReservation {
     /// The deliveries are in the database.
     pub(super) fn keep(self) {
-        self.room.kept.fetch_add(self.deliveries, Ordering::SeqCst);
+        self.capacity
+            .kept
+            .fetch_add(self.deliveries, Ordering::SeqCst);
     }
 }
 
 impl Drop for CapacityReservation {
     fn drop(&mut self) {
-        self.room
+        self.capacity
             .reserved
             .fetch_sub(self.deliveries, Ordering::SeqCst);
     }

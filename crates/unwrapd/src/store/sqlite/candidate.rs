@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::walk::Candidate;
+use super::scan::Candidate;
 use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::Row;
 
+use super::connection::params;
 use super::failure::Failure;
-use super::link::given;
 use super::pool::Transaction;
-use super::walk::Candidate;
+use super::scan::Candidate;
 use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
@@ -67,9 +67,9 @@ impl Chosen {
         transaction: &Transaction,
         seqs: &[i64],
     ) -> Result<Vec<Self>, Failure> {
-        let messages = transaction.query(LOCK, given![seqs => INT8_ARRAY]).await?;
+        let messages = transaction.query(LOCK, params![seqs => INT8_ARRAY]).await?;
         let rows = transaction
-            .query(DELIVERIES, given![seqs => INT8_ARRAY])
+            .query(DELIVERIES, params![seqs => INT8_ARRAY])
             .await?;
         let mut deliveries = by_message(&rows)?;
         messages
@@ -141,7 +141,7 @@ impl ToMake {
     ) -> Result<(), Failure> {
         let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
         if !self.waiting.is_empty() {
-            let given = given![self.waiting => INT8_ARRAY, now => INT8];
+            let given = params![self.waiting => INT8_ARRAY, now => INT8];
             for row in &transaction.query(HURRY, given).await? {
                 if let Some(lane) = Lane::named(row.try_get(1)?) {
                     self.due.insert((row.try_get(0)?, lane));
@@ -152,14 +152,14 @@ impl ToMake {
             transaction
                 .query(
                     AGAIN,
-                    given![self.again => INT8_ARRAY, since => INT8, now => INT8],
+                    params![self.again => INT8_ARRAY, since => INT8, now => INT8],
                 )
                 .await?;
         }
         if let Some(to) = to
             && !self.missing.is_empty()
         {
-            let given = given![
+            let given = params![
                 self.missing => INT8_ARRAY, to => TEXT, self.lanes => TEXT_ARRAY, since => INT8, now => INT8,
             ];
             transaction.query(MISSING, given).await?;

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::dedupe_index::{DedupeIndex, IDS_MAX};
 use super::leases::Leases;
-use super::seen::{IDS_MAX, Seen};
 use super::size;
 use crate::clock::Clock;
 use crate::store::put_off::PutOff;
 use crate::store::{Bounds, StoreError, capacity};
 
-pub(super) struct Memory {
-    pub(super) seen: Seen,
+pub(super) struct WriterState {
+    pub(super) dedupe_index: DedupeIndex,
     pub(super) leases: Leases,
     pub(super) put_off: PutOff,
     /// Deliveries neither made nor given up,
@@ -24,7 +24,7 @@ pub(super) struct Memory {
     size_max: Option<u64>,
 }
 
-impl Memory {
+impl WriterState {
     /// Reads what there is. Ids from before `horizon` need not be known.
     pub(super) fn read(
         connection: &Connection,
@@ -34,7 +34,7 @@ impl Memory {
     ) -> rusqlite::Result<Self> {
         let pending = count_pending(connection)?;
         Ok(Self {
-            seen: Seen::read(connection, horizon)?,
+            dedupe_index: DedupeIndex::read(connection, horizon)?,
             leases: Leases::new(clock.clone()),
             put_off: PutOff::default(),
             pending,
@@ -56,7 +56,7 @@ impl Memory {
 
     /// After a write whose fate is unknown: finds out.
     pub(super) fn read_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.seen.read_tail(connection)?;
+        self.dedupe_index.read_tail(connection)?;
         self.pending = count_pending(connection)?;
         self.pending_then = self.pending;
         Ok(())
@@ -67,7 +67,7 @@ impl Memory {
         if deliveries > 0 && self.pending_then >= self.pending_max {
             return Err(capacity::is_full(self.pending_then));
         }
-        if self.seen.ids() >= IDS_MAX {
+        if self.dedupe_index.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
                 "it already knows {IDS_MAX} ids, the limit; shorten `dedupe_days` in [store]"
             )));
@@ -102,7 +102,7 @@ impl Memory {
 
     /// Writes the state that belongs to the transaction.
     pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.seen.write_blocks(connection)?;
+        self.dedupe_index.write_blocks(connection)?;
         if self.size_max.is_some() {
             self.size = size::used(connection)?;
         }
@@ -110,13 +110,13 @@ impl Memory {
     }
 
     pub(super) fn commit(&mut self) {
-        self.seen.commit();
+        self.dedupe_index.commit();
         self.leases.commit();
         self.pending = self.pending_then;
     }
 
     pub(super) fn rollback(&mut self) {
-        self.seen.rollback();
+        self.dedupe_index.rollback();
         self.leases.rollback();
         self.pending_then = self.pending;
     }

@@ -5,12 +5,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::admin::AdminArguments;
-use super::talk::talk;
-use super::text::{print_json, table};
-use super::{Failure, Output, say};
+use super::format::{print_json, table};
+use super::stderr::message;
+use super::{Failure, Output, outln};
 
 #[derive(Args)]
-pub(super) struct AskArguments {
+pub(super) struct QueryArguments {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(super) output: Output,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub(super) struct Listed {
     pub(super) next: Option<i64>,
 }
 
-impl AskArguments {
+impl QueryArguments {
     /// Prints a page of a list: a table under these heads, or the text `nothing`.
     pub(super) async fn list<A: DeserializeOwned>(
         &self,
@@ -38,12 +38,12 @@ impl AskArguments {
         self.print(answer, |answer| {
             let Listed { rows, next } = page(answer);
             if rows.is_empty() {
-                talk(&format!("{nothing}\n"));
+                message(&format!("{nothing}\n"));
             } else {
-                say!("{}", table(heads, &rows).trim_end())?;
+                outln!("{}", table(heads, &rows).trim_end())?;
             }
             if let Some(next) = next {
-                talk(&format!("more entries follow: --after {next}\n"));
+                message(&format!("more entries follow: --after {next}\n"));
             }
             Ok(())
         })

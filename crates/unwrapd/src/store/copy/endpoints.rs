@@ -2,26 +2,26 @@
 
 use std::path::Path;
 
-use super::{CopyError, End, Outline, Turn};
-use crate::store::postgres::PostgresEnd;
-use crate::store::sqlite::SqliteEnd;
+use super::{CopyEndpoint, CopyError, Outline, StepResult};
+use crate::store::postgres::PostgresCopyEndpoint;
+use crate::store::sqlite::SqliteCopyEndpoint;
 use crate::store::{StoreError, StoreUrl};
 
 /// An end and where it is.
 pub(super) struct Place {
     url: StoreUrl,
     pub(super) name: String,
-    pub(super) end: Box<dyn End>,
+    pub(super) end: Box<dyn CopyEndpoint>,
 }
 
 /// Where a copy comes from and where it goes.
-pub(super) struct Ends {
+pub(super) struct CopyEndpoints {
     pub(super) from: Place,
     pub(super) to: Place,
 }
 
 impl Place {
-    fn new(url: &StoreUrl, end: Box<dyn End>) -> Self {
+    fn new(url: &StoreUrl, end: Box<dyn CopyEndpoint>) -> Self {
         Self {
             url: url.clone(),
             name: name_of(url),
@@ -35,10 +35,10 @@ impl Place {
     }
 
     /// An error if another copy has come before.
-    pub(super) fn is_ours(&self, turn: Result<Turn, StoreError>) -> Result<(), CopyError> {
+    pub(super) fn is_ours(&self, turn: Result<StepResult, StoreError>) -> Result<(), CopyError> {
         match turn.map_err(|error| self.problem(error))? {
-            Turn::Ours => Ok(()),
-            Turn::Anothers => Err(CopyError::Overtaken(self.name.clone())),
+            StepResult::Done => Ok(()),
+            StepResult::Overtaken => Err(CopyError::Overtaken(self.name.clone())),
         }
     }
 
@@ -59,7 +59,7 @@ fn problem(url: &StoreUrl, error: StoreError) -> CopyError {
 }
 
 /// Opens both, and makes the target if it is not there.
-pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyError> {
+pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<CopyEndpoints, CopyError> {
     let same = || CopyError::Refused("source and target are the same store: name another".into());
     if let (StoreUrl::Sqlite(from), StoreUrl::Sqlite(to)) = (from, to)
         && is_same_file(from, to)
@@ -67,9 +67,9 @@ pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyErr
         return Err(same());
     }
     let opened = match from {
-        StoreUrl::Sqlite(path) => SqliteEnd::of_source(path).map(|end| end.map(boxed)),
+        StoreUrl::Sqlite(path) => SqliteCopyEndpoint::of_source(path).map(|end| end.map(boxed)),
         StoreUrl::Postgres(address) => {
-            let opened = PostgresEnd::of_source(address).await;
+            let opened = PostgresCopyEndpoint::of_source(address).await;
             opened.map(|end| end.map(boxed))
         }
     };
@@ -79,8 +79,8 @@ pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyErr
     let mut from = Place::new(from, end);
 
     let opened = match to {
-        StoreUrl::Sqlite(path) => SqliteEnd::of_target(path).map(boxed),
-        StoreUrl::Postgres(address) => PostgresEnd::of_target(address).await.map(boxed),
+        StoreUrl::Sqlite(path) => SqliteCopyEndpoint::of_target(path).map(boxed),
+        StoreUrl::Postgres(address) => PostgresCopyEndpoint::of_target(address).await.map(boxed),
     };
     let end = opened.map_err(|error| problem(to, error))?;
     let mut to = Place::new(to, end);
@@ -91,7 +91,7 @@ pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<Ends, CopyErr
     if one == other {
         return Err(same());
     }
-    Ok(Ends { from, to })
+    Ok(CopyEndpoints { from, to })
 }
 
 fn name_of(url: &StoreUrl) -> String {
@@ -101,7 +101,7 @@ fn name_of(url: &StoreUrl) -> String {
     }
 }
 
-fn boxed<E: End + 'static>(end: E) -> Box<dyn End> {
+fn boxed<E: CopyEndpoint + 'static>(end: E) -> Box<dyn CopyEndpoint> {
     Box::new(end)
 }
 

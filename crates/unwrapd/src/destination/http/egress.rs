@@ -14,7 +14,7 @@ use super::HttpSettings;
 
 /// How far the name in a URL may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum AddressPolicy {
     /// To the public internet.
     Public,
     /// To this machine: the name says so.
@@ -23,7 +23,7 @@ pub(super) enum Reach {
     Anywhere,
 }
 
-impl Reach {
+impl AddressPolicy {
     pub(super) fn of(settings: &HttpSettings) -> Self {
         if settings.allow_private {
             Self::Anywhere
@@ -49,19 +49,19 @@ pub(super) fn is_localhost(host: &str) -> bool {
 }
 
 /// Lets through what `lookup` finds within reach.
-pub(super) struct Vetting {
+pub(super) struct AddressFilter {
     pub(super) lookup: Arc<dyn Resolve>,
-    pub(super) reach: Reach,
+    pub(super) policy: AddressPolicy,
 }
 
-impl Resolve for Vetting {
+impl Resolve for AddressFilter {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_owned();
         let found = self.lookup.resolve(name);
-        let reach = self.reach;
+        let policy = self.policy;
         Box::pin(async move {
             let (vetted, refused): (Vec<_>, Vec<_>) =
-                found.await?.partition(|address| reach.has(address.ip()));
+                found.await?.partition(|address| policy.has(address.ip()));
             match refused.first() {
                 Some(address) if vetted.is_empty() => Err(OutOfReach {
                     host,
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn localhost_is_this_machine_and_no_other() {
         for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(Reach::Loopback.has(ip(here)), "{here}");
+            assert!(AddressPolicy::Loopback.has(ip(here)), "{here}");
         }
         for elsewhere in ["10.0.0.1", "8.8.8.8", "169.254.169.254", "fe80::1", "::"] {
-            assert!(!Reach::Loopback.has(ip(elsewhere)), "{elsewhere}");
+            assert!(!AddressPolicy::Loopback.has(ip(elsewhere)), "{elsewhere}");
         }
     }
 
@@ -291,22 +291,22 @@ mod tests {
 
     #[tokio::test]
     async fn of_several_addresses_only_those_within_reach_are_let_through() {
-        for (reach, expected) in [
-            (Reach::Public, &["8.8.8.8", "2606:4700::1111"][..]),
-            (Reach::Loopback, &["::1"]),
+        for (policy, expected) in [
+            (AddressPolicy::Public, &["8.8.8.8", "2606:4700::1111"][..]),
+            (AddressPolicy::Loopback, &["::1"]),
             (
-                Reach::Anywhere,
+                AddressPolicy::Anywhere,
                 &["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111"],
             ),
         ] {
-            let vetting = Vetting {
+            let vetting = AddressFilter {
                 lookup: Arc::new(Answer(&["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111"])),
-                reach,
+                policy,
             };
             let let_through = vetting.resolve("app.example".parse().unwrap()).await;
             let let_through: Vec<_> = let_through.ok().unwrap().map(|is| is.ip()).collect();
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
-            assert_eq!(let_through, expected, "{reach:?}");
+            assert_eq!(let_through, expected, "{policy:?}");
         }
     }
 
