@@ -144,13 +144,13 @@ pub fn routes() -> Vec<Route> {
 
 /// Everything that the port answers. What is under `/api` asks for the token, if there is one.
 pub fn router(admin: Admin) -> Router {
-    let places = bounds::Places::default();
+    let permits = bounds::Permits::default();
     let guard = access::Guard::new(admin.clone());
     let refusals = Arc::clone(&admin.refusals);
     routes()
         .into_iter()
         .fold(Router::new(), |router, route| {
-            router.merge(route.served(&places, &guard))
+            router.merge(route.served(&permits, &guard))
         })
         .layer(from_fn_with_state(refusals, explain))
         .with_state(admin)

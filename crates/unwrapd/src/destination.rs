@@ -115,7 +115,7 @@ pub fn build_by(
 
 /// Warns of destinations that can take nothing as things are. One that leads to ourselves, at `public`: what we deliver is not what we
 /// accept, and nobody else gets it. What is not there may come to be, so it is no mistake of the configuration.
-pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
+pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     let is_http = |settings: &DestinationSettings| matches!(settings.kind, Kind::Http(_));
     if destinations.iter().any(is_http)
         && let Some(problem) = http::environment_problem()

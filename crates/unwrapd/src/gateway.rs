@@ -97,12 +97,12 @@ impl Gateway {
         let store = store::open(&config.store, &clock, &warnings)
             .await
             .map_err(|error| cannot_open(&config.store.url, error))?;
-        timekeeping::tell(&clock, &warnings);
+        timekeeping::log_doubt(&clock, &warnings);
         let identity = identity::of(&config, public.local_addr()?);
         store.announce(identity.clone()).await?;
         let (identity, announced) = watch::channel(identity);
         let opened = Opened::look(&*store, was_there).await?;
-        destination::tell_doubts(&config.destinations, public.local_addr()?);
+        destination::warn_doubts(&config.destinations, public.local_addr()?);
         warn_of_shared_secrets(&config.endpoints);
         let events = EventBus::default();
         if let Some(address) = config.admin
@@ -284,8 +284,8 @@ impl Gateway {
 
     /// Tells in the log, in one line, which version runs on which configuration and store, and what waits there. `file` is where the
     /// configuration was read from.
-    pub fn tell_start(&self, file: &Path) {
-        self.opened.tell(file, &self.config);
+    pub fn log_start(&self, file: &Path) {
+        self.opened.log(file, &self.config);
     }
 
     /// Conditions that an operator must know of while they last.
@@ -304,7 +304,7 @@ impl Gateway {
         for key in &changes.at_next_start {
             tracing::warn!("{key} has changed; restart the gateway to put it into effect");
         }
-        destination::tell_doubts(&config.destinations, self.public);
+        destination::warn_doubts(&config.destinations, self.public);
         warn_of_shared_secrets(&config.endpoints);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             if current.differs_from(read) {
@@ -346,11 +346,11 @@ impl Gateway {
     }
 
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
-    pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
+    pub fn log_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
         let (targets, warnings) = (self.dispatchers.targets.clone(), self.warnings.clone());
         async move {
-            if let Some(waiting) = report::tell_removed(&*store, &changes).await {
+            if let Some(waiting) = report::log_removed(&*store, &changes).await {
                 admin::note_unconfigured(&waiting, &targets, &warnings);
             }
         }
@@ -398,7 +398,7 @@ impl Gateway {
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
         let ran = self.started.elapsed();
         if is_finished {
-            report::tell_end(&*self.store, ran).await;
+            report::log_end(&*self.store, ran).await;
         } else {
             tracing::warn!(
                 "stopped after {}: deliveries were still under way; they are retried after the next start",

@@ -114,7 +114,7 @@ impl Intake {
 
     /// Keeps the message with a delivery for each destination that wants it, and rings there.
     pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
-        let told = Told::of(&message);
+        let told = Accepting::of(&message);
         let (rules, destinations) = self.wanting(&message);
         // A caller is not kept waiting for anything.
         if told.lane != Lane::Call {
@@ -145,31 +145,31 @@ impl Intake {
         let accepted = accepted?;
         // For a duplicate too: if the first ring was lost, this one is not.
         rules.notify(&to_notify, told.lane);
-        self.tell(told, destinations, accepted);
+        self.emit_accepted(told, destinations, accepted);
         Ok(accepted)
     }
 
-    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `suspect`: it leaves it in the same commit.
+    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `quarantined`: it leaves it in the same commit.
     pub async fn accept_quarantined(
         &self,
-        suspect: i64,
+        quarantined: i64,
         mut message: Message,
     ) -> Result<Accepted, StoreError> {
         // It may have arrived while the clock was ahead, and is due now.
         message.received_at = message.received_at.min(self.clock.now());
-        let told = Told::of(&message);
+        let told = Accepting::of(&message);
         let (rules, destinations) = self.wanting(&message);
         rules.open(&destinations);
         let accepted = self
             .store
-            .accept_quarantined(suspect, message, destinations.clone())
+            .accept_quarantined(quarantined, message, destinations.clone())
             .await;
         if accepted != Ok(Accepted::New) {
             rules.close(&destinations);
         }
         let accepted = accepted?;
         rules.notify(&destinations, told.lane);
-        self.tell(told, destinations, accepted);
+        self.emit_accepted(told, destinations, accepted);
         Ok(accepted)
     }
 
@@ -179,8 +179,8 @@ impl Intake {
         (rules, destinations)
     }
 
-    fn tell(&self, told: Told, destinations: Vec<String>, accepted: Accepted) {
-        let Told {
+    fn emit_accepted(&self, told: Accepting, destinations: Vec<String>, accepted: Accepted) {
+        let Accepting {
             webhook_id, kind, ..
         } = told;
         tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
@@ -193,13 +193,13 @@ impl Intake {
 }
 
 /// The details of a stored message for the feed and the dispatchers.
-struct Told {
+struct Accepting {
     webhook_id: String,
     kind: String,
     lane: Lane,
 }
 
-impl Told {
+impl Accepting {
     fn of(message: &Message) -> Self {
         Self {
             webhook_id: message.webhook_id.clone(),

@@ -58,7 +58,7 @@ mod listen;
 
 pub mod tls;
 
-mod places;
+mod evicting_limiter;
 
 pub mod printable;
 

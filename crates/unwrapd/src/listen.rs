@@ -16,8 +16,8 @@ use self::activity::{Activity, Load, Patience};
 use self::http::{Broken, Http};
 use self::stream::Watched;
 use crate::config::ServerSettings;
+use crate::evicting_limiter::{EvictingLimiter, Permit};
 use crate::observe::refusals::Refusals;
-use crate::places::{Place, Places};
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
     refusals: Arc<Refusals>,
     mut shutdown: Shutdown,
 ) {
-    let places = Places::new(listen.connections_max);
+    let limiter = EvictingLimiter::new(listen.connections_max);
     let port = Arc::new(Port {
         load: Load::new(listen.open_max),
         http: Http::new(),
@@ -105,20 +105,20 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                if places.are_taken() {
-                    port.tell_limit();
+                if limiter.is_full() {
+                    port.log_limit();
                 }
-                let place = tokio::select! {
-                    place = places.take() => place,
+                let permit = tokio::select! {
+                    permit = limiter.acquire() => permit,
                     () = shutdown.begun() => break,
                 };
-                tokio::spawn(Arc::clone(&port).attend(stream, place));
+                tokio::spawn(Arc::clone(&port).attend(stream, permit));
             }
             Err(error) => {
                 port.refusals.count("cannot accept a connection", None, || {
                     format!("{error}; if too many files are open, raise the limit (ulimit -n, LimitNOFILE)")
                 });
-                places.ask_the_slowest();
+                limiter.evict_one();
                 sleep(ACCEPT_RETRY).await;
             }
         }
@@ -126,10 +126,10 @@ pub(crate) async fn serve(
     // From here on the port refuses.
     drop(listener);
     let seconds = port.listen.drain_seconds;
-    let drained = timeout(Duration::from_secs(seconds), places.all_free()).await;
+    let drained = timeout(Duration::from_secs(seconds), limiter.all_dropped()).await;
     if drained.is_err() {
         tracing::warn!("requests were still under way after {seconds} s and are cut off");
-        places.ask_all();
+        limiter.evict_all();
     }
 }
 
@@ -144,7 +144,7 @@ struct Port {
 }
 
 impl Port {
-    fn tell_limit(&self) {
+    fn log_limit(&self) {
         self.refusals
             .count("closed a connection for a new one (limit of connections)", None, || {
                 format!(
@@ -155,15 +155,15 @@ impl Port {
     }
 
     /// Serves one connection until it ends or its place is needed for another.
-    async fn attend(self: Arc<Self>, stream: TcpStream, place: Place) {
+    async fn attend(self: Arc<Self>, stream: TcpStream, permit: Permit) {
         // An acknowledgement is one small packet; waiting to fill it would only delay it.
         drop(stream.set_nodelay(true));
-        let activity = Activity::new(place, Arc::clone(&self.load), self.listen.patience);
+        let activity = Activity::new(permit, Arc::clone(&self.load), self.listen.patience);
         let stream = Watched::new(stream, Arc::clone(&activity));
         tokio::select! {
             biased;
             () = self.serve(stream, &activity) => {}
-            () = activity.asked_to_go() => {}
+            () = activity.evicted() => {}
         }
     }
 
@@ -176,7 +176,7 @@ impl Port {
                 let handshake = TlsAcceptor::from(tls.current()).accept(stream);
                 let stream = tokio::select! {
                     stream = handshake => stream,
-                    _ = activity.overdue() => return self.tell_broken(activity, Broken::TooSlow),
+                    _ = activity.overdue() => return self.log_broken(activity, Broken::TooSlow),
                     () = shutdown.begun() => return,
                 };
                 match stream {
@@ -195,11 +195,11 @@ impl Port {
             }
         };
         if let Err(broken) = served {
-            self.tell_broken(activity, broken);
+            self.log_broken(activity, broken);
         }
     }
 
-    fn tell_broken(&self, activity: &Activity, broken: Broken) {
+    fn log_broken(&self, activity: &Activity, broken: Broken) {
         let (kind, detail) = match broken {
             Broken::NotHttp => (
                 "refused a request with 400 (not HTTP)",

@@ -73,10 +73,10 @@ impl Default for EventBus {
 
 impl EventBus {
     /// Tells it, if someone listens; only then is it worth putting together.
-    pub fn emit(&self, happening: impl FnOnce() -> PipelineEvent) {
+    pub fn emit(&self, event: impl FnOnce() -> PipelineEvent) {
         if self.0.receiver_count() > 0 {
             // The last listener may have left just now.
-            drop(self.0.send(happening()));
+            drop(self.0.send(event()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Requests that could not be proven, kept for a while so that a wrong secret costs nothing: never delivered, and accepted only if
 //! they prove authentic after all, at the time they arrived.
 
-mod room;
+mod budget;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
 use crate::store::{Accepted, QUARANTINED_MAX, QuarantinedRequest, StoreError};
-use room::Room;
+use budget::Budget;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -39,7 +39,7 @@ const HEADERS: [&str; 5] = [
 /// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for at least as long, and beyond it no
 /// delivery is tried again.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
-/// Most requests that are being written into the store. Others wait, within the bounds of [`room`].
+/// Most requests that are being written into the store. Others wait, within the bounds of [`budget`].
 const WRITES_MAX: usize = 16;
 /// Requests looked at in one step of a retry: at most 1 MiB of bodies.
 const PAGE: usize = 16;
@@ -53,7 +53,7 @@ pub struct Quarantine {
     intake: Arc<Intake>,
     refusals: Arc<Refusals>,
     writes: Arc<Semaphore>,
-    room: Room,
+    budget: Budget,
 }
 
 /// Results of a retry.
@@ -80,7 +80,7 @@ impl Quarantine {
             intake,
             refusals,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
-            room: Room::default(),
+            budget: Budget::default(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Quarantine {
         let rules = self.intake.rules();
         let now = Instant::now();
         let place = match self
-            .room
+            .budget
             .take(endpoint, body.is_some(), now, &rules.endpoints)
         {
             Ok(place) => place,
@@ -107,7 +107,7 @@ impl Quarantine {
                 return;
             }
         };
-        let suspect = QuarantinedRequest {
+        let quarantined = QuarantinedRequest {
             id: 0,
             endpoint: endpoint.to_owned(),
             received_at,
@@ -122,7 +122,7 @@ impl Quarantine {
         tokio::spawn(async move {
             // It is never closed.
             let _write = writes.acquire().await;
-            match store.quarantine(suspect).await {
+            match store.quarantine(quarantined).await {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(
@@ -137,7 +137,7 @@ impl Quarantine {
 
     /// Waits until all requests that were added are kept, or told as not kept.
     pub async fn written(&self) {
-        self.room.is_empty().await;
+        self.budget.is_empty().await;
     }
 
     /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived, and accepts what succeeds. Only the
@@ -152,9 +152,9 @@ impl Quarantine {
                 return Ok(retried);
             };
             after = last.id;
-            for suspect in page {
-                if id.is_none_or(|id| id == suspect.id) {
-                    self.retry_one(suspect, &mut retried).await?;
+            for quarantined in page {
+                if id.is_none_or(|id| id == quarantined.id) {
+                    self.retry_one(quarantined, &mut retried).await?;
                 }
             }
             if id.is_some() {
@@ -165,36 +165,47 @@ impl Quarantine {
 
     async fn retry_one(
         &self,
-        suspect: QuarantinedRequest,
+        quarantined: QuarantinedRequest,
         retried: &mut Retried,
     ) -> Result<(), StoreError> {
-        let Some(body) = &suspect.body else {
+        let Some(body) = &quarantined.body else {
             retried.without_body += 1;
             return Ok(());
         };
         let now = self.intake.clock().believed();
-        if now.duration_since(suspect.received_at) > AGE_MAX {
+        if now.duration_since(quarantined.received_at) > AGE_MAX {
             retried.too_old += 1;
             return Ok(());
         }
         let rules = self.intake.rules();
-        let arrived = suspect.received_at.as_second();
-        let proven = rules.endpoints.get(&suspect.endpoint).and_then(|endpoint| {
-            endpoint
-                .verify_signature_at(body, &suspect.headers, arrived)
-                .ok()
-        });
+        let arrived = quarantined.received_at.as_second();
+        let proven = rules
+            .endpoints
+            .get(&quarantined.endpoint)
+            .and_then(|endpoint| {
+                endpoint
+                    .verify_signature_at(body, &quarantined.headers, arrived)
+                    .ok()
+            });
         let Some(verified) = proven else {
             retried.unproven += 1;
             return Ok(());
         };
-        let (message, oddity) =
-            Message::read(&suspect.endpoint, &verified, body, suspect.received_at);
-        match self.intake.accept_quarantined(suspect.id, message).await? {
+        let (message, oddity) = Message::read(
+            &quarantined.endpoint,
+            &verified,
+            body,
+            quarantined.received_at,
+        );
+        match self
+            .intake
+            .accept_quarantined(quarantined.id, message)
+            .await?
+        {
             Accepted::New => {
                 retried.accepted += 1;
                 if let Some(oddity) = &oddity {
-                    self.intake.oddities().count(&suspect.endpoint, oddity);
+                    self.intake.oddities().count(&quarantined.endpoint, oddity);
                 }
             }
             Accepted::Duplicate => retried.duplicates += 1,
@@ -206,11 +217,11 @@ impl Quarantine {
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut kept = Vec::new();
     for name in HEADERS {
-        let mut room = HEADER_BYTES_MAX;
+        let mut budget = HEADER_BYTES_MAX;
         for value in headers.get_all(name).iter().take(HEADER_LINES_MAX) {
             let bytes = value.as_bytes();
-            let bytes = &bytes[..bytes.len().min(room)];
-            room -= bytes.len();
+            let bytes = &bytes[..bytes.len().min(budget)];
+            budget -= bytes.len();
             kept.push((name.to_owned(), String::from_utf8_lossy(bytes).into_owned()));
         }
     }

@@ -101,7 +101,7 @@ pub trait Store: Send + Sync {
     /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`] one goes of the endpoint that holds the most, which is this
     /// one's where several hold as much: the oldest without a body, or else the oldest. So no endpoint loses a request to another
     /// one's while it holds no more than an equal share of the room. Returns how many went.
-    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError>;
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError>;
 
     /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival, with their bodies.
     async fn read_quarantined(
@@ -110,7 +110,7 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<QuarantinedRequest>, StoreError>;
 
-    /// As [`suspects`](Self::suspects), without reading a body.
+    /// As [`quarantined_requests`](Self::suspects), without reading a body.
     async fn list_quarantined(
         &self,
         after: i64,
@@ -120,13 +120,16 @@ pub trait Store: Send + Sync {
     /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
     async fn accept_quarantined(
         &self,
-        suspect: i64,
+        quarantined: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
     /// Removes the requests with these numbers from the quarantine. Returns how many were there.
-    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError>;
 
     /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
     /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.

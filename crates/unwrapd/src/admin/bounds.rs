@@ -108,9 +108,9 @@ impl Bounds {
 
 /// The permits of all classes.
 #[derive(Clone)]
-pub(super) struct Places([Arc<Semaphore>; Class::ALL.len()]);
+pub(super) struct Permits([Arc<Semaphore>; Class::ALL.len()]);
 
-impl Default for Places {
+impl Default for Permits {
     fn default() -> Self {
         Self(Class::ALL.map(|class| Arc::new(Semaphore::new(class.at_once()))))
     }
@@ -120,12 +120,12 @@ impl Default for Places {
 #[derive(Clone)]
 pub(super) struct Bounded {
     pub(super) bounds: Bounds,
-    pub(super) places: Places,
+    pub(super) permits: Permits,
 }
 
 /// Answers within the bounds of the route.
 pub(super) async fn bounded(
-    State(Bounded { bounds, places }): State<Bounded>,
+    State(Bounded { bounds, permits }): State<Bounded>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -140,7 +140,7 @@ pub(super) async fn bounded(
     } else {
         request
     };
-    let Ok(place) = Arc::clone(&places.0[class as usize]).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&permits.0[class as usize]).try_acquire_owned() else {
         return Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
@@ -169,7 +169,7 @@ pub(super) async fn bounded(
             Body::new(Held {
                 body,
                 rest: Bytes::new(),
-                _place: place,
+                _permit: permit,
             })
         })
     } else {
@@ -221,7 +221,7 @@ pub(super) fn retry_after(response: &mut Response) {
 struct Held {
     body: Body,
     rest: Bytes,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl HttpBody for Held {

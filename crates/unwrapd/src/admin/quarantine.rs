@@ -32,7 +32,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QuarantinePage {
     /// In the order of their arrival.
-    pub(crate) suspects: Vec<QuarantinedView>,
+    pub(crate) requests: Vec<QuarantinedView>,
     /// Where the next page begins; `None`: there is none.
     pub(crate) next: Option<i64>,
 }
@@ -52,19 +52,19 @@ pub(crate) struct QuarantinedView {
 }
 
 impl From<QuarantinedSummary> for QuarantinedView {
-    fn from(suspect: QuarantinedSummary) -> Self {
-        let webhook_id = suspect
+    fn from(quarantined: QuarantinedSummary) -> Self {
+        let webhook_id = quarantined
             .headers
             .iter()
             .find(|(name, _)| name == openai_webhooks::WEBHOOK_ID);
         Self {
-            id: suspect.id,
+            id: quarantined.id,
             webhook_id: webhook_id.map(|(_, value)| value.clone()),
-            endpoint: suspect.endpoint,
-            received_at: suspect.received_at,
-            reason: suspect.reason,
-            size: suspect.size,
-            has_body: suspect.has_body,
+            endpoint: quarantined.endpoint,
+            received_at: quarantined.received_at,
+            reason: quarantined.reason,
+            size: quarantined.size,
+            has_body: quarantined.has_body,
         }
     }
 }
@@ -131,13 +131,16 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
             }
         }
     }
-    let suspects = admin.store.list_quarantined(after, limit).await?;
-    let next = suspects
+    let quarantined_requests = admin.store.list_quarantined(after, limit).await?;
+    let next = quarantined_requests
         .last()
-        .filter(|_| suspects.len() == limit)
-        .map(|suspect| suspect.id);
+        .filter(|_| quarantined_requests.len() == limit)
+        .map(|quarantined| quarantined.id);
     Ok(answer(&QuarantinePage {
-        suspects: suspects.into_iter().map(QuarantinedView::from).collect(),
+        requests: quarantined_requests
+            .into_iter()
+            .map(QuarantinedView::from)
+            .collect(),
         next,
     }))
 }
@@ -160,30 +163,30 @@ async fn show(
         .store
         .read_quarantined(id.saturating_sub(1), 1)
         .await?;
-    let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {
+    let Some(quarantined) = found.into_iter().find(|quarantined| quarantined.id == id) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "no request with this number is in the quarantine",
         ));
     };
-    Ok(answer(&whole(suspect, with_payload)))
+    Ok(answer(&whole(quarantined, with_payload)))
 }
 
-fn whole(suspect: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
-    let has_body = suspect.body.is_some();
-    let body = suspect.body.filter(|_| with_payload);
+fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDetail {
+    let has_body = quarantined.body.is_some();
+    let body = quarantined.body.filter(|_| with_payload);
     let (payload, payload_base64) = match body.map(|body| String::from_utf8(body.into())) {
         Some(Ok(text)) => (Some(text), None),
         Some(Err(error)) => (None, Some(STANDARD.encode(error.into_bytes()))),
         None => (None, None),
     };
     QuarantinedDetail {
-        id: suspect.id,
-        endpoint: suspect.endpoint,
-        received_at: suspect.received_at,
-        reason: suspect.reason,
-        headers: suspect.headers,
-        size: suspect.size,
+        id: quarantined.id,
+        endpoint: quarantined.endpoint,
+        received_at: quarantined.received_at,
+        reason: quarantined.reason,
+        headers: quarantined.headers,
+        size: quarantined.size,
         has_body,
         payload,
         payload_base64,

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::Admin;
 use super::access::{Guard, guard};
-use super::bounds::{Bounded, Bounds, Places, bounded};
+use super::bounds::{Bounded, Bounds, Permits, bounded};
 
 /// A route of the admin port. The port serves only such routes, so that every route has bounds.
 pub struct Route {
@@ -95,10 +95,10 @@ impl Route {
     }
 
     /// As a router. A request passes the guard, then the bounds, then the handler.
-    pub(super) fn served(self, places: &Places, who: &Guard) -> Router<Admin> {
+    pub(super) fn served(self, permits: &Permits, who: &Guard) -> Router<Admin> {
         let bounds = Bounded {
             bounds: self.bounds,
-            places: places.clone(),
+            permits: permits.clone(),
         };
         let handler = self.handler.layer(from_fn_with_state(bounds, bounded));
         let handler = if self.is_open {

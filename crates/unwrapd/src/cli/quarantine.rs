@@ -75,27 +75,31 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "BODY",
         "REASON",
     ];
-    let page = |QuarantinePage { suspects, next }| Listed {
+    let page = |QuarantinePage { requests, next }| Listed {
         next,
-        rows: suspects.into_iter().map(row).collect(),
+        rows: requests.into_iter().map(row).collect(),
     };
     let nothing = "the quarantine is empty";
     let ask = &arguments.ask;
     ask.list("quarantine", &query, nothing, &heads, page).await
 }
 
-fn row(suspect: QuarantinedView) -> Vec<String> {
-    let size = suspect
+fn row(quarantined: QuarantinedView) -> Vec<String> {
+    let size = quarantined
         .size
         .map_or_else(|| "?".into(), |size| size.to_string());
-    let kept = if suspect.has_body { "" } else { " (not kept)" };
+    let kept = if quarantined.has_body {
+        ""
+    } else {
+        " (not kept)"
+    };
     vec![
-        suspect.id.to_string(),
-        short(suspect.received_at),
-        suspect.endpoint,
-        suspect.webhook_id.unwrap_or_else(|| "-".into()),
+        quarantined.id.to_string(),
+        short(quarantined.received_at),
+        quarantined.endpoint,
+        quarantined.webhook_id.unwrap_or_else(|| "-".into()),
         format!("{size}{kept}"),
-        suspect.reason,
+        quarantined.reason,
     ]
 }
 
@@ -176,22 +180,25 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
         let query = [("after", after.to_string())];
         let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
         if let Some(number) = chosen.number {
-            let first = page.suspects.into_iter().next();
-            let Some(suspect) = first.filter(|suspect| suspect.id == number) else {
+            let first = page.requests.into_iter().next();
+            let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
                 return Err(not_there(number));
             };
             return Ok(Plan {
                 count: 1,
                 what: format!(
                     "request {number}, which arrived at `{}` at {}",
-                    plain(&suspect.endpoint),
-                    short(suspect.received_at)
+                    plain(&quarantined.endpoint),
+                    short(quarantined.received_at)
                 ),
                 which: json!({ "id": number }),
             });
         }
-        count += page.suspects.len();
-        newest = page.suspects.last().map_or(newest, |suspect| suspect.id);
+        count += page.requests.len();
+        newest = page
+            .requests
+            .last()
+            .map_or(newest, |quarantined| quarantined.id);
         match page.next {
             // A page that leads nowhere would be asked for for ever.
             Some(next) if next > after => after = next,

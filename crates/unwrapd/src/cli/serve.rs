@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    gateway.tell_start(&arguments.config);
+    gateway.log_start(&arguments.config);
     for name in names {
         tracing::info!(
             "receiving on {scheme}://{}/webhooks/{name}",
@@ -152,7 +152,7 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
         let built = destination::build(settings);
         problems.extend(built.err().map(|error| format!("{error:#}")));
     }
-    destination::tell_doubts(&config.destinations, config.listen);
+    destination::warn_doubts(&config.destinations, config.listen);
     warn_of_shared_secrets(&config.endpoints);
     if !problems.is_empty() {
         let file = file.display();
@@ -202,7 +202,7 @@ fn reload_with(
                 .warnings()
                 .end(RELOAD, "the configuration is valid again");
             // A store that hangs must not hold up the signals.
-            tokio::spawn(gateway.tell_removed(changes));
+            tokio::spawn(gateway.log_removed(changes));
         }
         Err(error) => {
             gateway.warnings().begin(

@@ -15,18 +15,18 @@ use super::mistakes::{Mistake, Mistakes, unknown_key};
 pub(super) struct Table<T> {
     /// `None` if nothing of it could be read.
     pub(super) value: Option<T>,
-    pub(super) place: Place,
+    pub(super) location: Location,
     /// Mistakes in its keys and in the types of its values.
     pub(super) mistakes: Mistakes,
 }
 
 /// The position of a table, and those of its keys that are present but could not be read.
-pub(super) struct Place {
+pub(super) struct Location {
     span: Range<usize>,
     broken: HashSet<String>,
 }
 
-impl Place {
+impl Location {
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -130,7 +130,7 @@ fn read<T: DeserializeOwned>(mut table: DeTable<'_>, span: Range<usize>) -> Tabl
             Ok(value) => {
                 return Table {
                     value: Some(value),
-                    place: Place { span, broken },
+                    location: Location { span, broken },
                     mistakes,
                 };
             }
@@ -147,7 +147,7 @@ fn read<T: DeserializeOwned>(mut table: DeTable<'_>, span: Range<usize>) -> Tabl
             _ => {
                 return Table {
                     value: None,
-                    place: Place { span, broken },
+                    location: Location { span, broken },
                     mistakes,
                 };
             }
@@ -250,9 +250,9 @@ mod tests {
         assert_eq!(value.list.unwrap(), ["a", "b"]);
         assert_eq!(value.tls.unwrap().key.as_deref(), Some("y"));
         assert_eq!(value.number, None);
-        assert!(server.place.is_broken("number") && server.place.is_broken("list"));
-        assert!(server.place.is_broken("tls.ky") && !server.place.is_broken("tls.key"));
-        assert!(!server.place.is_broken("listen"));
+        assert!(server.location.is_broken("number") && server.location.is_broken("list"));
+        assert!(server.location.is_broken("tls.ky") && !server.location.is_broken("tls.key"));
+        assert!(!server.location.is_broken("listen"));
         assert_eq!(lines(text, server.mistakes), [3, 4, 5, 5, 7]);
         assert_eq!(lines(text, document.mistakes), [9]);
     }

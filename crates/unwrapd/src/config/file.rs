@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-use super::document::{Document, Place, Table};
+use super::document::{Document, Location, Table};
 use super::mistakes::{Mistake, Mistakes, looks_secret, shown_pattern};
 use super::server::{Server, endpoint_requests};
 use super::source::SecretSource;
@@ -159,7 +159,7 @@ impl File {
         }
         if let Some(surplus) = self.destinations.get(DELIVERIES_MAX) {
             mistakes.add(Mistake::new(
-                surplus.place.span(),
+                surplus.location.span(),
                 format!("{DELIVERIES_MAX} destinations are the limit: remove this one"),
             ));
         }
@@ -167,11 +167,11 @@ impl File {
         check_names(&mut mistakes, &self.endpoints, name);
         let name = |value: &Option<Destination>| value.as_ref().and_then(|one| one.name.clone());
         check_names(&mut mistakes, &self.destinations, name);
-        let server = keep(&mut mistakes, self.server, |server, place| {
+        let server = keep(&mut mistakes, self.server, |server, location| {
             let mut mistakes = Mistakes::default();
             let listen = mistakes.keep(server.listen());
-            let admin = mistakes.keep(server.admin(place));
-            let settings = mistakes.keep(server.check(place));
+            let admin = mistakes.keep(server.admin(location));
+            let settings = mistakes.keep(server.check(location));
             mistakes.check()?;
             Ok(listen.zip(admin).zip(settings))
         });
@@ -208,10 +208,10 @@ impl File {
 fn keep<T, C>(
     mistakes: &mut Mistakes,
     table: Table<T>,
-    check: impl FnOnce(T, &Place) -> Result<C, Mistakes>,
+    check: impl FnOnce(T, &Location) -> Result<C, Mistakes>,
 ) -> Option<C> {
     mistakes.add(table.mistakes);
-    mistakes.keep(check(table.value?, &table.place))
+    mistakes.keep(check(table.value?, &table.location))
 }
 
 impl StoreTable {
@@ -281,10 +281,10 @@ fn days(days: u64) -> Duration {
 }
 
 impl Endpoint {
-    fn check(self, place: &Place) -> Result<EndpointSettings, Mistakes> {
+    fn check(self, location: &Location) -> Result<EndpointSettings, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let name = mistakes.keep(required(self.name, "name", place));
-        let secrets = mistakes.keep(required(self.secrets, "secrets", place));
+        let name = mistakes.keep(required(self.name, "name", location));
+        let secrets = mistakes.keep(required(self.secrets, "secrets", location));
         let webhooks = secrets.flatten().and_then(|secrets| {
             if secrets.get_ref().len() > ENDPOINT_SECRETS_MAX {
                 mistakes.add(Mistake::new(
@@ -296,7 +296,7 @@ impl Endpoint {
                 return None;
             }
             let webhooks = mistakes.keep(webhooks(secrets.get_ref()))?;
-            if webhooks.is_none() && !place.is_broken("secrets") {
+            if webhooks.is_none() && !location.is_broken("secrets") {
                 mistakes.add(Mistake::absence(
                     secrets.span(),
                     "an endpoint needs a secret to verify webhooks with: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
@@ -322,10 +322,10 @@ impl Endpoint {
 fn required<T>(
     value: Option<Spanned<T>>,
     key: &str,
-    place: &Place,
+    location: &Location,
 ) -> Result<Option<Spanned<T>>, Mistake> {
-    if value.is_none() && !place.is_broken(key) {
-        return Err(missing(place.span(), key));
+    if value.is_none() && !location.is_broken(key) {
+        return Err(missing(location.span(), key));
     }
     Ok(value)
 }
@@ -336,13 +336,13 @@ pub(super) fn missing(table: Range<usize>, key: &str) -> Mistake {
 }
 
 impl Destination {
-    fn check(mut self, place: &Place) -> Result<DestinationSettings, Mistakes> {
+    fn check(mut self, location: &Location) -> Result<DestinationSettings, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let name = mistakes.keep(required(self.name.clone(), "name", place));
-        let kind = mistakes.keep(self.kind(place)).flatten();
+        let name = mistakes.keep(required(self.name.clone(), "name", location));
+        let kind = mistakes.keep(self.kind(location)).flatten();
         let defaults = Limits::default();
         let events = match &self.events {
-            Some(events) => mistakes.keep(patterns(events, place)),
+            Some(events) => mistakes.keep(patterns(events, location)),
             None => Some(Patterns::everything()),
         };
         let concurrency = within("concurrency", self.concurrency, 1, CONCURRENCY_MAX);
@@ -523,8 +523,11 @@ pub(super) fn with_password_of(
     Ok(address.with_password(password.trim_end_matches(['\r', '\n'])))
 }
 
-fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patterns, Mistakes> {
-    if texts.get_ref().is_empty() && !place.is_broken("events") {
+fn patterns(
+    texts: &Spanned<Vec<Spanned<String>>>,
+    location: &Location,
+) -> Result<Patterns, Mistakes> {
+    if texts.get_ref().is_empty() && !location.is_broken("events") {
         return Err(Mistake::absence(
             texts.span(),
             "a destination without events would get nothing: remove `events` to get all of them",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Place;
+use super::document::Location;
 use super::file::{missing, within};
 use super::mistakes::{Mistake, Mistakes};
 use super::source::SecretSource;
@@ -123,7 +123,7 @@ impl Server {
     /// Where operators ask, and what they have to know.
     pub(super) fn admin(
         &self,
-        place: &Place,
+        location: &Location,
     ) -> Result<(Option<SocketAddr>, Option<AdminToken>), Mistakes> {
         let mut mistakes = Mistakes::default();
         let token = self.admin_token.as_ref().and_then(|source| {
@@ -131,7 +131,7 @@ impl Server {
             let secret = secret.map_err(|problem| Mistake::new(source.span(), problem));
             Some(AdminToken::new(&mistakes.keep(secret)?))
         });
-        let has_token = self.admin_token.is_some() || place.is_broken("admin_token");
+        let has_token = self.admin_token.is_some() || location.is_broken("admin_token");
         let mut admin = None;
         if let Some(text) = &self.admin {
             admin = mistakes.keep(address(text));
@@ -160,7 +160,7 @@ impl Server {
         address.is_some_and(|address| !address.ip().is_loopback())
     }
 
-    pub(super) fn check(self, place: &Place) -> Result<ServerSettings, Mistakes> {
+    pub(super) fn check(self, location: &Location) -> Result<ServerSettings, Mistakes> {
         let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
         let mut mistakes = Mistakes::default();
@@ -197,7 +197,7 @@ impl Server {
         let requests = mistakes.keep(requests);
         let drain = within("drain_seconds", self.drain_seconds, 0, DRAIN_SECONDS_MAX);
         let drain = mistakes.keep(drain);
-        let mut read = |name, table| mistakes.keep(tls(name, table, place)).flatten();
+        let mut read = |name, table| mistakes.keep(tls(name, table, location)).flatten();
         let tls = self.tls.and_then(|table| read("tls", table));
         let admin_tls = match self.admin_tls {
             Some(table) => read("admin_tls", table),
@@ -220,7 +220,11 @@ impl Server {
 }
 
 /// The certificate and the key that the table `name` names. `None`: what is wrong with them is told already.
-fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc<Tls>>, Mistakes> {
+fn tls(
+    name: &str,
+    table: Spanned<TlsTable>,
+    location: &Location,
+) -> Result<Option<Arc<Tls>>, Mistakes> {
     let span = table.span();
     let TlsTable { certificate, key } = table.into_inner();
     let mut mistakes = Mistakes::default();
@@ -228,7 +232,7 @@ fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc
         ("certificate", certificate.is_some()),
         ("key", key.is_some()),
     ] {
-        if !is_there && !place.is_broken(&format!("{name}.{part}")) {
+        if !is_there && !location.is_broken(&format!("{name}.{part}")) {
             mistakes.add(missing(span.clone(), part));
         }
     }

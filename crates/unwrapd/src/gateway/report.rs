@@ -53,7 +53,7 @@ impl Opened {
     }
 
     /// Logs one line about the start, then one for each destination with waiting deliveries.
-    pub(super) fn tell(&self, file: &Path, config: &Config) {
+    pub(super) fn log(&self, file: &Path, config: &Config) {
         let found = if self.is_new { "new" } else { "found" };
         let counts = self.summary.map_or_else(String::new, |summary| {
             format!(
@@ -86,7 +86,7 @@ impl Opened {
 
 /// Logs the deliveries that wait for destinations that a new configuration has removed. Returns all
 /// that wait, by destination, if they could be counted.
-pub(super) async fn tell_removed(
+pub(super) async fn log_removed(
     store: &dyn Store,
     changes: &Changes,
 ) -> Option<Vec<(String, u64)>> {
@@ -130,7 +130,7 @@ pub(super) async fn tell_removed(
 }
 
 /// Logs a clean stop.
-pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
+pub(super) async fn log_end(store: &dyn Store, ran: Duration) {
     let counts = async {
         let summary = store.summary().await?;
         Ok::<_, StoreError>((summary, store.backlog().await?))

@@ -29,7 +29,7 @@ pub(super) async fn run(
 ) {
     let mut remember_at = Instant::now();
     loop {
-        tell(&clock, &warnings);
+        log_doubt(&clock, &warnings);
         if Instant::now() >= remember_at {
             remember_at = Instant::now() + REMEMBER_EVERY;
             remember(&clock, &*store).await;
@@ -44,7 +44,7 @@ pub(super) async fn run(
 
 /// Begins or ends the warning that the clock is in doubt. At a start this happens before the
 /// gateway accepts webhooks.
-pub(super) fn tell(clock: &Clock, warnings: &Warnings) {
+pub(super) fn log_doubt(clock: &Clock, warnings: &Warnings) {
     let doubt = clock.doubt();
     let kind = doubt.map(|doubt| {
         if doubt.ahead.is_negative() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::places::Place;
+use crate::evicting_limiter::Permit;
 
 /// How long a connection may keep us waiting.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ const MANY: usize = 8;
 
 /// One connection as seen by who has to end it.
 pub(super) struct Activity {
-    place: Place,
+    permit: Permit,
     load: Arc<Load>,
     patience: Patience,
     state: Mutex<State>,
@@ -101,9 +101,9 @@ enum Phase {
 
 impl Activity {
     /// A connection that was just taken.
-    pub(super) fn new(place: Place, load: Arc<Load>, patience: Patience) -> Arc<Self> {
+    pub(super) fn new(permit: Permit, load: Arc<Load>, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
-            place,
+            permit,
             load,
             patience,
             state: Mutex::new(State {
@@ -146,12 +146,12 @@ impl Activity {
             phase: Phase::Arriving,
             due: Instant::now() + self.patience.request,
         });
-        self.place.crowds(state.open.len() >= MANY);
-        self.tell_place(&state);
+        self.permit.set_crowded(state.open.len() >= MANY);
+        self.update_permit(&state);
         drop(state);
         let enough = self.load.add();
         if enough > 0 {
-            self.place.end_the_slowest_of_the_crowded(enough);
+            self.permit.end_longest_idle_crowded(enough);
         }
         Exchange {
             activity: Arc::clone(self),
@@ -183,8 +183,8 @@ impl Activity {
     }
 
     /// Waits until the place is needed for another.
-    pub(super) async fn asked_to_go(&self) {
-        self.place.asked().await;
+    pub(super) async fn evicted(&self) {
+        self.permit.evicted().await;
     }
 
     /// Until when it may go on as it is, and whether it is idle.
@@ -212,7 +212,7 @@ impl Activity {
             if let (Phase::Answering, Some(longest)) = (phase, self.patience.answer) {
                 open.due = open.due.min(Instant::now() + longest);
             }
-            self.tell_place(&state);
+            self.update_permit(&state);
         }
     }
 
@@ -237,12 +237,12 @@ impl Activity {
         self.state().is_http2
     }
 
-    fn tell_place(&self, state: &State) {
+    fn update_permit(&self, state: &State) {
         let works = |open: &Open| open.phase == Phase::Working;
         if state.open.iter().any(works) {
-            self.place.works();
+            self.permit.set_busy();
         } else {
-            self.place.waits();
+            self.permit.set_idle();
         }
     }
 
@@ -267,7 +267,7 @@ impl Exchange {
     /// From now on it is being answered. Who is answered well belongs here: strangers are only ever refused.
     pub(super) fn answer(&self, is_success: bool) {
         if is_success {
-            self.activity.place.trust();
+            self.activity.permit.set_trusted();
         }
         self.activity.enter(self.id, Phase::Answering);
     }
@@ -278,10 +278,10 @@ impl Drop for Exchange {
         self.activity.load.remove();
         let mut state = self.activity.state();
         state.open.retain(|open| open.id != self.id);
-        self.activity.place.crowds(state.open.len() >= MANY);
+        self.activity.permit.set_crowded(state.open.len() >= MANY);
         if state.open.is_empty() {
             state.between = Between::Idle(Instant::now());
         }
-        self.activity.tell_place(&state);
+        self.activity.update_permit(&state);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::BODY_BYTES_MAX;
 use super::refusal::Refusal;
-use crate::places::{Place, Places};
+use crate::evicting_limiter::{EvictingLimiter, Permit};
 
 /// Bytes of the body that every request may hold: twice OpenAI's largest. Only a larger body needs
 /// the room below, so a client that fills that room does not delay OpenAI.
@@ -22,8 +22,8 @@ const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much may be received at once.
 pub struct Limits {
-    requests: Arc<Places>,
-    endpoints: RwLock<HashMap<String, (usize, Arc<Places>)>>,
+    requests: Arc<EvictingLimiter>,
+    endpoints: RwLock<HashMap<String, (usize, Arc<EvictingLimiter>)>>,
     room: Arc<AtomicUsize>,
     body_timeout: Duration,
 }
@@ -33,7 +33,7 @@ impl Limits {
     #[must_use]
     pub fn new(requests_max: usize, body_timeout: Duration) -> Self {
         Self {
-            requests: Places::new(requests_max),
+            requests: EvictingLimiter::new(requests_max),
             endpoints: RwLock::default(),
             room: Arc::new(AtomicUsize::new(BODIES_BYTES_MAX)),
             body_timeout,
@@ -42,14 +42,17 @@ impl Limits {
 
     /// From now on so many requests of each of these endpoints. Where that is unchanged, those under way go on counting.
     pub fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
-        let mut places = self
+        let mut limiter = self
             .endpoints
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut *places);
+        let mut before = std::mem::take(&mut *limiter);
         for (name, max) in endpoints {
             let known = before.remove(&name).filter(|(known, _)| *known == max);
-            places.insert(name, known.unwrap_or_else(|| (max, Places::new(max))));
+            limiter.insert(
+                name,
+                known.unwrap_or_else(|| (max, EvictingLimiter::new(max))),
+            );
         }
     }
 
@@ -60,13 +63,13 @@ impl Limits {
                 .endpoints
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            let (_, places) = endpoints.get(endpoint).ok_or(Refusal::Broke)?;
-            Arc::clone(places)
+            let (_, limiter) = endpoints.get(endpoint).ok_or(Refusal::Broke)?;
+            Arc::clone(limiter)
         };
-        let endpoint = endpoint.try_take().await.ok_or(Refusal::Full)?;
-        let all = self.requests.try_take().await.ok_or(Refusal::Full)?;
+        let endpoint = endpoint.try_acquire().await.ok_or(Refusal::Full)?;
+        let all = self.requests.try_acquire().await.ok_or(Refusal::Full)?;
         Ok(Admission {
-            places: [endpoint, all],
+            limiter: [endpoint, all],
             share: LimitShare {
                 room: Arc::clone(&self.room),
                 taken: 0,
@@ -78,7 +81,7 @@ impl Limits {
 
 /// Permits that a request holds while it is received and stored.
 pub(super) struct Admission {
-    places: [Place; 2],
+    limiter: [Permit; 2],
     share: LimitShare,
     body_timeout: Duration,
 }
@@ -89,17 +92,17 @@ impl Admission {
         if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
             return Err(Refusal::TooLarge);
         }
-        let [endpoint, all] = &self.places;
+        let [endpoint, all] = &self.limiter;
         let payload = tokio::select! {
             biased;
             read = timeout(self.body_timeout, gather(body, &mut self.share)) => {
                 read.map_err(|_| Refusal::TooSlow(self.body_timeout.as_secs()))??
             }
-            () = endpoint.asked() => return Err(Refusal::Full),
-            () = all.asked() => return Err(Refusal::Full),
+            () = endpoint.evicted() => return Err(Refusal::Full),
+            () = all.evicted() => return Err(Refusal::Full),
         };
-        endpoint.works();
-        all.works();
+        endpoint.set_busy();
+        all.set_busy();
         Ok(payload)
     }
 }

@@ -236,7 +236,7 @@ impl Store for PostgresStore {
         let accept = Accept {
             message,
             recipients,
-            suspect: None,
+            quarantined: None,
         };
         let accepted = self.queues()?.accepting.ask(accept).await;
         crash::point("committed");
@@ -258,8 +258,8 @@ impl Store for PostgresStore {
         self.queues()?.settling.ask(attempt).await
     }
 
-    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
-        Ok(quarantine::add(self.pool(), &suspect).await?)
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
+        Ok(quarantine::add(self.pool(), &quarantined).await?)
     }
 
     async fn read_quarantined(
@@ -280,7 +280,7 @@ impl Store for PostgresStore {
 
     async fn accept_quarantined(
         &self,
-        suspect: i64,
+        quarantined: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
@@ -288,13 +288,16 @@ impl Store for PostgresStore {
         let accept = Accept {
             message,
             recipients,
-            suspect: Some(suspect),
+            quarantined: Some(quarantined),
         };
         self.queues()?.accepting.ask(accept).await?
     }
 
-    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        Ok(quarantine::delete_quarantined(self.pool(), &suspects).await?)
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        Ok(quarantine::delete_quarantined(self.pool(), &quarantined_requests).await?)
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {

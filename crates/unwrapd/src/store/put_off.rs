@@ -18,7 +18,7 @@ impl PutOff {
     }
 
     /// Logs the number of these deliveries, claimed ones included.
-    pub(super) fn tell(destination: &str, lane: Lane, deliveries: i64) {
+    pub(super) fn log(destination: &str, lane: Lane, deliveries: i64) {
         let more = if deliveries >= COUNT_MAX {
             " or more"
         } else {

@@ -368,9 +368,9 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
         self.ask(Urgency::Deferred, move |work| {
-            quarantine::add(work.connection, &suspect)
+            quarantine::add(work.connection, &quarantined)
         })
         .await
     }
@@ -395,20 +395,23 @@ impl Store for SqliteStore {
 
     async fn accept_quarantined(
         &self,
-        suspect: i64,
+        quarantined: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
         let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
         self.ask(Urgency::NextCommit, move |work| {
-            quarantine::accept_quarantined(work, suspect, &message, &recipients)
+            quarantine::accept_quarantined(work, quarantined, &message, &recipients)
         })
         .await?
     }
 
-    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
         self.ask(Urgency::NextCommit, move |work| {
-            quarantine::delete_quarantined(work.connection, &suspects)
+            quarantine::delete_quarantined(work.connection, &quarantined_requests)
         })
         .await
     }

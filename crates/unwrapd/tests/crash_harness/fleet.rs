@@ -141,7 +141,7 @@ impl<'a> Fleet<'a> {
             ended
         };
         let (gateways, database, ()) =
-            tokio::join!(over, self.strike_database(), self.tell_progress());
+            tokio::join!(over, self.strike_database(), self.log_progress());
         database?;
         let (one, other, third) = gateways?;
         drop(jumps);
@@ -326,7 +326,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    async fn tell_progress(&self) {
+    async fn log_progress(&self) {
         let mut blows = self.blows.subscribe();
         let mut every = interval(PROGRESS_EVERY);
         while !self.is_over() {

@@ -143,9 +143,9 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
         assert_eq!(replay_again(&store, "done").await.due, [].into());
         replay_again(&store, "begun").await;
         assert_eq!(replay_again(&store, "begun").await.due, [].into());
-        let suspect = store.read_quarantined(0, 10).await.unwrap();
-        assert_eq!(suspect.len(), 2);
-        store.quarantine(suspect[0].clone()).await.unwrap();
+        let quarantined = store.read_quarantined(0, 10).await.unwrap();
+        assert_eq!(quarantined.len(), 2);
+        store.quarantine(quarantined[0].clone()).await.unwrap();
         assert_eq!(store.read_quarantined(0, 10).await.unwrap().len(), 3);
         store.close().await;
     }

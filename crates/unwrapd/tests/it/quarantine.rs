@@ -17,9 +17,9 @@ const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 /// Writing is not waited for by who is refused; so ask until it is there.
 async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedRequest> {
     loop {
-        let suspects = store.read_quarantined(0, 100).await.unwrap();
-        if suspects.len() >= count {
-            return suspects;
+        let quarantined_requests = store.read_quarantined(0, 100).await.unwrap();
+        if quarantined_requests.len() >= count {
+            return quarantined_requests;
         }
         tokio::task::yield_now().await;
     }
@@ -38,11 +38,15 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 401);
     assert_eq!(test.post(&webhook).await, 401);
-    let suspects = quarantined(test.gateway.store(), 2).await;
-    assert_eq!(suspects[0].endpoint, "production");
-    assert!(suspects[0].reason.contains("no signature matches"));
+    let quarantined_requests = quarantined(test.gateway.store(), 2).await;
+    assert_eq!(quarantined_requests[0].endpoint, "production");
+    assert!(
+        quarantined_requests[0]
+            .reason
+            .contains("no signature matches")
+    );
     assert_eq!(
-        suspects[0].body.as_deref(),
+        quarantined_requests[0].body.as_deref(),
         Some(webhook.payload.as_bytes())
     );
     let still = test.gateway.quarantine().retry(None).await.unwrap();
@@ -86,7 +90,7 @@ async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
     let three_days_ago = unix_now() - 72 * 3600 - 60;
     let payload = Webhook::new("wh_1", EventType::BatchCompleted).payload;
     let headers = openai().sign(&payload, "wh_1", three_days_ago).unwrap();
-    let suspect = QuarantinedRequest {
+    let quarantined = QuarantinedRequest {
         id: 0,
         endpoint: "production".into(),
         received_at: Timestamp::from_second(three_days_ago).unwrap(),
@@ -98,7 +102,7 @@ async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
         size: None,
         body: Some(payload.into()),
     };
-    test.gateway.store().quarantine(suspect).await.unwrap();
+    test.gateway.store().quarantine(quarantined).await.unwrap();
     let retried = test.gateway.quarantine().retry(None).await.unwrap();
     assert_eq!(
         retried,
@@ -122,7 +126,7 @@ async fn a_forged_request_stays_and_one_can_be_retried_alone() {
     let ids: Vec<i64> = quarantined(test.gateway.store(), 2)
         .await
         .iter()
-        .map(|suspect| suspect.id)
+        .map(|quarantined| quarantined.id)
         .collect();
     let folder = test.stop().await;
 
@@ -160,15 +164,22 @@ async fn only_what_matters_of_a_request_is_kept() {
         .post(test.url("production"))
         .body("twelve bytes");
     assert_eq!(bare.send().await.unwrap().status(), 400);
-    let suspects = quarantined(test.gateway.store(), 2).await;
-    assert!(suspects.iter().all(|suspect| suspect.body.is_none()));
-    let mut sizes: Vec<_> = suspects.iter().map(|suspect| suspect.size).collect();
+    let quarantined_requests = quarantined(test.gateway.store(), 2).await;
+    assert!(
+        quarantined_requests
+            .iter()
+            .all(|quarantined| quarantined.body.is_none())
+    );
+    let mut sizes: Vec<_> = quarantined_requests
+        .iter()
+        .map(|quarantined| quarantined.size)
+        .collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [Some(12), Some(100_000)]);
     assert!(
-        suspects
+        quarantined_requests
             .iter()
-            .flat_map(|suspect| &suspect.headers)
+            .flat_map(|quarantined| &quarantined.headers)
             .all(|(name, _)| name != "authorization")
     );
     let retried = test.gateway.quarantine().retry(None).await.unwrap();

@@ -320,8 +320,8 @@ async fn what_the_quarantine_does_not_keep_is_counted_and_noise_elsewhere_is_no_
                 .unwrap();
             let page: serde_json::Value =
                 serde_json::from_slice(&page.bytes().await.unwrap()).unwrap();
-            let suspects = page["suspects"].as_array().unwrap();
-            let ours = suspects
+            let quarantined_requests = page["requests"].as_array().unwrap();
+            let ours = quarantined_requests
                 .iter()
                 .filter(|one| one["endpoint"] == "production");
             kept += ours.count();

@@ -232,8 +232,8 @@ impl Store for Troubled {
         self.real(self.inner.paused()).await
     }
 
-    async fn quarantine(&self, suspect: QuarantinedRequest) -> Result<u64, StoreError> {
-        self.real(self.inner.quarantine(suspect)).await
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
+        self.real(self.inner.quarantine(quarantined)).await
     }
 
     async fn read_quarantined(
@@ -254,19 +254,23 @@ impl Store for Troubled {
 
     async fn accept_quarantined(
         &self,
-        suspect: i64,
+        quarantined: i64,
         message: Message,
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError> {
         self.real(
             self.inner
-                .accept_quarantined(suspect, message, destinations),
+                .accept_quarantined(quarantined, message, destinations),
         )
         .await
     }
 
-    async fn delete_quarantined(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        self.real(self.inner.delete_quarantined(suspects)).await
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        self.real(self.inner.delete_quarantined(quarantined_requests))
+            .await
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {

@@ -54,10 +54,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => Config::read_store_to_open(&arguments.config)?.url,
     };
     let started = Instant::now();
-    let mut teller = Teller::new();
-    let copied = store::copy(&from, &to, |progress| teller.tell(progress)).await;
-    teller.end();
-    let copied = copied.map_err(|error| failure(error, teller.step.is_some()))?;
+    let mut reporter = ProgressReporter::new();
+    let copied = store::copy(&from, &to, |progress| reporter.report(progress)).await;
+    reporter.end();
+    let copied = copied.map_err(|error| failure(error, reporter.step.is_some()))?;
     match arguments.output {
         Output::Human => say_all(&copied, started.elapsed())?,
         Output::Json => {
@@ -106,7 +106,7 @@ fn failure(error: CopyError, has_begun: bool) -> Failure {
 }
 
 /// Prints the progress on stderr.
-struct Teller {
+struct ProgressReporter {
     moves: bool,
     /// The current step, its start, and the rows done at that time.
     step: Option<Step>,
@@ -117,7 +117,7 @@ struct Teller {
     next: Instant,
 }
 
-impl Teller {
+impl ProgressReporter {
     fn new() -> Self {
         let now = Instant::now();
         let moves = std::io::stderr().is_terminal();
@@ -131,7 +131,7 @@ impl Teller {
         }
     }
 
-    fn tell(&mut self, progress: Progress) {
+    fn report(&mut self, progress: Progress) {
         let now = Instant::now();
         let Progress {
             step,

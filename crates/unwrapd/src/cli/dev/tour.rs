@@ -88,17 +88,17 @@ impl Tour {
         let mut attempt = None;
         // The answer comes after these, so they are told already.
         let accepted = loop {
-            let happening = self.events.recv().await?;
-            self.note(&happening);
-            if webhook_id(&happening).is_some_and(|other| other != id) {
+            let event = self.events.recv().await?;
+            self.note(&event);
+            if webhook_id(&event).is_some_and(|other| other != id) {
                 continue;
             }
-            if matches!(happening, PipelineEvent::Attempted { .. }) {
-                attempt = attempt.or_else(|| Some(tell(&happening)));
+            if matches!(event, PipelineEvent::Attempted { .. }) {
+                attempt = attempt.or_else(|| Some(step(&event)));
                 continue;
             }
-            steps.push(tell(&happening));
-            match happening {
+            steps.push(step(&event));
+            match event {
                 PipelineEvent::Refused { .. } => break None,
                 PipelineEvent::Accepted { accepted, .. } => break Some(accepted),
                 _ => {}
@@ -109,14 +109,14 @@ impl Tour {
             self.sent.insert(id.to_owned());
             let deadline = Instant::now() + ATTEMPT_WAIT_MAX;
             while attempt.is_none() {
-                let Ok(happening) = timeout_at(deadline, self.events.recv()).await else {
+                let Ok(event) = timeout_at(deadline, self.events.recv()).await else {
                     attempt = Some("no answer from the application yet".into());
                     break;
                 };
-                let happening = happening?;
-                self.note(&happening);
-                if webhook_id(&happening) == Some(id) {
-                    attempt = Some(tell(&happening));
+                let event = event?;
+                self.note(&event);
+                if webhook_id(&event) == Some(id) {
+                    attempt = Some(step(&event));
                 }
             }
             steps.extend(attempt);
@@ -128,10 +128,10 @@ impl Tour {
     }
 
     /// Every step must pass through here: a retry may end while another webhook, or a copy of the same, is sent.
-    fn note(&mut self, happening: &PipelineEvent) {
+    fn note(&mut self, event: &PipelineEvent) {
         if let PipelineEvent::Attempted {
             webhook_id, next, ..
-        } = happening
+        } = event
             && !matches!(next, Next::Retry { .. })
         {
             self.ended
@@ -160,10 +160,10 @@ impl Tour {
         }
         while self.waiting() > 0 {
             match timeout_at(deadline, self.events.recv()).await {
-                Ok(Ok(happening)) => {
-                    self.note(&happening);
-                    if let Some(id) = webhook_id(&happening) {
-                        outln!("  {} {}", plain(id), plain(&tell(&happening)))?;
+                Ok(Ok(event)) => {
+                    self.note(&event);
+                    if let Some(id) = webhook_id(&event) {
+                        outln!("  {} {}", plain(id), plain(&step(&event)))?;
                     }
                 }
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
@@ -177,10 +177,10 @@ impl Tour {
     pub(super) async fn stay(&mut self) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                happening = self.events.recv() => match happening {
-                    Ok(happening) => match webhook_id(&happening) {
-                        Some(id) => outln!("  {} {}", plain(id), plain(&tell(&happening)))?,
-                        None => outln!("  {}", plain(&tell(&happening)))?,
+                event = self.events.recv() => match event {
+                    Ok(event) => match webhook_id(&event) {
+                        Some(id) => outln!("  {} {}", plain(id), plain(&step(&event)))?,
+                        None => outln!("  {}", plain(&step(&event)))?,
                     },
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         outln!("  … and {missed} more steps, too fast to print")?;
@@ -196,8 +196,8 @@ impl Tour {
     }
 }
 
-fn webhook_id(happening: &PipelineEvent) -> Option<&str> {
-    match happening {
+fn webhook_id(event: &PipelineEvent) -> Option<&str> {
+    match event {
         PipelineEvent::Received { .. } | PipelineEvent::Refused { .. } => None,
         PipelineEvent::Verified { webhook_id, .. }
         | PipelineEvent::Accepted { webhook_id, .. }
@@ -205,8 +205,8 @@ fn webhook_id(happening: &PipelineEvent) -> Option<&str> {
     }
 }
 
-fn tell(happening: &PipelineEvent) -> String {
-    match happening {
+fn step(event: &PipelineEvent) -> String {
+    match event {
         PipelineEvent::Received { bytes, .. } => format!("received {bytes} B"),
         PipelineEvent::Refused { error, .. } => format!("refused: {error}"),
         PipelineEvent::Verified { .. } => "verified".into(),

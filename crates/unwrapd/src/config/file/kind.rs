@@ -8,7 +8,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::{Destination, webhooks, within};
-use crate::config::document::Place;
+use crate::config::document::Location;
 use crate::config::mistakes::{Mistake, Mistakes, looks_secret};
 use crate::config::source::SecretSource;
 use crate::config::url::{http_url, proxy_url};
@@ -26,9 +26,9 @@ const SECRETS_MAX: usize = 3;
 impl Destination {
     /// The kind of the destination. `None`: the key is there, and its mistakes are reported
     /// already.
-    pub(super) fn kind(&mut self, place: &Place) -> Result<Option<Kind>, Mistakes> {
+    pub(super) fn kind(&mut self, location: &Location) -> Result<Option<Kind>, Mistakes> {
         match (self.url.take(), self.command.take(), self.jsonl.take()) {
-            (Some(url), None, None) => self.http(&url, place),
+            (Some(url), None, None) => self.http(&url, location),
             (None, Some(command), None) => {
                 let mut mistakes = Mistakes::default();
                 mistakes
@@ -47,12 +47,12 @@ impl Destination {
             (None, None, None)
                 if ["url", "command", "jsonl"]
                     .iter()
-                    .any(|key| place.is_broken(key)) =>
+                    .any(|key| location.is_broken(key)) =>
             {
                 Ok(None)
             }
             (None, None, None) => Err(Mistake::absence(
-                span(self.name.as_ref()).unwrap_or_else(|| place.span()),
+                span(self.name.as_ref()).unwrap_or_else(|| location.span()),
                 "a destination needs one of `url = \"https://…\"`, `command = [\"program\", \"argument\", …]` and `jsonl = \"path\"`",
             )
             .into()),
@@ -85,11 +85,15 @@ impl Destination {
         }
     }
 
-    fn http(&mut self, url: &Spanned<String>, place: &Place) -> Result<Option<Kind>, Mistakes> {
+    fn http(
+        &mut self,
+        url: &Spanned<String>,
+        location: &Location,
+    ) -> Result<Option<Kind>, Mistakes> {
         let mut mistakes = Mistakes::default();
         let target = http_url(url.get_ref()).map_err(|problem| Mistake::new(url.span(), problem));
         let target = mistakes.keep(target);
-        let is_broken = place.is_broken("secret") || place.is_broken("secrets");
+        let is_broken = location.is_broken("secret") || location.is_broken("secrets");
         let webhooks = match self.secrets(url) {
             Err(_) if is_broken && self.secret.is_none() && self.secrets.is_none() => None,
             Err(mistake) => {

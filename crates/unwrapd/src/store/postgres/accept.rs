@@ -31,7 +31,7 @@ pub(super) struct Accept {
     pub(super) message: Message,
     pub(super) recipients: Vec<Recipient>,
     /// The quarantined request that leaves with the message.
-    pub(super) suspect: Option<i64>,
+    pub(super) quarantined: Option<i64>,
 }
 
 impl Accept {
@@ -232,17 +232,17 @@ async fn insert(
             ends.push(claims.ends_of(change, recipient));
         }
     }
-    let suspects = changes.iter().filter_map(|change| {
+    let quarantined_requests = changes.iter().filter_map(|change| {
         let is_wanted = || wanted.contains(&firsts[&change.key()]);
-        change.suspect.filter(|_| is_wanted())
+        change.quarantined.filter(|_| is_wanted())
     });
-    let suspects: Vec<i64> = suspects.collect();
+    let quarantined_requests: Vec<i64> = quarantined_requests.collect();
     let holder = shared.membership.id();
     let params = params![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
         secrets => INT8_ARRAY, payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
-        due => INT8_ARRAY, ends => INT8_ARRAY, suspects => INT8_ARRAY, holder => INT8,
+        due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY, holder => INT8,
     ];
     let taken = shared.pool.take(Purpose::Accepting).await?;
     let rows = match taken.once(Purpose::Accepting, ACCEPT, params).await {

@@ -227,7 +227,7 @@ async fn claim_once(
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
         if was_put_off && !terms.is_whenever_due() && shared.put_off.is_news(destination, lane) {
-            tell_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
+            log_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
         }
         // There may be more.
         next_due_at = Some(later(now, BEING_TAKEN));
@@ -250,7 +250,7 @@ fn lasting(clock: &Clock, now: Timestamp) -> RangeInclusive<i64> {
 }
 
 /// Says how many were put off; `claimed` of them, and perhaps others, are claimed by now.
-async fn tell_put_off(
+async fn log_put_off(
     shared: &Shared,
     destination: &str,
     lane: Lane,
@@ -267,7 +267,7 @@ async fn tell_put_off(
         .await
         .and_then(|rows| Ok(rows.first().map(|row| row.try_get(0)).transpose()?));
     let left: i64 = counted.ok().flatten().unwrap_or_default();
-    PutOff::tell(destination, lane, left.saturating_add(signed(claimed)));
+    PutOff::log(destination, lane, left.saturating_add(signed(claimed)));
 }
 
 /// Gives back what was leased in commits of which nobody heard.

@@ -24,13 +24,16 @@ const DISCARD: &str = "
     WITH gone AS (DELETE FROM quarantine WHERE id BETWEEN $1 AND $2 RETURNING id) SELECT count(*) FROM gone";
 
 /// Returns how many went for it.
-pub(super) async fn add(pool: &Arc<Pool>, suspect: &QuarantinedRequest) -> Result<u64, Failure> {
-    let endpoint = storable(&suspect.endpoint);
-    let reason = storable(&suspect.reason);
-    let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
-    let received_at = suspect.received_at.as_millisecond();
-    let size = suspect.size.map(signed);
-    let body = suspect.body.as_deref();
+pub(super) async fn add(
+    pool: &Arc<Pool>,
+    quarantined: &QuarantinedRequest,
+) -> Result<u64, Failure> {
+    let endpoint = storable(&quarantined.endpoint);
+    let reason = storable(&quarantined.reason);
+    let headers = serde_json::to_string(&quarantined.headers).expect("texts make JSON");
+    let received_at = quarantined.received_at.as_millisecond();
+    let size = quarantined.size.map(signed);
+    let body = quarantined.body.as_deref();
     let given = params![
         endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
         QUARANTINED_MAX => INT8,
@@ -52,7 +55,7 @@ pub(super) async fn list(
     let limit = signed(limit);
     let given = params![after => INT8, limit => INT8];
     let rows = pool.once(Purpose::Looking, LIST, given).await?;
-    rows.iter().map(suspect).collect()
+    rows.iter().map(quarantined).collect()
 }
 
 pub(super) async fn summaries(
@@ -79,16 +82,16 @@ pub(super) async fn summaries(
 
 pub(super) async fn delete_quarantined(
     pool: &Arc<Pool>,
-    suspects: &RangeInclusive<i64>,
+    quarantined_requests: &RangeInclusive<i64>,
 ) -> Result<u64, Failure> {
-    let (first, last) = (*suspects.start(), *suspects.end());
+    let (first, last) = (*quarantined_requests.start(), *quarantined_requests.end());
     let given = params![first => INT8, last => INT8];
     let rows = pool.once(Purpose::Looking, DISCARD, given).await?;
     rows.first()
         .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }
 
-fn suspect(row: &Row) -> Result<QuarantinedRequest, Failure> {
+fn quarantined(row: &Row) -> Result<QuarantinedRequest, Failure> {
     Ok(QuarantinedRequest {
         id: row.try_get(0)?,
         endpoint: row.try_get(1)?,

@@ -64,7 +64,7 @@ pub(super) fn claim(
     if was_put_off > 0 {
         if !terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
-            PutOff::tell(destination, lane, deliveries);
+            PutOff::log(destination, lane, deliveries);
         }
         // There may be more put-off deliveries.
         next_due_at = Some(now);

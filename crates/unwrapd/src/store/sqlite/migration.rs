@@ -27,7 +27,7 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
             "migrating the store from schema {version} to {}; this needs up to {space} MB of free space",
             MIGRATIONS.len()
         );
-        tell_progress(connection).map_err(problem)?;
+        log_progress(connection).map_err(problem)?;
     }
     let started = Instant::now();
     for (migration, to) in MIGRATIONS.iter().zip(1..).skip(version) {
@@ -68,7 +68,7 @@ fn step(connection: &mut Connection, migration: &str, to: i32) -> rusqlite::Resu
     transaction.commit()
 }
 
-fn tell_progress(connection: &mut Connection) -> rusqlite::Result<()> {
+fn log_progress(connection: &mut Connection) -> rusqlite::Result<()> {
     let started = Instant::now();
     let mut told = started;
     connection.progress_handler(

@@ -16,19 +16,22 @@ use crate::store::{
 };
 
 /// Returns how many went for it.
-pub(super) fn add(connection: &Connection, suspect: &QuarantinedRequest) -> rusqlite::Result<u64> {
-    let headers = serde_json::to_string(&suspect.headers).expect("texts make JSON");
+pub(super) fn add(
+    connection: &Connection,
+    quarantined: &QuarantinedRequest,
+) -> rusqlite::Result<u64> {
+    let headers = serde_json::to_string(&quarantined.headers).expect("texts make JSON");
     connection
         .prepare_cached(
             "INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body) VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
-            suspect.endpoint,
-            suspect.received_at.as_millisecond(),
-            suspect.reason,
+            quarantined.endpoint,
+            quarantined.received_at.as_millisecond(),
+            quarantined.reason,
             headers,
-            suspect.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
-            suspect.body.as_deref(),
+            quarantined.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
+            quarantined.body.as_deref(),
         ])?;
     let count: i64 = connection
         .prepare_cached("SELECT count(*) FROM quarantine")?
@@ -42,7 +45,7 @@ pub(super) fn add(connection: &Connection, suspect: &QuarantinedRequest) -> rusq
                          SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = ? DESC LIMIT 1
                      ) ORDER BY body IS NOT NULL, id LIMIT 1)",
             )?
-            .execute(params![suspect.endpoint])?;
+            .execute(params![quarantined.endpoint])?;
     }
     Ok(gone as u64)
 }
@@ -58,7 +61,7 @@ pub(super) fn list(
         )?
         .query_map(
             params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
-            suspect,
+            quarantined,
         )?
         .collect()
 }
@@ -92,28 +95,31 @@ pub(super) fn summaries(
 
 pub(super) fn accept_quarantined(
     work: &mut Work<'_>,
-    suspect: i64,
+    quarantined: i64,
     message: &Message,
     recipients: &[Recipient],
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
     let outcome = accept::accept(work, message, recipients)?;
     if outcome.is_ok() {
-        delete_quarantined(work.connection, &(suspect..=suspect))?;
+        delete_quarantined(work.connection, &(quarantined..=quarantined))?;
     }
     Ok(outcome.map(|outcome| Accepted::from(&outcome)))
 }
 
 pub(super) fn delete_quarantined(
     connection: &Connection,
-    suspects: &RangeInclusive<i64>,
+    quarantined_requests: &RangeInclusive<i64>,
 ) -> rusqlite::Result<u64> {
     let discarded = connection
         .prepare_cached("DELETE FROM quarantine WHERE id BETWEEN ?1 AND ?2")?
-        .execute(params![suspects.start(), suspects.end()])?;
+        .execute(params![
+            quarantined_requests.start(),
+            quarantined_requests.end()
+        ])?;
     Ok(discarded as u64)
 }
 
-fn suspect(row: &Row<'_>) -> rusqlite::Result<QuarantinedRequest> {
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<QuarantinedRequest> {
     let received_at: Timestamp = timestamp(row, 2)?;
     Ok(QuarantinedRequest {
         id: row.get(0)?,

@@ -42,7 +42,7 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
         let listed = client.get(list.clone()).send().await.unwrap();
         let listed: serde_json::Value =
             serde_json::from_slice(&listed.bytes().await.unwrap()).unwrap();
-        if listed["suspects"].as_array().unwrap().len() == FORGED {
+        if listed["requests"].as_array().unwrap().len() == FORGED {
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "all are kept");

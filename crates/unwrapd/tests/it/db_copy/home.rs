@@ -276,7 +276,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         .into_iter()
         .enumerate()
     {
-        let suspect = QuarantinedRequest {
+        let quarantined = QuarantinedRequest {
             id: 0,
             endpoint: "production".into(),
             received_at: now,
@@ -285,7 +285,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
             size: body.as_ref().map(|body| body.len() as u64),
             body: body.map(Bytes::from),
         };
-        store.quarantine(suspect).await.unwrap();
+        store.quarantine(quarantined).await.unwrap();
     }
     store.delete_quarantined(1..=1).await.unwrap();
     store.pause("späť \"| '", now).await.unwrap();

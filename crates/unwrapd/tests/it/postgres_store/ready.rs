@@ -153,7 +153,7 @@ async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
     for _ in 0..8 {
         let store = Arc::clone(&store);
         waiting.spawn(async move {
-            let suspect = QuarantinedRequest {
+            let quarantined = QuarantinedRequest {
                 id: 0,
                 endpoint: "production".into(),
                 received_at: at(0),
@@ -162,7 +162,7 @@ async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
                 size: None,
                 body: None,
             };
-            store.quarantine(suspect).await
+            store.quarantine(quarantined).await
         });
     }
     until("AND NOT granted").await;

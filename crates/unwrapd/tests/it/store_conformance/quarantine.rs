@@ -12,7 +12,7 @@ every_store!(
     what_is_discarded_is_gone,
 );
 
-fn suspect(number: i64) -> QuarantinedRequest {
+fn quarantined(number: i64) -> QuarantinedRequest {
     QuarantinedRequest {
         id: 0,
         endpoint: "production".into(),
@@ -27,14 +27,14 @@ fn suspect(number: i64) -> QuarantinedRequest {
 async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..3 {
-        store.quarantine(suspect(number)).await.unwrap();
+        store.quarantine(quarantined(number)).await.unwrap();
     }
     let mut first = store.read_quarantined(0, 2).await.unwrap();
     let rest = store.read_quarantined(first[1].id, 9).await.unwrap();
     assert_eq!((first.len(), rest.len()), (2, 1));
     assert_eq!(rest[0].headers[0].1, "wh_2");
     first[0].id = 0;
-    assert_eq!(first[0], suspect(0));
+    assert_eq!(first[0], quarantined(0));
     assert_eq!(store.tally().await.unwrap(), Tally::default());
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
         let store = Arc::clone(&store);
         added.spawn(async move {
             loop {
-                if let Ok(gone) = store.quarantine(suspect(number)).await {
+                if let Ok(gone) = store.quarantine(quarantined(number)).await {
                     return gone;
                 }
             }
@@ -60,27 +60,27 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     // What cannot be proven any more goes before what can.
     let bodiless = QuarantinedRequest {
         body: None,
-        ..suspect(1)
+        ..quarantined(1)
     };
-    for suspect in [bodiless, suspect(2)] {
-        store.quarantine(suspect).await.unwrap();
+    for quarantined in [bodiless, quarantined(2)] {
+        store.quarantine(quarantined).await.unwrap();
     }
     let kept = store.read_quarantined(0, 5000).await.unwrap();
     assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     assert_eq!(kept[0].id, 12);
-    assert!(kept.iter().all(|suspect| suspect.body.is_some()));
+    assert!(kept.iter().all(|quarantined| quarantined.body.is_some()));
 }
 
 pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
     let store = place.open().await;
-    store.quarantine(suspect(1)).await.unwrap();
-    store.quarantine(suspect(2)).await.unwrap();
+    store.quarantine(quarantined(1)).await.unwrap();
+    store.quarantine(quarantined(2)).await.unwrap();
     let ids: Vec<i64> = store
         .read_quarantined(0, 9)
         .await
         .unwrap()
         .iter()
-        .map(|suspect| suspect.id)
+        .map(|quarantined| quarantined.id)
         .collect();
     let accept_quarantined =
         |id| store.accept_quarantined(id, message("wh_1", at(0)), vec!["app".into()]);
@@ -96,7 +96,7 @@ pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(plac
 async fn what_is_discarded_is_gone(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..3 {
-        store.quarantine(suspect(number)).await.unwrap();
+        store.quarantine(quarantined(number)).await.unwrap();
     }
     let first = store.read_quarantined(0, 1).await.unwrap()[0].id;
     assert_eq!(store.delete_quarantined(first..=first).await.unwrap(), 1);
@@ -108,7 +108,7 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
         .pop()
         .unwrap()
         .id;
-    store.quarantine(suspect(3)).await.unwrap();
+    store.quarantine(quarantined(3)).await.unwrap();
     assert_eq!(store.delete_quarantined(1..=newest).await.unwrap(), 2);
     assert_eq!(store.delete_quarantined(1..=i64::MAX).await.unwrap(), 1);
     assert!(store.read_quarantined(0, 9).await.unwrap().is_empty());
@@ -120,7 +120,7 @@ pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: 
     let store = place.open().await;
     let at_endpoint = |endpoint: &str, number| QuarantinedRequest {
         endpoint: endpoint.into(),
-        ..suspect(number)
+        ..quarantined(number)
     };
     for number in 0..HONEST {
         let honest = QuarantinedRequest {
@@ -153,16 +153,16 @@ async fn the_list_names_requests_without_their_bodies(place: &dyn Place) {
     let store = place.open().await;
     let bodiless = QuarantinedRequest {
         body: None,
-        ..suspect(2)
+        ..quarantined(2)
     };
-    for suspect in [suspect(1), bodiless] {
-        store.quarantine(suspect).await.unwrap();
+    for quarantined in [quarantined(1), bodiless] {
+        store.quarantine(quarantined).await.unwrap();
     }
     let listed = store.list_quarantined(0, 1).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert!(listed[0].has_body);
     assert_eq!(listed[0].size, Some(4));
-    assert_eq!(listed[0].headers, suspect(1).headers);
+    assert_eq!(listed[0].headers, quarantined(1).headers);
     let rest = store.list_quarantined(listed[0].id, 9).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert!(!rest[0].has_body);

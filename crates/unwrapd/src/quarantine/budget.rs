@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 256;
 const WAITING_IN_ALL_MAX: usize = 512;
 
 /// The limits of all endpoints.
-pub(super) struct Room {
+pub(super) struct Budget {
     endpoints: Mutex<HashMap<String, Endpoint>>,
     waiting: Arc<Semaphore>,
 }
@@ -38,7 +38,7 @@ struct Endpoint {
 }
 
 /// The permit to keep a request. Hold it until the request is written.
-pub(super) struct Place(#[expect(dead_code, reason = "held")] [OwnedSemaphorePermit; 2]);
+pub(super) struct Permit(#[expect(dead_code, reason = "held")] [OwnedSemaphorePermit; 2]);
 
 /// Why a request is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl fmt::Display for Full {
     }
 }
 
-impl Default for Room {
+impl Default for Budget {
     fn default() -> Self {
         Self {
             endpoints: Mutex::default(),
@@ -83,7 +83,7 @@ impl Default for Room {
     }
 }
 
-impl Room {
+impl Budget {
     /// Waits until no request waits to be written.
     pub(super) async fn is_empty(&self) {
         // It is never closed.
@@ -99,7 +99,7 @@ impl Room {
         has_body: bool,
         now: Instant,
         configured: &HashMap<String, V>,
-    ) -> Result<Place, Full> {
+    ) -> Result<Permit, Full> {
         let mut endpoints = self
             .endpoints
             .lock()
@@ -129,7 +129,7 @@ impl Room {
         let own = place(&endpoint.waiting)?;
         let all = place(&self.waiting)?;
         if bucket.take(now) {
-            Ok(Place([own, all]))
+            Ok(Permit([own, all]))
         } else {
             Err(Full::Rate)
         }
@@ -181,22 +181,22 @@ mod tests {
         endpoints.iter().map(|&name| (name.into(), 0)).collect()
     }
 
-    fn take(room: &Room, endpoint: &str, has_body: bool, now: Instant) -> Result<(), Full> {
+    fn take(budget: &Budget, endpoint: &str, has_body: bool, now: Instant) -> Result<(), Full> {
         let configured = configured(&["noisy", "quiet"]);
-        room.take(endpoint, has_body, now, &configured).map(drop)
+        budget.take(endpoint, has_body, now, &configured).map(drop)
     }
 
     #[tokio::test(start_paused = true)]
     async fn noise_at_one_endpoint_takes_nothing_from_another() {
-        let room = Room::default();
+        let budget = Budget::default();
         let now = Instant::now();
-        let taken = (0..1_000).filter(|_| take(&room, "noisy", true, now).is_ok());
+        let taken = (0..1_000).filter(|_| take(&budget, "noisy", true, now).is_ok());
         assert_eq!(taken.count(), 100);
-        assert_eq!(take(&room, "noisy", true, now), Err(Full::Rate));
-        assert_eq!(take(&room, "noisy", false, now), Ok(()));
-        assert_eq!(take(&room, "quiet", true, now), Ok(()));
+        assert_eq!(take(&budget, "noisy", true, now), Err(Full::Rate));
+        assert_eq!(take(&budget, "noisy", false, now), Ok(()));
+        assert_eq!(take(&budget, "quiet", true, now), Ok(()));
         let later = now + Duration::from_secs(1);
-        let taken = (0..1_000).filter(|_| take(&room, "noisy", true, later).is_ok());
+        let taken = (0..1_000).filter(|_| take(&budget, "noisy", true, later).is_ok());
         assert_eq!(taken.count(), 10);
     }
 
@@ -207,14 +207,14 @@ mod tests {
             &["a", "b"],
             &["a", "b", "c", "d", "e", "f", "g"],
         ] {
-            let room = Room::default();
+            let budget = Budget::default();
             let configured = configured(&[noisy, &["quiet"]].concat());
             let mut now = Instant::now();
             let mut held = Vec::new();
             for endpoint in noisy {
                 loop {
                     now += Duration::from_secs(1);
-                    match room.take(endpoint, true, now, &configured) {
+                    match budget.take(endpoint, true, now, &configured) {
                         Ok(place) => held.push(place),
                         Err(full) => {
                             assert_eq!(full, Full::Waiting);
@@ -224,21 +224,21 @@ mod tests {
                 }
             }
             assert!(held.len() >= WAITING_MAX && held.len() < WAITING_IN_ALL_MAX);
-            let quiet = room.take("quiet", true, now, &configured);
+            let quiet = budget.take("quiet", true, now, &configured);
             assert!(quiet.is_ok(), "{noisy:?}");
             held.clear();
-            assert!(room.take("a", true, now, &configured).is_ok());
+            assert!(budget.take("a", true, now, &configured).is_ok());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_is_not_configured_any_more_is_forgotten() {
-        let room = Room::default();
+        let budget = Budget::default();
         let now = Instant::now();
         for endpoint in ["a", "b", "c"] {
-            let taken = room.take(endpoint, true, now, &configured(&[endpoint]));
+            let taken = budget.take(endpoint, true, now, &configured(&[endpoint]));
             assert!(taken.is_ok());
         }
-        assert_eq!(room.endpoints.lock().unwrap().len(), 1);
+        assert_eq!(budget.endpoints.lock().unwrap().len(), 1);
     }
 }

@@ -1,0 +1,540 @@
+//! A concurrency limiter that evicts. When it is full, the client that we have waited on longest loses its permit, and clients that
+//! have not shown that they belong here lose theirs first. So slow clients push out each other, and a quick one gets a permit.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use slab::Slab;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
+
+/// Limits how many permits there are at once.
+pub(crate) struct EvictingLimiter {
+    state: Mutex<State>,
+    /// Notified when the last permit is dropped.
+    all_dropped: Notify,
+}
+
+/// A permit. Its slot is free again when this is dropped.
+pub(crate) struct Permit {
+    limiter: Arc<EvictingLimiter>,
+    key: usize,
+    evict: Arc<Notify>,
+}
+
+/// Invariant, after each change: while a caller waits, the slots that are being evicted are at least as many as the callers, or no
+/// slot is idle.
+struct State {
+    free: usize,
+    slots: Slab<Slot>,
+    /// How many slots are [`SlotState::Idle`], and how many [`SlotState::Evicting`].
+    idle: usize,
+    evicting: usize,
+    /// Callers that wait for a permit, in the order in which they came.
+    waiting: VecDeque<oneshot::Sender<Permit>>,
+    is_closing: bool,
+}
+
+struct Slot {
+    state: SlotState,
+    is_trusted: bool,
+    /// Whether the connection has many requests at once.
+    is_crowded: bool,
+    /// Whether it must end, whatever it does meanwhile.
+    must_end: bool,
+    evict: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum SlotState {
+    /// The client waits for us.
+    Busy,
+    /// We wait for the client.
+    Idle { since: Instant },
+    /// It was told to give up its permit, and has not heard it yet.
+    Evicting,
+}
+
+impl EvictingLimiter {
+    /// A limiter with `max` permits.
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                free: max,
+                slots: Slab::new(),
+                idle: 0,
+                evicting: 0,
+                waiting: VecDeque::new(),
+                is_closing: false,
+            }),
+            all_dropped: Notify::new(),
+        })
+    }
+
+    /// Whether no permit is free.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state().free == 0
+    }
+
+    /// Takes a permit, where needed that of an idle client. `None` if all clients are busy. The new permit is idle.
+    pub(crate) async fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let acquired = {
+            let mut state = self.state();
+            if state.free == 0 && !state.has_idle_for_one_more() {
+                return None;
+            }
+            self.begin(&mut state)
+        };
+        acquired.permit().await
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), and waits until a client is idle where all are busy.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Permit {
+        let acquired = self.begin(&mut self.state());
+        // The limiter keeps the sender until it has sent.
+        acquired.permit().await.expect("a permit is sent")
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State) -> Acquired {
+        if state.free > 0 {
+            state.free -= 1;
+            return Acquired::Now(self.permit(state));
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.push_back(sender);
+        state.balance();
+        Acquired::Later(receiver)
+    }
+
+    /// Evicts the client that we have waited on longest. False if none is idle.
+    pub(crate) fn evict_one(&self) -> bool {
+        self.state().evict_longest_idle()
+    }
+
+    /// Evicts everyone, whatever they do.
+    pub(crate) fn evict_all(&self) {
+        let mut state = self.state();
+        state.is_closing = true;
+        for (_, slot) in &state.slots {
+            slot.evict.notify_one();
+        }
+    }
+
+    /// Waits until all permits are dropped. No permit may be asked for any more.
+    pub(crate) async fn all_dropped(&self) {
+        loop {
+            let dropped = self.all_dropped.notified();
+            if self.state().slots.is_empty() {
+                return;
+            }
+            dropped.await;
+        }
+    }
+
+    /// A permit for a slot that is taken off the free ones.
+    fn permit(self: &Arc<Self>, state: &mut State) -> Permit {
+        let evict = Arc::new(Notify::new());
+        let key = state.slots.insert(Slot {
+            state: SlotState::Idle {
+                since: Instant::now(),
+            },
+            is_trusted: false,
+            is_crowded: false,
+            must_end: false,
+            evict: Arc::clone(&evict),
+        });
+        state.idle += 1;
+        Permit {
+            limiter: Arc::clone(self),
+            key,
+            evict,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A permit, or the promise of one.
+enum Acquired {
+    Now(Permit),
+    Later(oneshot::Receiver<Permit>),
+}
+
+impl Acquired {
+    async fn permit(self) -> Option<Permit> {
+        match self {
+            Self::Now(permit) => Some(permit),
+            Self::Later(receiver) => receiver.await.ok(),
+        }
+    }
+}
+
+impl State {
+    /// Whether an idle slot is left for one more caller, when each of those that wait has had one.
+    fn has_idle_for_one_more(&mut self) -> bool {
+        self.forget_cancelled();
+        self.idle + self.evicting > self.waiting.len()
+    }
+
+    /// Evicts until there is a slot for each caller that waits, as far as there are idle ones.
+    fn balance(&mut self) {
+        if self.waiting.len() > self.evicting {
+            self.forget_cancelled();
+        }
+        while self.waiting.len() > self.evicting && self.evict_longest_idle() {}
+    }
+
+    fn forget_cancelled(&mut self) {
+        self.waiting.retain(|waiting| !waiting.is_closed());
+    }
+
+    fn evict_longest_idle(&mut self) -> bool {
+        if self.idle == 0 {
+            return false;
+        }
+        let idle = self
+            .slots
+            .iter_mut()
+            .filter_map(|(_, slot)| match slot.state {
+                SlotState::Idle { since } => Some(((slot.is_trusted, since), slot)),
+                SlotState::Busy | SlotState::Evicting => None,
+            });
+        let Some((_, slot)) = idle.min_by_key(|(rank, _)| *rank) else {
+            return false;
+        };
+        slot.state = SlotState::Evicting;
+        slot.evict.notify_one();
+        self.idle -= 1;
+        self.evicting += 1;
+        true
+    }
+
+    fn enter(&mut self, key: usize, next: SlotState) {
+        let before = std::mem::replace(&mut self.slots[key].state, next);
+        self.leave(before);
+        if next != SlotState::Busy {
+            self.idle += 1;
+        }
+        // A client that was to be evicted has moved before it heard so, or one is idle that a caller has waited for.
+        self.balance();
+    }
+
+    fn leave(&mut self, state: SlotState) {
+        match state {
+            SlotState::Busy => {}
+            SlotState::Idle { .. } => self.idle -= 1,
+            SlotState::Evicting => self.evicting -= 1,
+        }
+    }
+
+    /// Ends the crowded connection that we have waited on longest, unless `enough` of them are ending.
+    fn end_longest_idle_crowded(&mut self, enough: usize) {
+        let crowded = self.slots.iter_mut().filter(|(_, slot)| slot.is_crowded);
+        let (ending, going_on): (Vec<_>, Vec<_>) = crowded.partition(|(_, slot)| slot.must_end);
+        if ending.len() >= enough {
+            return;
+        }
+        let idle = going_on
+            .into_iter()
+            .filter_map(|(_, slot)| match slot.state {
+                SlotState::Idle { since } => Some(((slot.is_trusted, since), slot)),
+                SlotState::Busy | SlotState::Evicting => None,
+            });
+        if let Some((_, slot)) = idle.min_by_key(|(rank, _)| *rank) {
+            slot.must_end = true;
+            slot.evict.notify_one();
+        }
+    }
+}
+
+impl Permit {
+    /// From now on we wait for the client, and it may be evicted.
+    pub(crate) fn set_idle(&self) {
+        let since = Instant::now();
+        self.limiter
+            .state()
+            .enter(self.key, SlotState::Idle { since });
+    }
+
+    /// From now on the client waits for us, and is not evicted.
+    pub(crate) fn set_busy(&self) {
+        self.limiter.state().enter(self.key, SlotState::Busy);
+    }
+
+    /// Says whether this connection has many requests at once.
+    pub(crate) fn set_crowded(&self, is_crowded: bool) {
+        self.limiter.state().slots[self.key].is_crowded = is_crowded;
+    }
+
+    /// From now on this client is evicted after all those who are not trusted.
+    pub(crate) fn set_trusted(&self) {
+        self.limiter.state().slots[self.key].is_trusted = true;
+    }
+
+    /// Ends the connection with many requests that has waited the longest for its client, perhaps this one, unless `enough` of
+    /// them are ending already. A connection with few requests is never ended for this: the limit on connections bounds them.
+    pub(crate) fn end_longest_idle_crowded(&self, enough: usize) {
+        self.limiter.state().end_longest_idle_crowded(enough);
+    }
+
+    /// Waits to be evicted. A client that moves before it hears of it keeps its permit, and another one is evicted: a request that
+    /// had arrived all the while must not be cut off because nothing has looked at it yet.
+    pub(crate) async fn evicted(&self) {
+        loop {
+            self.evict.notified().await;
+            // Nor because the runtime has not asked the system yet who has sent something, which it does before this goes on.
+            yield_now().await;
+            let state = self.limiter.state();
+            let slot = &state.slots[self.key];
+            if slot.state == SlotState::Evicting || slot.must_end || state.is_closing {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.limiter.state();
+        let slot = state.slots.remove(self.key);
+        state.leave(slot.state);
+        state.forget_cancelled();
+        let Some(next) = state.waiting.pop_front() else {
+            state.free += 1;
+            if state.slots.is_empty() {
+                self.limiter.all_dropped.notify_waiters();
+            }
+            return;
+        };
+        let permit = self.limiter.permit(&mut state);
+        state.balance();
+        drop(state);
+        // A caller that has just gone drops the permit, which then goes to the next.
+        drop(next.send(permit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Waits until `Instant::now` gives another time.
+    fn tick() {
+        let now = Instant::now();
+        while Instant::now() == now {}
+    }
+
+    async fn stays(permit: &Permit) -> bool {
+        timeout(Duration::ZERO, permit.evicted()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn the_client_that_is_idle_longest_is_evicted_and_a_busy_one_stays() {
+        let limiter = EvictingLimiter::new(3);
+        let busy = limiter.try_acquire().await.unwrap();
+        busy.set_busy();
+        let longest = limiter.try_acquire().await.unwrap();
+        let second = limiter.try_acquire().await.unwrap();
+        // It moved after `second` came, so that one is idle longest now.
+        tick();
+        longest.set_idle();
+
+        let newcomer = tokio::spawn({
+            let limiter = Arc::clone(&limiter);
+            async move { limiter.try_acquire().await }
+        });
+        second.evicted().await;
+        drop(second);
+        let newcomer = newcomer.await.unwrap().unwrap();
+        newcomer.set_busy();
+        longest.set_busy();
+        assert!(limiter.try_acquire().await.is_none());
+        drop((busy, longest, newcomer));
+        limiter.all_dropped().await;
+    }
+
+    #[tokio::test]
+    async fn clients_that_are_not_trusted_are_evicted_first() {
+        let limiter = EvictingLimiter::new(2);
+        let trusted = limiter.acquire().await;
+        trusted.set_trusted();
+        trusted.set_idle();
+        tick();
+        let stranger = limiter.acquire().await;
+        assert!(limiter.evict_one());
+        stranger.evicted().await;
+        assert!(limiter.evict_one());
+        trusted.evicted().await;
+        assert!(!limiter.evict_one());
+    }
+
+    #[tokio::test]
+    async fn only_connections_with_many_requests_end_for_there_being_too_many() {
+        let limiter = EvictingLimiter::new(3);
+        let few = limiter.acquire().await;
+        tick();
+        let (slow, quick) = (limiter.acquire().await, limiter.acquire().await);
+        quick.set_crowded(true);
+        slow.set_crowded(true);
+        tick();
+        quick.set_idle();
+        few.end_longest_idle_crowded(1);
+        // Whatever it does until it hears it.
+        slow.set_busy();
+        slow.evicted().await;
+        // One is enough, and it is ending.
+        few.end_longest_idle_crowded(1);
+        assert!(stays(&quick).await);
+        few.end_longest_idle_crowded(2);
+        quick.evicted().await;
+        few.end_longest_idle_crowded(3);
+        assert!(stays(&few).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_moved_before_it_heard_stays_and_another_is_evicted() {
+        let limiter = EvictingLimiter::new(2);
+        let quick = limiter.acquire().await;
+        tick();
+        let slow = limiter.acquire().await;
+        let newcomer = tokio::spawn({
+            let limiter = Arc::clone(&limiter);
+            async move { limiter.acquire().await }
+        });
+        quick.evict.notified().await;
+        quick.set_busy();
+        slow.evicted().await;
+        assert!(stays(&quick).await);
+        drop(slow);
+        newcomer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn everyone_is_evicted_at_the_end_whatever_they_do() {
+        let limiter = EvictingLimiter::new(1);
+        let busy = limiter.acquire().await;
+        busy.set_busy();
+        limiter.evict_all();
+        busy.evicted().await;
+    }
+
+    #[tokio::test]
+    async fn a_caller_waits_until_a_client_is_idle() {
+        let limiter = EvictingLimiter::new(1);
+        let only = limiter.acquire().await;
+        only.set_busy();
+        let newcomer = tokio::spawn({
+            let limiter = Arc::clone(&limiter);
+            async move { limiter.acquire().await }
+        });
+        tokio::task::yield_now().await;
+        only.set_idle();
+        only.evicted().await;
+        drop(only);
+        newcomer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_gone_costs_nobody_a_permit() {
+        let limiter = EvictingLimiter::new(1);
+        let only = limiter.acquire().await;
+        only.set_busy();
+        drop(timeout(Duration::ZERO, limiter.acquire()).await);
+        only.set_idle();
+        assert!(stays(&only).await);
+        drop(only);
+        assert!(!limiter.is_full());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        TryAcquire,
+        Acquire,
+        Cancel(usize),
+        Busy(usize),
+        Idle(usize),
+        Drop(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::TryAcquire),
+            Just(Step::Acquire),
+            (0usize..8).prop_map(Step::Cancel),
+            (0usize..8).prop_map(Step::Busy),
+            (0usize..8).prop_map(Step::Idle),
+            (0usize..8).prop_map(Step::Drop),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, no permit is lost or made, and no caller waits beside a free slot or an idle client.
+        #[test]
+        fn no_permit_is_lost_and_no_caller_waits_in_vain(steps in proptest::collection::vec(step(), 0..60)) {
+            const MAX: usize = 3;
+            let limiter = EvictingLimiter::new(MAX);
+            let (mut held, mut callers) = (Vec::new(), VecDeque::new());
+            for step in steps {
+                let of = |index: usize, len: usize| (len > 0).then(|| index % len.max(1));
+                match step {
+                    Step::TryAcquire => {
+                        let mut state = limiter.state();
+                        if state.free > 0 || state.has_idle_for_one_more() {
+                            callers.push_back(limiter.begin(&mut state));
+                        }
+                    }
+                    Step::Acquire => callers.push_back(limiter.begin(&mut limiter.state())),
+                    Step::Cancel(index) => {
+                        if let Some(index) = of(index, callers.len()) {
+                            drop(callers.remove(index));
+                        }
+                    }
+                    Step::Busy(index) => {
+                        if let Some(permit) = of(index, held.len()).map(|index| &held[index]) {
+                            Permit::set_busy(permit);
+                        }
+                    }
+                    Step::Idle(index) => {
+                        if let Some(permit) = of(index, held.len()).map(|index| &held[index]) {
+                            Permit::set_idle(permit);
+                        }
+                    }
+                    Step::Drop(index) => {
+                        if let Some(index) = of(index, held.len()) {
+                            drop(held.swap_remove(index));
+                        }
+                    }
+                }
+                let mut waiting = VecDeque::new();
+                for caller in callers.drain(..) {
+                    match caller {
+                        Acquired::Now(permit) => held.push(permit),
+                        Acquired::Later(mut receiver) => match receiver.try_recv() {
+                            Ok(permit) => held.push(permit),
+                            Err(_) => waiting.push_back(Acquired::Later(receiver)),
+                        },
+                    }
+                }
+                callers = waiting;
+                let state = limiter.state();
+                let count = |wanted: fn(&SlotState) -> bool| {
+                    state.slots.iter().filter(|(_, slot)| wanted(&slot.state)).count()
+                };
+                prop_assert_eq!(state.free + held.len(), MAX);
+                prop_assert_eq!(state.slots.len(), held.len());
+                prop_assert_eq!(state.idle, count(|state| matches!(state, SlotState::Idle { .. })));
+                prop_assert_eq!(state.evicting, count(|state| *state == SlotState::Evicting));
+                prop_assert!(callers.is_empty() || state.free == 0);
+                prop_assert!(state.idle == 0 || callers.len() <= state.evicting);
+            }
+        }
+    }
+}
