@@ -110,7 +110,7 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<QuarantinedRequest>, StoreError>;
 
-    /// As [`quarantined_requests`](Self::suspects), without reading a body.
+    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
     async fn list_quarantined(
         &self,
         after: i64,

@@ -53,7 +53,7 @@ impl Gate {
     }
 
     /// As [`new`](Self::new), where others on the store deliver to the same destination. What is found here is told to `reports`; what
-    /// they know is to be told to [`follow`](Self::follow).
+    /// they know is to be told to [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
     pub fn shared(
         name: &str,
@@ -197,7 +197,7 @@ impl Gate {
                 tracing::info!(destination, "destination is up again: {}", outcome.answer());
             }
             CircuitChange::Opens => {
-                tracing::debug!(destination, "down again: {}", outcome.answer())
+                tracing::debug!(destination, "down again: {}", outcome.answer());
             }
             CircuitChange::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),

@@ -67,7 +67,7 @@ impl Circuits {
         for (name, report) in self.reports.all() {
             match report {
                 CircuitReport::Down { back_off } => {
-                    store.open_circuit(&name, back_off, true).await?
+                    store.open_circuit(&name, back_off, true).await?;
                 }
                 CircuitReport::StillDown { back_off } => {
                     store.open_circuit(&name, back_off, false).await?;
