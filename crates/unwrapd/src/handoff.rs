@@ -1,5 +1,6 @@
-//! Work that need not be asked for. A lane that has nothing waiting offers its free places; what arrives for it takes one, is leased to it
-//! in the commit that keeps it, and handed over when that is durable. It saves a claim, which costs a store as much as keeping does.
+//! Direct hand-off: delivery without a claim. A lane without waiting deliveries offers reservations.
+//! A message that arrives for it takes one, is leased in the commit that stores it, and goes to the
+//! lane when that is durable. It saves a claim, which costs a store as much as storing does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,14 +16,14 @@ use crate::delivery::{Delivery, later};
 pub struct DirectHandoff {
     state: Mutex<State>,
     arrived: Notify,
-    /// Rings for whatever must be claimed after all.
+    /// Wakes the lane when something must be claimed after all.
     wakeup: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     offered: usize,
-    /// Places that were taken, and for which nothing has been handed over yet.
+    /// Reservations that were taken, and whose delivery has not come yet.
     promised: usize,
     /// How long an attempt may take,
     timeout: Duration,
@@ -31,18 +32,19 @@ struct State {
     handed: Vec<HandedOff>,
 }
 
-/// A delivery that is ours to make.
+/// A delivery that was leased to this lane as it was stored.
 #[derive(Debug)]
 pub struct HandedOff {
     /// The delivery.
     pub delivery: Delivery,
-    /// When its place was taken: from here on it was leased.
+    /// When its reservation was taken: the lease began then.
     pub claimed_at: Instant,
     /// How long its attempt may take at most.
     pub timeout: Duration,
 }
 
-/// A place for one delivery that is still to be kept. Dropped without one it is free again, and the lane looks into the store.
+/// A reservation for one delivery that is still to be stored. Dropped without a delivery it is free
+/// again, and the lane claims from the store.
 #[derive(Debug)]
 pub struct Reservation {
     handoff: Arc<DirectHandoff>,
@@ -55,7 +57,7 @@ pub struct Reservation {
 }
 
 impl DirectHandoff {
-    /// Nothing is offered yet. `wakeup` rings when the lane must look into the store.
+    /// A hand-off without reservations. `wakeup` is notified when the lane must claim from the store.
     #[must_use]
     pub fn new(wakeup: Arc<Notify>) -> Self {
         Self {
@@ -65,7 +67,8 @@ impl DirectHandoff {
         }
     }
 
-    /// Offers so many places, less those that are promised. What takes one is leased for `lease`, and may take `timeout`.
+    /// Offers `places` reservations, less those that are taken. A delivery is leased for `lease`, and
+    /// its attempt may take `timeout`.
     pub fn offer(&self, places: usize, timeout: Duration, lease: Duration) {
         let mut state = self.state();
         state.offered = places.saturating_sub(state.promised());
@@ -73,7 +76,7 @@ impl DirectHandoff {
         state.lease = lease;
     }
 
-    /// A place, if one is offered, for what is leased from `now` on.
+    /// A reservation, if one is offered, for a lease that begins at `now`.
     #[must_use]
     pub fn slot(self: &Arc<Self>, now: Timestamp) -> Option<Reservation> {
         let mut state = self.state();
@@ -89,7 +92,7 @@ impl DirectHandoff {
         })
     }
 
-    /// How many places are promised, those included whose delivery has not been taken yet.
+    /// Reservations that are taken, with those whose delivery the lane has not taken yet.
     #[must_use]
     pub fn promised(&self) -> usize {
         self.state().promised()
@@ -101,7 +104,7 @@ impl DirectHandoff {
         std::mem::take(&mut self.state().handed)
     }
 
-    /// Waits until something is handed over, or a place that was promised stays empty.
+    /// Waits until a delivery is handed over, or a reservation is dropped without one.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -118,25 +121,25 @@ impl State {
 }
 
 impl Reservation {
-    /// Until when what takes it must be leased.
+    /// End of the lease.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
         later(self.from, self.lease)
     }
 
-    /// Since when what takes it is leased.
+    /// Begin of the lease.
     #[must_use]
     pub fn from(&self) -> Timestamp {
         self.from
     }
 
-    /// And for how long.
+    /// Length of the lease.
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.lease
     }
 
-    /// Hands over what is durable and leased.
+    /// Hands over a delivery that is durable and leased.
     pub fn fill(mut self, delivery: Delivery) {
         self.delivery = Some(delivery);
     }

@@ -1,4 +1,4 @@
-//! Tells whoever waits for work at a destination that there is some, or hands it over.
+//! Wakes the dispatcher of a lane when there is work, or hands the work to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use crate::delivery::Lane;
 use crate::handoff::{DirectHandoff, Reservation};
 
-/// One bell a destination and lane, and what is offered there. Ringing while nobody waits is remembered, once, so no ring is lost between
-/// a look and a wait.
+/// A wake-up and a hand-off for each destination and lane. A notification without a waiting
+/// dispatcher is stored, once, so none is lost between a claim and a wait.
 #[derive(Clone, Debug, Default)]
 pub struct Wakeups(Arc<RwLock<HashMap<String, LaneWakeups>>>);
 
@@ -31,7 +31,7 @@ impl Default for LaneWakeup {
 }
 
 impl Wakeups {
-    /// There is work for this destination in this lane.
+    /// Wakes the dispatcher of this destination and lane.
     pub fn notify(&self, destination: &str, lane: Lane) {
         let wakeups = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(wakeups) = wakeups.get(destination) {
@@ -39,21 +39,22 @@ impl Wakeups {
         }
     }
 
-    /// A place there for what is about to be kept, if one is offered, leased from `now` on.
+    /// A reservation for a message that is about to be stored, leased from `now` on. `None`: the
+    /// dispatcher offers none.
     #[must_use]
     pub fn slot(&self, destination: &str, lane: Lane, now: Timestamp) -> Option<Reservation> {
         let wakeups = self.0.read().unwrap_or_else(PoisonError::into_inner);
         wakeups.get(destination)?[lane as usize].handoff.slot(now)
     }
 
-    /// Something changed for this destination in every lane.
+    /// Wakes the dispatchers of all lanes of this destination.
     pub fn notify_all(&self, destination: &str) {
         for lane in Lane::ALL {
             self.notify(destination, lane);
         }
     }
 
-    /// The bell of a destination and lane.
+    /// The wake-up of a destination and lane.
     #[must_use]
     pub fn of(&self, destination: &str, lane: Lane) -> Arc<Notify> {
         self.lane(destination, lane, |lane_wakeup| {
@@ -61,8 +62,8 @@ impl Wakeups {
         })
     }
 
-    /// For who delivers to this destination in this lane from now on: what comes is offered a place there. Who did before still gets what
-    /// has one.
+    /// The hand-off for a new dispatcher of this destination and lane. The dispatcher before it still
+    /// gets the messages that have a reservation.
     #[must_use]
     pub fn take_over(&self, destination: &str, lane: Lane) -> Arc<DirectHandoff> {
         self.lane(destination, lane, |lane_wakeup| {

@@ -27,7 +27,7 @@ pub(super) struct Backpressure {
     rate: Mutex<Option<Rate>>,
 }
 
-/// How many were delivered when the window began, and how fast it went in the one before.
+/// Deliveries until the window began, and deliveries a second in the window before.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     since: Instant,
@@ -36,7 +36,7 @@ struct Rate {
 }
 
 impl Backpressure {
-    /// Whether deliveries are made fast, of which there were so many until now.
+    /// Whether the destination is fast. `delivered` is its number of deliveries until now.
     pub(super) fn is_fast(&self, delivered: u64) -> bool {
         let now = Instant::now();
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,7 @@ impl Backpressure {
         current.before >= FAST
     }
 
-    /// Until one delivery less is open.
+    /// Waits until one delivery fewer is open, or a moment.
     pub(super) async fn wait(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         // In time or not: it goes on.
@@ -69,7 +69,7 @@ impl Backpressure {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// So many are open now, one less than before.
+    /// Lets a waiting request go on. `open` deliveries are open now, fewer than before.
     pub(super) fn release(&self, open: i64) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;

@@ -22,7 +22,7 @@ pub enum CircuitReport {
     },
     /// The destination is up.
     Up,
-    /// Nothing: it is time to try it, and the others are asked whether it is for us to do so.
+    /// It is time for a probe, and this gateway wants to make it.
     ProbeWanted,
 }
 
@@ -34,7 +34,7 @@ pub struct CircuitReports {
 }
 
 impl CircuitReports {
-    /// This was found out.
+    /// Adds a report.
     pub fn tell(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
         if report != CircuitReport::ProbeWanted || !to_tell.contains_key(destination) {
@@ -43,7 +43,7 @@ impl CircuitReports {
         self.is_more.notify_one();
     }
 
-    /// Waits until there is something to tell.
+    /// Waits until there is a report.
     pub async fn are_there(&self) {
         self.is_more.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Whether the other gateways on the store are configured as this one is.
+//! Warns of gateways on the store that are configured otherwise than this one.
 
 use std::collections::BTreeMap;
 
