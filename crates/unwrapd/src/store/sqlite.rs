@@ -62,7 +62,7 @@ use crate::message::Message;
 use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
 use accept::Accepting;
-use checkpoint::Checkpoints;
+use checkpoint::{Checkpoints, Passes};
 use job::{Change, Job, Urgency, Work};
 use memory::Memory;
 use owned::Owned;
@@ -180,6 +180,7 @@ impl SqliteStore {
             next_check: None,
             memory,
             checkpoints,
+            passes: Passes::default(),
             readers: Arc::clone(&readers),
             jobs,
             _alive: alive_until_dropped,

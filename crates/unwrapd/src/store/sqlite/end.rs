@@ -10,7 +10,7 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter}
 
 use super::access::{Wish, explain};
 use super::checkpoint::{self, Mode};
-use super::owned::{Answer, Owned};
+use super::owned::{Answer, Moves, Owned};
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use super::seen;
 use crate::crash;
@@ -149,13 +149,13 @@ impl End for SqliteEnd {
         before: String,
         mark: String,
     ) -> Result<Turn, StoreError> {
-        self.owned.check(None, |_| Ok(written()))?;
+        self.owned.check(Moves::UNKNOWN, |_| Ok(written()))?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
     async fn finish(&mut self, mark: String) -> Result<Turn, StoreError> {
-        self.owned.check(None, |_| Ok(written()))?;
+        self.owned.check(Moves::UNKNOWN, |_| Ok(written()))?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -176,7 +176,7 @@ impl End for SqliteEnd {
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        Ok(self.owned.check(None, |_| Ok(written()))?)
+        Ok(self.owned.check(Moves::UNKNOWN, |_| Ok(written()))?)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, Passes};
 use super::filesystem;
 use super::job::{Job, Urgency, Work};
 use super::memory::Memory;
@@ -58,6 +58,8 @@ pub(super) struct Writer {
     pub(super) next_check: Option<Instant>,
     pub(super) memory: Memory,
     pub(super) checkpoints: Arc<Checkpoints>,
+    /// Those of them that the last look at the files knew of.
+    pub(super) passes: Passes,
     pub(super) readers: Arc<Readers>,
     pub(super) jobs: Receiver<Box<dyn Job>>,
     /// Dropped when the thread ends, by a panic too: that is the signal.

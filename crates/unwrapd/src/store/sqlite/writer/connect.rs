@@ -9,7 +9,7 @@ use super::Writer;
 use super::failure::Failure;
 use super::files::unopened;
 use crate::store::StoreError;
-use crate::store::sqlite::owned::Trouble;
+use crate::store::sqlite::owned::{Moves, Trouble};
 use crate::store::sqlite::schema;
 
 /// A damaged file is looked through again after so many times as long as that takes,
@@ -65,7 +65,10 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.owned.check(None, |question| Ok(unopened(question))) {
+        if let Err(trouble) = self
+            .owned
+            .check(Moves::UNKNOWN, |question| Ok(unopened(question)))
+        {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }
