@@ -176,6 +176,7 @@ impl SqliteStore {
             failed: None,
             failures: Repeated::default(),
             has_logged_failure: false,
+            is_locked: false,
             rest: None,
             next_check: None,
             memory,

@@ -14,12 +14,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoints, Passes};
-use super::filesystem;
 use super::job::{Job, Urgency, Work};
 use super::memory::Memory;
 use super::owned::{Loss, Owned, Trouble};
 use super::pulse::Pulse;
 use super::readers::Readers;
+use super::{filesystem, schema};
 use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
 use failure::Failure;
@@ -28,6 +28,9 @@ use failure::Failure;
 const BATCH_MAX: usize = 256;
 /// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long the next transactions wait for another program that one has waited for in vain: what came meanwhile has waited already.
+const LOCKED_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ pub(super) struct Writer {
     pub(super) failures: Repeated<String>,
     /// A failure was logged, and no commit has succeeded since.
     pub(super) has_logged_failure: bool,
+    /// The last transaction could not be begun, as another program writes.
+    pub(super) is_locked: bool,
     /// Until when it is not opened again, and why.
     pub(super) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
@@ -157,7 +162,7 @@ impl Writer {
                     self.give_up(connection);
                 }
                 Ok(()) => self.connection = Some(connection),
-                Err(Failure::OfAChange(_)) => self.give_up(connection),
+                Err(Failure::OfAChange(_) | Failure::Locked(_)) => self.give_up(connection),
             }
             done
         });
@@ -179,19 +184,27 @@ impl Writer {
             filesystem::check_room(self.owned.path()).map_err(Failure::OfTheStore)?;
         }
         let mut connection = self.connect()?;
+        connection.busy_timeout(if self.is_locked {
+            LOCKED_WAIT
+        } else {
+            schema::LOCK_WAIT_MAX
+        })?;
         let fate = self
             .check_index()
             .map_err(Failure::OfTheStore)
-            .and_then(|()| {
-                run_in_transaction(&mut connection, &mut self.memory, batch).map_err(Failure::from)
-            })
+            .and_then(|()| run_in_transaction(&mut connection, &mut self.memory, batch))
             .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
+        self.is_locked = matches!(fate, Err(Failure::Locked(_)));
         match &fate {
             Ok(()) => {
                 self.memory.commit();
                 self.connection = Some(connection);
                 self.failed = None;
                 self.log_success();
+            }
+            Err(Failure::Locked(_)) => {
+                self.memory.rollback();
+                self.connection = Some(connection);
             }
             Err(Failure::OfTheStore(error)) => {
                 self.memory.rollback();
@@ -210,7 +223,7 @@ impl Writer {
         if let Err(failure) = &fate {
             self.log_failure(failure);
         }
-        let fate = fate.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
+        let fate = fate.map_err(Failure::into_error);
         for job in batch.drain(..) {
             job.answer(fate.clone());
         }
@@ -221,8 +234,10 @@ fn run_in_transaction(
     connection: &mut Connection,
     memory: &mut Memory,
     batch: &mut [Box<dyn Job>],
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+) -> Result<(), Failure> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| Failure::of_beginning(&error))?;
     let mut work = Work {
         connection: &transaction,
         memory,
@@ -231,5 +246,5 @@ fn run_in_transaction(
         job.run(&mut work)?;
     }
     memory.write(&transaction)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }

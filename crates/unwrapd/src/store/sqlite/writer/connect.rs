@@ -41,7 +41,7 @@ impl Writer {
     }
 
     fn rest_after(&mut self, failure: Failure, took: Duration) -> Failure {
-        let (Failure::OfTheStore(error) | Failure::OfAChange(error)) = failure;
+        let error = failure.into_error();
         self.rest = Some((Instant::now() + took.min(REOPEN_REST_MAX), error.clone()));
         Failure::OfTheStore(error)
     }
