@@ -300,6 +300,12 @@ fn is_blank(letter: u8) -> bool {
 }
 
 /// The value of a header, or its values.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a value of a header that `openai-webhooks` reads",
+    label = "not readable as the value of a header",
+    note = "text, bytes, `http::HeaderValue` (feature `http`, and of `http` 1), and options and vectors of them are read",
+    note = "the header values of another framework, or of another version of `http`, usually have `as_bytes`: `headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>()`"
+)]
 pub trait HeaderValueLike {
     /// Calls `each` with every value.
     fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8]));

@@ -3,9 +3,11 @@
 mod mistaken;
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
 /// The environment variable that the official OpenAI SDKs read the webhook secret from.
@@ -17,10 +19,10 @@ pub const KEY_BYTES_MIN: usize = 24;
 const PREFIX: &str = "whsec_";
 
 /// Padding may be missing, as it often is after copy and paste; every other deviation would be a guess at the key.
-const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const PADDING_MAY_MISS: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const SECRET_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_MAY_MISS);
 
 /// A webhook secret, ready to be used as a key.
 ///
@@ -134,6 +136,71 @@ impl Secret {
     }
 }
 
+impl FromStr for Secret {
+    type Err = SecretError;
+
+    /// As [`Secret::parse`].
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<&str> for Secret {
+    type Error = SecretError;
+
+    /// As [`Secret::parse`].
+    fn try_from(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    /// From text, as [`Secret::parse`], for a configuration. No error shows the value.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a webhook secret, as text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Secret::parse(text).map_err(E::custom)
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
+                self.visit_str(&Zeroizing::new(text))
+            }
+
+            // Their usual errors would show the value.
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(not_text())
+            }
+        }
+
+        fn not_text<E: de::Error>() -> E {
+            E::custom("a webhook secret is text: put it in quotation marks")
+        }
+
+        // Asked for text, a deserializer makes the error itself, and shows the value.
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret([redacted])")
@@ -206,6 +273,9 @@ pub enum SecretError {
         "the prefix of the webhook secret is misspelt or cut: it is `whsec_`; copy the whole secret again"
     )]
     PrefixSpelling,
+    /// `whsec_whsec_…`
+    #[error("the webhook secret begins with `whsec_` twice: leave out one of them")]
+    PrefixTwice,
     /// Several secrets, where one belongs.
     #[error(
         "several webhook secrets stand here, and one belongs here: give each a place of its own"
@@ -270,6 +340,16 @@ pub enum SecretError {
         "this is a webhook secret that was encoded once more, as base64 or hexadecimal digits: decode it, it begins with `whsec_`"
     )]
     EncodedTwice,
+    /// The secret as a tool for encrypted configurations keeps it.
+    #[error(
+        "this is an encrypted form of a secret: have the tool that encrypted it decrypt it; the webhook secret begins with `whsec_`"
+    )]
+    Encrypted,
+    /// What a command printed that failed to print the secret.
+    #[error(
+        "this is a message of a program, not a webhook secret: run the command that should print the secret, and see why it fails"
+    )]
+    Message,
     /// A letter that cannot be seen stands inside.
     #[error(
         "the webhook secret holds a character that cannot be seen: copy it again, from where it was shown"

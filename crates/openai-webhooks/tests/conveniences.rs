@@ -1,8 +1,42 @@
 //! Conveniences of the library: types in a configuration, requests for tests, one type of time.
 
-use openai_webhooks::{EventType, UnwrapWebhookEvent, VerificationError, Webhooks};
+use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, VerificationError, Webhooks};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+
+#[test]
+fn a_secret_stands_in_a_configuration_and_no_error_shows_it() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Settings {
+        secret: Secret,
+    }
+    let read = |secret: &str| {
+        serde_json::from_str::<Settings>(&format!(r#"{{"secret":{secret}}}"#))
+            .map(|settings| settings.secret.expose().to_string())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(read(&format!("\"{SECRET}\"")).unwrap(), SECRET);
+    assert_eq!(read(&format!("\"{SECRET}\\n\"")).unwrap(), SECRET);
+    assert_eq!(*SECRET.parse::<Secret>().unwrap().expose(), SECRET);
+    assert_eq!(*Secret::try_from(SECRET).unwrap().expose(), SECRET);
+    for (wrong, hint) in [
+        ("\"sk-planted\"", "API key"),
+        ("\"\"", "empty"),
+        ("7654321", "quotation marks"),
+        ("-7654321", "quotation marks"),
+        ("7654321.5", "quotation marks"),
+        ("true", "quotation marks"),
+        ("[\"planted\"]", "a webhook secret, as text"),
+        ("null", "a webhook secret, as text"),
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.contains(hint), "{error}");
+        assert!(
+            !error.contains("planted") && !error.contains("7654321"),
+            "{error}"
+        );
+    }
+}
 
 #[derive(Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 struct Settings {

@@ -110,7 +110,7 @@ mod problems {
             ),
             (
                 r#"{"id":"evt_1","type":"response.completed","created_at":1e400,"data":{"id":"resp_1"}}"#,
-                "the field `created_at` must be whole seconds since 1970 and is a number",
+                "the field `created_at` must be whole seconds since 1970 and is a number with a fraction or of more than 64 bits",
                 Some("response.completed"),
             ),
             (
@@ -188,6 +188,42 @@ mod problems {
                 told(body),
                 (expected.to_owned(), kind.map(ToOwned::to_owned))
             );
+        }
+    }
+
+    /// A line end inside a text is at fault itself, and a body that is cut off has no byte at fault.
+    #[test]
+    fn what_is_no_json_is_told_with_the_byte_at_fault_or_as_cut_short() {
+        let event =
+            r#"{"id":"evt_1","type":"batch.completed","created_at":1,"data":{"id":"batch_1"}}"#;
+        for (body, expected) in [
+            ("{\"x\":\"a\nb\"}", "it is not JSON, from line 1, column 8"),
+            ("{\n\"x\":\"\n\"}", "it is not JSON, from line 2, column 6"),
+            ("{\"x\":\"a\tb\"}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":1,}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":\n\"\n\"}", "it is not JSON, from line 2, column 2"),
+            ("{\"x\":t\nrue}", "it is not JSON, from line 1, column 7"),
+            ("{\"x\":\"\\q\"}", "it is not JSON, from line 1, column 8"),
+            ("{\"x\":01}", "it is not JSON, from line 1, column 7"),
+            ("{}\n\n}", "it is not JSON, from line 3, column 1"),
+        ] {
+            assert_eq!(told(body).0, expected, "{body:?}");
+        }
+        for bytes in 1..event.len() {
+            for blanks in ["", "\n", "\r\n "] {
+                let body = format!("{}{blanks}", &event[..bytes]);
+                let (text, _) = told(&body);
+                let is_cut = text
+                    == format!(
+                        "it is cut short, its JSON does not end within its {} bytes",
+                        body.len()
+                    );
+                // A line end within a word or a text is at fault before the end is.
+                let is_named =
+                    !blanks.is_empty() && text.starts_with("it is not JSON, from line 1");
+                assert!(is_cut || is_named, "{body:?}: {text}");
+                assert!(!text.ends_with(" 0"), "{body:?}: {text}");
+            }
         }
     }
 
@@ -286,6 +322,20 @@ mod envelopes {
             read(r#"{"type":"note.taken","data":{"call_id":"rtc_1","id":"note_1"}}"#),
             Some(("note.taken".into(), Some("note_1".into())))
         );
+        // The types of tomorrow may be about a call, too.
+        for (data, resource) in [
+            (
+                r#"{"session_id":"live_1","call_id":"rtc_1","id":null}"#,
+                Some("rtc_1"),
+            ),
+            (r#"{"session_id":"live_1"}"#, Some("live_1")),
+            (r#"{"safety_identifier":"user_1"}"#, Some("user_1")),
+            (r#"{"call":"rtc_1"}"#, None),
+        ] {
+            let body = format!(r#"{{"data":{data},"type":"realtime.call.ended"}}"#);
+            let resource = resource.map(ToOwned::to_owned);
+            assert_eq!(read(&body), Some(("realtime.call.ended".into(), resource)));
+        }
     }
 
     #[test]
@@ -366,11 +416,17 @@ mod envelopes {
             let kind = object.get("type").and_then(Value::as_str);
             let envelope = Envelope::read(&body);
             prop_assert_eq!(envelope.as_ref().map(Envelope::kind), kind);
+            if let Some(envelope) = &envelope {
+                let id = object.get("id").and_then(Value::as_str);
+                prop_assert_eq!(envelope.event_id(), id);
+            }
             if let Some(envelope) = envelope
                 && envelope.event_type().is_none()
             {
-                let id = object.get("data").and_then(|data| data.get("id")?.as_str());
-                prop_assert_eq!(envelope.resource_id(), id);
+                let names = ["id", "call_id", "session_id", "safety_identifier"];
+                let data = object.get("data");
+                let id = |name: &&str| data?.get(*name)?.as_str();
+                prop_assert_eq!(envelope.resource_id(), names.iter().find_map(id));
             }
             if let Ok(event) = unwrap(&body) {
                 prop_assert_eq!(kind, Some(event.kind()));

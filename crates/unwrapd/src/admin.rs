@@ -10,6 +10,7 @@ mod quarantine;
 mod replay;
 mod route;
 mod stored;
+mod unconfigured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use openai_webhooks::WEBHOOK_SIGNATURE;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
@@ -40,13 +42,14 @@ pub(crate) use quarantine::{DroppedSuspects, ShownSuspect, Suspects};
 pub(crate) use replay::{AskedDrop, AskedReplay, DroppedOf, Planned, Ran};
 pub use route::Route;
 pub(crate) use stored::{AllShown, Dead, DeadLetter, Shown};
+pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
 
-/// What operators see and steer.
+/// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]
 pub struct Admin {
     /// Where messages are kept.
     pub store: Arc<dyn Store>,
-    /// What could not be proven.
+    /// The quarantine.
     pub quarantine: Arc<Quarantine>,
     /// Whether it can be written to.
     pub readiness: Arc<Readiness>,
@@ -58,11 +61,12 @@ pub struct Admin {
     pub targets: Targets,
     /// How each destination fares, also one that is not configured.
     pub board: Board,
-    /// Who to tell that something changed.
+    /// The dispatchers to wake after a change.
     pub bells: Bells,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
-    /// What an operator has to know. `None`: whoever reaches the port may do anything, so only this machine must reach it.
+    /// The token of operators. `None`: every client of the port may do everything, so only this
+    /// machine must reach it.
     pub token: Option<AdminToken>,
 }
 
@@ -131,6 +135,7 @@ pub fn routes() -> Vec<Route> {
         gateways::routes(),
         quarantine::routes(),
         stored::routes(),
+        unconfigured::routes(),
     ]
     .into_iter()
     .flatten()
@@ -153,38 +158,41 @@ pub fn router(admin: Admin) -> Router {
 
 /// Makes every error a problem, and counts it for the log.
 async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
-    let asked = (request.method().clone(), request.uri().clone());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_webhook = request.headers().contains_key(WEBHOOK_SIGNATURE);
     let response = ask::as_problem(next.run(request).await);
     let is_probe = response.extensions().get::<ask::PlainText>().is_some();
     let kind = match response.status() {
         _ if is_probe => None,
+        StatusCode::NOT_FOUND if is_webhook => {
+            Some("refused a webhook with 404 (sent to the admin port)")
+        }
         StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
             Some("refused a request of the admin port (no token, or a wrong one)")
         }
         StatusCode::FORBIDDEN => {
-            Some("refused a request of the admin port (a web page or its name)")
+            Some("refused a request of the admin port (from a web page, or by a host name)")
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            Some("refused a request of the admin port (not there)")
+            Some("refused a request of the admin port (no such path or entry)")
         }
-        StatusCode::SERVICE_UNAVAILABLE => Some("refused a request of the admin port (not now)"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Some("refused a request of the admin port (unavailable)")
+        }
         status if status.is_server_error() => {
             Some("refused a request of the admin port (internal error)")
         }
-        status if status.is_client_error() => {
-            Some("refused a request of the admin port (malformed)")
-        }
+        status if status.is_client_error() => Some("refused a request of the admin port (invalid)"),
         _ => None,
     };
     if let Some(kind) = kind {
-        refusals.count(kind, None, || {
-            let (method, uri) = asked;
-            format!(
-                "{} for {} {}",
-                response.status().as_u16(),
-                shown(method.as_str()),
-                shown(uri.path())
-            )
+        let request = format!("{} {}", shown(method.as_str()), shown(uri.path()));
+        refusals.count_request(kind, request, || {
+            if is_webhook {
+                "webhooks are received at the port that `listen` in [server] sets. Correct the URL at OpenAI or in the reverse proxy".into()
+            } else {
+                format!("it was answered {}", response.status().as_u16())
+            }
         });
     }
     response

@@ -1,4 +1,4 @@
-//! The command line. stdout is data, stderr is talk.
+//! The command line. Data goes to stdout, messages to stderr.
 
 mod admin;
 mod ask;
@@ -37,7 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{ConfigError, SecretSource, typed_url};
 use crate::store::StoreError;
 
-/// Receive OpenAI webhooks, keep them, and deliver them until your application has them.
+/// Receive OpenAI webhooks, store them, and deliver them until your application has them
 #[derive(Parser)]
 #[command(name = "unwrapd", version = crate::VERSION, arg_required_else_help = true)]
 struct Cli {
@@ -47,49 +47,49 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Try everything on this machine, with nothing to configure: one signed event of each type, all the way
+    /// Run an end-to-end demo on this machine: one signed event of each type
     Dev(dev::Arguments),
     /// Run the gateway
     Serve(serve::Arguments),
-    /// See how the destinations of a running gateway fare; pause, resume and test them
+    /// Show the status of destinations; pause, resume and test them
     Destinations(destinations::Arguments),
-    /// See which gateways share the store with a running one, and whether they are configured alike
+    /// List the gateways that share the store, and where their configurations differ
     Gateways(gateways::Arguments),
-    /// Look at what is kept
+    /// List and show stored messages
     Events(events::Arguments),
-    /// Deliver again what is kept: one, many, or the dead
+    /// Deliver stored messages again: one, many, or the dead letters
     Replay(replay::Arguments),
-    /// Look at what could not be proven, prove it again, or drop it
+    /// List requests that could not be verified, verify them again, or drop them
     Quarantine(quarantine::Arguments),
-    /// Look at what was given up, deliver it again, or drop it
+    /// List dead letters, deliver them again, or drop them
     Dead(dead::Arguments),
     /// Send signed sample events to a URL
     Trigger(trigger::Arguments),
-    /// Check a saved request and say exactly which check fails, and why
+    /// Check a saved request, and show which check fails, and why
     Verify(verify::Arguments),
-    /// Sign a payload: print the three headers that prove it
+    /// Sign a payload: print the three signature headers
     Sign(sign::Arguments),
-    /// Make a new webhook secret and print it
+    /// Generate a webhook secret and print it
     Secret,
-    /// Look after the store: check it, back it up, move it, have it forget
+    /// Check, back up, move or prune the store
     #[command(subcommand)]
     Db(db::Command),
 }
 
-/// How a command ends, beside well.
+/// A command's end, other than success.
 #[derive(Debug)]
 enum Failure {
-    /// Whoever read the output has seen enough: 0.
+    /// The reader of the output has closed it: 0.
     NobodyReads,
-    /// It was understood and did not succeed: 1.
+    /// The command did not succeed: 1.
     Failed(anyhow::Error),
-    /// It was not understood, or the configuration is wrong: 2.
+    /// The command line or the configuration is wrong: 2.
     Usage(anyhow::Error),
-    /// What it is about is not there: 3.
+    /// The thing that the command is about does not exist: 3.
     NotFound(anyhow::Error),
-    /// The request is not authentic: 4. What to say is said.
+    /// The request is not authentic: 4. The message is already printed.
     NotAuthentic,
-    /// Not now, and perhaps later: 5.
+    /// The command may succeed later: 5.
     TryLater(anyhow::Error),
 }
 
@@ -126,12 +126,12 @@ pub fn main() -> ExitCode {
         return code;
     }
     let level = match &cli.command {
-        // The tour tells every step itself.
+        // The tour prints every step itself.
         Command::Dev(_) => "error",
         _ => "info",
     };
     if matches!(cli.command, Command::Dev(_)) {
-        // Its store holds payloads, and nobody is to choose who may read them.
+        // Its store holds payloads, which only the user may read.
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
     }
     if let Err(problem) = crate::telemetry::start(level) {
@@ -150,12 +150,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     let runtime = runtime_for(&command)?;
     let result = run_on(&runtime, command);
-    // Nothing is left to be done. To end it in order would be to wait for what hangs on a disk or a server of names.
+    // All work is done. An orderly end would wait for tasks that hang on a disk or a name server.
     std::mem::forget(runtime);
     result
 }
 
-/// With as many threads as it is told, or one for each core it may use.
+/// A runtime with the configured number of threads, or one thread for each core that the process may use.
 fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     let threads = match command {
         Command::Serve(serve::Arguments {
@@ -165,7 +165,7 @@ fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
         _ => available_parallelism().map_or(1, NonZero::get),
     };
     let mut runtime = match threads {
-        // One that is alone need not be able to wake others.
+        // A single thread needs no means to wake others.
         1 => Builder::new_current_thread(),
         threads => {
             let mut runtime = Builder::new_multi_thread();
@@ -225,12 +225,12 @@ impl StopSignals {
     }
 }
 
-/// A URL for a person to type: without a scheme it is http, and a port alone is one of this machine.
+/// A URL as people type it: without a scheme it is http, and a port alone is one of this machine.
 fn parse_url(text: &str) -> Result<reqwest::Url, String> {
     typed_url(text)
 }
 
-/// Where a command takes the secret from. Never from its arguments: those are seen by everyone on the machine.
+/// Source of the secret of a command. Never its arguments: every user of the machine can see those.
 #[derive(Args)]
 struct SecretArguments {
     /// Environment variable with the secret
@@ -262,8 +262,7 @@ enum Output {
     Json,
 }
 
-/// Prints a line of data for people; gives an error where that cannot be written. Whatever would do something to a terminal is
-/// escaped.
+/// Prints a line of data for people, or returns an error if that fails. Characters that act on a terminal are escaped.
 macro_rules! say {
     ($($argument:tt)*) => {
         $crate::cli::text::print(&format!($($argument)*))

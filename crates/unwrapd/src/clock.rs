@@ -14,6 +14,7 @@ mod history;
 mod line;
 mod source;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Clock(Arc<Inner>);
 struct Inner {
     source: Source,
     state: Mutex<State>,
+    /// Whether [`State::proof`] is set. Most webhooks only ask this.
+    has_proof: AtomicBool,
 }
 
 /// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
@@ -47,13 +50,13 @@ struct Inner {
 struct State {
     /// The offset of the database's clock, where that is known.
     reference: Option<Reference>,
-    /// What [`Clock::now`] shows: it begins with the wall clock.
+    /// The line of [`Clock::now`], which begins with the wall clock.
     due: Line,
-    /// What is trusted for what destroys: it begins with the time that the store remembers.
+    /// The line that is trusted for deletion: it begins with the time in the store.
     trusted: Line,
-    /// What [`Clock::stamp`] has shown, and when.
+    /// Past values of [`Clock::stamp`], with their monotonic times.
     stamps: History,
-    /// What `due` has shown.
+    /// Past values of `due`.
     dues: History,
     /// How far it was moved since the beginning.
     moved: i64,
@@ -99,7 +102,8 @@ struct Reading {
     trusted: i64,
 }
 
-/// What is due counts by `now`; periods after which something is given up begin at `stamp`.
+/// Two times of one instant: due times use `now`; periods until a delivery is given up begin at
+/// `stamp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// [`Clock::now`].
@@ -140,6 +144,7 @@ impl Clock {
         Self(Arc::new(Inner {
             source,
             state: Mutex::new(State::new(monotonic, wall)),
+            has_proof: AtomicBool::new(false),
         }))
     }
 
@@ -234,6 +239,15 @@ impl Clock {
             wrong: reading.wall.saturating_sub(reading.monotonic),
             right: time.as_millisecond().saturating_sub(reading.monotonic),
         });
+        self.0.has_proof.store(true, Ordering::Relaxed);
+    }
+
+    /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another time was held back by someone.
+    pub fn prove_wall(&self) {
+        if self.0.has_proof.load(Ordering::Relaxed) {
+            self.state().proof = None;
+            self.0.has_proof.store(false, Ordering::Relaxed);
+        }
     }
 
     /// The wall clock of this machine.
@@ -428,7 +442,7 @@ impl Clock {
         (reading, state)
     }
 
-    /// What the lock guards is never half changed.
+    /// The state. A panic elsewhere leaves it valid.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

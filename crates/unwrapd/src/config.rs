@@ -12,7 +12,7 @@ mod source;
 mod url;
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ pub use changes::Changes;
 pub(crate) use changes::warn_of_shared_secrets;
 pub(crate) use mistakes::looks_secret;
 use mistakes::{Mistake, Mistakes};
+pub(crate) use paths::shown_path;
 pub use server::ServerSettings;
 pub(crate) use source::SecretSource;
 pub(crate) use url::typed_url;
@@ -42,7 +43,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How the ports are served.
     pub server: ServerSettings,
-    /// What operators have to know there. `None`: nothing, so only this machine must reach it.
+    /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
     /// Where messages are kept, how long, and how many.
     pub store: StoreSettings,
@@ -78,7 +79,14 @@ impl EndpointSettings {
 impl Config {
     /// Reads the file and the secrets it names.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        read(path, file::File::check)
+        let config = read(path, file::File::check)?;
+        if files::is_writable_by_all(path) {
+            tracing::warn!(
+                "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",
+                path.display()
+            );
+        }
+        Ok(config)
     }
 
     /// Reads of the file only where messages are kept. The secrets it names need not be there.
@@ -101,7 +109,7 @@ pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<Sto
         return Ok(url);
     };
     if address.has_password() {
-        return Err("a password does not stand on the command line, which everyone on the machine can see: take it out of the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
+        return Err("a password must not be on the command line, which every user of the machine can see: remove it from the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
     }
     let address = match password_file {
         Some(file) => file::with_password_of(*address, &SecretSource::File(file.to_owned()))?,
@@ -118,17 +126,25 @@ fn read<T>(
     check: impl FnOnce(file::File) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
-        ConfigError::whole(path, "there is no such file: name the configuration with --config, or write one (the README begins with a short one)")
+        ConfigError::whole(path, "the file does not exist: name the configuration with --config, or write one (the README shows a short one)")
     })?;
-    parse(&text)
-        .and_then(|root| check(file::File::read(root, &folder)))
-        .map_err(|mistakes| ConfigError::new(path, &text, mistakes))
+    let (root, mut mistakes) = parse(&text);
+    let checked = mistakes.keep(check(file::File::read(root, &folder)));
+    match (mistakes.check(), checked) {
+        (Ok(()), Some(checked)) => Ok(checked),
+        (Err(mistakes), _) => Err(ConfigError::new(path, &text, mistakes)),
+        (Ok(()), None) => Err(ConfigError::whole(path, "cannot be read")),
+    }
 }
 
-fn parse(text: &str) -> Result<DeTable<'_>, Mistakes> {
-    DeTable::parse(text)
-        .map(toml::Spanned::into_inner)
-        .map_err(|error| Mistake::from_syntax(&error).into())
+/// The text as far as it is TOML, and where it is not.
+fn parse(text: &str) -> (DeTable<'_>, Mistakes) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut mistakes = Mistakes::default();
+    for error in &errors {
+        mistakes.add(Mistake::from_syntax(error));
+    }
+    (root.into_inner(), mistakes)
 }
 
 /// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.
@@ -141,13 +157,25 @@ fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
         Err(error) => return Err(unreadable(error.to_string())),
     };
     let text = files::text(&content.bytes).map_err(unreadable)?;
-    let file = std::path::absolute(path).map_err(|error| unreadable(error.to_string()))?;
-    let folder = file.parent().unwrap_or(&file).to_owned();
+    let folder = folder_of(path).map_err(|error| unreadable(error.to_string()))?;
     Ok(Some((text.to_owned(), folder)))
 }
 
-/// What is wrong with a configuration, where, and what to do: all mistakes of the file, in its order. It never holds a value of
-/// the file.
+/// The folder that the paths of a configuration count from. What comes through a pipe has none of its own.
+fn folder_of(file: &Path) -> io::Result<PathBuf> {
+    let is_stream = ["/dev", "/proc"]
+        .iter()
+        .any(|system| file.starts_with(system))
+        || !std::fs::metadata(file)?.is_file();
+    if is_stream {
+        return std::env::current_dir();
+    }
+    let file = std::path::absolute(file)?;
+    Ok(file.parent().unwrap_or(&file).to_owned())
+}
+
+/// All mistakes of a configuration with place and remedy, in the order of the file. The text never
+/// has a value of the file.
 #[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,
@@ -171,9 +199,15 @@ impl ConfigError {
         }
     }
 
+    /// With a further problem, of what the file names.
+    pub(crate) fn and(mut self, problem: String) -> Self {
+        self.mistakes.push((None, problem));
+        self
+    }
+
     /// Each mistake as a line of text: file, line, problem and remedy.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        let file = self.file.display();
+        let file = shown_path(&self.file);
         self.mistakes.iter().map(move |(line, problem)| match line {
             Some(line) => format!("{file}:{line}: {problem}"),
             None => format!("{file}: {problem}"),

@@ -46,7 +46,7 @@ impl Lane {
         Self::ALL.into_iter().find(|lane| lane.as_str() == name)
     }
 
-    /// What it is called in the store and in metrics.
+    /// Name in the store and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ pub struct Delivery {
     pub earlier: u32,
     /// When it was first due, or replayed: from here its deadline counts.
     pub since: Timestamp,
-    /// What to deliver.
+    /// The message to deliver.
     pub message: Message,
 }
 
@@ -88,30 +88,30 @@ impl Delivery {
     }
 }
 
-/// What an attempt came to. A failure we expect is data, not an error.
+/// The outcome of an attempt. An expected failure is data, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination has it (a 2xx).
     Delivered {
-        /// What it answered, for people.
+        /// The answer, for people.
         answer: String,
-        /// What else it said.
+        /// An excerpt of the response.
         said: Said,
     },
-    /// It does not have it and should get it again.
+    /// The destination did not accept the message. The delivery is retried.
     Failed {
-        /// What went wrong, for people.
+        /// The cause, for people.
         answer: String,
         /// How long the destination asked us to wait.
         retry_after: Option<Duration>,
-        /// What else it said.
+        /// An excerpt of the response.
         said: Said,
     },
-    /// It will never want it (a 410).
+    /// The destination will never accept the message (a 410).
     Refused {
-        /// What it answered, for people.
+        /// The answer, for people.
         answer: String,
-        /// What else it said.
+        /// An excerpt of the response.
         said: Said,
     },
 }
@@ -127,7 +127,7 @@ impl Outcome {
         }
     }
 
-    /// What the destination answered or what went wrong, for people.
+    /// The answer of the destination, or the cause of the failure, for people.
     #[must_use]
     pub fn answer(&self) -> &str {
         match self {
@@ -137,7 +137,7 @@ impl Outcome {
         }
     }
 
-    /// What else the destination said: not for the log.
+    /// An excerpt of the response. It must not be logged.
     #[must_use]
     pub fn said(&self) -> &Said {
         match self {
@@ -148,7 +148,7 @@ impl Outcome {
     }
 }
 
-/// What becomes of a delivery after an attempt.
+/// The next step of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Done.
@@ -163,8 +163,9 @@ pub enum Next {
 }
 
 impl Next {
-    /// What follows from `outcome`. `age` is the time since the delivery was first due or replayed; it is not taken from `now`, which a
-    /// jump of the clock may have moved away. `random` is uniform in 0 to 1.
+    /// The next step after `outcome`. `age` is the time since the delivery was first due or
+    /// replayed; `now` cannot give it, because the clock may have jumped. `random` is uniform in 0
+    /// to 1.
     #[must_use]
     pub fn after(
         outcome: &Outcome,

@@ -20,7 +20,7 @@ use command::{CommandDestination, CommandSettings};
 use http::{HttpDestination, HttpSettings};
 use jsonl::{JsonLinesDestination, JsonLinesSettings};
 
-pub(crate) use http::{client, describe};
+pub(crate) use http::{client, client_config_for, describe};
 
 /// How much earlier than its caller, at most, a destination ends by itself.
 const MARGIN_MAX: Duration = Duration::from_millis(250);
@@ -31,7 +31,7 @@ pub trait Destination: Send + Sync {
     /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go of everything it holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 
-    /// What it is, in a word: `http`, `command`, `jsonl`.
+    /// The kind in a word: `http`, `command`, `jsonl`.
     fn kind(&self) -> &'static str;
 
     /// Has deliveries that begin from now on make new connections. What has none does nothing.
@@ -41,9 +41,9 @@ pub trait Destination: Send + Sync {
 /// Where we deliver.
 #[derive(Clone, PartialEq)]
 pub struct DestinationSettings {
-    /// What it is called in the store, in logs and on the command line.
+    /// Name in the store, in logs and on the command line.
     pub name: String,
-    /// What takes the messages.
+    /// The kind of the destination.
     pub kind: Kind,
     /// Which events it wants.
     pub events: Patterns,
@@ -51,7 +51,7 @@ pub struct DestinationSettings {
     pub limits: Limits,
 }
 
-/// What takes the messages of a destination.
+/// The kind of a destination, with its settings.
 #[derive(Clone, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
@@ -125,22 +125,22 @@ pub fn tell_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     for DestinationSettings { name, kind, .. } in destinations {
         match kind {
             Kind::Http(http) if http.leads_to(public) => tracing::warn!(
-                "the `url` of `{name}` leads to this gateway itself: set it to that of your application"
+                "the `url` of `{name}` leads to this gateway itself: set it to the URL of your application"
             ),
             Kind::Http(http) if http.proxy.is_some() && http.names_this_machine() => {
                 tracing::warn!(
-                    "the `url` of `{name}` names this machine, which for its `proxy` is the proxy's own: take `proxy` out if this machine is meant"
+                    "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
                 );
             }
             Kind::Http(http) if http.proxy.is_some() && http.allow_private => tracing::warn!(
-                "`allow_private` of `{name}` has no effect: its `proxy` looks names up and decides where they may lead"
+                "`allow_private` of `{name}` has no effect: its `proxy` resolves host names and decides which addresses are allowed"
             ),
             Kind::Command(command) if !command.can_start() => tracing::warn!(
-                "`{}`, the program of `{name}`, is missing or not executable: its deliveries wait until you make it so (chmod +x)",
+                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
                 command.program
             ),
             Kind::JsonLines(lines) if !lines.has_folder() => tracing::warn!(
-                "the folder that `jsonl` of `{name}` leads to is not there: its deliveries wait until you make it"
+                "the folder of the file in `jsonl` of `{name}` does not exist: its deliveries wait until you create it"
             ),
             _ => {}
         }

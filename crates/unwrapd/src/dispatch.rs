@@ -30,7 +30,7 @@ pub use gate::Gate;
 use running::Running;
 pub use running::SETTLING_MAX;
 
-/// What delivering to one destination in one lane needs.
+/// The state for deliveries to one destination in one lane.
 pub struct Dispatcher {
     /// Name of the destination.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct Dispatcher {
     pub destination: Arc<dyn Destination>,
     /// How hard the destination may be pressed. It may change at any time.
     pub limits: watch::Receiver<Limits>,
-    /// What the lanes of the destination share.
+    /// State that the lanes of the destination share.
     pub gate: Arc<Gate>,
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
@@ -48,7 +48,7 @@ pub struct Dispatcher {
     pub bell: Arc<Notify>,
     /// Where free places are offered, and work is handed over.
     pub handover: Arc<Handover>,
-    /// Who looks on.
+    /// The event feed.
     pub feed: Feed,
     /// The clock of the gateway.
     pub clock: Clock,

@@ -1,4 +1,5 @@
-//! What just happened, step by step, for whoever looks on. Looking on costs the way nothing: who is too slow misses some.
+//! A stream of pipeline events for observers. Observers never delay the pipeline: a slow one misses
+//! events.
 
 use openai_webhooks::VerificationError;
 use tokio::sync::broadcast;
@@ -20,25 +21,25 @@ pub enum Happening {
         /// Size of its body.
         bytes: usize,
     },
-    /// It is not to be trusted.
+    /// A request was refused.
     Refused {
         /// Name of the endpoint.
         endpoint: String,
         /// Why.
         error: VerificationError,
     },
-    /// It is proven.
+    /// A webhook was verified.
     Verified {
         /// Name of the endpoint.
         endpoint: String,
-        /// Its `webhook-id`.
+        /// The `webhook-id`.
         webhook_id: String,
         /// Type of its event.
         kind: String,
     },
-    /// It is durable, or was before; it is being answered 200.
+    /// The message is durable, or was before; the answer is 200.
     Accepted {
-        /// Its `webhook-id`.
+        /// The `webhook-id`.
         webhook_id: String,
         /// New or a copy.
         accepted: Accepted,
@@ -47,15 +48,15 @@ pub enum Happening {
     },
     /// A destination was tried.
     Attempted {
-        /// Its `webhook-id`.
+        /// The `webhook-id`.
         webhook_id: String,
         /// Name of the destination.
         destination: String,
         /// Which attempt it was, counted from 1.
         attempt: u32,
-        /// What the destination answered or what went wrong.
+        /// The answer of the destination, or the cause of the failure.
         answer: String,
-        /// What becomes of the delivery.
+        /// The next step of the delivery.
         next: Next,
     },
 }

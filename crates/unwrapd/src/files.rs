@@ -1,7 +1,7 @@
 //! Reads a small file completely, within bounds on size and time, whatever kind of file the path
 //! names.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -16,12 +16,13 @@ use zeroize::Zeroizing;
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one read from a pipe.
 const PIECE_BYTES: usize = 4096;
-/// Permission bit: every user of the machine may read the file.
+/// Permission bits: every user of the machine may read the file, or change it.
 const READABLE_BY_ALL: u32 = 0o004;
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// A file that was read, and whether every user of the machine may read it too.
 pub struct Content {
-    /// Its bytes. They are wiped when dropped.
+    /// The bytes. They are wiped when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether its permissions let every user of the machine read it.
     pub is_readable_by_all: bool,
@@ -40,7 +41,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
     let kind = data.file_type();
     let too_large = || {
         io::Error::other(format!(
-            "it has more than {bytes_max} bytes, which no such file has: name the right file"
+            "it has more than {bytes_max} bytes, too many for such a file: name the right file"
         ))
     };
     let bytes = if kind.is_file() {
@@ -59,7 +60,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         } else if kind.is_char_device() || kind.is_block_device() {
             "it is a device"
         } else {
-            "it is no file"
+            "it is not a file"
         };
         return Err(io::Error::other(format!("{what}: name a regular file")));
     };
@@ -70,6 +71,13 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         bytes,
         is_readable_by_all: kind.is_file() && data.mode() & READABLE_BY_ALL != 0,
     })
+}
+
+/// Whether the permissions of a regular file let every user of the machine change it.
+#[must_use]
+pub fn is_writable_by_all(path: &Path) -> bool {
+    let is_so = |data: Metadata| data.is_file() && data.mode() & WRITABLE_BY_ALL != 0;
+    std::fs::metadata(path).is_ok_and(is_so)
 }
 
 /// Reads to the end of a pipe, or one byte more than `bytes_max`.
@@ -109,6 +117,10 @@ fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>
 /// Adds the remedy to an error whose text from the system lacks one.
 pub(crate) fn explained(error: io::Error) -> io::Error {
     match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            "it does not exist: create it, or correct the path",
+        ),
         io::ErrorKind::PermissionDenied => {
             let user = rustix::process::geteuid().as_raw();
             io::Error::new(
@@ -132,7 +144,9 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
         return std::str::from_utf8(rest).map_err(|_| not_utf8(rest));
     }
     if is_utf16(bytes) {
-        return Err("it is UTF-16, as some editors and PowerShell write: save it as UTF-8".into());
+        return Err(
+            "it is UTF-16, as some editors and PowerShell write it: save it as UTF-8".into(),
+        );
     }
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ use crate::progress::Board;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
-use crate::store::{Introduction, Store};
+use crate::store::{Introduction, Store, StoreError, StoreUrl};
 use crate::tls::Tls;
 use crate::wake::Bells;
 use crate::{admin, destination, listen, prune, receive, store};
@@ -44,7 +43,7 @@ use report::Opened;
 use workers::{Built, Workers};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
-const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How long a disk that hangs may take to come back when the gateway stops. Until it does, no delivery can be settled, and each is made
 /// again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -52,6 +51,9 @@ const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Longest wait for the store to hear that this gateway is about to go.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
+const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 
 const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
 
@@ -94,7 +96,7 @@ impl Gateway {
         let clock = Clock::default();
         let store = store::open(&config.store, &clock, &warnings)
             .await
-            .with_context(|| format!("cannot open the store {}", config.store.url))?;
+            .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::tell(&clock, &warnings);
         let introduction = introduction::of(&config, public.local_addr()?);
         store.introduce(introduction.clone()).await?;
@@ -131,6 +133,7 @@ impl Gateway {
         };
         workers.follow(destinations);
         circuits.follow(&circuits.epochs(), &known);
+        admin::note_unconfigured(opened.waiting(), &targets, &warnings);
         let fleet = Fleet {
             store: Arc::clone(&store),
             bells: bells.clone(),
@@ -261,19 +264,19 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// What happens, from now on.
+    /// The feed of pipeline events.
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
     }
 
-    /// What is kept.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// What could not be proven.
+    /// The quarantine.
     #[must_use]
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
@@ -314,6 +317,11 @@ impl Gateway {
         if let (Some(current), Some(read)) = (&self.admin_tls, &config.server.admin_tls)
             && !config.server.shares_tls()
         {
+            if current.differs_from(read) {
+                changes
+                    .parts
+                    .push("[server.admin_tls]: certificate changed".into());
+            }
             current.adopt(read);
         }
         // The workers first: whoever hears of a destination may deliver to it.
@@ -340,7 +348,12 @@ impl Gateway {
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
     pub fn tell_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
-        async move { report::tell_removed(&*store, &changes).await }
+        let (targets, warnings) = (self.workers.targets.clone(), self.warnings.clone());
+        async move {
+            if let Some(waiting) = report::tell_removed(&*store, &changes).await {
+                admin::note_unconfigured(&waiting, &targets, &warnings);
+            }
+        }
     }
 
     /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
@@ -378,15 +391,17 @@ impl Gateway {
         drop(timeout(PART_TIME_MAX, self.store.introduce(parting)).await);
         self.switch.begin();
         while self.servers.join_next().await.is_some() {}
+        drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         self.refusals.flush();
         self.intake.oddities().flush();
-        let ran = self.started.elapsed();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
-        if self.workers.stop(DELIVER_DRAIN_MAX, hangs).await {
+        let is_finished = self.workers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let ran = self.started.elapsed();
+        if is_finished {
             report::tell_end(&*self.store, ran).await;
         } else {
             tracing::warn!(
-                "stopped after {}: deliveries were still under way; they are made again at the next start",
+                "stopped after {}: deliveries were still under way; they are retried after the next start",
                 report::spoken(ran)
             );
         }
@@ -445,6 +460,17 @@ fn rules(config: &Config, bells: Bells, board: Board) -> Rules {
     }
 }
 
+/// The error for a store that cannot be opened. The command line chooses its exit code by the kinds
+/// that stay a [`StoreError`].
+fn cannot_open(url: &StoreUrl, error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable(cause) | StoreError::Unusable(cause) => {
+            anyhow::anyhow!("cannot open the store {url}: {cause}")
+        }
+        error => anyhow::Error::new(error).context(format!("cannot open the store {url}")),
+    }
+}
+
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let remedy = bind_remedy(&error, address.port());
@@ -453,11 +479,11 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What to do about a port that cannot be opened, where that is known.
+/// The remedy for a port that cannot be opened, if there is one.
 fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "another program, or another unwrapd, has the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
+            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
         ),
         ErrorKind::PermissionDenied => format!(
             "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
@@ -467,7 +493,7 @@ fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
         }
         _ => match Errno::from_io_error(error)? {
             Errno::AFNOSUPPORT => {
-                "this machine does not speak that kind of address, for example no IPv6: set an IPv4 address".into()
+                "this machine does not support this kind of address, such as IPv6: set an IPv4 address".into()
             }
             Errno::MFILE | Errno::NFILE => {
                 "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()

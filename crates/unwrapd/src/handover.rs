@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::delivery::{Delivery, later};
 
-/// What one lane of one destination offers, and what was handed to it.
+/// Free capacity of one lane of one destination, and the deliveries handed to it.
 #[derive(Debug)]
 pub struct Handover {
     state: Mutex<State>,
@@ -34,7 +34,7 @@ struct State {
 /// A delivery that is ours to make.
 #[derive(Debug)]
 pub struct Handed {
-    /// What is to be delivered.
+    /// The delivery.
     pub delivery: Delivery,
     /// When its place was taken: from here on it was leased.
     pub claimed_at: Instant,
@@ -95,7 +95,7 @@ impl Handover {
         self.state().promised()
     }
 
-    /// What was handed over since.
+    /// Takes the deliveries handed over since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<Handed> {
         std::mem::take(&mut self.state().handed)

@@ -15,13 +15,13 @@ use crate::route::Patterns;
 use crate::store::{Accepted, Recipient, Store, StoreError};
 use crate::wake::Bells;
 
-/// What may change while the gateway runs.
+/// The settings that may change while the gateway runs.
 pub struct Rules {
     /// How to prove a request, by name of the endpoint.
     pub endpoints: HashMap<String, Webhooks>,
-    /// What each destination wants, by name.
+    /// Event patterns of each destination, by name.
     pub destinations: Vec<(String, Patterns)>,
-    /// Who to tell that there is work.
+    /// The dispatchers to wake for new deliveries.
     pub bells: Bells,
     /// How it goes at each destination.
     pub board: Board,
@@ -100,7 +100,7 @@ impl Intake {
         &self.clock
     }
 
-    /// Who looks on.
+    /// The feed of pipeline events.
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.feed
@@ -188,7 +188,7 @@ impl Intake {
     }
 }
 
-/// What is told of a message once it is kept.
+/// The details of a stored message for the feed and the dispatchers.
 struct Told {
     webhook_id: String,
     kind: String,

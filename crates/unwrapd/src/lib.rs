@@ -44,6 +44,8 @@ pub mod crash;
 
 pub mod feed;
 
+pub mod certificates;
+
 pub mod files;
 
 pub mod observe;

@@ -115,7 +115,7 @@ pub(crate) async fn serve(
                 tokio::spawn(Arc::clone(&port).attend(stream, place));
             }
             Err(error) => {
-                port.refusals.count("cannot take a connection", None, || {
+                port.refusals.count("cannot accept a connection", None, || {
                     format!("{error}; if too many files are open, raise the limit (ulimit -n, LimitNOFILE)")
                 });
                 places.ask_the_slowest();
@@ -133,7 +133,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// What the connections of a port share.
+/// State that the connections of a port share.
 struct Port {
     load: Arc<Load>,
     http: Http,
@@ -148,7 +148,7 @@ impl Port {
         self.refusals
             .count("closed a connection for a new one (limit of connections)", None, || {
                 format!(
-                    "{} has all {} connections in use; the one that waited for its client the longest goes",
+                    "{} has all {} connections in use; the gateway closes the one that it has waited on longest",
                     self.listen.limit, self.listen.connections_max
                 )
             });
@@ -185,7 +185,7 @@ impl Port {
                         return self.refusals.count("a TLS handshake failed", None, || {
                             let text = error.to_string();
                             if text.contains("InvalidContentType") {
-                                "plain HTTP came to a port with TLS: use https:// in the URL".into()
+                                "a client spoke plain HTTP to a port with TLS: use https:// in the URL".into()
                             } else {
                                 text
                             }
@@ -203,11 +203,11 @@ impl Port {
         let (kind, detail) = match broken {
             Broken::NotHttp => (
                 "refused a request with 400 (not HTTP)",
-                "what came is no HTTP, or has too large a head; HTTPS needs [server.tls] or a proxy in front",
+                "the request is not HTTP, or its head is too large; HTTPS needs [server.tls] or a reverse proxy in front",
             ),
             Broken::TooSlow if activity.has_arrived() => (
                 "closed a connection (too slow)",
-                "a request did not arrive, or its answer was not taken, in time",
+                "the client did not send its request, or did not read the answer, in time",
             ),
             // A client that connects or hangs up without a request is no news.
             Broken::TooSlow | Broken::Gone => return,

@@ -1,4 +1,4 @@
-//! What we keep of a webhook.
+//! The stored form of a webhook.
 
 use std::fmt;
 

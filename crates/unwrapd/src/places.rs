@@ -22,7 +22,8 @@ pub(crate) struct Places {
     seats: Mutex<Slab<Arc<Seat>>>,
     /// Told when someone begins to wait, and so could be asked to go.
     yields: Notify,
-    /// Those that were asked and stay, because they moved before they heard it, while nobody else could be asked.
+    /// Connections that were asked to leave but stay, because they became active first, while no
+    /// other could be asked.
     owed: AtomicUsize,
     is_closing: AtomicBool,
     opened: Instant,

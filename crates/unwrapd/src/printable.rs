@@ -55,6 +55,13 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n')
 }
 
+/// A number with its noun, in the singular for one: "1 message", "2 messages".
+#[must_use]
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_safe = |letter: char| !is_hidden(letter) || keep(letter);
     if text.chars().all(is_safe) {

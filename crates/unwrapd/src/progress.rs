@@ -37,19 +37,19 @@ struct Told {
 /// Whether a destination is taken to be up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Circuit {
-    /// It is.
+    /// The destination is up.
     #[default]
     Closed,
-    /// It is down, and left alone until then.
+    /// The destination is down, and not tried until then.
     Open {
         /// When it is tried again.
         probe_at: Timestamp,
     },
-    /// It was down; the next deliveries find out.
+    /// The destination was down; the next deliveries try it.
     HalfOpen,
 }
 
-/// What a destination answered.
+/// An answer of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The answer or what went wrong, for people; without content of a message.
@@ -101,7 +101,7 @@ impl Progress {
         self.told().last_success
     }
 
-    /// What it last answered.
+    /// The last answer.
     #[must_use]
     pub fn last_answer(&self) -> Option<Answer> {
         self.told().last_answer.clone()
@@ -145,7 +145,7 @@ impl Progress {
         waits
     }
 
-    /// It answered. `delivered_at`: and has the message, since then.
+    /// Records an answer. `delivered_at` is the time of the delivery, if it succeeded.
     pub fn answered(&self, text: &str, at: Timestamp, delivered_at: Option<Instant>) {
         let mut told = self.told();
         match &mut told.last_answer {
@@ -163,14 +163,14 @@ impl Progress {
         }
     }
 
-    /// It is up, or is not.
+    /// Sets the state of the circuit.
     pub fn set_circuit(&self, circuit: Circuit) {
         self.told().circuit = circuit;
         self.is_down
             .store(circuit != Circuit::Closed, Ordering::Relaxed);
     }
 
-    /// It is paused, or is not. Who delivers there must be told by its bells.
+    /// Sets whether the destination is paused. The caller must wake its dispatchers.
     pub fn set_paused(&self, is_paused: bool) {
         self.is_paused.store(is_paused, Ordering::SeqCst);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
+use crate::printable::counted;
 use crate::shutdown::Shutdown;
 use crate::store::{Pruned, Store};
 
@@ -23,13 +24,14 @@ pub async fn run(store: Arc<dyn Store>, clock: Clock, mut shutdown: Shutdown) {
             Ok(pruned) => {
                 messages += pruned.messages;
                 if !pruned.is_more && messages > 0 {
-                    tracing::info!("forgot {messages} messages that waited for nothing");
+                    let deleted = counted(messages, "old message", "old messages");
+                    tracing::info!("deleted {deleted}");
                     messages = 0;
                 }
                 pause(pruned, started.elapsed())
             }
             Err(error) => {
-                tracing::warn!("nothing could be forgotten: {error}");
+                tracing::warn!("cannot delete old messages: {error}");
                 RETRY
             }
         };

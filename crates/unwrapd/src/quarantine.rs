@@ -8,7 +8,9 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use openai_webhooks::{VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
+use openai_webhooks::{
+    SIGNATURES_MAX, VerificationError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -21,8 +23,11 @@ use room::Room;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Longest value of a header that is kept: a few signatures.
-const HEADER_BYTES_MAX: usize = 1024;
+/// Most bytes of a header that are kept, its lines together: more than the longest list of
+/// signatures that is verified, or a retry could refuse what was right.
+const HEADER_BYTES_MAX: usize = 2048;
+/// Most lines of a header that are kept, empty ones included.
+const HEADER_LINES_MAX: usize = SIGNATURES_MAX + 1;
 /// The headers that are kept. Others may hold what is nobody's business here.
 const HEADERS: [&str; 5] = [
     WEBHOOK_ID,
@@ -38,7 +43,7 @@ const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
 const WRITES_MAX: usize = 16;
 /// Requests looked at in one step of a retry: at most 1 MiB of bodies.
 const PAGE: usize = 16;
-/// What a line of the log begins with where a request was not kept.
+/// Beginning of the log line for a request that was not kept.
 const NOT_KEPT: &str = "a refused request was not kept in the quarantine";
 /// And where one that was kept is not any more.
 const EVICTED: &str = "dropped a request from the quarantine for a newer one (full)";
@@ -51,7 +56,7 @@ pub struct Quarantine {
     room: Room,
 }
 
-/// What a retry came to.
+/// Results of a retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Proven and accepted.
@@ -67,7 +72,8 @@ pub struct Retried {
 }
 
 impl Quarantine {
-    /// What is proven later goes to `intake`. What is not kept is counted in `refusals`.
+    /// A new quarantine. Requests that are verified later go to `intake`; requests that are not
+    /// kept are counted in `refusals`.
     #[must_use]
     pub fn new(intake: Arc<Intake>, refusals: Arc<Refusals>) -> Self {
         Self {
@@ -88,9 +94,12 @@ impl Quarantine {
         error: &VerificationError,
         received_at: Timestamp,
     ) {
-        let is_configured = |name: &str| self.intake.rules().endpoints.contains_key(name);
+        let rules = self.intake.rules();
         let now = Instant::now();
-        let place = match self.room.take(endpoint, body.is_some(), now, is_configured) {
+        let place = match self
+            .room
+            .take(endpoint, body.is_some(), now, &rules.endpoints)
+        {
             Ok(place) => place,
             Err(full) => {
                 self.refusals
@@ -117,13 +126,18 @@ impl Quarantine {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(
-                        "it holds {SUSPECTS_MAX}, and the oldest of the endpoint with the most goes; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
+                        "the quarantine holds {SUSPECTS_MAX}, so the oldest of the endpoint with the most is dropped; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
                     )
                 }),
                 Err(error) => refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string()),
             }
             drop(place);
         });
+    }
+
+    /// Waits until all requests that were added are kept, or told as not kept.
+    pub async fn written(&self) {
+        self.room.is_empty().await;
     }
 
     /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived, and accepts what succeeds. Only the
@@ -186,22 +200,17 @@ impl Quarantine {
 }
 
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    HEADERS
-        .iter()
-        .flat_map(|name| {
-            headers
-                .get_all(*name)
-                .iter()
-                .take(2)
-                .map(move |value| (name, value))
-        })
-        .map(|(name, value)| {
+    let mut kept = Vec::new();
+    for name in HEADERS {
+        let mut room = HEADER_BYTES_MAX;
+        for value in headers.get_all(name).iter().take(HEADER_LINES_MAX) {
             let bytes = value.as_bytes();
-            let kept = &bytes[..bytes.len().min(HEADER_BYTES_MAX)];
-            let text = String::from_utf8_lossy(kept).into_owned();
-            ((*name).to_owned(), text)
-        })
-        .collect()
+            let bytes = &bytes[..bytes.len().min(room)];
+            room -= bytes.len();
+            kept.push((name.to_owned(), String::from_utf8_lossy(bytes).into_owned()));
+        }
+    }
+    kept
 }
 
 /// How large the body is, or says it is.

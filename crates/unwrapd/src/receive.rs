@@ -32,7 +32,7 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The paths that webhooks are received at. All of them are bounded as [`Limits`] says; there are no others.
 pub const PATHS: [&str; 2] = ["/webhooks/{endpoint}", "/webhooks/{endpoint}/"];
 
-/// What receiving needs.
+/// State of the route that receives webhooks.
 pub struct Receiver {
     /// Where what is proven goes.
     pub intake: Arc<Intake>,
@@ -102,7 +102,9 @@ async fn accept(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    if !judged_at.is_wall {
+    if judged_at.is_wall {
+        clock.prove_wall();
+    } else {
         clock.prove(received_at);
     }
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());

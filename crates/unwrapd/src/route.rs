@@ -102,7 +102,7 @@ impl FromStr for Pattern {
 /// The text is no event pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an event pattern is a type such as `response.completed`, a family such as `response.*`, or `*`, with `!` in front for what is not wanted"
+    "an event pattern is a type such as `response.completed`, a family such as `response.*`, or `*`, with `!` in front to exclude it"
 )]
 pub struct PatternError;
 

@@ -3,6 +3,7 @@
 mod copy;
 pub mod filter;
 mod fleet;
+mod give_up;
 mod kept;
 mod numbers;
 pub mod postgres;
@@ -15,6 +16,7 @@ pub mod sqlite;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use fleet::{Configuration, FRESH, Introduction, Member, SharedCircuit};
+pub use give_up::{GivenUp, give_up};
 use kept::{ATTEMPTS_SHOWN_IN_ALL_MAX, Filling};
 pub use kept::{ATTEMPTS_SHOWN_MAX, Found, Kept, KeptAttempt, KeptDelivery, PAGE_MAX, Page};
 pub use precheck::precheck;
@@ -116,8 +119,8 @@ pub trait Store: Send + Sync {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
-    /// Removes this request from the quarantine, or all, and says how many it removed.
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError>;
+    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError>;
 
     /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
     /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
@@ -140,7 +143,8 @@ pub trait Store: Send + Sync {
     /// How many messages there are, and deliveries in each state. Takes the longer the more there are, and holds nobody up.
     async fn tally(&self) -> Result<Tally, StoreError>;
 
-    /// What is said of the store when a gateway starts. Takes a moment, however much there is. `None`: a store with nothing to say.
+    /// Summary of the store for the log line at the start. Quick for a store of any size. `None`:
+    /// the store has no summary.
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
         Ok(None)
     }
@@ -276,12 +280,12 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
-/// What became of a message that was handed in.
+/// Result of storing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// Kept.
     New,
-    /// It was kept before.
+    /// The message was stored before.
     Duplicate,
 }
 
@@ -305,6 +309,20 @@ impl From<Duration> for Terms {
 }
 
 impl Terms {
+    /// For what is not to be delivered any more, whenever it is due.
+    #[must_use]
+    pub fn whenever_due(lease: Duration) -> Self {
+        Self {
+            lease,
+            longest_wait: Duration::ZERO,
+        }
+    }
+
+    /// Whether nothing is due too late, so that a late due time says nothing about the clock.
+    fn is_whenever_due(&self) -> bool {
+        self.longest_wait.is_zero()
+    }
+
     /// Due times beyond this are due at once. A second more than the longest wait: clocks of gateways differ by some milliseconds.
     fn put_off_from(&self, now: Timestamp) -> Timestamp {
         later(now, self.longest_wait + Duration::from_secs(1))
@@ -328,7 +346,7 @@ pub struct Claimed {
     pub next_due_at: Option<Timestamp>,
 }
 
-/// What others who share the store may have changed.
+/// Changes that other gateways on the store may have made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Where something may be due.
@@ -341,7 +359,7 @@ pub struct Heard {
     pub members: bool,
 }
 
-/// Whom a message is to be delivered to.
+/// The destinations of a message.
 #[derive(Debug)]
 pub struct Recipient {
     /// Name of the destination.
@@ -368,7 +386,7 @@ impl<D: Into<String>> From<D> for Recipient {
     }
 }
 
-/// What a claim holds, to be given back.
+/// A claimed delivery, to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The store's name for the delivery.
@@ -400,11 +418,12 @@ pub struct Attempt {
     pub ended_at: Timestamp,
     /// How long it took.
     pub took: Duration,
-    /// What the destination answered or what went wrong, for people; without content of the message.
+    /// The answer of the destination, or the cause of the failure, for people; without content of
+    /// the message.
     pub answer: String,
-    /// What else the destination said. It may hold content of the message.
+    /// An excerpt of the response. It may have content of the message.
     pub said: Said,
-    /// What becomes of the delivery.
+    /// The next step of the delivery.
     pub next: Next,
 }
 
@@ -414,7 +433,7 @@ pub const SUSPECTS_MAX: i64 = 1000;
 /// A request that could not be proven.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Suspect {
-    /// Its number in the quarantine; the store gives it.
+    /// The number in the quarantine, which the store assigns.
     pub id: i64,
     /// Name of the endpoint.
     pub endpoint: String,
@@ -426,7 +445,7 @@ pub struct Suspect {
     pub headers: Vec<(String, String)>,
     /// Size of its body in bytes, where that is known.
     pub size: Option<u64>,
-    /// Its body, if it is small and was read.
+    /// The body, if it is small and was read.
     pub body: Option<Bytes>,
 }
 
@@ -446,7 +465,7 @@ impl fmt::Debug for Suspect {
 /// A request in the quarantine, without its body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SuspectSummary {
-    /// Its number in the quarantine.
+    /// The number in the quarantine.
     pub id: i64,
     /// Name of the endpoint.
     pub endpoint: String,
@@ -465,13 +484,13 @@ pub struct SuspectSummary {
 /// Whether a settlement counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It did.
+    /// The settlement took effect.
     Settled,
-    /// It came too late.
+    /// The settlement came too late.
     Fenced,
 }
 
-/// What a step of pruning has done.
+/// Result of a step of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Messages whose content is gone: the payload, the deliveries and their attempts.
@@ -496,7 +515,7 @@ pub struct Tally {
 /// Largest number of messages that is counted for a [`Summary`].
 pub const SUMMARY_MESSAGES_MAX: u64 = 100_000;
 
-/// What is said of a store when a gateway starts.
+/// Summary of a store for the log line at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Version of its schema.
@@ -507,10 +526,10 @@ pub struct Summary {
     pub messages: u64,
 }
 
-/// What there is for one destination.
+/// Counts of deliveries of one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Its name.
+    /// The name.
     pub destination: String,
     /// Deliveries waiting for an attempt, or being attempted.
     pub waiting: u64,
@@ -518,12 +537,12 @@ pub struct Standing {
     pub dead: u64,
 }
 
-/// What was looked at, and what came of it.
+/// A check of the store, and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What it is about, in a word.
+    /// Subject of the check, in a word.
     pub name: &'static str,
-    /// What was found, in a sentence: good or bad.
+    /// Finding in a sentence: good or bad.
     pub result: Result<String, String>,
 }
 
@@ -532,7 +551,7 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It cannot be reached, read or written; it may come back.
+    /// The store cannot be reached, read or written. It may come back.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// More is waiting to be written than it takes.

@@ -81,7 +81,7 @@ fn uncolored(line: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// What we say ourselves, from this level on; of others, only what is bad.
+/// Filter for our own lines from this level on, and for warnings of other crates.
 fn own(level: &str) -> String {
     format!("warn,unwrapd={level}")
 }

@@ -20,7 +20,7 @@ use crate::files;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Largest file of certificates or of a key. A long chain has some ten thousand bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
-/// What we speak, the preferred one first.
+/// Supported protocols, the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate in use, and where it came from.
@@ -43,7 +43,7 @@ struct Files {
     key: PathBuf,
 }
 
-/// What changes about a file when it is written or replaced.
+/// Properties of a file that change when it is written or replaced.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Tls {
@@ -64,7 +64,7 @@ impl Tls {
         }))
     }
 
-    /// What is wrong with each of the two files, for who corrects them both at once; empty if nothing is.
+    /// The problems of both files, so that both can be corrected at once; empty if there are none.
     pub(crate) fn problems(certificate: &Path, key: &Path) -> Vec<TlsError> {
         let files = Files {
             certificate: certificate.to_owned(),
@@ -113,7 +113,8 @@ impl Tls {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// What a new connection is to use. Now and then it has the files looked at, for the connections after it.
+    /// The configuration for a new connection. From time to time this starts a check of the files,
+    /// for later connections.
     pub(crate) fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or_default();
         let looked = self.looked.load(Ordering::Relaxed);
@@ -135,9 +136,9 @@ impl Tls {
             return;
         }
         match self.reload() {
-            Ok(()) => tracing::info!("the TLS certificate was changed; the new one is in use"),
+            Ok(()) => tracing::info!("the TLS certificate has changed; the new one is in use"),
             Err(error) => tracing::error!(
-                "the TLS certificate was changed and is not usable, the one before goes on serving: {error}"
+                "the TLS certificate has changed and cannot be used, so the earlier one stays in use: {error}"
             ),
         }
     }
@@ -164,13 +165,18 @@ impl Files {
         let pair =
             CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
                 Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => self.key_problem(format!(
-                    "the key does not belong to the certificate in {}: its own certificate must stand first in that file",
+                    "the key does not match the certificate in {}: the certificate of this key must come first in that file",
                     self.certificate.display()
                 )),
+                Error::InvalidCertificate(error) if format!("{error:?}").contains("UnsupportedCertVersion") => {
+                    self.certificate_problem(
+                        "its first certificate is of X.509 version 1, which has no subjectAltName: make it anew, with `-extfile` of `openssl x509 -req`",
+                    )
+                }
                 Error::InvalidCertificate(_) => self.certificate_problem(
-                    "its first certificate cannot be read: write it anew, as PEM",
+                    "its first certificate cannot be read: save it again, as PEM",
                 ),
-                _ => self.key_problem("the key is of no usable kind: use ECDSA P-256, P-384, Ed25519, or RSA of 2048 bits or more, as PEM"),
+                _ => self.key_problem("this kind of key is not supported: use ECDSA P-256, P-384, Ed25519, or RSA of 2048 bits or more, as PEM"),
             })?;
         self.warn_of_validity(&pair, &provider);
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -188,10 +194,10 @@ impl Files {
             .bytes;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
-            .map_err(|_| self.certificate_problem("it is no good PEM: write it anew"))?;
+            .map_err(|_| self.certificate_problem("it is not valid PEM: save it again"))?;
         if chain.is_empty() {
             return Err(self.certificate_problem(
-                "there is no certificate in it: it must hold -----BEGIN CERTIFICATE-----, the own one first and then its chain",
+                "there is no certificate in it: it must have -----BEGIN CERTIFICATE-----, your certificate first, then the chain",
             ));
         }
         Ok(chain)
@@ -204,15 +210,15 @@ impl Files {
         let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
         if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
             return Err(self.key_problem(
-                "the key is encrypted, and nobody is here to type its password: decrypt it (openssl pkey -in FILE -out NEW) and guard it by its permissions",
+                "the key is encrypted, and the gateway cannot ask for its password: decrypt it (openssl pkey -in FILE -out NEW) and protect it by its permissions",
             ));
         }
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
-            self.key_problem("there is no key in it: it must hold -----BEGIN PRIVATE KEY-----")
+            self.key_problem("there is no key in it: it must have -----BEGIN PRIVATE KEY-----")
         })?;
         if content.is_readable_by_all {
             tracing::warn!(
-                "everyone on this machine may read the TLS key {0}: chmod o-r {0}",
+                "every user of this machine may read the TLS key {0}: chmod o-r {0}",
                 self.key.display()
             );
         }
@@ -270,7 +276,7 @@ impl Files {
 pub enum TlsPart {
     /// The certificate with its chain.
     Certificate,
-    /// Its key.
+    /// The key.
     Key,
 }
 

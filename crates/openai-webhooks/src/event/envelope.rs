@@ -1,10 +1,10 @@
-//! A tolerant parser of a body: it reads only the type and the resource.
+//! A tolerant parser of a body: it reads only the type and the ids.
 
 use std::borrow::Cow;
 
 use super::{Data, EventType};
 
-/// The type and the resource that an authentic body names.
+/// The type, the id and the resource that an authentic body names.
 ///
 /// The typed classes are strict: with one odd field there is no event. Routing needs only an
 /// envelope, so an envelope tolerates odd fields: `null` instead of text, missing fields, numbers
@@ -26,6 +26,7 @@ use super::{Data, EventType};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope<'r> {
     kind: Cow<'r, str>,
+    event_id: Option<Cow<'r, str>>,
     resource_id: Option<Cow<'r, str>>,
 }
 
@@ -41,10 +42,13 @@ impl<'r> Envelope<'r> {
         scanner.eat_all(b"\xEF\xBB\xBF");
         scanner.skip_blanks();
         let mut kind = None;
+        let mut event_id = None;
         let mut ids = Ids::default();
         scanner.object(|scanner, key| {
             if key.is("type") {
                 kind = scanner.text();
+            } else if key.is("id") {
+                event_id = scanner.text();
             } else if key.is("data") {
                 ids = Ids::read(scanner);
             } else {
@@ -54,7 +58,11 @@ impl<'r> Envelope<'r> {
         let kind = kind?.decode();
         let event_type = kind.parse().ok();
         let resource_id = ids.of(event_type).map(Text::decode);
-        Some(Self { kind, resource_id })
+        Some(Self {
+            kind,
+            event_id: event_id.map(Text::decode),
+            resource_id,
+        })
     }
 
     /// The type as the body spells it, known or not.
@@ -69,9 +77,17 @@ impl<'r> Envelope<'r> {
         self.kind.parse().ok()
     }
 
+    /// The id of the event. It is not the `webhook-id`.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&str> {
+        self.event_id.as_deref()
+    }
+
     /// The id of the resource that the event is about: `data.call_id` of a `realtime` call,
     /// `data.session_id` of a `live` event, `data.safety_identifier` of
-    /// `safety_identifier.blocked`, and `data.id` of every other type, known or not.
+    /// `safety_identifier.blocked`, and `data.id` of every other known type. Of a type that this
+    /// version does not know, it is the first of these that the body has, `data.id` before the
+    /// others.
     #[must_use]
     pub fn resource_id(&self) -> Option<&str> {
         self.resource_id.as_deref()
@@ -115,7 +131,14 @@ impl<'t> Ids<'t> {
     }
 
     fn of(&mut self, event_type: Option<EventType>) -> Option<Text<'t>> {
-        *self.named(event_type.map_or("id", Data::resource))
+        match event_type {
+            Some(event_type) => *self.named(Data::resource(event_type)),
+            None => self
+                .id
+                .or(self.call_id)
+                .or(self.session_id)
+                .or(self.safety_identifier),
+        }
     }
 }
 

@@ -98,6 +98,12 @@ pub enum PayloadProblem {
         /// The byte in the line, counted from 1.
         column: usize,
     },
+    /// The body ends before its JSON does.
+    #[error("it is cut short, its JSON does not end within its {bytes} bytes")]
+    CutShort {
+        /// The length of the body.
+        bytes: usize,
+    },
     /// JSON, but not an object.
     #[error("it is not a JSON object but {found}")]
     NotAnObject {
@@ -154,8 +160,8 @@ impl PayloadProblem {
         if text.trim_ascii().is_empty() {
             return Self::Empty;
         }
-        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-            return Self::not_json(&error);
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(text.as_bytes()) {
+            return Self::not_json(text, &error);
         }
         let whole = with_whole_letters(text);
         let text = whole.as_deref().unwrap_or(text).trim_ascii_start();
@@ -166,10 +172,22 @@ impl PayloadProblem {
         })
     }
 
-    fn not_json(error: &serde_json::Error) -> Self {
-        Self::NotJson {
-            line: error.line(),
-            column: error.column(),
+    fn not_json(text: &str, error: &serde_json::Error) -> Self {
+        if error.is_eof() {
+            return Self::CutShort { bytes: text.len() };
+        }
+        // `serde_json` counts up to the byte at fault, but not a control character in a text.
+        let is_before_fault = error.to_string().starts_with("control character");
+        match (error.line(), error.column()) {
+            // The byte at fault is a line end, after which it counts the next line.
+            (line @ 2.., 0) if !is_before_fault => Self::NotJson {
+                line: line - 1,
+                column: text.split('\n').nth(line - 2).map_or(1, |it| it.len() + 1),
+            },
+            (line, column) => Self::NotJson {
+                line,
+                column: column + usize::from(is_before_fault),
+            },
         }
     }
 }

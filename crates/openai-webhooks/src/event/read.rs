@@ -27,31 +27,36 @@ impl UnwrapWebhookEvent {
     }
 
     fn read_text(text: &str) -> Result<Self, PayloadProblem> {
-        match Self::read_strictly(text, text) {
-            Some(event) => Ok(event),
-            None => Self::read_oddly(text).ok_or_else(|| PayloadProblem::of(text)),
-        }
+        Self::read_strictly(text, text, || Self::read_oddly(text))
     }
 
-    /// Reads `text`; an event of unknown type keeps the text `as_sent`.
+    /// Reads `text`; an event of unknown type keeps the text `as_sent`. `otherwise` gives the result
+    /// where `text` cannot be read.
     #[inline] // Or the event is moved once more.
-    fn read_strictly(text: &str, as_sent: &str) -> Option<Self> {
+    fn read_strictly(
+        text: &str,
+        as_sent: &str,
+        otherwise: impl FnOnce() -> Result<Self, PayloadProblem>,
+    ) -> Result<Self, PayloadProblem> {
         let mut fields = EventFields::default();
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = fields.deserialize(&mut json).and_then(|()| json.end());
-        read.ok().and_then(|()| fields.into_event(as_sent))
+        match fields.deserialize(&mut json).and_then(|()| json.end()) {
+            Ok(()) => fields.into_event(as_sent, otherwise),
+            Err(_) => otherwise(),
+        }
     }
 
     /// Reads two kinds of event that the usual way refuses. The first has half a surrogate pair in
     /// it, which serde takes for bad syntax. The second is of unknown type, and has fields of
     /// another kind than known types have.
     #[cold]
-    fn read_oddly(text: &str) -> Option<Self> {
-        let whole = with_whole_letters(text);
-        let event = whole
-            .as_deref()
-            .and_then(|whole| Self::read_strictly(whole, text));
-        event.or_else(|| Self::read_unknown(whole.as_deref().unwrap_or(text), text))
+    fn read_oddly(text: &str) -> Result<Self, PayloadProblem> {
+        let Some(whole) = with_whole_letters(text) else {
+            return Self::read_unknown(text, text).ok_or_else(|| PayloadProblem::of(text));
+        };
+        Self::read_strictly(&whole, text, || {
+            Self::read_unknown(&whole, text).ok_or_else(|| PayloadProblem::of(text))
+        })
     }
 
     /// An event of unknown type owes us nothing but a type and an id; its other fields may be of kinds we do not expect.
@@ -91,23 +96,35 @@ struct EventFields<'t> {
 }
 
 impl EventFields<'_> {
-    fn into_event(self, as_sent: &str) -> Option<UnwrapWebhookEvent> {
-        let id = self.id?;
-        let event_type = match self.r#type? {
+    fn into_event(
+        self,
+        as_sent: &str,
+        otherwise: impl FnOnce() -> Result<UnwrapWebhookEvent, PayloadProblem>,
+    ) -> Result<UnwrapWebhookEvent, PayloadProblem> {
+        let (Some(id), Some(r#type)) = (self.id, self.r#type) else {
+            return otherwise();
+        };
+        let event_type = match r#type {
             Type::Known(event_type) => event_type,
             Type::Unknown(r#type) => {
-                return UnknownWebhookEvent::new(id, r#type, self.created_at, as_sent)
-                    .map(UnwrapWebhookEvent::Unknown)
-                    .ok();
+                return UnknownWebhookEvent::new(id, r#type, self.created_at, as_sent).map_or_else(
+                    |_| otherwise(),
+                    |event| Ok(UnwrapWebhookEvent::Unknown(event)),
+                );
             }
         };
-        let created_at = self.created_at?;
+        let Some(created_at) = self.created_at else {
+            return otherwise();
+        };
         let data = match (self.data, self.data_before_type) {
             (Some(data), _) => data,
-            (None, Some(json)) => Data::from_json(event_type, json.get()).ok()?,
-            (None, None) => return None,
+            (None, Some(json)) => match Data::from_json(event_type, json.get()) {
+                Ok(data) => data,
+                Err(_) => return otherwise(),
+            },
+            (None, None) => return otherwise(),
         };
-        Some(data.into_event(id, created_at, self.object))
+        Ok(data.into_event(id, created_at, self.object))
     }
 }
 

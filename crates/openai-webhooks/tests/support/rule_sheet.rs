@@ -162,6 +162,9 @@ fn is_doubtful(secret: &str) -> bool {
         "[",
         "x",
         "77687365635f",
+        "\\\\",
+        "b'",
+        "b\"",
     ];
     !secret.starts_with("whsec_")
         && (of_another_kind.iter().any(|start| lower.starts_with(start))

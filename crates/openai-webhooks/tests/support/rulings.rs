@@ -201,7 +201,7 @@ pub(crate) fn is_stricter(
             PayloadProblem::WrongField { .. } => Some("a field that is not what the type promises"),
             PayloadProblem::DuplicateField { .. } => Some("a field that could mean either of two"),
             PayloadProblem::ByteOrderMark => when(is_python, "a byte order mark is not JSON"),
-            PayloadProblem::NotJson { .. } => {
+            PayloadProblem::NotJson { .. } | PayloadProblem::CutShort { .. } => {
                 let body = String::from_utf8_lossy(&request.body);
                 let holds_no_json = ["NaN", "Infinity"]
                     .iter()

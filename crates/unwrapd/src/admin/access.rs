@@ -1,4 +1,5 @@
-//! Who may steer: those who know the token; or, where there is none, whoever is on this machine and is not a web page.
+//! Access to the admin port: with the token, or, if there is none, from this machine, but not from
+//! a web page.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// Most answers held back at once. Each may hold a connection, of which most must be left to those with the right token.
 const DELAYED_MAX: usize = 8;
 
-/// What an operator has to know. It prints as `[redacted]`.
+/// The token of operators. It prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken {
     /// Of a digest, neither the time of a comparison nor a core dump tells the token.
@@ -83,7 +84,7 @@ pub(super) async fn guard(
                 let Ok(_delay) = delays.try_acquire() else {
                     return Refusal::new(
                         StatusCode::TOO_MANY_REQUESTS,
-                        "too many requests with a wrong token are being answered; ask again",
+                        "too many requests with a wrong token wait for their answer; try again",
                     )
                     .into_response();
                 };
@@ -91,16 +92,16 @@ pub(super) async fn guard(
             }
             Some((
                 StatusCode::UNAUTHORIZED,
-                "this port asks for `Authorization: Bearer` and the token that `admin_token` in [server] names",
+                "this port needs the header `Authorization: Bearer TOKEN`, with the token that `admin_token` in [server] names",
             ))
         }
         None if !is_of_this_machine(&request) => Some((
             StatusCode::FORBIDDEN,
-            "ask for an IP address or `localhost`: a name of someone else's choice may lead here by a trick",
+            "use an IP address or `localhost` in the URL: any other host name may be an attack from a web page (DNS rebinding); set `admin_token` to allow names",
         )),
         _ if is_of_a_page_elsewhere(&request) => Some((
             StatusCode::FORBIDDEN,
-            "this comes from a web page of someone else's",
+            "requests from pages of other web sites are refused",
         )),
         _ => None,
     };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds;
 use crate::store::StoreError;
 
-/// What a problem is sent as.
+/// The content type of a problem.
 const PROBLEM_JSON: &str = "application/problem+json";
 /// The type of a problem that its status describes well enough (RFC 9457, section 4.2.1).
 const ABOUT_BLANK: &str = "about:blank";
@@ -33,7 +33,7 @@ pub(crate) struct Problem {
     /// The meaning of the status.
     pub(crate) title: String,
     pub(crate) status: u16,
-    /// What is wrong, and what to do.
+    /// Cause and remedy.
     pub(crate) detail: String,
 }
 
@@ -49,7 +49,7 @@ impl Refusal {
         clippy::needless_pass_by_value,
         reason = "it is handed over as `map_err` has it"
     )]
-    /// It is asked for in a way that has no meaning.
+    /// A refusal of a request that is malformed.
     pub(super) fn bad(error: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
@@ -106,7 +106,9 @@ pub(super) fn as_problem(response: Response) -> Response {
         return response;
     }
     let detail = match status {
-        StatusCode::NOT_FOUND => "there is nothing at this path; the API is under /api/v1",
+        StatusCode::NOT_FOUND => {
+            "there is nothing at this path: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
+        }
         StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
         _ => "the request cannot be read",
     };
@@ -143,7 +145,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
     // It is all there, and within the bound of the route.
     let body = to_bytes(request.into_body(), usize::MAX)
         .await
-        .map_err(|_| Refusal::bad("the body broke off"))?;
+        .map_err(|_| Refusal::bad("the body ended too early"))?;
     serde_json::from_slice(&body).map_err(Refusal::bad)
 }
 

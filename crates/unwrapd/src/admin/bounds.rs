@@ -34,13 +34,13 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 pub enum Class {
     /// The answer needs no waiting.
     Alive,
-    /// It waits for a check of the store that all such requests share.
+    /// The request waits for a check of the store that all such requests share.
     Ready,
-    /// It reads or writes a few rows.
+    /// The request reads or writes a few rows.
     Small,
-    /// It may scan much of the store, and its answer may be large.
+    /// The request may scan much of the store, and its answer may be large.
     Heavy,
-    /// It waits for a destination.
+    /// The request waits for a destination.
     Send,
 }
 
@@ -144,7 +144,7 @@ pub(super) async fn bounded(
         return Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
-                "{} requests of this kind are in progress, and no more are taken; ask again",
+                "{} requests of this kind are in progress, which is the limit; try again",
                 class.at_once()
             ),
         )
@@ -156,7 +156,7 @@ pub(super) async fn bounded(
             Err(_) => Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!(
-                    "there was no answer within {} s; what was begun may still be done",
+                    "there was no answer within {} s; the work may still be completed",
                     bounds.time.as_secs()
                 ),
             )
@@ -192,7 +192,7 @@ async fn arrive(request: Request, body_bytes_max: usize) -> Result<Request, Refu
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(too_large(body_bytes_max))
         }
-        Ok(Err(_)) => Err(Refusal::bad("the body broke off")),
+        Ok(Err(_)) => Err(Refusal::bad("the body ended too early")),
         Err(_) => Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
@@ -202,7 +202,7 @@ async fn arrive(request: Request, body_bytes_max: usize) -> Result<Request, Refu
 
 fn too_large(body_bytes_max: usize) -> Refusal {
     let detail = if body_bytes_max == 0 {
-        "this takes no body".to_owned()
+        "this path takes no body".to_owned()
     } else {
         format!("the body is larger than {body_bytes_max} bytes")
     };

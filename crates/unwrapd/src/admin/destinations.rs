@@ -17,6 +17,7 @@ use super::bounds::Bounds;
 use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::message::Message;
+use crate::observe::refusals::shown;
 use crate::progress::Circuit;
 use crate::route::nearest_type;
 use crate::store::{Standing, StoreError};
@@ -152,7 +153,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         switched(&admin, &name, is_paused);
         Ok::<_, StoreError>(())
     });
-    let broke_off = |_| StoreError::Unavailable("it went wrong here; try again".into());
+    let broke_off = |_| StoreError::Unavailable("an internal error occurred; try again".into());
     switched.await.map_err(broke_off)??;
     Ok(done)
 }
@@ -173,7 +174,10 @@ fn target(admin: &Admin, name: &str) -> Result<Target, Refusal> {
     admin.targets.get(name).ok_or_else(|| {
         Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("there is no destination `{name}`; `unwrapd destinations ls` lists them"),
+            format!(
+                "there is no destination `{}`; `unwrapd destinations ls` lists them",
+                shown(name)
+            ),
         )
     })
 }
@@ -201,7 +205,8 @@ async fn test(
         None => EventType::ResponseCompleted,
         Some(text) => text.parse().map_err(|_| {
             Refusal::bad(format!(
-                "there is no event type `{text}`; did you mean `{}`? (`unwrapd trigger --list` lists all)",
+                "there is no event type `{}`; did you mean `{}`? (`unwrapd trigger --list` lists all)",
+                shown(&text),
                 nearest_type(&text)
             ))
         })?,

@@ -25,7 +25,7 @@ pub(crate) struct Gateways {
 /// One gateway, as the API shows it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct GatewayView {
-    /// Its host and port.
+    /// Host and port of the gateway.
     pub(crate) name: String,
     /// Whether it is the one that answers.
     pub(crate) is_this: bool,

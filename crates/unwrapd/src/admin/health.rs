@@ -19,7 +19,7 @@ use crate::store::StoreError;
 
 /// How long a look at the store answers further probes. Each look is a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
-/// What a line of the log begins with where a token is tried at a path that asks for none.
+/// Beginning of the log line for a wrong token at a path that needs none.
 const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
 /// Longest wait for a look. Load balancers give up after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ pub struct Readiness {
 #[derive(Clone)]
 struct Look {
     began: Instant,
-    /// What it came to and when. Closed without a value if it broke off.
+    /// Result and time of the check. Closed without a value if the check ended without a result.
     seen: watch::Receiver<Option<(Instant, Result<(), StoreError>)>>,
 }
 
@@ -54,7 +54,8 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// What a look has come to that ended less than a second ago, or that is under way. An error also where that takes too long.
+    /// Result of a check that ended less than a second ago, or of the one under way. An error if
+    /// that takes too long.
     async fn of(
         &self,
         probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -97,7 +98,7 @@ fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -
 }
 
 fn broke_off() -> StoreError {
-    StoreError::Unavailable("the look at it broke off".into())
+    StoreError::Unavailable("the check of the store ended without a result".into())
 }
 
 /// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which others are configured differently.
@@ -122,7 +123,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
     // A guess, or a token of yesterday. It is not held back: a probe must be in time.
     if has_wrong_token(&admin, request.headers()) {
         admin.refusals.count(WRONG_TOKEN, None, || {
-            "it was answered as one without any: correct its token, or leave it out".into()
+            "the answer had no details, as without a token: correct the token, or remove it".into()
         });
     }
     let (status, text) = match seen {

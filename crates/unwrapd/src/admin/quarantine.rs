@@ -1,5 +1,7 @@
 //! `/api/v1/quarantine`: what could not be proven, to look at, prove again, or drop.
 
+use std::ops::RangeInclusive;
+
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -77,31 +79,35 @@ struct WholeSuspect {
     headers: Vec<(String, String)>,
     size: Option<u64>,
     has_body: bool,
-    /// Its body, if it was asked for and is UTF-8.
+    /// The body, if it was requested and is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
-    /// Its body, if it was asked for and is no UTF-8.
+    /// The body, if it was requested and is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
 }
 
-/// Which requests: one by its number, or, said in so many words, all.
+/// Which requests: one by its number, or, said in so many words, all, or all up to a number.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Which {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<i64>,
     pub(crate) all: bool,
+    /// From a list: what has arrived since is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) up_to: Option<i64>,
 }
 
 impl Which {
-    /// The number; `None` means all.
-    fn chosen(&self) -> Result<Option<i64>, Refusal> {
-        match (self.id, self.all) {
-            (Some(id), false) if id > 0 => Ok(Some(id)),
-            (None, true) => Ok(None),
+    /// The numbers of the requests.
+    fn numbers(&self) -> Result<RangeInclusive<i64>, Refusal> {
+        match (self.id, self.all, self.up_to) {
+            (Some(id @ 1..), false, None) => Ok(id..=id),
+            (None, true, None) => Ok(1..=i64::MAX),
+            (None, true, Some(newest @ 1..)) => Ok(1..=newest),
             _ => Err(Refusal::bad(
-                "name one request with `id`, a number of 1 or more, or all with `all: true`",
+                "name one request with `id`, a number of 1 or more, or all with `all: true`, and `up_to` with the number of the newest if not all",
             )),
         }
     }
@@ -116,11 +122,11 @@ async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<R
                 limit = usize::try_from(number)
                     .ok()
                     .filter(|limit| (1..=PAGE_MAX).contains(limit))
-                    .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))?;
+                    .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))?;
             }
             _ => {
                 return Err(Refusal::bad(
-                    "all that can be asked here is `after=NUMBER` and `limit=NUMBER`",
+                    "this path takes only the parameters `after=NUMBER` and `limit=NUMBER`",
                 ));
             }
         }
@@ -144,7 +150,11 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+        _ => {
+            return Err(Refusal::bad(
+                "this path takes only the parameter `payload=true`",
+            ));
+        }
     };
     let found = admin.store.suspects(id.saturating_sub(1), 1).await?;
     let Some(suspect) = found.into_iter().find(|suspect| suspect.id == id) else {
@@ -178,8 +188,12 @@ fn whole(suspect: Suspect, with_payload: bool) -> WholeSuspect {
 }
 
 async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let id = read::<Which>(request).await?.chosen()?;
-    Ok(answer(&admin.quarantine.retry(id).await?))
+    let which: Which = read(request).await?;
+    which.numbers()?;
+    if which.up_to.is_some() {
+        return Err(Refusal::bad("`up_to` is for `drop`"));
+    }
+    Ok(answer(&admin.quarantine.retry(which.id).await?))
 }
 
 /// How many were dropped.
@@ -189,7 +203,7 @@ pub(crate) struct DroppedSuspects {
 }
 
 async fn discard(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let id = read::<Which>(request).await?.chosen()?;
-    let dropped = admin.store.discard(id).await?;
+    let numbers = read::<Which>(request).await?.numbers()?;
+    let dropped = admin.store.discard(numbers).await?;
     Ok(answer(&DroppedSuspects { dropped }))
 }

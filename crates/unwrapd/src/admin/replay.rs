@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{Refusal, answer, read};
 use super::stored::{Stored, check, only_dead};
+use crate::printable::counted;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Token};
@@ -18,7 +19,7 @@ const STEP: usize = 500;
 /// How long a request goes on taking steps.
 const RUN_MAX: Duration = Duration::from_secs(5);
 
-/// What to deliver again.
+/// Request to deliver messages again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AskedReplay {
@@ -36,16 +37,16 @@ pub(crate) struct AskedReplay {
     pub(crate) dry_run: bool,
 }
 
-/// What would be done.
+/// Plan of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Planned {
     #[serde(flatten)]
     pub(crate) plan: Plan,
-    /// Those of its destinations that this gateway does not have: their deliveries would wait.
+    /// Destinations of the plan that this gateway does not have: their deliveries would wait.
     pub(crate) unconfigured: Vec<String>,
 }
 
-/// What was done.
+/// Progress of a replay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     pub(crate) token: Token,
@@ -98,7 +99,7 @@ async fn plan_or_run(stored: &Stored, asked: AskedReplay) -> Result<Response, Re
         }));
     }
     let token = asked.token.ok_or_else(|| {
-        Refusal::bad("name the replay with a `token`: then asking twice delivers once")
+        Refusal::bad("a replay needs a `token`: the same token replays only once")
     })?;
     Ok(answer(&run(stored, &replay, token, asked.as_of).await?))
 }
@@ -120,7 +121,7 @@ async fn run(
             (Ok(ReplayStep::AnotherReplay), _) => {
                 return Err(Refusal::new(
                     StatusCode::CONFLICT,
-                    "this token belongs to a replay of something else; use another one",
+                    "this token was used for another replay; use a new one",
                 ));
             }
             // What is done is done, and worth telling.
@@ -143,9 +144,9 @@ async fn run(
         if done && !repeated {
             tracing::info!(
                 token = token.as_str(),
-                "replayed: {} deliveries of {} messages; {} more waited already and are due now",
-                counts.deliveries,
-                counts.messages,
+                "replayed: {} of {}; {} more waited already and are due now",
+                counted(counts.deliveries, "delivery", "deliveries"),
+                counted(counts.messages, "message", "messages"),
                 counts.waiting
             );
         }
@@ -196,13 +197,13 @@ pub(super) async fn drop_dead(
     } != Filter::default();
     if names_some == asked.all {
         return Err(Refusal::bad(
-            "say which dead letters to drop: some with `filter`, or all with `all: true`",
+            "name the dead letters to drop: some with `filter`, or all with `all: true`",
         ));
     }
     only_dead(&mut asked.filter)?;
     check(&asked.filter)?;
     if asked.filter.status.contains(&Status::Dropped) {
-        return Err(Refusal::bad("what is dropped is dropped already"));
+        return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
     }
     let mut filter = asked.filter;
     // By the time that has surely come: a clock that has jumped makes nothing old enough to be dropped.
@@ -247,7 +248,10 @@ pub(super) async fn drop_dead(
             break;
         }
     }
-    tracing::info!("dropped {deliveries} dead letters");
+    tracing::info!(
+        "dropped {}",
+        counted(deliveries, "dead letter", "dead letters")
+    );
     Ok(answer(&DroppedOf {
         deliveries,
         done: after.is_none(),

@@ -70,19 +70,19 @@ impl Route {
         }
     }
 
-    /// Its path, with parameters in braces.
+    /// The path, with parameters in braces.
     #[must_use]
     pub fn path(&self) -> &'static str {
         self.path
     }
 
-    /// Its method.
+    /// The method.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// Its bounds.
+    /// The bounds.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.bounds

@@ -24,7 +24,7 @@ const PAGE_LENGTH: usize = 50;
 /// Most values of one kind in a filter: each id is looked for.
 const VALUES_MAX: usize = 1_000;
 
-/// What these routes need.
+/// State of these routes.
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
@@ -67,7 +67,7 @@ async fn find(
 /// A page of dead letters.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Dead {
-    /// Those of the newest messages first.
+    /// Dead letters, the newest messages first.
     pub(crate) letters: Vec<DeadLetter>,
     /// Where the next page begins; `None`: there is none.
     pub(crate) next: Option<i64>,
@@ -88,7 +88,7 @@ pub(crate) struct DeadLetter {
     pub(crate) at: Timestamp,
     /// How many attempts were made.
     pub(crate) attempts: u32,
-    /// What the last of them came to.
+    /// Answer of the last attempt.
     pub(crate) answer: Option<String>,
 }
 
@@ -122,7 +122,7 @@ fn letters(message: Kept) -> impl Iterator<Item = DeadLetter> {
     })
 }
 
-/// What is said of the dead is said of nothing else.
+/// Restricts a filter to dead letters.
 pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     if filter.status.is_empty() {
         filter.status = vec![Status::Dead];
@@ -131,7 +131,9 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     if filter.status.iter().all(is_dead) {
         return Ok(());
     }
-    Err(Refusal::bad("here a status is `dead` or `dropped`"))
+    Err(Refusal::bad(
+        "for dead letters a status must be `dead` or `dropped`",
+    ))
 }
 
 /// A message as it is shown.
@@ -145,10 +147,10 @@ pub(crate) struct Shown {
     /// Why its body is not an event that this version can read, with the place of the odd field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oddity: Option<String>,
-    /// Its body, if it was asked for and is UTF-8.
+    /// The body, if it was requested and is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<String>,
-    /// Its body, if it was asked for and is no UTF-8.
+    /// The body, if it was requested and is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) payload_base64: Option<String>,
 }
@@ -167,13 +169,17 @@ async fn show(
     let with_payload = match query.as_deref().unwrap_or_default() {
         "" | "payload=false" => false,
         "payload=true" => true,
-        _ => return Err(Refusal::bad("all that can be asked here is `payload=true`")),
+        _ => {
+            return Err(Refusal::bad(
+                "this path takes only the parameter `payload=true`",
+            ));
+        }
     };
     let messages = store.show(&webhook_id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            "no message with this webhook-id is kept",
+            "no message has this webhook-id",
         ));
     }
     let messages = messages.into_iter();
@@ -218,13 +224,13 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "limit" => page.limit = read_limit(&value)?,
             "after" => {
                 let after = value.parse();
-                page.after = Some(
-                    after.map_err(|_| Refusal::bad("`after` is the `next` of the page before"))?,
-                );
+                page.after = Some(after.map_err(|_| {
+                    Refusal::bad("`after` must be the `next` of the previous page")
+                })?);
             }
             _ => {
                 return Err(Refusal::bad(
-                    "what can be asked for is type, since, until, status, destination, endpoint, webhook_id, limit and after",
+                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, limit and after",
                 ));
             }
         }
@@ -238,7 +244,7 @@ fn read_limit(text: &str) -> Result<usize, Refusal> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=PAGE_MAX).contains(limit))
-        .ok_or_else(|| Refusal::bad(format!("`limit` is 1 to {PAGE_MAX}")))
+        .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))
 }
 
 /// Within bounds.
@@ -253,6 +259,6 @@ pub(super) fn check(filter: &Filter) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::bad(format!(
-        "no more than {VALUES_MAX} ids or names at once"
+        "at most {VALUES_MAX} ids or names are allowed in one request"
     )))
 }

@@ -1,7 +1,5 @@
 //! Asks a running gateway, over its port for operators.
 
-mod trust;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -16,48 +14,48 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::talk::talk;
-use super::text::plain;
+use super::text::{plain, shown_path};
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
 use crate::config::{AdminAccess, SecretSource, admin_access};
+use crate::destination::client_config_for;
 
-/// Where the port is, unless something says otherwise.
+/// The usual address of the admin port.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
-/// Environment variable that the documents and errors name for the token.
+/// Environment variable for the token that the documents and errors name.
 const TOKEN_VARIABLE: &str = "UNWRAPD_ADMIN_TOKEN";
 /// Longest wait for an answer: a test of a destination takes as long as an attempt may.
 const ANSWER_MAX: Duration = Duration::from_secs(630);
-/// How long to wait for one in silence.
+/// Longest wait for an answer without a message.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct AdminArguments {
-    /// Where the running gateway answers operators [default: as the configuration says, else 127.0.0.1:8081]
+    /// URL of the admin port [default: from the configuration, else 127.0.0.1:8081]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     admin: Option<reqwest::Url>,
-    /// Environment variable with the token of that port, if it asks for one [default: as the
-    /// configuration says, else `UNWRAPD_ADMIN_TOKEN`]
+    /// Environment variable of the token [default: configuration, else `UNWRAPD_ADMIN_TOKEN`]
     #[arg(long, value_name = "NAME")]
     admin_token_env: Option<String>,
-    /// Certificate of that port, or of its authority, as PEM, if the system does not trust it [default: as the configuration says]
+    /// PEM file with the port's certificate, or its authority's [default: from the configuration]
     #[arg(long, value_name = "FILE", env = "UNWRAPD_ADMIN_CA")]
     admin_ca: Option<PathBuf>,
-    /// The configuration
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
 }
 
-/// Where the token is, unless something says otherwise.
+/// The usual source of the token.
 fn usual_token() -> Option<SecretSource> {
     std::env::var_os(TOKEN_VARIABLE).map(|_| SecretSource::Env(TOKEN_VARIABLE.into()))
 }
 
-/// A gateway that runs.
+/// The admin port of a running gateway.
 pub(super) struct Admin {
     client: reqwest::Client,
     base: reqwest::Url,
     token: Option<Zeroizing<String>>,
-    /// What to do if nobody answers.
+    /// The remedy if the gateway does not answer.
     remedy: String,
 }
 
@@ -92,7 +90,7 @@ impl AdminArguments {
         };
         let remedy = if self.admin.is_none() && address.is_none() && self.config.exists() {
             format!(
-                "{} names no port for operators: add `admin = \"{USUAL}\"` below [server] and start the gateway again",
+                "{} has no admin port: add `admin = \"{USUAL}\"` below [server] and restart the gateway",
                 self.config.display()
             )
         } else {
@@ -107,7 +105,9 @@ impl AdminArguments {
         };
         let mut client = crate::destination::client().timeout(ANSWER_MAX);
         if let Some(trusted) = trusted.filter(|_| base.scheme() == "https") {
-            client = client.tls_backend_preconfigured(trust::only(&trusted)?);
+            let config = client_config_for(&trusted)
+                .map_err(|problem| usage(format!("{}: {problem}", shown_path(&trusted))))?;
+            client = client.tls_backend_preconfigured(config);
         }
         Ok(Admin {
             client: client.build()?,
@@ -118,7 +118,7 @@ impl AdminArguments {
     }
 }
 
-/// An address to connect to, for one that may mean "any" to who listens.
+/// The address to connect to for an address to listen on, which may mean "any".
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -186,7 +186,7 @@ impl Admin {
         })
     }
 
-    /// Says who is waited for, if that takes long.
+    /// Prints which gateway the command waits for, if that takes long.
     async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
         let mut answer = pin!(answer);
         if let Ok(answer) = timeout(SILENT_MAX, &mut answer).await {
@@ -212,7 +212,7 @@ impl Admin {
 
     fn not_ours(&self, status: StatusCode) -> Failure {
         Failure::Failed(anyhow::anyhow!(
-            "{} answered HTTP {} with something else than expected: is it the admin port of a gateway of this version?",
+            "{} answered HTTP {} with unexpected content: is this the admin port of a gateway of this version?",
             self.base,
             status.as_u16()
         ))

@@ -20,12 +20,12 @@ pub(super) struct AskArguments {
 /// A part of a list, for people.
 pub(super) struct Listed {
     pub(super) rows: Vec<Vec<String>>,
-    /// What to say to get the next one, if there is more.
+    /// Cursor of the next page, if there is one.
     pub(super) next: Option<i64>,
 }
 
 impl AskArguments {
-    /// Prints a page of what is there: a table under these heads, or that there is `nothing`.
+    /// Prints a page of a list: a table under these heads, or the text `nothing`.
     pub(super) async fn list<A: DeserializeOwned>(
         &self,
         path: &str,
@@ -43,13 +43,13 @@ impl AskArguments {
                 say!("{}", table(heads, &rows).trim_end())?;
             }
             if let Some(next) = next {
-                talk(&format!("there are more: --after {next}\n"));
+                talk(&format!("more entries follow: --after {next}\n"));
             }
             Ok(())
         })
     }
 
-    /// Prints an answer as it came for programs, or for people.
+    /// Prints an answer: unchanged for programs, or for people.
     pub(super) fn print<A: DeserializeOwned>(
         &self,
         answer: Value,

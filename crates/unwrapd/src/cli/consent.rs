@@ -9,10 +9,10 @@ use super::talk::confirmed;
 /// The options that allow a command to destroy data.
 #[derive(Args)]
 pub(super) struct ConsentArguments {
-    /// Only say what would be done
+    /// Print the plan, and change nothing
     #[arg(long, conflicts_with = "yes")]
     pub(super) dry_run: bool,
-    /// Do not ask; needed where there is no terminal to ask on
+    /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
 }

@@ -17,13 +17,13 @@ use crate::store::{Bounds, StoreError, StoreUrl};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Tell whether the store is whole and what is in it fits together; it only reads, also beside a running gateway
+    /// Check that the store is undamaged and consistent; reads only, also beside a gateway
     Check(check::Arguments),
     /// Copy the store into a file, also beside a running gateway
     Backup(backup::Arguments),
     /// Move the store from SQLite into PostgreSQL or back, while no gateway runs
     Copy(copy::Arguments),
-    /// Forget what is old, and give the space back; a running gateway forgets by itself
+    /// Delete old messages, and free their space; a running gateway does this by itself
     Prune(prune::Arguments),
 }
 
@@ -36,10 +36,10 @@ pub(super) async fn run(command: &Command) -> Result<(), Failure> {
     }
 }
 
-/// Which configuration names the store, and says how long what is kept.
+/// The configuration that names the store and its retention.
 #[derive(Args)]
 struct Configured {
-    /// The configuration that names the store [default: unwrapd.toml]
+    /// The configuration file that names the store [default: unwrapd.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -51,12 +51,12 @@ impl Configured {
             .unwrap_or_else(|| Path::new("unwrapd.toml"))
     }
 
-    /// Whether there is one, or one was named.
+    /// Whether the file exists, or was named.
     fn is_there(&self) -> bool {
         self.config.is_some() || self.path().exists()
     }
 
-    /// The file of the store: this one, or else the one that the configuration names.
+    /// The file of the store: the given one, or else the one in the configuration.
     fn find(&self, file: Option<&Path>) -> Result<PathBuf, Failure> {
         let url = match file {
             Some(file) => StoreUrl::Sqlite(file.to_owned()),
@@ -64,14 +64,14 @@ impl Configured {
         };
         let StoreUrl::Sqlite(path) = url else {
             return Err(usage(
-                "this is for SQLite files, and the store is in PostgreSQL: look after it with pg_dump and what else your server has; the gateways forget what is old by themselves",
+                "this command is for SQLite files, and the store is in PostgreSQL: use pg_dump and the tools of your server; the gateways delete old messages by themselves",
             ));
         };
         check_there(&path)?;
         Ok(path)
     }
 
-    /// How long what is kept, if there is a configuration that says so.
+    /// Retention and dedupe times, if a configuration has them.
     fn bounds(&self) -> Result<Option<Bounds>, Failure> {
         if !self.is_there() {
             return Ok(None);
@@ -80,7 +80,7 @@ impl Configured {
     }
 }
 
-/// What only looks must not make a store where there is none.
+/// A command that only reads must not create a store.
 fn check_there(path: &Path) -> Result<(), Failure> {
     match path.try_exists() {
         Ok(true) => return Ok(()),

@@ -6,9 +6,10 @@ use super::ask::{AskArguments, Listed};
 use super::consent::ConsentArguments;
 use super::filter::{FilterArguments, PageArguments};
 use super::replay::{HowArguments, not_kept, replay};
-use super::text::{print_json, short};
+use super::text::{event_type, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedDrop, Dead, DeadLetter, DroppedOf};
+use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
 #[derive(Args)]
@@ -19,11 +20,11 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List dead letters with their last answer, those of the newest messages first
+    /// List dead letters with their last answer, the newest messages first
     Ls(Ls),
     /// Deliver dead letters again
     Replay(Replay),
-    /// Drop dead letters: they stay visible, and count as dead no more
+    /// Drop dead letters: they stay visible, but no longer count as dead
     Drop(Drop),
 }
 
@@ -39,12 +40,12 @@ struct Ls {
 
 #[derive(Args)]
 struct Replay {
-    /// Only of these messages
+    /// Only dead letters of these messages
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,
-    /// All the dead, as without webhook-ids and filters
+    /// All dead letters, as without webhook-ids and filters
     #[arg(long, conflicts_with = "webhook_ids")]
     all: bool,
     #[command(flatten)]
@@ -53,12 +54,12 @@ struct Replay {
 
 #[derive(Args)]
 struct Drop {
-    /// Only of these messages
+    /// Only dead letters of these messages
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,
-    /// All the dead
+    /// All dead letters
     #[arg(long, conflicts_with = "webhook_ids")]
     all: bool,
     #[command(flatten)]
@@ -103,7 +104,7 @@ fn row(letter: DeadLetter) -> Vec<String> {
     let answer = letter.answer.unwrap_or_default();
     vec![
         short(letter.at),
-        letter.event_type.unwrap_or_else(|| "(no event)".into()),
+        event_type(letter.event_type.as_deref()),
         letter.webhook_id,
         letter.destination,
         letter.attempts.to_string(),
@@ -119,7 +120,7 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
     if filter == Filter::default() && !arguments.all {
         return Err(usage(
-            "say what to drop: webhook-ids, a filter such as `--destination app`, or --all",
+            "name the dead letters to drop: webhook-ids, a filter such as `--destination app`, or --all",
         ));
     }
     only_dead(&mut filter)?;
@@ -138,12 +139,12 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     if arguments.consent.dry_run {
         match arguments.ask.output {
             Output::Json => print_json(&planned)?,
-            Output::Human => say!("would drop {} dead letters", planned.deliveries)?,
+            Output::Human => say!("would drop {}", letters(planned.deliveries))?,
         }
         return Ok(());
     }
     if planned.deliveries > 0 {
-        let plan = format!("Drop {} dead letters", planned.deliveries);
+        let plan = format!("Drop {}", letters(planned.deliveries));
         arguments.consent.ask(&plan)?;
     }
     asked.as_of = Some(planned.as_of);
@@ -159,12 +160,16 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     match arguments.ask.output {
         Output::Json => print_json(&dropped)?,
-        Output::Human => say!("{} dead letters dropped", dropped.deliveries)?,
+        Output::Human => say!("dropped {}", letters(dropped.deliveries))?,
     }
     Ok(())
 }
 
-/// Whether it leaves out no dead letter.
+fn letters(count: u64) -> String {
+    counted(count, "dead letter", "dead letters")
+}
+
+/// Whether the filter selects every dead letter.
 fn names_all(filter: &Filter) -> bool {
     Filter {
         status: Vec::new(),
@@ -172,7 +177,7 @@ fn names_all(filter: &Filter) -> bool {
     } == Filter::default()
 }
 
-/// `--status dropped` is asked for by that name only.
+/// Dropped dead letters are selected by `--status dropped` only.
 fn only_dead(filter: &mut Filter) -> Result<(), Failure> {
     if filter.status.is_empty() {
         filter.status = vec![Status::Dead];
@@ -181,5 +186,7 @@ fn only_dead(filter: &mut Filter) -> Result<(), Failure> {
     if filter.status.iter().all(is_dead) {
         return Ok(());
     }
-    Err(usage("--status: here it is `dead` or `dropped`"))
+    Err(usage(
+        "--status: for dead letters it must be `dead` or `dropped`",
+    ))
 }

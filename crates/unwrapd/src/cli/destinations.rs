@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
 use super::ask::AskArguments;
+use super::consent::ConsentArguments;
 use super::text::plain;
 use super::{Failure, say};
+use crate::admin::{AskedGiveUp, GaveUp};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -17,13 +19,20 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List them: whether each is up, what waits, what was given up, what it answered last
+    /// List destinations with state, waiting deliveries, dead letters and last answer
     Ls(AskArguments),
-    /// Deliver nothing to one, until it is resumed; its deliveries wait, its calls expire
+    /// Hold back all deliveries to a destination; they wait, and calls expire
     Pause(Named),
-    /// Deliver to one again
+    /// Deliver to a paused destination again
     Resume(Named),
-    /// Send one a signed sample event now, and say what it answers; nothing is kept of it
+    /// Give up the deliveries that wait for a destination that is not configured; they become dead letters
+    GiveUp {
+        #[command(flatten)]
+        named: Named,
+        #[command(flatten)]
+        consent: ConsentArguments,
+    },
+    /// Send one signed sample event now, and print the answer; nothing is stored
     Test {
         #[command(flatten)]
         named: Named,
@@ -50,14 +59,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pause(named) => {
             switch(named, "pause").await?;
             Ok(say!(
-                "{} is paused; `unwrapd destinations resume {0}` ends that",
+                "{} is paused; resume it with `unwrapd destinations resume {0}`",
                 named.name
             )?)
         }
         Command::Resume(named) => {
             switch(named, "resume").await?;
-            Ok(say!("{} is not paused any more", named.name)?)
+            Ok(say!("{} is resumed", named.name)?)
         }
+        Command::GiveUp { named, consent } => give_up(named, consent).await,
         Command::Test { named, event_type } => test(named, event_type.as_deref()).await,
     }
 }
@@ -65,6 +75,42 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn switch(named: &Named, verb: &str) -> Result<Value, Failure> {
     let path = ["destinations", &named.name, verb];
     named.admin.open()?.post(&path, &json!({})).await
+}
+
+async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failure> {
+    let admin = named.admin.open()?;
+    let path = ["destinations", &named.name, "give-up"];
+    let asked = AskedGiveUp { dry_run: true };
+    let planned: GaveUp = admin.post(&path, &asked).await?;
+    let plan = format!(
+        "{} for `{}`, as dead letters",
+        match planned.deliveries {
+            1 => "1 waiting delivery".into(),
+            count => format!("{count} waiting deliveries"),
+        },
+        plain(&named.name)
+    );
+    if consent.dry_run {
+        return Ok(say!("would give up {plan}")?);
+    }
+    consent.ask(&format!("Give up {plan}"))?;
+    let mut deliveries = 0;
+    loop {
+        let step: Result<GaveUp, _> = admin.post(&path, &AskedGiveUp::default()).await;
+        let step = match step {
+            // Nothing was left.
+            Err(Failure::NotFound(_)) if deliveries > 0 => break,
+            step => step?,
+        };
+        deliveries += step.deliveries;
+        if step.done {
+            break;
+        }
+    }
+    Ok(say!(
+        "given up: {deliveries}. `unwrapd dead replay --destination {} --to NAME` delivers them elsewhere",
+        plain(&named.name)
+    )?)
 }
 
 async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
@@ -123,6 +169,9 @@ fn list(destinations: &Value) -> Result<(), Failure> {
                 plain(&format!("{answer} (next try {at:.0})"))
             }
             (Some(answer), None) => plain(answer),
+            _ if state == "unknown" && row["waiting"] != 0 => {
+                "not configured (`unwrapd destinations give-up` ends what waits)".to_owned()
+            }
             _ if state == "unknown" => "not configured".to_owned(),
             _ => "-".to_owned(),
         };
@@ -137,7 +186,7 @@ fn list(destinations: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What others may have written, on one line.
+/// Text that others may have written, on one line.
 fn text(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }

@@ -1,4 +1,4 @@
-//! `unwrapd dev`: the whole way on this machine, with nothing to configure, each step told.
+//! `unwrapd dev`: an end-to-end demo on this machine, without configuration, that prints each step.
 
 mod app;
 mod tour;
@@ -23,29 +23,28 @@ use crate::destination::http::HttpSettings;
 use crate::gateway::Gateway;
 use tour::Tour;
 
-/// Where to receive, unless that is taken.
+/// The usual address to listen on.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-/// Longest time an attempt may take here.
+/// Longest time of an attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// Name of the endpoint.
 const ENDPOINT: &str = "dev";
 
 #[derive(Args)]
 #[command(
-    after_help = "The secret, for the endpoint and for the application, is OPENAI_WEBHOOK_SECRET if that is set, \
-    else one made for this run."
+    after_help = "The secret of the endpoint and the application is OPENAI_WEBHOOK_SECRET, else a new one."
 )]
 pub(super) struct Arguments {
-    /// Deliver to your application instead of the one built in
+    /// Deliver to your application instead of the built-in one
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     forward_to: Option<reqwest::Url>,
-    /// End after the tour: with 0 if everything was delivered, else with 1
+    /// End after the demo, with exit code 0 if everything was delivered, else 1
     #[arg(long)]
     once: bool,
-    /// Where to receive [default: 127.0.0.1:8080, or another port if that is taken]
+    /// Address to listen on [default: 127.0.0.1:8080, or another port if in use]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Keep the messages in this SQLite file [default: a new one, removed at the end]
+    /// SQLite file for the messages [default: a new one, removed at the end]
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
 }
@@ -54,10 +53,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let temporary = tempfile::Builder::new()
         .prefix("unwrapd-dev-")
-        // Whatever the umask says: the files in it hold payloads.
+        // Not left to the umask: the files in it hold payloads.
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
-        .context("cannot make a temporary folder")?;
+        .context("cannot create a temporary folder")?;
     let db = arguments
         .db
         .clone()
@@ -68,10 +67,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (app, told) = app::start(webhooks.clone()).await?;
     let to = arguments.forward_to.clone().unwrap_or(app);
     let mut http = HttpSettings::new(to.clone(), webhooks.clone());
-    // Whoever develops has names for all kinds of places, and means them.
+    // A developer's URL may name any host on purpose.
     http.allow_private = true;
     let mut destination = DestinationSettings::of("app", Kind::Http(http));
-    // Someone is watching.
+    // A person waits for the output.
     destination.limits.timeout = ATTEMPT_MAX;
     let gateway = Gateway::start(Config {
         listen: match arguments.listen {
@@ -116,7 +115,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         gateway.stop().await;
         if !walked {
             return Err(anyhow::anyhow!(
-                "not everything was delivered: see the answers above; is the application running, and has it the secret?"
+                "some events were not delivered: see the answers above. Is the application running, and does it have the same secret?"
             )
             .into());
         }
@@ -140,7 +139,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// The secret to work with, and whether it was made here.
+/// The secret, and whether it was generated here.
 fn secret() -> Result<(Secret, bool), Failure> {
     match Secret::from_env() {
         Ok(secret) => Ok((secret, false)),
@@ -149,7 +148,7 @@ fn secret() -> Result<(Secret, bool), Failure> {
     }
 }
 
-/// The usual address if nobody listens there, else a port that the system chooses.
+/// The usual address if its port is free, else a port that the system chooses.
 async fn usual_or_free() -> SocketAddr {
     match TcpListener::bind(USUAL).await {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -160,10 +159,10 @@ async fn usual_or_free() -> SocketAddr {
 }
 
 fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()> {
-    // Not all who see this have it on their PATH: `cargo run` does not put it there.
+    // unwrapd may not be on the PATH: `cargo run` does not put it there.
     let unwrapd = std::env::current_exe()?;
     let unwrapd = unwrapd.display();
-    say!("\nNow yours. In another terminal:")?;
+    say!("\nTo send more, in another terminal:")?;
     if is_ours {
         let secret = secret.expose();
         say!("  export {OPENAI_WEBHOOK_SECRET}={}", secret.as_str())?;
@@ -171,12 +170,12 @@ fn explain(endpoint: &str, secret: &Secret, is_ours: bool) -> anyhow::Result<()>
         say!("  export {OPENAI_WEBHOOK_SECRET}=…    # the same as here")?;
     }
     say!("  {unwrapd} trigger response.completed --to {endpoint}")?;
-    say!("or with curl, any payload you like:")?;
+    say!("or any payload with curl:")?;
     say!("  {unwrapd} sign event.json > headers.txt")?;
     say!("  curl -i -H 'content-type: application/json' -H @headers.txt \\")?;
     say!("    --data-binary @event.json {endpoint}")?;
-    say!("Deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
+    say!("To deliver to your own application, started with the same {OPENAI_WEBHOOK_SECRET}:")?;
     say!("  {unwrapd} dev --forward-to http://127.0.0.1:3000/webhook")?;
-    say!("\nWaiting for more. Ctrl-C ends.\n")?;
+    say!("\nWaiting for webhooks. Press Ctrl-C to stop.\n")?;
     Ok(())
 }

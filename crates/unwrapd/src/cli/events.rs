@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::ask::{AskArguments, Listed};
 use super::filter::{FilterArguments, PageArguments};
-use super::text::{plain, short, table};
+use super::text::{cut, event_type, plain, short, table};
 use super::{Failure, say};
 use crate::admin::{AllShown, Shown};
 use crate::store::filter::Status;
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List what is kept, the newest first
+    /// List messages, the newest first
     Ls(Ls),
     /// Show one message, its deliveries and every attempt
     Show(Show),
@@ -40,10 +40,10 @@ struct Ls {
 
 #[derive(Args)]
 struct Show {
-    /// Its webhook-id
+    /// The webhook-id of the message
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_id: String,
-    /// Print its payload instead, byte for byte
+    /// Print the payload instead, byte for byte
     #[arg(long)]
     payload: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         next: found.next,
         rows: found.messages.into_iter().map(row).collect(),
     };
-    let nothing = "nothing is kept that fits";
+    let nothing = "no matching events";
     let ask = &arguments.ask;
     ask.list("messages", &query, nothing, &heads, page).await
 }
@@ -73,7 +73,7 @@ fn row(kept: Kept) -> Vec<String> {
     vec![
         short(kept.received_at),
         kept.endpoint,
-        kept.event_type.unwrap_or_else(|| "(no event)".into()),
+        event_type(kept.event_type.as_deref()),
         kept.webhook_id,
         in_short(&kept.deliveries),
     ]
@@ -81,7 +81,7 @@ fn row(kept: Kept) -> Vec<String> {
 
 fn in_short(deliveries: &[KeptDelivery]) -> String {
     if deliveries.is_empty() {
-        return "nobody wants it".into();
+        return "no destination subscribes to this type".into();
     }
     let one = |delivery: &KeptDelivery| {
         let attempts = match delivery.attempts {
@@ -115,14 +115,14 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
     })
 }
 
-/// The exact bytes; on a terminal without what would move its cursor.
+/// Prints the exact bytes, or escapes control characters on a terminal.
 fn print_payload(shown: &Shown) -> Result<(), Failure> {
     let bytes = match (&shown.payload, &shown.payload_base64) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(base64)) => STANDARD.decode(base64)?,
         (None, None) => {
             return Err(Failure::NotFound(anyhow::anyhow!(
-                "the payload is removed: it was older than what is kept"
+                "the payload was removed: it was older than the retention time"
             )));
         }
     };
@@ -140,22 +140,21 @@ fn print(shown: &Shown) -> Result<(), Failure> {
     let number = |number: Option<u64>, none: &str| {
         number.map_or_else(|| none.to_owned(), |number| number.to_string())
     };
+    let secret = kept.secret.map_or_else(
+        || "not recorded".into(),
+        |place| format!("number {} of the endpoint", u64::from(place) + 1),
+    );
     let rows = [
         ("webhook-id", kept.webhook_id.clone()),
-        (
-            "type",
-            kept.event_type
-                .clone()
-                .unwrap_or_else(|| "(no event)".into()),
-        ),
+        ("type", event_type(kept.event_type.as_deref())),
         (
             "resource",
-            shown.resource.clone().unwrap_or_else(|| "-".into()),
+            shown.resource.as_deref().map_or_else(|| "-".into(), cut),
         ),
         ("endpoint", kept.endpoint.clone()),
         ("sent", kept.sent_at.to_string()),
-        ("arrived", kept.received_at.to_string()),
-        ("secret", number(kept.secret.map(u64::from), "not recorded")),
+        ("arrived", format!("{:.3}", kept.received_at)),
+        ("secret", secret),
         ("bytes", number(kept.bytes, "removed")),
     ];
     for (name, value) in rows {
@@ -171,7 +170,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
         };
         let status = delivery.status.as_str();
         say!(
-            "\n{}  {status} {when} {}",
+            "\n{}  {status} {when} {:.3}",
             plain(&delivery.destination),
             delivery.at
         )?;
@@ -182,7 +181,7 @@ fn print(shown: &Shown) -> Result<(), Failure> {
                 let body = attempt.body.as_deref().unwrap_or_default();
                 vec![
                     format!("  {}", attempt.number),
-                    attempt.ended_at.to_string(),
+                    format!("{:.3}", attempt.ended_at),
                     format!("{} ms", attempt.took_ms),
                     format!("{}  {body}", attempt.answer),
                 ]

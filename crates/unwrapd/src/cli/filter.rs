@@ -3,29 +3,30 @@
 use clap::Args;
 
 use super::talk::talk;
+use super::text::shown_name;
 use super::{Failure, usage};
 use crate::route::{Patterns, nearest_pattern};
 use crate::store::filter::{Filter, Status, Types, When};
 
-/// Which messages and deliveries are meant.
+/// Options that select messages and deliveries.
 #[derive(Args)]
 pub(super) struct FilterArguments {
-    /// Only events of these types: `response.completed`, `response.*`, or `!response.*` for all others
+    /// Filter by event type: `response.completed`, `response.*`, or `!response.*` for all others
     #[arg(long = "type", value_name = "PATTERN")]
     types: Vec<String>,
-    /// Only what arrived then or later: like 2026-11-24T08:00:00Z, or an age such as 2h or 3d
+    /// Arrived at this time or later: like 2026-11-24T08:00:00Z, or an age such as 2h or 3d
     #[arg(long, value_name = "TIME")]
     since: Option<When>,
-    /// Only what arrived before then
+    /// Arrived before this time
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
-    /// Only with a delivery that is waiting, delivered, dead or dropped
+    /// Filter by delivery status: waiting, delivered, dead or dropped
     #[arg(long, value_name = "STATUS")]
     status: Vec<Status>,
-    /// Only with a delivery for this destination
+    /// Filter by destination
     #[arg(long, value_name = "NAME")]
     destination: Vec<String>,
-    /// Only what arrived at this endpoint
+    /// Filter by endpoint
     #[arg(long, value_name = "NAME")]
     endpoint: Vec<String>,
 }
@@ -45,20 +46,21 @@ impl FilterArguments {
         })
     }
 
-    /// Says of types that nobody knows which were meant. OpenAI may have new ones, so that is no reason to refuse them.
+    /// Suggests known types for unknown ones. OpenAI may add types, so an unknown type is not refused.
     fn doubt_types(&self) {
         for text in &self.types {
             let known = Patterns::parse([text.trim_start_matches('!')]);
             if known.is_ok_and(|pattern| pattern.known().next().is_none()) {
                 talk(&format!(
-                    "`{text}` matches no event type that is known today; did you mean `{}`?\n",
+                    "`{}` matches no known event type; did you mean `{}`?\n",
+                    shown_name(text),
                     nearest_pattern(text)
                 ));
             }
         }
     }
 
-    /// The filter and a page of what it finds, as a query.
+    /// The filter and the page, as a query.
     pub(super) fn query(&self, page: &PageArguments) -> Vec<(&'static str, String)> {
         self.doubt_types();
         let mut query = Vec::new();
@@ -80,10 +82,10 @@ impl FilterArguments {
 
 #[derive(Args)]
 pub(super) struct PageArguments {
-    /// Most messages to print, the newest first
+    /// Largest number of messages to print, the newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
-    /// Go on behind an earlier page: it says what to give here
+    /// Cursor printed by the previous page
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
     after: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! `unwrapd gateways`: those that share the store with a running one.
+//! `unwrapd gateways`: the gateways that share the store of a running one.
 
 use clap::Args;
 use serde::Deserialize as _;
@@ -21,7 +21,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let is_current = Gateways::deserialize(&answer)?.is_current;
     arguments.ask.print(answer, |known: Gateways| {
         if known.gateways.is_empty() {
-            talk("only one gateway at a time uses an SQLite file; this list is for PostgreSQL\n");
+            talk("this list is for PostgreSQL; an SQLite store has only one gateway\n");
             return Ok(());
         }
         show(known.gateways)
@@ -30,7 +30,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::TryLater(anyhow::anyhow!(
-        "this gateway does not reach the database, and what it knows is as old as HEARD says: see its /readyz, or ask another one"
+        "this gateway cannot reach the database, and the list is as old as HEARD says: see its /readyz, or ask another gateway"
     )))
 }
 
@@ -61,7 +61,7 @@ fn show(gateways: Vec<GatewayView>) -> Result<(), Failure> {
     Ok(say!("{}", table(&heads, &rows).trim_end())?)
 }
 
-/// As a number that can be divided exactly enough.
+/// A number that converts to `f64` without loss.
 fn clamped(milliseconds: u64) -> u32 {
     u32::try_from(milliseconds).unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ use super::talk::talk;
 use super::text::{plain, print_json, short};
 use super::{Failure, Output, say, usage};
 use crate::admin::{DroppedSuspects, ShownSuspect, Suspects};
+use crate::printable::counted;
 use crate::quarantine::Retried;
 
 #[derive(Args)]
@@ -21,15 +22,15 @@ pub(super) struct Arguments {
 enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
-    /// Prove requests with the secrets of today, at the time they arrived, and accept those that are authentic
+    /// Verify requests again with the current secrets, and accept those that are authentic
     Retry(Chosen),
-    /// Drop requests, for ever
+    /// Delete requests
     Drop(Drop),
 }
 
 #[derive(Args)]
 struct Ls {
-    /// Only those behind this number: the next page
+    /// Cursor printed by the previous page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
     #[command(flatten)]
@@ -38,10 +39,10 @@ struct Ls {
 
 #[derive(Args)]
 struct Chosen {
-    /// Number of the request in the list
+    /// Number of the request, as listed
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     number: Option<i64>,
-    /// All of them
+    /// All requests
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -78,7 +79,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         next,
         rows: suspects.into_iter().map(row).collect(),
     };
-    let nothing = "nothing is in the quarantine";
+    let nothing = "the quarantine is empty";
     let ask = &arguments.ask;
     ask.list("quarantine", &query, nothing, &heads, page).await
 }
@@ -99,13 +100,19 @@ fn row(suspect: ShownSuspect) -> Vec<String> {
 }
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
-    let answer = ask(arguments, "retry").await?;
+    check(arguments)?;
+    let which = match arguments.number {
+        Some(number) => json!({ "id": number }),
+        None => json!({ "all": true }),
+    };
+    let admin = arguments.ask.admin.open()?;
+    let answer = admin.post(&["quarantine", "retry"], &which).await?;
     arguments.ask.print(answer, |retried: Retried| {
         if retried == Retried::default() {
-            return Err(not_there(arguments));
+            return nothing_there(arguments);
         }
         say!(
-            "{} accepted, {} copies of what was accepted before, {} not authentic, {} too old, {} without a body to prove",
+            "{} accepted, {} duplicates of accepted webhooks, {} not authentic, {} too old, {} without a body to verify",
             retried.accepted,
             retried.duplicates,
             retried.unproven,
@@ -115,7 +122,7 @@ async fn retry(arguments: &Chosen) -> Result<(), Failure> {
         let is_any_accepted = retried.accepted + retried.duplicates > 0;
         if retried.unproven > 0 && !is_any_accepted {
             talk(
-                "if they are OpenAI's: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+                "if OpenAI sent them: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
             );
             return Err(Failure::NotAuthentic);
         }
@@ -132,35 +139,43 @@ async fn discard(arguments: &Drop) -> Result<(), Failure> {
             Output::Human => Ok(say!("would drop {}", plan.what)?),
         };
     }
-    arguments.consent.ask(&format!("Drop {}", plan.what))?;
-    let answer = ask(chosen, "drop").await?;
+    let answer = if plan.count > 0 {
+        arguments.consent.ask(&format!("Drop {}", plan.what))?;
+        let admin = chosen.ask.admin.open()?;
+        admin.post(&["quarantine", "drop"], &plan.which).await?
+    } else {
+        json!({ "dropped": 0 })
+    };
     chosen.ask.print(answer, |DroppedSuspects { dropped }| {
         if dropped == 0 {
-            return Err(not_there(chosen));
+            return nothing_there(chosen);
         }
-        Ok(say!("{dropped} dropped")?)
+        Ok(say!("dropped {}", counted(dropped, "request", "requests"))?)
     })
 }
 
-/// What is to be dropped.
+/// The requests to be dropped.
 struct Plan {
     count: usize,
     what: String,
+    /// How to ask for it, and for nothing that has arrived since.
+    which: Value,
 }
 
-/// Counts what is chosen. Drops nothing; what is not there is an error.
+/// Counts the chosen requests, and drops none. An error: a request named by its number is not there.
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
     let mut after = chosen.number.map_or(0, |number| number - 1);
     let mut count = 0;
+    let mut newest = 0;
     loop {
         let query = [("after", after.to_string())];
         let page: Suspects = admin.get(&["quarantine"], &query).await?;
         if let Some(number) = chosen.number {
             let first = page.suspects.into_iter().next();
             let Some(suspect) = first.filter(|suspect| suspect.id == number) else {
-                return Err(not_there(chosen));
+                return Err(not_there(number));
             };
             return Ok(Plan {
                 count: 1,
@@ -169,50 +184,46 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
                     plain(&suspect.endpoint),
                     short(suspect.received_at)
                 ),
+                which: json!({ "id": number }),
             });
         }
         count += page.suspects.len();
+        newest = page.suspects.last().map_or(newest, |suspect| suspect.id);
         match page.next {
             // A page that leads nowhere would be asked for for ever.
             Some(next) if next > after => after = next,
             _ => break,
         }
     }
-    if count == 0 {
-        return Err(not_there(chosen));
-    }
     Ok(Plan {
         count,
         what: match count {
+            0 => "nothing".into(),
             1 => "1 request".into(),
             count => format!("all {count} requests"),
         },
+        which: json!({ "all": true, "up_to": newest }),
     })
-}
-
-async fn ask(chosen: &Chosen, verb: &str) -> Result<Value, Failure> {
-    check(chosen)?;
-    let which = match chosen.number {
-        Some(number) => json!({ "id": number }),
-        None => json!({ "all": true }),
-    };
-    let admin = chosen.ask.admin.open()?;
-    admin.post(&["quarantine", verb], &which).await
 }
 
 fn check(chosen: &Chosen) -> Result<(), Failure> {
     if chosen.number.is_some_and(|number| number < 1) {
         return Err(usage(
-            "a number is 1 or more; `unwrapd quarantine ls` lists them",
+            "a number must be 1 or more; `unwrapd quarantine ls` lists them",
         ));
     }
     Ok(())
 }
 
-fn not_there(arguments: &Chosen) -> Failure {
-    let problem = match arguments.number {
-        Some(number) => format!("{number} is not in the quarantine"),
-        None => "nothing is in the quarantine".into(),
-    };
-    Failure::NotFound(anyhow::Error::msg(problem))
+/// A request that was asked for by its number must be there. All of nothing is nothing.
+fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
+    if let Some(number) = chosen.number {
+        return Err(not_there(number));
+    }
+    talk("the quarantine is empty\n");
+    Ok(())
+}
+
+fn not_there(number: i64) -> Failure {
+    Failure::NotFound(anyhow::anyhow!("request {number} is not in the quarantine"))
 }

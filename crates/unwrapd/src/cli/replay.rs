@@ -1,4 +1,4 @@
-//! `unwrapd replay`: delivers again what is kept; the plan first, then the run.
+//! `unwrapd replay`: delivers stored messages again; the plan first, then the run.
 
 use std::io::Write as _;
 
@@ -8,46 +8,47 @@ use super::admin::Admin;
 use super::ask::AskArguments;
 use super::filter::FilterArguments;
 use super::talk::{confirmed, talk};
-use super::text::{plain, print_json, short};
+use super::text::{plain, print_json, short, shown_name};
 use super::{Failure, Output, say, usage};
 use crate::admin::{AskedReplay, Planned, Ran};
+use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::Token;
+use crate::store::replay::{Counts, Token};
 
 #[derive(Args)]
 #[command(after_help = "Examples: unwrapd replay wh_6852a1f2\n          \
     unwrapd replay --type 'response.*' --since 2h --destination app\n          \
     unwrapd replay --since 3d --to audit --token fill-audit --yes\n\
-    Asked for twice under one token, it is delivered once; a replay that broke off goes on.")]
+    The same token replays only once; with its token, an interrupted replay continues.")]
 pub(super) struct Arguments {
-    /// The webhook-ids of what to deliver again
+    /// webhook-ids of the messages to deliver again
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArguments,
-    /// Only the dead: short for --status dead
+    /// Only dead letters: short for --status dead
     #[arg(long, conflicts_with = "status")]
     dead: bool,
-    /// Everything that is kept
+    /// All stored messages
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     how: HowArguments,
 }
 
-/// How to replay, whatever it is.
+/// Options of every replay.
 #[derive(Args)]
 pub(super) struct HowArguments {
-    /// Deliver it to this destination, whether or not it wanted it then, instead of those that had it
+    /// Deliver to this destination, whatever it subscribes to, instead of the original ones
     #[arg(long, value_name = "NAME")]
     to: Option<String>,
-    /// The name of this replay [default: a new one, which is printed]
+    /// Name of this replay [default: a new one, which is printed]
     #[arg(long)]
     token: Option<Token>,
-    /// Only say what would be done
+    /// Print the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -61,7 +62,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if filter == Filter::default() && !arguments.all {
         return Err(usage(
-            "say what to replay: webhook-ids, a filter such as `--since 2h`, --dead, or --all",
+            "name the messages to replay: webhook-ids, a filter such as `--since 2h`, --dead, or --all",
         ));
     }
     replay(filter, &arguments.how).await
@@ -90,7 +91,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         };
     }
     talk(&told(&planned));
-    // A token of before may have something left to do that the plan cannot see any more.
+    // An earlier token may have deliveries left that the plan does not show any more.
     if counts.deliveries + counts.waiting == 0 && how.token.is_none() {
         if how.ask.output == Output::Json {
             print_json(&planned)?;
@@ -98,7 +99,7 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         return Ok(());
     }
     if counts.deliveries > 0 && !how.yes {
-        let question = format!("Deliver {} again?", counts.deliveries);
+        let question = format!("Redeliver {}?", made(counts));
         if !confirmed(&question)? {
             return Err(anyhow::anyhow!("nothing was done").into());
         }
@@ -108,9 +109,9 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
         None => uuid::Uuid::now_v7().to_string().parse()?,
     };
     if how.token.is_none() {
-        // Now, as whatever ends this may leave no time to say it.
+        // Printed now: an interruption may leave no time for it.
         talk(&format!(
-            "token {}: if this breaks off, ask again with --token and it goes on\n",
+            "token {0}: if the replay is interrupted, run it again with `--token {0}` to continue\n",
             token.as_str()
         ));
     }
@@ -121,34 +122,31 @@ pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Fai
     match how.ask.output {
         Output::Json => print_json(&ran)?,
         Output::Human if ran.repeated => say!(
-            "nothing was made again: what fitted when token {} was first used was made then, {} deliveries of {} messages; another token makes what fits now",
+            "token {} was already used for {}; use a new token to replay again",
             token.as_str(),
-            ran.counts.deliveries,
-            ran.counts.messages
+            made(ran.counts)
         )?,
-        Output::Human => say!(
-            "{} deliveries of {} messages are under way, token {}",
-            ran.counts.deliveries,
-            ran.counts.messages,
-            token.as_str()
-        )?,
+        Output::Human => say!("replaying {}, token {}", made(ran.counts), token.as_str())?,
     }
     Ok(())
 }
 
 pub(super) fn not_kept(ids: &[String]) -> Failure {
     Failure::NotFound(anyhow::anyhow!(
-        "no message is kept under {}",
-        plain(&ids.join(", "))
+        "no message has the webhook-id {}",
+        ids.iter()
+            .map(|id| shown_name(id))
+            .collect::<Vec<_>>()
+            .join(", ")
     ))
 }
 
-/// Asks until all of it is done.
+/// Sends the request until the replay is complete.
 async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<Ran, Failure> {
     let go_on = |error: anyhow::Error| {
         let token = token.as_str();
         error.context(format!(
-            "the replay broke off; ask again for the same with --token {token} and it goes on"
+            "the replay was interrupted; run the same command again with `--token {token}` to continue"
         ))
     };
     loop {
@@ -165,13 +163,17 @@ async fn carry_out(admin: &Admin, asked: &AskedReplay, token: &Token) -> Result<
     }
 }
 
+/// The deliveries of a replay and their messages.
+fn made(counts: Counts) -> String {
+    let deliveries = counted(counts.deliveries, "delivery", "deliveries");
+    let messages = counted(counts.messages, "message", "messages");
+    format!("{deliveries} of {messages}")
+}
+
 fn told(planned: &Planned) -> String {
     let plan = &planned.plan;
     let counts = plan.counts;
-    let mut lines = vec![format!(
-        "{} deliveries of {} messages would be made again",
-        counts.deliveries, counts.messages
-    )];
+    let mut lines = vec![format!("{} would be redelivered", made(counts))];
     if let (Some(oldest), Some(newest)) = (plan.oldest, plan.newest) {
         lines.push(format!(
             "arrived from {} to {}",
@@ -184,25 +186,35 @@ fn told(planned: &Planned) -> String {
         let remark = if is_configured {
             ""
         } else {
-            ", which is not configured: they will wait until it is"
+            ", which is not configured: they wait until it is"
         };
         lines.push(format!("{deliveries} for `{}`{remark}", plain(name)));
     }
     let remarks = [
         (
             counts.calls,
-            "are calls, and whoever rang has hung up since",
+            "is a call, whose caller has hung up since",
+            "are calls, whose callers have hung up since",
         ),
         (
             counts.waiting,
-            "more wait already and will be due at once, or are under way",
+            "more already waits and becomes due at once, or is under way",
+            "more already wait and become due at once, or are under way",
         ),
-        (counts.gone, "more cannot be made: their bodies are removed"),
-        (plan.unknown.len() as u64, "ids are not kept"),
+        (
+            counts.gone,
+            "more cannot be delivered: its payload was removed",
+            "more cannot be delivered: their payloads were removed",
+        ),
+        (
+            plan.unknown.len() as u64,
+            "webhook-id has no message",
+            "webhook-ids have no message",
+        ),
     ];
-    for (count, remark) in remarks {
+    for (count, one, many) in remarks {
         if count > 0 {
-            lines.push(format!("{count} {remark}"));
+            lines.push(counted(count, one, many));
         }
     }
     lines.join("\n  ") + "\n"

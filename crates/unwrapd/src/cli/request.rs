@@ -7,10 +7,10 @@ use super::Failure;
 use super::text::shown_path;
 use crate::files;
 
-/// Largest request or payload that is read: many times what a gateway receives.
+/// Largest request or payload that is read: many times the limit of a gateway.
 const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What was saved of a request.
+/// A saved request.
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct SavedRequest {
     pub(super) headers: Vec<(String, String)>,
@@ -18,7 +18,7 @@ pub(super) struct SavedRequest {
 }
 
 impl SavedRequest {
-    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line in front is passed over.
+    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line in front is ignored.
     pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
         let mut headers = Vec::new();
         let mut rest = bytes;
@@ -35,7 +35,7 @@ impl SavedRequest {
         }
         if headers.is_empty() {
             anyhow::bail!(
-                "this is no saved request: it should be lines `name: value`, an empty line, and the body"
+                "this is not a saved request: it must have lines `name: value`, an empty line, and the body"
             );
         }
         // Headers alone: the body is in another file.
@@ -54,7 +54,7 @@ fn header(line: &[u8]) -> Option<(String, String)> {
     is_name.then(|| (name.to_owned(), value.to_owned()))
 }
 
-/// The bytes of a file, or of stdin where it is `-`.
+/// The bytes of a file, or of stdin for `-`.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
@@ -79,25 +79,25 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// A point in time as people write it: Unix seconds or RFC 3339. Gives Unix seconds.
+/// A time as people write it, Unix seconds or RFC 3339, in Unix seconds.
 pub(super) fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse() {
         return whole_seconds(seconds);
     }
     let time: jiff::Timestamp = text
         .parse()
-        .map_err(|_| "a time is Unix seconds or like 2026-11-24T08:00:00Z".to_owned())?;
+        .map_err(|_| "a time must be Unix seconds, or like 2026-11-24T08:00:00Z".to_owned())?;
     whole_seconds(time.as_second())
 }
 
 fn whole_seconds(seconds: i64) -> Result<i64, String> {
     const MILLISECONDS_MIN: i64 = 100_000_000_000;
     if seconds < 0 {
-        return Err("a time after 1970, please".to_owned());
+        return Err("the time must be after 1970".to_owned());
     }
     if seconds >= MILLISECONDS_MIN {
         return Err(
-            "this is not in seconds: 13 digits are milliseconds, 16 are microseconds, and seconds are wanted"
+            "these are not seconds: 13 digits are milliseconds, 16 are microseconds; give seconds"
                 .to_owned(),
         );
     }

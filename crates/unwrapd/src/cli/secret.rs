@@ -4,7 +4,7 @@ use openai_webhooks::Secret;
 
 use super::{Failure, say};
 
-/// As many bytes as the hash behind the signature has.
+/// The size of the hash of the signature.
 const KEY_BYTES: usize = 32;
 
 pub(super) fn run() -> Result<(), Failure> {

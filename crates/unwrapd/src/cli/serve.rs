@@ -1,4 +1,4 @@
-//! `unwrapd serve`: the gateway, until it is told to stop.
+//! `unwrapd serve`: runs the gateway until a signal stops it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,46 +8,54 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{Failure, StopSignals, say, usage};
-use crate::config::{Config, ConfigError, ServerSettings, warn_of_shared_secrets};
-use crate::destination;
-use crate::gateway::Gateway;
+use crate::config::{
+    Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
+};
+use crate::destination::{self, Kind};
+use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
 use crate::store::precheck;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
+/// Of these, files of destinations.
+const DESTINATION_FILES: u64 = 64;
+/// Calls that are delivered to a destination at once.
+const CALLS: u64 = 16;
+
 /// Fewest open files that a gateway can do with: those of the store, the ports and the runtime, and some connections.
 const FILES_MIN: u64 = 64;
-/// The condition that the configuration could not be read again.
+/// Name of the warning that the configuration could not be reloaded.
 const RELOAD: &str = "reload";
 
-/// Most threads. More were a slip of the finger.
+/// Most threads. A larger number is a mistake in typing.
 const THREADS_MAX: i64 = 1024;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The configuration
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
-    /// Check the configuration and everything it names, and end: with 0 if the gateway could start, else with 2
+    /// Only check the configuration: exit with 0 if the gateway could start, else 2
     #[arg(long)]
     check: bool,
-    /// Threads that receive and deliver; gateways on one machine share its cores [default: one for each core it may use]
+    /// Threads that receive and deliver [default: one for each usable core]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=THREADS_MAX))]
     pub(super) threads: Option<u16>,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut config = Config::read(&arguments.config)?;
+    let mut config = read(&arguments.config)?;
     if config.destinations.is_empty() {
-        tracing::warn!("there is no [[destination]]: webhooks are kept and not delivered");
+        tracing::warn!("there is no [[destination]]: webhooks are stored, and not delivered");
     }
     let names: Vec<String> = config
         .endpoints
         .iter()
         .map(|endpoint| endpoint.name.clone())
         .collect();
-    allow_open_files(&mut config.server)?;
+    let destinations = files_of(&config.destinations);
+    allow_open_files(&mut config.server, destinations)?;
     if arguments.check {
         return check(&arguments.config, &config);
     }
@@ -60,7 +68,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(_) => "https",
         None => "http",
     };
-    // Before the ports are open: whoever sees them open may signal at once.
+    // Before the ports are open: a signal may come as soon as they are.
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut gateway = tokio::select! {
@@ -79,7 +87,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         );
     }
     if let Some(admin) = gateway.admin() {
-        tracing::info!("for operators: {admin_scheme}://{admin}/readyz");
+        tracing::info!("admin API on {admin_scheme}://{admin}");
     }
     let mut readings = JoinSet::new();
     loop {
@@ -94,14 +102,15 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway);
             }
             () = gateway.failed() => {
-                return Err(anyhow::anyhow!("a part of the gateway ended, and the log says why").into());
+                return Err(anyhow::anyhow!("a part of the gateway has ended, and the log says why").into());
             }
         }
     }
     let drain = gateway.drain_time();
     if drain.is_zero() {
         tracing::info!(
-            "stopping: deliveries under way are finished first; a second signal ends the process at once"
+            "stopping: deliveries under way are finished first, for {} s at most; a second signal ends the process at once",
+            DELIVER_DRAIN_MAX.as_secs()
         );
     } else {
         tracing::info!(
@@ -116,15 +125,26 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     tokio::select! {
         () = stopped => {}
         () = signals.next() => {
-            tracing::warn!("ended at once by a second signal; deliveries that were under way are made again at the next start");
-            // Whatever it hangs on, a disk or a server for names, would hold up an orderly end as well.
+            tracing::warn!("ended at once by a second signal; deliveries that were under way are retried after the next start");
+            // A disk or a name server that hangs would hold up an orderly end as well.
             std::process::exit(1);
         }
     }
     Ok(())
 }
 
-/// What a start would find out, without binding a port, opening the store or asking a server.
+/// The configuration. An error names what is wrong with the store too, so that both can be mended at once.
+fn read(file: &Path) -> Result<Config, ConfigError> {
+    Config::read(file).map_err(|error| {
+        let store = Config::read_store(file).ok();
+        match store.and_then(|store| precheck(&store).err()) {
+            Some(problem) => error.and(problem),
+            None => error,
+        }
+    })
+}
+
+/// Makes the checks of a start without binding a port, opening the store or contacting a server.
 fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     let mut problems = Vec::new();
     problems.extend(precheck(&config.store).err());
@@ -151,14 +171,14 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     };
     let endpoints = config.endpoints.iter().map(|one| one.name.as_str());
     let destinations = config.destinations.iter().map(|one| one.name.as_str());
-    say!("the configuration {} is good", file.display())?;
+    say!("the configuration {} is valid", file.display())?;
     say!("endpoints     {}", names(endpoints.collect()))?;
     say!("destinations  {}", names(destinations.collect()))?;
     say!("store         {}", config.store.url)?;
     Ok(())
 }
 
-/// SIGHUP: the configuration and the secrets it names were read again. A mistake is said and changes nothing.
+/// Applies a configuration that was reloaded after SIGHUP. A mistake is logged, and changes nothing.
 fn reload_with(
     read: anyhow::Result<Result<Config, ConfigError>>,
     path: &Path,
@@ -172,17 +192,15 @@ fn reload_with(
             let file = path.display();
             let parts = changes.parts.join("; ");
             if changes.is_empty() {
-                tracing::info!("{file} was read again: nothing changed");
+                tracing::info!("{file} was reloaded: nothing changed");
             } else if parts.is_empty() {
-                tracing::info!(
-                    "{file} was read again: no change takes effect before the next start"
-                );
+                tracing::info!("{file} was reloaded: its changes take effect after a restart");
             } else {
-                tracing::info!("{file} was read again, and these changes are in effect: {parts}");
+                tracing::info!("{file} was reloaded; these changes are in effect: {parts}");
             }
             gateway
                 .warnings()
-                .end(RELOAD, "the configuration is usable again");
+                .end(RELOAD, "the configuration is valid again");
             // A store that hangs must not hold up the signals.
             tokio::spawn(gateway.tell_removed(changes));
         }
@@ -205,9 +223,23 @@ fn reload_with(
     }
 }
 
-/// Raises the limit of open files to what the machine allows: the usual soft limit is for programs of the last century. Where that is
+/// Files that deliveries may have open beyond those in [`OTHER_FILES`].
+fn files_of(destinations: &[DestinationSettings]) -> u64 {
+    let files = destinations.iter().map(|settings| {
+        // Calls are not among the concurrent deliveries. A command has pipes for its input and its output.
+        let deliveries = settings.limits.concurrency as u64 + CALLS;
+        match settings.kind {
+            Kind::Http(_) => deliveries,
+            Kind::Command(_) => 4 * deliveries,
+            Kind::JsonLines(_) => 2,
+        }
+    });
+    files.sum::<u64>().saturating_sub(DESTINATION_FILES)
+}
+
+/// Raises the limit of open files to what the machine allows: the usual soft limit is too low for a server. Where that is
 /// less than the connections need, there are fewer connections, and a warning. An error if the store alone would need more.
-fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
+fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
@@ -221,34 +253,35 @@ fn allow_open_files(server: &mut ServerSettings) -> Result<(), Failure> {
         return Ok(());
     };
     let wanted = server.connections_max;
-    let needed = u64::try_from(wanted).unwrap_or(u64::MAX) + OTHER_FILES;
+    let others = OTHER_FILES + destinations;
+    let needed = u64::try_from(wanted).unwrap_or(u64::MAX) + others;
     if allowed >= needed {
         return Ok(());
     }
-    let Some((public, admin)) = connections_within(allowed) else {
+    let Some((public, admin)) = connections_within(allowed, others) else {
         return Err(usage(format!(
-            "this process may open {allowed} files, and needs {FILES_MIN} at the least: raise the limit (ulimit -n, LimitNOFILE)"
+            "this process may open {allowed} files, and needs at least {FILES_MIN}: raise the limit (ulimit -n, LimitNOFILE)"
         )));
     };
     server.connections_max = public.min(wanted);
     server.admin_connections_max = admin.min(server.admin_connections_max);
     tracing::warn!(
-        "this process may open {allowed} files and would need {needed}: it takes {} connections at once instead of {wanted}, and {} to the admin port; raise the limit (ulimit -n, LimitNOFILE)",
+        "this process may open {allowed} files and needs {needed}: it accepts {} connections at a time instead of {wanted}, and {} on the admin port; raise the limit (ulimit -n, LimitNOFILE)",
         server.connections_max,
         server.admin_connections_max
     );
     Ok(())
 }
 
-/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than usual,
-/// are for the store, the admin port and destinations.
-fn connections_within(files: u64) -> Option<(usize, usize)> {
+/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than
+/// `others_max`, are for the store, the admin port and destinations.
+fn connections_within(files: u64, others_max: u64) -> Option<(usize, usize)> {
     if files < FILES_MIN {
         return None;
     }
-    let others = (files / 2).clamp(FILES_MIN / 2, OTHER_FILES);
+    let others = (files / 2).clamp(FILES_MIN / 2, others_max);
     let public = usize::try_from(files - others).ok()?;
-    let admin = usize::try_from(others / 4).ok()?;
+    let admin = usize::try_from(others.min(OTHER_FILES) / 4).ok()?;
     Some((public, admin))
 }
 
@@ -258,11 +291,13 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_everything_else() {
-        assert_eq!(connections_within(63), None);
-        assert_eq!(connections_within(64), Some((32, 8)));
-        assert_eq!(connections_within(1024), Some((768, 64)));
+        let within = |files| connections_within(files, OTHER_FILES);
+        assert_eq!(within(63), None);
+        assert_eq!(within(64), Some((32, 8)));
+        assert_eq!(within(1024), Some((768, 64)));
+        assert_eq!(connections_within(1024, 400), Some((624, 64)));
         for files in FILES_MIN..4096 {
-            let (public, admin) = connections_within(files).unwrap();
+            let (public, admin) = within(files).unwrap();
             let store = 24;
             assert!((public + admin + store) as u64 <= files, "{files}");
         }

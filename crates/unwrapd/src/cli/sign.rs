@@ -19,7 +19,7 @@ use super::{Failure, Output, SecretArguments, say};
     http://127.0.0.1:3000/webhook"
 )]
 pub(super) struct Arguments {
-    /// The exact bytes of the body; `-` for stdin
+    /// File with the exact bytes of the body; `-` for stdin
     #[arg(value_name = "PAYLOAD")]
     payload: PathBuf,
     /// The `webhook-id` [default: a new one]
@@ -55,12 +55,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// In the form of OpenAI's; ids that begin with the time.
+/// An id in OpenAI's form that begins with the time.
 pub(super) fn new_webhook_id() -> String {
     format!("wh_{}", uuid::Uuid::now_v7().simple())
 }
 
-/// In the form of OpenAI's.
+/// An id in OpenAI's form.
 pub(super) fn new_event_id() -> String {
     format!("evt_{}", uuid::Uuid::now_v7().simple())
 }

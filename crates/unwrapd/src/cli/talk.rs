@@ -1,20 +1,20 @@
-//! What is said to people beside the data, and asked of them.
+//! Messages and questions for people, beside the data.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use super::{Failure, usage};
 use crate::printable;
 
-/// For people, beside the data. Where nobody can read it, that is no failure. Whatever would do something to a terminal is escaped.
+/// Prints a message for people. A closed stderr is no failure. Characters that act on a terminal are escaped.
 pub(super) fn talk(text: &str) {
     drop(write!(std::io::stderr(), "{}", printable::lines(text)));
 }
 
-/// Asks on the terminal. Where there is none, nobody can say yes.
+/// Asks on the terminal. Without a terminal this is an error.
 pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(usage(format!(
-            "{question} There is no terminal to ask on, so nothing was done: say --yes to do it without a question"
+            "{question} Nothing was done: stdin or stderr is not a terminal. Pass --yes to confirm"
         )));
     }
     talk(&format!("{question} [y/N] "));

@@ -2,42 +2,62 @@
 
 use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
-use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::looks_secret;
+pub(super) use crate::config::shown_path;
 use crate::printable;
 
-/// Text that others wrote, on one line, with everything in it that would do something to a terminal made visible.
+/// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {
     printable::line(text).into_owned()
 }
 
-/// Prints lines for people, with everything in them that would do something to a terminal made visible.
+/// Prints lines for people. Characters that act on a terminal are escaped.
 pub(super) fn print(lines: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::lines(lines))
 }
 
-/// Prints a value for programs. Characters that act on a terminal, or hide there, are escapes of JSON.
+/// Prints a value for programs. Characters that act on a terminal, or hide there, are JSON escapes.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value).map_err(io::Error::other)?;
     writeln!(io::stdout().lock(), "{}", printable::json(&json))
 }
 
-/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
-pub(super) fn shown_path(path: &Path) -> String {
-    let text = path.display().to_string();
-    if text.contains("://") || looks_secret(&text) {
-        return "[not shown: this is no path]".into();
+/// A name from the command line, unless it is a URL or a secret that got there: neither is repeated.
+pub(super) fn shown_name(text: &str) -> String {
+    if text.contains("://") || text.contains('@') || looks_secret(text) {
+        return "[not shown]".into();
     }
-    plain(&text)
+    plain(text)
 }
 
 /// A time, to the second.
 pub(super) fn short(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Most characters of a type or an id in a body that are shown. A body may hold any text there, and
+/// one that is long would make every line of a table as long.
+const NAMED_MAX: usize = 64;
+
+/// The event type that a body names. `--output json` has it whole.
+pub(super) fn event_type(named: Option<&str>) -> String {
+    match named {
+        Some("") => "(empty type)".into(),
+        Some(named) => cut(named),
+        None => "(no event)".into(),
+    }
+}
+
+/// The text, or its beginning if it is long.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(NAMED_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Lines of equally wide columns; the last is as wide as it is.
@@ -77,6 +97,16 @@ mod tests {
         assert_eq!(plain("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\u{d}\\u{a}");
         assert_eq!(plain("\u{202E}gpj.exe"), "\\u{202e}gpj.exe");
         assert_eq!(plain("résumé ✓"), "résumé ✓");
+    }
+
+    #[test]
+    fn a_long_type_is_cut_and_an_empty_one_is_named() {
+        assert_eq!(event_type(Some("batch.completed")), "batch.completed");
+        assert_eq!(event_type(Some("")), "(empty type)");
+        assert_eq!(event_type(None), "(no event)");
+        let exact = "é".repeat(64);
+        assert_eq!(event_type(Some(&exact)), exact);
+        assert_eq!(event_type(Some(&format!("{exact}a"))), format!("{exact}…"));
     }
 
     #[test]

@@ -10,15 +10,16 @@ use reqwest::header::LOCATION;
 use tokio::time::timeout;
 
 use super::sign::{new_event_id, new_webhook_id};
-use super::text::plain;
+use super::text::{plain, shown_name};
 use super::verify::unix_now;
 use super::{Failure, SecretArguments, parse_url, say, usage};
 use crate::delivery::said::Said;
+use crate::printable::counted;
 use crate::route::{Patterns, nearest_pattern};
 
 /// Longest wait for an answer. OpenAI waits "a few seconds".
 const ANSWER_SECONDS_MAX: u64 = 10;
-/// Most bytes of an answer's body that are shown.
+/// Most bytes of the answer's body to show.
 const BODY_BYTES_MAX: usize = 300;
 /// Longest wait for the body of an answer.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
     /// Event types, families such as `batch.*`, or `all`
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Vec<String>,
-    /// Where to post
+    /// URL to send to
     #[arg(long, value_name = "URL", required_unless_present = "list", value_parser = parse_url)]
     to: Option<reqwest::Url>,
     /// Print every event type and when it is sent
@@ -75,12 +76,16 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     if failures > 0 {
-        return Err(anyhow::anyhow!("{failures} not accepted").into());
+        return Err(anyhow::anyhow!(
+            "{} not accepted",
+            counted(failures, "event was", "events were")
+        )
+        .into());
     }
     Ok(())
 }
 
-/// The types that the patterns want, each of which must match something.
+/// The types that the patterns match. A pattern without a match is an error.
 fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
     let texts: Vec<&str> = texts
         .iter()
@@ -89,13 +94,15 @@ fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
     for text in &texts {
         let pattern = Patterns::parse([text.trim_start_matches('!')]).map_err(|error| {
             usage(format!(
-                "`{text}`: {error}; did you mean `{}`?",
+                "`{}`: {error}; did you mean `{}`?",
+                shown_name(text),
                 nearest_pattern(text)
             ))
         })?;
         if pattern.known().next().is_none() {
             return Err(usage(format!(
-                "`{text}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
+                "`{}` matches no event type; did you mean `{}`? (all of them: unwrapd trigger --list)",
+                shown_name(text),
                 nearest_pattern(text)
             )));
         }
@@ -105,7 +112,7 @@ fn matching(texts: &[String]) -> Result<Vec<EventType>, Failure> {
     Ok(patterns.known().collect())
 }
 
-/// Posts webhooks as OpenAI does.
+/// A sender of webhooks, as OpenAI is.
 pub(super) struct Sender {
     client: reqwest::Client,
     webhooks: Webhooks,
@@ -130,7 +137,7 @@ impl Sender {
         })
     }
 
-    /// A new event with the data of the documented example.
+    /// A new event with the data of OpenAI's documented example.
     pub(super) fn sample(&self, event_type: EventType) -> anyhow::Result<Request> {
         let now = unix_now();
         let event = UnwrapWebhookEvent::sample(event_type, new_event_id(), now);
@@ -141,12 +148,12 @@ impl Sender {
         })
     }
 
-    /// Gives the status of the answer, or what went wrong.
+    /// Returns the status of the answer, or the error.
     pub(super) async fn send(&self, request: &Request) -> Result<u16, String> {
         Ok(self.post(request).await?.status().as_u16())
     }
 
-    /// As [`send`](Self::send), with what the application says beside the status.
+    /// As [`send`](Self::send), with the body of the answer.
     async fn send_and_read(&self, request: &Request) -> Result<Answer, String> {
         let mut response = self.post(request).await?;
         let location = response.headers().get(LOCATION);
@@ -186,7 +193,7 @@ impl Sender {
     }
 }
 
-/// What an application answered. It is hostile text.
+/// The answer of an application, which may be hostile text.
 struct Answer {
     status: u16,
     location: Option<String>,

@@ -14,16 +14,16 @@ use super::{Failure, Output, SecretArguments, say, usage};
 #[derive(Args)]
 #[command(
     after_help = "Example: unwrapd verify request.txt --at 2026-11-24T08:00:00Z\n\
-    Ends with 0 if the request is authentic, with 4 if it is not."
+    Exit code: 0 if the request is authentic, 4 if it is not."
 )]
 pub(super) struct Arguments {
     /// The saved request: lines `name: value`, an empty line, the body; `-` for stdin
     #[arg(value_name = "REQUEST")]
     request: PathBuf,
-    /// The exact bytes of the body, if they are in a file of their own
+    /// File with the exact bytes of the body, if the request is saved without it
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// When it arrived, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
+    /// Time of arrival, as Unix seconds or like 2026-11-24T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ fn read(arguments: &Arguments) -> Result<SavedRequest, Failure> {
         Some(body) => request.body = read_bytes(body)?,
         None if request.body.is_empty() => {
             return Err(usage(
-                "there is no body behind the headers: name its file with --body",
+                "there is no body after the headers: name its file with --body",
             ));
         }
         None => {}
@@ -70,7 +70,7 @@ fn read(arguments: &Arguments) -> Result<SavedRequest, Failure> {
     Ok(request)
 }
 
-/// The checks in the order in which they are made. A check that an earlier failure makes impossible is not listed.
+/// The checks in their order. A check that an earlier failure makes impossible is not listed.
 #[derive(Serialize)]
 struct Report {
     authentic: bool,
@@ -117,20 +117,29 @@ impl Report {
                 error @ (VerificationError::TimestampTooOld { .. }
                 | VerificationError::TimestampTooNew { .. }),
             ) => {
-                check("headers", Ok("all three are there and well-formed".into()));
+                check(
+                    "headers",
+                    Ok("all three are present and well-formed".into()),
+                );
                 check(
                     "time",
                     Err(format!("{error}. Give the time it arrived with --at")),
                 );
             }
             _ => {
-                check("headers", Ok("all three are there and well-formed".into()));
+                check(
+                    "headers",
+                    Ok("all three are present and well-formed".into()),
+                );
                 check("time", Ok("within the tolerance".into()));
             }
         }
         match verdict_when_sent {
             Ok(verified) => {
-                check("signature", Ok(format!("proves {}", describe(&verified))));
+                check(
+                    "signature",
+                    Ok(format!("valid for {}", describe(&verified))),
+                );
                 match verified.event() {
                     Ok(event) => check("event", Ok(format!("{} {}", event.kind(), event.id()))),
                     Err(error) => check("event", Err(not_an_event(error.problem()))),
@@ -148,7 +157,7 @@ impl Report {
         Self { authentic, checks }
     }
 
-    /// Adds that `whsec_` is missing in front of the secret where the signature matches with it.
+    /// Adds a remedy if the signature matches with `whsec_` in front of the secret.
     fn explain_secret(&mut self, arguments: &Arguments, request: &SavedRequest) {
         let mut failed = self.checks.iter_mut();
         let Some(check) = failed.find(|check| check.name == "signature" && !check.ok) else {
@@ -163,7 +172,7 @@ impl Report {
         let secret = arguments.secret.source().read_with_prefix();
         if secret.as_ref().and_then(proves).is_some() {
             check.detail.push_str(
-                ". With `whsec_` in front of the secret the signature matches: put whsec_ in front of it, also where the application reads it",
+                ". The signature matches with `whsec_` in front of the secret: add whsec_ in front of it, also where the application reads it",
             );
         }
     }
@@ -195,7 +204,7 @@ fn describe(verified: &Verified<'_>) -> String {
     )
 }
 
-/// Editors and shells like to end a file with a line end that was not in the body.
+/// Editors and shells often add a line end that was not in the body.
 fn cut_hint(webhooks: &Webhooks, request: &SavedRequest) -> &'static str {
     let Some(cut) = request.body.strip_suffix(b"\n") else {
         return "";
@@ -205,7 +214,7 @@ fn cut_hint(webhooks: &Webhooks, request: &SavedRequest) -> &'static str {
         .map(|sent_at| webhooks.verify_signature_at(cut, &request.headers, sent_at));
     match verified {
         Some(Ok(_)) => {
-            ". Without the line end at its end the body verifies: it was added when the request was saved"
+            ". The signature matches without the last line end of the body, which was added when the request was saved"
         }
         _ => "",
     }

@@ -270,6 +270,18 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
     assert_eq!(clock.likeliest(), at(10 - 5 * HOUR));
 }
 
+/// Someone may hold a genuine webhook back, and send it once the clock is in doubt.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_right_by_the_wall_clock_ends_what_another_has_proven() {
+    let clock = Clock::simulated(start());
+    clock.shift(2 * HOUR * 1000);
+    clock.prove(start());
+    assert_eq!(clock.likeliest(), start());
+    clock.prove_wall();
+    assert_eq!(clock.likeliest(), at(2 * HOUR));
+    assert_eq!(clock.to_sign_by(1), at(2 * HOUR));
+}
+
 /// A machine without a clock of its own begins in 1970, and has been away for two minutes.
 #[tokio::test(start_paused = true)]
 async fn the_time_that_the_store_remembers_may_be_right_and_is_not_signed_by() {

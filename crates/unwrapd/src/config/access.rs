@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::Deserializer;
+use toml::de::{DeTable, Deserializer};
 
 use super::mistakes::Mistake;
 use super::source::SecretSource;
@@ -30,7 +30,7 @@ struct TlsTable {
     certificate: PathBuf,
 }
 
-/// What the configuration says of the admin port.
+/// The settings of the admin port that its clients need.
 #[derive(Default)]
 pub(crate) struct AdminAccess {
     pub(crate) address: Option<SocketAddr>,
@@ -39,15 +39,21 @@ pub(crate) struct AdminAccess {
     pub(crate) certificate: Option<PathBuf>,
 }
 
-/// What the file says of the port. Without the file there is nothing to know.
+/// Reads these settings from the configuration. A missing file gives the defaults.
 pub(crate) fn admin_access(path: &Path) -> Result<AdminAccess, ConfigError> {
     let Some((text, folder)) = read_text(path)? else {
         return Ok(AdminAccess::default());
     };
     let read = || {
-        let mut root = parse(&text)?;
-        // What is wrong with a path is told where the path is used.
-        drop(paths::count_from(&folder, &mut root));
+        let (root, mistakes) = parse(&text);
+        mistakes.check()?;
+        // What is wrong with other tables is told where they are used.
+        let is_ours = |table: &Spanned<_>| table.get_ref() == "server";
+        let mut root: DeTable<'_> = root
+            .into_iter()
+            .filter(|(table, _)| is_ours(table))
+            .collect();
+        paths::count_from(&folder, &mut root).check()?;
         let file = File::deserialize(Deserializer::from(Spanned::new(0..0, root)))
             .map_err(|error| Mistake::from_toml(&error))?;
         let Server {

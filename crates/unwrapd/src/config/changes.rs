@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use openai_webhooks::Webhooks;
 
-use super::{Config, DestinationSettings, EndpointSettings};
+use super::{Config, DestinationSettings, EndpointSettings, ServerSettings};
 use crate::destination::Kind;
+use crate::destination::http::HttpSettings;
 
 /// The changes that a new configuration makes for a running gateway, without values.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,9 @@ impl Changes {
     fn next_start(&mut self, before: &Config, after: &Config) {
         let (store, other_store) = (&before.store.bounds, &after.store.bounds);
         let (server, other_server) = (&before.server, &after.server);
-        let keys = [
+        let has_own_admin_tls =
+            |server: &ServerSettings| server.admin_tls.is_some() && !server.shares_tls();
+        self.at_next_start = differing([
             ("listen", before.listen != after.listen),
             ("admin", before.admin != after.admin),
             ("admin_token", before.admin_token != after.admin_token),
@@ -87,17 +90,11 @@ impl Changes {
                 "[server.tls]",
                 server.tls.is_some() != other_server.tls.is_some(),
             ),
-        ];
-        let keys = keys.into_iter().filter(|(_, is_other)| *is_other);
-        self.at_next_start.extend(keys.map(|(key, _)| key));
-        // Other differences of the server or the store.
-        let names = |table| self.at_next_start.iter().any(|key| key.starts_with(table));
-        let is_store_other = before.store != after.store && !names("[store]");
-        let is_server_other = !other_server.serves_as(server) && !names("[server");
-        self.at_next_start
-            .extend(is_store_other.then_some("[store]"));
-        self.at_next_start
-            .extend(is_server_other.then_some("[server]"));
+            (
+                "[server.admin_tls]",
+                has_own_admin_tls(server) != has_own_admin_tls(other_server),
+            ),
+        ]);
     }
 
     fn endpoints(&mut self, before: &[EndpointSettings], after: &[EndpointSettings]) {
@@ -107,11 +104,9 @@ impl Changes {
                 self.parts.push(format!("endpoint `{name}` added"));
                 continue;
             };
-            let mut keys = Vec::new();
+            let mut keys: Vec<String> =
+                named([("requests_max", old.requests_max != endpoint.requests_max)]);
             keys.extend(secrets(&old.webhooks, &endpoint.webhooks));
-            if old.requests_max != endpoint.requests_max {
-                keys.push("requests_max".into());
-            }
             self.changed("endpoint", name, &keys);
         }
         for old in before {
@@ -152,57 +147,66 @@ impl Changes {
     }
 }
 
+/// The keys in which two settings differ, of these.
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    let differing = keys.into_iter().filter(|(_, is_other)| *is_other);
+    differing.map(|(key, _)| key).collect()
+}
+
+/// As [`differing`].
+fn named<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<String> {
+    differing(keys).into_iter().map(str::to_owned).collect()
+}
+
 /// The keys in which two destinations of one name differ.
 fn keys(old: &DestinationSettings, new: &DestinationSettings) -> Vec<String> {
-    let mut keys = Vec::new();
-    match (&old.kind, &new.kind) {
-        (Kind::Http(old), Kind::Http(new)) => {
-            for (key, is_other) in [
-                ("url", old.url != new.url),
-                (
-                    "connect_timeout_seconds",
-                    old.connect_timeout != new.connect_timeout,
-                ),
-                ("allow_private", old.allow_private != new.allow_private),
-            ] {
-                if is_other {
-                    keys.push(key.to_owned());
-                }
-            }
-            keys.extend(secrets(&old.webhooks, &new.webhooks));
-        }
-        (old, new) if old == new => {}
-        (Kind::Command(_), Kind::Command(_)) => keys.push("command".into()),
-        (Kind::JsonLines(_), Kind::JsonLines(_)) => keys.push("jsonl".into()),
-        (old, new) => keys.push(format!("{} to {}", kind(old), kind(new))),
-    }
+    let mut keys = match (&old.kind, &new.kind) {
+        (Kind::Http(old), Kind::Http(new)) => http_keys(old, new),
+        (old, new) if old == new => Vec::new(),
+        (Kind::Command(_), Kind::Command(_)) => vec!["command".into()],
+        (Kind::JsonLines(_), Kind::JsonLines(_)) => vec!["jsonl".into()],
+        (old, new) => vec![format!("{} to {}", kind(old), kind(new))],
+    };
     let (before, after) = (&old.limits, &new.limits);
-    for (key, is_other) in [
+    let (retry, other_retry) = (&before.retry, &after.retry);
+    keys.extend(named([
         ("events", old.events != new.events),
         ("concurrency", before.concurrency != after.concurrency),
         ("rate", before.rate != after.rate),
         ("timeout_seconds", before.timeout != after.timeout),
-        (
-            "retry_first_seconds",
-            before.retry.first != after.retry.first,
-        ),
-        ("retry_max_seconds", before.retry.max != after.retry.max),
+        ("retry_first_seconds", retry.first != other_retry.first),
+        ("retry_max_seconds", retry.max != other_retry.max),
         (
             "deadline_hours",
-            before.retry.give_up_after != after.retry.give_up_after,
+            retry.give_up_after != other_retry.give_up_after,
         ),
         (
             "attempts_max",
-            before.retry.attempts_max != after.retry.attempts_max,
+            retry.attempts_max != other_retry.attempts_max,
         ),
-    ] {
-        if is_other {
-            keys.push(key.to_owned());
-        }
-    }
+    ]));
     if keys.is_empty() && old != new {
         keys.push("other settings".into());
     }
+    keys
+}
+
+fn http_keys(old: &HttpSettings, new: &HttpSettings) -> Vec<String> {
+    let url = |settings: &HttpSettings| settings.proxy.as_ref().map(|proxy| proxy.url.clone());
+    let user =
+        |settings: &HttpSettings| settings.proxy.as_ref().and_then(|proxy| proxy.user.clone());
+    let mut keys = named([
+        ("url", old.url != new.url),
+        (
+            "connect_timeout_seconds",
+            old.connect_timeout != new.connect_timeout,
+        ),
+        ("allow_private", old.allow_private != new.allow_private),
+        ("ca", old.authorities != new.authorities),
+        ("proxy", url(old) != url(new)),
+        ("proxy_user or proxy_password", user(old) != user(new)),
+    ]);
+    keys.extend(secrets(&old.webhooks, &new.webhooks));
     keys
 }
 
@@ -226,7 +230,7 @@ fn leads_alike(old: &Kind, new: &Kind) -> bool {
 fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (signatures(old), signatures(new));
     let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
-    (added + gone > 0).then(|| format!("secrets ({added} new, {gone} gone)"))
+    (added + gone > 0).then(|| format!("secrets ({added} added, {gone} removed)"))
 }
 
 /// The signature of one text by each secret. Secrets with equal signatures are equal, in whatever
@@ -251,7 +255,7 @@ pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
             .collect();
         if !others.is_empty() {
             tracing::warn!(
-                "the endpoint `{name}` has a secret in common with `{}`: whoever captures a webhook sent to one can send it to the other, where it is accepted as new; make a webhook endpoint at OpenAI for each, and give each its own secret",
+                "the endpoint `{name}` shares a secret with `{}`: a captured webhook for one is accepted as new at the other; create a webhook endpoint at OpenAI for each, and give each its own secret",
                 others.join("`, `")
             );
         }
@@ -276,7 +280,7 @@ mod tests {
         let other = webhooks("another secret of 24 bytes");
         assert_eq!(
             secrets(&encoded, &other).unwrap(),
-            "secrets (1 new, 1 gone)"
+            "secrets (1 added, 1 removed)"
         );
     }
 }

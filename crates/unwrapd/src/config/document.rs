@@ -69,7 +69,11 @@ impl<'a> Document<'a> {
                 _ if listed.contains(&name) => Some(format!(
                     "there may be several: write [[{name}]], in double brackets"
                 )),
-                _ => Some(unknown_key(name, &known)),
+                DeValue::Table(_) | DeValue::Array(_) => Some(unknown_key(name, &known)),
+                _ => Some(
+                    "a key stands here above all tables: write the one that it belongs to above it, such as [server], [store], [[endpoint]] or [[destination]]"
+                        .to_owned(),
+                ),
             };
             if let Some(problem) = problem {
                 mistakes.add(Mistake::new(key.span(), problem));

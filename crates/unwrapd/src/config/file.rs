@@ -14,7 +14,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use super::document::{Document, Place, Table};
-use super::mistakes::{Mistake, Mistakes, looks_secret};
+use super::mistakes::{Mistake, Mistakes, looks_secret, shown_pattern};
 use super::server::{Server, endpoint_requests};
 use super::source::SecretSource;
 use super::{Config, DestinationSettings, EndpointSettings, paths};
@@ -66,7 +66,7 @@ pub(super) struct File {
     destinations: Vec<Table<Destination>>,
     /// Whether endpoints stand there that are no tables.
     has_broken_endpoints: bool,
-    /// What is wrong beside the tables, and with paths.
+    /// Mistakes outside the tables, and in paths.
     mistakes: Mistakes,
 }
 
@@ -160,7 +160,7 @@ impl File {
         if let Some(surplus) = self.destinations.get(DELIVERIES_MAX) {
             mistakes.add(Mistake::new(
                 surplus.place.span(),
-                format!("there may be {DELIVERIES_MAX} destinations at most: take this one out"),
+                format!("{DELIVERIES_MAX} destinations are the limit: remove this one"),
             ));
         }
         let name = |value: &Option<Endpoint>| value.as_ref().and_then(|one| one.name.clone());
@@ -204,7 +204,7 @@ impl File {
     }
 }
 
-/// What a table comes to; or `None`, and its mistakes are with the others.
+/// The checked value of a table; `None` if it has mistakes, which are added to the others.
 fn keep<T, C>(
     mistakes: &mut Mistakes,
     table: Table<T>,
@@ -238,17 +238,26 @@ impl StoreTable {
                 if let Some(password) = self.password {
                     mistakes.add(Mistake::new(
                         password.span(),
-                        "an SQLite file has no password: take it out, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
+                        "an SQLite file has no password: remove it, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
                     ));
                 }
                 Some(StoreUrl::Sqlite(path))
             }
             None => None,
         };
-        let dedupe = mistakes.keep(within(self.dedupe_days, DEDUPE_DAYS_MIN, DEDUPE_DAYS_MAX));
-        let undelivered_max = mistakes.keep(within(self.undelivered_max, 1, UNDELIVERED_MAX));
-        let retention = mistakes.keep(within(self.retention_days, 1, RETENTION_DAYS_MAX));
-        let size_max = mistakes.keep(within(self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX));
+        let dedupe = within(
+            "dedupe_days",
+            self.dedupe_days,
+            DEDUPE_DAYS_MIN,
+            DEDUPE_DAYS_MAX,
+        );
+        let dedupe = mistakes.keep(dedupe);
+        let undelivered_max = within("undelivered_max", self.undelivered_max, 1, UNDELIVERED_MAX);
+        let undelivered_max = mistakes.keep(undelivered_max);
+        let retention = within("retention_days", self.retention_days, 1, RETENTION_DAYS_MAX);
+        let retention = mistakes.keep(retention);
+        let size_max = within("size_max_mb", self.size_max_mb, SIZE_MB_MIN, SIZE_MB_MAX);
+        let size_max = mistakes.keep(size_max);
         mistakes.check()?;
         Ok(StoreSettings {
             url: url.expect("without a mistake there is one"),
@@ -281,16 +290,16 @@ impl Endpoint {
                 mistakes.add(Mistake::new(
                     secrets.span(),
                     format!(
-                        "there are more than {ENDPOINT_SECRETS_MAX} secrets: leave out those that OpenAI no longer signs with"
+                        "there are more than {ENDPOINT_SECRETS_MAX} secrets: remove those that OpenAI no longer signs with"
                     ),
                 ));
                 return None;
             }
             let webhooks = mistakes.keep(webhooks(secrets.get_ref()))?;
             if webhooks.is_none() && !place.is_broken("secrets") {
-                mistakes.add(Mistake::new(
+                mistakes.add(Mistake::absence(
                     secrets.span(),
-                    "an endpoint without secrets could prove nothing: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
+                    "an endpoint needs a secret to verify webhooks with: add `{ env = \"OPENAI_WEBHOOK_SECRET\" }`",
                 ));
             }
             webhooks
@@ -323,7 +332,7 @@ fn required<T>(
 
 /// About a table without a key that it must have.
 pub(super) fn missing(table: Range<usize>, key: &str) -> Mistake {
-    Mistake::new(table, format!("the key `{key}` is missing here: add it"))
+    Mistake::absence(table, format!("the key `{key}` is missing here: add it"))
 }
 
 impl Destination {
@@ -336,9 +345,16 @@ impl Destination {
             Some(events) => mistakes.keep(patterns(events, place)),
             None => Some(Patterns::everything()),
         };
-        let concurrency = mistakes.keep(within(self.concurrency, 1, CONCURRENCY_MAX));
-        let rate = mistakes.keep(within(self.rate, 1, RATE_MAX));
-        let timeout = mistakes.keep(within(self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX));
+        let concurrency = within("concurrency", self.concurrency, 1, CONCURRENCY_MAX);
+        let concurrency = mistakes.keep(concurrency);
+        let rate = mistakes.keep(within("rate", self.rate, 1, RATE_MAX));
+        let timeout = within(
+            "timeout_seconds",
+            self.timeout_seconds,
+            1,
+            TIMEOUT_SECONDS_MAX,
+        );
+        let timeout = mistakes.keep(timeout);
         let retry = mistakes.keep(retry_policy(
             self.retry_first_seconds,
             self.retry_max_seconds,
@@ -375,10 +391,12 @@ fn retry_policy(
     let mut mistakes = Mistakes::default();
     let max_span = max_seconds.as_ref().map(Spanned::span);
     let first_span = first_seconds.as_ref().map(Spanned::span);
-    let first = mistakes.keep(within(first_seconds, 1, RETRY_SECONDS_MAX));
-    let max = mistakes.keep(within(max_seconds, 1, RETRY_SECONDS_MAX));
-    let give_up_after = mistakes.keep(within(deadline_hours, 1, DEADLINE_HOURS_MAX));
-    let attempts_max = mistakes.keep(within(attempts_max, 1, ATTEMPTS_MAX));
+    let seconds = |key, number| within(key, number, 1, RETRY_SECONDS_MAX);
+    let first = mistakes.keep(seconds("retry_first_seconds", first_seconds));
+    let max = mistakes.keep(seconds("retry_max_seconds", max_seconds));
+    let give_up_after = within("deadline_hours", deadline_hours, 1, DEADLINE_HOURS_MAX);
+    let give_up_after = mistakes.keep(give_up_after);
+    let attempts_max = mistakes.keep(within("attempts_max", attempts_max, 1, ATTEMPTS_MAX));
     mistakes.check()?;
     let first = first.flatten().map_or(defaults.first, Duration::from_secs);
     let max = max
@@ -406,7 +424,7 @@ fn retry_policy(
     })
 }
 
-/// What several secrets prove or sign, the newest first; `None` if there is none.
+/// A verifier and signer with several secrets, the newest first; `None` if there is none.
 fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webhooks>, Mistakes> {
     let mut mistakes = Mistakes::default();
     let mut webhooks: Option<Webhooks> = None;
@@ -450,7 +468,7 @@ fn check_names<T>(
         } else if !known.insert(text.clone()) {
             mistakes.add(Mistake::new(
                 span,
-                format!("the name `{text}` is taken by another above: choose a new one"),
+                format!("the name `{text}` is already used above: choose another"),
             ));
         }
     }
@@ -468,7 +486,7 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
             Ok(StoreUrl::Sqlite(paths::from_folder(folder, &path)))
         }
         StoreUrl::Postgres(address) if address.has_password() => Err(mistake(
-            "a password does not stand in the configuration, which is copied, shown and committed: take it out of the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
+            "a password must not be in the configuration, which is copied, shown and committed: remove it from the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
         )),
         StoreUrl::Postgres(address) => {
             Ok(StoreUrl::Postgres(Box::new(address.with_files_from(folder))))
@@ -507,9 +525,9 @@ pub(super) fn with_password_of(
 
 fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patterns, Mistakes> {
     if texts.get_ref().is_empty() && !place.is_broken("events") {
-        return Err(Mistake::new(
+        return Err(Mistake::absence(
             texts.span(),
-            "a destination without events would get nothing: leave `events` out to get all of them",
+            "a destination without events would get nothing: remove `events` to get all of them",
         )
         .into());
     }
@@ -526,7 +544,7 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
         if looks_secret(text.get_ref()) {
             mistakes.add(Mistake::new(
                 text.span(),
-                "this is a secret where an event pattern belongs: take it out and replace it",
+                "this is a secret where an event pattern belongs: remove it, and replace the secret",
             ));
             continue;
         }
@@ -537,7 +555,8 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
             // OpenAI may have added one that we do not know: no reason to refuse.
             let text = text.get_ref();
             tracing::warn!(
-                "`{text}` matches no event type that is known today; did you mean `{}`?",
+                "`{}` matches no event type that is known today; did you mean `{}`?",
+                shown_pattern(text),
                 nearest_pattern(text)
             );
         }
@@ -547,7 +566,9 @@ fn patterns(texts: &Spanned<Vec<Spanned<String>>>, place: &Place) -> Result<Patt
         .map_err(|error| Mistake::new(texts.span(), error.to_string()).into())
 }
 
+/// The number under `key`, if there is one, and if it lies between `min` and `max`.
 pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
+    key: &str,
     number: Option<Spanned<T>>,
     min: T,
     max: T,
@@ -558,7 +579,7 @@ pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
     if *number.get_ref() < min || *number.get_ref() > max {
         return Err(Mistake::new(
             number.span(),
-            format!("this must be {min} to {max}"),
+            format!("`{key}` must be {min} to {max}"),
         ));
     }
     Ok(Some(*number.get_ref()))

@@ -1,7 +1,8 @@
 //! Mistakes in the text of a configuration: all that one run finds, each with its line and its
 //! remedy.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeInclusive};
 
 /// Largest number of mistakes that are reported at once. More are the sign of a wrong file.
 const MISTAKES_MAX: usize = 50;
@@ -17,8 +18,22 @@ pub(super) struct Mistake {
     /// The problem and the remedy, without any value of the text, because a value may be a secret
     /// in the wrong place.
     problem: String,
-    /// Whether other mistakes about the same value are only consequences of this one.
-    is_cause: bool,
+    kind: Kind,
+}
+
+/// The relation of a mistake to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It stands alone.
+    Plain,
+    /// Other mistakes about the same value are only consequences of it.
+    Cause,
+    /// Something is missing. It may stand where the text is not TOML.
+    Absence,
+    /// The text is not TOML.
+    Syntax,
+    /// The text is not TOML, and nothing is known of what follows.
+    Brackets,
 }
 
 impl Mistake {
@@ -26,24 +41,32 @@ impl Mistake {
         Self {
             span: Some(span),
             problem: problem.into(),
-            is_cause: false,
+            kind: Kind::Plain,
         }
     }
 
     /// As [`new`](Self::new), but replaces other mistakes about the same value.
     pub(super) fn cause(span: Range<usize>, problem: impl Into<String>) -> Self {
         Self {
-            is_cause: true,
+            kind: Kind::Cause,
             ..Self::new(span, problem)
         }
     }
 
-    /// A mistake about the whole text.
+    /// As [`new`](Self::new), about something that is missing.
+    pub(super) fn absence(span: Range<usize>, problem: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Absence,
+            ..Self::new(span, problem)
+        }
+    }
+
+    /// A mistake about the whole text, in which something is missing.
     pub(super) fn whole(problem: impl Into<String>) -> Self {
         Self {
             span: None,
             problem: problem.into(),
-            is_cause: false,
+            kind: Kind::Absence,
         }
     }
 
@@ -51,31 +74,55 @@ impl Mistake {
         Self {
             span: error.span(),
             problem: explain(error.message()),
-            is_cause: false,
+            kind: Kind::Plain,
         }
     }
 
     /// A mistake in text that is not TOML.
     pub(super) fn from_syntax(error: &toml::de::Error) -> Self {
+        const BARE_TEXTS: [&str; 4] = [
+            "invalid float",
+            "invalid integer",
+            "invalid datetime",
+            "string values must be quoted",
+        ];
+        // An error within brackets has the parser take what follows for a part of them.
+        const WITHIN_BRACKETS: [&str; 3] = ["table", "array", "key-value pairs"];
         let message = error.message();
         // The message of the parser may show what it expected, but never what it found.
         let problem = if looks_secret(message) {
             "this cannot be read as TOML".to_owned()
+        } else if BARE_TEXTS.iter().any(|start| message.starts_with(start)) {
+            "this cannot be read as TOML: write a text in quotation marks".to_owned()
         } else {
             format!("this cannot be read as TOML: {message}")
         };
+        let is_within_brackets = WITHIN_BRACKETS.iter().any(|part| message.contains(part));
         Self {
             span: error.span(),
             problem,
-            is_cause: false,
+            kind: if is_within_brackets {
+                Kind::Brackets
+            } else {
+                Kind::Syntax
+            },
         }
     }
 
-    /// The line of the text, counted from 1.
+    /// The lines of the text that it is about, counted from 1.
+    fn lines(&self, text: &str) -> Option<RangeInclusive<usize>> {
+        let span = self.span.as_ref()?;
+        let line = |end: usize| Some(text.get(..end)?.matches('\n').count() + 1);
+        Some(line(span.start)?..=line(span.end.max(span.start))?)
+    }
+
+    /// The first line of them.
     fn line(&self, text: &str) -> Option<usize> {
-        let start = self.span.as_ref()?.start;
-        let before = text.get(..start)?;
-        Some(before.matches('\n').count() + 1)
+        self.lines(text).map(|lines| *lines.start())
+    }
+
+    fn is_syntax(&self) -> bool {
+        matches!(self.kind, Kind::Syntax | Kind::Brackets)
     }
 }
 
@@ -107,10 +154,11 @@ impl Mistakes {
     /// The mistakes with their lines, in the order of the text.
     pub(super) fn in_order(mut self, text: &str) -> Vec<(Option<usize>, String)> {
         let are_too_many = self.are_too_many();
+        self.leave_out_consequences_of_syntax(text);
         let causes: Vec<Range<usize>> = self
             .0
             .iter()
-            .filter(|mistake| mistake.is_cause)
+            .filter(|mistake| mistake.kind == Kind::Cause)
             .filter_map(|mistake| mistake.span.clone())
             .collect();
         self.0.retain(|mistake| {
@@ -119,7 +167,7 @@ impl Mistakes {
                     |cause: &Range<usize>| span.start <= cause.start && cause.end <= span.end;
                 causes.iter().any(holds)
             };
-            mistake.is_cause || !mistake.span.as_ref().is_some_and(follows)
+            mistake.kind == Kind::Cause || !mistake.span.as_ref().is_some_and(follows)
         });
         self.0.truncate(MISTAKES_MAX);
         let start = |mistake: &Mistake| mistake.span.as_ref().map(|span| span.start);
@@ -136,6 +184,33 @@ impl Mistakes {
             ));
         }
         all
+    }
+
+    /// Where a part of the text is not TOML, what it says is not known. So nothing counts as missing then, and a line that is not
+    /// TOML has no other mistake.
+    fn leave_out_consequences_of_syntax(&mut self, text: &str) {
+        let mut broken = BTreeSet::new();
+        let is_first = |mistake: &Mistake| {
+            !mistake.is_syntax() || mistake.line(text).is_none_or(|line| broken.insert(line))
+        };
+        self.0.retain(is_first);
+        if !self.0.iter().any(Mistake::is_syntax) {
+            return;
+        }
+        let brackets = self.0.iter().filter(|one| one.kind == Kind::Brackets);
+        let known_until = brackets.filter_map(|one| one.line(text)).min();
+        let known_until = known_until.unwrap_or(usize::MAX);
+        self.0.retain(|mistake| {
+            let Some(lines) = mistake.lines(text) else {
+                return mistake.is_syntax();
+            };
+            // The parser puts an empty value in the place of one that it could not read.
+            let is_made_up = mistake.span.as_ref().is_none_or(Range::is_empty);
+            let is_consequence = mistake.kind == Kind::Absence
+                || is_made_up
+                || broken.range(lines.clone()).next().is_some();
+            *lines.start() <= known_until && (mistake.is_syntax() || !is_consequence)
+        });
     }
 }
 
@@ -165,6 +240,9 @@ fn explain(message: &str) -> String {
             if wrong.starts_with("invalid ") || wrong.starts_with("unknown ") =>
         {
             match expected {
+                "u16" | "u32" | "u64" | "usize" if wrong.contains(": integer `") => {
+                    "this number is negative, or too large".into()
+                }
                 "u16" | "u32" | "u64" | "usize" => "this must be a whole number".into(),
                 "a sequence" => {
                     "this must be a list, [ … ], or a table in double brackets, [[…]]".into()
@@ -185,10 +263,10 @@ fn explain(message: &str) -> String {
 /// The problem of an unknown key. The key itself may be a secret or other text in the wrong place.
 pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
     if looks_secret(wrong) {
-        return "a secret stands here where a key belongs; take it out and replace it, it is known to who reads this file".into();
+        return "this is a secret where a key belongs: remove it, and replace the secret, which readers of this file have seen".into();
     }
     if wrong.len() > SHOWN_KEY_BYTES_MAX || !wrong.bytes().all(is_of_keys) {
-        return format!("there is no such key here (known: {})", known.join(", "));
+        return format!("this key does not exist here (known: {})", known.join(", "));
     }
     let nearest = known
         .iter()
@@ -200,8 +278,18 @@ pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> String {
     )
 }
 
+/// No known key has a digit, and most secrets have some.
 fn is_of_keys(letter: u8) -> bool {
-    letter.is_ascii_alphanumeric() || b"_-.".contains(&letter)
+    letter.is_ascii_alphabetic() || b"_-.".contains(&letter)
+}
+
+/// An event pattern for a message. Types have a dot; without one it may be a secret.
+pub(super) fn shown_pattern(pattern: &str) -> &str {
+    if pattern.contains('.') || pattern.bytes().all(is_of_keys) {
+        pattern
+    } else {
+        "[not shown]"
+    }
 }
 
 /// Whether the text has the form of a secret, or holds one: a webhook secret, a key of OpenAI's
@@ -245,6 +333,7 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nabc",
             "abc 0123456789",
             "0123456789abcdef0123456789abcdefA",
+            "9f86d081884c7d659a2feaa0c55abc01",
         ] {
             let message = format!("unknown field `{secret}`, expected `listen` or `admin`");
             let told = explain(&message);

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistakes::{Mistake, Mistakes, looks_secret};
+use crate::printable;
 
 /// Longest path, in bytes: the limit of Linux.
 const PATH_BYTES_MAX: usize = 4096;
@@ -79,7 +80,7 @@ fn rebased(folder: &Path, text: &str) -> Result<String, String> {
     check(text)?;
     let path = from_folder(folder, Path::new(text));
     let mut path = path.into_os_string().into_string().map_err(|_| {
-        "a relative path counts from the folder of the configuration, whose name is not UTF-8: write the whole path".to_owned()
+        "a relative path starts at the folder of the configuration, whose name is not UTF-8: write an absolute path".to_owned()
     })?;
     // The slash means a folder, even if that does not exist yet.
     if text.ends_with('/') {
@@ -93,14 +94,23 @@ pub(super) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
     folder.join(path).components().collect()
 }
 
+/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
+pub(crate) fn shown_path(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains("://") || looks_secret(&text) {
+        return "[not shown: this is no path]".into();
+    }
+    printable::line(&text).into_owned()
+}
+
 /// Refuses text that is certainly not a path, and text that only a shell would replace.
 pub(super) fn check(path: &str) -> Result<(), String> {
     // An error on reading the file shows its path.
     if looks_secret(path) {
-        return Err("this is a secret where the path of a file belongs: put it into a file and name that, and replace it if others have seen it".into());
+        return Err("this is a secret where the path of a file belongs: put it into a file and name that file, and replace the secret if others have seen it".into());
     }
     if path.len() > PATH_BYTES_MAX || path.contains(char::is_control) {
-        return Err("this is no path of a file: it is too long, or holds a line end or another control character".into());
+        return Err("this is not a path of a file: it is too long, or contains a line end or another control character".into());
     }
     if path == "~" || path.starts_with("~/") {
         return Err("`~` is not replaced here: write the path of the home folder".into());

@@ -90,27 +90,6 @@ impl ServerSettings {
             _ => false,
         }
     }
-
-    /// Whether `other` differs in no more than the certificate, which can be exchanged while connections are served, and in what counts
-    /// only at the end.
-    pub(crate) fn serves_as(&self, other: &Self) -> bool {
-        let parts = |settings: &Self| {
-            (
-                (settings.connections_max, settings.requests_max),
-                (
-                    settings.head_timeout,
-                    settings.body_timeout,
-                    settings.idle_timeout,
-                ),
-                (
-                    settings.tls.is_some(),
-                    settings.admin_tls.is_some(),
-                    settings.shares_tls(),
-                ),
-            )
-        };
-        parts(self) == parts(other)
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -156,8 +135,16 @@ impl Server {
         let mut admin = None;
         if let Some(text) = &self.admin {
             admin = mistakes.keep(address(text));
-            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+            if let (Some(admin), Ok(listen)) = (admin, self.listen())
+                && is_same_place(listen, admin)
+            {
                 mistakes.add(Mistake::new(
+                    text.span(),
+                    "`admin` and `listen` name the same port: set another one",
+                ));
+            }
+            if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
+                mistakes.add(Mistake::absence(
                     text.span(),
                     "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
                 ));
@@ -177,18 +164,39 @@ impl Server {
         let is_admin_remote = self.is_admin_remote();
         let usual = ServerSettings::default();
         let mut mistakes = Mistakes::default();
-        let mut seconds = |number, max, usual| {
-            let number = mistakes.keep(within(number, 1, max)).flatten();
+        let mut seconds = |key, number, max, usual| {
+            let number = mistakes.keep(within(key, number, 1, max)).flatten();
             number.map_or(usual, Duration::from_secs)
         };
-        let (arrival, idle) = (ARRIVAL_SECONDS_MAX, IDLE_SECONDS_MAX);
-        let head_timeout = seconds(self.head_timeout_seconds, arrival, usual.head_timeout);
-        let body_timeout = seconds(self.body_timeout_seconds, arrival, usual.body_timeout);
-        let idle_timeout = seconds(self.idle_timeout_seconds, idle, usual.idle_timeout);
-        let connections = within(self.connections_max, CONNECTIONS_MIN, CONNECTIONS_MAX);
+        let head_timeout = seconds(
+            "head_timeout_seconds",
+            self.head_timeout_seconds,
+            ARRIVAL_SECONDS_MAX,
+            usual.head_timeout,
+        );
+        let body_timeout = seconds(
+            "body_timeout_seconds",
+            self.body_timeout_seconds,
+            ARRIVAL_SECONDS_MAX,
+            usual.body_timeout,
+        );
+        let idle_timeout = seconds(
+            "idle_timeout_seconds",
+            self.idle_timeout_seconds,
+            IDLE_SECONDS_MAX,
+            usual.idle_timeout,
+        );
+        let connections = within(
+            "connections_max",
+            self.connections_max,
+            CONNECTIONS_MIN,
+            CONNECTIONS_MAX,
+        );
         let connections = mistakes.keep(connections).flatten();
-        let requests = mistakes.keep(within(self.requests_max, 1, REQUESTS_MAX));
-        let drain = mistakes.keep(within(self.drain_seconds, 0, DRAIN_SECONDS_MAX));
+        let requests = within("requests_max", self.requests_max, 1, REQUESTS_MAX);
+        let requests = mistakes.keep(requests);
+        let drain = within("drain_seconds", self.drain_seconds, 0, DRAIN_SECONDS_MAX);
+        let drain = mistakes.keep(drain);
         let mut read = |name, table| mistakes.keep(tls(name, table, place)).flatten();
         let tls = self.tls.and_then(|table| read("tls", table));
         let admin_tls = match self.admin_tls {
@@ -249,9 +257,17 @@ fn tls(name: &str, table: Spanned<TlsTable>, place: &Place) -> Result<Option<Arc
     Err(mistake(error).into())
 }
 
+/// Whether two sockets cannot listen on these addresses at the same time. Port 0 is a free port of each.
+fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let is_of_one_kind = one.is_ipv4() == other.is_ipv4();
+    let is_same_address = one.ip() == other.ip() || is_any && is_of_one_kind;
+    one.port() != 0 && one.port() == other.port() && is_same_address
+}
+
 /// How many requests one endpoint may have at once.
 pub(super) fn endpoint_requests(number: Option<Spanned<usize>>) -> Result<usize, Mistake> {
-    Ok(within(number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
+    Ok(within("requests_max", number, 1, REQUESTS_MAX)?.unwrap_or(ENDPOINT_REQUESTS_USUAL))
 }
 
 pub(super) fn address(text: &Spanned<String>) -> Result<SocketAddr, Mistake> {

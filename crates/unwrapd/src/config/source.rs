@@ -2,6 +2,7 @@
 
 use std::env::VarError;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use openai_webhooks::{KEY_BYTES_MIN, Secret};
@@ -10,10 +11,14 @@ use serde::{Deserialize, de};
 use zeroize::Zeroizing;
 
 use super::mistakes::looks_secret;
+use super::paths::shown_path;
 use crate::files;
 
 /// Largest file with a secret. The longest secret that anyone makes has some hundred bytes.
 const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// The remedy where a file is missing. A shell would make the file readable by everybody.
+const MISSING_FILE: &str = "put the secret into it; for a destination or `admin_token`, `(umask 077; unwrapd secret > FILE)` makes one";
 
 /// Where a secret is to be read: never the configuration itself, which is copied, shown and committed.
 #[derive(Clone, Debug)]
@@ -29,7 +34,8 @@ impl SecretSource {
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
     }
 
-    /// What the secret would be with `whsec_` in front of its text; `None` where that stands there, or would make none.
+    /// The secret with `whsec_` in front of its text; `None` if the text has that already, or gives
+    /// no secret.
     pub(crate) fn read_with_prefix(&self) -> Option<Secret> {
         let text = self.read_text().ok()?;
         let bare = text.trim();
@@ -46,13 +52,13 @@ impl SecretSource {
             Self::File(path) => path.to_str().unwrap_or_default(),
         };
         if looks_secret(place) {
-            return Err("this is a secret where the name of a variable or a file belongs; put the secret there, and replace it if others have seen it".into());
+            return Err("this is a secret where the name of a variable or a file belongs: put it into that variable or file, and replace the secret if others have seen it".into());
         }
         match self {
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) => Ok(without_mark(text)),
                 Err(VarError::NotPresent) => Err(format!(
-                    "{self} is not set: set it to the secret, or name a file that holds it instead (`{{ file = \"PATH\" }}` in a configuration)"
+                    "{self} is not set: set it to the secret, or name a file with the secret instead (`{{ file = \"PATH\" }}` in a configuration)"
                 )),
                 Err(VarError::NotUnicode(_)) => {
                     Err(format!("{self} is not valid UTF-8: copy the secret again"))
@@ -69,7 +75,7 @@ impl SecretSource {
         let secret = self.read()?;
         if secret.key_bytes() < KEY_BYTES_MIN {
             return Err(format!(
-                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` makes a good one",
+                "{self}: the secret has {} bytes, which is too few to be safe; `unwrapd secret` generates a strong one",
                 secret.key_bytes()
             ));
         }
@@ -79,7 +85,10 @@ impl SecretSource {
 
 /// The text of a file, without a byte order mark. Warns if every user of the machine may read it.
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
-    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let content = files::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("there is no such file: {MISSING_FILE}"),
+        _ => error.to_string(),
+    })?;
     let text = Zeroizing::new(files::text(&content.bytes)?.to_owned());
     if content.is_readable_by_all {
         tracing::warn!(
@@ -105,7 +114,7 @@ impl fmt::Display for SecretSource {
             Self::Env(name) if is_usual_name(name) => write!(f, "the environment variable {name}"),
             // It may be the secret itself.
             Self::Env(_) => f.write_str("the environment variable that is named there"),
-            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::File(path) => write!(f, "the file {}", shown_path(path)),
         }
     }
 }
@@ -121,7 +130,7 @@ impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SourceVisitor;
 
-        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: a secret does not stand in the configuration itself";
+        const EXPECTED: &str = "`{ env = \"NAME\" }` or `{ file = \"PATH\" }`: secrets must not be written in the configuration file";
 
         impl<'de> Visitor<'de> for SourceVisitor {
             type Value = SecretSource;

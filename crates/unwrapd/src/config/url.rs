@@ -19,26 +19,28 @@ const MISSING_VALUES: [&str; 6] = ["undefined", "null", "none", "nil", "nan", "o
 const NO_URL: &str = "this must be a URL, such as \"http://127.0.0.1:3000/webhook\"";
 const NO_SCHEME: &str =
     "the URL must begin with http:// or https://, such as \"http://127.0.0.1:3000/webhook\"";
-const NO_HOST: &str = "the URL names no host: write it behind the two slashes, such as \"http://127.0.0.1:3000/webhook\"";
+const NO_HOST: &str = "the URL names no host: write it after the two slashes, such as \"http://127.0.0.1:3000/webhook\"";
 const NO_PORT: &str =
-    "no port follows the colon behind the host: write the port, or leave the colon out";
+    "no port follows the colon after the host: write the port, or remove the colon";
 const WRONG_PORT: &str = "the port must be 1 to 65535";
-const TWO_SCHEMES: &str = "the URL has http:// or https:// twice: take one out";
-const PLACEHOLDER: &str = "the URL holds a placeholder such as ${NAME}, {name} or <name>: write the value itself, since nothing is put in its place";
+const TWO_SCHEMES: &str = "the URL has http:// or https:// twice: remove one";
+const PLACEHOLDER: &str = "the URL has a placeholder such as ${NAME}, {name} or <name>: write the value itself, since placeholders are not replaced";
 const PERCENT: &str = "a % in a URL must be followed by two hexadecimal digits: write %25 for the character itself, and the value for a placeholder such as %NAME%";
-const DOLLAR: &str = "the URL holds what looks like a variable, $NAME: write the value itself, since nothing is put in its place, or %24 for the character $";
-const WHITE_SPACE: &str = "the URL holds white space or an invisible character: take it out, or write it as %20 in a path";
+const DOLLAR: &str = "the URL has text that looks like a variable, $NAME: write the value itself, since variables are not replaced, or %24 for the character $";
+const WHITE_SPACE: &str =
+    "the URL has white space or an invisible character: remove it, or write it as %20 in a path";
 const WRONG_CHARACTER: &str =
-    "the URL holds a character that no URL can hold: write it percent-encoded, such as %22";
+    "the URL has a character that is not allowed in URLs: write it percent-encoded, such as %22";
 const NUMBER_HOST: &str = "the host is a number, which is no usable address: write the host before the port, such as \"http://127.0.0.1:3000/\", or an IPv4 address as four decimal numbers";
-const WRONG_HOST: &str = "the host of the URL is no host name: it has letters, digits, `-`, `_` and single dots, with 1 to 63 of them between dots";
+const WRONG_HOST: &str = "the host of the URL is not a host name: a host name has letters, digits, `-`, `_` and single dots, with 1 to 63 characters between dots";
 const MISSING_VALUE: &str =
     "the URL holds `undefined`, `null` or the like where a value is missing: write the value";
 const EVERYWHERE: &str = "the URL names the address that servers listen on to be reached by every address, which is none to connect to: write 127.0.0.1 for this machine, or the server's own address";
+const LINK_LOCAL: &str = "an IPv6 address that begins with fe80, or has a zone behind a %, is one of a network interface, which a URL cannot name: write a name or another address of the server";
 const NO_SERVER: &str = "the URL names a multicast or broadcast address, where no HTTP server can be: write the address of the server";
-const FRAGMENT: &str = "a part behind `#` is never sent to a server: take it out of the URL, or write %23 for the character itself";
-const USER: &str = "a URL is shown and logged, so it must not hold a user or a password: the signature is the proof";
-const PROXY_USER: &str = "a URL is shown and logged, so it must not hold a user or a password: write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
+const FRAGMENT: &str = "a part after `#` is never sent to a server: remove it from the URL, or write %23 for the character itself";
+const USER: &str = "a URL is shown and logged, so it must not have a user or a password: remove them; the application verifies the signature instead";
+const PROXY_USER: &str = "a URL is shown and logged, so it must not have a user or a password: write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
 
 /// A URL to post to, from a configuration. The error does not show the URL.
 pub(crate) fn http_url(text: &str) -> Result<Url, String> {
@@ -58,7 +60,7 @@ pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
         return http_url(&format!("http://{}:{port}{rest}", Ipv4Addr::LOCALHOST));
     }
     if text.starts_with('/') && !text.starts_with("//") {
-        return Err("this is a path and names no server: write the port of this machine before it, such as 3000/webhook, or a whole URL, such as http://127.0.0.1:3000/webhook".into());
+        return Err("this is a path without a server: write the port of this machine before it, such as 3000/webhook, or a whole URL, such as http://127.0.0.1:3000/webhook".into());
     }
     if text.contains("://") {
         return http_url(text);
@@ -101,6 +103,9 @@ fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     if authority.contains('@') {
         return Err(user);
     }
+    if authority.starts_with('[') && authority.contains('%') {
+        return Err(LINK_LOCAL);
+    }
     check_characters(text)?;
     if !["http", "https"]
         .iter()
@@ -140,7 +145,7 @@ fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     }
     if !host.starts_with('[') && host.contains(':') {
         return Err(
-            "an IPv6 address stands in brackets in a URL, such as \"http://[::1]:3000/webhook\", and there is one port",
+            "an IPv6 address in a URL must be in brackets, such as \"http://[::1]:3000/webhook\", and only one port may follow",
         );
     }
     if rest.contains('#') {
@@ -311,6 +316,10 @@ fn check_address(ip: IpAddr) -> Result<(), &'static str> {
     if ip.is_multicast() || is_broadcast {
         return Err(NO_SERVER);
     }
+    // Without its interface the system connects to none.
+    if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Err(LINK_LOCAL);
+    }
     if is_of_no_network {
         Err(NUMBER_HOST)
     } else {
@@ -403,6 +412,10 @@ mod tests {
             ("http://255.255.255.255/h", NO_SERVER),
             ("http://224.0.0.1/h", NO_SERVER),
             ("http://[ff02::1]/h", NO_SERVER),
+            ("http://[fe80::1]:3000/h", LINK_LOCAL),
+            ("http://[FEBF::1]/h", LINK_LOCAL),
+            ("http://[fe80::1%eth0]:3000/h", LINK_LOCAL),
+            ("http://[fe80::1%25eth0]:3000/h", LINK_LOCAL),
             ("http://.../h", WRONG_HOST),
             ("http://app..example/h", WRONG_HOST),
             ("http://app*/h", WRONG_HOST),
@@ -460,7 +473,7 @@ mod tests {
         assert!(
             typed_url("/webhook")
                 .unwrap_err()
-                .contains("names no server")
+                .contains("a path without a server")
         );
     }
 

@@ -40,9 +40,9 @@ enum State {
 /// How things stand with a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
-    /// It is taken to be up.
+    /// The destination is up, as far as we know.
     Closed,
-    /// It is down and left alone until then.
+    /// The destination is down, and not tried until then.
     Open {
         /// When it is tried again.
         until: Instant,
@@ -57,18 +57,18 @@ pub struct Permit {
     epoch: u64,
 }
 
-/// What the end of a delivery changed.
+/// The change of the circuit by the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Nothing.
     Stays,
     /// The first failure after a success.
     Fails,
-    /// It is down.
+    /// The destination is down now.
     Opens,
-    /// It is still down.
+    /// The destination is still down.
     Reopens,
-    /// It is up again.
+    /// The destination is up again.
     Closes,
 }
 
@@ -170,7 +170,7 @@ impl Breaker {
         }
     }
 
-    /// It is for us to find out, where it was last left alone for so long.
+    /// This gateway is to try the destination. `back_off` is the last wait.
     pub fn probe(&mut self, back_off: Duration) {
         self.back_off = back_off;
         if !matches!(self.state, State::HalfOpen { .. }) {

@@ -1,4 +1,4 @@
-//! What a destination said beside its verdict.
+//! An excerpt of the response of a destination.
 
 use std::fmt;
 
@@ -7,8 +7,9 @@ use crate::printable::is_hidden;
 /// Most bytes kept of it. It is kept for each attempt, so it is some lines of an error and no more.
 const BYTES_MAX: usize = 2048;
 
-/// What a destination said in an attempt: a part of the body of its answer, or of what it printed. For people who look into that
-/// attempt. It may hold what was delivered, so unlike an `answer` it is never logged, and not shown by `Debug`.
+/// An excerpt of the response of a destination: a part of the body of its answer, or of the output
+/// of a command. People see it with the attempt. It may have content of the message, so unlike an
+/// `answer` it is never logged, and not shown by `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Said(String);
 
@@ -49,7 +50,7 @@ impl fmt::Debug for Said {
     }
 }
 
-/// What a stranger wrote, so that it can do nothing to the terminal or the page that shows it.
+/// Foreign text with every character escaped that acts on a terminal or a page.
 fn printable(bytes: &[u8]) -> String {
     let mut printable = String::with_capacity(bytes.len());
     for letter in String::from_utf8_lossy(bytes).trim().chars() {

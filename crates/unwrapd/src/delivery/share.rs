@@ -6,9 +6,9 @@ use super::limits::Limits;
 /// The place of this gateway among those that share a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// It takes part.
+    /// The gateway takes part.
     Of {
-        /// Its place, counted from 0.
+        /// Rank of the gateway, counted from 0.
         place: usize,
         /// How many there are.
         gateways: usize,
@@ -20,7 +20,7 @@ pub enum Share {
 }
 
 impl Share {
-    /// Nobody else is there.
+    /// The share of a single gateway.
     pub const ALONE: Self = Self::Of {
         place: 0,
         gateways: 1,
@@ -40,11 +40,11 @@ impl Share {
         Self::Of { place, gateways }
     }
 
-    /// What of `limits` is its own. Where there are fewer places or deliveries a second than gateways, those in front have one each,
-    /// and the others none. Together they have exactly `limits`.
+    /// This gateway's share of `limits`. If a limit is smaller than the number of gateways, the
+    /// first gateways get one each, and the others none. Together the shares are exactly `limits`.
     ///
-    /// Whoever counts with fewer others has no less. So as long as each counts with everyone who takes part, whomever else it counts
-    /// with, all of them together have no more than `limits`.
+    /// A gateway that counts fewer peers never gets less. So as long as each gateway counts all
+    /// that take part, and perhaps more, the shares together never exceed `limits`.
     #[must_use]
     pub fn of(self, limits: &Limits) -> Limits {
         let (concurrency, rate) = match self {

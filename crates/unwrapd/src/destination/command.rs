@@ -11,8 +11,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use openai_webhooks::Envelope;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
@@ -24,7 +24,8 @@ use crate::delivery::said::Said;
 use crate::delivery::{Delivery, Outcome};
 use family::Mark;
 
-/// What a command gets of our environment: where things are and how to talk. The rest may hold secrets of ours.
+/// The variables that a command gets from the environment of the gateway. The others may hold
+/// secrets.
 const ENVIRONMENT_KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_ALL",
 ];
@@ -40,14 +41,16 @@ const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);
 /// A command, run for each message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandSettings {
-    /// What to run: a path, or a name to look for in `PATH`.
+    /// The program: a path, or a name that is looked up in `PATH`.
     pub program: String,
-    /// What to pass to it.
+    /// The arguments.
     pub arguments: Vec<String>,
 }
 
 impl CommandSettings {
-    pub(super) fn can_start(&self) -> bool {
+    /// Whether the program is there and executable.
+    #[must_use]
+    pub fn can_start(&self) -> bool {
         if self.program.contains('/') {
             return is_executable(Path::new(&self.program));
         }
@@ -111,7 +114,7 @@ impl Destination for CommandDestination {
             Ok(running) => running,
             Err(error) => {
                 return Outcome::failed(format!(
-                    "`{}` cannot be started: {error}; make sure that it is there and executable (chmod +x)",
+                    "`{}` cannot be started: {error}; make sure that the file exists and is executable (chmod +x)",
                     self.settings.program
                 ));
             }
@@ -146,12 +149,12 @@ impl Destination for CommandDestination {
         match ended {
             Ok(Ok(status)) => outcome(status, said),
             Ok(Err(error)) => Outcome::Failed {
-                answer: format!("how it ended is not known: {error}"),
+                answer: format!("the result of the command is unknown: {error}"),
                 retry_after: None,
                 said,
             },
             Err(_) => Outcome::Failed {
-                answer: "no end in time; it was killed".into(),
+                answer: "the command did not end in time, and was killed".into(),
                 retry_after: None,
                 said,
             },
@@ -168,7 +171,7 @@ fn outcome(status: ExitStatus, said: Said) -> Outcome {
         (Some(TRY_LATER), _) => ("exit 75: try later".into(), Some(TRY_LATER_WAIT)),
         (Some(code), _) => (format!("exit {code}"), None),
         (None, Some(signal)) => (format!("ended by signal {signal}"), None),
-        (None, None) => ("ended in an unknown way".into(), None),
+        (None, None) => ("the command ended in an unknown way".into(), None),
     };
     Outcome::Failed {
         answer,
@@ -201,17 +204,15 @@ impl Drop for Group {
     }
 }
 
-/// What is known about a message, for the environment of a command. What is not there, or cannot be put there, is left out.
+/// The environment variables of a command that describe the message. A value that is missing, or
+/// cannot be a variable, is left out.
 fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
-    #[derive(Deserialize)]
-    struct Event {
-        id: String,
-    }
     let message = &delivery.message;
-    let event: Option<Event> = serde_json::from_slice(&message.payload).ok();
+    let envelope = Envelope::read(&message.payload);
+    let event_id = envelope.and_then(|envelope| envelope.event_id().map(str::to_owned));
     [
         ("UNWRAPD_EVENT_TYPE", message.event_type.clone()),
-        ("UNWRAPD_EVENT_ID", event.map(|event| event.id)),
+        ("UNWRAPD_EVENT_ID", event_id),
         ("UNWRAPD_WEBHOOK_ID", Some(message.webhook_id.clone())),
         ("UNWRAPD_ENDPOINT", Some(message.endpoint.clone())),
         ("UNWRAPD_DESTINATION", Some(delivery.destination.clone())),

@@ -29,7 +29,7 @@ pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
 pub(crate) use failure::describe;
 pub use trust::Authorities;
-pub(crate) use trust::environment_problem;
+pub(crate) use trust::{client_config_for, environment_problem};
 use vet::{Lookup, Reach, Vetting};
 
 /// How long to wait for a connection, unless set.
@@ -47,7 +47,8 @@ const HEADERS_MAX: usize = 1024;
 pub struct HttpSettings {
     /// Where it listens.
     pub url: reqwest::Url,
-    /// What we sign with: a signature for each secret, so that it may know the old one or the new while they are exchanged.
+    /// The signer: one signature for each secret, so that the application may have the old or the
+    /// new one during a rotation.
     pub webhooks: Webhooks,
     /// How long to wait for a connection, a look-up of its name included.
     pub connect_timeout: Duration,
@@ -196,7 +197,7 @@ impl HttpDestination {
         };
         Ok(Self {
             connections: Connections::new(connection_age_max, make)
-                .context("cannot make a client")?,
+                .context("cannot create an HTTP client")?,
             url,
             proxy: proxy.map(|proxy| proxy.url),
             webhooks,

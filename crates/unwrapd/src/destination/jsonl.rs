@@ -87,7 +87,7 @@ impl Destination for JsonLinesDestination {
     }
 
     async fn send(&self, delivery: &Delivery) -> Outcome {
-        const GONE: &str = "the thread that writes lines is gone: start the gateway again";
+        const GONE: &str = "the thread that writes lines has ended: restart the gateway";
         let (written, fate) = oneshot::channel();
         let line = Line {
             bytes: line(delivery),

@@ -29,5 +29,5 @@ pub(super) async fn make(
 
 /// The outcome of an attempt that panicked. Whether the destination has the message nobody knows, so it gets it again.
 pub(super) fn broke_off() -> Outcome {
-    Outcome::failed("the attempt broke off in unwrapd (a bug; please report it)")
+    Outcome::failed("the attempt ended early in unwrapd (a bug; please report it)")
 }

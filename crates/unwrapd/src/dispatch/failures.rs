@@ -1,11 +1,13 @@
 //! The log lines of failed attempts: the first of each cause at once, further ones as a number once
 //! a minute. A destination that fails every other time would otherwise fill the log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
 use crate::observe::repeated::{INTERVAL, Repeated};
+use crate::printable::counted;
 
 /// Length of the part of an answer that distinguishes causes, in characters.
 const CAUSE_CHARS_MAX: usize = 200;
@@ -13,15 +15,18 @@ const CAUSE_CHARS_MAX: usize = 200;
 /// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Failure {
-    /// It will be retried.
+    /// The delivery will be retried.
     Retried,
-    /// It is a dead letter.
+    /// The delivery is a dead letter.
     Dead,
 }
 
-/// Counts the failures of one destination by state and by cause.
+/// Counts the failures of one destination by state and by cause, and how often it went down.
 pub(super) struct Failures {
     counted: Repeated<(Failure, String)>,
+    downs: Repeated<()>,
+    /// Whether the latest line about it says that it is down.
+    is_told_down: AtomicBool,
     looked_at: Mutex<Instant>,
 }
 
@@ -29,6 +34,8 @@ impl Default for Failures {
     fn default() -> Self {
         Self {
             counted: Repeated::default(),
+            downs: Repeated::default(),
+            is_told_down: AtomicBool::new(false),
             looked_at: Mutex::new(Instant::now()),
         }
     }
@@ -42,8 +49,23 @@ impl Failures {
         self.counted.count(&(failure, cause))
     }
 
+    /// Counts that the destination went down. Returns whether the caller must log that now.
+    pub(super) fn goes_down(&self) -> bool {
+        let is_news = self.downs.count(&()).is_some();
+        if is_news {
+            self.is_told_down.store(true, Ordering::Relaxed);
+        }
+        is_news
+    }
+
+    /// The destination is up again. Returns whether the caller must log that now: if the log says
+    /// that it is down.
+    pub(super) fn comes_up(&self) -> bool {
+        self.is_told_down.swap(false, Ordering::Relaxed)
+    }
+
     /// Logs the counts that are due. Call it at least once a minute.
-    pub(super) fn log_due(&self, destination: &str) {
+    pub(super) fn log_due(&self, destination: &str, is_down: bool) {
         {
             let mut looked_at = self
                 .looked_at
@@ -55,30 +77,50 @@ impl Failures {
             *looked_at = Instant::now();
         }
         log(destination, self.counted.take_due());
+        self.log_downs(destination, &self.downs.take_due(), is_down);
     }
 
     /// Logs all counts that were not logged yet. For the end of the process.
-    pub(super) fn flush(&self, destination: &str) {
+    pub(super) fn flush(&self, destination: &str, is_down: bool) {
         log(destination, self.counted.take_all());
+        self.log_downs(destination, &self.downs.take_all(), is_down);
+    }
+
+    fn log_downs(&self, destination: &str, counts: &[(Option<()>, u64)], is_down: bool) {
+        for (_, count) in counts {
+            self.is_told_down.store(is_down, Ordering::Relaxed);
+            let state = if is_down { "down" } else { "up" };
+            tracing::warn!(
+                destination,
+                "destination went down {count} times more since the last such line, and is {state} now"
+            );
+        }
     }
 }
 
 fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
-    for (counted, count) in counts {
-        match counted {
+    for (failure, count) in counts {
+        match failure {
             Some((Failure::Retried, cause)) => tracing::warn!(
                 destination,
-                "{count} more attempts failed, and are made again: {cause}"
+                "{}, and will be retried: {cause}",
+                counted(count, "more attempt failed", "more attempts failed")
             ),
             Some((Failure::Dead, cause)) => {
                 tracing::error!(
                     destination,
-                    "{count} more given up and kept as dead letters: {cause}"
+                    "{}: {cause}",
+                    counted(
+                        count,
+                        "more delivery was given up and kept as a dead letter",
+                        "more deliveries were given up and kept as dead letters"
+                    )
                 );
             }
             None => tracing::warn!(
                 destination,
-                "{count} more attempts failed, for other causes"
+                "{}, for other causes",
+                counted(count, "more attempt failed", "more attempts failed")
             ),
         }
     }

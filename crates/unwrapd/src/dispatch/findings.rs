@@ -1,4 +1,5 @@
-//! What was found out about destinations and is to be told to the others on the store: of each the latest.
+//! Changes of circuits that are to be published to the other gateways: the latest for each
+//! destination.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,26 +7,26 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// What was found out about a destination.
+/// A change of the circuit of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It is down, which nobody knew, and is left alone for so long.
+    /// The destination is newly down, and not tried for this long.
     Down {
         /// How long.
         back_off: Duration,
     },
-    /// It was tried and is still down.
+    /// The destination was tried, and is still down.
     StillDown {
         /// How long it is left alone this time.
         back_off: Duration,
     },
-    /// It is up.
+    /// The destination is up.
     Up,
     /// Nothing: it is time to try it, and the others are asked whether it is for us to do so.
     WantsToTry,
 }
 
-/// What is to be told, by the name of the destination.
+/// Changes that are not published yet, by the name of the destination.
 #[derive(Debug, Default)]
 pub struct Findings {
     to_tell: Mutex<BTreeMap<String, Finding>>,
@@ -47,7 +48,7 @@ impl Findings {
         self.is_more.notified().await;
     }
 
-    /// What is to be told.
+    /// The changes that are not published yet.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Finding> {
         self.to_tell().clone()

@@ -20,7 +20,7 @@ pub struct Gate {
     name: String,
     progress: Arc<Progress>,
     bells: Bells,
-    /// Who tells the others on the store; `None`: there are none.
+    /// Changes for the other gateways; `None`: the store is not shared.
     findings: Option<Arc<Findings>>,
     failures: Failures,
     state: Mutex<State>,
@@ -69,6 +69,16 @@ impl Gate {
 
     pub(super) fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    /// Logs what was only counted, once a minute.
+    pub(super) fn log_due(&self) {
+        self.failures.log_due(&self.name, self.progress.is_down());
+    }
+
+    /// Logs what was only counted, at the end.
+    pub(super) fn flush(&self) {
+        self.failures.flush(&self.name, self.progress.is_down());
     }
 
     pub(super) fn progress(&self) -> &Progress {
@@ -169,15 +179,17 @@ impl Gate {
         let destination = &self.name;
         self.progress.set_circuit(shown(circuit, now));
         match turn {
-            Turn::Opens => tracing::warn!(
+            Turn::Opens if self.failures.goes_down() => tracing::warn!(
                 destination,
                 "destination is down: {} attempts in a row failed, the last one with: {}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute",
                 breaker::FAILURES_MAX,
                 outcome.answer(),
             ),
-            Turn::Closes => {
+            Turn::Closes if self.failures.comes_up() => {
                 tracing::info!(destination, "destination is up again: {}", outcome.answer());
             }
+            Turn::Opens => tracing::debug!(destination, "down again: {}", outcome.answer()),
+            Turn::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }
         self.bells.ring_all(&self.name);
@@ -223,7 +235,8 @@ impl Gate {
         self.state().breaker.is_probing()
     }
 
-    /// What the others knew when they were asked at `epoch`; `None`: that the destination is up. If more was found here since, that counts.
+    /// Follows the shared circuit as it was read at `epoch`; `None`: the destination is up. A later
+    /// change of this gateway takes precedence.
     pub fn follow(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
         let instant = Instant::now().into_std();
         let mut state = self.state();
@@ -245,15 +258,22 @@ impl Gate {
         self.progress.set_circuit(shown(after, now));
         let destination = &self.name;
         match (before, after) {
-            (breaker::Circuit::Closed, breaker::Circuit::Open { .. }) => tracing::warn!(
-                destination,
-                "down, as another gateway has found. Its deliveries wait; one gateway tries it again, then ever less often, up to once a minute"
-            ),
+            (breaker::Circuit::Closed, breaker::Circuit::Open { .. })
+                if self.failures.goes_down() =>
+            {
+                tracing::warn!(
+                    destination,
+                    "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute"
+                );
+            }
             (
                 breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
                 breaker::Circuit::Closed,
-            ) => {
-                tracing::info!(destination, "up again, as another gateway has found");
+            ) if self.failures.comes_up() => {
+                tracing::info!(
+                    destination,
+                    "destination is up again, as another gateway has found"
+                );
             }
             _ => {}
         }

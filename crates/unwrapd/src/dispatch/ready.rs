@@ -1,4 +1,4 @@
-//! What is claimed and not yet begun.
+//! Deliveries that are claimed and not yet begun.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -64,8 +64,8 @@ impl Ready {
         self.deliveries.pop_front()
     }
 
-    /// Those that are not certain to be ours any more: the first ones, or all. What was handed over may stand a little out of order; it is
-    /// asked for again when it is begun.
+    /// Takes the deliveries whose leases may have ended: the first ones, or all. A direct handoff
+    /// may be slightly out of order; its lease is checked again when it is begun.
     pub(super) fn take_lost(&mut self, still_holds: impl Fn(Instant) -> bool) -> Vec<Delivery> {
         let lost = self
             .deliveries
@@ -120,7 +120,8 @@ impl Ready {
         self.deliveries.front().map(|first| first.since + WAIT_MAX)
     }
 
-    /// Those that have waited too long. The destination has slowed down, so nothing is claimed ahead for now.
+    /// Takes the deliveries that have waited too long. The destination has become slow, so nothing
+    /// is claimed ahead for now.
     pub(super) fn take_stale(&mut self) -> Vec<Delivery> {
         let now = Instant::now();
         let stale = self

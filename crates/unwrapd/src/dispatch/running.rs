@@ -93,7 +93,7 @@ impl Running {
         }
     }
 
-    /// What took so long to come that its lease may end before its attempt is given back.
+    /// Adds claimed deliveries. A delivery is given back if its lease may end before its attempt.
     fn make_ready(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
         if claimed_at.elapsed() > LEASE_MARGIN {
             self.release(&deliveries);
@@ -237,7 +237,7 @@ impl Running {
 
     /// Logs the failures that were only counted, once a minute.
     pub(super) fn log_failures(&self) {
-        self.lane.gate.failures().log_due(&self.lane.name);
+        self.lane.gate.log_due();
     }
 
     /// Where a delivery is due again, it is claimed then.
@@ -247,7 +247,10 @@ impl Running {
             Ok(None) => {}
             // A bug. The lease runs out.
             Err(error) => {
-                tracing::error!(destination = self.lane.name, "not settled: {error}");
+                tracing::error!(
+                    destination = self.lane.name,
+                    "cannot store the result of an attempt: {error}"
+                );
             }
         }
     }
@@ -275,7 +278,7 @@ impl Running {
     pub(super) async fn finish(mut self) {
         let gate = Arc::clone(&self.lane.gate);
         // Twice, for what is under way may take longer than this is waited for.
-        gate.failures().flush(&self.lane.name);
+        gate.flush();
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
                 claimed: Ok(claimed),
@@ -305,7 +308,7 @@ impl Running {
             // A dispatcher that takes over has seen it leased until now.
             self.lane.bell.notify_one();
         }
-        gate.failures().flush(&self.lane.name);
+        gate.flush();
     }
 }
 

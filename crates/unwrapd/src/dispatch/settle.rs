@@ -1,4 +1,4 @@
-//! What an attempt came to is recorded, and told.
+//! Records and reports the outcome of an attempt.
 
 use std::time::Duration;
 
@@ -50,24 +50,31 @@ pub(super) async fn settle(
             tracing::warn!(
                 destination,
                 webhook_id,
-                "settled too late; it is delivered again"
+                "the result of an attempt came too late; the message is delivered again"
             );
             None
         }
         // The lease runs out and it is delivered again: at least once, as promised.
         Err(error) => {
-            tracing::error!(destination, webhook_id, "not settled: {error}");
+            tracing::error!(
+                destination,
+                webhook_id,
+                "cannot store the result of an attempt: {error}"
+            );
             None
         }
     }
 }
 
-/// What was not begun is for whoever comes next.
+/// Gives back deliveries that were not begun.
 pub(super) async fn release(lane: &Dispatcher, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
         let destination = &lane.name;
-        tracing::error!(destination, "leases were not given back: {error}");
+        tracing::error!(
+            destination,
+            "cannot give back claimed deliveries, which wait until their leases end: {error}"
+        );
     }
 }
 
@@ -118,7 +125,7 @@ pub(super) fn log(
                     destination,
                     webhook_id,
                     attempt,
-                    "{what}; {count} such failures since the last such line"
+                    "{what} ({count} such failures since the last such line)"
                 ),
                 None => tracing::debug!(destination, webhook_id, attempt, "{what}"),
             }
@@ -134,7 +141,7 @@ pub(super) fn log(
                 destination,
                 webhook_id,
                 attempt,
-                "given up and kept as a dead letter: {answer}; {count} such since the last such line"
+                "given up and kept as a dead letter: {answer} ({count} such deliveries since the last such line)"
             ),
             None => tracing::debug!(destination, webhook_id, attempt, "given up: {answer}"),
         },

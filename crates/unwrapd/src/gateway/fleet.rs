@@ -1,5 +1,5 @@
-//! What other gateways on the same store do, as far as it matters to this one: they make work, pause destinations, find out that one is
-//! down, come and go, and may be configured differently.
+//! Follows the other gateways on the store: new deliveries, pauses, circuits, membership and
+//! configuration.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Fleet {
     pub(super) board: Board,
     pub(super) targets: Targets,
     pub(super) circuits: Circuits,
-    /// Who we are; it changes with the configuration.
+    /// The announcement of this gateway; it changes with the configuration.
     pub(super) introduction: watch::Receiver<Introduction>,
 }
 
@@ -38,7 +38,7 @@ impl Fleet {
                 Ok(()) = introduction.changed() => {
                     let introduction = introduction.borrow_and_update().clone();
                     if let Err(error) = store.introduce(introduction).await {
-                        tracing::debug!("the other gateways hear later how this one is configured: {error}");
+                        tracing::debug!("cannot announce the configuration of this gateway; the next heartbeat does: {error}");
                     }
                     Heard { members: true, ..Heard::default() }
                 }
@@ -54,12 +54,12 @@ impl Fleet {
             if heard.pauses
                 && let Err(error) = self.follow_pauses().await
             {
-                tracing::debug!("nobody knows what is paused: {error}");
+                tracing::debug!("cannot read the paused destinations: {error}");
             }
             if heard.circuits
                 && let Err(error) = self.circuits.agree(&*self.store).await
             {
-                tracing::debug!("nobody knows what is down: {error}");
+                tracing::debug!("cannot read which destinations are down: {error}");
             }
             if heard.members {
                 peers.compare(&self.store.members());

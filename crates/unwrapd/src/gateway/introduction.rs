@@ -1,4 +1,4 @@
-//! Who this gateway is to the others on the store.
+//! The announcement of this gateway to the others on the store.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::destination::Kind;
 use crate::destination::http::Authorities;
 use crate::store::{Configuration, Introduction};
 
-/// Who receives on `public` under this configuration.
+/// The announcement of a gateway that listens on `public` with this configuration.
 pub(super) fn of(config: &Config, public: SocketAddr) -> Introduction {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
@@ -29,7 +29,8 @@ fn place(public: SocketAddr) -> Option<String> {
     Some(format!("{} {} {public}", boot.trim(), network.display()))
 }
 
-/// What should be the same at all of them. How many requests one takes at once, and its ports, are its own affair.
+/// Digests of the settings that should be the same at all gateways. Limits on requests, and ports,
+/// may differ.
 fn configuration(config: &Config) -> Configuration {
     let mut endpoints = Part::default();
     for endpoint in sorted(&config.endpoints, |endpoint| &endpoint.name) {

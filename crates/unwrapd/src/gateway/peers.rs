@@ -24,7 +24,7 @@ impl Peers {
         for (name, parts) in &differing {
             if self.0.get(name) != Some(parts) {
                 tracing::warn!(
-                    "{name}, which shares this database, is configured differently: {}. Which configuration counts depends on which of the two a webhook comes to; give both the same and send them SIGHUP",
+                    "gateway {name}, on the same database, is configured differently: {}. Each gateway applies its own configuration to the webhooks that it receives; give both the same file and send them SIGHUP",
                     parts.join(", ")
                 );
             }
@@ -32,7 +32,7 @@ impl Peers {
         for name in self.0.keys() {
             let is_there = members.iter().any(|member| member.name == *name);
             if is_there && !differing.contains_key(name) {
-                tracing::info!("{name} is configured as this gateway is");
+                tracing::info!("gateway {name} has the same configuration as this one again");
             }
         }
         self.0 = differing;

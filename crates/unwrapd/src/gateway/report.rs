@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admin::remedy;
 use crate::config::{Changes, Config};
+use crate::printable::counted;
 use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
 
 /// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
@@ -45,6 +47,11 @@ impl Opened {
         })
     }
 
+    /// Waiting deliveries, by destination.
+    pub(super) fn waiting(&self) -> &[(String, u64)] {
+        &self.waiting
+    }
+
     /// Logs one line about the start, then one for each destination with waiting deliveries.
     pub(super) fn tell(&self, file: &Path, config: &Config) {
         let found = if self.is_new { "new" } else { "found" };
@@ -68,46 +75,58 @@ impl Opened {
                 tracing::info!("{} for `{name}`", wait(*deliveries));
             } else {
                 tracing::warn!(
-                    "{} for `{name}`, which is not configured: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
-                    wait(*deliveries)
+                    "{} for `{name}`, which is not configured: {}",
+                    wait(*deliveries),
+                    remedy(name, "NAME")
                 );
             }
         }
     }
 }
 
-/// Logs the deliveries that wait for destinations that a new configuration has removed.
-pub(super) async fn tell_removed(store: &dyn Store, changes: &Changes) {
-    if changes.removed.is_empty() {
-        return;
-    }
-    let waiting = timeout(COUNT_TIME_MAX, store.backlog()).await;
-    let waiting: BTreeMap<String, u64> = match waiting {
-        Ok(Ok(waiting)) => waiting.into_iter().collect(),
+/// Logs the deliveries that wait for destinations that a new configuration has removed. Returns all
+/// that wait, by destination, if they could be counted.
+pub(super) async fn tell_removed(
+    store: &dyn Store,
+    changes: &Changes,
+) -> Option<Vec<(String, u64)>> {
+    let waiting = match timeout(COUNT_TIME_MAX, store.backlog()).await {
+        Ok(Ok(waiting)) => waiting,
         Ok(Err(error)) => {
-            tracing::warn!("cannot count what waits for removed destinations: {error}");
-            return;
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: {error}"
+            );
+            return None;
         }
         Err(_) => {
-            tracing::warn!("cannot count what waits for removed destinations: the store hangs");
-            return;
+            tracing::warn!(
+                "cannot count the deliveries that wait for removed destinations: the store hangs"
+            );
+            return None;
         }
     };
+    let counts: BTreeMap<&str, u64> = waiting
+        .iter()
+        .map(|(name, deliveries)| (name.as_str(), *deliveries))
+        .collect();
     for (name, heir) in &changes.removed {
-        match (waiting.get(name), heir) {
+        match (counts.get(name.as_str()), heir) {
             (None, _) => {
                 tracing::info!("destination `{name}` is removed; nothing waits for it");
             }
             (Some(deliveries), None) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it: configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to NAME`. What waits stays in the store",
-                wait(*deliveries)
+                "destination `{name}` is removed, and {} for it: {}",
+                wait(*deliveries),
+                remedy(name, "NAME")
             ),
             (Some(deliveries), Some(heir)) => tracing::warn!(
-                "destination `{name}` is removed, and {} for it; `{heir}` leads to the same place: name it `{name}` again, or deliver copies with `unwrapd replay --destination {name} --status waiting --to {heir}`. What waits stays in the store",
-                wait(*deliveries)
+                "destination `{name}` is removed, and {} for it; `{heir}` has the same target: {}",
+                wait(*deliveries),
+                remedy(name, heir)
             ),
         }
     }
+    Some(waiting)
 }
 
 /// Logs a clean stop.
@@ -123,8 +142,8 @@ pub(super) async fn tell_end(store: &dyn Store, ran: Duration) {
             });
             format!("{kept}, {}", wait(sum(&waiting)))
         }
-        Ok(Err(error)) => format!(", what waits is not known: {error}"),
-        Err(_) => ", what waits is not known: the store hangs".into(),
+        Ok(Err(error)) => format!(", the number of waiting deliveries is unknown: {error}"),
+        Err(_) => ", the number of waiting deliveries is unknown: the store hangs".into(),
     };
     tracing::info!(
         "stopped cleanly after {}: nothing is under way{rest}",
@@ -143,17 +162,13 @@ fn sum(waiting: &[(String, u64)]) -> u64 {
 
 fn messages(count: u64) -> String {
     match count {
-        1 => "1 message".into(),
         count if count >= SUMMARY_MESSAGES_MAX => format!("{count} messages or more"),
-        count => format!("{count} messages"),
+        count => counted(count, "message", "messages"),
     }
 }
 
 fn wait(count: u64) -> String {
-    match count {
-        1 => "1 delivery waits".into(),
-        count => format!("{count} deliveries wait"),
-    }
+    counted(count, "delivery waits", "deliveries wait")
 }
 
 /// A duration in its two largest units.

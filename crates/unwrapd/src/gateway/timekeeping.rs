@@ -54,7 +54,7 @@ pub(super) fn tell(clock: &Clock, warnings: &Warnings) {
         }
     });
     let ending = if kind.is_none() {
-        "the clock is not in doubt any more: the gateway goes by it again"
+        "the clock is trusted again"
     } else {
         "the clock has jumped again"
     };
@@ -70,7 +70,7 @@ pub(super) fn tell(clock: &Clock, warnings: &Warnings) {
 
 async fn remember(clock: &Clock, store: &dyn Store) {
     if let Err(error) = store.remember(clock.trusted()).await {
-        tracing::debug!("cannot remember the time in the store: {error}");
+        tracing::debug!("cannot store the time: {error}");
     }
 }
 
@@ -88,9 +88,7 @@ fn text(doubt: Doubt) -> String {
     };
     let by = shown(doubt.ahead.abs());
     format!(
-        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): webhooks may be refused with 401, \
-         and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Nothing is forgotten or \
-         given up by it before that"
+        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Nothing is forgotten or given up by it before that"
     )
 }
 

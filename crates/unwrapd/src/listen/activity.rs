@@ -1,4 +1,4 @@
-//! What a connection is waiting for, and how long it may.
+//! The state of a connection, and its time limits.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +69,7 @@ struct State {
     began: u64,
     /// Whether the client has sent anything yet.
     has_arrived: bool,
-    /// What counts while none is open.
+    /// The state while no request is open.
     between: Between,
     /// Since when the client takes nothing of what it is answered.
     stalled: Option<Instant>,
@@ -91,11 +91,11 @@ enum Between {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
-    /// Its body arrives.
+    /// The body arrives.
     Arriving,
-    /// It is all there and not answered: the client waits for us.
+    /// The request is complete and not answered: the client waits for us.
     Working,
-    /// It is being answered.
+    /// The answer is being sent.
     Answering,
 }
 

@@ -33,7 +33,7 @@ const STREAMS_MAX: u32 = 128;
 const WINDOW_BYTES: u32 = 65_535;
 /// Largest frame: the smallest bound that the protocol allows.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// What one stream may have waiting to be sent. Our answers are a line.
+/// Most bytes of one stream that may wait to be sent. Our answers are a line.
 const SEND_BYTES_MAX: usize = 16 * 1024;
 /// Requests that may be taken back before we have seen them ("rapid reset", CVE-2023-44487). Then the connection ends.
 const RESETS_PENDING_MAX: usize = 20;
@@ -143,11 +143,11 @@ async fn may_end(activity: &Activity) {
 /// How a connection ended that a client is to blame for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// What came is no HTTP, or too large a head.
+    /// The request is not HTTP, or its head is too large.
     NotHttp,
     /// A request did not arrive, or an answer was not taken, in time.
     TooSlow,
-    /// It broke off.
+    /// The connection ended early.
     Gone,
 }
 

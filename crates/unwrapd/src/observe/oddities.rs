@@ -6,33 +6,59 @@ use tokio::time::sleep;
 use super::repeated::{INTERVAL, Repeated};
 use crate::message::shown_kind;
 
-/// Logs one line for each endpoint and event type, with the place of the odd field and never its
-/// value. Further odd bodies are counted.
+/// Logs one line for each endpoint, event type and problem, with the place of the odd field and
+/// never its value. Further odd bodies are counted.
 #[derive(Default)]
 pub struct Oddities {
-    repeated: Repeated<(String, String)>,
+    repeated: Repeated<Key>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: String,
+    kind: String,
+    problem: String,
+    consequence: &'static str,
+}
+
+impl Key {
+    fn of(endpoint: &str, oddity: &PayloadError) -> Self {
+        // Bodies with the same problem may have it at another item of a list, line or byte.
+        let problem = oddity.problem().to_string();
+        let problem = match oddity.field() {
+            Some(field) => {
+                let of_any_item = field.replace(|letter: char| letter.is_ascii_digit(), "");
+                problem.replace(field, &of_any_item)
+            }
+            None => problem.split(',').next().unwrap_or_default().to_owned(),
+        };
+        Self {
+            endpoint: endpoint.to_owned(),
+            kind: shown_kind(oddity.kind()).to_owned(),
+            problem,
+            consequence: match oddity.kind() {
+                Some(_) => "routed by type like any other",
+                None => "without a type, only destinations that want `*` get it",
+            },
+        }
+    }
 }
 
 impl Oddities {
     /// Counts an odd body that `endpoint` received and that was kept.
     pub fn count(&self, endpoint: &str, oddity: &PayloadError) {
-        let kind = shown_kind(oddity.kind());
-        let key = (endpoint.to_owned(), kind.to_owned());
+        let key = Key::of(endpoint, oddity);
         let Some(webhooks) = self.repeated.count(&key) else {
             return;
         };
-        let consequence = if oddity.kind().is_some() {
-            "it is routed by its type like any other"
-        } else {
-            "without a type, only destinations that want `*` get it"
-        };
         tracing::warn!(
             endpoint,
-            kind,
+            kind = key.kind,
             webhook_id = oddity.webhook_id(),
             webhooks,
-            "cannot read a verified body as an event: {}; {consequence}; see `unwrapd events show {}`",
+            "cannot read a verified body as an event: {}; {}; see `unwrapd events show {}`",
             oddity.problem(),
+            key.consequence,
             oddity.webhook_id(),
         );
     }
@@ -55,14 +81,22 @@ impl Oddities {
     }
 }
 
-fn log(counts: Vec<(Option<(String, String)>, u64)>) {
+fn log(counts: Vec<(Option<Key>, u64)>) {
     for (key, webhooks) in counts {
-        let text =
-            "cannot read verified bodies as events: they are routed by their type like any other";
-        if let Some((endpoint, kind)) = key {
-            tracing::warn!(endpoint, kind, webhooks, "{text}");
+        if let Some(key) = key {
+            tracing::warn!(
+                endpoint = key.endpoint,
+                kind = key.kind,
+                webhooks,
+                "cannot read further verified bodies as events: {}; {}",
+                key.problem,
+                key.consequence,
+            );
         } else {
-            tracing::warn!(webhooks, "{text}");
+            tracing::warn!(
+                webhooks,
+                "cannot read further verified bodies as events, of many types"
+            );
         }
     }
 }

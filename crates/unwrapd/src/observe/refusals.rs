@@ -1,9 +1,12 @@
 //! Warnings about requests that were refused or not kept: at most one a minute for each kind and
 //! endpoint, with the number of requests.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::repeated::Repeated;
+use crate::printable::counted;
 
 /// Time between two checks for counts that are due. After a burst it may delay the log line by this
 /// much beyond the interval.
@@ -19,6 +22,8 @@ type Key = (&'static str, Option<String>);
 #[derive(Default)]
 pub struct Refusals {
     repeated: Repeated<Key>,
+    /// By kind, the latest request that was counted and not logged.
+    latest: Mutex<HashMap<&'static str, String>>,
 }
 
 impl Refusals {
@@ -31,57 +36,87 @@ impl Refusals {
         endpoint: Option<&str>,
         detail: impl FnOnce() -> String,
     ) {
-        let Some(number) = self.repeated.count(&(kind, endpoint.map(str::to_owned))) else {
-            return;
-        };
-        let detail = detail();
-        let since = match number {
-            1 => String::new(),
-            number => format!(" ({number} times since the last such line)"),
-        };
-        if let Some(endpoint) = endpoint {
-            tracing::warn!(endpoint, "{kind}: {detail}{since}");
-        } else {
-            tracing::warn!("{kind}: {detail}{since}");
+        if let Some(number) = self.repeated.count(&(kind, endpoint.map(str::to_owned))) {
+            begin(kind, endpoint, &detail(), number);
+        }
+    }
+
+    /// As [`count`](Self::count), without an endpoint. `request` says which request it was; a line
+    /// about several has the latest of them.
+    pub fn count_request(
+        &self,
+        kind: &'static str,
+        request: String,
+        advice: impl FnOnce() -> String,
+    ) {
+        match self.repeated.count(&(kind, None)) {
+            Some(number) => begin(kind, None, &format!("{request}; {}", advice()), number),
+            None => drop(self.latest().insert(kind, request)),
         }
     }
 
     /// Logs the counts that are due. Call it every [`FLUSH_EVERY`].
     pub fn log_due(&self) {
-        log(self.repeated.take_due());
+        self.log(self.repeated.take_due());
     }
 
     /// Logs all counts that were not logged yet. For the end of the process.
     pub fn flush(&self) {
-        log(self.repeated.take_all());
+        self.log(self.repeated.take_all());
+    }
+
+    fn log(&self, counts: Vec<(Option<Key>, u64)>) {
+        for (key, number) in counts {
+            let Some((kind, endpoint)) = key else {
+                let refused = counted(number, "further request was", "further requests were");
+                tracing::warn!("{refused} refused, of many kinds");
+                continue;
+            };
+            let again = counted(number, "time more", "times more");
+            let text = format!("{kind}: {again} since the last such line");
+            match (endpoint, self.latest().remove(kind)) {
+                (Some(endpoint), _) => tracing::warn!(endpoint, "{text}"),
+                (None, Some(latest)) => tracing::warn!("{text}, the latest: {latest}"),
+                (None, None) => tracing::warn!("{text}"),
+            }
+        }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, HashMap<&'static str, String>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn log(counts: Vec<(Option<Key>, u64)>) {
-    for (key, number) in counts {
-        match key {
-            Some((kind, Some(endpoint))) => {
-                tracing::warn!(
-                    endpoint,
-                    "{kind}: {number} times more since the last such line"
-                );
-            }
-            Some((kind, None)) => {
-                tracing::warn!("{kind}: {number} times more since the last such line");
-            }
-            None => tracing::warn!("{number} further requests were refused, of many kinds"),
-        }
+/// Logs the first event of a kind, or the first one after a while.
+fn begin(kind: &str, endpoint: Option<&str>, detail: &str, number: u64) {
+    let since = match number {
+        1 => String::new(),
+        number => format!(" ({number} times since the last such line)"),
+    };
+    if let Some(endpoint) = endpoint {
+        tracing::warn!(endpoint, "{kind}: {detail}{since}");
+    } else {
+        tracing::warn!("{kind}: {detail}{since}");
     }
 }
 
 /// A client's text for the log: one line of ASCII, of bounded length, and without text that looks
-/// like a secret.
+/// like a secret, or like a URL, which may hold a password.
 pub(crate) fn shown(text: &str) -> String {
+    const PRIVATE: [&str; 10] = [
+        "whsec",
+        "sk-",
+        "bearer",
+        "token",
+        "secret",
+        "key=",
+        "@",
+        "%40",
+        "://",
+        "%3a%2f%2f",
+    ];
     let lower = text.to_ascii_lowercase();
-    if ["whsec", "sk-", "bearer", "token", "secret", "key="]
-        .iter()
-        .any(|part| lower.contains(part))
-    {
+    if PRIVATE.iter().any(|part| lower.contains(part)) {
         return "[not shown: it may hold a secret]".into();
     }
     let mut shown: String = text

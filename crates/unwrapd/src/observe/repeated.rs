@@ -11,8 +11,9 @@ use tokio::time::Instant;
 /// Shortest time between two log lines about the same key.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 /// Largest number of keys with a count of their own. Events of further keys share one count,
-/// without a key.
-pub const KEYS_MAX: usize = 256;
+/// without a key. It is more than the kinds of refusals of some hundred endpoints, so that a client
+/// cannot hide one kind by causing all others.
+pub const KEYS_MAX: usize = 16 * 1024;
 
 /// Counts events by key. The first event of a key is logged at once. Further ones are counted, and
 /// logged as one number once [`INTERVAL`] has passed.
@@ -25,9 +26,7 @@ pub const KEYS_MAX: usize = 256;
 /// assert_eq!(refused.count(&"production"), None);
 /// # })
 /// ```
-pub struct Repeated<K> {
-    by_key: Mutex<HashMap<Option<K>, Counted>>,
-}
+pub struct Repeated<K>(Mutex<HashMap<Option<K>, Counted>>);
 
 struct Counted {
     logged_at: Instant,
@@ -37,9 +36,7 @@ struct Counted {
 
 impl<K> Default for Repeated<K> {
     fn default() -> Self {
-        Self {
-            by_key: Mutex::new(HashMap::new()),
-        }
+        Self(Mutex::new(HashMap::new()))
     }
 }
 
@@ -48,7 +45,7 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
     /// must not log yet.
     pub fn count(&self, key: &K) -> Option<u64> {
         let now = Instant::now();
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_key = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = Some(key.clone());
         let key = if by_key.contains_key(&key) || by_key.len() < KEYS_MAX {
             key
@@ -83,7 +80,7 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
     pub fn take_due(&self) -> Vec<(Option<K>, u64)> {
         let now = Instant::now();
         let mut due = Vec::new();
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_key = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         by_key.retain(|key, counted| {
             if now.duration_since(counted.logged_at) < INTERVAL {
                 return true;
@@ -101,7 +98,7 @@ impl<K: Clone + Eq + Hash> Repeated<K> {
     /// Takes all counts that wait, whether they are due or not, and forgets all keys. For the end
     /// of the process.
     pub fn take_all(&self) -> Vec<(Option<K>, u64)> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_key = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         by_key
             .drain()
             .filter(|(_, counted)| counted.unlogged > 0)

@@ -21,6 +21,11 @@ impl Warnings {
         }
     }
 
+    /// As [`begin`](Self::begin), for a condition that the caller has logged in more detail.
+    pub fn note(&self, kind: &'static str, text: impl Into<String>) {
+        self.lock().insert(kind, text.into());
+    }
+
     /// Records that the condition `kind` no longer holds. Logs `text` if it held before.
     pub fn end(&self, kind: &'static str, text: &str) {
         if self.lock().remove(kind).is_some() {

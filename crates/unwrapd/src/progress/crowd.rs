@@ -1,8 +1,8 @@
-//! Who waits because more is received than delivered.
+//! Back-pressure: requests wait while more is received than delivered.
 //!
-//! On a few cores a flood of requests takes the time that deliveries need, and the backlog grows although the destination could take
-//! it. Then a request waits until one delivery more is made. Where the destination itself is what is slow, waiting would help
-//! nobody: the backlog is what a gateway is for.
+//! On a few cores a flood of requests takes the time that deliveries need, and the backlog grows
+//! although the destination is fast enough. Then each request waits for one more delivery. If the
+//! destination is slow, waiting would not help: then the backlog grows in the store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -16,7 +16,8 @@ const RATE: f64 = 10.0;
 /// sees that a secret is wrong.
 const BURST: f64 = 100.0;
 /// Requests of one endpoint that may wait to be written. This is more than a burst of each kind, so
-/// that a store of usual speed keeps all of them.
+/// that a store of usual speed keeps all of them. With many endpoints it is an equal share of
+/// [`WAITING_IN_ALL_MAX`], so that noise at some of them takes nothing from the others.
 const WAITING_MAX: usize = 256;
 /// Requests of all endpoints that may wait to be written: at most 32 MiB of bodies.
 const WAITING_IN_ALL_MAX: usize = 512;
@@ -67,7 +68,7 @@ impl fmt::Display for Full {
             ),
             Self::Waiting => write!(
                 f,
-                "{WAITING_MAX} of the endpoint, or {WAITING_IN_ALL_MAX} of all, wait to be written"
+                "as many of the endpoint wait to be written as may; the store is slow"
             ),
         }
     }
@@ -83,21 +84,28 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Returns a permit for a request to `endpoint`. Forgets endpoints that are no longer
-    /// configured.
-    pub(super) fn take(
+    /// Waits until no request waits to be written.
+    pub(super) async fn is_empty(&self) {
+        // It is never closed.
+        let all = u32::try_from(WAITING_IN_ALL_MAX).unwrap_or(u32::MAX);
+        drop(self.waiting.acquire_many(all).await);
+    }
+
+    /// Returns a permit for a request to `endpoint`, one of `configured`. Forgets endpoints that are
+    /// no longer configured.
+    pub(super) fn take<V>(
         &self,
         endpoint: &str,
         has_body: bool,
         now: Instant,
-        is_configured: impl Fn(&str) -> bool,
+        configured: &HashMap<String, V>,
     ) -> Result<Place, Full> {
         let mut endpoints = self
             .endpoints
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !endpoints.contains_key(endpoint) {
-            endpoints.retain(|name, _| is_configured(name));
+            endpoints.retain(|name, _| configured.contains_key(name));
             endpoints.insert(endpoint.to_owned(), Endpoint::new(now));
         }
         let Some(endpoint) = endpoints.get_mut(endpoint) else {
@@ -112,6 +120,10 @@ impl Room {
             let place = Arc::clone(waiting).try_acquire_owned();
             place.map_err(|_| Full::Waiting)
         };
+        let share = (WAITING_IN_ALL_MAX / configured.len().max(1)).clamp(1, WAITING_MAX);
+        if WAITING_MAX - endpoint.waiting.available_permits() >= share {
+            return Err(Full::Waiting);
+        }
         // The permit of the endpoint comes first, so that a full endpoint takes nothing from the
         // others.
         let own = place(&endpoint.waiting)?;
@@ -165,8 +177,13 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    fn configured(endpoints: &[&str]) -> HashMap<String, u8> {
+        endpoints.iter().map(|&name| (name.into(), 0)).collect()
+    }
+
     fn take(room: &Room, endpoint: &str, has_body: bool, now: Instant) -> Result<(), Full> {
-        room.take(endpoint, has_body, now, |_| true).map(drop)
+        let configured = configured(&["noisy", "quiet"]);
+        room.take(endpoint, has_body, now, &configured).map(drop)
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,24 +201,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_store_fills_the_places_of_one_endpoint_only() {
-        let room = Room::default();
-        let mut now = Instant::now();
-        let mut held = Vec::new();
-        loop {
-            now += Duration::from_secs(1);
-            match room.take("noisy", true, now, |_| true) {
-                Ok(place) => held.push(place),
-                Err(full) => {
-                    assert_eq!(full, Full::Waiting);
-                    break;
+    async fn a_slow_store_fills_the_places_of_noisy_endpoints_only() {
+        for noisy in [
+            &["a"][..],
+            &["a", "b"],
+            &["a", "b", "c", "d", "e", "f", "g"],
+        ] {
+            let room = Room::default();
+            let configured = configured(&[noisy, &["quiet"]].concat());
+            let mut now = Instant::now();
+            let mut held = Vec::new();
+            for endpoint in noisy {
+                loop {
+                    now += Duration::from_secs(1);
+                    match room.take(endpoint, true, now, &configured) {
+                        Ok(place) => held.push(place),
+                        Err(full) => {
+                            assert_eq!(full, Full::Waiting);
+                            break;
+                        }
+                    }
                 }
             }
+            assert!(held.len() >= WAITING_MAX && held.len() < WAITING_IN_ALL_MAX);
+            let quiet = room.take("quiet", true, now, &configured);
+            assert!(quiet.is_ok(), "{noisy:?}");
+            held.clear();
+            assert!(room.take("a", true, now, &configured).is_ok());
         }
-        assert_eq!(held.len(), WAITING_MAX);
-        assert_eq!(take(&room, "quiet", true, now), Ok(()));
-        held.clear();
-        assert_eq!(take(&room, "noisy", true, now), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,10 +236,8 @@ mod tests {
         let room = Room::default();
         let now = Instant::now();
         for endpoint in ["a", "b", "c"] {
-            let is_configured = |name: &str| name == endpoint;
-            room.take(endpoint, true, now, is_configured)
-                .map(drop)
-                .unwrap();
+            let taken = room.take(endpoint, true, now, &configured(&[endpoint]));
+            assert!(taken.is_ok());
         }
         assert_eq!(room.endpoints.lock().unwrap().len(), 1);
     }

@@ -14,8 +14,8 @@ use super::BODY_BYTES_MAX;
 use super::refusal::Refusal;
 use crate::places::{Place, Places};
 
-/// What every request may hold of its body: twice as much as OpenAI's largest. Only what is larger needs the room below, so
-/// nobody who fills that is in OpenAI's way.
+/// Bytes of the body that every request may hold: twice OpenAI's largest. Only a larger body needs
+/// the room below, so a client that fills that room does not delay OpenAI.
 const BODY_BYTES_SHARE: usize = 32 * 1024;
 /// Room for all that is larger, together.
 const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -76,7 +76,7 @@ impl Limits {
     }
 }
 
-/// What a request holds while it is received and kept.
+/// Permits that a request holds while it is received and stored.
 pub(super) struct Admission {
     places: [Place; 2],
     share: Share,
@@ -135,7 +135,7 @@ async fn gather(mut body: Body, share: &mut Share) -> Result<Bytes, Refusal> {
     Ok(whole.into())
 }
 
-/// What one request has taken of the room for large bodies.
+/// The part of the room for large bodies that one request has taken.
 struct Share {
     room: Arc<AtomicUsize>,
     taken: usize,

@@ -19,21 +19,21 @@ pub(super) enum Refusal {
         "no webhooks are received at this path: post them to /webhooks/{{endpoint}}, where {{endpoint}} is the name of an endpoint of the gateway's configuration"
     )]
     NoSuchPath,
-    #[error("webhooks are received by the method POST")]
+    #[error("webhooks must be sent with the method POST")]
     WrongMethod,
     #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
     TooLarge,
-    #[error("the body broke off")]
+    #[error("the body ended too early")]
     Broken,
     #[error("the body did not arrive within {0} s")]
     TooSlow(u64),
-    #[error("too much is being received, send it again")]
+    #[error("too many requests are in progress; send it again")]
     Full,
     #[error(transparent)]
     NotProven(#[from] VerificationError),
-    #[error("cannot keep it now, send it again")]
+    #[error("the webhook cannot be stored now; send it again")]
     NotKept(#[from] StoreError),
-    #[error("it went wrong here, send it again")]
+    #[error("internal error; send it again")]
     Broke,
 }
 
@@ -52,7 +52,7 @@ impl Refusal {
             Self::NotProven(error) => not_proven(error),
         };
         refusals.count(kind, Some(endpoint), || match self {
-            Self::Full => "as many requests are being received as may be; raise `requests_max` if they are genuine".into(),
+            Self::Full => "the limit of requests in progress is reached; raise `requests_max` if they are genuine".into(),
             Self::NotKept(error) => error.to_string(),
             Self::NotProven(VerificationError::SignatureMismatch) => "no signature matches a secret of this endpoint. If OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`".into(),
             Self::Broke => "a task of the gateway ended; see the log above".into(),
@@ -75,7 +75,7 @@ fn not_proven(error: &VerificationError) -> &'static str {
         VerificationError::TimestampTooNew { .. } => "refused a request with 401 (from the future)",
         VerificationError::TooManySignatures => "refused a request with 401 (too many signatures)",
         VerificationError::SignatureMismatch => "refused a request with 401 (signature)",
-        _ => "refused a request (not proven)",
+        _ => "refused a request (not verified)",
     }
 }
 

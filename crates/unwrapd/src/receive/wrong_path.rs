@@ -23,7 +23,7 @@ pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: R
     };
     receiver
         .refusals
-        .count(kind, None, || advice(&receiver, &request));
+        .count_request(kind, line(&request), || advice(&receiver, &request));
     Refusal::NoSuchPath
 }
 
@@ -36,7 +36,7 @@ pub(super) fn unknown_endpoint(receiver: &Receiver, request: &Request) -> Refusa
     };
     receiver
         .refusals
-        .count(kind, None, || advice(receiver, request));
+        .count_request(kind, line(request), || advice(receiver, request));
     Refusal::NoSuchPath
 }
 
@@ -50,8 +50,8 @@ pub(super) async fn wrong_method(
     } else {
         "refused a request with 405 (wrong method)"
     };
-    receiver.refusals.count(kind, None, || {
-        format!("{}; webhooks come by POST", line(&request))
+    receiver.refusals.count_request(kind, line(&request), || {
+        "OpenAI sends webhooks with POST".into()
     });
     Refusal::WrongMethod
 }
@@ -63,6 +63,10 @@ fn is_webhook(headers: &HeaderMap) -> bool {
 }
 
 fn advice(receiver: &Receiver, request: &Request) -> String {
+    if is_for_operators(request.uri().path()) {
+        return "health checks and the API are at another port, which `admin` in [server] sets"
+            .into();
+    }
     let rules = receiver.intake.rules();
     let mut names: Vec<&str> = rules.endpoints.keys().map(String::as_str).collect();
     names.sort_unstable();
@@ -72,11 +76,21 @@ fn advice(receiver: &Receiver, request: &Request) -> String {
         .iter()
         .map(|name| format!("/webhooks/{name}"))
         .collect();
+    let remedy = if is_webhook(request.headers()) {
+        "Correct the URL at OpenAI or in the reverse proxy"
+    } else {
+        "The request has no signature: OpenAI did not send it, or a proxy removed the header"
+    };
     format!(
-        "{}; this gateway receives webhooks at {}{more}. Correct the URL at OpenAI or in the reverse proxy",
-        line(request),
+        "this gateway receives webhooks at {}{more}. {remedy}",
         paths.join(", ")
     )
+}
+
+/// Whether the path is one of the admin port, or one that health checks usually ask for.
+fn is_for_operators(path: &str) -> bool {
+    const CHECKS: [&str; 5] = ["/readyz", "/livez", "/healthz", "/health", "/ready"];
+    CHECKS.contains(&path.trim_end_matches('/')) || path.starts_with("/api/")
 }
 
 /// The method and the path, without the query, which may hold a secret.

@@ -27,7 +27,7 @@ pub(super) trait End: Send {
     /// How far a copy into it is; `None`: none is under way.
     async fn mark(&mut self) -> Result<Option<String>, StoreError>;
 
-    /// What there is, by counts and sums.
+    /// Outline of the content: counts and sums.
     async fn outline(&mut self) -> Result<Outline, StoreError>;
 
     /// Some rows behind the one with this key, in the order of their keys; none: there are no more.
@@ -61,27 +61,27 @@ pub(super) trait End: Send {
 /// Whether a copy could do what it was about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It has.
+    /// The copy has done its step.
     Ours,
     /// Another copy into the same target has come before.
     Anothers,
 }
 
-/// What a copy does at the moment.
+/// The current step of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on where an earlier one stopped.
+    /// The copy continues an earlier one.
     Resuming,
-    /// It copies.
+    /// The copy moves rows.
     Copying,
-    /// It reads both sides and compares them.
+    /// The copy reads source and target and compares them.
     Comparing,
 }
 
 /// How far it is with that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What it does.
+    /// The current step.
     pub step: Step,
     /// Rows that are done.
     pub rows: u64,
@@ -91,7 +91,7 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// What both stores hold.
+/// The content of both stores after a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// Each table, and how many rows it has.
@@ -109,12 +109,12 @@ pub struct Copied {
 #[non_exhaustive]
 pub enum CopyError {
     /// There is no source.
-    #[error("{0} is not there")]
+    #[error("{0} does not exist")]
     NotThere(String),
     /// A gateway runs on one of them.
     #[error(
-        "{place} is in use: stop every gateway on it, or let the copy end that is at work on it{}",
-        if *.is_remembered { "; one that was killed counts as running for 12 s" } else { "" }
+        "{place} is in use: stop every gateway on it, or wait until another copy has ended{}",
+        if *.is_remembered { "; a gateway that was killed counts as running for 12 s" } else { "" }
     )]
     InUse {
         /// Which.
@@ -124,10 +124,10 @@ pub enum CopyError {
     },
     /// Another copy is at work on the target, or was until now.
     #[error(
-        "something else has come into {0} meanwhile, such as another copy: wait until that has ended, and then ask for this again, which compares"
+        "{0} was changed meanwhile, perhaps by another copy: wait until that has ended, then run this command again, which compares"
     )]
     Overtaken(String),
-    /// It would do harm.
+    /// The copy would do harm.
     #[error("{0}")]
     Refused(String),
     /// The two are not the same in the end.
@@ -201,7 +201,7 @@ pub async fn copy(
     if ends.from.outline().await? != outline {
         return Err(CopyError::Different(match mark {
             Some(_) => changed("while it was compared"),
-            None => "the source was changed while it was compared: stop whatever writes to it, and ask again".into(),
+            None => "the source was changed while it was compared: stop every program that writes to it, and run this command again".into(),
         }));
     }
     if let Some(mark) = mark {
@@ -254,7 +254,7 @@ async fn move_all(
     Ok(mark)
 }
 
-/// What to do about it depends on who did it.
+/// The error for a difference, which depends on its cause.
 async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -> CopyError {
     // Where another has ended it, gateways may be at work there.
     match ends.to.end.mark().await {
@@ -268,7 +268,7 @@ async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -
     };
     CopyError::Different(if now == *before {
         format!(
-            "the copy is not the same as its source ({what}), and no gateway begins on it: report it; {EMPTY}"
+            "the copy differs from its source ({what}), and no gateway starts on it: please report this; {EMPTY}"
         )
     } else {
         changed(&format!("while it was copied ({what})"))
@@ -276,5 +276,5 @@ async fn different(ends: &mut Ends, ours: &Mark, before: &Outline, what: &str) -
 }
 
 fn changed(when: &str) -> String {
-    format!("the source was changed {when}: stop whatever writes to it; {EMPTY}")
+    format!("the source was changed {when}: stop every program that writes to it; {EMPTY}")
 }

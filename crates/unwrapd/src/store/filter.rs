@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::route::{PatternError, Patterns};
 
-/// What is asked for. What is left out or empty asks for everything.
+/// Selection of messages and deliveries. An empty field selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
@@ -67,7 +67,7 @@ impl Filter {
 /// A filter at a moment: it has no ages any more.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// What was asked for.
+    /// The selection.
     pub filter: Filter,
     /// Arrived then or later.
     pub since: Timestamp,
@@ -210,15 +210,15 @@ impl From<When> for String {
 /// The text is no point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a time is like `2026-11-24T08:00:00Z`, `2026-11-24` (midnight in UTC), or an age such as `90m`, `2h` or `3d`"
+    "a time must be like `2026-11-24T08:00:00Z`, `2026-11-24` (midnight in UTC), or an age such as `90m`, `2h` or `3d`"
 )]
 pub struct WhenError;
 
-/// What has become of a delivery.
+/// Status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is to be tried, or being tried.
+    /// The delivery waits for an attempt, or one is under way.
     Waiting,
     /// The destination has it.
     Delivered,
@@ -229,7 +229,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// What the state in a store means: the stores know a dropped delivery as a dead one that was looked at.
+    /// The status for a state in a store. Stores record a dropped delivery as a dead one with a
+    /// mark.
     pub(super) fn of(state: &str, is_dropped: bool) -> Self {
         match state {
             "delivered" => Self::Delivered,
@@ -239,7 +240,7 @@ impl Status {
         }
     }
 
-    /// What it is called.
+    /// The name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -264,7 +265,7 @@ impl FromStr for Status {
 
 /// The text is no status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a status is `waiting`, `delivered`, `dead` or `dropped`")]
+#[error("a status must be `waiting`, `delivered`, `dead` or `dropped`")]
 pub struct StatusError;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What gateways that share a store know of each other.
+//! Types for gateways that share a store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +10,10 @@ pub const FRESH: Duration = Duration::from_secs(8);
 /// How a gateway introduces itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Introduction {
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// What only one gateway can have at a time, on whatever machine. Whoever had it before has ended, and what it held is free.
+    /// An address that only one gateway can have at a time. Its earlier owner has ended, and the
+    /// deliveries of that are free.
     pub place: Option<String>,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
@@ -26,7 +27,7 @@ pub type Configuration = BTreeMap<String, u32>;
 pub struct Member {
     /// The store's number for it. It has another one after each start, and after it was taken for dead.
     pub id: i64,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
     /// Whether it is the one that asks.
     pub is_ours: bool,
@@ -57,7 +58,7 @@ impl Member {
 /// A destination that was found to be down by one of the gateways, for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedCircuit {
-    /// Its name.
+    /// The name.
     pub destination: String,
     /// How long until it may be tried again, or until someone else may try it.
     pub wait: Duration,

@@ -1,4 +1,4 @@
-//! What is kept, for people to look at.
+//! Views of stored messages for people.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Where a page begins and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// What the page before gave as `next`; `None`: the newest.
+    /// The `next` of the previous page; `None`: the newest.
     pub after: Option<i64>,
     /// Most messages on it; never more than [`PAGE_MAX`].
     pub limit: usize,
@@ -29,7 +29,7 @@ pub struct Page {
 /// A page of messages, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// What the filter wants; of their deliveries, those it wants.
+    /// The selected messages, with their selected deliveries.
     pub messages: Vec<Kept>,
     /// Where the next page begins; `None`: there is none.
     pub next: Option<i64>,
@@ -38,7 +38,7 @@ pub struct Found {
 /// A message as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Its `webhook-id`.
+    /// The `webhook-id`.
     pub webhook_id: String,
     /// Name of the endpoint that received it.
     pub endpoint: String,
@@ -53,9 +53,9 @@ pub struct Kept {
     pub secret: Option<u32>,
     /// Size of its body; `None`: the body is removed.
     pub bytes: Option<u64>,
-    /// Its deliveries.
+    /// The deliveries.
     pub deliveries: Vec<KeptDelivery>,
-    /// Its body, where that was asked for.
+    /// The body, if it was requested.
     #[serde(skip)]
     pub payload: Option<Bytes>,
 }
@@ -67,7 +67,7 @@ pub struct KeptDelivery {
     pub destination: String,
     /// How urgent it is.
     pub lane: Lane,
-    /// What has become of it.
+    /// The status.
     pub status: Status,
     /// When it was first due, or replayed.
     pub since: Timestamp,
@@ -88,7 +88,7 @@ pub struct KeptAttempt {
     pub ended_at: Timestamp,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// What the destination answered or what went wrong.
+    /// The answer of the destination, or the cause of the failure.
     pub answer: String,
     /// The beginning of the body of the answer, where that is kept. The destination wrote it: hostile text.
     #[serde(skip_serializing_if = "Option::is_none")]

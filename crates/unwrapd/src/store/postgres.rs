@@ -35,6 +35,7 @@ mod time;
 mod tls;
 mod walk;
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub struct PostgresStore {
     is_new: bool,
     /// `None` once the store is closed.
     queues: Mutex<Option<Queues>>,
-    /// Whoever makes what is in the queues, tells and listens.
+    /// Tasks that commit the queues, notify and listen.
     workers: tokio::sync::Mutex<JoinSet<()>>,
     /// Dropped when the store is closed: that is the signal.
     open: Mutex<Option<watch::Sender<()>>>,
@@ -97,7 +98,7 @@ struct Queues {
     settling: Queue<Attempt>,
 }
 
-/// What the workers have in common.
+/// State that the workers share.
 #[derive(Debug)]
 struct Shared {
     pool: Arc<Pool>,
@@ -140,7 +141,7 @@ impl PostgresStore {
         let Connected { link, does, .. } = connected;
         if does.logs_values {
             tracing::warn!(
-                "the database may write what it is given, payloads too, into its own log when a statement takes long: set `log_parameter_max_length = 0` there"
+                "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` there"
             );
         }
         let holders = Holders::new(clock.clone())?;
@@ -157,12 +158,12 @@ impl PostgresStore {
         });
         if let Err(failure) = shared.room.count(&shared.pool).await {
             tracing::warn!(
-                "nobody knows how many deliveries wait, and none counts for now: {failure:?}"
+                "cannot count the waiting deliveries, so `undelivered_max` has no effect for now: {failure:?}"
             );
         }
         // Who is alone has all of it from the beginning. If this fails, a later beat does it.
         if let Err(failure) = holders::beat_now(&shared).await {
-            tracing::debug!("nobody knows which gateways are alive: {failure:?}");
+            tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
         clock.anchor(time::remembered(&shared).await?);
         let (has_ended, ended) = watch::channel(false);
@@ -216,7 +217,7 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-/// What the lock guards is never half changed, so a panic elsewhere does not spoil it.
+/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -284,8 +285,8 @@ impl Store for PostgresStore {
         self.queues()?.accepting.ask(accept).await?
     }
 
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
-        Ok(quarantine::discard(self.pool(), suspect).await?)
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        Ok(quarantine::discard(self.pool(), &suspects).await?)
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
@@ -443,11 +444,13 @@ impl Store for PostgresStore {
         let mut workers = self.workers.lock().await;
         while let Some(ended) = workers.join_next().await {
             if ended.is_err() {
-                tracing::error!("a part of the store ended by a panic");
+                tracing::error!("a part of the store ended by a panic (a bug; please report it)");
             }
         }
         if let Err(failure) = self.leave().await {
-            tracing::debug!("what is held is given to others later: {failure:?}");
+            tracing::debug!(
+                "cannot give back claimed deliveries; other gateways take them over later: {failure:?}"
+            );
         }
         self.pool().close().await;
     }

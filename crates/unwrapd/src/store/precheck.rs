@@ -20,14 +20,14 @@ fn check_file(path: &Path) -> Result<(), String> {
     let folder = path.parent().unwrap_or(path);
     if !folder.is_dir() {
         return Err(format!(
-            "cannot open the store {}: there is no folder {}; make it, for the user who runs the gateway",
+            "cannot open the store {}: the folder {} does not exist; create it for the user that runs the gateway",
             path.display(),
             folder.display()
         ));
     }
     if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
         return Err(format!(
-            "cannot open the store {}: user id {user} may not write in the folder {}, where files are made beside it",
+            "cannot open the store {}: user id {user} may not write in the folder {}, where the store creates files; change its owner",
             path.display(),
             folder.display()
         ));
@@ -37,7 +37,7 @@ fn check_file(path: &Path) -> Result<(), String> {
     }
     if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
         return Err(format!(
-            "cannot open the store {}: user id {user} may not read and write it; make it this user's",
+            "cannot open the store {}: user id {user} may not read and write it; change its owner",
             path.display()
         ));
     }

@@ -15,7 +15,7 @@ pub const TOKEN_BYTES_MAX: usize = 128;
 /// Most tokens remembered; the oldest is forgotten, and would be a new one. Some 300 bytes each.
 pub(super) const TOKENS_MAX: i64 = 100_000;
 
-/// What to deliver again.
+/// Messages to deliver again, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     /// Of which messages, and which of their deliveries.
@@ -73,7 +73,7 @@ impl From<Token> for String {
 
 /// The text is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token is 1 to {TOKEN_BYTES_MAX} ASCII characters without spaces")]
+#[error("a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces")]
 pub struct TokenError;
 
 /// How many there are of what.
@@ -87,11 +87,11 @@ pub struct Counts {
     pub calls: u64,
     /// Deliveries asked for that wait already: they are due at once, as the same ones. What is being made is left as it is.
     pub waiting: u64,
-    /// What was asked for and cannot be delivered any more: the body of the message is removed.
+    /// Selected deliveries that cannot be made any more: the body of the message was removed.
     pub gone: u64,
 }
 
-/// What a replay would do.
+/// Plan of a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Handed to the replay, it does what was planned.
@@ -109,7 +109,7 @@ pub struct Plan {
     pub unknown: Vec<String>,
 }
 
-/// What a replay has done up to now.
+/// Progress of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Everything done under its token.
@@ -154,12 +154,12 @@ impl Existing {
     }
 }
 
-/// What of one message is delivered again.
+/// The deliveries of one message that a replay makes again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice<'e> {
-    /// What is over and begins anew.
+    /// Ended deliveries, which begin again.
     pub(super) again: Vec<&'e Existing>,
-    /// What waits already. It need not wait any longer.
+    /// Waiting deliveries, which become due.
     pub(super) waiting: Vec<&'e Existing>,
     /// Whether the destination asked for has no delivery of it yet.
     pub(super) is_missing: bool,
@@ -196,7 +196,7 @@ impl Replay {
         choice
     }
 
-    /// What was dropped stays dropped unless it is asked for by that name.
+    /// Whether the filter selects the delivery. A dropped delivery is selected by its status only.
     fn asks_for(&self, delivery: &Existing) -> bool {
         let is_meant =
             delivery.status != Status::Dropped || self.filter.status.contains(&Status::Dropped);

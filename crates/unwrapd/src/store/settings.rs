@@ -169,12 +169,12 @@ pub enum StoreUrlError {
     Scheme,
     /// As other programs write it.
     #[error(
-        "no \"//\" behind \"sqlite:\": the path of the file follows at once, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+        "write no \"//\" after \"sqlite:\": the path of the file follows at once, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
     )]
     Slashes,
     /// No plain path of a file.
     #[error(
-        "behind \"sqlite:\" the path of a file is missing, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+        "the path of a file is missing after \"sqlite:\", such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
     )]
     Path,
     /// No URL of a database.

@@ -36,6 +36,7 @@ mod wal;
 mod walk;
 mod writer;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
@@ -303,7 +304,7 @@ fn join(writer: WriterThread) {
                 let until = *stuck_until.get_or_insert_with(|| Instant::now() + CLOSE_STUCK_MAX);
                 if Instant::now() >= until {
                     tracing::error!(
-                        "the disk of the store does not answer, so the store was not closed; what was acknowledged is in its files, and what was under way is found at the next start"
+                        "the disk of the store does not answer, so the store was not closed; acknowledged webhooks are in its files, and deliveries under way are retried after the next start"
                     );
                     return;
                 }
@@ -311,7 +312,9 @@ fn join(writer: WriterThread) {
         }
     }
     if writer.thread.join().is_err() {
-        tracing::error!("the thread that writes the store ended by a panic");
+        tracing::error!(
+            "the thread that writes the store ended by a panic (a bug; please report it)"
+        );
     }
 }
 
@@ -319,7 +322,7 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".into())
 }
 
-/// What the lock guards is never half changed, so a panic elsewhere does not spoil it.
+/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -400,9 +403,9 @@ impl Store for SqliteStore {
         .await?
     }
 
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
         self.ask(Urgency::Now, move |work| {
-            quarantine::discard(work.connection, suspect)
+            quarantine::discard(work.connection, &suspects)
         })
         .await
     }

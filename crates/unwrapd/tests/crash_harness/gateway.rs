@@ -188,13 +188,13 @@ async fn read_log(stderr: ChildStderr, told: oneshot::Sender<Addresses>) -> VecD
         if let Some((_, url)) = line.split_once("receiving on ") {
             url.clone_into(&mut webhooks);
         }
-        if let Some((_, readyz)) = line.split_once("for operators: ")
+        if let Some((_, admin)) = line.split_once("admin API on ")
             && let Some(told) = told.take()
         {
             // It may have been killed before anyone asked.
             drop(told.send(Addresses {
                 webhooks: std::mem::take(&mut webhooks),
-                readyz: readyz.to_owned(),
+                readyz: format!("{admin}/readyz"),
             }));
         }
         last.push_back(line);

@@ -106,7 +106,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Leaves that every module with input or output may name.
-const FOR_ALL: &[&str] = &["VERSION", "clock", "files", "observe", "printable"];
+const FOR_ALL: &[&str] = &[
+    "VERSION",
+    "certificates",
+    "clock",
+    "files",
+    "observe",
+    "printable",
+];
 
 /// Pure: they await nothing, read no clock and do no I/O.
 const PURE: &[&str] = &[

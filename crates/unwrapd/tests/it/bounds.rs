@@ -42,7 +42,13 @@ use crate::support::{PATIENCE, TestGateway, Webhook, client};
 /// The path with something in place of its parameters.
 fn path(route: &Route) -> String {
     let path = route.path();
-    path.replace("{name}", "app")
+    // Only what waits for a destination that is not configured can be given up.
+    let name = if path.ends_with("/give-up") {
+        "gone"
+    } else {
+        "app"
+    };
+    path.replace("{name}", name)
         .replace("{id}", "1")
         .replace("{webhook_id}", "wh_1")
 }
@@ -51,6 +57,7 @@ fn path(route: &Route) -> String {
 fn body(route: &Route) -> &'static str {
     match (route.method().as_str(), route.path()) {
         ("GET", _) => "",
+        ("POST", "/api/v1/destinations/{name}/give-up") => "{}",
         ("POST", path) if path.starts_with("/api/v1/destinations/{name}/") => "",
         ("POST", "/api/v1/replays" | "/api/v1/dead/replay") => r#"{"token": "t"}"#,
         ("POST", "/api/v1/quarantine/retry" | "/api/v1/quarantine/drop" | "/api/v1/dead/drop") => {

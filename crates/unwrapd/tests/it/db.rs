@@ -82,7 +82,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
     std::fs::copy(folder.path().join("unwrapd.db"), &moved).unwrap();
     let check = db(&["check", moved.to_str().unwrap()]);
     assert!(check.status.success(), "{}", told(&check));
-    assert!(told(&check).contains("1 are there"), "{}", told(&check));
+    assert!(told(&check).contains("1 stored"), "{}", told(&check));
     assert!(!folder.path().join("unwrapd.db-wal").exists());
 }
 
@@ -95,7 +95,7 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
     let sound = db(&["check", file]);
     assert!(sound.status.success(), "{}", told(&sound));
     assert!(told(&sound).ends_with("\nsound\n"), "{}", told(&sound));
-    assert!(told(&sound).contains("5004 are there"), "{}", told(&sound));
+    assert!(told(&sound).contains("5004 stored"), "{}", told(&sound));
     assert!(db(&["check", "--quick", file]).status.success());
 
     for (sql, check, complaint) in [
@@ -107,17 +107,17 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
         (
             "DELETE FROM body WHERE seq = (SELECT max(seq) FROM message)",
             "deliveries",
-            "wait for a payload that is gone",
+            "wait for a payload that is missing",
         ),
         (
             "DELETE FROM delivery WHERE state = 'dead'",
             "deliveries",
-            "attempts of them are left",
+            "are missing, but have attempts",
         ),
         (
             "UPDATE message SET webhook_id = 'wh_1' WHERE webhook_id = 'wh_2'",
             "messages",
-            "are there twice",
+            "exist twice",
         ),
         (
             "UPDATE message SET webhook_id = 'wh_other' WHERE webhook_id = 'wh_2'",
@@ -250,7 +250,7 @@ async fn a_backup_beside_a_running_gateway_is_whole_and_works() {
     assert!(would.status.success(), "{}", told(&would));
     let refused = db(&["prune", "--config", config]);
     assert_eq!(refused.status.code(), Some(5), "{}", told(&refused));
-    assert!(told(&refused).contains("stop it first"));
+    assert!(told(&refused).contains("stop the gateway first"));
     drop(serving);
 
     assert!(db(&["check", &to]).status.success());
@@ -375,7 +375,7 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
         (
             "UPDATE body_current SET slot = 1",
             "messages",
-            "3 have their payload in a slot that is to be filled anew",
+            "3 have their payload in a partition that is to be filled again",
         ),
         (
             "DELETE FROM message WHERE webhook_id = 'wh_waiting'",
@@ -385,12 +385,12 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
         (
             "UPDATE message SET slot = NULL WHERE webhook_id = 'wh_waiting'",
             "deliveries",
-            "1 wait for a payload that is gone",
+            "1 wait for a payload that is missing",
         ),
         (
             "UPDATE delivery SET state = 'lost' WHERE state = 'dead'",
             "deliveries",
-            "1 have a state or a lane that there is not",
+            "1 have an unknown state or lane",
         ),
         (
             "UPDATE delivery SET ready_at = due_at - 1 WHERE state = 'waiting'",
@@ -400,7 +400,7 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
         (
             "DELETE FROM delivery WHERE state = 'dead'",
             "deliveries",
-            "1 are gone, and attempts of them are left",
+            "1 are missing, but have attempts",
         ),
     ] {
         let place = PostgresPlace::new();

@@ -44,7 +44,7 @@ fn assert_copied(output: &Output) {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
     let last = stdout.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("both sides were read and are the same: "),
+        last.starts_with("source and target were read and are the same: "),
         "{}",
         told(output)
     );

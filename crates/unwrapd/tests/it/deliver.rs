@@ -99,7 +99,11 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
     );
     assert_eq!(
         attempted(&mut feed).await,
-        (1, "HTTP 410".into(), Next::Dead)
+        (
+            1,
+            "HTTP 410 (refused for good, so not retried)".into(),
+            Next::Dead
+        )
     );
     let tally = test.gateway.store().tally().await.unwrap();
     assert_eq!(
@@ -174,7 +178,10 @@ async fn an_application_that_starts_late_gets_what_came_before() {
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     let (_, answer, next) = attempted(&mut feed).await;
-    assert!(answer.starts_with("no connection"), "{answer}");
+    assert!(
+        answer.starts_with("connection refused: nothing is listening on "),
+        "{answer}"
+    );
     assert!(matches!(next, Next::Retry { .. }));
 
     let mut app = Application::start_at(address, []).await;

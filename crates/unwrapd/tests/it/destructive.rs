@@ -32,6 +32,15 @@ fn told(output: &Output) -> (Option<i32>, String) {
 
 /// Runs it on a terminal, where someone types this.
 fn run_on_a_terminal(arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+    run_on_a_terminal_and(arguments, || {}, typed)
+}
+
+/// As [`run_on_a_terminal`], where something happens between the question and the answer.
+fn run_on_a_terminal_and(
+    arguments: &[&str],
+    meanwhile: impl FnOnce(),
+    typed: &str,
+) -> (Option<i32>, String) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -50,8 +59,14 @@ fn run_on_a_terminal(arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     // Nothing else holds it open then: what was said ends when the child does.
     drop(theirs);
     let mut ours = std::fs::File::from(ours);
-    ours.write_all(typed.as_bytes()).unwrap();
     let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(b"[y/N] ") && ours.read_exact(&mut byte).is_ok() {
+        said.extend(byte);
+    }
+    meanwhile();
+    // It may have ended without a question.
+    drop(ours.write_all(typed.as_bytes()));
     // On Linux a terminal whose last user has gone gives an error, and not an end.
     drop(ours.read_to_end(&mut said));
     let mut stdout = String::new();
@@ -100,7 +115,7 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
         let (code, told) = quarantine(&serving, arguments);
         assert_eq!(code, Some(2), "{told}");
         assert!(told.contains(plan), "{told}");
-        assert!(told.contains("say --yes"), "{told}");
+        assert!(told.contains("Pass --yes"), "{told}");
     }
     let (code, told) = quarantine(&serving, &["drop", "--all", "--dry-run"]);
     assert_eq!(
@@ -122,7 +137,90 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
         assert_eq!(listed.matches("wh_").count(), left, "{listed}");
     }
     let (code, _) = quarantine(&serving, &["drop", "--all", "--yes"]);
-    assert_eq!(code, Some(3), "nothing is there");
+    assert_eq!(code, Some(0), "all of nothing is nothing, as for the dead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_after_the_question_is_not_dropped() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    send_forgery(&serving, "wh_1").await;
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
+    let runtime = tokio::runtime::Handle::current();
+    let meanwhile = || runtime.block_on(send_forgery(&serving, "wh_2"));
+    let (code, told) =
+        tokio::task::block_in_place(|| run_on_a_terminal_and(&drop_all, meanwhile, "y\n"));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("dropped 1 request"), "{told}");
+    let (_, listed) = quarantine(&serving, &["ls"]);
+    assert!(
+        listed.contains("wh_2") && !listed.contains("wh_1"),
+        "{listed}"
+    );
+}
+
+/// One rule: all of nothing is nothing, and what is named must be there.
+#[tokio::test]
+async fn to_destroy_all_of_nothing_is_no_failure_and_what_is_not_there_is_not_found() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let admin = serving.admin.trim_end_matches("/readyz");
+    let code = |arguments: &[&str]| run(&[arguments, &["--admin", admin]].concat()).0;
+    for all in [
+        &["quarantine", "drop", "--all"][..],
+        &["quarantine", "drop", "--all", "--yes"],
+        &["quarantine", "drop", "--all", "--dry-run"],
+        &["quarantine", "drop", "--all", "--output", "json"],
+        &["quarantine", "retry", "--all"],
+        &["dead", "drop", "--all"],
+        &["dead", "drop", "--destination", "app", "--yes"],
+        &["dead", "replay", "--all"],
+        &["replay", "--all"],
+    ] {
+        assert_eq!(code(all), Some(0), "{all:?}");
+    }
+    for named in [
+        &["quarantine", "drop", "7", "--yes"][..],
+        &["quarantine", "retry", "7"],
+        &["dead", "drop", "wh_none", "--yes"],
+        &["dead", "replay", "wh_none", "--yes"],
+        &["replay", "wh_none", "--yes"],
+        &["destinations", "give-up", "none", "--yes"],
+    ] {
+        assert_eq!(code(named), Some(3), "{named:?}");
+    }
+}
+
+/// A URL with a password is easily pasted into the wrong place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
+    let folder = TempDir::new().unwrap();
+    write_destinations(folder.path(), "");
+    let serving = Serving::start(folder.path(), &[]);
+    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    for name in [
+        "http://me:hunter2@host/",
+        "whsec_hunter2",
+        "me:hunter2@host",
+    ] {
+        for arguments in [
+            &["destinations", "pause", name][..],
+            &["destinations", "test", name],
+            &["destinations", "give-up", name, "--yes"],
+            &["events", "show", name],
+            &["replay", name, "--yes"],
+            &["dead", "drop", name, "--yes"],
+        ] {
+            let (code, told) = run(&[arguments, &["--admin", &admin]].concat());
+            assert_eq!(code, Some(3), "{arguments:?}: {told}");
+            assert!(!told.contains("hunter2"), "{arguments:?}: {told}");
+        }
+    }
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test]
@@ -143,6 +241,8 @@ async fn the_port_for_operators_drops_nothing_when_nothing_is_named() {
     assert_eq!(post("{}").await, 400);
     assert_eq!(post("{\"all\": false}").await, 400);
     assert_eq!(post("{\"all\": true, \"id\": 1}").await, 400);
+    assert_eq!(post("{\"up_to\": 1}").await, 400);
+    assert_eq!(post("{\"all\": true, \"up_to\": 0}").await, 400);
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert!(listed.contains("wh_1"), "{listed}");
     assert_eq!(post("{\"all\": true}").await, 200);
@@ -168,7 +268,7 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     let (code, told) = dead(&["drop", "--all"]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("Drop 2 dead letters?"), "{told}");
-    assert!(told.contains("say --yes"), "{told}");
+    assert!(told.contains("Pass --yes"), "{told}");
     let (code, told) = dead(&["drop", "--all", "--dry-run"]);
     assert_eq!(
         (code, told.as_str()),
@@ -176,7 +276,10 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     );
     let (code, told) = dead(&["replay", "--all"]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("Deliver 2 again?"), "{told}");
+    assert!(
+        told.contains("Redeliver 2 deliveries of 2 messages?"),
+        "{told}"
+    );
     let (code, told) = dead(&["replay", "--all", "--dry-run"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("2 deliveries of 2 messages"), "{told}");
@@ -184,7 +287,7 @@ async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
     assert_eq!(code, Some(0), "{told}");
     while dead(&["ls"]).1.matches("wh_").count() < 2 {}
     let (code, told) = dead(&["drop", "--all", "--yes"]);
-    assert_eq!((code, told.as_str()), (Some(0), "2 dead letters dropped\n"));
+    assert_eq!((code, told.as_str()), (Some(0), "dropped 2 dead letters\n"));
 }
 
 async fn a_store_with_messages(folder: &Path) -> String {
@@ -206,14 +309,14 @@ async fn messages_are_forgotten_only_by_who_says_so() {
     let prune = ["db", "prune", "--older-than", "0", "--config", &config];
     let (code, told) = run(&prune);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("Forget 2 messages with "), "{told}");
-    assert!(told.contains("say --yes"), "{told}");
+    assert!(told.contains("Delete 2 messages with "), "{told}");
+    assert!(told.contains("Pass --yes"), "{told}");
     let (code, told) = run_on_a_terminal(&prune, "\n");
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("nothing was done"), "{told}");
     let (code, told) = run(&[&prune[..], &["--dry-run"]].concat());
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.starts_with("would forget 2 messages"), "{told}");
+    assert!(told.starts_with("would delete 2 messages"), "{told}");
     let messages = async || {
         let path = folder.path().join("unwrapd.db");
         let store = SqliteStore::open(&path, &Bounds::default(), jiff::Timestamp::now()).unwrap();
@@ -225,7 +328,7 @@ async fn messages_are_forgotten_only_by_who_says_so() {
 
     let (code, told) = run(&[&prune[..], &["--yes"]].concat());
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.starts_with("forgot 2 messages"), "{told}");
+    assert!(told.starts_with("deleted 2 messages"), "{told}");
     // Nothing is destroyed, so nobody is asked.
     let (code, told) = run(&prune);
     assert_eq!(code, Some(0), "{told}");
@@ -243,4 +346,23 @@ async fn a_backup_is_not_written_to_a_file_named_like_stdout() {
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("cannot be written to stdout"), "{told}");
     assert!(!folder.path().join("-").exists());
+}
+
+#[tokio::test]
+async fn a_backup_replaces_a_backup_and_no_other_file() {
+    let folder = TempDir::new().unwrap();
+    let config = a_store_with_messages(folder.path()).await;
+    let backup = |to: &str, force: &[&str]| {
+        let to = folder.path().join(to);
+        let arguments = ["db", "backup", to.to_str().unwrap(), "--config", &config];
+        run(&[&arguments[..], force].concat())
+    };
+    assert_eq!(backup("backup.db", &[]).0, Some(0));
+    assert_eq!(backup("backup.db", &[]).0, Some(2));
+    assert_eq!(backup("backup.db", &["--force"]).0, Some(0));
+    let before = std::fs::read_to_string(&config).unwrap();
+    let (code, told) = backup("unwrapd.toml", &["--force"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("replaces backups only"), "{told}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
 }

@@ -307,7 +307,7 @@ async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
             matches!(answer, Err(StoreError::Unavailable(_))),
             "{answer:?}"
         );
-        if answer.unwrap_err().to_string().contains("still at work") {
+        if answer.unwrap_err().to_string().contains("still working") {
             refused += 1;
         }
     }

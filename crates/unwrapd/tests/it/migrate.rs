@@ -283,7 +283,7 @@ async fn a_migration_that_cannot_be_made_leaves_the_store_as_it_was() {
     let before = dump(&path);
     let refused = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
-    assert!(refused.to_string().contains("is as it was"), "{refused}");
+    assert!(refused.to_string().contains("is unchanged"), "{refused}");
     assert_eq!(dump(&path), before);
 
     connection.execute_batch("DROP TABLE seen_block").unwrap();
@@ -330,7 +330,7 @@ async fn a_disk_that_takes_no_more_in_the_middle_of_a_migration_leaves_the_store
     let (folder, complaint) = serve_the_first_schema(limited, &[]).await;
     let path = folder.path().join("unwrapd.db");
     assert!(complaint.contains("from schema 1 to 2"), "{complaint}");
-    assert!(complaint.contains("is as it was"), "{complaint}");
+    assert!(complaint.contains("is unchanged"), "{complaint}");
     assert_eq!(version_of(&path), 1);
     let store = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap();
     assert_eq!(store.tally().await.unwrap().pending, 8);
@@ -341,7 +341,7 @@ async fn a_disk_that_takes_no_more_in_the_middle_of_a_migration_leaves_the_store
 async fn a_kill_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
     let (folder, complaint) = serve_the_first_schema("", &[("UNWRAPD_CRASH_AT", "migrated")]).await;
     assert!(
-        complaint.contains("bringing the store from schema 1"),
+        complaint.contains("migrating the store from schema 1"),
         "{complaint}"
     );
     let path = folder.path().join("unwrapd.db");

@@ -9,7 +9,7 @@ use unwrapd::config::Config;
 use unwrapd::destination::Kind;
 use unwrapd::destination::jsonl::JsonLinesSettings;
 
-use crate::support::process::{Serving, unwrapd};
+use crate::support::process::{Serving, checked, unwrapd};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 fn with_secrets(command: &mut Command) -> &mut Command {
@@ -87,11 +87,12 @@ retry_first_seconds = 0
         "did you mean `listen`?",
         "an IP address and a port",
         "this must be a whole number",
+        "this number is negative, or too large",
         "NO_SUCH_1 is not set",
         "NO_SUCH_2 is not set",
         "the key `secrets` is missing here",
-        "the name `app` is taken",
-        "`allow_private` belongs to a `url`",
+        "the name `app` is already used",
+        "`allow_private` is only for a `url`",
         "there is no key `surplus` here",
     ] {
         assert!(told.contains(text), "{text}: {told}");
@@ -131,7 +132,7 @@ fn a_secret_is_repeated_wherever_it_got_lost_in_no_message() {
         let (lines, told) = refused(&format!("{endpoint}\"{key}\" = 1\n"));
         assert_eq!(lines, [4], "{told}");
         assert!(
-            told.contains("there is no such key here (known: name"),
+            told.contains("this key does not exist here (known: name"),
             "{told}"
         );
     }
@@ -185,6 +186,132 @@ fn text_that_is_no_toml_is_told_as_such() {
         let (_, told) = refused(text);
         assert!(told.contains("this cannot be read as TOML: "), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_hides_no_other_mistake() {
+    let (lines, told) = refused(
+        r#"[server]
+listen = 127.0.0.1:8080
+drain_seconds = 1000
+[store]
+dedupe_days = 1
+dedupe_days = 2
+[[endpoint]]
+name = production
+secrets = [{ env = "NO_SUCH" }]
+[[destination]]
+name = "app"
+url = "http://app:0/"
+secret = { env = "APP_WEBHOOK_SECRET" }
+rate
+"#,
+    );
+    assert_eq!(lines, [2, 3, 5, 6, 8, 9, 12, 14], "{told}");
+    // What stands in a line that cannot be read is not missing.
+    assert!(!told.contains("is missing"), "{told}");
+}
+
+#[test]
+fn a_key_outside_of_all_tables_is_told_where_it_belongs() {
+    let (lines, told) = refused(
+        "listen = \"127.0.0.1:0\"\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    );
+    assert_eq!(lines, [1], "{told}");
+    assert!(told.contains("above all tables"), "{told}");
+}
+
+#[test]
+fn a_text_that_ends_early_is_told_once_and_nothing_in_it_is_missing() {
+    let destination = "[[destination]]\nname = \"b\"\njsonl = \"-\"\nrate = 0\n";
+    for text in [
+        "[server]\nlisten = \"\"\"127.0.0.1:0\n[[endpoint]]\nname = \"a\"\n",
+        "server = { listen = \"127.0.0.1:0\"\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+        &format!(
+            "[[endpoint]]\nname = \"a\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}\n{destination}"
+        ),
+        &format!(
+            "[[endpoint]]\nname = \"a\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" ]\n{destination}"
+        ),
+        "[server]\nlisten = \"127.0.0.1:0\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+        "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }\n",
+        "[[endpoint]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+        "[server\nlisten = \"127.0.0.1:0\"\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+        "[server]\nlisten =\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    ] {
+        let (lines, told) = refused(text);
+        assert_eq!(lines.len(), 1, "{told}");
+        assert!(told.contains("this cannot be read as TOML"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_store_is_told_with_the_mistakes_of_the_file() {
+    let (lines, told) = refused(
+        "[store]\nurl = \"sqlite:no/such/folder/u.db\"\n[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"NO_SUCH\" }]\n",
+    );
+    assert_eq!(lines, [5], "{told}");
+    assert!(told.contains("no/such/folder does not exist"), "{told}");
+}
+
+#[test]
+fn two_ports_at_one_address_are_refused() {
+    let endpoint = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    for (listen, admin) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::1]:8080", "[::]:8080"),
+    ] {
+        let token = "admin_token = { env = \"APP_WEBHOOK_SECRET\" }";
+        let (lines, told) = refused(&format!(
+            "[server]\nlisten = \"{listen}\"\nadmin = \"{admin}\"\n{token}\n{endpoint}"
+        ));
+        assert_eq!(lines, [3], "{told}");
+        assert!(told.contains("name the same port"), "{told}");
+    }
+    let folder = TempDir::new().unwrap();
+    let config =
+        format!("[server]\nlisten = \"127.0.0.1:8080\"\nadmin = \"127.0.0.2:8080\"\n{endpoint}");
+    let output = serve_in(folder.path(), config.as_bytes(), &["--check"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_secret_file_that_is_missing_is_told_with_the_way_to_make_it() {
+    let (lines, told) = refused("[[endpoint]]\nname = \"a\"\nsecrets = [{ file = \"no-such\" }]\n");
+    assert_eq!(lines, [3], "{told}");
+    assert!(
+        told.contains("no-such cannot be read: there is no such file"),
+        "{told}"
+    );
+    assert!(
+        told.contains("(umask 077; unwrapd secret > FILE)"),
+        "{told}"
+    );
+}
+
+/// The certificate of the server is what such a command trusts.
+#[test]
+fn a_command_repeats_no_secret_that_stands_where_its_configuration_has_a_path() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("unwrapd.toml");
+    for line in [
+        "[server.admin_tls]\ncertificate = \"whsec_hunter2\"\nkey = \"k\"\n",
+        "[server.tls]\ncertificate = \"-----BEGIN KEY-----\\nhunter2\"\nkey = \"k\"\n",
+        "admin_token = { file = \"sk-proj-hunter2\" }\n",
+    ] {
+        let config = format!("[server]\nadmin = \"0.0.0.0:1\"\n{line}");
+        std::fs::write(&file, config).unwrap();
+        let output = unwrapd()
+            .args(["events", "ls", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {told}");
+        assert!(!told.contains("hunter2"), "{line}: {told}");
+        assert!(told.contains("unwrapd.toml:"), "{line}: {told}");
     }
 }
 
@@ -318,6 +445,21 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 }
 
 #[test]
+fn a_configuration_that_everybody_may_change_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    let file = folder.path().join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    for (mode, is_warned) in [(0o666, true), (0o644, false), (0o660, false)] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let (code, told) = checked(folder.path());
+        assert_eq!(code, Some(0), "{told}");
+        let warning = format!("chmod o-w {}", file.display());
+        assert_eq!(told.contains(&warning), is_warned, "{mode:o}: {told}");
+    }
+}
+
+#[test]
 fn relative_paths_count_from_the_folder_of_the_configuration() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("secret"), OPENAI_SECRET).unwrap();
@@ -400,6 +542,34 @@ fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
         &["sign", "whsec_hunter2"],
         &["sign", "/dev/null", "--secret-env", "whsec_hunter2"],
         &["sign", "/dev/null", "--secret-file", "whsec_hunter2"],
+        &[
+            "sign",
+            "/dev/null",
+            "--secret-file",
+            "http://me:hunter2@host/",
+        ],
+        &["serve", "--config", "whsec_hunter2"],
+        &["serve", "--config", "http://me:hunter2@host/"],
+        &["db", "check", "--config", "whsec_hunter2"],
+        &[
+            "events",
+            "ls",
+            "--admin",
+            "https://127.0.0.1:1",
+            "--admin-ca",
+            "http://me:hunter2@host/",
+        ],
+        &["trigger", "http://me:hunter2@host/", "--to", "1"],
+        &["trigger", "whsec_hunter2", "--to", "1"],
+        &["events", "ls", "--admin", "1", "--type", "whsec_hunter2"],
+        &[
+            "events",
+            "ls",
+            "--admin",
+            "1",
+            "--type",
+            "http://me:hunter2@host/",
+        ],
     ] {
         let output = with_secrets(&mut unwrapd())
             .args(arguments)
@@ -408,6 +578,29 @@ fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
         let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(!output.status.success(), "{arguments:?}: {told}");
         assert!(!told.contains("hunter2"), "{arguments:?}: {told}");
+    }
+}
+
+/// The folder of a pipe is one of the system, where a store would be lost.
+#[test]
+fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
+    let folder = TempDir::new().unwrap();
+    let config = "[[endpoint]]\nname = \"a\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
+    let file = folder.path().join("unwrapd.toml");
+    std::fs::write(&file, config).unwrap();
+    for run in [
+        "cat unwrapd.toml | \"$0\" serve --check --config /dev/stdin",
+        "\"$0\" serve --check --config /dev/stdin < unwrapd.toml",
+    ] {
+        let output = with_secrets(&mut Command::new("sh"))
+            .args(["-c", run, env!("CARGO_BIN_EXE_unwrapd")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let store = folder.path().join("unwrapd.db");
+        assert!(told.contains(&store.display().to_string()), "{run}: {told}");
     }
 }
 

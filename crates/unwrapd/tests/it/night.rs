@@ -7,8 +7,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client, postgres};
+use crate::support::process::{
+    Serving, checked, destination_table as destination, unwrapd, write_config_on,
+};
+use crate::support::tls_server::authority;
+use crate::support::{APP_SECRET, Webhook, client, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -16,12 +19,6 @@ fn write(folder: &Path, rest: &str) {
          [[endpoint]]\nname = \"production\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{rest}"
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
-}
-
-fn destination(name: &str, url: &str, rest: &str) -> String {
-    format!(
-        "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{rest}\n"
-    )
 }
 
 async fn post(serving: &Serving, id: &str) {
@@ -112,24 +109,25 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     post(&serving, "wh_1").await;
 
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 
     std::fs::write(&secret, "whsec_////////////////////////////////").unwrap();
+    std::fs::write(folder.path().join("ca.pem"), authority("ours").pem()).unwrap();
     write(
         folder.path(),
         &(destination("renamed", nobody, "")
             + &third("http://127.0.0.1:9/c")
-            + "rate = 5\nattempts_max = 3\n"),
+            + "ca = \"ca.pem\"\nproxy = \"http://127.0.0.1:9\"\nrate = 5\nattempts_max = 3\n"),
     );
     serving.signal(Signal::HUP);
-    let told = serving.announced("was read again, and these changes are in effect: ");
+    let told = serving.announced("was reloaded; these changes are in effect: ");
     assert_eq!(
         told,
-        "destination `renamed` added; destination `third`: url, secrets (1 new, 1 gone), rate, attempts_max changed; \
+        "destination `renamed` added; destination `third`: url, ca, proxy, secrets (1 added, 1 removed), rate, attempts_max changed; \
          destination `app` removed; destination `audit` removed"
     );
     let told = serving.announced("destination `app` is removed, and 1 delivery waits for it; ");
-    assert!(told.contains("`renamed` leads to the same place"), "{told}");
+    assert!(told.contains("`renamed` has the same target"), "{told}");
     let told = serving.announced("destination `audit` is removed, and 1 delivery waits for it: ");
     assert!(
         told.contains("unwrapd replay --destination audit --status waiting --to NAME"),
@@ -145,7 +143,79 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         .output()
         .unwrap();
     let told = String::from_utf8(replayed.stdout).unwrap();
-    assert!(told.starts_with("1 deliveries of 1 messages"), "{told}");
+    assert!(
+        told.starts_with("replaying 1 delivery of 1 message"),
+        "{told}"
+    );
+}
+
+/// Nothing else ends what waits for it.
+#[tokio::test]
+async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() {
+    let folder = TempDir::new().unwrap();
+    let mut app = Application::start([]).await;
+    write(folder.path(), &destination("old", "http://127.0.0.1:9", ""));
+    let mut serving = Serving::start(folder.path(), &[]);
+    post(&serving, "wh_1").await;
+    post(&serving, "wh_2").await;
+    write(folder.path(), &destination("new", &app.url, ""));
+    serving.signal(Signal::HUP);
+    let told = serving.announced("destination `old` is removed, and 2 deliveries wait for it: ");
+    assert!(told.contains("unwrapd destinations give-up old"), "{told}");
+    let ready = async |serving: &Serving| {
+        let ready = client().get(&serving.admin).send().await.unwrap();
+        ready.text().await.unwrap()
+    };
+    let warning = "deliveries wait for `old` (2), not configured here";
+    while !ready(&serving).await.contains(warning) {}
+    assert!(serving.terminate().0.success());
+    let mut serving = Serving::start(folder.path(), &[]);
+    serving.said("2 deliveries wait for `old`, which is not configured: ");
+    let text = ready(&serving).await;
+    assert!(text.contains(warning), "{text}");
+
+    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let run = |arguments: &[&str]| {
+        let output = unwrapd()
+            .args(arguments)
+            .args(["--admin", &admin])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (code, told) = run(&["destinations", "give-up", "new", "--yes"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("`new` is configured"), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old"]);
+    assert_eq!(code, Some(2), "{told}");
+    let plan = "Give up 2 waiting deliveries for `old`, as dead letters?";
+    assert!(told.contains(plan), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old", "--dry-run"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("would give up 2 waiting"), "{told}");
+    let (code, told) = run(&["destinations", "give-up", "old", "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("given up: 2."), "{told}");
+    serving.announced("2 waiting deliveries given up by an operator");
+    serving.announced("nothing waits any more for a destination that is not configured");
+    assert_eq!(ready(&serving).await, "ok\n");
+
+    // What is given up can still be delivered elsewhere.
+    let (code, told) = run(&[
+        "dead",
+        "replay",
+        "--destination",
+        "old",
+        "--to",
+        "new",
+        "--yes",
+    ]);
+    assert_eq!(code, Some(0), "{told}");
+    let mut ids = [app.next().await, app.next().await].map(|got| got.webhook_id().to_owned());
+    ids.sort();
+    assert_eq!(ids, ["wh_1", "wh_2"]);
 }
 
 #[tokio::test]
@@ -159,11 +229,11 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
         serving.announced(
             "[store] dedupe_days has changed; restart the gateway to put it into effect",
         );
-        serving.announced("no change takes effect before the next start");
+        serving.announced("its changes take effect after a restart");
     }
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("was read again: nothing changed");
+    serving.announced("was reloaded: nothing changed");
 }
 
 #[tokio::test]
@@ -178,7 +248,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
     serving.signal(Signal::HUP);
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
-    serving.announced("unwrapd.toml:9: this must be 1 to 3650");
+    serving.announced("unwrapd.toml:9: `retention_days` must be 1 to 3650");
     // What is announced is the address of /readyz.
     let ready = client().get(&serving.admin).send().await.unwrap();
     let text = ready.text().await.unwrap();
@@ -186,7 +256,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
 
     write(folder.path(), "");
     serving.signal(Signal::HUP);
-    serving.announced("the configuration is usable again");
+    serving.announced("the configuration is valid again");
     let ready = client().get(&serving.admin).send().await.unwrap();
     assert_eq!(ready.text().await.unwrap(), "ok\n");
 }
@@ -222,18 +292,11 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
         + &endpoint("b", &format!("{own}, {{ file = \"raw\" }}"))
         + &endpoint("c", "{ env = \"APP_WEBHOOK_SECRET\" }");
     std::fs::write(folder.path().join("unwrapd.toml"), config).unwrap();
-    let output = unwrapd()
-        .args(["serve", "--check", "--config"])
-        .arg(folder.path().join("unwrapd.toml"))
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .env("APP_WEBHOOK_SECRET", APP_SECRET)
-        .output()
-        .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    let warning = "the endpoint `a` has a secret in common with `b`:";
+    let (code, told) = checked(folder.path());
+    assert_eq!(code, Some(0), "{told}");
+    let warning = "the endpoint `a` shares a secret with `b`:";
     assert!(told.contains(warning), "{told}");
-    assert_eq!(told.matches("in common").count(), 1, "{told}");
+    assert_eq!(told.matches("shares a secret").count(), 1, "{told}");
     assert!(!told.contains(raw) && !told.contains(encoded), "{told}");
 }
 
@@ -242,16 +305,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
     let folder = TempDir::new().unwrap();
     let check = |rest: &str| {
         write(folder.path(), rest);
-        let output = unwrapd()
-            .args(["serve", "--check", "--config"])
-            .arg(folder.path().join("unwrapd.toml"))
-            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-            .env("APP_WEBHOOK_SECRET", APP_SECRET)
-            .output()
-            .unwrap();
-        let told =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), told.into_owned())
+        checked(folder.path())
     };
     let (code, told) = check(&destination("app", "http://127.0.0.1:9", ""));
     assert_eq!(code, Some(0), "{told}");
@@ -261,7 +315,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
 
     let (code, told) = check("[store]\nurl = \"sqlite:no/such/folder/u.db\"\n");
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("there is no folder"), "{told}");
+    assert!(told.contains("the folder"), "{told}");
 
     std::fs::write(folder.path().join("text.db"), "no database at all, by far").unwrap();
     let (code, told) = check("[store]\nurl = \"sqlite:text.db\"\n");
@@ -287,7 +341,7 @@ async fn what_was_only_counted_is_logged_at_the_end() {
     }
     let (_, log) = serving.terminate();
     assert!(
-        log.contains("more attempts failed, and are made again: HTTP 500"),
+        log.contains("more attempt failed, and will be retried: HTTP 500"),
         "{log}"
     );
 }

@@ -269,7 +269,7 @@ async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_o
     }
 
     let admin = serving.admin.trim_end_matches("/readyz");
-    let mut odd = std::collections::BTreeMap::new();
+    let mut odd = std::collections::BTreeSet::new();
     for (number, (kind, body)) in sent.iter().enumerate() {
         let url = format!("{admin}/api/v1/messages/wh_{number}");
         let answer = client.get(url).timeout(PATIENCE).send().await.unwrap();
@@ -286,7 +286,7 @@ async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_o
         let lane = if is_call { "call" } else { "standard" };
         assert_eq!(deliveries[0]["lane"], lane, "{body}");
         if let Some(oddity) = message["oddity"].as_str() {
-            odd.entry(*kind).or_insert_with(|| oddity.to_owned());
+            odd.insert((kind.as_str(), in_general(oddity)));
         }
     }
     assert!(odd.len() > EventType::ALL.len() / 2, "{odd:?}");
@@ -295,13 +295,29 @@ async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_o
         .lines()
         .filter(|line| line.contains("cannot read a verified body as an event"))
         .collect();
-    for (kind, oddity) in &odd {
-        let of_kind = warnings
-            .iter()
-            .filter(|line| line.contains(&format!("kind=\"{kind}\"")));
-        let of_kind: Vec<_> = of_kind.collect();
-        assert!(of_kind[0].contains(oddity), "{oddity}: {of_kind:?}");
-        assert_eq!(of_kind.len(), 1, "{of_kind:?}");
-    }
-    assert_eq!(warnings.len(), odd.len(), "{warnings:?}");
+    let told: Vec<_> = warnings
+        .iter()
+        .map(|line| {
+            let (_, kind) = line.split_once("kind=\"").unwrap();
+            let (kind, _) = kind.split_once('"').unwrap();
+            let (_, oddity) = line.split_once("as an event: ").unwrap();
+            let (oddity, _) = oddity.split_once(';').unwrap();
+            (kind, in_general(oddity))
+        })
+        .collect();
+    assert_eq!(told.len(), odd.len(), "{warnings:?}");
+    assert_eq!(
+        told.into_iter().collect::<std::collections::BTreeSet<_>>(),
+        odd
+    );
+}
+
+/// Bodies with the same problem may have it at another item of a list, line or byte.
+fn in_general(oddity: &str) -> String {
+    let parts = oddity.split('[').map(|part| match part.split_once(']') {
+        Some((_, rest)) => format!("]{rest}"),
+        None => part.to_owned(),
+    });
+    let oddity = parts.collect::<Vec<_>>().join("[");
+    oddity.split(',').next().unwrap().to_owned()
 }

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::process::{
+    Serving, destination_table, unwrapd, write_config, write_destinations,
+};
 use crate::support::{TestGateway, Webhook, client, destination};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
@@ -294,6 +296,49 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     assert_eq!(lines("up again"), 1, "{log}");
 }
 
+/// With many deliveries under way it comes up as soon as one of them succeeds, and goes down again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the_log() {
+    const ROUNDS: usize = 30;
+    let failures = usize::try_from(FAILURES_MAX).unwrap() + 2;
+    let round = [
+        vec![Answer::Status(500); failures],
+        vec![Answer::Status(200)],
+    ]
+    .concat();
+    let script: Vec<Answer> = round
+        .iter()
+        .cycle()
+        .take(ROUNDS * round.len())
+        .cloned()
+        .collect();
+    let requests = script.len();
+    let mut app = Application::start(script).await;
+    let folder = TempDir::new().unwrap();
+    write_destinations(
+        folder.path(),
+        &destination_table("app", &app.url, "concurrency = 64"),
+    );
+    let serving = Serving::start(folder.path(), &[]);
+    for number in 0..requests / 2 {
+        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
+        let sent = webhook.request(&client(), &serving.url).send().await;
+        assert_eq!(sent.unwrap().status(), 200);
+    }
+    for _ in 0..requests {
+        app.next().await;
+    }
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("destination is down: "), 1, "{log}");
+    assert_eq!(lines("destination is up again"), 1, "{log}");
+    assert_eq!(
+        lines("more since the last such line, and is up now"),
+        1,
+        "{log}"
+    );
+}
+
 #[test]
 fn who_waits_for_a_gateway_that_is_frozen_is_told_so() {
     let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -359,9 +404,9 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());
     for told in [
-        "`jsonl` of `lines` leads to is not there",
-        "the program of `script`, is missing or not executable",
-        "the program of `plain`, is missing or not executable",
+        "`jsonl` of `lines` does not exist",
+        "gone.sh` of `script` is missing or not executable",
+        "plain.sh` of `plain` is missing or not executable",
     ] {
         assert!(log.contains(told), "{log}");
     }

@@ -76,7 +76,7 @@ async fn connections_follow_the_limit_of_open_files() {
     }
     let said = said.join("\n");
     assert!(
-        said.contains("it takes 32 connections at once instead of 768"),
+        said.contains("it accepts 32 connections at a time instead of 768"),
         "{said}"
     );
     let url = url.expect(&said);
@@ -107,5 +107,8 @@ async fn connections_follow_the_limit_of_open_files() {
     let refused = serve(32).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("may open 32 files, and needs 64"), "{said}");
+    assert!(
+        said.contains("may open 32 files, and needs at least 64"),
+        "{said}"
+    );
 }

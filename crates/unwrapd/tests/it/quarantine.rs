@@ -175,6 +175,38 @@ async fn only_what_matters_of_a_request_is_kept() {
     assert_eq!(retried.without_body, 2);
 }
 
+/// A list may hold 32 signatures, on one line or on many.
+#[tokio::test]
+async fn a_long_list_of_signatures_is_kept_whole_for_the_retry() {
+    let folder = TempDir::new().unwrap();
+    let wrong = Webhooks::new(OTHER_SECRET).unwrap();
+    let test = TestGateway::start_proving(wrong, folder, vec![]).await;
+    for (id, separator) in [("wh_one_line", " "), ("wh_many_lines", "\n")] {
+        let webhook = Webhook::new(id, EventType::BatchCompleted);
+        let another = Webhooks::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+        let now = unix_now();
+        let other = another.sign(&webhook.payload, id, now).unwrap().signature;
+        let mut signatures = vec![other; 31];
+        signatures.push(openai().sign(&webhook.payload, id, now).unwrap().signature);
+        let list = signatures.join(separator);
+        let mut request = test
+            .client()
+            .post(test.url("production"))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now.to_string())
+            .body(webhook.payload);
+        for line in list.split('\n') {
+            request = request.header("webhook-signature", line);
+        }
+        assert_eq!(request.send().await.unwrap().status(), 401);
+    }
+    quarantined(test.gateway.store(), 2).await;
+    let folder = test.stop().await;
+    let test = TestGateway::start_in(folder, vec![]).await;
+    let retried = test.gateway.quarantine().retry(None).await.unwrap();
+    assert_eq!(retried.accepted, 2, "{retried:?}");
+}
+
 #[tokio::test]
 async fn a_flood_of_forgeries_writes_little() {
     let wrong = Webhooks::new(OTHER_SECRET).unwrap();
@@ -208,7 +240,8 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
     };
     let text = |output: &std::process::Output| String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(text(&run(&serving, &["ls"])), "");
-    assert_eq!(run(&serving, &["retry", "--all"]).status.code(), Some(3));
+    assert_eq!(run(&serving, &["retry", "--all"]).status.code(), Some(0));
+    assert_eq!(run(&serving, &["retry", "7"]).status.code(), Some(3));
     for id in ["wh_1", "wh_2"] {
         let webhook = Webhook::new(id, EventType::BatchCompleted);
         let answer = webhook.request(&client(), &serving.url).send().await;
@@ -234,7 +267,10 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
     assert!(text(&retried).starts_with("1 accepted"), "{retried:?}");
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     assert_eq!(run(&serving, &["retry", "1"]).status.code(), Some(3));
-    assert_eq!(text(&run(&serving, &["drop", "2", "--yes"])), "1 dropped\n");
+    assert_eq!(
+        text(&run(&serving, &["drop", "2", "--yes"])),
+        "dropped 1 request\n"
+    );
     assert_eq!(
         run(&serving, &["drop", "2", "--yes"]).status.code(),
         Some(3)

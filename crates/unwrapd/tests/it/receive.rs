@@ -210,7 +210,7 @@ async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let report = String::from_utf8_lossy(&output.stdout);
-    assert!(report.contains("are there"), "{report}");
+    assert!(report.contains(" stored, "), "{report}");
     drop(folder);
 }
 
@@ -228,7 +228,7 @@ async fn a_database_that_is_locked_refuses_and_goes_on_when_it_is_free() {
     while why.contains("has not answered") && Instant::now() < deadline {
         (_, why) = readiness(&test).await;
     }
-    assert!(why.contains("another process is at the database"), "{why}");
+    assert!(why.contains("another process uses the database"), "{why}");
 
     lock.execute_batch("ROLLBACK").unwrap();
     // For a moment everyone is told at once.

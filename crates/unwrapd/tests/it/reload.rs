@@ -58,7 +58,7 @@ fn folder() -> TempDir {
 
 fn reload(serving: &mut Serving) {
     serving.signal(Signal::HUP);
-    serving.announced("was read again");
+    serving.announced("was reloaded");
 }
 
 async fn post(serving: &Serving, webhook: &Webhook) -> u16 {

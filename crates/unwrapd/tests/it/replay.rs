@@ -261,7 +261,7 @@ async fn a_replay_means_what_its_filter_says() {
     }
     let planned = said(&admin, &["replay", "--all", "--dry-run"]).await;
     assert!(
-        planned.starts_with("3 deliveries of 3 messages would be made again\n"),
+        planned.starts_with("3 deliveries of 3 messages would be redelivered\n"),
         "{planned}"
     );
     assert!(planned.contains("3 for `app`\n"), "{planned}");
@@ -353,7 +353,7 @@ async fn the_dead_are_dropped_and_stay_visible() {
     assert_eq!((code, problem.contains("--all")), (2, true), "{problem}");
     assert_eq!(
         said(&admin, &["dead", "drop", "wh_1", "--yes"]).await,
-        "1 dead letters dropped\n"
+        "dropped 1 dead letter\n"
     );
     let left = said(&admin, &["dead", "ls"]).await;
     assert!(left.contains("wh_2") && !left.contains("wh_1"), "{left}");
@@ -391,7 +391,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         let (code, problem) = complained(&admin, &replay).await;
         assert_eq!(code, 1, "{case}");
         assert!(
-            problem.contains("with --token t1 and it goes on"),
+            problem.contains("with `--token t1` to continue"),
             "{case}: {problem}"
         );
         assert!(!serving.died(case).success(), "{case}");

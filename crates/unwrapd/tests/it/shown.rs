@@ -142,7 +142,7 @@ fn what_dev_keeps_is_for_its_user_only_whatever_the_umask() {
     let is_there = stdout
         .lines()
         .map_while(Result::ok)
-        .any(|line| line.contains("Waiting for more"));
+        .any(|line| line.contains("Waiting for webhooks"));
     assert!(is_there);
     let made: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()

@@ -152,6 +152,7 @@ macro_rules! every_store {
 
 mod accept;
 mod claim;
+mod give_up;
 mod handover;
 mod look;
 mod prune;

@@ -175,12 +175,12 @@ fn what_cannot_be_used_is_refused_with_the_file_and_a_remedy_and_nothing_of_the_
         "RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n",
     );
     for (text, why) in [
-        (other.as_str(), "does not belong to the certificate"),
+        (other.as_str(), "does not match the certificate"),
         (&encrypted, "openssl pkey"),
         (&old_encrypted, "openssl pkey"),
         (&pair.cert.pem(), "no key in it"),
         ("", "no key in it"),
-        (&pem.replace(&line, "AAAA"), "of no usable kind"),
+        (&pem.replace(&line, "AAAA"), "kind of key is not supported"),
     ] {
         write(folder.path(), &pair);
         write_key(folder.path(), text);
@@ -195,7 +195,7 @@ fn what_cannot_be_used_is_refused_with_the_file_and_a_remedy_and_nothing_of_the_
     }
     for (text, why) in [
         (pem.as_str(), "no certificate in it"),
-        ("-----BEGIN CERTIFICATE-----\n!", "no good PEM"),
+        ("-----BEGIN CERTIFICATE-----\n!", "not valid PEM"),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             "first certificate cannot be read",
@@ -244,7 +244,7 @@ fn a_configuration_with_an_unusable_certificate_is_refused_with_its_line() {
     write_key(folder.path(), &KeyPair::generate().unwrap().serialize_pem());
     let wrong = complaint();
     assert!(wrong.contains("unwrapd.toml:6: "), "{wrong}");
-    assert!(wrong.contains("does not belong"), "{wrong}");
+    assert!(wrong.contains("does not match"), "{wrong}");
 }
 
 #[test]

@@ -74,8 +74,14 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
     // One for each kind, and one for those that were counted when it ended.
     for (kind, further) in [
-        ("wrong path", "17 times more"),
-        ("no such endpoint", "11 times more"),
+        (
+            "wrong path",
+            "17 times more since the last such line, the latest: POST /webhooks/production//",
+        ),
+        (
+            "no such endpoint",
+            "11 times more since the last such line, the latest: POST /webhooks//",
+        ),
     ] {
         let said = ["refused a webhook with 404", kind];
         assert_eq!(lines(&log, &said), 2, "{log}");
@@ -87,6 +93,77 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
         );
     }
     assert!(log.contains("POST //webhooks/production"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_the_wrong_one_of_the_two_ports_is_told_so() {
+    let (serving, _folder) = start("");
+    let base = format!("http://{}", address(&serving));
+    for path in ["/readyz", "/healthz/", "/api/v1/destinations"] {
+        let answer = client().get(format!("{base}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
+    }
+    let url = serving.admin.replace("/readyz", "/webhooks/production");
+    let answer = webhook("wh_1")
+        .request(&client(), &url)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    let body = answer.text().await.unwrap();
+    assert!(body.contains("the port of `listen`"), "{body}");
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    let check = ["GET /readyz", "`admin` in [server]"];
+    assert_eq!(lines(&log, &check), 1, "{log}");
+    let lost = [
+        "refused a webhook with 404 (sent to the admin port): POST /webhooks/production",
+        "the port that `listen` in [server] sets",
+    ];
+    assert_eq!(lines(&log, &lost), 1, "{log}");
+}
+
+/// Or noise at all endpoints would hide which of them has a wrong secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_refusal_is_told_for_each_of_many_endpoints() {
+    const ENDPOINTS: usize = 150;
+    let folder = TempDir::new().unwrap();
+    write_server_config(folder.path(), "");
+    let file = folder.path().join("unwrapd.toml");
+    let endpoint = |number| {
+        format!(
+            "[[endpoint]]\nname = \"e{number}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n"
+        )
+    };
+    let endpoints: Vec<String> = (0..ENDPOINTS).map(endpoint).collect();
+    let config = std::fs::read_to_string(&file).unwrap() + &endpoints.concat();
+    std::fs::write(&file, config).unwrap();
+    let serving = Serving::start(folder.path(), &[]);
+    let webhooks = format!("http://{}/webhooks", address(&serving));
+    let client = client();
+    let mut old = webhook("wh_1");
+    old.headers.timestamp = "1".into();
+    for number in 0..ENDPOINTS {
+        let url = format!("{webhooks}/e{number}");
+        let bare = client.post(&url).body("{}").send().await.unwrap();
+        assert_eq!(bare.status(), 400);
+        let answer = old.request(&client, &url).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    let mut forged = webhook("wh_1");
+    forged.payload += " ";
+    for endpoint in ["e0", "production"] {
+        let url = format!("{webhooks}/{endpoint}");
+        let answer = forged.request(&client, &url).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    // Those that were refused just before the end are kept too.
+    assert_eq!(lines(&log, &["was not kept"]), 0, "{log}");
+    for endpoint in ["\"e0\"", "\"production\""] {
+        let told = ["401 (signature)", "endpoint=", endpoint];
+        assert_eq!(lines(&log, &told), 1, "{log}");
+    }
+    assert_eq!(lines(&log, &["of many kinds"]), 0, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +182,7 @@ async fn another_method_is_explained() {
     }
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
     assert_eq!(
-        lines(&log, &["refused a request with 405", "by POST"]),
+        lines(&log, &["refused a request with 405", "with POST"]),
         1,
         "{log}"
     );
@@ -199,14 +276,10 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
         "400 (not HTTP)",
     ] {
         let first = lines(&log, &["refused a request with ", kind]);
-        let further = lines(&log, &[kind, "times more since"]);
+        let further = lines(&log, &[kind, " more since"]);
         assert_eq!(first - further, 1, "{kind}: {log}");
     }
-    assert_eq!(
-        lines(&log, &["401 (signature)", "1 times more"]),
-        1,
-        "{log}"
-    );
+    assert_eq!(lines(&log, &["401 (signature)", "1 time more"]), 1, "{log}");
     assert!(lines(&log, &["no signature matches"]) >= 1, "{log}");
 }
 

@@ -1,5 +1,6 @@
 //! A store that is slow, that fails before or after it has done its work, and that tells the ledger the truth.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -257,8 +258,8 @@ impl Store for Troubled {
             .await
     }
 
-    async fn discard(&self, suspect: Option<i64>) -> Result<u64, StoreError> {
-        self.real(self.inner.discard(suspect)).await
+    async fn discard(&self, suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        self.real(self.inner.discard(suspects)).await
     }
 
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {

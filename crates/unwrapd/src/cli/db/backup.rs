@@ -1,7 +1,7 @@
 //! `unwrapd db backup`: a copy of the store as it is at one moment.
 
 use std::fs::{File, Metadata};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,24 +13,25 @@ use serde_json::json;
 use super::{Configured, failure, megabytes};
 use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
+use crate::printable::counted;
 use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{StoreUrl, sqlite};
 
 #[derive(Args)]
 #[command(
-    after_help = "The backup holds every payload, and is for its owner only. To restore it, stop the gateway, move the store and the\n\
-    files beside it (-wal, -shm) away, copy the backup to its place and start the gateway."
+    after_help = "The backup has every payload, and only its owner can read it. To restore it, stop the gateway,\n\
+    move away the store with its -wal and -shm, copy the backup to its place, and start the gateway."
 )]
 pub(crate) struct Arguments {
-    /// Where to put the backup
+    /// File to write the backup to
     #[arg(value_name = "BACKUP")]
     to: PathBuf,
-    /// The store [default: the one that the configuration names]
+    /// File of the store [default: the one in the configuration]
     #[arg(long, value_name = "STORE")]
     store: Option<PathBuf>,
     #[command(flatten)]
     configured: Configured,
-    /// Replace a backup that is there already
+    /// Replace an existing backup
     #[arg(long)]
     force: bool,
     #[arg(long, value_enum, default_value_t = Output::Human)]
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let to = &arguments.to;
     if to.as_os_str() == "-" {
         return Err(usage(
-            "`-` is no file, and a backup cannot be written to stdout: name a file, such as backup.db (`./-` for one of this name)",
+            "a backup cannot be written to stdout: name a file, such as backup.db (`./-` for a file of this name)",
         ));
     }
     check_target(to, &path, arguments.force)?;
@@ -72,12 +73,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     put.map_err(|error| cannot_write(to, &error.error))?;
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("cannot make {} durable", folder.display()))?;
+        .with_context(|| format!("cannot flush the folder {} to the disk", folder.display()))?;
     match arguments.output {
         Output::Human => say!(
-            "{}: {} messages, {}, whole; took {:.1} s",
+            "{}: {}, {}, complete; took {:.1} s",
             to.display(),
-            copied.messages,
+            counted(copied.messages, "message", "messages"),
             megabytes(copied.bytes),
             started.elapsed().as_secs_f64()
         )?,
@@ -96,12 +97,6 @@ fn cannot_write(to: &Path, error: &std::io::Error) -> anyhow::Error {
 }
 
 fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
-    // Elsewhere it means stdout, for which a database is no stream.
-    if to == Path::new("-") {
-        return Err(usage(
-            "a backup cannot be written to stdout: it is a database that is filled, checked and then put in its place; name a file (./- for one of this name)",
-        ));
-    }
     if StoreUrl::Sqlite(store.to_owned()).owns(to) {
         return Err(usage(format!(
             "{}: this is a file of the store itself; name another file",
@@ -113,15 +108,26 @@ fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
     let is = |there: &Metadata| (there.dev(), there.ino()) == (of_store.dev(), of_store.ino());
     let problem = match &there {
         Some(there) if is(there) => "this is the store itself; name another file",
-        Some(there) if !there.is_file() => "this is not a file; name one for the backup",
+        Some(there) if !there.is_file() => "this is not a file; name a file for the backup",
         // What is left there would be taken for a part of the backup.
         _ if has_log(to) => {
             "a -wal or -journal is beside it, so a database of this name is in use; name another file"
         }
-        Some(_) if !force => "there is a file already; name another, or replace it with --force",
+        Some(_) if !force => "the file exists already; name another, or replace it with --force",
+        Some(there) if there.len() > 0 && !is_database(to) => {
+            "this file is not a database, and --force replaces backups only; name another file"
+        }
         _ => return Ok(()),
     };
     Err(usage(format!("{}: {problem}", to.display())))
+}
+
+/// Whether the file begins as a database of SQLite does.
+fn is_database(file: &Path) -> bool {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let mut beginning = [0; MAGIC.len()];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && beginning == *MAGIC
 }
 
 fn has_log(database: &Path) -> bool {

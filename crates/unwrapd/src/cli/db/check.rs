@@ -12,23 +12,23 @@ use crate::cli::{Failure, Output, say, usage};
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
 
-/// Whether it is meant as a URL, and not as a path.
+/// Whether the text is a URL, and not a path.
 fn is_url(text: &str) -> bool {
     text.starts_with("sqlite:") || text.contains("://")
 }
 
 #[derive(Args)]
-#[command(after_help = "Ends with 0 if the store is sound, with 1 if it is not.")]
+#[command(after_help = "Exit code: 0 if the store is sound, 1 if it is not.")]
 pub(crate) struct Arguments {
-    /// The file of a store or of a backup, or the URL of a database [default: the store that the configuration names]
+    /// File of a store or a backup, or URL of a database [default: from the configuration]
     #[arg(value_name = "STORE")]
     store: Option<PathBuf>,
-    /// File with the password of a database named here, instead of the environment variable PGPASSWORD
+    /// File with the password of that database, instead of the environment variable PGPASSWORD
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     #[command(flatten)]
     configured: Configured,
-    /// Leave out whether the indexes agree with the tables: some times as fast
+    /// Skip the comparison of indexes and tables: several times as fast
     #[arg(long)]
     quick: bool,
     #[arg(long, value_enum, default_value_t = Output::Human)]
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         StoreUrl::Postgres(address) => postgres::check(address)
             .await
             .map_err(|error| anyhow::Error::from(error).context(name.clone()))?
-            .ok_or_else(|| Failure::NotFound(anyhow::anyhow!("{name} is not there")))?,
+            .ok_or_else(|| Failure::NotFound(anyhow::anyhow!("{name} does not exist")))?,
     };
     let is_sound = checks.iter().all(|check| check.result.is_ok());
     match arguments.output {
@@ -96,6 +96,6 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(anyhow::anyhow!(
-        "{name} is not sound: stop the gateways, keep what is there, and restore a backup; report it if the disk is good"
+        "{name} is not sound: stop the gateways, keep a copy of the store, and restore a backup. If the disk is good, please report this"
     )))
 }

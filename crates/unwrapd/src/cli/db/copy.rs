@@ -13,29 +13,30 @@ use crate::cli::{Failure, Output, say, usage};
 use crate::config::{Config, named_store};
 use crate::store::{self, Copied, CopyError, Progress, Step};
 
-/// How often it is told how far it is where a line moves,
+/// Time between two updates of a progress line on a terminal,
 const MOVE_EVERY: Duration = Duration::from_millis(200);
-/// and where each time is a new line.
+/// and between two lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// As wide as the longest line that moves.
+/// Width of the longest progress line.
 const LINE_CHARS: usize = 79;
 
 #[derive(Args)]
 #[command(
-    after_help = "Stop every gateway on both first. Whatever interrupts a copy, the same command goes on where it stopped; until it is done no\n\
-    gateway begins on the target. At the end both sides are read and compared. The source is not changed."
+    after_help = "Stop every gateway on both stores first. After an interruption, run the same command again.\n\
+    No gateway starts on the target before the copy is complete. At the end source and target are\n\
+    read and compared. The source is not changed."
 )]
 pub(crate) struct Arguments {
-    /// What to copy, such as `sqlite:unwrapd.db` [default: the store that the configuration names]
+    /// Source, such as `sqlite:unwrapd.db` [default: the store of the configuration]
     #[arg(long, value_name = "URL")]
     from: Option<String>,
-    /// Where to put it, such as `postgres://unwrapd@db.internal/unwrapd`; it must hold nothing yet
+    /// Target, such as `postgres://unwrapd@db.internal/unwrapd`; it must be empty
     #[arg(long, value_name = "URL")]
     to: String,
-    /// File with the password of the databases named here, instead of the environment variable PGPASSWORD
+    /// File with the password of these databases, instead of the environment variable PGPASSWORD
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// The configuration that names the store
+    /// The configuration file that names the store
     #[arg(long, value_name = "FILE", default_value = "unwrapd.toml")]
     config: PathBuf,
     #[arg(long, value_enum, default_value_t = Output::Human)]
@@ -81,7 +82,7 @@ fn say_all(copied: &Copied, took: Duration) -> std::io::Result<()> {
         say!("{table:<10} {rows}")?;
     }
     say!(
-        "both sides were read and are the same: {}, SHA-256 {}; took {:.1} s",
+        "source and target were read and are the same: {}, SHA-256 {}; took {:.1} s",
         megabytes(copied.bytes),
         copied.sha256,
         took.as_secs_f64()
@@ -98,20 +99,20 @@ fn failure(error: CopyError, has_begun: bool) -> Failure {
     let can_go_on = has_begun && matches!(error, CopyError::Store { .. });
     let error = anyhow::Error::from(error);
     kind(if can_go_on {
-        error.context("it stopped half-way, and the same command goes on from there")
+        error.context("the copy is incomplete; run the same command again to continue")
     } else {
         error
     })
 }
 
-/// Tells on stderr how far it is.
+/// Prints the progress on stderr.
 struct Teller {
     moves: bool,
-    /// The step under way, when it began and with how many rows done.
+    /// The current step, its start, and the rows done at that time.
     step: Option<Step>,
     began: Instant,
     rows_then: u64,
-    /// When it was last known how far it is, and when that is shown next.
+    /// Time of the latest progress, and of the next line.
     last: Instant,
     next: Instant,
 }
@@ -141,7 +142,7 @@ impl Teller {
         let last = std::mem::replace(&mut self.last, now);
         if step == Step::Resuming {
             self.write(&format!(
-                "going on where an earlier copy stopped: {rows} of {rows_all} rows are there\n"
+                "continuing an earlier copy: {rows} of {rows_all} rows are copied\n"
             ));
             (self.step, self.began, self.rows_then) = (Some(Step::Copying), now, rows);
             return;
@@ -167,7 +168,7 @@ impl Teller {
         ));
     }
 
-    /// Leaves no line half written.
+    /// Clears an unfinished line.
     fn end(&self) {
         if self.moves {
             self.write("");
@@ -175,7 +176,7 @@ impl Teller {
     }
 
     fn write(&self, line: &str) {
-        // Whoever closed stderr does not want to know.
+        // A closed stderr is no failure.
         drop(if self.moves {
             write!(std::io::stderr(), "\r{:LINE_CHARS$}\r{line}", "")
         } else {

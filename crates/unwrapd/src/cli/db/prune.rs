@@ -14,22 +14,23 @@ use crate::cli::text::print_json;
 use crate::cli::{Failure, Output, say, usage};
 use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
+use crate::printable::counted;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Bounds, Store as _, StoreError};
 
 #[derive(Args)]
 #[command(
-    after_help = "--dry-run works beside a running gateway too. What waits for delivery is never forgotten, and an id is known for the whole dedupe horizon, however short the time.\n\
-    The space of what is forgotten is used again; the file itself becomes smaller only with --vacuum, which needs as much\n\
-    space again, twice, until it is done."
+    after_help = "--dry-run also works beside a running gateway. Messages that wait for delivery are never\n\
+    deleted, and ids are kept for `dedupe_days`. Freed space is used again, but the file becomes\n\
+    smaller only with --vacuum, which needs free space of up to twice the final size."
 )]
 pub(crate) struct Arguments {
-    /// The store [default: the one that the configuration names]
+    /// File of the store [default: the one in the configuration]
     #[arg(value_name = "STORE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     configured: Configured,
-    /// Forget what arrived, and was settled, longer ago [default: `retention_days` of the configuration, which is 30 if it says nothing]
+    /// Delete messages that arrived and were settled longer ago [default: `retention_days`]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(0..=36_500))]
     older_than: Option<u64>,
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     /// Count ages by the clock of this machine, even if no gateway has seen that time yet
     #[arg(long)]
     trust_clock: bool,
-    /// Make the file smaller as well
+    /// Also make the file smaller
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
     #[arg(long, value_enum, default_value_t = Output::Human)]
@@ -46,14 +47,14 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = arguments.configured.find(arguments.file.as_deref())?;
-    // What is forgotten does not come back, and nobody guesses how long ids are to be known.
+    // Deleted messages do not come back, so the retention and dedupe times are never guessed.
     let mut bounds = arguments.configured.bounds()?.ok_or_else(|| {
-        usage("name the configuration of its gateway with --config: how long messages are kept and ids are known stands there")
+        usage("name the configuration of the gateway with --config: it has `retention_days` and `dedupe_days`")
     })?;
     if let Some(days) = arguments.older_than {
         bounds.retention = Duration::from_secs(days * 24 * 3600);
     }
-    // What goes is what the plan counts: a gateway makes room by itself when it needs some.
+    // Only the messages of the plan are deleted: a gateway frees space by itself when it needs some.
     bounds.size_max = None;
     let now = time(&path, arguments.trust_clock)?;
     let (messages, bytes) =
@@ -61,7 +62,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.consent.dry_run {
         return match arguments.output {
             Output::Human => say!(
-                "would forget {messages} messages with {} of payload",
+                "would delete {} with {} of payload",
+                self::messages(messages),
                 megabytes(bytes)
             ),
             Output::Json => print_json(&json!({ "messages": messages, "payload_bytes": bytes })),
@@ -72,7 +74,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if messages > 0 {
         let payload = megabytes(bytes);
         arguments.consent.ask(&format!(
-            "Forget {messages} messages with {payload} of payload, for ever"
+            "Delete {} with {payload} of payload",
+            self::messages(messages)
         ))?;
     }
     let forgotten = forget(&path, &bounds, now)
@@ -85,10 +88,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match (arguments.output, sizes) {
         (Output::Human, None) => {
-            say!("forgot {forgotten} messages; their space is used again")?;
+            say!(
+                "deleted {}; the freed space is used again",
+                self::messages(forgotten)
+            )?;
         }
         (Output::Human, Some((before, after))) => say!(
-            "forgot {forgotten} messages; the file had {} and has {}",
+            "deleted {}; the file had {} and has {}",
+            self::messages(forgotten),
             megabytes(before),
             megabytes(after)
         )?,
@@ -100,8 +107,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The time by which ages count. A clock that is far ahead of the time that the last gateway knew may be wrong, and what is forgotten
-/// does not come back: then ages count by that time.
+/// The time by which ages are counted. A clock that is far ahead of the last gateway's time may be wrong, and deleted messages
+/// do not come back: then that gateway's time is used.
 fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
     let wall = Timestamp::now();
     let remembered = sqlite::remembered_at(path).map_err(|error| failure(path, error))?;
@@ -109,14 +116,17 @@ fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
         Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
             if wall.duration_since(remembered) > START_TOLD {
                 talk(&format!(
-                    "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages count by that time. \
-                     If the clock is right, use --trust-clock\n"
+                    "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages are counted by that time. If the clock is right, use --trust-clock\n"
                 ));
             }
             Ok(remembered)
         }
         _ => Ok(wall),
     }
+}
+
+fn messages(count: u64) -> String {
+    counted(count, "message", "messages")
 }
 
 async fn forget(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<u64, StoreError> {
@@ -136,7 +146,7 @@ async fn forget(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<u64, Sto
 fn in_use(path: &Path, error: StoreError) -> Failure {
     match error {
         StoreError::InUse(_) => Failure::TryLater(anyhow::anyhow!(
-            "a gateway is running on {}: it forgets by itself what [store] says; to do it by hand, stop it first",
+            "a gateway is running on {}: it deletes old messages by itself; to do it by hand, stop the gateway first",
             path.display()
         )),
         error => failure(path, error),

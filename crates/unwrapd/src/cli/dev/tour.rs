@@ -1,4 +1,4 @@
-//! The tour: one event of each type all the way, a duplicate, a forgery; then whatever comes.
+//! The demo: one event of each type, a duplicate, a forgery; then every further webhook.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::delivery::Next;
 use crate::feed::Happening;
 use crate::store::Accepted;
 
-/// Longest wait for a first attempt; a slow application gets the rest of the tour meanwhile.
+/// Longest wait for a first attempt. After that the demo goes on with the next event.
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long the tour waits at its end for an application that did not take everything at once.
+/// Longest wait at the end for retries.
 const LATE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Tour {
     feed: broadcast::Receiver<Happening>,
     sender: Sender,
-    /// What the built-in application unwraps.
+    /// Events that the built-in application has unwrapped.
     told: mpsc::Receiver<UnwrapWebhookEvent>,
     /// Ids of the webhooks that are to be delivered.
     sent: HashSet<String>,
@@ -56,10 +56,10 @@ impl Tour {
             first.get_or_insert(request);
         }
         if let Some(original) = first {
-            say!("\nThe first one again, as OpenAI may send it twice:")?;
+            say!("\nThe first one again, since OpenAI may send a webhook twice:")?;
             say!("  {}", self.send(&original).await?)?;
 
-            say!("\nA forged one, with one letter of the body changed on its way:")?;
+            say!("\nA forgery, with one letter of the body changed:")?;
             let mut forged = original;
             forged.payload = forged.payload.replacen("evt_", "ev7_", 1);
             say!("  {}", self.send(&forged).await?)?;
@@ -71,7 +71,7 @@ impl Tour {
         Ok(delivered == all)
     }
 
-    /// Sends a request and follows it to its first attempt, if that comes soon. Gives the steps it took.
+    /// Sends a request, and returns its steps up to the first attempt, if that comes soon.
     async fn send(&mut self, request: &Request) -> anyhow::Result<String> {
         let status = self
             .sender
@@ -149,13 +149,13 @@ impl Tour {
         self.sent.iter().filter(ended).count()
     }
 
-    /// An application that was busy or is just starting may take the rest a little later.
+    /// Waits for retries: the application may have been busy, or just starting.
     async fn wait_for_late(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + LATE_WAIT_MAX;
         let waiting = self.waiting();
         if waiting > 0 {
             say!(
-                "\n{waiting} not delivered yet; they are kept and tried again. Waiting a little:"
+                "\n{waiting} not delivered yet; they are stored and will be retried. Waiting for up to 20 s:"
             )?;
         }
         while self.waiting() > 0 {
@@ -173,7 +173,7 @@ impl Tour {
         Ok(())
     }
 
-    /// Tells what happens, for ever.
+    /// Prints each step, without end.
     pub(super) async fn stay(&mut self) -> anyhow::Result<()> {
         loop {
             tokio::select! {
@@ -183,7 +183,7 @@ impl Tour {
                         None => say!("  {}", plain(&tell(&happening)))?,
                     },
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        say!("  … and {missed} more steps, too fast to tell")?;
+                        say!("  … and {missed} more steps, too fast to print")?;
                     }
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
@@ -217,7 +217,7 @@ fn tell(happening: &Happening) -> String {
         Happening::Accepted {
             accepted: Accepted::Duplicate,
             ..
-        } => "a duplicate, already stored: swallowed".into(),
+        } => "a duplicate, already stored: not delivered again".into(),
         Happening::Attempted {
             answer,
             next: Next::Delivered,
@@ -228,7 +228,7 @@ fn tell(happening: &Happening) -> String {
             next: Next::Retry { .. },
             attempt,
             ..
-        } => format!("attempt {attempt} failed ({answer}), kept for another"),
+        } => format!("attempt {attempt} failed ({answer}), will be retried"),
         Happening::Attempted { answer, .. } => format!("given up: {answer}"),
     }
 }
@@ -241,7 +241,8 @@ mod tests {
     use crate::feed::Feed;
 
     fn tour(feed: &Feed) -> Tour {
-        let webhooks = Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
+        let webhooks =
+            Webhooks::from(&Secret::from_key("a key of thirty-two bytes, at least").unwrap());
         let url = "http://127.0.0.1:1/".parse().unwrap();
         let (_, told) = mpsc::channel(1);
         Tour::new(feed.listen(), Sender::new(webhooks, url).unwrap(), told)

@@ -1,4 +1,4 @@
-//! What takes the messages of a destination: exactly one of `url`, `command` and `jsonl`, and the keys that belong to it.
+//! The kind of a destination: exactly one of `url`, `command` and `jsonl`, with its keys.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,21 +24,22 @@ const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 60;
 const SECRETS_MAX: usize = 3;
 
 impl Destination {
-    /// What takes its messages. `None`: that stands there, and what is wrong with it is told already.
+    /// The kind of the destination. `None`: the key is there, and its mistakes are reported
+    /// already.
     pub(super) fn kind(&mut self, place: &Place) -> Result<Option<Kind>, Mistakes> {
         match (self.url.take(), self.command.take(), self.jsonl.take()) {
             (Some(url), None, None) => self.http(&url, place),
             (None, Some(command), None) => {
                 let mut mistakes = Mistakes::default();
                 mistakes
-                    .keep(self.refuse_keys_of_urls("a command is started by us, not called"));
+                    .keep(self.refuse_keys_of_urls("the gateway starts a command, and sends it no request"));
                 let kind = mistakes.keep(self::command(&command));
                 mistakes.check()?;
                 Ok(kind)
             }
             (None, None, Some(jsonl)) => {
                 let mut mistakes = Mistakes::default();
-                mistakes.keep(self.refuse_keys_of_urls("lines are written, not sent"));
+                mistakes.keep(self.refuse_keys_of_urls("the gateway writes lines, and sends no request"));
                 let kind = mistakes.keep(lines(&jsonl));
                 mistakes.check()?;
                 Ok(kind)
@@ -50,7 +51,7 @@ impl Destination {
             {
                 Ok(None)
             }
-            (None, None, None) => Err(Mistake::new(
+            (None, None, None) => Err(Mistake::absence(
                 span(self.name.as_ref()).unwrap_or_else(|| place.span()),
                 "a destination needs one of `url = \"https://…\"`, `command = [\"program\", \"argument\", …]` and `jsonl = \"path\"`",
             )
@@ -77,7 +78,7 @@ impl Destination {
             Some(jsonl) if jsonl.get_ref() != "-" && store.owns(Path::new(jsonl.get_ref())) => {
                 Err(Mistake::new(
                     jsonl.span(),
-                    "this is a file of the store, which lines would destroy: name another file",
+                    "this is a file of the store, and lines would destroy it: name another file",
                 ))
             }
             _ => Ok(()),
@@ -98,15 +99,16 @@ impl Destination {
             Ok(secrets) => {
                 let webhooks = mistakes.keep(webhooks(secrets.get_ref()));
                 if matches!(webhooks, Some(None)) && !is_broken {
-                    mistakes.add(Mistake::new(
+                    mistakes.add(Mistake::absence(
                         secrets.span(),
-                        "there is nothing to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
+                        "the destination has no secret to sign with: add `{ env = \"APP_WEBHOOK_SECRET\" }`",
                     ));
                 }
                 webhooks.flatten()
             }
         };
         let connect_timeout = mistakes.keep(within(
+            "connect_timeout_seconds",
             self.connect_timeout_seconds.take(),
             1,
             CONNECT_TIMEOUT_SECONDS_MAX,
@@ -122,7 +124,7 @@ impl Destination {
         {
             mistakes.add(Mistake::new(
                 span,
-                "TLS to an IPv6 address does not work through a proxy: write the name of the server in `url`, or take `proxy` out",
+                "TLS to an IPv6 address does not work through a proxy: write the name of the server in `url`, or remove `proxy`",
             ));
         }
         mistakes.check()?;
@@ -146,9 +148,9 @@ impl Destination {
         let (user, password) = (self.proxy_user.take(), self.proxy_password.take());
         let Some(proxy) = self.proxy.take() else {
             return match span(user.as_ref()).or(span(password.as_ref())) {
-                Some(span) => Err(Mistake::new(
+                Some(span) => Err(Mistake::absence(
                     span,
-                    "there is no `proxy` that asks for this: add `proxy = \"http://HOST:PORT\"`, or take it out",
+                    "this key needs a `proxy`: add `proxy = \"http://HOST:PORT\"`, or remove this key",
                 )),
                 None => Ok(None),
             };
@@ -160,7 +162,7 @@ impl Destination {
             (Some(user), Some(password)) => Some(proxy_user(user, &password)?),
             (user, password) => {
                 let span = span(user.as_ref()).or(span(password.as_ref()));
-                return Err(Mistake::new(
+                return Err(Mistake::absence(
                     span.unwrap_or_default(),
                     "`proxy_user` and `proxy_password` belong together: write both, or neither",
                 ));
@@ -180,16 +182,16 @@ impl Destination {
             (None, Some(secrets)) => Err(Mistake::new(
                 secrets.span(),
                 format!(
-                    "there are more than {SECRETS_MAX} secrets: leave out those that no application knows any more"
+                    "there are more than {SECRETS_MAX} secrets: remove those that no application uses any more"
                 ),
             )),
             (Some(_), Some(secrets)) => Err(Mistake::new(
                 secrets.span(),
                 "there is a `secret` already: name all of them in `secrets`, the newest first",
             )),
-            (None, None) => Err(Mistake::new(
+            (None, None) => Err(Mistake::absence(
                 url.span(),
-                "a `url` needs a secret to sign with, which the application verifies with: add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` makes one)",
+                "a `url` needs a secret: the gateway signs with it, and the application verifies with it. Add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` generates one)",
             )),
         }
     }
@@ -213,7 +215,7 @@ impl Destination {
             if let Some(span) = span {
                 mistakes.add(Mistake::new(
                     span,
-                    format!("`{key}` belongs to a `url`; {reason}: leave it out"),
+                    format!("`{key}` is only for a `url`; {reason}: remove this key"),
                 ));
             }
         }
@@ -225,7 +227,7 @@ fn authorities(file: &Spanned<PathBuf>) -> Result<Authorities, Mistake> {
     let mistake = |problem: String| Mistake::new(file.span(), problem);
     if looks_secret(&file.get_ref().to_string_lossy()) {
         return Err(mistake(
-            "this is a secret where the path of a file of certificates belongs: take it out and replace it".into(),
+            "this is a secret where the path of a file of certificates belongs: remove it, and replace the secret".into(),
         ));
     }
     Authorities::read(file.get_ref()).map_err(mistake)
@@ -249,7 +251,7 @@ fn proxy_user(
     {
         return Err(Mistake::new(
             user.span(),
-            "a user has at least one character, and no colon among them",
+            "a user name must have at least one character, and no colon",
         ));
     }
     let text = password.get_ref().read_text();
@@ -260,7 +262,7 @@ fn proxy_user(
         return Err(Mistake::new(
             password.span(),
             format!(
-                "{}: the password is empty or holds a control character: correct it",
+                "{}: the password is empty or has a control character: correct it",
                 password.get_ref()
             ),
         ));
@@ -272,14 +274,17 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
     let mistake = |problem| Err(Mistake::new(command.span(), problem));
     if command.get_ref().iter().any(|word| looks_secret(word)) {
         return mistake(
-            "a secret stands in the arguments of a command, where everyone on the machine sees it: have the command read it from a file, and replace it",
+            "this is a secret, and every user of the machine can see the arguments of a command: let the command read it from a file, and replace the secret",
         );
     }
     if command.get_ref().iter().any(|word| word.contains('\0')) {
-        return mistake("no word of a command can hold the character zero: take it out");
+        return mistake("a command must not have the character NUL: remove it");
     }
     let mut words = command.get_ref().iter().cloned();
     match words.next() {
+        Some(program) if is_of_a_shell(&program) => mistake(
+            "no shell runs the command: write the program and each argument as an entry of its own, such as [\"notify\", \"--quiet\"]",
+        ),
         Some(program) if !program.is_empty() => Ok(Kind::Command(CommandSettings {
             program,
             arguments: words.collect(),
@@ -288,6 +293,21 @@ fn command(command: &Spanned<Vec<String>>) -> Result<Kind, Mistake> {
             "this must be a program and its arguments, such as [\"/usr/local/bin/notify\", \"--quiet\"]",
         ),
     }
+}
+
+/// Whether the text is a program with its arguments, as a shell takes it. A file may have blanks in its name.
+fn is_of_a_shell(program: &str) -> bool {
+    let starts = |program: &str| {
+        let program = program.to_owned();
+        CommandSettings {
+            program,
+            arguments: Vec::new(),
+        }
+        .can_start()
+    };
+    program
+        .split_once(char::is_whitespace)
+        .is_some_and(|(first, _)| starts(first) && !starts(program))
 }
 
 fn lines(path: &Spanned<String>) -> Result<Kind, Mistake> {

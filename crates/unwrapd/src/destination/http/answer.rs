@@ -25,10 +25,11 @@ pub(super) fn summary(
     }
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
-            format!("HTTP {code} (does it verify with the secret of this destination?)")
+            format!("HTTP {code} (is the application using this destination's secret?)")
         }
+        StatusCode::GONE => format!("HTTP {code} (refused for good, so not retried)"),
         StatusCode::PROXY_AUTHENTICATION_REQUIRED if is_proxied => format!(
-            "HTTP {code} (the proxy asks for a user and a password: correct `proxy_user` and `proxy_password`)"
+            "HTTP {code} (the proxy needs a user and a password: correct `proxy_user` and `proxy_password`)"
         ),
         _ if matches!(code, 300..=303 | 305..=308) => {
             let location = location(url, headers);
@@ -44,14 +45,14 @@ pub(super) fn summary(
 /// query.
 fn location(url: &Url, headers: &HeaderMap) -> String {
     let Some(value) = headers.get(LOCATION) else {
-        return "it has no Location".into();
+        return "the answer has no Location".into();
     };
     let target = str::from_utf8(value.as_bytes())
         .ok()
         .and_then(|text| url.join(text.trim()).ok());
     let Some(mut target) = target.filter(|target| matches!(target.scheme(), "http" | "https"))
     else {
-        return "its Location is no URL of a web server".into();
+        return "the Location is not a URL of a web server".into();
     };
     let has_more = target.query().is_some();
     target.set_query(None);
@@ -113,8 +114,8 @@ mod tests {
                 "/login?token=private#private",
                 "Location https://app.example/login?…:",
             ),
-            ("javascript:alert(1)", "no URL of a web server"),
-            ("", "it has no Location"),
+            ("javascript:alert(1)", "not a URL of a web server"),
+            ("", "the answer has no Location"),
         ] {
             let shown = shown(location);
             assert!(

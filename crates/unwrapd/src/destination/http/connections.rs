@@ -61,7 +61,7 @@ impl Connections {
                 }
                 // This is unlikely, since the same client was made before. The old connections are
                 // used until the next try.
-                Err(error) => tracing::warn!("cannot make a new client: {error}"),
+                Err(error) => tracing::warn!("cannot create a new HTTP client: {error}"),
             }
         }
         current.client.clone()

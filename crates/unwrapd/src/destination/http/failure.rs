@@ -15,6 +15,30 @@ use super::trust;
 /// Longest list of the names of a certificate that is shown, in bytes.
 const NAMES_BYTES_MAX: usize = 200;
 
+/// What is wrong with certificates that are made by hand, by a word of the error, with the remedy.
+const REMEDIES: [(&str, &str); 5] = [
+    (
+        "UnsupportedCertVersion",
+        "is of X.509 version 1, which has no subjectAltName: make it anew, with `-extfile` of `openssl x509 -req`",
+    ),
+    (
+        "UnsupportedSignatureAlgorithm",
+        "is signed in a way that is not safe, such as with SHA-1: sign it anew with SHA-256",
+    ),
+    (
+        "EndEntityUsedAsCa",
+        "is signed by one that is not an authority's: make that one anew, with basicConstraints CA:TRUE",
+    ),
+    (
+        "NameConstraintViolation",
+        "is signed by an authority that may not sign for this name: use another authority or name",
+    ),
+    (
+        "PathLenConstraintViolated",
+        "has more authorities above it than they allow: sign it with one further up",
+    ),
+];
+
 /// The sender of a request and its proxy, on which the remedy depends.
 #[derive(Clone, Copy)]
 pub(super) enum Client<'a> {
@@ -22,6 +46,44 @@ pub(super) enum Client<'a> {
     Command,
     /// A destination, through this proxy if it has one.
     Destination { proxy: Option<&'a Url> },
+}
+
+/// The other side of a connection, and the key with its URL.
+#[derive(Clone, Copy)]
+struct Peer {
+    name: &'static str,
+    url: &'static str,
+}
+
+const SERVER: Peer = Peer {
+    name: "server",
+    url: "the URL",
+};
+const PROXY: Peer = Peer {
+    name: "proxy",
+    url: "`proxy`",
+};
+
+impl Peer {
+    /// Who was connected to when this went wrong. A proxy gets a request to a URL of http as it is,
+    /// and makes a tunnel for one of https.
+    fn of(
+        error: &reqwest::Error,
+        causes: &[&(dyn StdError + 'static)],
+        client: Client<'_>,
+    ) -> Self {
+        let Client::Destination { proxy: Some(_) } = client else {
+            return SERVER;
+        };
+        let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
+        let is_before_tunnel =
+            |cause: &&(dyn StdError + 'static)| cause.to_string().starts_with("tunnel error: ");
+        if is_plain || causes.iter().any(is_before_tunnel) {
+            PROXY
+        } else {
+            SERVER
+        }
+    }
 }
 
 /// The failure of a request of the command line, down to its cause, without the URL.
@@ -43,12 +105,29 @@ pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
     if error.is_timeout() {
         return format!("no answer in time{through}");
     }
+    if error.is_connect() && is_refused(error) {
+        let who = if let Client::Destination { proxy: Some(proxy) } = client {
+            format!("no proxy is listening on {}", place_of(proxy))
+        } else {
+            let place = error.url().map_or_else(|| "that address".into(), place_of);
+            format!("nothing is listening on {place}")
+        };
+        return format!("connection refused: {who}");
+    }
     let what = if error.is_connect() {
         "no connection"
     } else {
         "no answer"
     };
     format!("{what}{through}: {}", cause(error, client))
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error).iter().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
 }
 
 fn place_of(url: &Url) -> String {
@@ -62,9 +141,10 @@ fn place_of(url: &Url) -> String {
 fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
     let is_plain = error.url().map(|url| url.scheme() == "http");
     let causes = causes(error);
+    let peer = Peer::of(error, &causes, client);
     for cause in &causes {
         if let Some(tls) = cause.downcast_ref::<TlsError>() {
-            return tls_cause(tls, client);
+            return tls_cause(tls, client, peer);
         }
         if let Some(http) = cause.downcast_ref::<hyper::Error>() {
             if http.is_parse_too_large() {
@@ -72,15 +152,21 @@ fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
                     .into();
             }
             if is_plain == Some(true) && (http.is_parse() || http.is_parse_version_h2()) {
-                return "the answer is not HTTP/1.1: if the server speaks TLS on this port, write https:// in the URL, else another port".into();
+                return format!(
+                    "the answer is not HTTP/1.1: if the {} speaks TLS on this port, write https:// in {}, else another port",
+                    peer.name, peer.url
+                );
             }
             if is_plain == Some(true) && http.is_incomplete_message() {
-                return closed("connection closed");
+                return closed("connection closed", peer);
             }
         }
         let text = cause.to_string();
         if text.starts_with("tunnel error: proxy auth") {
-            return "the proxy asks for a user and a password, or refuses these: correct `proxy_user` and `proxy_password` of the destination".into();
+            return "the proxy needs a user and a password, or refuses those it got: correct `proxy_user` and `proxy_password` of the destination".into();
+        }
+        if text.starts_with("tunnel error: unexpected end") {
+            return closed("end of file", PROXY);
         }
         if text.starts_with("tunnel error: unsuccessful") {
             return "the proxy refused to connect to the host and port of the URL: allow them there, and see its log".into();
@@ -96,19 +182,21 @@ fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
         })
     });
     if is_plain == Some(true) && !error.is_connect() && is_cut_off {
-        return closed(&deepest);
+        return closed(&deepest, peer);
     }
     if is_plain == Some(false) && error.is_connect() && is_cut_off {
         return format!(
-            "the server ended the TLS handshake ({deepest}): if it speaks no TLS on this port, write http:// in the URL, or another port"
+            "the {} ended the TLS handshake ({deepest}): if it speaks no TLS on this port, write http:// in {}, or another port",
+            peer.name, peer.url
         );
     }
     deepest
 }
 
-fn closed(how: &str) -> String {
+fn closed(how: &str, peer: Peer) -> String {
     format!(
-        "the server ended the connection without an answer ({how}); if it speaks TLS on this port, write https:// in the URL"
+        "the {} ended the connection without an answer ({how}); if it speaks TLS on this port, write https:// in {}",
+        peer.name, peer.url
     )
 }
 
@@ -129,79 +217,86 @@ fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
     causes
 }
 
-fn tls_cause(error: &TlsError, client: Client<'_>) -> String {
+fn tls_cause(error: &TlsError, client: Client<'_>, peer: Peer) -> String {
+    let Peer { name, url } = peer;
     let trusted_by = match client {
         Client::Destination { .. } => "`ca = \"FILE\"` of this destination",
         Client::Command => "the file that the environment variable SSL_CERT_FILE names",
     };
     match error {
         TlsError::InvalidCertificate(certificate) if !trust::is_of_an_authority(error) => {
-            certificate_cause(certificate, trusted_by)
+            certificate_cause(certificate, trusted_by, peer)
         }
         TlsError::InvalidCertificate(_) => match client {
             Client::Destination { .. } => format!(
-                "the server shows a self-signed certificate (CaUsedAsEndEntity): name it in {trusted_by}, as PEM, if it is the right one"
+                "the {name} shows a self-signed certificate (CaUsedAsEndEntity): name it in {trusted_by}, as PEM, if it is the right one"
             ),
-            Client::Command => "the server shows a self-signed certificate that is one of an authority (CaUsedAsEndEntity): have an authority sign a certificate for it".into(),
+            Client::Command => "the server shows the self-signed certificate of an authority (CaUsedAsEndEntity): have that authority sign a certificate for the server".into(),
         },
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "the server speaks no TLS on this port: write http:// in the URL, or another port".into()
+            format!("the {name} speaks no TLS on this port: write http:// in {url}, or another port")
         }
         TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. } => format!(
-            "the server does not speak TLS as it should ({error}): is this the right port?"
+            "the {name} does not speak TLS as it should ({error}): is this the right port?"
         ),
-        TlsError::AlertReceived(alert) => alert_cause(*alert),
+        TlsError::AlertReceived(alert) => alert_cause(*alert, peer),
         TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        ) => "the server speaks a version of TLS older than 1.2: bring it up to date".into(),
+        ) => format!("the {name} speaks a version of TLS older than 1.2: bring it up to date"),
         _ => format!("TLS: {error}"),
     }
 }
 
-fn certificate_cause(certificate: &CertificateError, trusted_by: &str) -> String {
+fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Peer) -> String {
+    let Peer { name, url } = peer;
     match certificate {
         CertificateError::UnknownIssuer => {
             let environment = trust::environment_problem().map_or_else(String::new, |problem| format!("; {problem}"));
             format!(
-                "the certificate of the server is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the server send its whole chain{environment}"
+                "the certificate of the {name} is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the {name} send its whole chain{environment}"
             )
         }
-        // The authority has the name of a trusted one, but another key.
+        // The signature of the certificate, or that of the handshake.
         CertificateError::BadSignature => format!(
-            "the certificate of the server is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM"
+            "the certificate of the {name} is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM; or the RSA key of the {name} has fewer than 2048 bits: make a longer one"
         ),
-        CertificateError::Expired => {
-            "a certificate of the server has expired: renew it, and check the clock of this machine"
-                .into()
-        }
+        CertificateError::Expired => format!(
+            "a certificate of the {name} has expired: renew it, and check the clock of this machine"
+        ),
         CertificateError::ExpiredContext { not_after, .. } => format!(
-            "a certificate of the server expired on {}: renew it, and check the clock of this machine",
+            "a certificate of the {name} expired on {}: renew it, and check the clock of this machine",
             day(*not_after)
         ),
-        CertificateError::NotValidYet => {
-            "a certificate of the server is not valid yet: check the clock of this machine".into()
-        }
+        CertificateError::NotValidYet => format!(
+            "a certificate of the {name} is not valid yet: check the clock of this machine"
+        ),
         CertificateError::NotValidYetContext { time, not_before } => format!(
-            "a certificate of the server is not valid before {}: check the clock of this machine, which says {}",
+            "a certificate of the {name} is not valid before {}: check the clock of this machine, which says {}",
             day(*not_before),
             minute(*time)
         ),
-        CertificateError::NotValidForName => {
-            "the certificate of the server is for another name: write a name of the certificate in the URL, or have one made for this name".into()
-        }
+        CertificateError::NotValidForName => format!(
+            "the certificate of the {name} is for another name: write a name of the certificate in {url}, or have one made for this name"
+        ),
         CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "the certificate of the server is for {} and not for the host of the URL: write a name of the certificate in the URL, or have one made for this host",
+            "the certificate of the {name} is for {} and not for the host of {url}: write a name of the certificate in {url}, or have one made for this host",
             names(presented)
         ),
-        CertificateError::Revoked => "the certificate of the server was revoked: replace it".into(),
+        CertificateError::Revoked => {
+            format!("the certificate of the {name} was revoked: replace it")
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is not one for servers (its extended key usage lacks serverAuth): have another one made".into()
+            "the certificate is not one for servers (its extended key usage lacks serverAuth): get another one".into()
         }
         other => {
             let mut cause = format!("{other:?}");
+            // Most of these types are in a crate that rustls does not export.
+            if let Some((word, text)) = REMEDIES.iter().find(|(word, _)| cause.contains(word)) {
+                return format!("the certificate of the {name} {text} ({word})");
+            }
             shorten(&mut cause, NAMES_BYTES_MAX);
-            format!("the certificate of the server cannot be used ({cause}): replace it")
+            format!("the certificate of the {name} cannot be used ({cause}): replace it")
         }
     }
 }
@@ -241,21 +336,30 @@ fn shown(time: UnixTime, format: &str) -> Option<String> {
     Some(time.strftime(format).to_string())
 }
 
-fn alert_cause(alert: AlertDescription) -> String {
+fn alert_cause(alert: AlertDescription, peer: Peer) -> String {
+    let Peer { name, url } = peer;
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
-            "the server asks for a certificate of the client, which is not supported: have it ask for none, since the signature is the proof".into()
+            format!(
+                "the {name} asks for a certificate of the client, which is not supported: have it ask for none, since the signature is the proof"
+            )
         }
         AlertDescription::ProtocolVersion => {
-            "the server speaks no version of TLS from 1.2 on: bring it up to date".into()
+            format!("the {name} speaks no version of TLS from 1.2 on: bring it up to date")
         }
         AlertDescription::UnrecognisedName => {
-            "the server knows no host of the name in the URL: correct the name, or its configuration".into()
+            format!(
+                "the {name} knows no host of the name in {url}: correct the name, or its configuration"
+            )
         }
         AlertDescription::HandshakeFailure => {
-            "the server found no way of TLS that both sides speak (handshake_failure): allow TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there".into()
+            format!(
+                "the {name} found no way of TLS that both sides speak (handshake_failure): allow TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there"
+            )
         }
-        alert => format!("the server ended the TLS handshake with the alert {alert:?}: see its log"),
+        alert => {
+            format!("the {name} ended the TLS handshake with the alert {alert:?}: see its log")
+        }
     }
 }
 

@@ -1,16 +1,13 @@
 //! The certificates that are trusted for a destination: those signed by the system's authorities,
 //! or by the authorities that `ca` names.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
@@ -18,11 +15,9 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use crate::certificates;
 use crate::clock::Clock;
-use crate::files;
 
-/// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Environment variables that replace the system's list of authorities by a file or by folders.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
@@ -38,23 +33,12 @@ impl Authorities {
     /// Reads a PEM file of certificates. The error names the problem of the file and the remedy.
     pub fn read(file: &Path) -> Result<Self, String> {
         let problem = |problem: &str| format!("{}: {problem}", file.display());
-        let text = read(file).map_err(|cause| problem(&cause))?;
-        let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
-        if !holds(b"-----BEGIN CERTIFICATE-----") {
-            return Err(problem(if text.starts_with(&[0x30, 0x82]) {
-                "the file is DER and not PEM: convert it with `openssl x509 -inform der -in FILE -out NEW`"
-            } else {
-                "the file holds no certificate: name the PEM file of the authority, which has the line -----BEGIN CERTIFICATE-----"
-            }));
-        }
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
-            .collect::<Result<_, _>>()
-            .map_err(|_| problem("the file is no valid PEM: write it anew"))?;
+        let certificates = certificates::read(file).map_err(|cause| problem(&cause))?;
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.iter().enumerate() {
             if roots.add(certificate.clone()).is_err() {
                 return Err(problem(&format!(
-                    "certificate {} of the file cannot be read: take it out, or write it anew",
+                    "certificate {} of the file cannot be read: remove it, or save it again",
                     index + 1
                 )));
             }
@@ -77,27 +61,6 @@ impl Authorities {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| {
-        let cause = files::explained(error);
-        format!("cannot read the file: {cause}; correct `ca` or the file")
-    };
-    // Opening a pipe may block for ever.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("this is no regular file: name a PEM file of certificates".into());
-    }
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
-        .map_err(unreadable)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!(
-            "the file has more than {FILE_BYTES_MAX} bytes: name one with the needed certificates only"
-        ));
-    }
-    Ok(text)
-}
-
 /// The TLS settings of a client that trusts the system's authorities and these.
 pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     let Some(authorities) = authorities else {
@@ -105,18 +68,35 @@ pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     };
     let mut roots = SYSTEM.roots.clone();
     roots.add_parsable_certificates(authorities.certificates.iter().cloned());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone())
-        .build()
-        .expect("there are roots");
-    let verifier = NamedVerifier {
-        verifier,
-        named: authorities.certificates.clone(),
-    };
+    with_named(roots, &authorities.certificates, Excuse::UnknownAuthority).expect("there are roots")
+}
+
+/// The TLS settings of a client that trusts the certificates in this file alone: as that of the
+/// server, for any name or address, or as that of its authority.
+pub(crate) fn client_config_for(file: &Path) -> Result<ClientConfig, String> {
+    let certificates = certificates::read(file)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    with_named(roots, &certificates, Excuse::Everything)
+        .map_err(|error| format!("no certificate in the file can be used: {error}"))
+}
+
+fn with_named(
+    roots: RootCertStore,
+    named: &[CertificateDer<'static>],
+    excuse: Excuse,
+) -> Result<ClientConfig, VerifierBuilderError> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone()).build()?;
     let mut config = builder(RootCertStore::empty());
     config
         .dangerous()
-        .set_certificate_verifier(Arc::new(verifier));
-    config
+        .set_certificate_verifier(Arc::new(NamedVerifier {
+            verifier,
+            named: named.to_vec(),
+            excuse,
+        }));
+    Ok(config)
 }
 
 /// As [`client_config`], checking the dates of certificates by this clock.
@@ -148,6 +128,14 @@ static SYSTEM_CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| builder(SYSTEM.r
 
 /// The system's list, or that of the environment. If there is none, Mozilla's list.
 static SYSTEM: LazyLock<System> = LazyLock::new(|| {
+    if let Some(problem) = endless_list() {
+        let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return System {
+            roots,
+            problem: Some(problem),
+        };
+    }
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(loaded.certs);
@@ -161,9 +149,9 @@ static SYSTEM: LazyLock<System> = LazyLock::new(|| {
     let problem = match (named.is_empty(), is_empty, cause) {
         (true, ..) | (false, false, None) => None,
         (false, true, cause) => Some(format!(
-            "the authorities of Mozilla's list are trusted, since {} gives no certificate ({}): correct the variable, or take it out",
+            "the gateway trusts the authorities of Mozilla's list, since {} gives no certificate ({}): correct the variable, or remove it",
             named.join(" or "),
-            cause.as_deref().unwrap_or("there is none in it"),
+            cause.as_deref().unwrap_or("the file has none"),
         )),
         (false, false, Some(cause)) => Some(format!(
             "not all authorities that {} names are trusted ({cause}): correct the variable",
@@ -172,6 +160,16 @@ static SYSTEM: LazyLock<System> = LazyLock::new(|| {
     };
     System { roots, problem }
 });
+
+/// The problem of a list that is no file. A device or a pipe may have no end.
+fn endless_list() -> Option<String> {
+    let [variable, _] = VARIABLES;
+    let path = std::env::var_os(variable)?;
+    let is_file = std::fs::metadata(path).map_or(true, |data| data.is_file());
+    (!is_file).then(|| {
+        format!("the authorities of Mozilla's list are trusted, since {variable} names no regular file: correct the variable, or take it out")
+    })
+}
 
 struct System {
     roots: RootCertStore,
@@ -186,13 +184,23 @@ fn builder(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Verifies as usual, and also accepts a server certificate that `ca` names. `openssl req -x509`
-/// makes such a certificate: it is that of an authority, which a server may usually not present.
-/// Its dates and its names must still be right.
+/// Verifies as usual, and also accepts a server certificate that is itself named.
 #[derive(Debug)]
 struct NamedVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     named: Vec<CertificateDer<'static>>,
+    excuse: Excuse,
+}
+
+/// What may be wrong with a server certificate that is itself named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// No trusted authority has signed it, or it is that of an authority, which a server may usually
+    /// not present. `openssl req -x509` makes such a certificate. Its dates and its names are right.
+    UnknownAuthority,
+    /// The certificate itself identifies the server. The handshake proves that the server has the
+    /// key.
+    Everything,
 }
 
 impl ServerCertVerifier for NamedVerifier {
@@ -211,14 +219,21 @@ impl ServerCertVerifier for NamedVerifier {
             ocsp_response,
             now,
         );
-        match verified {
-            // The verifier has already checked the dates.
-            Err(error) if is_of_an_authority(&error) && self.named.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
+        let Err(error) = verified else {
+            return verified;
+        };
+        if !self.named.contains(end_entity) {
+            return Err(error);
         }
+        match self.excuse {
+            Excuse::Everything => {}
+            // The verifier has already checked the dates.
+            Excuse::UnknownAuthority if is_of_no_authority(&error) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
+            Excuse::UnknownAuthority => return Err(error),
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -242,6 +257,14 @@ impl ServerCertVerifier for NamedVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
     }
+}
+
+/// Whether nothing is wrong with a certificate but who has signed it.
+fn is_of_no_authority(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer)
+    ) || is_of_an_authority(error)
 }
 
 /// Whether a server has presented the certificate of an authority as its own.

@@ -77,7 +77,7 @@ impl Resolve for Vetting {
 /// No address of a name is one we may connect to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{host}` leads to {address}, which is not on the public internet; if that is meant, set `allow_private = true` for this destination"
+    "`{host}` resolves to {address}, which is not a public address; if that is intended, set `allow_private = true` for this destination"
 )]
 struct OutOfReach {
     host: String,
@@ -92,7 +92,7 @@ const LOOKUPS_MAX: usize = 4;
 /// of a destination are replaced together.
 const FOUND_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// What the system knows of names.
+/// The name resolver of the system.
 pub(super) struct Lookup {
     threads: Arc<Semaphore>,
     found: Arc<Mutex<Option<Found>>>,

@@ -1,7 +1,7 @@
 //! Checks the path of a file of JSON lines, without a change of any file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(problem("this is a folder: name a file in it")),
         Ok(found) if !found.is_file() => Err(problem(
-            "this is no regular file, and nothing in it would be kept: name one, or \"-\" for stdout",
+            "this is not a regular file, and would not keep the lines: name a regular file, or \"-\" for stdout",
         )),
         Ok(_) => check_file(path).map_err(|what| problem(&what)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(problem(&format!(
             "cannot look at it: {error}; {}",
-            remedy(folder(path))
+            remedy("enter", folder(path), &error)
         ))),
     }
 }
@@ -37,7 +37,7 @@ fn check_file(path: &Path) -> Result<(), String> {
     let file = opened.map_err(|error| {
         format!(
             "cannot append to it, and read its end: {error}; {}",
-            remedy(path)
+            remedy("read and write", path, &error)
         )
     })?;
     check_beginning(&file).map_err(Into::into)
@@ -47,13 +47,26 @@ fn check_file(path: &Path) -> Result<(), String> {
 pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     let mut beginning = [0; BEGINNING_BYTES];
     let length = file.read_at(&mut beginning, 0).unwrap_or_default();
-    match beginning[..length].trim_ascii_start().first() {
+    let beginning = beginning[..length].trim_ascii_start();
+    match beginning.first() {
+        Some(b'{') if is_one_object(beginning) => Err(
+            "this file holds one JSON object over several lines, which lines would spoil: name another file",
+        ),
         None | Some(b'{') => Ok(()),
         // Other content: a configuration, a secret, a database.
-        Some(_) => Err(
-            "this file holds something else than JSON lines, which these would spoil: name another file",
-        ),
+        Some(_) => Err("this file has content other than JSON lines: name another file"),
     }
+}
+
+/// Whether this is the beginning of an object that does not end on its line. A line that a crash has
+/// cut short is followed by one that begins with a brace.
+fn is_one_object(beginning: &[u8]) -> bool {
+    let mut lines = beginning
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii);
+    let first = lines.next();
+    let second = lines.find(|line| !line.is_empty());
+    first == Some(b"{") && second.is_some_and(|line| !line.starts_with(b"{"))
 }
 
 /// Checks the folder of a missing file. The folder may be created later.
@@ -69,18 +82,29 @@ fn check_folder(path: &Path) -> Result<(), String> {
         AtFlags::EACCESS,
     )
     .map_err(|error| {
+        let error = io::Error::from(error);
         format!(
             "cannot make this file in its folder: {error}; {}",
-            remedy(folder)
+            remedy("write to", folder, &error)
         )
     })
 }
 
-fn remedy(wanted: &Path) -> String {
+/// What to do about the error, where this process may not do so with `place`.
+fn remedy(wish: &str, place: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotADirectory => {
+            return "a part of the path is a file and no folder: correct the path".into();
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            return "nothing can be written there: name a file on another file system".into();
+        }
+        _ => {}
+    }
     format!(
-        "this process runs as user {}: let it write to {}, or name another file",
+        "this process runs as user {}: let it {wish} {}, or name another file",
         rustix::process::geteuid().as_raw(),
-        wanted.display()
+        place.display()
     )
 }
 

@@ -19,6 +19,8 @@ const MODE: u32 = 0o600;
 /// Longest wait for the lock. Another gateway holds it for some writes to the page cache; one that is
 /// frozen would hold it for ever.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Most times that lines are written because their file was moved away while they were.
+const WRITES_MAX: usize = 3;
 /// Time between two attempts to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
@@ -43,6 +45,20 @@ impl LinesFile {
     }
 
     fn try_append(&mut self, batch: &[Line]) -> io::Result<()> {
+        for _ in 0..WRITES_MAX {
+            self.write(batch)?;
+            // A file that was moved away before the lines were in it may have been read, packed or removed by then.
+            let is_kept = |file: &File| is_at(file, &self.path);
+            if self.file.as_ref().is_some_and(is_kept) {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other(
+            "it is moved away each time that it is written: move it less often",
+        ))
+    }
+
+    fn write(&mut self, batch: &[Line]) -> io::Result<()> {
         let mut file = self.current()?;
         let lock = Lock::take(file)?;
         // A crash or a full disk may have cut the last line short: ours must not become a part of it.
@@ -110,7 +126,7 @@ fn open(path: &Path) -> io::Result<File> {
     // To open a pipe could take for ever, and none of these can be made durable.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(io::Error::other(
-            "this is no regular file: name one, or \"-\" for stdout",
+            "this is not a regular file: name a regular file, or \"-\" for stdout",
         ));
     }
     let file = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! What a lane asks the store for, and what it lets be handed over.
+//! The claims of a lane, and the direct handoffs that it accepts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::{Claimed, StoreError, Terms};
 const CLAIM_MAX: usize = 256;
 /// Least time between two claims while deliveries are under way: what comes free or comes in meanwhile is claimed together.
 const CLAIM_GAP: Duration = Duration::from_millis(2);
-/// What waits so long in the store is not overtaken by what is handed over.
+/// Wait in the store after which direct handoffs may not overtake a delivery.
 const BEHIND: Duration = Duration::from_millis(100);
 /// Longest sleep without a look at the store: back-stop for a clock that was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub(super) enum Due {
 /// A claim, and what it asked for.
 pub(in crate::dispatch) struct Looked {
     limit: usize,
-    /// What the lease leaves room for.
+    /// Time for an attempt within the lease.
     pub(super) timeout: Duration,
     pub(super) claimed_at: Instant,
     now: Timestamp,
@@ -167,7 +167,7 @@ impl Running {
             self.is_store_failing = false;
             tracing::info!(
                 destination = self.lane.name,
-                "deliveries are read from the store again"
+                "fetching deliveries from the store again"
             );
         }
         if !deliveries.is_empty() {
@@ -195,12 +195,12 @@ impl Running {
     fn store_failed(&mut self, problem: &str) {
         let destination = &self.lane.name;
         if self.is_store_failing {
-            tracing::debug!(destination, "still cannot read what to deliver: {problem}");
+            tracing::debug!(destination, "still cannot fetch deliveries: {problem}");
         } else {
             self.is_store_failing = true;
             tracing::error!(
                 destination,
-                "cannot read what to deliver: {problem}; deliveries wait in the store"
+                "cannot fetch deliveries, which wait in the store: {problem}"
             );
         }
         self.due = Due::At(Instant::now() + STORE_RETRY);

@@ -10,11 +10,11 @@ use super::table::{Row, TABLES, Table, Value};
 use super::{CopyError, End};
 use crate::store::StoreError;
 
-/// What was found.
+/// Result of a comparison.
 pub(super) enum Compared {
-    /// They do. Of all rows this is the SHA-256, in hexadecimal digits.
+    /// The stores agree. The SHA-256 of all rows, in hexadecimal digits.
     Same(String),
-    /// They do not. The first difference, without any value but the key.
+    /// The stores differ. The first difference, without any value but the key.
     Different(String),
 }
 
@@ -97,10 +97,10 @@ struct Read {
     is_over: bool,
 }
 
-/// What comes next.
+/// The next row of a side.
 enum State<'r> {
     Row(&'r Row),
-    /// It is to be read.
+    /// The row is not read yet.
     Unknown,
     Ended,
 }

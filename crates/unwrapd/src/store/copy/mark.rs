@@ -7,13 +7,13 @@ use super::ends::Ends;
 use super::{CopyError, Outline, Row, TABLES};
 use crate::crash;
 
-/// What to do with a target that a copy cannot go on in.
-pub(super) const EMPTY: &str = "remove the file, or drop the schema, and begin anew";
+/// Remedy for a target in which a copy cannot continue.
+pub(super) const EMPTY: &str = "remove the file, or drop the schema, and start again";
 
 /// How far a copy is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// What it copies, for people,
+    /// Name of the source, for people,
     from: String,
     /// and what that was when it began.
     outline: Outline,
@@ -25,7 +25,7 @@ pub(super) struct Mark {
     pub(super) bytes: u64,
 }
 
-/// What is found in a target.
+/// Content of a target.
 pub(super) enum Found {
     /// Nothing, and so the copy has begun.
     Nothing(Mark),
@@ -41,7 +41,8 @@ impl Mark {
     }
 }
 
-/// What the target holds. An error if that is neither nothing nor of this source, which has this outline.
+/// Content of the target. An error if it is neither empty nor a copy of this source, which has this
+/// outline.
 pub(super) async fn find(ends: &mut Ends, outline: &Outline) -> Result<Found, CopyError> {
     let mark = ends.to.end.mark().await;
     if let Some(text) = mark.map_err(|error| ends.to.problem(error))? {
@@ -81,14 +82,14 @@ async fn check_ids(ends: &mut Ends) -> Result<(), CopyError> {
     let at = Timestamp::from_millisecond(arrived_ms).unwrap_or_default();
     let days = Timestamp::now().duration_since(at).as_hours() / 24;
     Err(CopyError::Refused(format!(
-        "{} holds the webhook-id {id:?} more than once, the first since {days} days, and {} holds each only once: forget the first, once nothing of it waits, with `unwrapd db prune --older-than {days} --config FILE`",
+        "{} has the webhook-id {id:?} more than once, the first for {days} days, and {} stores each id only once: delete the first message, when none of its deliveries waits, with `unwrapd db prune --older-than {days} --config FILE`",
         ends.from.name, ends.to.name
     )))
 }
 
 pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {
     CopyError::Refused(format!(
-        "{} holds a store already, and not what {} holds ({what}): name a target that holds nothing. If it is an earlier copy that no gateway has begun on, {EMPTY}",
+        "{} already has a store that differs from {} ({what}): name an empty target. If it is an earlier copy on which no gateway has started, {EMPTY}",
         ends.to.name, ends.from.name
     ))
 }
@@ -97,11 +98,11 @@ pub(super) fn holds_another(ends: &Ends, what: &str) -> CopyError {
 fn resume(text: &str, ends: &Ends, outline: &Outline) -> Result<Mark, CopyError> {
     let refused = |problem: &str| {
         let name = &ends.to.name;
-        CopyError::Refused(format!("{name} holds half of a copy {problem}"))
+        CopyError::Refused(format!("{name} has an incomplete copy {problem}"))
     };
     let mark: Mark = serde_json::from_str(text).map_err(|_| {
         refused(&format!(
-            "by another version of unwrapd: go on with that version, or {EMPTY}"
+            "by another version of unwrapd: continue with that version, or {EMPTY}"
         ))
     })?;
     let Some(what) = differing(&mark.outline, outline) else {
@@ -111,7 +112,7 @@ fn resume(text: &str, ends: &Ends, outline: &Outline) -> Result<Mark, CopyError>
     Err(refused(&if *other == ends.from.name {
         format!("of this source, which has changed since ({what}): {EMPTY}")
     } else {
-        format!("of another source ({other}): go on with that, or {EMPTY}")
+        format!("of another source ({other}): continue with that, or {EMPTY}")
     }))
 }
 
@@ -123,7 +124,7 @@ fn differing(one: &Outline, other: &Outline) -> Option<String> {
     Some(if ours == theirs {
         format!("`{name}` has other content")
     } else {
-        format!("`{name}` has {theirs} rows in the place of {ours}")
+        format!("`{name}` has {theirs} rows instead of {ours}")
     })
 }
 

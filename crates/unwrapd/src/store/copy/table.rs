@@ -1,4 +1,4 @@
-//! What a store holds, as rows that every kind of store can read and write.
+//! The content of a store, as rows that every kind of store can read and write.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -36,7 +36,7 @@ pub(in crate::store) enum Kind {
     Bytes,
 }
 
-/// What stands in a column.
+/// Value of a column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) enum Value {
     None,
@@ -192,7 +192,7 @@ impl Table {
         row.iter().take(self.keys).cloned().collect()
     }
 
-    /// What in SQL makes an [`Outline`] of it, as a list.
+    /// SQL expressions that give the [`Outline`] of the table, as a list.
     pub(in crate::store) fn outline(&self) -> String {
         let numbers = self
             .columns

@@ -1,4 +1,4 @@
-//! What arrives: messages, their ids and their deliveries, many in one commit.
+//! Stores messages, their ids and their deliveries, many in one commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -30,25 +30,25 @@ const KNOWN: &str = "
 pub(super) struct Accept {
     pub(super) message: Message,
     pub(super) recipients: Vec<Recipient>,
-    /// What leaves the quarantine with it.
+    /// The quarantined request that leaves with the message.
     pub(super) suspect: Option<i64>,
 }
 
 impl Accept {
-    /// What it is known by, in the order of the index: whoever inserts in one order is not crossed by others.
+    /// The key in the order of the index. Inserts in one order cause no deadlocks.
     fn key(&self) -> (&str, &str) {
         (&self.message.webhook_id, &self.message.endpoint)
     }
 }
 
-/// What came of one.
+/// Result for one message.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
     Fresh(Fresh),
     Known,
 }
 
-/// It is kept under this number.
+/// The message is stored under this number.
 #[derive(Clone, Debug)]
 pub(super) struct Fresh {
     seq: i64,
@@ -148,7 +148,7 @@ impl Change for Accept {
 }
 
 impl Accept {
-    /// It is there, and may be claimed, now or when its lease has run out.
+    /// The delivery exists, and may be claimed, now or when its lease has ended.
     fn comes(&self, shared: &Shared, fresh: &Fresh) {
         let lane = self.lane();
         let recipients = || self.recipients.iter().zip(&fresh.claims);
@@ -185,7 +185,7 @@ async fn known(
     rows.iter().map(|row| Ok(refused[place(row)?].0)).collect()
 }
 
-/// Those that were not there, by their places.
+/// Inserts the new messages, and returns them by their positions.
 async fn insert(
     shared: &Shared,
     changes: &[&Accept],
@@ -297,7 +297,8 @@ impl Claims {
         self.0.get(&lane).copied()
     }
 
-    /// They may be committed, and nobody knows of it: they are given back before the next claim.
+    /// The deliveries may be committed without an answer: they are given back before the next
+    /// claim.
     fn lose(&self, shared: &Shared) {
         for (lane, ends_ms) in &self.0 {
             shared.leases.lose(lane, *ends_ms);

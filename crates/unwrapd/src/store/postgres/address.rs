@@ -64,7 +64,7 @@ impl PostgresAddress {
         &self.schema
     }
 
-    /// Its hosts and ports.
+    /// The hosts and ports.
     #[must_use]
     pub fn place(&self) -> String {
         let hosts = self.hosts();
@@ -271,42 +271,42 @@ fn is_here(config: &Config) -> bool {
 /// Why a URL leads to no PostgreSQL database. It holds nothing of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It cannot be read.
+    /// The URL cannot be read.
     #[error(
         "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a name or password is written %25, a `/` %2F, an `@` %40"
     )]
     Malformed,
-    /// Its port is none.
+    /// The port is invalid.
     #[error("the port in the URL must be a number from 1 to 65535, or left out for {PORT}")]
     Port,
     /// Behind the question mark stands something else than is known.
     #[error(
-        "behind the `?` of the URL stands what is not known: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` may, with `&` between them. A `?` in a name or password is written %3F"
+        "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in a name or password is written %3F"
     )]
     Parameter,
-    /// It names no database.
+    /// The URL names no database.
     #[error(
-        "the URL names no database: put its name behind the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
+        "the URL names no database: put its name after the host, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     NoDatabase,
-    /// It names no host.
+    /// The URL names no host.
     #[error(
         "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
     )]
     NoHost,
     /// One of its hosts can be none.
     #[error(
-        "a host in the URL is no name and no address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
+        "a host in the URL is neither a name nor an address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
     )]
     Host,
     /// The schema has a name that would have to be quoted.
     #[error(
-        "`schema` is 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
+        "`schema` must have 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
     )]
     Schema,
     /// TLS would be left to chance.
     #[error(
-        "`sslmode` is `verify-full` (the default, but on this machine) or `disable`: whether a connection is encrypted is not left to chance. For a certificate of your own authority add `sslrootcert=FILE`"
+        "`sslmode` is `verify-full` (the default, except on this machine) or `disable`; modes that may or may not encrypt are refused. For a certificate of your own authority add `sslrootcert=FILE`"
     )]
     SslMode,
 }

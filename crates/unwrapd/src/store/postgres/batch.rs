@@ -46,12 +46,12 @@ const REFUSALS_MAX: u32 = 2;
 /// Something to be written.
 #[async_trait]
 pub(super) trait Change: Send + Sync + Sized + 'static {
-    /// What the commit came to.
+    /// Result of the commit for one change.
     type Fate: Send;
-    /// What is answered when it is durable.
+    /// Answer when the change is durable.
     type Made: Send;
 
-    /// Whose connections it goes over.
+    /// The connections that it uses.
     const OVER: For;
 
     /// How many wait for no more,
@@ -66,7 +66,7 @@ pub(super) trait Change: Send + Sync + Sized + 'static {
     /// Makes all of them in one commit, and gives what came of each, in their order.
     async fn make(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Fate>, Failure>;
 
-    /// It is durable, whether or not anyone waits for the answer, which this gives.
+    /// Gives the answer for a durable change, whether or not its caller still waits.
     fn conclude(self, fate: Self::Fate) -> Self::Made;
 }
 
@@ -177,7 +177,8 @@ impl Turn {
     }
 }
 
-/// What waits, for one more commit that is under way from here on. `None`: nothing will come any more.
+/// Takes the waiting changes for one more commit, which is under way from here on. `None`: no
+/// change will come any more.
 async fn gather<C: Change>(
     shared: &Shared,
     waiting: &Mutex<mpsc::Receiver<Waiting<C>>>,
@@ -280,7 +281,7 @@ async fn make<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
     }
 }
 
-/// What is answered to whoever asked. That webhooks are refused is said in the log.
+/// The error for the callers. The log says that webhooks are refused.
 fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     let error = StoreError::from(failure);
     if C::OVER == For::Accepting {
@@ -289,7 +290,7 @@ fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     error
 }
 
-/// What was lost on the way may be committed. Nobody guesses: it is made once more, and finds what is there.
+/// Repeats a commit whose answer was lost: it may have taken effect, and the repetition finds that.
 async fn make_patiently<C: Change>(
     shared: &Shared,
     changes: &[&C],

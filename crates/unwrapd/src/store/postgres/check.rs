@@ -18,7 +18,7 @@ const SIZE: &str = "
     SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::int8
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relkind = 'r'";
 
-/// What must be nowhere, each in one statement, which sees all of it as it is at one moment.
+/// Rows that must not exist. Each statement sees the database at one moment.
 const WRONG: [(&str, &[(&str, &str)]); 2] = [
     (
         "messages",
@@ -28,7 +28,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM message LEFT JOIN body USING (slot, seq) WHERE slot IS NOT NULL AND payload IS NULL",
             ),
             (
-                "have their payload in a slot that is to be filled anew",
+                "have their payload in a partition that is to be filled again",
                 "SELECT count(*) FROM message JOIN body_slot USING (slot)
                  WHERE opened_at IS NULL AND slot <> (SELECT slot FROM body_current)",
             ),
@@ -42,11 +42,11 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM delivery WHERE NOT EXISTS (SELECT FROM message WHERE seq = delivery.id >> 8)",
             ),
             (
-                "wait for a payload that is gone",
+                "wait for a payload that is missing",
                 "SELECT count(*) FROM delivery JOIN message ON seq = delivery.id >> 8 WHERE state = 'waiting' AND slot IS NULL",
             ),
             (
-                "have a state or a lane that there is not",
+                "have an unknown state or lane",
                 "SELECT count(*) FROM delivery WHERE state NOT IN ('waiting', 'delivered', 'dead') OR lane NOT IN ('call', 'standard')",
             ),
             (
@@ -54,7 +54,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM delivery WHERE state = 'waiting' AND ready_at < due_at",
             ),
             (
-                "are gone, and attempts of them are left",
+                "are missing, but have attempts",
                 "SELECT count(DISTINCT attempt.delivery) FROM attempt LEFT JOIN delivery ON delivery.id = attempt.delivery
                  WHERE delivery.id IS NULL",
             ),
@@ -62,9 +62,9 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
     ),
 ];
 
-/// What is said of each where nothing is wrong.
+/// Findings if nothing is wrong.
 const SOUND: [&str; 2] = [
-    "SELECT count(*) || ' are there, ' || count(slot) || ' of them with their payload' FROM message",
+    "SELECT count(*) || ' stored, ' || count(slot) || ' of them with their payload' FROM message",
     "SELECT count(*) FILTER (WHERE state = 'waiting') || ' wait, ' || count(*) FILTER (WHERE state <> 'waiting') || ' are settled'
      FROM delivery",
 ];

@@ -34,7 +34,7 @@ const MISSING: &str = "
     INSERT INTO delivery (id, destination, lane, since, due_at, ready_at)
     SELECT id, $2, lane, $4, $5, $5 FROM unnest($1::int8[], $3::text[]) AS given (id, lane)";
 
-/// What is leased is being made.
+/// Leased deliveries are under way, and stay.
 const HURRY: &str = "
     UPDATE delivery SET due_at = $2, ready_at = $2
     WHERE id = ANY ($1) AND state = 'waiting' AND holder IS NULL AND due_at > $2
@@ -86,7 +86,8 @@ impl Chosen {
             .collect()
     }
 
-    /// What of it is delivered again, and whether it can be: there must be a body, and room for a delivery more where one is missing.
+    /// The deliveries of the message to be made again, and whether that is possible: it needs a
+    /// body, and room for a missing delivery.
     pub(super) fn choose(&self, replay: &Replay) -> (Choice<'_>, bool) {
         let choice = replay.choose(&self.deliveries, self.has_body);
         let has_room = !choice.is_missing || self.free_id().is_some();
@@ -100,7 +101,7 @@ impl Chosen {
     }
 }
 
-/// What is to be made due.
+/// The deliveries to be made due.
 #[derive(Debug, Default)]
 pub(super) struct ToMake {
     again: Vec<i64>,
@@ -111,7 +112,7 @@ pub(super) struct ToMake {
 }
 
 impl ToMake {
-    /// What waits need not wait any longer.
+    /// Makes the waiting deliveries due.
     pub(super) fn hurry(&mut self, choice: &Choice<'_>) {
         self.waiting
             .extend(choice.waiting.iter().map(|delivery| delivery.id));

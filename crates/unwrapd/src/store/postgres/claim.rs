@@ -33,7 +33,7 @@ const RELEASE: &str = "
     WHERE delivery.id = given.id AND holder = $1 AND claimed = given.number AND ready_at = given.ends_ms
         AND attempt < given.number AND state = 'waiting'";
 
-/// What was claimed and never told: nobody has begun it.
+/// Gives back deliveries whose claim lost its answer: none of them has begun.
 const GIVE_BACK: &str = "
     UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
     FROM unnest($4::int8[]) AS lost (ends_ms)
@@ -105,7 +105,7 @@ impl Leases {
             .push(Lost { ends_ms, look_at });
     }
 
-    /// Those to be looked for now. What has passed is due again by itself.
+    /// The lost claims to look for now. A claim whose lease has ended is due again by itself.
     fn to_look_for(&self, lane: &(String, Lane), now_ms: i64) -> Vec<i64> {
         let mut ends = lock(&self.0);
         let Some(ends) = ends.get_mut(lane) else {
@@ -121,7 +121,7 @@ impl Leases {
         .collect()
     }
 
-    /// They were not looked for after all.
+    /// The lost claims are to be looked for again at once.
     fn look_at_once(&self, lane: &(String, Lane)) {
         if let Some(ends) = lock(&self.0).get_mut(lane) {
             for lost in &mut ends.lost {
@@ -224,7 +224,7 @@ async fn claim_once(
     }
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
-        if was_put_off && shared.put_off.is_news(destination, lane) {
+        if was_put_off && !terms.is_whenever_due() && shared.put_off.is_news(destination, lane) {
             tell_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
         }
         // There may be more.
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(leases.end_of(&app(), 1_000), 1_002);
     }
 
-    /// Its commit may come late.
+    /// A lost claim is looked for again, since its commit may come late.
     #[tokio::test(start_paused = true)]
     async fn what_is_lost_is_looked_for_once_a_second_until_it_is_found_or_has_passed() {
         let leases = Leases::default();

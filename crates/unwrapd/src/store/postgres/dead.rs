@@ -11,7 +11,7 @@ use super::replay::find;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Dropped};
 
-/// Those of these messages that were dead then and are still.
+/// Drops the deliveries of these messages that were dead then and still are.
 const DROP: &str = "
     WITH dropped AS (
         UPDATE delivery SET dropped_at = $2

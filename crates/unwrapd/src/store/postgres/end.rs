@@ -24,7 +24,7 @@ const IDENTITY: &str = "
     SELECT concat_ws(' ', 'database', extract(epoch FROM pg_postmaster_start_time()), oid, current_schema())
     FROM pg_database WHERE datname = current_database()";
 
-/// What is given a number next gets one that is free.
+/// Sets the sequences to free numbers.
 const COUNT_ON: &str = "
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;

@@ -1,5 +1,5 @@
-//! What went wrong, as far as it matters here. Of an error of PostgreSQL only its code and its message are told: the detail may hold
-//! values.
+//! Failures of the database. Of an error of PostgreSQL only the code and the message are shown: the
+//! detail may have values.
 
 use std::error::Error as _;
 
@@ -8,8 +8,8 @@ use tokio_postgres::error::SqlState;
 use super::pool::CONNECTIONS_MAX;
 use crate::store::StoreError;
 
-/// What to do where another role has made what is there.
-pub(super) const SAME_ROLE: &str = "copy into it and serve from it as one role, or have an administrator give it to this one (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to make a schema a role needs `GRANT CREATE ON DATABASE …`";
+/// Remedy if another role owns the tables.
+pub(super) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to create a schema a role needs `GRANT CREATE ON DATABASE …`";
 
 /// Why nothing was changed, or why it is not known whether something was.
 #[derive(Clone, Debug)]
@@ -44,9 +44,7 @@ impl From<Failure> for StoreError {
             | Failure::Refused(error)
             | Failure::Lost(error)
             | Failure::OfTheStore(error) => error,
-            Failure::Crossed => {
-                Self::Unavailable("transactions stand in each other's way; try again".into())
-            }
+            Failure::Crossed => Self::Unavailable("transactions conflict; try again".into()),
         }
     }
 }
@@ -78,7 +76,7 @@ impl From<tokio_postgres::Error> for Failure {
             Some("53" | "55" | "57") => Self::Refused(StoreError::Unavailable(match *code {
                 SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
                 SqlState::LOCK_NOT_AVAILABLE => format!(
-                    "{text}: another session holds a lock on a table of the store; find it in `pg_locks` and have it end"
+                    "{text}: another session holds a lock on a table of the store; find it in `pg_locks` and end it"
                 ),
                 SqlState::DISK_FULL => format!("{text}: its disk is full"),
                 SqlState::TOO_MANY_CONNECTIONS => format!(
@@ -88,7 +86,7 @@ impl From<tokio_postgres::Error> for Failure {
             })),
             _ => Self::unavailable(match *code {
                 SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-                    "{text}: it is a stand-by, or takes no writes for now; of a stand-by name the primary, or every host, with commas between them"
+                    "{text}: it is a stand-by, or accepts no writes for now; if it is a stand-by, name the primary, or every host, with commas between them"
                 ),
                 SqlState::INSUFFICIENT_PRIVILEGE => format!("{text}: {SAME_ROLE}"),
                 SqlState::INVALID_PASSWORD => format!(
@@ -107,17 +105,19 @@ fn told(error: &tokio_postgres::Error) -> String {
             "it asks for a password, and there is none: put it into `password` of [store], or into the environment variable PGPASSWORD".into()
         }
         Some(source) if source.to_string() == "server does not support TLS" => {
-            "it does not encrypt connections: see to a certificate there (`ssl = on`), or write `?sslmode=disable` behind its URL if you trust the network".into()
+            "it does not encrypt connections: set up a certificate there (`ssl = on`), or write `?sslmode=disable` after its URL if you trust the network".into()
         }
         Some(source) => {
             let reason = source.to_string();
             let remedy = if reason.contains("UnknownIssuer") {
-                ": for an authority of your own write `?sslrootcert=FILE` behind the URL"
+                ": for an authority of your own write `?sslrootcert=FILE` after the URL"
+            } else if reason.contains("Connection refused") {
+                ": nothing is listening there; start the server, or correct `url`"
             } else {
                 ""
             };
-            format!("no connection to the database: {reason}{remedy}")
+            format!("cannot connect to the database: {reason}{remedy}")
         }
-        None => format!("no connection to the database: {error}"),
+        None => format!("cannot connect to the database: {error}"),
     }
 }

@@ -24,8 +24,9 @@ const BEAT_GAP: Duration = Duration::from_millis(20);
 /// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
 const SILENCE_MAX_MS: i64 = 10_000;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs());
-/// Who comes late itself judges nobody for as long as the others may need to come as well: it may be the database that was away, or that
-/// has another clock now, and then all are silent.
+/// Delay of a heartbeat after which a gateway treats no other as dead, until the others have had
+/// time for theirs: the database may have been away, or its clock may have jumped, and then all are
+/// silent.
 const LATE_MS: i64 = 5000;
 
 /// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
@@ -71,7 +72,7 @@ const LEAVE: &str = "
     WITH gone AS (DELETE FROM holder WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
 
-/// Nobody counts with it before its first beat.
+/// Registers the gateway. The others do not count it before its first heartbeat.
 const ENTER: &str = "
     INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
@@ -105,7 +106,7 @@ pub(super) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
             _ = closing.changed() => return,
         }
         if let Err(failure) = beat_now(&shared).await {
-            tracing::debug!("nobody knows which gateways are alive: {failure:?}");
+            tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
         tokio::select! {
             () = sleep(BEAT_GAP) => {}
@@ -130,7 +131,7 @@ pub(super) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
         let heard = Heard::of(&rows, saying.id)?;
         if !heard.is_counted {
             tracing::warn!(
-                "this gateway was silent for so long that the others took it for dead: it joins anew, and what it held is made by them"
+                "this gateway sent no heartbeat for so long that the others treat it as dead: they make its deliveries, and it joins again"
             );
             holders.begin_anew();
             // What it claimed while it was dead and did not know.
@@ -162,7 +163,7 @@ fn say_clock(clock: ClockNews) {
     match clock {
         ClockNews::AsBefore => {}
         ClockNews::Wrong { ahead_ms } => tracing::warn!(
-            "the clock of this machine is {} ms {} that of the database, by which this gateway goes: set both by NTP",
+            "the clock of this machine is {} ms {} that of the database, which this gateway uses: set both by NTP",
             ahead_ms.unsigned_abs(),
             if ahead_ms > 0 { "ahead of" } else { "behind" }
         ),
@@ -184,7 +185,7 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
         }
         if let Some(names) = dead {
             tracing::warn!(
-                "taken for dead after {} s of silence: {}; what was being delivered there is made by others (deliveries: {freed})",
+                "no heartbeat for {} s from {}: treated as dead; other gateways make the deliveries that were under way there ({freed})",
                 SILENCE_MAX_MS / 1000,
                 names.join(", ")
             );
@@ -193,7 +194,7 @@ async fn bury(shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whoever had our place has ended, and what it held is free.
+/// Frees the deliveries of the gateway that had this address before.
 pub(super) async fn succeed(shared: &Shared, place: &str) -> Result<(), Failure> {
     let id = shared.holders.id();
     let given = given![place => TEXT, id => INT8];

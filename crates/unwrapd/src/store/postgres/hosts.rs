@@ -148,7 +148,7 @@ impl Hosts {
             {
                 Err(failure)
             }
-            (None, _) => Err(Failure::unavailable("no host of the database answers")),
+            (None, _) => Err(Failure::unavailable("none of the database hosts answers")),
         }
     }
 
@@ -159,7 +159,9 @@ impl Hosts {
             return Err(left_behind());
         }
         if known.line.is_some() && known.place != place {
-            tracing::warn!("another host of the database has taken over, and is used from now on");
+            tracing::warn!(
+                "another host of the database has become the primary, and is used from now on"
+            );
         }
         if known.place != place
             || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)
@@ -200,6 +202,6 @@ async fn look(
 
 fn left_behind() -> Failure {
     Failure::unavailable(
-        "the server that answers was the primary before another one took over, and what is written there is lost to the others: stop it, or have it follow the new one. Did you go back to it on purpose, restart unwrapd",
+        "the server that answers was the primary before another one took over, and data written to it would be lost: stop it, or let it follow the new primary. If you went back to it on purpose, restart unwrapd",
     )
 }

@@ -22,7 +22,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long the server waits for us in the middle of a transaction, which holds locks: we may be frozen, or gone without a word.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// What a statement is given.
+/// Parameters of a statement.
 pub(super) type Params<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
 /// `given![value => TYPE, …]`: what a statement is given, with the types, so that it takes one message there and back.
@@ -33,7 +33,7 @@ macro_rules! given {
 }
 pub(super) use given;
 
-/// What is done in one transaction.
+/// The work of one transaction.
 #[derive(Clone, Copy)]
 pub(super) enum Work<'w> {
     /// This statement.
@@ -240,7 +240,7 @@ where
 /// The connection was taken, and nothing came back over it.
 fn no_session() -> Failure {
     Failure::unavailable(format!(
-        "a connection was made, and no session was given within {} s: the server hangs, or a pooler in front has none left; a pooler must pool by transaction, or allow {CONNECTIONS_MAX} sessions for each gateway",
+        "the connection got no session within {} s: the server hangs, or a pooler has no free session; use a pooler in transaction mode, or allow {CONNECTIONS_MAX} sessions for each gateway",
         CONNECT_TIME.as_secs()
     ))
 }

@@ -1,4 +1,4 @@
-//! What is kept, for people to look at.
+//! Reads stored messages for people.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ async fn kept(
     Ok(seqs.iter().filter_map(|seq| found.remove(seq)).collect())
 }
 
-/// Those that the filter wants, by message, with their latest attempts, the earliest of these first.
+/// The selected deliveries, by message, with their latest attempts in order of time.
 async fn deliveries(
     pool: &Arc<Pool>,
     seqs: &[i64],

@@ -43,7 +43,8 @@ impl Marks {
         mark.at_ms
     }
 
-    /// It has looked at everything until this time. `first_ms` is the first that is left.
+    /// Ends a claim that has looked at everything until this time. `first_ms` is the first delivery
+    /// left.
     pub(super) fn end(&self, destination: &str, lane: Lane, until_ms: i64, first_ms: Option<i64>) {
         if let Some(mark) = mark(&mut lock(&self.0), destination, lane) {
             let first_ms = first_ms.unwrap_or(i64::MAX);

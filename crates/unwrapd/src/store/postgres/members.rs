@@ -1,4 +1,4 @@
-//! What this gateway knows of the others on the database, as of its last beat.
+//! The other gateways on the database, as of the last heartbeat.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -47,7 +47,7 @@ struct Known {
     is_clock_wrong: bool,
 }
 
-/// What another has said.
+/// The state that another gateway has published.
 #[derive(Clone, Debug)]
 struct Other {
     id: i64,
@@ -57,7 +57,7 @@ struct Other {
     silent_for: Duration,
 }
 
-/// What is said in a beat.
+/// Content of a heartbeat.
 pub(super) struct Saying {
     pub(super) id: i64,
     pub(super) introduction: Introduction,
@@ -67,7 +67,7 @@ pub(super) struct Saying {
     pub(super) is_news: bool,
 }
 
-/// What comes back.
+/// Reply to a heartbeat.
 pub(super) struct Heard {
     /// Whether we are there. If not, others took us for dead.
     pub(super) is_counted: bool,
@@ -78,7 +78,7 @@ pub(super) struct Heard {
     others: Vec<Other>,
 }
 
-/// What is new after a beat.
+/// Changes by a heartbeat.
 pub(super) struct Changes {
     /// Of what anyone here goes by.
     pub(super) are_seen: bool,
@@ -319,7 +319,7 @@ impl Known {
     }
 }
 
-/// What must be acted upon if it is another.
+/// State of the membership on which the gateway must act when it changes.
 #[derive(PartialEq)]
 struct Compared {
     ids: Vec<i64>,
@@ -382,7 +382,7 @@ fn written(configuration: &Configuration) -> String {
     parts.join(" ")
 }
 
-/// What cannot be read is of a later version, and is left out.
+/// Reads the digests. Text of a later version that cannot be read is left out.
 fn read(parts: &str) -> Configuration {
     let parts = parts.split(' ').filter_map(|part| part.split_once('='));
     parts

@@ -50,7 +50,7 @@ pub(super) async fn run(
         };
         if version > 0 {
             tracing::info!(
-                "bringing the store from schema {version} to {}",
+                "migrating the store from schema {version} to {}",
                 version + 1
             );
         }
@@ -83,7 +83,7 @@ pub(super) async fn check_whole(link: &Link, begin: &Begin, schema: &str) -> Res
 
 fn half_copied(schema: &str) -> Failure {
     unusable(format!(
-        "the schema {schema} holds half of a copy: ask for the same `unwrapd db copy` again, which goes on where it stopped, or drop the schema"
+        "the schema {schema} has an incomplete copy: run the same `unwrapd db copy` again to continue it, or drop the schema"
     ))
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn check_present(
     link.commit(begin).await?;
     if version > 0 && version < MIGRATIONS.len() {
         return Err(unusable(format!(
-            "the schema {schema} is of an earlier version of unwrapd; start a gateway on it once, which brings it up to date"
+            "the schema {schema} is of an earlier version of unwrapd; start a gateway on it once, which migrates it"
         )));
     }
     Ok(version > 0)
@@ -135,7 +135,7 @@ async fn count(link: &Link, begin: &Begin) -> Result<usize, Failure> {
     Ok(version)
 }
 
-/// What there is.
+/// The current content of the schema.
 struct There {
     is_there: bool,
     is_ours: bool,
@@ -162,7 +162,7 @@ impl There {
         }
         if has_tables && !is_ours {
             return Err(unusable(format!(
-                "the schema {schema} holds tables of another application; name another one with `?schema=NAME` in the URL"
+                "the schema {schema} has tables of another application; name another one with `?schema=NAME` in the URL"
             )));
         }
         Ok(Self { is_there, is_ours })

@@ -1,9 +1,10 @@
-//! What the gateways on one database tell each other: that there is work somewhere, that a destination was paused or resumed, is down or
-//! up, or that a gateway has something to say.
+//! Notifications between the gateways on one database: new deliveries, pauses, circuits, and
+//! heartbeats.
 //!
-//! It is told after the commit and not within: PostgreSQL has only one commit that tells something be made at a time, on the whole
-//! server, and so nothing would be gained by committing side by side. What is not told, because we die in between or because a pooler
-//! stands in the way, is found by looking, a moment later.
+//! They are sent after the commit and not within it: PostgreSQL makes only one commit with
+//! notifications at a time, on the whole server, so commits side by side would gain nothing. A
+//! notification that is lost, because the process dies or because of a pooler, is replaced by the
+//! next regular look, a moment later.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -28,7 +29,7 @@ const LOOK_REST: u32 = 10;
 const TELL_GAP: Duration = Duration::from_millis(10);
 /// How long after the connection that listens was lost another one is made.
 const LISTEN_REST: Duration = Duration::from_secs(1);
-/// What is told when a destination was paused or resumed,
+/// Notification that a destination was paused or resumed,
 const PAUSES: &str = "paused";
 /// when one is down, or up,
 const CIRCUITS: &str = "circuits";
@@ -56,7 +57,7 @@ const LOOK: &str = "
 
 #[derive(Debug)]
 pub(super) struct News {
-    /// Who we are, so that we do not listen to ourselves.
+    /// Identity of this gateway, whose own notifications are ignored.
     origin: String,
     channel: String,
     to_tell: Mutex<BTreeSet<String>>,
@@ -186,7 +187,7 @@ impl News {
                         *look_at = Instant::now() + rest;
                     }
                 }
-                Err(failure) => tracing::debug!("nobody knows what is due: {failure:?}"),
+                Err(failure) => tracing::debug!("cannot look for due deliveries: {failure:?}"),
             }
         }
         heard
@@ -231,7 +232,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
         }
         let given = given![news.channel => TEXT, told => TEXT_ARRAY];
         if let Err(failure) = shared.pool.once(For::Telling, TELL, given).await {
-            tracing::debug!("other gateways were not told of work: {failure:?}");
+            tracing::debug!("cannot notify the other gateways: {failure:?}");
         }
         if !is_closing {
             sleep(TELL_GAP).await;
@@ -252,7 +253,7 @@ pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>
             news.look_now();
             link.ended().await;
             Err::<(), _>(Failure::unavailable(
-                "the connection that listens has ended",
+                "the connection for notifications has ended",
             ))
         };
         tokio::select! {

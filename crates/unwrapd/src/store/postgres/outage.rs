@@ -70,7 +70,7 @@ impl Outage {
         self.works.fetch_add(1, Ordering::SeqCst);
         // Read first, here and below: this is asked for each commit.
         if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::SeqCst) {
-            tracing::info!("the database is there again");
+            tracing::info!("the database is reachable again");
         }
     }
 
@@ -88,7 +88,7 @@ impl Outage {
             && lock(&self.changes).takes()
             && self.refuses.swap(false, Ordering::SeqCst)
         {
-            tracing::info!("webhooks are kept again");
+            tracing::info!("webhooks are stored again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What stands at each destination, which of them are paused, and how much there is of everything.
+//! Counts for each destination, pauses, and totals.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ const TAKE_TIME: Duration = Duration::from_secs(5);
 /// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is told what that one was.
 const CONNECT_REST: Duration = Duration::from_millis(250);
 
-/// What a connection is wanted for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     /// Messages that arrive.
@@ -34,7 +34,7 @@ pub(super) enum For {
     Settling,
     /// Deliveries that are due, and what else takes a moment.
     Claiming,
-    /// What may look through much.
+    /// Longer work, which may scan many rows.
     Looking,
     /// Notifications, which nobody waits for.
     Telling,
@@ -145,7 +145,7 @@ impl Pool {
         &self.suspects
     }
 
-    /// What is known of whether the database does its part.
+    /// State of the outage of the database.
     pub(super) fn outage(&self) -> &Outage {
         &self.outage
     }
@@ -156,7 +156,7 @@ impl Pool {
         let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
             self.look_for_another().await;
             return Err(Failure::unavailable(
-                "the database is still at work on what it was asked before",
+                "all connections are in use: the database is still working on earlier statements",
             ));
         };
         let permit = permit.map_err(|_| Failure::OfTheStore(closed()))?;
@@ -287,7 +287,7 @@ impl Pool {
 }
 
 impl Idle {
-    /// Those that were made before another host was found lead to one that was left behind.
+    /// Closes connections from before a fail-over: they lead to the earlier primary.
     fn follow(&mut self, hosts: &Hosts) {
         let moves = *hosts.moves().borrow();
         if self.moves != moves {

@@ -1,4 +1,4 @@
-//! What is written down of a replay under its token: what was asked for, and how far it is.
+//! The record of a replay under its token: its selection and its progress.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const READ: &str = "
     SELECT id, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
     FROM replay WHERE token = $1";
 
-/// Whoever comes second changes nothing.
+/// Begins a record. A second one with the same token changes nothing.
 const BEGIN: &str = "
     WITH newest AS (SELECT coalesce(max(seq), 0) AS seq FROM message), forgotten AS (
         DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - $5 AND ended_at IS NOT NULL
@@ -31,7 +31,7 @@ const WRITE: &str = "
     UPDATE replay SET next = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
     WHERE id = $1";
 
-/// What is written down of a replay.
+/// The record of a replay.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     id: i64,
@@ -44,7 +44,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// What is written down under this token; if nothing is, it begins, and what takes part is settled.
+    /// The record of this token. If there is none, the replay begins, and its messages are fixed.
     pub(super) async fn of(
         pool: &Arc<Pool>,
         replay: &Replay,
@@ -64,7 +64,7 @@ impl Record {
         pool.once(For::Looking, BEGIN, given).await?;
         read(pool, token)
             .await?
-            .ok_or_else(|| Failure::unavailable("the replay was forgotten as it began"))
+            .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
     }
 
     /// Whether nobody has come further meanwhile. If so, nobody does until the transaction ends.
@@ -73,7 +73,7 @@ impl Record {
         Ok(!transaction.query(LOCK, given).await?.is_empty())
     }
 
-    /// It has come to the message `next`, or to its end.
+    /// Records that the replay has come to the message `next`, or to its end.
     pub(super) async fn write(
         &self,
         transaction: &Transaction,
@@ -109,7 +109,7 @@ fn record(row: &Row) -> Result<Record, Failure> {
     Ok(Record {
         id: row.try_get(0)?,
         asked: serde_json::from_str(row.try_get(1)?)
-            .map_err(|_| Failure::unavailable("what a replay was asked for cannot be read"))?,
+            .map_err(|_| Failure::unavailable("the record of the replay cannot be read"))?,
         begun_at: timestamp(row, 2)?,
         newest: row.try_get(3)?,
         next: row.try_get(4)?,

@@ -28,7 +28,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const SPAN: &str = "
     SELECT (SELECT seq FROM message WHERE seq > $1 ORDER BY seq LIMIT 1), (SELECT max(seq) FROM message)";
 
-/// Those that are old and wait for nothing. What has lost its content only its id is kept of, until nobody need know that.
+/// Old messages that wait for no delivery. Of a message without content only the id is kept, until
+/// its dedupe time is over.
 const OLD: &str = "
     SELECT seq FROM message
     WHERE seq BETWEEN $1 AND $2 AND received_at < CASE WHEN slot IS NULL THEN $4 ELSE $3 END AND (slot IS NULL OR NOT EXISTS (
@@ -60,7 +61,7 @@ const FORGET: &str = "
     )
     SELECT count(*) FROM old WHERE slot IS NOT NULL";
 
-/// What is to be forgotten, and how far that is done.
+/// State of pruning: its bounds and its progress.
 #[derive(Debug)]
 pub(super) struct Pruner {
     bounds: Bounds,

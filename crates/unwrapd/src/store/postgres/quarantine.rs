@@ -1,5 +1,6 @@
 //! The quarantine in SQL.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ const SUMMARIES: &str = "
     SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
 
 const DISCARD: &str = "
-    WITH gone AS (DELETE FROM quarantine WHERE $1::int8 IS NULL OR id = $1 RETURNING id) SELECT count(*) FROM gone";
+    WITH gone AS (DELETE FROM quarantine WHERE id BETWEEN $1 AND $2 RETURNING id) SELECT count(*) FROM gone";
 
 /// Returns how many went for it.
 pub(super) async fn add(pool: &Arc<Pool>, suspect: &Suspect) -> Result<u64, Failure> {
@@ -76,10 +77,13 @@ pub(super) async fn summaries(
     rows.iter().map(summary).collect()
 }
 
-pub(super) async fn discard(pool: &Arc<Pool>, suspect: Option<i64>) -> Result<u64, Failure> {
-    let rows = pool
-        .once(For::Looking, DISCARD, given![suspect => INT8])
-        .await?;
+pub(super) async fn discard(
+    pool: &Arc<Pool>,
+    suspects: &RangeInclusive<i64>,
+) -> Result<u64, Failure> {
+    let (first, last) = (*suspects.start(), *suspects.end());
+    let given = given![first => INT8, last => INT8];
+    let rows = pool.once(For::Looking, DISCARD, given).await?;
     rows.first()
         .map_or(Ok(0), |row| super::rows::natural(row, 0))
 }
@@ -99,7 +103,7 @@ fn suspect(row: &Row) -> Result<Suspect, Failure> {
 fn headers(row: &Row) -> Result<Vec<(String, String)>, Failure> {
     let headers: String = row.try_get(4)?;
     serde_json::from_str(&headers)
-        .map_err(|_| Failure::unavailable("the headers of a quarantined request are no JSON"))
+        .map_err(|_| Failure::unavailable("the headers of a quarantined request are not JSON"))
 }
 
 fn size(row: &Row) -> Result<Option<u64>, Failure> {

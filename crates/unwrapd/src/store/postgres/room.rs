@@ -25,7 +25,7 @@ const REST_MIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Room {
     max: i64,
-    /// Those in the database, as far as we know,
+    /// Waiting deliveries in the database, as far as we know,
     kept: AtomicI64,
     /// and those of commits under way.
     reserved: AtomicI64,
@@ -112,7 +112,7 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
             counted = shared.room.count(&shared.pool) => match counted {
                 Ok(()) => REST_MIN.max(began.elapsed() * REST),
                 Err(failure) => {
-                    tracing::debug!("nobody knows how many deliveries wait: {failure:?}");
+                    tracing::debug!("cannot count the waiting deliveries: {failure:?}");
                     REST_MIN
                 }
             },
@@ -122,7 +122,7 @@ pub(super) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
 }
 
 impl Reservation {
-    /// They are in the database.
+    /// The deliveries are in the database.
     pub(super) fn keep(self) {
         self.room.kept.fetch_add(self.deliveries, Ordering::SeqCst);
     }

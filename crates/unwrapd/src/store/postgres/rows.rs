@@ -19,7 +19,7 @@ pub(in crate::store) fn storable(text: &str) -> Cow<'_, str> {
 pub(super) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     let milliseconds: i64 = row.try_get(column)?;
     Timestamp::from_millisecond(milliseconds)
-        .map_err(|_| Failure::unavailable("a time in the database is none"))
+        .map_err(|_| Failure::unavailable("a time in the database is invalid"))
 }
 
 /// A count, or another number that is never negative.

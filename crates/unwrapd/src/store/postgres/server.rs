@@ -1,4 +1,4 @@
-//! What a server must be, so that what is acknowledged is kept.
+//! Requirements on the server, so that acknowledged webhooks are not lost.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// Oldest version, as the server counts.
 const VERSION_MIN: i32 = 150_000;
 
-/// What there is to know of it, in one row.
+/// Reads the settings of the server, in one row.
 pub(super) const LOOK: &str = "
     SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
@@ -48,7 +48,7 @@ impl Line {
     }
 }
 
-/// What a server that may be used does.
+/// Settings of a server that may be used.
 pub(super) struct Does {
     /// How its commits are durable.
     pub(super) synchronous_commit: String,
@@ -72,7 +72,7 @@ pub(super) fn check(rows: &[Row]) -> Result<Does, StoreError> {
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     if row.try_get(6).unwrap_or(false) {
         return Err(StoreError::Unavailable(
-            "the database is a stand-by, which takes no writes: promote it, or name the primary in `url`; with every host there, with commas between them, the primary is found"
+            "the database is a stand-by, which accepts no writes: promote it, or name the primary in `url`. If `url` names every host, with commas between them, the gateway finds the primary"
                 .into(),
         ));
     }
@@ -118,7 +118,7 @@ impl Told {
         }
         if self.encoding != "UTF8" {
             return Some(format!(
-                "the database has the encoding {}, which cannot hold every event; create one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`",
+                "the database has the encoding {}, which cannot store every event; create one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`",
                 self.encoding
             ));
         }
@@ -137,7 +137,7 @@ impl Told {
         // `local` does not wait for a stand-by, so what is acknowledged may be lost when that takes over.
         if !["on", "remote_write", "remote_apply"].contains(&self.synchronous_commit.as_str()) {
             return Some(format!(
-                "`synchronous_commit` is `{}`, so that a commit may be lost after it was acknowledged; set it to `on`: it may stand in postgresql.conf, or with the database or the role, where `ALTER ROLE … RESET synchronous_commit` and `ALTER DATABASE … RESET synchronous_commit` take it away",
+                "`synchronous_commit` is `{}`, so that a commit may be lost after it was acknowledged; set it to `on` in postgresql.conf. If the role or the database sets it, use `ALTER ROLE … RESET synchronous_commit` or `ALTER DATABASE … RESET synchronous_commit`",
                 self.synchronous_commit
             ));
         }
@@ -149,13 +149,13 @@ impl Told {
         // What is called as a function is a transaction of its own, and cannot ask for another kind.
         if self.read_only != "off" {
             return Some(
-                "`default_transaction_read_only` is on, so that nothing can be kept: a provider sets it when the disk is nearly full; make room, or take it away with `ALTER ROLE … RESET default_transaction_read_only`, or that of the database"
+                "`default_transaction_read_only` is on, so that nothing can be stored. Some providers set it when the disk is nearly full: free space, or use `ALTER ROLE … RESET default_transaction_read_only`, or the same for the database"
                     .into(),
             );
         }
         if self.isolation != "read committed" {
             return Some(format!(
-                "`default_transaction_isolation` is `{}`, with which transactions of gateways refuse each other: `ALTER ROLE … SET default_transaction_isolation = 'read committed'`",
+                "`default_transaction_isolation` is `{}`, which makes transactions of gateways fail: use `ALTER ROLE … SET default_transaction_isolation = 'read committed'`",
                 self.isolation
             ));
         }

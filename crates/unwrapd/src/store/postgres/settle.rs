@@ -1,4 +1,4 @@
-//! What attempts came to, many in one commit.
+//! Settles attempts, many in one commit.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -25,7 +25,8 @@ impl Change for Attempt {
 
     const OVER: For = For::Settling;
 
-    /// Nobody waits for it. What is not settled when we die is delivered again, not lost.
+    /// No request waits for a settlement. If the process dies before it, the delivery is made
+    /// again, and not lost.
     const CROWD: usize = FULL;
     const GATHERS: Duration = Duration::from_millis(20);
 

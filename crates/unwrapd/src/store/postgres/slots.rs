@@ -125,7 +125,7 @@ async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
     transaction.query(&lock, &[]).await?;
     let lock = format!("LOCK TABLE body_{slot} IN ACCESS EXCLUSIVE MODE");
     if let Err(failure) = transaction.query(&lock, &[]).await {
-        tracing::debug!("a slot of old payloads is emptied later: {failure:?}");
+        tracing::debug!("a partition of old payloads is emptied later: {failure:?}");
         transaction
             .query("ROLLBACK TO SAVEPOINT before", &[])
             .await?;
@@ -147,6 +147,6 @@ async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
         .await?;
     let note = "UPDATE body_slot SET opened_at = NULL, closed_at = NULL WHERE slot = $1::int8";
     transaction.query(note, given![slot => INT8]).await?;
-    tracing::info!("the space of old payloads was given back");
+    tracing::info!("the space of old payloads was freed");
     Ok(true)
 }

@@ -7,22 +7,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::files;
+use crate::certificates;
 
-/// Largest file of certificates. All authorities that a machine trusts have some hundred thousand bytes.
-const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What tells PostgreSQL apart on a port that speaks more than one protocol.
 const ALPN: &[u8] = b"postgresql";
 
-/// Who is trusted to say which host is which.
+/// The trusted certificate authorities.
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
@@ -51,14 +48,8 @@ impl Tls {
 fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
     let problem =
         |what: &dyn std::fmt::Display| format!("`sslrootcert`: {}: {what}", file.display());
-    let content = files::read(file, FILE_BYTES_MAX).map_err(|error| problem(&error))?;
-    let text = content.bytes;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|_| problem(&"it is no good PEM"))?;
+    for certificate in certificates::read(file).map_err(|error| problem(&error))? {
         roots.add(certificate).map_err(|error| problem(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(problem(&"there is no certificate in it"));
     }
     Ok(())
 }

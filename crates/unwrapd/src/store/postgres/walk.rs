@@ -39,7 +39,7 @@ pub(super) struct Piece {
     pub(super) next: Option<i64>,
 }
 
-/// What of `within` those that arrived at the time asked for lie between.
+/// The part of `within` whose messages arrived in the selected time.
 pub(super) async fn narrow(
     pool: &Arc<Pool>,
     selection: &Selection,

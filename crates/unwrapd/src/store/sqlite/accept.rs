@@ -21,9 +21,9 @@ pub(super) struct Accepting {
     pub(super) fate: Option<Result<Fate, StoreError>>,
 }
 
-/// What comes of a message.
+/// Result of storing a message.
 pub(super) enum Fate {
-    /// It is new. What is leased is to be handed over.
+    /// The message is new. The leased deliveries are to be handed over.
     Fresh(Vec<Leased>),
     Known,
 }

@@ -12,12 +12,12 @@ use crate::store::StoreError;
 /// Pages copied at a time, after which it is told how far it is: 16 MiB.
 const STEP_PAGES: i32 = 4096;
 
-/// What a copy holds.
+/// Content of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
-    /// Its messages.
+    /// Number of messages.
     pub messages: u64,
 }
 
@@ -77,7 +77,7 @@ fn check(copy: &Path) -> rusqlite::Result<Result<u64, StoreError>> {
     let damage: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if damage != "ok" {
         return Ok(Err(StoreError::Unusable(format!(
-            "the copy is not whole ({damage}); `unwrapd db check` tells whether the store is"
+            "the backup is damaged ({damage}); run `unwrapd db check` to see whether the store is damaged too"
         ))));
     }
     copy.query_row("SELECT count(*) FROM message", (), |row| {

@@ -56,7 +56,7 @@ fn file(connection: &Connection, version: usize, is_present: bool) -> rusqlite::
     let note = if is_present {
         ""
     } else {
-        ", of an earlier version: brought up to date at the next start of unwrapd"
+        ", of an earlier version: migrated at the next start of unwrapd"
     };
     Ok(format!("schema {version}{note}; {used} bytes in use"))
 }
@@ -89,12 +89,12 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
         "SELECT count(*) FROM body WHERE NOT EXISTS (SELECT 1 FROM message WHERE seq = body.seq)",
     )?;
     Ok(if doubles > 0 {
-        Err(format!("{doubles} ids of one endpoint are there twice"))
+        Err(format!("{doubles} ids of one endpoint exist twice"))
     } else if strays > 0 {
         Err(format!("{strays} payloads belong to no message"))
     } else {
         Ok(format!(
-            "{} are there, {} of them with their payload",
+            "{} stored, {} of them with their payload",
             count("SELECT count(*) FROM message")?,
             count("SELECT count(*) FROM body")?
         ))
@@ -109,11 +109,11 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
             "SELECT count(*) FROM delivery WHERE id / 256 <> message OR NOT EXISTS (SELECT 1 FROM message WHERE seq = delivery.message)",
         ),
         (
-            "wait for a payload that is gone",
+            "wait for a payload that is missing",
             "SELECT count(*) FROM delivery WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM body WHERE seq = delivery.message)",
         ),
         (
-            "are gone, and attempts of them are left",
+            "are missing, but have attempts",
             "SELECT count(DISTINCT delivery) FROM attempt WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE id = attempt.delivery)",
         ),
     ] {

@@ -23,7 +23,8 @@ use crate::store::StoreError;
 /// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than needed, more take longer at once.
 const LOG_PAGES: i32 = 4000;
 
-/// What may stay behind in the log before it is warned of. Four times the log that begins to be moved.
+/// Size of the log from which on a warning is given: four times the size at which a checkpoint
+/// begins.
 const LEFT_BEHIND_MAX_MIB: u64 = 64;
 
 /// Size above which the file of the log is cut off when the log begins anew.
@@ -37,7 +38,7 @@ const MIB: u64 = 1024 * 1024;
 /// The condition that much of the log cannot be moved, among [`Warnings`].
 const WARNING: &str = "store-log";
 
-/// What a checkpoint is to do.
+/// Task of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Nothing but count.
@@ -50,7 +51,7 @@ pub(super) enum Mode {
     Truncate,
 }
 
-/// What a checkpoint has found and done.
+/// Result of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Somebody read or wrote, and not everything asked for was done.
@@ -224,7 +225,7 @@ impl Checkpoints {
         if !moved?.is_busy && self.shared.is_behind.swap(false, Ordering::AcqRel) {
             self.shared.warnings.end(
                 WARNING,
-                "the log of the store was moved into the database, and its file is small again",
+                "the log of the store was moved into the database, and is small again",
             );
         }
         Ok(())
@@ -235,7 +236,9 @@ impl Checkpoints {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that moves the log of the store ended by a panic");
+            tracing::error!(
+                "the thread that moves the log of the store ended by a panic (a bug; please report it)"
+            );
         }
     }
 }
@@ -269,7 +272,7 @@ impl Shared {
             self.warnings.begin(
                 WARNING,
                 format!(
-                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, since {} holds a read transaction (a backup, a check, a shell); end it, or the disk may fill up",
+                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, because {} holds a read transaction (a backup, a check, a shell). End that program, or the disk may fill up",
                     self.log_bytes() / MIB,
                     holders::of(&self.log).unwrap_or_else(|| "a reader".into()),
                 ),

@@ -46,7 +46,8 @@ impl Chosen {
         }))
     }
 
-    /// What of it is delivered again, and whether it can be: there must be a body, and room for a delivery more where one is missing.
+    /// The deliveries of the message to be made again, and whether that is possible: it needs a
+    /// body, and room for a missing delivery.
     pub(super) fn choose(
         &self,
         connection: &Connection,

@@ -62,7 +62,7 @@ pub(super) fn claim(
         ..
     } = claim;
     if was_put_off > 0 {
-        if work.memory.put_off.is_news(destination, lane) {
+        if !terms.is_whenever_due() && work.memory.put_off.is_news(destination, lane) {
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
             PutOff::tell(destination, lane, deliveries);
         }

@@ -17,7 +17,8 @@ use crate::crash;
 use crate::store::StoreError;
 use crate::store::copy::{BYTES_MAX, End, Kind, Outline, Row, TABLES, Table, Turn, Value};
 
-/// What a store has for its own use and is told by what it holds. Numbers that are missing keep a block from being noticed as full.
+/// Derives the internal tables of the store from its content. Missing numbers keep a block from
+/// being recognised as full.
 const DERIVE: &str = "
     INSERT OR REPLACE INTO message_span
         SELECT seq >> 12, min(received_at), max(received_at) FROM message
@@ -180,7 +181,7 @@ impl End for SqliteEnd {
     }
 }
 
-/// What another program does by SQLite's own means while a copy is made is not looked into.
+/// Result of a write. Changes by other SQLite programs during a copy are not checked.
 fn written() -> Answer {
     Answer::Written {
         tables: 0,
@@ -188,7 +189,7 @@ fn written() -> Answer {
     }
 }
 
-/// What the rows of a table stand in.
+/// SQL source of the rows of a table.
 fn place(table: &Table) -> &'static str {
     match table.name {
         "message" => "message LEFT JOIN body USING (seq)",

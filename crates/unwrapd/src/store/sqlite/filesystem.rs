@@ -1,5 +1,5 @@
-//! What kind of file system the store is on. A database whose log is shared through memory, and whose lock keeps others off, needs one
-//! of this machine's own: over a network both quietly do nothing.
+//! The file system of the store. The shared memory of the log and the locks need a local one: over
+//! a network both silently have no effect.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const ROOM_MIN: u64 = 128 * 1024;
 /// Bytes of the log for which its index has one byte, at least: 32 KiB index 4,096 pages of 4 KiB.
 const LOG_TO_INDEX: u64 = 256;
 
-/// What is to be said about a file system.
+/// A problem of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(target_os = "linux"),
@@ -22,11 +22,11 @@ const LOG_TO_INDEX: u64 = 256;
 enum Verdict {
     /// Nothing.
     Fine,
-    /// It will not do.
+    /// A network file system, which cannot be used.
     Network(&'static str),
-    /// It may not do: it is whatever a program makes of it.
+    /// A FUSE file system, which may be one of the network.
     Fuse,
-    /// It forgets everything when the machine starts anew.
+    /// A file system in memory, whose content is lost when the machine restarts.
     Memory,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
             "{place} is on a FUSE file system: if that is one of the network, such as sshfs, SQLite can lose data there; a local disk is safe"
         ),
         Verdict::Memory => tracing::warn!(
-            "{place} is in memory (tmpfs): what is kept there is gone when the machine starts anew"
+            "{place} is in memory (tmpfs): its content is lost when the machine restarts"
         ),
     }
     Ok(())

@@ -84,7 +84,7 @@ fn write_again(owned: &Owned) -> Result<(), StoreError> {
         let moved = wal::write_again(&log, counts.frames, counts.moved).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return StoreError::Unusable(format!(
-                    "{}: {error}; copy all files of the store to another place, then restore a backup",
+                    "{}: {error}; copy all files of the store to another folder, then restore a backup",
                     path.display()
                 ));
             }

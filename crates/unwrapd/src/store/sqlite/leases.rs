@@ -1,5 +1,5 @@
-//! Who is working on which delivery. In memory only: the process that holds the lock of the database is the only one that works on
-//! it, so whoever opens it next may take everything that is due.
+//! Leases of deliveries. They are only in memory: the process that holds the lock of the database
+//! is its only user, so the next process may claim everything that is due.
 
 use std::collections::HashMap;
 

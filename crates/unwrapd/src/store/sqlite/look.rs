@@ -1,4 +1,4 @@
-//! What is kept, for people to look at.
+//! Reads stored messages for people.
 
 use std::ops::ControlFlow;
 
@@ -162,7 +162,7 @@ fn kept(
         })
 }
 
-/// Those that the filter wants, with their latest attempts, the earliest of these first.
+/// The selected deliveries, with their latest attempts in order of time.
 fn deliveries(
     connection: &Connection,
     seq: i64,

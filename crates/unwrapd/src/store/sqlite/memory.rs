@@ -1,4 +1,4 @@
-//! What the writer knows without asking the disk. What changes in it during a transaction shares the transaction's fate.
+//! State of the writer in memory. Changes during a transaction are undone if the transaction fails.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
@@ -69,12 +69,12 @@ impl Memory {
         }
         if self.seen.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
-                "it remembers {IDS_MAX} ids already; shorten `dedupe_days` in [store]"
+                "it already knows {IDS_MAX} ids, the limit; shorten `dedupe_days` in [store]"
             )));
         }
         if self.size_max.is_some_and(|max| self.size >= max) {
             return Err(StoreError::Full(
-                "it has the size that `size_max_mb` in [store] allows, and what could go is gone or going; see to the destinations, or raise it"
+                "it has the size that `size_max_mb` in [store] allows, and the rest waits for delivery or is being deleted; repair the destinations, or raise `size_max_mb`"
                     .into(),
             ));
         }
@@ -100,7 +100,7 @@ impl Memory {
         self.pending_then = self.pending_then.saturating_sub(1);
     }
 
-    /// What goes to the disk with the transaction.
+    /// Writes the state that belongs to the transaction.
     pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.seen.write_blocks(connection)?;
         if self.size_max.is_some() {

@@ -24,7 +24,7 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
     let space = size::used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
     if version > 0 {
         tracing::info!(
-            "bringing the store from schema {version} to {}; this takes up to {space} MB of free space beside it",
+            "migrating the store from schema {version} to {}; this needs up to {space} MB of free space",
             MIGRATIONS.len()
         );
         tell_progress(connection).map_err(problem)?;
@@ -39,7 +39,7 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
                 _ => String::new(),
             };
             StoreError::Unavailable(format!(
-                "it could not be brought from schema {} to {to}, and is as it was: {}{hint}",
+                "it could not be migrated from schema {} to {to}, and is unchanged: {}{hint}",
                 to - 1,
                 store_error(&error)
             ))
@@ -52,7 +52,7 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
         // What was rewritten stands in the log as well: that space is given back, unless somebody reads.
         checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         tracing::info!(
-            "the store is up to date, after {:.1} s",
+            "the store was migrated in {:.1} s",
             started.elapsed().as_secs_f64()
         );
     }
@@ -77,7 +77,7 @@ fn tell_progress(connection: &mut Connection) -> rusqlite::Result<()> {
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
                 tracing::info!(
-                    "still bringing the store up to date, {} s so far",
+                    "still migrating the store, {} s so far",
                     started.elapsed().as_secs()
                 );
             }

@@ -53,7 +53,7 @@ struct Index {
     length: u64,
 }
 
-/// What tells that the content of the database is another.
+/// Marks of the content of the database, to notice changes.
 #[derive(Debug)]
 struct Seen {
     length: u64,
@@ -62,7 +62,7 @@ struct Seen {
     head: Option<[u8; HEAD_BYTES]>,
 }
 
-/// What a look at the files has found.
+/// Result of a check of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// Nothing may be written now. The files are ours, and it goes on when this has passed.
@@ -71,7 +71,7 @@ pub(super) enum Trouble {
     Lost(Loss),
 }
 
-/// What happened to which file behind our back.
+/// Damage to a file by another program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) path: PathBuf,
@@ -123,7 +123,7 @@ pub(super) enum Answer {
     Written {
         /// SQLite's number of the tables now.
         tables: u32,
-        /// It has since this was last asked.
+        /// Whether this is new since the last check.
         is_new: bool,
     },
 }
@@ -148,7 +148,7 @@ impl Owned {
         let metadata = metadata(&path, &file)?;
         if !metadata.is_file() {
             return Err(StoreError::Unusable(format!(
-                "{}: this is no regular file; name another path",
+                "{}: this is not a regular file; name another path",
                 path.display()
             )));
         }
@@ -183,7 +183,7 @@ impl Owned {
         self.log.as_ref().map(|(log, _)| log.file())
     }
 
-    /// What tells whether the database is still where it was.
+    /// The identity of the database file, to check that it is still at its path.
     pub(super) fn database(&self) -> Known {
         self.database.clone()
     }
@@ -432,7 +432,7 @@ impl std::fmt::Display for Loss {
         let what = match self.what {
             Damage::Removed => "was removed or moved away",
             Damage::Replaced => "was replaced by another file",
-            Damage::Changed => "was cut off or overwritten by another program",
+            Damage::Changed => "was truncated or overwritten by another program",
         };
         write!(
             f,
@@ -513,6 +513,6 @@ pub(super) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), Str
     }
     let place = path.display();
     Err(format!(
-        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -xdev -samefile {place}), and make copies with `unwrapd db backup`"
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -samefile {place} lists them), and make copies with `unwrapd db backup`"
     ))
 }

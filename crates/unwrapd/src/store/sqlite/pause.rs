@@ -1,4 +1,4 @@
-//! What stands at each destination, and which of them are paused.
+//! Counts for each destination, and pauses.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};

@@ -1,4 +1,4 @@
-//! What is written down of a replay under its token: what was asked for, and how far it is.
+//! The record of a replay under its token: its selection and its progress.
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
@@ -8,7 +8,7 @@ use super::statements::timestamp;
 use super::walk::newest;
 use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 
-/// What is written down of a replay.
+/// The record of a replay.
 #[derive(Clone)]
 pub(super) struct Record {
     id: i64,
@@ -28,7 +28,7 @@ impl Record {
             .exists(params![self.id, self.next])
     }
 
-    /// It has come to the message `next`, or to its end.
+    /// Records that the replay has come to the message `next`, or to its end.
     pub(super) fn write(
         &self,
         connection: &Connection,

@@ -24,11 +24,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How long a store in which everything waits is left alone before settled messages are looked for again.
 const CROWDED_REST: Duration = Duration::from_secs(10);
 
-/// What of a message need not be kept, if none of its deliveries waits or was settled since.
+/// Condition that no delivery of a message waits or was settled since.
 const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
     WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 AND (state = 'waiting' OR due_at >= ?1))";
 
-/// What is to be forgotten, and how far that is done.
+/// State of pruning: its bounds and its progress.
 #[derive(Clone, Debug)]
 pub(super) struct Pruner {
     bounds: Bounds,
@@ -51,7 +51,7 @@ enum Sweep {
     Crowded { after: i64 },
 }
 
-/// What a step is to remove.
+/// Rows that a step is to remove.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     horizon: Timestamp,
@@ -63,7 +63,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 struct Old {
     seq: i64,
-    /// Its payload, its deliveries and their attempts.
+    /// Payload, deliveries and attempts.
     content: bool,
     /// That it ever arrived.
     row: bool,
@@ -140,7 +140,7 @@ impl Pruner {
                     self.sweep = Some(Sweep::Crowded { after: 0 });
                     if self.crowded_until.is_none() {
                         tracing::warn!(
-                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for nothing go before their time"
+                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for no delivery are deleted early"
                         );
                     }
                 }
@@ -158,7 +158,7 @@ impl Pruner {
     fn rest_crowded(&mut self, now: Timestamp) {
         if self.crowded_until.is_none() {
             tracing::warn!(
-                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: see to the destinations, or raise it"
+                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: repair the destinations, or raise `size_max_mb`"
             );
         }
         self.crowded_until = Some(later(now, CROWDED_REST));

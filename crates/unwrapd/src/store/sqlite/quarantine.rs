@@ -1,5 +1,7 @@
 //! The quarantine in SQL.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::types::Type;
@@ -94,15 +96,18 @@ pub(super) fn acquit(
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
     let fate = accept::accept(work, message, recipients)?;
     if fate.is_ok() {
-        discard(work.connection, Some(suspect))?;
+        discard(work.connection, &(suspect..=suspect))?;
     }
     Ok(fate.map(|fate| Accepted::from(&fate)))
 }
 
-pub(super) fn discard(connection: &Connection, suspect: Option<i64>) -> rusqlite::Result<u64> {
+pub(super) fn discard(
+    connection: &Connection,
+    suspects: &RangeInclusive<i64>,
+) -> rusqlite::Result<u64> {
     let discarded = connection
-        .prepare_cached("DELETE FROM quarantine WHERE ?1 IS NULL OR id = ?1")?
-        .execute(params![suspect])?;
+        .prepare_cached("DELETE FROM quarantine WHERE id BETWEEN ?1 AND ?2")?
+        .execute(params![suspects.start(), suspects.end()])?;
     Ok(discarded as u64)
 }
 

@@ -124,7 +124,7 @@ impl SqliteStore {
         step?
     }
 
-    /// What is written down under this token; if nothing is, it begins.
+    /// The record of this token. If there is none, the replay begins.
     async fn record(
         &self,
         replay: &Replay,

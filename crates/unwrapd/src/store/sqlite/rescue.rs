@@ -29,7 +29,8 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     let database = owned.path();
     let log_path = owned.log_path();
     let is_gone = |file: &File| file.metadata().map(|metadata| metadata.nlink() == 0);
-    let first = "before anything else, copy the database and its -wal, -shm and every saved file to another place";
+    let first =
+        "first copy the database, its -wal, its -shm and every saved file to another folder";
     if is_gone(owned.file())? {
         // The folder may have been removed with everything in it.
         DirBuilder::new()
@@ -44,7 +45,7 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
         sync_folder(database)?;
         let (saved, place) = (saved.display(), database.display());
         return Ok(format!(
-            "what it held was saved as {saved} and {saved}-wal; {first}, then move away what has the names {place}, {place}-wal and {place}-shm, give the saved files the names {place} and {place}-wal, and start unwrapd"
+            "the content was saved as {saved} and {saved}-wal; {first}, then move away the files {place}, {place}-wal and {place}-shm, rename the saved files to {place} and {place}-wal, and start unwrapd"
         ));
     }
     if let Some(log) = owned.log()
@@ -55,7 +56,7 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
             copy(log, &log_path)?;
             sync_folder(database)?;
             return Ok(format!(
-                "what was in the log was put back to {}, so nothing acknowledged is lost; {first}, then start unwrapd",
+                "the log was saved as {}, so nothing acknowledged is lost; {first}, then start unwrapd",
                 log_path.display()
             ));
         }
@@ -63,7 +64,7 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
         copy(log, &saved)?;
         sync_folder(database)?;
         return Ok(format!(
-            "what was in the log was saved as {saved}; {first}, then give the database its name {} back, give {saved} the name {}, remove {}-shm, and start unwrapd",
+            "the log was saved as {saved}; {first}, then move the database back to {}, rename {saved} to {}, remove {}-shm, and start unwrapd",
             database.display(),
             log_path.display(),
             database.display(),
@@ -72,15 +73,15 @@ pub(super) fn save(owned: &Owned, loss: &Loss) -> io::Result<String> {
     }
     if loss.path == with_suffix(database, "-shm") {
         return Ok(format!(
-            "nothing is lost with this file, which is made anew from the log; {first}, then start unwrapd"
+            "this file is only an index, and is created again from the log; {first}, then start unwrapd"
         ));
     }
     Ok(match loss.what {
         Damage::Changed => format!(
-            "{first}; what was written since the last backup may be saved from them with `sqlite3 COPY .recover`; then restore a backup, or try `unwrapd db check` on a copy"
+            "{first}; try `unwrapd db check` on a copy. If it is damaged, `sqlite3 COPY .recover` may save what was written since the last backup; then restore a backup"
         ),
         _ => format!(
-            "{first}; the file that was there still exists under another name: put it back beside the others, all of one time, and start unwrapd"
+            "{first}; the earlier file still exists under another name: move it back beside the others, all of the same time, and start unwrapd"
         ),
     })
 }

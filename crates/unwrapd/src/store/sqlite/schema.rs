@@ -56,7 +56,7 @@ pub(super) fn connect_again(owned: &mut Owned) -> Result<Connection, StoreError>
     let version = check_ours(&connection)?;
     if version == 0 {
         return Err(StoreError::Unusable(
-            "the file was emptied; stop unwrapd, copy all files of the store to another place, and restore a backup"
+            "the file was emptied; stop unwrapd, copy all files of the store to another folder, and restore a backup"
                 .into(),
         ));
     }
@@ -82,7 +82,7 @@ pub(super) fn connect_to_fill(owned: &mut Owned) -> Result<Connection, StoreErro
     }
     if version != MIGRATIONS.len() {
         return Err(StoreError::Unusable(
-            "another version of unwrapd has begun to copy into this file: go on with that version, or remove the file".into(),
+            "another version of unwrapd has begun to copy into this file: continue with that version, or remove the file".into(),
         ));
     }
     prepare(&mut connection).map_err(|error| store_error(&error))?;
@@ -193,7 +193,7 @@ pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
         read_marks(connection).map_err(|error| store_error(&error))?;
     if application == APPLICATION_ID_COPYING {
         return Err(StoreError::Unusable(
-            "it holds half of a copy: ask for the same `unwrapd db copy` again, which goes on where it stopped, or remove the file"
+            "the file has an incomplete copy: run the same `unwrapd db copy` again to continue it, or remove the file"
                 .into(),
         ));
     }
@@ -229,7 +229,7 @@ pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> 
 pub(super) fn check_present(connection: &Connection) -> Result<(), StoreError> {
     if check_there(connection)? < MIGRATIONS.len() {
         return Err(StoreError::Unusable(
-            "the file is of an earlier version of unwrapd; start the gateway on it once, which brings it up to date".into(),
+            "the file is of an earlier version of unwrapd; start the gateway on it once, which migrates it".into(),
         ));
     }
     Ok(())
@@ -254,7 +254,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             "wal" => Ok(()),
             _ => Err(rusqlite::Error::SqliteFailure(
                 ffi::Error::new(ffi::SQLITE_IOERR),
-                Some("the file system cannot hold a write-ahead log; use a local one".into()),
+                Some("the file system cannot have a write-ahead log; use a local one".into()),
             )),
         }
     })?;
@@ -295,12 +295,12 @@ pub(super) fn look_through(connection: &Connection) -> Result<(), StoreError> {
 
 fn damaged() -> StoreError {
     StoreError::Unusable(
-        "the file is damaged; restore a backup, or move it away to begin anew".into(),
+        "the file is damaged; restore a backup, or move it away to start with a new store".into(),
     )
 }
 
 /// The error while another program has locked the database.
-const LOCKED: &str = "another process is at the database, a check, a backup or a shell; wait until it ends, or end it";
+const LOCKED: &str = "another process uses the database, such as a check, a backup or a shell; wait until it ends, or end it";
 
 /// Whether the error ends when another program unlocks the database.
 pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
@@ -311,7 +311,7 @@ pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
-            StoreError::Unusable("the file is not an SQLite database".into())
+            StoreError::Unusable("the file is not an SQLite database; name another file".into())
         }
         Some(ErrorCode::DatabaseCorrupt) => damaged(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -333,7 +333,7 @@ fn io_error(error: &rusqlite::Error) -> String {
         Some(ffi::SQLITE_IOERR_TRUNCATE) => "truncating",
         // Also without room for it.
         Some(ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP) => {
-            "making the index of the log; is the disk full?"
+            "creating the index of the log; is the disk full?"
         }
         _ => return error.to_string(),
     };

@@ -362,7 +362,8 @@ fn whole_seq(half: u32, next: i64) -> i64 {
 mod tests {
     use super::*;
 
-    /// Its sync failed, so it was taken back; but it is there when the file is opened again.
+    /// After a failed sync the change was undone in memory, but is in the file when it is opened
+    /// again.
     #[test]
     fn a_block_of_a_commit_that_seemed_to_fail_is_known() {
         let connection = Connection::open_in_memory().unwrap();

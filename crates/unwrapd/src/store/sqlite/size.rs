@@ -27,7 +27,7 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;
     if moved.is_busy {
         return Err(StoreError::Unavailable(
-            "another program is reading the database (a backup, a check, a shell), so the space is not given back yet; end that program and do it again".into(),
+            "another program is reading the database (a backup, a check, a shell), so the space is not freed yet; end that program and run the command again".into(),
         ));
     }
     drop(connection);

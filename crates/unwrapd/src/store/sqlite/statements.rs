@@ -1,4 +1,4 @@
-//! What each verb of the store means in SQL. What changes something runs inside the writer's transaction.
+//! The verbs of the store in SQL. Changes run inside the writer's transaction.
 
 use bytes::Bytes;
 use jiff::Timestamp;

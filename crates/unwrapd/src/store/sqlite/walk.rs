@@ -204,7 +204,7 @@ fn endpoints(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-/// What of `within` is in none of `others`, which are in ascending order and apart.
+/// The parts of `within` that are in none of `others`, which are in ascending order and disjoint.
 fn gaps(
     within: &RangeInclusive<i64>,
     others: Vec<RangeInclusive<i64>>,

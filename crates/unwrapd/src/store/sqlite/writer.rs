@@ -42,7 +42,7 @@ pub(super) struct Writer {
     pub(super) data_version: i64,
     /// Below the connection, which is closed first.
     pub(super) owned: Owned,
-    /// What has happened to the files, so that nothing may be written any more.
+    /// Damage to the files, after which nothing may be written any more.
     pub(super) lost: Option<Loss>,
     /// Why everything is refused from now on, for those who ask.
     pub(super) ended: Arc<OnceLock<StoreError>>,

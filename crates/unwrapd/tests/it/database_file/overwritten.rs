@@ -137,7 +137,7 @@ async fn a_hand_on_the_files_is_noticed_while_nothing_arrives() {
         .unwrap()
         .set_len(0)
         .unwrap();
-    serving.announced("copy the database and its -wal");
+    serving.announced("first copy the database, its -wal");
     assert_eq!(serving.died("cut while idle").code(), Some(1));
 }
 

@@ -287,7 +287,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         };
         store.quarantine(suspect).await.unwrap();
     }
-    store.discard(Some(1)).await.unwrap();
+    store.discard(1..=1).await.unwrap();
     store.pause("späť \"| '", now).await.unwrap();
     store.pause("App", now).await.unwrap();
     store.pause("app", now).await.unwrap();

@@ -79,10 +79,10 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
                     copy(&source, &target)
                 } else {
                     let said = serve_refused(&target, folder.path());
-                    assert!(said.contains("half of a copy"), "{case}: {said}");
+                    assert!(said.contains("an incomplete copy"), "{case}: {said}");
                     let again = copy(&source, &target);
                     let said = told(&again);
-                    assert!(said.contains("going on where an earlier"), "{case}: {said}");
+                    assert!(said.contains("continuing an earlier"), "{case}: {said}");
                     again
                 };
                 assert_copied(&again);
@@ -139,7 +139,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         fill(&other, 1, Timestamp::now()).await;
         let refused = copy(&other, &target);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("half of a copy of another source"));
+        assert!(told(&refused).contains("an incomplete copy of another source"));
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
         // Nor is it a source, nor a store.
         target.configure(folder.path(), "http://127.0.0.1:9/");
@@ -150,10 +150,14 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             .output()
             .unwrap();
         assert_eq!(check.status.code(), Some(1), "{}", told(&check));
-        assert!(told(&check).contains("half of a copy"), "{}", told(&check));
+        assert!(
+            told(&check).contains("an incomplete copy"),
+            "{}",
+            told(&check)
+        );
         let refused = copy(&target, &Home::file(&folder, "never.db"));
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
-        assert!(told(&refused).contains("half of a copy"));
+        assert!(told(&refused).contains("an incomplete copy"));
 
         // Someone ran a gateway on the source in between.
         let store = source.open(&Bounds::default()).await;
@@ -212,7 +216,7 @@ async fn what_is_not_the_same_in_the_end_is_found_and_not_served() {
                 told(&different)
             );
             let said = serve_refused(&target, folder.path());
-            assert!(said.contains("half of a copy"), "{said}");
+            assert!(said.contains("an incomplete copy"), "{said}");
         }
     }
 }

@@ -47,7 +47,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         assert_refused(
             &refused,
             2,
-            "(`message` has other content): name a target that holds nothing",
+            "(`message` has other content): name an empty target",
         );
         assert_same(&target.dump(), &before, "refused");
         target.open(&Bounds::default()).await.close().await;
@@ -57,7 +57,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
     for (change, says) in [
         (
             "INSERT INTO paused (destination, paused_at) VALUES ('app', 1)",
-            "`paused` has 1 rows in the place of 0",
+            "`paused` has 1 rows instead of 0",
         ),
         (
             "UPDATE message SET webhook_id = 'wh_2'",
@@ -118,9 +118,9 @@ async fn a_source_that_is_not_there_or_of_another_version_is_refused() {
     let folder = TempDir::new().unwrap();
     let target = Home::schema();
     let nothing = Home::file(&folder, "nothing.db");
-    assert_refused(&copy(&nothing, &target), 3, "is not there");
+    assert_refused(&copy(&nothing, &target), 3, "does not exist");
     assert!(!folder.path().join("nothing.db").exists());
-    assert_refused(&copy(&Home::schema(), &nothing), 3, "is not there");
+    assert_refused(&copy(&Home::schema(), &nothing), 3, "does not exist");
     assert!(!folder.path().join("nothing.db").exists());
 
     for (version, says) in [(4, "earlier version"), (1000, "newer version")] {
@@ -158,7 +158,7 @@ fn a_password_on_the_command_line_is_refused_and_not_shown() {
     assert_refused(
         &refused,
         2,
-        "--to: a password does not stand on the command line",
+        "--to: a password must not be on the command line",
     );
     assert!(!told(&refused).contains("hunter2"));
     let refused = unwrapd()

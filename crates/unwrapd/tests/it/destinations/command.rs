@@ -131,11 +131,29 @@ async fn a_command_need_not_read_what_it_is_told() {
 
 #[tokio::test]
 async fn what_a_message_holds_cannot_keep_a_command_from_starting() {
-    let mut hostile = delivery(format!("{{\"id\":\"{}\"}}", "x".repeat(1 << 18)));
+    let mut hostile = delivery(format!(
+        "{{\"type\":\"a\",\"id\":\"{}\"}}",
+        "x".repeat(1 << 18)
+    ));
     hostile.message.event_type = Some("a\0b".into());
     let settings = script("test -z \"$UNWRAPD_EVENT_TYPE$UNWRAPD_EVENT_ID\"", &[]);
     let outcome = sent(&settings, &hostile).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_id_of_an_odd_event_is_told_like_any_other() {
+    for body in [
+        r#"{"type":"batch.completed","id":"evt_0","id":"evt_1"}"#,
+        r#"{"type":"batch.completed","id":"evt_1","data":NaN}"#,
+        r#"{"type":"batch.completed","id":"evt_1","data":{"#,
+        "\u{feff}{\"type\":\"batch.completed\",\"id\":\"evt_1\"}",
+    ] {
+        let settings = script("test \"$UNWRAPD_EVENT_ID\" = evt_1", &[]);
+        let outcome = sent(&settings, &delivery(body)).await;
+        let is_told = matches!(outcome, Outcome::Delivered { .. });
+        assert!(is_told, "{body}: {outcome:?}");
+    }
 }
 
 /// A named pipe: whoever the script hands its other end to shows here until it is dead.
@@ -188,7 +206,10 @@ async fn a_command_that_takes_too_long_is_killed_with_all_it_started() {
     settings.limits.timeout = Duration::from_secs(1);
     let outcome = sent(&settings, &delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Failed { .. }));
-    assert_eq!(outcome.answer(), "no end in time; it was killed");
+    assert_eq!(
+        outcome.answer(),
+        "the command did not end in time, and was killed"
+    );
     assert_eq!(outcome.said().as_str(), "started");
     leash.wait_until_let_go().await;
 }

@@ -175,6 +175,6 @@ async fn a_reload_makes_new_connections_though_nothing_has_changed() {
         }
         assert_eq!(connections.load(Ordering::SeqCst), expected);
         serving.signal(Signal::HUP);
-        tokio::task::block_in_place(|| serving.announced("was read again"));
+        tokio::task::block_in_place(|| serving.announced("was reloaded"));
     }
 }

@@ -131,7 +131,10 @@ async fn what_cannot_be_written_is_a_failure_that_comes_again() {
     assert!(made.unwrap().success());
     for wrong in [&pipe, folder.path()] {
         let outcome = sent(&lines_to(wrong), &delivery("{}")).await;
-        assert!(outcome.answer().contains("no regular file"), "{outcome:?}");
+        assert!(
+            outcome.answer().contains("not a regular file"),
+            "{outcome:?}"
+        );
     }
 }
 

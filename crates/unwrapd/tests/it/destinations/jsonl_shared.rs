@@ -1,5 +1,6 @@
 //! One file of lines that several gateways append to, and paths that no lines can go to.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -71,6 +72,61 @@ async fn a_lock_that_is_never_given_back_is_a_failure_and_no_hang() {
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
 }
 
+/// Whoever rotates the file reads it and removes it. A line that was on its way into it then is lost with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
+    const ROTATIONS: usize = 20;
+    let folder = TempDir::new().unwrap();
+    let (file, moved) = (
+        folder.path().join("events.jsonl"),
+        folder.path().join("events.jsonl.1"),
+    );
+    let destination = build(&lines_to(&file)).unwrap();
+    let rotated = std::thread::spawn({
+        let file = file.clone();
+        move || {
+            let mut read = String::new();
+            let mut rotations = 0;
+            while rotations < ROTATIONS {
+                let Ok(held) = std::fs::File::open(&file) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                // Whoever writes meanwhile has looked at the name, and waits for the lock.
+                flock(&held, FlockOperation::LockExclusive).unwrap();
+                std::fs::rename(&file, &moved).unwrap();
+                read += &std::fs::read_to_string(&moved).unwrap();
+                std::fs::remove_file(&moved).unwrap();
+                rotations += 1;
+            }
+            read
+        }
+    });
+    let mut delivered = Vec::new();
+    let mut number = 0_u64;
+    while !rotated.is_finished() {
+        let outcome = destination
+            .send(&delivery(format!("{{\"number\":{number}}}")))
+            .await;
+        if matches!(outcome, Outcome::Delivered { .. }) {
+            delivered.push(number);
+        }
+        number += 1;
+    }
+    let text = rotated.join().unwrap() + &std::fs::read_to_string(&file).unwrap_or_default();
+    let written: BTreeSet<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["payload"]["number"].as_u64())
+        .map(Option::unwrap)
+        .collect();
+    let lost: Vec<u64> = delivered
+        .iter()
+        .filter(|number| !written.contains(number))
+        .copied()
+        .collect();
+    assert!(lost.is_empty(), "{} of {}", lost.len(), delivered.len());
+}
+
 /// What `serve` says about lines to this path, which it refuses.
 fn complaint(folder: &Path, jsonl: &Path) -> String {
     write_destinations(
@@ -112,16 +168,18 @@ fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
             .unwrap()
             .success()
     );
+    std::fs::write(folder.join("package.json"), "{\n  \"name\": \"x\"\n}\n").unwrap();
     for (path, cause) in [
         (folder.to_owned(), "this is a folder"),
         (folder.join("logs/"), "this is a folder"),
-        (pipe, "no regular file"),
-        ("/dev/null".into(), "no regular file"),
-        (
-            folder.join("unwrapd.toml"),
-            "something else than JSON lines",
-        ),
+        (pipe, "not a regular file"),
+        ("/dev/null".into(), "not a regular file"),
+        (folder.join("unwrapd.toml"), "content other than JSON lines"),
         (folder.join("unwrapd.toml/events.jsonl"), "Not a directory"),
+        (
+            folder.join("package.json"),
+            "one JSON object over several lines",
+        ),
     ] {
         let complaint = complaint(folder, &path);
         assert!(complaint.contains(cause), "{}: {complaint}", path.display());
@@ -167,7 +225,7 @@ async fn lines_spoil_no_file_that_a_link_leads_to_later() {
     std::fs::write(&store, "SQLite format 3\0").unwrap();
     let outcome = destination.send(&delivery("{}")).await;
     assert!(
-        outcome.answer().contains("something else than JSON lines"),
+        outcome.answer().contains("content other than JSON lines"),
         "{outcome:?}"
     );
     assert_eq!(std::fs::metadata(&store).unwrap().len(), 16);

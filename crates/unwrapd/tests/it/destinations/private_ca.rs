@@ -14,8 +14,10 @@ use unwrapd::destination::Kind;
 use unwrapd::destination::http::{Authorities, HttpSettings};
 
 use super::{delivery, patient, sent};
-use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
-use crate::support::tls_server::{authority, self_signed, serve, signed_by};
+use crate::support::process::{
+    Serving, checked, destination_table, unwrapd, write_config, write_destinations,
+};
+use crate::support::tls_server::{authority, self_signed, serve, serve_pem, signed_by};
 use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
@@ -88,6 +90,19 @@ async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
     }
 }
 
+/// For who has the certificate of the server, and not that of its authority.
+#[tokio::test]
+async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_named() {
+    let ours = authority("ours");
+    let server = signed_by(&ours, "localhost", None);
+    let outcome = delivered(&server, Some(&server.0.pem())).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    // And no other one of that authority.
+    let another = signed_by(&ours, "localhost", None);
+    let outcome = delivered(&another, Some(&server.0.pem())).await;
+    assert!(outcome.answer().contains("UnknownIssuer"), "{outcome:?}");
+}
+
 #[tokio::test]
 async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     for (years, cause) in [
@@ -100,8 +115,10 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
 
         let ours = authority("ours");
         let server = signed_by(&ours, "localhost", Some(years));
-        let outcome = delivered(&server, Some(&ours.pem())).await;
-        assert!(outcome.answer().contains(cause), "{outcome:?}");
+        for named in [ours.pem(), server.0.pem()] {
+            let outcome = delivered(&server, Some(&named)).await;
+            assert!(outcome.answer().contains(cause), "{outcome:?}");
+        }
     }
     let url = |address: SocketAddr| format!("https://127.0.0.1:{}/", address.port());
     let server = self_signed(None);
@@ -112,15 +129,17 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     );
     let ours = authority("ours");
     let server = signed_by(&ours, "other.example", None);
-    let outcome = delivered(&server, Some(&ours.pem())).await;
-    assert!(
-        outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
-        "{outcome:?}"
-    );
+    for named in [ours.pem(), server.0.pem()] {
+        let outcome = delivered(&server, Some(&named)).await;
+        assert!(
+            outcome.answer().contains("is for") && outcome.answer().contains("other.example"),
+            "{outcome:?}"
+        );
+    }
 }
 
 /// A server on a free port that says this to whoever connects and sends something.
-async fn saying(answer: &'static [u8]) -> SocketAddr {
+pub(super) async fn saying(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -164,20 +183,15 @@ async fn the_wrong_one_of_http_and_https_is_told() {
 fn complaint(folder: &Path, ca: &Path) -> String {
     write_destinations(
         folder,
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"https://app.example/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\n",
-            ca.display()
+        &destination_table(
+            "app",
+            "https://app.example/",
+            &format!("ca = \"{}\"", ca.display()),
         ),
     );
-    let output = unwrapd()
-        .args(["serve", "--config"])
-        .arg(folder.join("unwrapd.toml"))
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .env("APP_WEBHOOK_SECRET", APP_SECRET)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    let (code, complaint) = checked(folder);
+    assert_eq!(code, Some(2), "{complaint}");
+    complaint
 }
 
 #[test]
@@ -190,10 +204,10 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
         (
             "key.pem",
             key.serialize_pem().into_bytes(),
-            "holds no certificate",
+            "has no certificate",
         ),
         ("ca.der", certificate.der().to_vec(), "DER and not PEM"),
-        ("empty.pem", vec![], "holds no certificate"),
+        ("empty.pem", vec![], "has no certificate"),
         (
             "broken.pem",
             broken.into_bytes(),
@@ -202,7 +216,7 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
         (
             "torn.pem",
             certificate.pem()[..200].to_owned().into_bytes(),
-            "no valid PEM",
+            "not valid PEM",
         ),
     ] {
         let complaint = complaint(folder, &write(folder, name, text));
@@ -213,10 +227,10 @@ fn a_file_that_holds_no_authority_is_refused_at_the_start() {
         assert!(complaint.contains("unwrapd.toml:"), "{complaint}");
     }
     let missing = complaint(folder, &folder.join("missing.pem"));
-    assert!(missing.contains("No such file"), "{missing}");
+    assert!(missing.contains("it does not exist"), "{missing}");
     for special in [folder, Path::new("/dev/zero")] {
         let complaint = complaint(folder, special);
-        assert!(complaint.contains("no regular file"), "{complaint}");
+        assert!(complaint.contains("name a regular file"), "{complaint}");
     }
 }
 
@@ -228,10 +242,13 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
     let ca = write(folder.path(), "ca.pem", authority("other").pem());
     write_destinations(
         folder.path(),
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"https://localhost:{}/\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nca = \"{}\"\nretry_first_seconds = 1\nretry_max_seconds = 1\n",
-            address.port(),
-            ca.display()
+        &destination_table(
+            "app",
+            &format!("https://localhost:{}/", address.port()),
+            &format!(
+                "ca = \"{}\"\nretry_first_seconds = 1\nretry_max_seconds = 1",
+                ca.display()
+            ),
         ),
     );
     let mut serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "unwrapd=debug")]);
@@ -245,7 +262,7 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
         serving.announced("nothing was changed");
         write(folder.path(), "ca.pem", ours.pem());
         serving.signal(Signal::HUP);
-        serving.announced("was read again");
+        serving.announced("was reloaded");
         serving.announced("delivered: HTTP 200");
     });
 }
@@ -298,4 +315,42 @@ fn commands_tell_the_same_causes() {
     );
     let told = trigger(&format!("http://localhost:{}/", address.port()));
     assert!(told.contains("write https:// in the URL"), "{told}");
+}
+
+/// As `openssl` makes certificates unless it is told otherwise.
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_that_was_made_by_hand_is_told() {
+    let folder = TempDir::new().unwrap();
+    let script = r#"
+        set -e
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 9 -subj /CN=ours
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout no.key -out no.pem -days 9 -subj /CN=none \
+            -addext basicConstraints=critical,CA:FALSE
+        openssl req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=localhost
+        printf 'subjectAltName=DNS:localhost' > names
+        sign() { openssl x509 -req -in tls.csr -days 9 -CAcreateserial "$@"; }
+        sign -CA ca.pem -CAkey ca.key -out one.pem -extfile /dev/null
+        sign -CA ca.pem -CAkey ca.key -out sha1.pem -extfile names -sha1
+        sign -CA no.pem -CAkey no.key -out no-authority.pem -extfile names
+        cat no.pem >> no-authority.pem
+    "#;
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let ca = String::from_utf8(read("ca.pem")).unwrap();
+    for (file, remedy) in [
+        ("one.pem", "version 1"),
+        ("sha1.pem", "sign it anew with SHA-256"),
+        ("no-authority.pem", "basicConstraints CA:TRUE"),
+    ] {
+        let server = serve_pem(&read(file), &read("tls.key"));
+        let url = format!("https://localhost:{}/", server.port());
+        let outcome = delivered_to(&url, Some(&ca)).await;
+        assert!(outcome.answer().contains(remedy), "{file}: {outcome:?}");
+        assert!(outcome.answer().len() < 300, "{file}: {outcome:?}");
+    }
 }

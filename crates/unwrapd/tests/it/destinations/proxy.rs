@@ -9,12 +9,13 @@ use unwrapd::delivery::Outcome;
 use unwrapd::destination::Kind;
 use unwrapd::destination::http::{Authorities, HttpSettings, ProxySettings};
 
+use super::private_ca::saying;
 use super::{delivery, patient, sent};
 use crate::support::application::Application;
-use crate::support::process::{Serving, unwrapd, write_destinations};
+use crate::support::process::{Serving, checked, destination_table, write_destinations};
 use crate::support::proxy::{ProxyRules, ProxyServer};
 use crate::support::tls_server::{authority, serve, signed_by};
-use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
+use crate::support::{APP_SECRET, Webhook, client};
 
 fn address(app: &Application) -> SocketAddr {
     let url: reqwest::Url = app.url.parse().unwrap();
@@ -107,12 +108,12 @@ async fn what_is_wrong_with_a_proxy_is_told() {
         (
             &nobody,
             "https://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
         (
             &nobody,
             "http://app.invalid/",
-            "no connection through the proxy 127.0.0.1:",
+            "connection refused: no proxy is listening on 127.0.0.1:",
         ),
     ] {
         let outcome = deliver(through(proxy, url)).await;
@@ -120,13 +121,41 @@ async fn what_is_wrong_with_a_proxy_is_told() {
     }
 }
 
-fn write_through(folder: &Path, url: &str, lines: &str) {
-    write_destinations(
-        folder,
-        &format!(
-            "[[destination]]\nname = \"app\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{lines}\n"
+/// A proxy that speaks TLS has a certificate too, and it is the one at fault.
+#[tokio::test]
+async fn what_is_wrong_with_the_certificate_of_a_proxy_is_told_of_the_proxy() {
+    let plain = saying(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let unknown = serve(&signed_by(&authority("other"), "localhost", None)).port();
+    let other_name = serve(&signed_by(&authority("ours"), "proxy.invalid", None)).port();
+    for (proxy, cause) in [
+        (
+            format!("https://localhost:{unknown}"),
+            "the certificate of the proxy is signed by no authority",
         ),
-    );
+        (
+            format!("https://localhost:{other_name}"),
+            "the certificate of the proxy is signed by no authority",
+        ),
+        (
+            format!("https://{plain}"),
+            "the proxy speaks no TLS on this port: write http:// in `proxy`",
+        ),
+    ] {
+        for url in ["http://app.invalid/", "https://app.invalid/"] {
+            let outcome = deliver(through(&proxy, url)).await;
+            assert!(outcome.answer().contains(cause), "{url}: {outcome:?}");
+        }
+    }
+    // Behind a proxy that is trusted, the server is at fault.
+    let server = serve(&signed_by(&authority("ours"), "app.invalid", None));
+    let proxy = ProxyServer::start(server, ProxyRules::default()).await;
+    let outcome = deliver(through(&proxy.url(), "https://app.invalid/")).await;
+    let cause = "the certificate of the server is signed by no authority";
+    assert!(outcome.answer().contains(cause), "{outcome:?}");
+}
+
+fn write_through(folder: &Path, url: &str, lines: &str) {
+    write_destinations(folder, &destination_table("app", url, lines));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +224,7 @@ fn a_wrong_proxy_is_refused_at_the_start() {
             "proxy = \"http://me:hunter2@proxy:3128\"",
             "`proxy_user = \"NAME\"`",
         ),
-        ("proxy_user = \"me\"", "there is no `proxy`"),
+        ("proxy_user = \"me\"", "this key needs a `proxy`"),
         (
             "proxy = \"http://proxy:3128\"\nproxy_user = \"me\"",
             "belong together",
@@ -210,15 +239,8 @@ fn a_wrong_proxy_is_refused_at_the_start() {
         ),
     ] {
         write_through(folder.path(), "https://app.example/", lines);
-        let output = unwrapd()
-            .args(["serve", "--config"])
-            .arg(folder.path().join("unwrapd.toml"))
-            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-            .env("APP_WEBHOOK_SECRET", APP_SECRET)
-            .output()
-            .unwrap();
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        let (code, complaint) = checked(folder.path());
+        assert_eq!(code, Some(2), "{complaint}");
         assert!(complaint.contains(cause), "{complaint}");
         assert!(!complaint.contains("hunter2"), "{complaint}");
     }
@@ -234,15 +256,8 @@ fn tls_to_an_ipv6_address_through_a_proxy_is_refused_at_the_start() {
         ("https://127.0.0.1:8443/h", true),
     ] {
         write_through(folder.path(), url, "proxy = \"http://[::1]:3128\"");
-        let output = unwrapd()
-            .args(["serve", "--check", "--config"])
-            .arg(folder.path().join("unwrapd.toml"))
-            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-            .env("APP_WEBHOOK_SECRET", APP_SECRET)
-            .output()
-            .unwrap();
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.success(), is_good, "{url}: {complaint}");
+        let (code, complaint) = checked(folder.path());
+        assert_eq!(code == Some(0), is_good, "{url}: {complaint}");
         assert_eq!(
             complaint.contains("TLS to an IPv6 address"),
             !is_good,

@@ -61,7 +61,10 @@ async fn what_left_the_group_of_a_command_is_killed_with_it() {
         }));
         settings.limits.timeout = Duration::from_secs(2);
         let outcome = sent(&settings, &delivery("{}")).await;
-        assert_eq!(outcome.answer(), "no end in time; it was killed");
+        assert_eq!(
+            outcome.answer(),
+            "the command did not end in time, and was killed"
+        );
         let left = number_in(&file).expect("it was started in time");
         tokio::task::block_in_place(|| {
             wait_until(&format!("{number}: {left} lives"), || !is_alive(left));
@@ -209,7 +212,7 @@ async fn as_process_one_it_leaves_no_zombies_and_knows_how_its_commands_ended() 
             first.processes().len() <= 2 && first.processes().iter().all(|(_, state)| *state != 'Z')
         });
         first.signal(rustix::process::Signal::HUP);
-        first.told("was read again");
+        first.told("was reloaded");
         first.signal(rustix::process::Signal::TERM);
         first.told("stopping");
         assert_eq!(first.keeper.wait().unwrap().code(), Some(0));

@@ -70,7 +70,7 @@ fn a_command_with_such_a_url_is_refused() {
         }
     }
     let path = complaint(&["trigger", "batch.failed", "--to", "/webhook"]);
-    assert!(path.contains("names no server"), "{path}");
+    assert!(path.contains("a path without a server"), "{path}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ async fn readiness(serving: &Serving) -> String {
 
 fn reload(serving: &mut Serving) {
     serving.signal(Signal::HUP);
-    serving.announced("was read again");
+    serving.announced("was reloaded");
 }
 
 fn listed(folder: &TempDir, serving: &Serving) -> String {
@@ -86,8 +86,8 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     );
     std::fs::write(&file, text).unwrap();
     reload(&mut other);
-    one.announced(" is configured as this gateway is");
-    other.announced(" is configured as this gateway is");
+    one.announced(" has the same configuration as this one again");
+    other.announced(" has the same configuration as this one again");
     assert_eq!(readiness(&one).await, "ok\n");
     let table = listed(&folders[0], &one);
     assert!(table.contains("the same"), "{table}");

@@ -18,7 +18,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{PATIENCE, Webhook, client, postgres};
 
-const TAKEN_FOR_DEAD: &str = "the others took it for dead";
+const TAKEN_FOR_DEAD: &str = "the others treat it as dead";
 
 /// Gateways of one configuration, each a process.
 struct Fleet {
@@ -114,7 +114,7 @@ async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too
     let before = fleet.sql(settled);
 
     frozen.signal(Signal::CONT);
-    frozen.announced("settled too late");
+    frozen.announced("the result of an attempt came too late");
     frozen.said(TAKEN_FOR_DEAD);
     counts(&other, 2).await;
     accept(&frozen, "wh_3").await;

@@ -63,10 +63,10 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     assert_eq!(known["is_current"], false);
     assert!(known["gateways"][0]["silent_ms"].as_u64().unwrap() >= 8000);
     let said = String::from_utf8(stale.stderr).unwrap();
-    assert!(said.contains("does not reach the database"), "{said}");
+    assert!(said.contains("cannot reach the database"), "{said}");
 
     relay.open();
-    serving.announced("the database is there again");
+    serving.announced("the database is reachable again");
     assert_eq!(post(&serving, "wh_0").await, 200);
     let deadline = Instant::now() + PATIENCE;
     while !gateways(&folder, &serving, "human").status.success() {
@@ -90,7 +90,7 @@ async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
     serving.announced("webhooks are answered 503: ");
     server.sql("ALTER TABLE refuses.message DROP CONSTRAINT nothing");
     assert_eq!(post(&serving, "wh_1").await, 200);
-    serving.announced("webhooks are kept again");
+    serving.announced("webhooks are stored again");
     serving.terminate();
 }
 
@@ -105,7 +105,7 @@ async fn a_gateway_that_has_died_is_named() {
     let mut other = Serving::start(folder.path(), &[]);
     // SIGKILL.
     drop(died);
-    let said = other.announced("taken for dead after 10 s of silence: ");
-    assert!(said.contains(&format!(":{port};")), "{said}");
+    let said = other.announced("no heartbeat for 10 s from ");
+    assert!(said.contains(&format!(":{port}:")), "{said}");
     other.terminate();
 }

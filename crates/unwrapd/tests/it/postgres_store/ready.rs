@@ -75,8 +75,11 @@ async fn a_pooler_that_has_no_session_left_is_told_as_that() {
         },
     };
     let said = refused.to_string();
-    assert!(said.contains("no session was given within 5 s"), "{said}");
-    assert!(said.contains("pool by transaction"), "{said}");
+    assert!(
+        said.contains("the connection got no session within 5 s"),
+        "{said}"
+    );
+    assert!(said.contains("in transaction mode"), "{said}");
 }
 
 /// With fewer connections than it wants a gateway keeps some webhooks and refuses others, many times a second.

@@ -33,7 +33,7 @@ async fn a_schema_that_the_role_may_not_use_is_said_to_belong_to_another() {
     let refused = open(&server.address("guest", schema)).await.err().unwrap();
     let said = refused.to_string();
     assert!(
-        said.contains("permission denied") && said.contains("as one role"),
+        said.contains("permission denied") && said.contains("use one role"),
         "{said}"
     );
     let refused = open(&server.address("guest", "of_the_guest"))

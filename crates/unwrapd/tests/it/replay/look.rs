@@ -22,7 +22,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     for line in [
         "webhook-id  wh_1\n",
         "type        response.completed\n",
-        "secret      0\n",
+        "secret      number 1 of the endpoint\n",
         "HTTP 500",
         "HTTP 200",
     ] {
@@ -42,7 +42,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     let talk = String::from_utf8(first.stderr).unwrap();
     let cursor = talk
         .trim()
-        .strip_prefix("there are more: --after ")
+        .strip_prefix("more entries follow: --after ")
         .unwrap();
     let second = said(&admin, &["events", "ls", "--limit", "1", "--after", cursor]).await;
     assert!(

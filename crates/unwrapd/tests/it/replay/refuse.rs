@@ -8,26 +8,26 @@ async fn a_command_that_cannot_do_it_says_what_to_do() {
     test.receive("wh_1", EventType::BatchCompleted).await;
     let admin = test.admin();
     let cases: [(&[&str], i32, &str); 10] = [
-        (&["replay"], 2, "say what to replay"),
+        (&["replay"], 2, "name the messages to replay"),
         (
             &["replay", "wh_none", "--yes"],
             3,
-            "no message is kept under wh_none",
+            "no message has the webhook-id wh_none",
         ),
         (
             &["events", "show", "wh_none"],
             3,
-            "no message with this webhook-id",
+            "no message has this webhook-id",
         ),
         (
             &["events", "show", "../../livez"],
             3,
-            "no message with this webhook-id",
+            "no message has this webhook-id",
         ),
         (
             &["dead", "drop", "wh_none", "--yes"],
             3,
-            "no message is kept under wh_none",
+            "no message has the webhook-id wh_none",
         ),
         (&["replay", "--since", "yesterday"], 2, "an age such as"),
         (
@@ -38,14 +38,18 @@ async fn a_command_that_cannot_do_it_says_what_to_do() {
         (
             &["events", "ls", "--limit", "100000"],
             2,
-            "`limit` is 1 to 500",
+            "`limit` must be 1 to 500",
         ),
         (
             &["dead", "ls", "--status", "delivered"],
             2,
             "`dead` or `dropped`",
         ),
-        (&["replay", "--all", "--token", "a b"], 2, "a token is"),
+        (
+            &["replay", "--all", "--token", "a b"],
+            2,
+            "a token must have",
+        ),
     ];
     for (arguments, code, text) in cases {
         let (ended, problem) = complained(&admin, arguments).await;
@@ -75,7 +79,7 @@ async fn without_a_terminal_nothing_is_replayed_or_dropped_unless_it_is_said_bef
     ] {
         let (code, problem) = complained(&test.admin(), arguments).await;
         assert_eq!(
-            (code, problem.contains("say --yes")),
+            (code, problem.contains("Pass --yes")),
             (2, true),
             "{problem}"
         );
@@ -95,7 +99,7 @@ async fn the_port_refuses_what_makes_no_sense_and_says_why() {
         (json!({"filtr": {}}), 400, "filtr"),
         (json!({"filter": {"status": ["gone"]}}), 400, "gone"),
         (json!({"filter": {"since": "soon"}}), 400, "an age such as"),
-        (json!({"filter": {}, "token": ""}), 400, "a token is"),
+        (json!({"filter": {}, "token": ""}), 400, "a token must have"),
         (
             json!({"filter": {"type": ["batch.*"]}, "token": "t1"}),
             409,

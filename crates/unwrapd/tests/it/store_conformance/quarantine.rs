@@ -95,9 +95,12 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
         store.quarantine(suspect(number)).await.unwrap();
     }
     let first = store.suspects(0, 1).await.unwrap()[0].id;
-    assert_eq!(store.discard(Some(first)).await.unwrap(), 1);
-    assert_eq!(store.discard(Some(first)).await.unwrap(), 0);
-    assert_eq!(store.discard(None).await.unwrap(), 2);
+    assert_eq!(store.discard(first..=first).await.unwrap(), 1);
+    assert_eq!(store.discard(first..=first).await.unwrap(), 0);
+    let newest = store.suspects(0, 9).await.unwrap().pop().unwrap().id;
+    store.quarantine(suspect(3)).await.unwrap();
+    assert_eq!(store.discard(1..=newest).await.unwrap(), 2);
+    assert_eq!(store.discard(1..=i64::MAX).await.unwrap(), 1);
     assert!(store.suspects(0, 9).await.unwrap().is_empty());
 }
 

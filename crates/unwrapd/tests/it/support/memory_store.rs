@@ -1,6 +1,7 @@
 //! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -377,7 +378,7 @@ impl Store for MemoryStore {
         Err(beyond())
     }
 
-    async fn discard(&self, _suspect: Option<i64>) -> Result<u64, StoreError> {
+    async fn discard(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
         Err(beyond())
     }
 

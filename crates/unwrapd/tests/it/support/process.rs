@@ -44,6 +44,26 @@ pub(crate) fn write_destinations(folder: &Path, destinations: &str) {
     write(folder, "", &sqlite_in(folder), destinations);
 }
 
+/// A destination that is an application at this URL, with these lines.
+pub(crate) fn destination_table(name: &str, url: &str, lines: &str) -> String {
+    format!(
+        "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{lines}\n"
+    )
+}
+
+/// Runs `serve --check` on the configuration in `folder`. Gives its exit code and all that it says.
+pub(crate) fn checked(folder: &Path) -> (Option<i32>, String) {
+    let output = unwrapd()
+        .args(["serve", "--check", "--config"])
+        .arg(folder.join("unwrapd.toml"))
+        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+        .env("APP_WEBHOOK_SECRET", APP_SECRET)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
 /// Writes a configuration with one endpoint `production` and these lines in `[server]`.
 pub(crate) fn write_server_config(folder: &Path, server: &str) {
     write(folder, server, &sqlite_in(folder), "");
@@ -153,7 +173,7 @@ impl Serving {
     /// Waits until it says that it receives.
     pub(crate) fn started(mut self) -> Self {
         self.url = self.announced("receiving on ");
-        self.admin = self.announced("for operators: ");
+        self.admin = format!("{}/readyz", self.announced("admin API on "));
         self
     }
 

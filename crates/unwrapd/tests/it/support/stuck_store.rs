@@ -1,6 +1,7 @@
 //! A store that never answers, as on a disk that hangs.
 
 use std::future::pending;
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -53,7 +54,7 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn discard(&self, _: Option<i64>) -> Result<u64, StoreError> {
+    async fn discard(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
         pending().await
     }
 

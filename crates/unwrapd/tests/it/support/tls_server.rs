@@ -8,7 +8,9 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
     date_time_ymd,
 };
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 /// An authority with its key.
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -50,14 +52,28 @@ fn params(name: &str, years: Option<(i32, i32)>) -> CertificateParams {
 
 /// Listens on a port of `localhost` with this certificate.
 pub(crate) fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    listen(vec![certificate.der().clone()], key)
+}
+
+/// As [`serve`], with a certificate, its chain, and its key in PEM.
+pub(crate) fn serve_pem(chain: &[u8], key: &[u8]) -> SocketAddr {
+    let chain = CertificateDer::pem_slice_iter(chain);
+    let chain = chain.collect::<Result<_, _>>().unwrap();
+    listen(chain, PrivateKeyDer::from_pem_slice(key).unwrap())
+}
+
+fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+        // It looks at no certificate, so that clients may.
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+            chain, key,
+        ))));
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

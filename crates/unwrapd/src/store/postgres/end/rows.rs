@@ -17,7 +17,7 @@ const READ_MESSAGES: &str = "
         FROM (SELECT * FROM message WHERE seq > $1 ORDER BY seq LIMIT $2) AS message LEFT JOIN body USING (slot, seq)
     ) AS measured WHERE before IS NULL OR before < $3 ORDER BY seq";
 
-/// What is given, if the copy is as far as we think.
+/// The given rows, if the mark of the copy is unchanged.
 const GIVEN: &str = "
     WITH marked AS (UPDATE copying SET mark = $1 WHERE mark = $2 RETURNING 1), given AS MATERIALIZED (
         SELECT * FROM unnest({given}) AS given ({columns}) WHERE EXISTS (SELECT FROM marked)
@@ -32,7 +32,7 @@ const WRITE_MESSAGES: &str = ", current AS (SELECT slot FROM body_current), mess
         INSERT INTO body (slot, seq, payload) SELECT slot, seq, payload FROM given, current WHERE payload IS NOT NULL ORDER BY seq
     )";
 
-/// Nobody holds them: each may be claimed when it is due.
+/// Deliveries are written without a lease: each may be claimed when it is due.
 const WRITE_DELIVERIES: &str = ", deliveries AS (
         INSERT INTO delivery ({columns}, ready_at, claimed) SELECT {columns}, due_at, attempt FROM given ORDER BY id
     )";

@@ -46,7 +46,7 @@ impl Writer {
         Failure::OfTheStore(error)
     }
 
-    /// What went wrong first says more than that the file cannot be opened since.
+    /// Adds the first error, which says more than that the file cannot be opened since.
     fn tell_both(&self, failure: Failure) -> Failure {
         match (failure, &self.failed) {
             (

@@ -30,12 +30,12 @@ impl Writer {
             match rescue::save(&self.owned, &loss) {
                 Ok(advice) => {
                     tracing::error!(
-                        "{loss}. Nothing more is acknowledged, and unwrapd stops without touching the files. To save what was acknowledged: {advice}"
+                        "{loss}. unwrapd acknowledges nothing more, and stops without touching the files. To save acknowledged webhooks: {advice}"
                     );
                     break;
                 }
                 Err(problem) => tracing::error!(
-                    "{loss}. What it held is only in the hands of process {pid} and cannot be saved: {problem}; make that possible, or copy the open files from /proc/{pid}/fd (Linux), then end the process; saving is tried again in {} s",
+                    "{loss}. Only process {pid} still has the content, and it cannot be saved: {problem}. Remove that cause, or copy the open files from /proc/{pid}/fd (Linux) and then end the process. The gateway tries to save again in {} s",
                     RESCUE_EVERY.as_secs(),
                     pid = std::process::id()
                 ),

@@ -6,7 +6,7 @@ use crate::store::sqlite::schema;
 
 /// Why a transaction came to nothing.
 pub(super) enum Failure {
-    /// It could not be written: no other would fare better now.
+    /// A failure of the store: no other change would succeed now.
     OfTheStore(StoreError),
     /// One of its changes cannot be made: a row that cannot be read, a constraint.
     OfAChange(StoreError),
@@ -59,7 +59,7 @@ impl Writer {
         };
         self.has_logged_failure = true;
         let again = if count > 1 {
-            format!("; {count} such failures since the last such line")
+            format!(" ({count} such failures since the last such line)")
         } else {
             String::new()
         };

@@ -1,0 +1,128 @@
+//! Deliveries that wait for a destination that is not configured (any more). Nothing delivers them and
+//! nothing removes them, so an operator must know of them and be able to end them.
+
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::ask::{Refusal, answer, read};
+use super::bounds::Bounds;
+use super::{Admin, Route, Targets};
+use crate::observe::refusals::shown;
+use crate::observe::warnings::Warnings;
+use crate::store::give_up;
+
+/// The condition that such deliveries wait.
+const CONDITION: &str = "unconfigured-destinations";
+/// Most destinations that `/readyz` names.
+const NAMES_MAX: usize = 5;
+/// How long a request goes on giving up.
+const RUN_MAX: Duration = Duration::from_secs(5);
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::post(
+        "/api/v1/destinations/{name}/give-up",
+        Bounds::CHANGE_MUCH,
+        give_up_waiting,
+    )]
+}
+
+/// What to do about deliveries that wait for `name`, for a line that says how many there are.
+#[must_use]
+pub(crate) fn remedy(name: &str, other: &str) -> String {
+    format!(
+        "configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to {other}`. What waits stays in the store until you run `unwrapd destinations give-up {name}`"
+    )
+}
+
+/// Has `/readyz` name the destinations that are not configured, of those for which deliveries wait.
+pub(crate) fn note(waiting: &[(String, u64)], targets: &Targets, warnings: &Warnings) {
+    let waiting: Vec<_> = waiting
+        .iter()
+        .filter(|(name, _)| !targets.has(name))
+        .collect();
+    if waiting.is_empty() {
+        return warnings.end(
+            CONDITION,
+            "nothing waits any more for a destination that is not configured",
+        );
+    }
+    let more = match waiting.len().saturating_sub(NAMES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more destinations"),
+    };
+    let named: Vec<String> = waiting
+        .iter()
+        .take(NAMES_MAX)
+        .map(|(name, deliveries)| format!("`{name}` ({deliveries})"))
+        .collect();
+    warnings.note(
+        CONDITION,
+        format!(
+            "deliveries wait for {}{more}, not configured here: configure them again, or run `unwrapd destinations give-up NAME`",
+            named.join(", ")
+        ),
+    );
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AskedGiveUp {
+    /// Only count.
+    pub(crate) dry_run: bool,
+}
+
+/// How many deliveries would become dead letters, or did.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GaveUp {
+    pub(crate) deliveries: u64,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+}
+
+async fn give_up_waiting(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let asked: AskedGiveUp = read(request).await?;
+    if admin.targets.has(&name) {
+        return Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!(
+                "`{name}` is configured: its deliveries are made, or given up after `deadline_hours`"
+            ),
+        ));
+    }
+    let backlog = admin.store.backlog().await?;
+    let waiting = backlog.into_iter().find(|(waiting, _)| *waiting == name);
+    let Some((_, deliveries)) = waiting else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("nothing waits for `{}`", shown(&name)),
+        ));
+    };
+    if asked.dry_run {
+        return Ok(answer(&GaveUp {
+            deliveries,
+            done: false,
+        }));
+    }
+    let given_up = give_up(&admin.store, &name, &admin.clock, RUN_MAX).await?;
+    tracing::info!(
+        destination = name,
+        "{} waiting deliveries given up by an operator; they are dead letters now",
+        given_up.deliveries
+    );
+    if given_up.done {
+        let waiting = admin.store.backlog().await?;
+        note(&waiting, &admin.targets, &admin.warnings);
+    }
+    Ok(answer(&GaveUp {
+        deliveries: given_up.deliveries,
+        done: given_up.done,
+    }))
+}
