@@ -163,7 +163,7 @@ async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
     drop((reader, shell));
     let (status, log) = serving.terminate();
     assert!(status.success());
-    assert!(log.contains("another process is at the database"), "{log}");
+    assert!(log.contains("another process uses the database"), "{log}");
     assert!(!log.contains("written to the disk again"), "{log}");
     assert_eq!(place.kept(), SOME);
 }
