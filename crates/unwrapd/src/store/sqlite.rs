@@ -64,7 +64,7 @@ use crate::message::Message;
 use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
 use accept::Accepting;
-use checkpoint::Checkpoints;
+use checkpoint::{Checkpoints, Passes};
 use job::{Change, Job, Urgency, Work};
 use prune::Pruner;
 use pulse::Pulse;
@@ -178,10 +178,12 @@ impl SqliteStore {
             failed: None,
             failures: Repeated::default(),
             has_logged_failure: false,
+            is_locked: false,
             rest: None,
             next_check: None,
             state,
             checkpoints,
+            passes: Passes::default(),
             readers: Arc::clone(&readers),
             jobs,
             _alive: alive_until_dropped,

@@ -7,7 +7,7 @@
 //! tries again by itself, and a warning lasts until the log was moved and its file is small again.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -97,6 +97,20 @@ pub(super) struct Checkpoints {
     shared: Arc<Shared>,
 }
 
+/// How often the log was moved by us, as of some moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passes {
+    begun: u32,
+    ended: u32,
+}
+
+impl Passes {
+    /// Whether the log was being moved at some time from `earlier` on.
+    pub(super) fn have_gone_on_since(self, earlier: Self) -> bool {
+        self.begun != earlier.ended
+    }
+}
+
 struct Shared {
     database: Known,
     log: PathBuf,
@@ -106,6 +120,10 @@ struct Shared {
     is_behind: AtomicBool,
     /// A sync of what was moved has failed.
     has_failed_to_sync: AtomicBool,
+    /// How often moving the log was begun,
+    begun: AtomicU32,
+    /// and how often it was ended.
+    ended: AtomicU32,
     /// Frames in the log after the last commit of the writer; 0 once they were asked for.
     frames: AtomicI32,
     /// Held while the log is moved.
@@ -128,6 +146,8 @@ impl Checkpoints {
             is_nearly_done: AtomicBool::default(),
             is_behind: AtomicBool::default(),
             has_failed_to_sync: AtomicBool::default(),
+            begun: AtomicU32::default(),
+            ended: AtomicU32::default(),
             frames: AtomicI32::default(),
             under_way: Mutex::default(),
         });
@@ -169,6 +189,13 @@ impl Checkpoints {
         u32::try_from(frames).ok().filter(|frames| *frames > 0)
     }
 
+    /// How often the log was moved by us until now.
+    pub(super) fn passes(&self) -> Passes {
+        let ended = self.shared.ended.load(Ordering::Acquire);
+        let begun = self.shared.begun.load(Ordering::Acquire);
+        Passes { begun, ended }
+    }
+
     pub(super) fn is_nearly_done(&self) -> bool {
         self.shared.is_nearly_done.load(Ordering::Acquire)
     }
@@ -193,7 +220,7 @@ impl Checkpoints {
         } else {
             Mode::Restart
         };
-        let moved = run_at_once(connection, mode);
+        let moved = self.shared.counted(|| run_at_once(connection, mode));
         self.shared.note_failure(moved.as_ref().err());
         if !moved?.is_busy && self.shared.is_behind.swap(false, Ordering::AcqRel) {
             self.shared.warnings.end(
@@ -217,6 +244,14 @@ impl Checkpoints {
 }
 
 impl Shared {
+    /// Runs what moves the log.
+    fn counted<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        let done = run();
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        done
+    }
+
     fn log_bytes(&self) -> u64 {
         std::fs::metadata(&self.log).map_or(0, |log| log.len())
     }
@@ -249,7 +284,7 @@ impl Shared {
 fn carry_out(orders: &Receiver<()>, shared: &Shared) {
     while wait_for_order(orders, shared) {
         let _under_way = lock(&shared.under_way);
-        match move_most(shared) {
+        match shared.counted(|| move_most(shared)) {
             Ok(Some(counts)) => shared.note(counts),
             // The writer notices as well, and says so.
             Ok(None) => {}

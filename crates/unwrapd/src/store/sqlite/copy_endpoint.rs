@@ -12,7 +12,7 @@ use super::access::{Wish, explain};
 use super::checkpoint::{self, Mode};
 use super::dedupe_index;
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
-use super::store_files::{Answer, StoreFiles};
+use super::store_files::{Answer, Moves, StoreFiles};
 use crate::crash;
 use crate::store::StoreError;
 use crate::store::copy::{
@@ -152,13 +152,13 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         before: String,
         mark: String,
     ) -> Result<StepResult, StoreError> {
-        self.files.check(None, |_| Ok(written()))?;
+        self.files.check(Moves::UNKNOWN, |_| Ok(written()))?;
         self.on(move |connection| write(connection, table, &rows, &before, &mark))
             .await
     }
 
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {
-        self.files.check(None, |_| Ok(written()))?;
+        self.files.check(Moves::UNKNOWN, |_| Ok(written()))?;
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -179,7 +179,7 @@ impl CopyEndpoint for SqliteCopyEndpoint {
 
     /// The lock is ours.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
-        Ok(self.files.check(None, |_| Ok(written()))?)
+        Ok(self.files.check(Moves::UNKNOWN, |_| Ok(written()))?)
     }
 }
 

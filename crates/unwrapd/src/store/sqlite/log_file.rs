@@ -101,6 +101,34 @@ impl LogFile {
         Ok(is_anew)
     }
 
+    /// Whether a check has found commits in the log.
+    pub(super) fn has_commits(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Whether a frame of the log would make the database begin with these bytes.
+    pub(super) fn holds_beginning<const N: usize>(&self, beginning: &[u8; N]) -> bool {
+        let Ok(Some(header)) = self.read(0).map(|bytes| Header::parse(&bytes?)) else {
+            return false;
+        };
+        for number in 1.. {
+            let offset = header.frame_offset(number);
+            match self.read::<FRAME_HEADER_BYTES>(offset) {
+                Ok(Some(frame)) if header.has_frame(&frame) => {
+                    let is_first_page = frame[..4] == 1_u32.to_be_bytes();
+                    let page_at = offset + FRAME_HEADER_BYTES as u64;
+                    if is_first_page
+                        && self.read(page_at).ok().flatten().as_ref() == Some(beginning)
+                    {
+                        return true;
+                    }
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// `None` if the file has fewer bytes.
     fn read<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>, Trouble> {
         let mut bytes = [0; N];

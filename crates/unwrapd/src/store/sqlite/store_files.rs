@@ -88,6 +88,23 @@ pub(super) enum Damage {
     Changed,
 }
 
+/// What is known of the log at a look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moves {
+    /// Frames that SQLite has in it, if that is known.
+    pub(super) frames: Option<u32>,
+    /// Whether we may have moved it into the database since the last look.
+    pub(super) are_ours: bool,
+}
+
+impl Moves {
+    /// Nothing is known.
+    pub(super) const UNKNOWN: Self = Self {
+        frames: None,
+        are_ours: true,
+    };
+}
+
 /// A file does not look as our own writing would have left it. Has another program written by SQLite's own means?
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
@@ -218,17 +235,17 @@ impl StoreFiles {
         Ok(())
     }
 
-    /// Looks at every file. `frames` is how many frames SQLite has in the log now, if that is known. `ask` is asked where the database is
-    /// shorter than before, or the log or it begins otherwise.
+    /// Looks at every file. `ask` is asked where the database is shorter than before, or the log or it begins otherwise.
     pub(super) fn check(
         &mut self,
-        frames: Option<u32>,
+        Moves { frames, are_ours }: Moves,
         mut ask: impl FnMut(Question) -> Result<Answer, StoreError>,
     ) -> Result<(), Trouble> {
         let found = self.database.look()?;
         self.check_index()?;
         let was_unsettled = self.is_unsettled;
         let mut is_anew = false;
+        let mut was_restarted = false;
         let mut was_written_to = false;
         let mut tables = self.tables;
         let mut may_be_anothers = |question, loss| match ask(question).map_err(Trouble::Refused)? {
@@ -243,6 +260,7 @@ impl StoreFiles {
             }
         };
         if let Some((log, _)) = &mut self.log {
+            let had_commits = log.has_commits();
             match log.check(frames) {
                 Err(
                     trouble @ Trouble::Lost(Loss {
@@ -257,15 +275,27 @@ impl StoreFiles {
                     };
                     may_be_anothers(question, trouble)?;
                     log.forget();
+                    was_restarted = true;
                 }
-                checked => is_anew = checked?,
+                checked => {
+                    is_anew = checked?;
+                    was_restarted = is_anew && had_commits;
+                }
             }
         }
         let is_as_it_was =
             self.seen.length == found.len() && self.seen.written_at == written_at(&found);
         if !is_as_it_was {
             let seen = Seen::new(&self.file, &found);
-            if !seen.follows(&self.seen, self.tables) {
+            // Only the log changes the beginning, and as long as nobody has restarted it, that can be seen in it.
+            let is_explained = are_ours
+                || was_restarted
+                || seen.head == self.seen.head
+                || self.log.as_ref().is_none_or(|(log, _)| {
+                    let head = seen.head.as_ref();
+                    head.is_some_and(|head| log.holds_beginning(head))
+                });
+            if !is_explained || !seen.follows(&self.seen, self.tables) {
                 let question = Question {
                     is_shorter: seen.length < self.seen.length,
                     was_unsettled,

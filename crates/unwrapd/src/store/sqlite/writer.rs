@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::checkpoint::Checkpoints;
-use super::filesystem;
+use super::checkpoint::{Checkpoints, Passes};
 use super::job::{Job, Urgency, Work};
 use super::pulse::Pulse;
 use super::readers::Readers;
 use super::store_files::{Loss, StoreFiles, Trouble};
 use super::writer_state::WriterState;
+use super::{filesystem, schema};
 use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
 use failure::Failure;
@@ -28,6 +28,9 @@ use failure::Failure;
 const BATCH_MAX: usize = 256;
 /// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long the next transactions wait for another program that one has waited for in vain: what came meanwhile has waited already.
+const LOCKED_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -52,12 +55,16 @@ pub(super) struct Writer {
     pub(super) failures: Repeated<String>,
     /// A failure was logged, and no commit has succeeded since.
     pub(super) has_logged_failure: bool,
+    /// The last transaction could not be begun, as another program writes.
+    pub(super) is_locked: bool,
     /// Until when it is not opened again, and why.
     pub(super) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
     pub(super) next_check: Option<Instant>,
     pub(super) state: WriterState,
     pub(super) checkpoints: Arc<Checkpoints>,
+    /// Those of them that the last look at the files knew of.
+    pub(super) passes: Passes,
     pub(super) readers: Arc<Readers>,
     pub(super) jobs: Receiver<Box<dyn Job>>,
     /// Dropped when the thread ends, by a panic too: that is the signal.
@@ -155,7 +162,7 @@ impl Writer {
                     self.give_up(connection);
                 }
                 Ok(()) => self.connection = Some(connection),
-                Err(Failure::OfAChange(_)) => self.give_up(connection),
+                Err(Failure::OfAChange(_) | Failure::Locked(_)) => self.give_up(connection),
             }
             done
         });
@@ -177,19 +184,27 @@ impl Writer {
             filesystem::check_room(self.files.path()).map_err(Failure::OfTheStore)?;
         }
         let mut connection = self.connect()?;
+        connection.busy_timeout(if self.is_locked {
+            LOCKED_WAIT
+        } else {
+            schema::LOCK_WAIT_MAX
+        })?;
         let outcome = self
             .check_index()
             .map_err(Failure::OfTheStore)
-            .and_then(|()| {
-                run_in_transaction(&mut connection, &mut self.state, batch).map_err(Failure::from)
-            })
+            .and_then(|()| run_in_transaction(&mut connection, &mut self.state, batch))
             .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
+        self.is_locked = matches!(outcome, Err(Failure::Locked(_)));
         match &outcome {
             Ok(()) => {
                 self.state.commit();
                 self.connection = Some(connection);
                 self.failed = None;
                 self.log_success();
+            }
+            Err(Failure::Locked(_)) => {
+                self.state.rollback();
+                self.connection = Some(connection);
             }
             Err(Failure::OfTheStore(error)) => {
                 self.state.rollback();
@@ -208,8 +223,7 @@ impl Writer {
         if let Err(failure) = &outcome {
             self.log_failure(failure);
         }
-        let outcome =
-            outcome.map_err(|(Failure::OfTheStore(error) | Failure::OfAChange(error))| error);
+        let outcome = outcome.map_err(Failure::into_error);
         for job in batch.drain(..) {
             job.answer(outcome.clone());
         }
@@ -220,8 +234,10 @@ fn run_in_transaction(
     connection: &mut Connection,
     state: &mut WriterState,
     batch: &mut [Box<dyn Job>],
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+) -> Result<(), Failure> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| Failure::of_beginning(&error))?;
     let mut work = Work {
         connection: &transaction,
         state,
@@ -230,5 +246,5 @@ fn run_in_transaction(
         job.run(&mut work)?;
     }
     state.write(&transaction)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }

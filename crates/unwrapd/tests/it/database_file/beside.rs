@@ -14,7 +14,7 @@ use unwrapd::store::{Accepted, Bounds, Store};
 
 use super::{Place, SOME, until};
 use crate::store_conformance::{at, message};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, Webhook};
 
 const MIB: usize = 1024 * 1024;
 
@@ -134,6 +134,38 @@ async fn a_reader_does_not_keep_the_gateway_from_starting() {
         .query_row("PRAGMA integrity_check", (), |row| row.get(0))
         .unwrap();
     assert_eq!(sound, "ok");
+}
+
+/// Whoever finds the database locked has written nothing, and need not write the whole log again because somebody reads it.
+#[tokio::test]
+async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
+    let place = Place::new();
+    let serving = place.start();
+    place.post_some(&serving).await;
+    let reader = place.reader();
+    for number in 0..100 {
+        let id = format!("large_{number}");
+        let large = Webhook::with_payload(&id, "x".repeat(MIB - 1000));
+        let answer = large.request(&place.client, &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    let shell = Connection::open(place.file("")).unwrap();
+    for number in 0..2 {
+        shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for refused in 0..3 {
+            let id = format!("refused_{number}_{refused}");
+            assert_eq!(place.post(&serving, &id).await, Some(503));
+        }
+        shell.execute_batch("ROLLBACK").unwrap();
+        let id = format!("accepted_{number}");
+        assert_eq!(place.post(&serving, &id).await, Some(200));
+    }
+    drop((reader, shell));
+    let (status, log) = serving.terminate();
+    assert!(status.success());
+    assert!(log.contains("another process uses the database"), "{log}");
+    assert!(!log.contains("written to the disk again"), "{log}");
+    assert_eq!(place.kept(), SOME);
 }
 
 /// A shell that writes, or one that locks the whole file, or one that reads a file that is not in the mode of our own. Each start ended.

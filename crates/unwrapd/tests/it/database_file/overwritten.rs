@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -77,6 +78,51 @@ async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_
         let left = fs::read(place.file("")).unwrap();
         assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
     }
+}
+
+/// A store that is as large as its retention makes it: what goes leaves room for what comes, and the file keeps its size for weeks.
+#[tokio::test]
+async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_gateway() {
+    let place = Place::new();
+    assert!(place.start().terminate().0.success());
+    Connection::open(place.file(""))
+        .unwrap()
+        .execute_batch(
+            "CREATE TABLE ballast AS SELECT zeroblob(4000000) AS x; DROP TABLE ballast;
+             PRAGMA wal_checkpoint(TRUNCATE)",
+        )
+        .unwrap();
+    let mut serving = place.start();
+    let move_log = || {
+        Connection::open(place.file(""))
+            .unwrap()
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+            .unwrap();
+    };
+    let post_large = async |id: String| {
+        let large = Webhook::with_payload(&id, "x".repeat(20_000));
+        let answer = large.request(&place.client, &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    };
+    for number in 0..SOME {
+        post_large(format!("wh_{number}")).await;
+    }
+    move_log();
+    let backup = elsewhere(&place);
+    fs::copy(place.file(""), &backup).unwrap();
+    for number in 0..SOME {
+        post_large(format!("more_{number}")).await;
+    }
+    move_log();
+    let length = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!(length(&backup), length(&place.file("")));
+    // What another program moves by SQLite's own means is no hand on the file.
+    assert_eq!(place.post(&serving, "before").await, Some(200));
+    fs::copy(&backup, place.file("")).unwrap();
+    assert_ne!(place.post(&serving, "after").await, Some(200));
+    assert_eq!(serving.died("an older copy").code(), Some(1));
+    let left = fs::read(place.file("")).unwrap();
+    assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
 }
 
 /// While nobody posts, the gateway notices too.

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::files::unopened;
 use crate::store::StoreError;
 use crate::store::sqlite::schema;
-use crate::store::sqlite::store_files::Trouble;
+use crate::store::sqlite::store_files::{Moves, Trouble};
 
 /// A damaged file is looked through again after so many times as long as that takes,
 const CHECK_RESTS: u32 = 10;
@@ -41,7 +41,7 @@ impl Writer {
     }
 
     fn rest_after(&mut self, failure: Failure, took: Duration) -> Failure {
-        let (Failure::OfTheStore(error) | Failure::OfAChange(error)) = failure;
+        let error = failure.into_error();
         self.rest = Some((Instant::now() + took.min(REOPEN_REST_MAX), error.clone()));
         Failure::OfTheStore(error)
     }
@@ -65,7 +65,10 @@ impl Writer {
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
         // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
-        if let Err(trouble) = self.files.check(None, |question| Ok(unopened(question))) {
+        if let Err(trouble) = self
+            .files
+            .check(Moves::UNKNOWN, |question| Ok(unopened(question)))
+        {
             if let Trouble::Lost(loss) = &trouble {
                 self.lost = Some(loss.clone());
             }

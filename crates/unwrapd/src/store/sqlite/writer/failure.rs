@@ -10,6 +10,25 @@ pub(super) enum Failure {
     OfTheStore(StoreError),
     /// One of its changes cannot be made: a row that cannot be read, a constraint.
     OfAChange(StoreError),
+    /// It was not begun, as another program writes. What was written before is as it was.
+    Locked(StoreError),
+}
+
+impl Failure {
+    /// Why a transaction could not be begun.
+    pub(super) fn of_beginning(error: &rusqlite::Error) -> Self {
+        let told = schema::store_error(error);
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
+            Self::Locked(told)
+        } else {
+            Self::OfTheStore(told)
+        }
+    }
+
+    pub(super) fn into_error(self) -> StoreError {
+        let (Self::OfTheStore(error) | Self::OfAChange(error) | Self::Locked(error)) = self;
+        error
+    }
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -29,7 +48,7 @@ impl From<rusqlite::Error> for Failure {
 impl Writer {
     pub(super) fn log_failure(&mut self, failure: &Failure) {
         let (error, effect) = match failure {
-            Failure::OfTheStore(error) => (
+            Failure::OfTheStore(error) | Failure::Locked(error) => (
                 error,
                 ". Webhooks are answered 503, and OpenAI sends them again",
             ),

@@ -6,7 +6,7 @@ use super::Writer;
 use crate::store::StoreError;
 use crate::store::sqlite::checkpoint::{self, Mode};
 use crate::store::sqlite::schema;
-use crate::store::sqlite::store_files::{Answer, Question, Trouble};
+use crate::store::sqlite::store_files::{Answer, Moves, Question, Trouble};
 
 impl Writer {
     /// Once a second while nothing is asked for.
@@ -17,8 +17,9 @@ impl Writer {
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
-        } else if let Err(Trouble::Lost(loss)) =
-            self.files.check(None, |question| Ok(unopened(question)))
+        } else if let Err(Trouble::Lost(loss)) = self
+            .files
+            .check(Moves::UNKNOWN, |question| Ok(unopened(question)))
         {
             self.lost = Some(loss);
         }
@@ -29,10 +30,15 @@ impl Writer {
         let frames = self.checkpoints.take_frames();
         // Before SQLite is asked anything.
         self.check_index()?;
-        let mut checked = self.check_with(connection, frames);
+        let passes = self.checkpoints.passes();
+        let are_ours = passes.have_gone_on_since(self.passes);
+        let mut checked = self.check_with(connection, frames, are_ours);
         if matches!(checked, Err(Trouble::Lost(_))) {
             // Another program may have begun the log anew between the commit and the look.
-            checked = self.check_with(connection, None);
+            checked = self.check_with(connection, None, are_ours);
+        }
+        if checked.is_ok() {
+            self.passes = passes;
         }
         if let Err(Trouble::Lost(loss)) = &checked {
             self.lost = Some(loss.clone());
@@ -48,15 +54,21 @@ impl Writer {
         checked.map_err(StoreError::from)
     }
 
-    fn check_with(&mut self, connection: &Connection, frames: Option<u32>) -> Result<(), Trouble> {
+    fn check_with(
+        &mut self,
+        connection: &Connection,
+        frames: Option<u32>,
+        are_ours: bool,
+    ) -> Result<(), Trouble> {
         let frames = frames.or_else(|| {
             let counts = checkpoint::run(connection, Mode::Count).ok()?;
             Some(counts.frames)
         });
+        let moves = Moves { frames, are_ours };
         let data_version = &mut self.data_version;
         let pulse = &self.pulse;
         let mut answer: Option<Answer> = None;
-        self.files.check(frames, |question| {
+        self.files.check(moves, |question| {
             if let Some(answer) = answer {
                 return Ok(answer);
             }
