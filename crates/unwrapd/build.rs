@@ -1,5 +1,5 @@
-//! Puts the commit that is built into `UNWRAPD_VERSION`, where it can be told; without git and outside of a repository the
-//! version stands alone.
+//! Puts the commit that is built into `UNWRAPD_VERSION`, where it can be told; without git and
+//! outside of a repository the version stands alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! A correctly signed body of any bytes: it is always taken as authentic, never panics, and an event that is read says the same
-//! after it was written and read again.
+//! A correctly signed body of any bytes: it is always taken as authentic, never panics, and an
+//! event that is read says the same after it was written and read again.
 
 #![no_main]
 

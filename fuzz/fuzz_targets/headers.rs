@@ -1,4 +1,5 @@
-//! Any headers, any body, any clock: never a panic, and the same verdict as a second verifier, written the slow and plain way.
+//! Any headers, any body, any clock: never a panic, and the same verdict as a second verifier,
+//! written the slow and plain way.
 
 #![no_main]
 

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::VerificationError;
 use crate::webhooks::SIGNATURE_LETTERS;
 
-/// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the webhook again, so de-duplicate on it.
+/// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the
+/// webhook again, so de-duplicate on it.
 pub const WEBHOOK_ID: &str = "webhook-id";
 /// Name of the header with the time of this attempt to deliver, in Unix seconds.
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
-/// Name of the header with one or several signatures, separated by blanks, or by commas where a proxy joined header lines.
+/// Name of the header with one or several signatures, separated by blanks, or by commas where a
+/// proxy joined header lines.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
 /// Most bytes in a `webhook-id`. OpenAI's have 35.
@@ -20,9 +22,10 @@ pub const SIGNATURES_MAX: usize = 32;
 
 /// Anything that holds HTTP headers.
 ///
-/// Implemented for `http::HeaderMap` (feature `http`, on by default), for maps from names to values and for vectors, arrays and
-/// slices of pairs. Names count in any case; values may be text, bytes or lists of either. The spellings of a CGI environment
-/// (`HTTP_WEBHOOK_ID`) and the header maps of AWS Lambda (`headers` and `multiValueHeaders`) are understood.
+/// Implemented for `http::HeaderMap` (feature `http`, on by default), for maps from names to values
+/// and for vectors, arrays and slices of pairs. Names count in any case; values may be text, bytes
+/// or lists of either. The spellings of a CGI environment (`HTTP_WEBHOOK_ID`) and the header maps
+/// of AWS Lambda (`headers` and `multiValueHeaders`) are understood.
 ///
 /// For another type, hand the pairs over:
 ///
@@ -133,7 +136,8 @@ impl<'h> CheckedHeaders<'h> {
         self.tokens().filter_map(Token::signature)
     }
 
-    /// The list, divided at blanks, and where a proxy joined several header lines into one, at commas (RFC 9110, section 5.3).
+    /// The list, divided at blanks, and where a proxy joined several header lines into one, at
+    /// commas (RFC 9110, section 5.3).
     fn tokens(&self) -> impl Iterator<Item = Token<'h>> + Clone {
         std::iter::once(self.signature)
             .chain(self.more_signatures.iter().copied())
@@ -169,8 +173,9 @@ impl<'h> Token<'h> {
         !self.text.is_empty() && !self.before[1].is_some_and(is_version)
     }
 
-    /// A comma is both what stands behind a version and what lines are joined with, so what stands before decides: a signature
-    /// belongs to `v1`, or to no scheme if nothing, or another signature, is before it. One of another scheme is passed over.
+    /// A comma is both what stands behind a version and what lines are joined with, so what stands
+    /// before decides: a signature belongs to `v1`, or to no scheme if nothing, or another
+    /// signature, is before it. One of another scheme is passed over.
     fn signature(self) -> Option<&'h Signature> {
         let is_ours = match self.before {
             [_, None | Some(b"")] => true,

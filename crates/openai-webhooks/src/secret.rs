@@ -26,12 +26,14 @@ const SECRET_BASE64: GeneralPurpose =
 
 /// A webhook secret, ready to be used as a key.
 ///
-/// A text that begins with `whsec_` is standard base64 behind that prefix; any other text is the key itself, as UTF-8, which is
-/// what every official OpenAI SDK does. Blanks of any alphabet, line ends, a byte order mark and what else cannot be seen are
-/// dropped around it, so that a secret read from a file works.
+/// A text that begins with `whsec_` is standard base64 behind that prefix; any other text is the
+/// key itself, as UTF-8, which is what every official OpenAI SDK does. Blanks of any alphabet, line
+/// ends, a byte order mark and what else cannot be seen are dropped around it, so that a secret
+/// read from a file works.
 ///
-/// A text that is surely something else is refused, and the error names it: an API key, the id of an endpoint, a line of a `.env`
-/// file, a variable that was not replaced, a placeholder. Taken for a key, it would refuse every webhook and give no reason.
+/// A text that is surely something else is refused, and the error names it: an API key, the id of
+/// an endpoint, a line of a `.env` file, a variable that was not replaced, a placeholder. Taken for
+/// a key, it would refuse every webhook and give no reason.
 ///
 /// A `Secret` prints as `[redacted]` and its bytes are wiped when it is dropped.
 ///
@@ -59,7 +61,8 @@ impl Secret {
         Ok(secret)
     }
 
-    /// As [`parse`](Self::parse), but a `whsec_` key may be shorter than [`KEY_BYTES_MIN`]. For tests only: such a key can be guessed.
+    /// As [`parse`](Self::parse), but a `whsec_` key may be shorter than [`KEY_BYTES_MIN`]. For
+    /// tests only: such a key can be guessed.
     pub fn parse_short(text: &str) -> Result<Self, SecretError> {
         let text = mistaken::trim(text);
         if text.is_empty() {
@@ -74,8 +77,9 @@ impl Secret {
         }
     }
 
-    /// Reads one secret, or several that are divided by blanks, line ends or commas: for a rotation, the newest first. Each of
-    /// several must begin with `whsec_`; text without it may hold blanks and commas, and is one secret.
+    /// Reads one secret, or several that are divided by blanks, line ends or commas: for a
+    /// rotation, the newest first. Each of several must begin with `whsec_`; text without it may
+    /// hold blanks and commas, and is one secret.
     ///
     /// ```
     /// use openai_webhooks::{Secret, Webhooks};
@@ -345,7 +349,7 @@ pub enum SecretError {
         "this is an encrypted form of a secret: have the tool that encrypted it decrypt it; the webhook secret begins with `whsec_`"
     )]
     Encrypted,
-    /// What a command printed that failed to print the secret.
+    /// The message of a command that failed to print the secret.
     #[error(
         "this is a message of a program, not a webhook secret: run the command that should print the secret, and see why it fails"
     )]

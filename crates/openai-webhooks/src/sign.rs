@@ -12,8 +12,8 @@ use crate::headers::{
 use crate::webhooks::{Webhooks, mac, unix_now};
 
 impl Webhooks {
-    /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to pass a verified webhook on.
-    /// With several secrets there is a signature for each.
+    /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to
+    /// pass a verified webhook on. With several secrets there is a signature for each.
     ///
     /// ```
     /// use openai_webhooks::{EventType, Webhooks};
@@ -25,8 +25,8 @@ impl Webhooks {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Fails if no verifier would take them: `webhook_id` is 1 to 256 printable ASCII letters without blanks or dots, and
-    /// `timestamp` is not before 1970.
+    /// Fails if no verifier would take them: `webhook_id` is 1 to 256 printable ASCII letters
+    /// without blanks or dots, and `timestamp` is not before 1970.
     pub fn sign(
         &self,
         payload: impl AsRef<[u8]>,

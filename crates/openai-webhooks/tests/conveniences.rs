@@ -101,7 +101,8 @@ fn a_request_for_tests_is_as_openai_would_send_it() {
     assert!(headers.request("not a uri", payload).is_err());
 }
 
-/// An application that writes the JSON again, before it verifies, fails at once: as with the fixture of the official SDKs.
+/// An application that writes the JSON again, before it verifies, fails at once: as with the
+/// fixture of the official SDKs.
 #[test]
 fn samples_have_a_blank_behind_each_comma_and_colon_as_the_fixture_of_the_official_sdks() {
     let webhooks = Webhooks::new(SECRET).unwrap();

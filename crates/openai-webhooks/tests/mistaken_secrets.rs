@@ -1,4 +1,5 @@
-//! Texts that are surely no secret are refused by an error that names them, and what is harmless around a secret is dropped.
+//! Texts that are surely no secret are refused by an error that names them, and what is harmless
+//! around a secret is dropped.
 
 use openai_webhooks::{Secret, SecretError, Webhooks};
 

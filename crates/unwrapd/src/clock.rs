@@ -1,14 +1,17 @@
-//! The time, for every decision of the gateway. Wall clocks jump; this module keeps a jump from destroying or withholding anything.
+//! The time, for every decision of the gateway. Wall clocks jump; this module keeps a jump from
+//! destroying or withholding anything.
 //!
-//! Two clocks are compared at each reading: the wall clock, which may be set, and the monotonic clock, which only runs. Where they
-//! disagree by more than a minute, the wall clock is in doubt until the disagreement has lasted one hour of real time.
+//! Two clocks are compared at each reading: the wall clock, which may be set, and the monotonic
+//! clock, which only runs. Where they disagree by more than a minute, the wall clock is in doubt
+//! until the disagreement has lasted one hour of real time.
 //!
 //! - [`Clock::now`] runs on as if there had been no jump. What is due, and until when, counts by it.
 //! - [`Clock::believed`] is never ahead of any clock that may be right. What is forgotten or given up counts by it.
 //! - [`Clock::stamp`] is never behind any clock that may be right. Periods after which something is forgotten begin with it.
 //!
-//! So between a stamp and its end by [`Clock::believed`] at least that much real time has passed, whatever the wall clock did.
-//! On PostgreSQL the clock of the database takes the place of the wall clock, so that all gateways agree.
+//! So between a stamp and its end by [`Clock::believed`] at least that much real time has passed,
+//! whatever the wall clock did. On PostgreSQL the clock of the database takes the place of the wall
+//! clock, so that all gateways agree.
 
 mod history;
 mod line;
@@ -26,11 +29,12 @@ use source::Source;
 
 pub use line::{DOUBT_LASTS, SLACK};
 
-/// How far the wall clock may be ahead of the time that the store remembers when a process starts, without being in doubt: a
-/// restart. The store remembers the time once a minute.
+/// How far the wall clock may be ahead of the time that the store remembers when a process starts,
+/// without being in doubt: a restart. The store remembers the time once a minute.
 pub const START_GAP: Duration = Duration::from_secs(120);
 
-/// How far it must be ahead then for that to be worth a word: a gateway that was down for some minutes is nothing unusual.
+/// How far it must be ahead then for that to be worth a word: a gateway that was down for some
+/// minutes is nothing unusual.
 pub const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The clock of one gateway. Clones share it.
@@ -65,7 +69,8 @@ struct State {
     proof: Option<Proof>,
 }
 
-/// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as the wall clock stays where it was.
+/// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as
+/// the wall clock stays where it was.
 #[derive(Clone, Copy, Debug)]
 struct Proof {
     /// The offset of the wall clock then.
@@ -173,15 +178,15 @@ impl Clock {
         timestamp(self.read().wall)
     }
 
-    /// The time as if the wall clock, or the clock of the database, had not jumped. Once the jump is believed it is the same as
-    /// [`wall`](Self::wall).
+    /// The time as if the wall clock, or the clock of the database, had not jumped. Once the jump
+    /// is believed it is the same as [`wall`](Self::wall).
     #[must_use]
     pub fn undisturbed(&self) -> Timestamp {
         timestamp(self.read().undisturbed)
     }
 
-    /// By how much the wall clock, or the clock of the database, has jumped ahead of [`undisturbed`](Self::undisturbed), while that is in
-    /// doubt. Negative: it was set back.
+    /// By how much the wall clock, or the clock of the database, has jumped ahead of
+    /// [`undisturbed`](Self::undisturbed), while that is in doubt. Negative: it was set back.
     #[must_use]
     pub fn jump(&self) -> SignedDuration {
         let reading = self.read();
@@ -191,9 +196,10 @@ impl Clock {
         SignedDuration::from_millis(reading.wall.saturating_sub(reading.undisturbed))
     }
 
-    /// The times that are likely to be right, the likeliest first: the one that a webhook has proven, the wall clock, the time as if that
-    /// had not jumped, and what the store remembers, if the monotonic clock has measured the time since then. Times that differ by no
-    /// more than [`SLACK`] count as one.
+    /// The times that are likely to be right, the likeliest first: the one that a webhook has
+    /// proven, the wall clock, the time as if that had not jumped, and what the store remembers, if
+    /// the monotonic clock has measured the time since then. Times that differ by no more than
+    /// [`SLACK`] count as one.
     #[must_use]
     pub fn plausible(&self) -> Vec<Timestamp> {
         let (reading, state) = self.read_with();
@@ -207,8 +213,8 @@ impl Clock {
         apart(times.into_iter().flatten())
     }
 
-    /// As [`plausible`](Self::plausible), with all other times that may be right: what the store remembers, however long ago that was,
-    /// and beside a database the clock of this machine.
+    /// As [`plausible`](Self::plausible), with all other times that may be right: what the store
+    /// remembers, however long ago that was, and beside a database the clock of this machine.
     #[must_use]
     pub fn possible(&self) -> Vec<Timestamp> {
         let mut times = self.plausible();
@@ -223,8 +229,8 @@ impl Clock {
         timestamp(state.proven(&reading).unwrap_or(reading.wall))
     }
 
-    /// The time for the signature of an attempt (counted from 1). An application refuses a wrong one, so while the clock is in doubt
-    /// the attempts take turns.
+    /// The time for the signature of an attempt (counted from 1). An application refuses a wrong
+    /// one, so while the clock is in doubt the attempts take turns.
     #[must_use]
     pub fn to_sign_by(&self, attempt: u32) -> Timestamp {
         let times = self.plausible();
@@ -242,7 +248,8 @@ impl Clock {
         self.0.has_proof.store(true, Ordering::Relaxed);
     }
 
-    /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another time was held back by someone.
+    /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another
+    /// time was held back by someone.
     pub fn prove_wall(&self) {
         if self.0.has_proof.load(Ordering::Relaxed) {
             self.state().proof = None;
@@ -284,8 +291,9 @@ impl Clock {
         timestamp(self.read().trusted)
     }
 
-    /// How much time has passed since this process, or another gateway beside it, took `since` from [`stamp`](Self::stamp). What an
-    /// earlier process has stamped is at least as old as it is by [`believed`](Self::believed).
+    /// How much time has passed since this process, or another gateway beside it, took `since` from
+    /// [`stamp`](Self::stamp). What an earlier process has stamped is at least as old as it is by
+    /// [`believed`](Self::believed).
     #[must_use]
     pub fn age(&self, since: Timestamp) -> Duration {
         self.age_by(since, |reading, _, since| {
@@ -293,8 +301,9 @@ impl Clock {
         })
     }
 
-    /// As [`age`](Self::age), but what an earlier process has stamped is as old as the wall clock says: a caller of hours ago has
-    /// hung up, even if that clock is in doubt. Where the monotonic clock has measured the time since then, that counts.
+    /// As [`age`](Self::age), but what an earlier process has stamped is as old as the wall clock
+    /// says: a caller of hours ago has hung up, even if that clock is in doubt. Where the monotonic
+    /// clock has measured the time since then, that counts.
     #[must_use]
     pub fn age_by_wall(&self, since: Timestamp) -> Duration {
         self.age_by(since, |reading, state, since| {
@@ -319,8 +328,8 @@ impl Clock {
         Duration::from_millis(u64::try_from(age).unwrap_or_default())
     }
 
-    /// A time that [`now`](Self::now) has shown, on a line that is never moved: for leases in memory. A moment later, when `now` may
-    /// have been moved, it is the same.
+    /// A time that [`now`](Self::now) has shown, on a line that is never moved: for leases in
+    /// memory. A moment later, when `now` may have been moved, it is the same.
     #[must_use]
     pub fn steady(&self, time: Timestamp) -> Timestamp {
         let time = time.as_millisecond();
@@ -340,8 +349,8 @@ impl Clock {
         timestamp(time.as_millisecond().saturating_add(moved))
     }
 
-    /// As [`anchor`](Self::anchor). If the time was remembered in the same `boot` of this machine, the monotonic clock tells how much has
-    /// passed since.
+    /// As [`anchor`](Self::anchor). If the time was remembered in the same `boot` of this machine,
+    /// the monotonic clock tells how much has passed since.
     pub fn anchor_in(&self, remembered: Option<Timestamp>, boot: Option<&Boot>) {
         let passed = boot
             .filter(|boot| self.0.source.boot().as_deref() == Some(&*boot.id))

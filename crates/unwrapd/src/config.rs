@@ -1,5 +1,5 @@
-//! File and environment into one checked [`Config`]. Mistakes are refused at the start: all of a file at once, each with its line
-//! and its remedy.
+//! File and environment into one checked [`Config`]. Mistakes are refused at the start: all of a
+//! file at once, each with its line and its remedy.
 
 mod access;
 mod changes;
@@ -100,7 +100,8 @@ impl Config {
     }
 }
 
-/// The store that a command line names, with the password from this file, or else from where other programs for PostgreSQL take it.
+/// The store that a command line names, with the password from this file, or else from where other
+/// programs for PostgreSQL take it.
 pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<StoreUrl, String> {
     let url: StoreUrl = url
         .parse()
@@ -147,7 +148,8 @@ fn parse(text: &str) -> (DeTable<'_>, Mistakes) {
     (root.into_inner(), mistakes)
 }
 
-/// The text of a configuration, and the absolute path of the folder that its paths count from. `None`: there is no such file.
+/// The text of a configuration, and the absolute path of the folder that its paths count from.
+/// `None`: there is no such file.
 fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
     let unreadable =
         |problem: String| ConfigError::whole(path, &format!("cannot be read: {problem}"));

@@ -1,4 +1,5 @@
-//! One message for one destination: what an attempt came to, and what happens next. Pure: the time and the randomness are arguments.
+//! One message for one destination: what an attempt came to, and what happens next. Pure: the time
+//! and the randomness are arguments.
 
 pub mod breaker;
 pub mod limit_share;
@@ -16,7 +17,8 @@ use crate::message::Message;
 use response_excerpt::ResponseExcerpt;
 use retry::RetryPolicy;
 
-/// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a caller and an answer.
+/// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a
+/// caller and an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
@@ -65,13 +67,15 @@ pub struct Delivery {
     pub destination: String,
     /// How urgent it is.
     pub lane: Lane,
-    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has claimed the delivery, ours is void. A claim that is
-    /// given back before anything was begun gives its number back as well.
+    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has
+    /// claimed the delivery, ours is void. A claim that is given back before anything was begun
+    /// gives its number back as well.
     pub attempt: u32,
     /// Which claim of the store took it. No other claim of this delivery by the same process has this number.
     pub claim: i64,
-    /// How many of the attempts before do not count, neither for the wait until the next one nor for giving up: those made before it was
-    /// replayed, and those of which nobody knows what they came to, because a gateway died over them.
+    /// How many of the attempts before do not count, neither for the wait until the next one nor
+    /// for giving up: those made before it was replayed, and those of which nobody knows what they
+    /// came to, because a gateway died over them.
     pub uncounted_attempts: u32,
     /// When it was first due, or replayed: from here its deadline counts.
     pub since: Timestamp,
@@ -80,8 +84,9 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether nobody waits for it any more, so that it is better not made. A call that rang three hours ago must not ring now; what is
-    /// not a call is made however late. `age` is the time since it was first due or replayed, which a clock that jumps does not change.
+    /// Whether nobody waits for it any more, so that it is better not made. A call that rang three
+    /// hours ago must not ring now; what is not a call is made however late. `age` is the time
+    /// since it was first due or replayed, which a clock that jumps does not change.
     #[must_use]
     pub fn is_expired(&self, policy: &RetryPolicy, age: Duration) -> bool {
         self.lane == Lane::Call && age > policy.give_up_after

@@ -28,7 +28,8 @@ const MARGIN_MAX: Duration = Duration::from_millis(250);
 /// Takes messages. A failure we expect (a refusal, nobody there) is an [`Outcome`], not an error.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go of everything it holds.
+    /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go
+    /// of everything it holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 
     /// The kind in a word: `http`, `command`, `jsonl`.
@@ -113,8 +114,9 @@ pub fn build_by(
     built().with_context(|| format!("destination `{}`", settings.name))
 }
 
-/// Warns of destinations that can take nothing as things are. One that leads to ourselves, at `public`: what we deliver is not what we
-/// accept, and nobody else gets it. What is not there may come to be, so it is no mistake of the configuration.
+/// Warns of destinations that can take nothing as things are. One that leads to ourselves, at
+/// `public`: what we deliver is not what we accept, and nobody else gets it. What is not there may
+/// come to be, so it is no mistake of the configuration.
 pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     let is_http = |settings: &DestinationSettings| matches!(settings.kind, Kind::Http(_));
     if destinations.iter().any(is_http)
@@ -147,8 +149,8 @@ pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     }
 }
 
-/// How much longer a destination may take that was called at `started`: until a moment before its caller gives up, so that what it
-/// knows by then counts.
+/// How much longer a destination may take that was called at `started`: until a moment before its
+/// caller gives up, so that what it knows by then counts.
 fn left(timeout: Duration, started: Instant) -> Duration {
     let margin = (timeout / 10).min(MARGIN_MAX);
     timeout

@@ -1,4 +1,5 @@
-//! How it goes at each destination, for whoever wants to know without asking the store. Reading it costs nothing worth counting.
+//! How it goes at each destination, for whoever wants to know without asking the store. Reading it
+//! costs nothing worth counting.
 
 mod backpressure;
 
@@ -11,7 +12,8 @@ use jiff::Timestamp;
 
 use backpressure::Backpressure;
 
-/// Open deliveries at one destination above which receiving keeps pace with it: less than half a second of what a fast one takes.
+/// Open deliveries at one destination above which receiving keeps pace with it: less than half a
+/// second of what a fast one takes.
 const OPEN_MAX: i64 = 4096;
 
 /// How it goes at one destination, both lanes together, since this process began.
@@ -127,15 +129,17 @@ impl DestinationState {
         self.backpressure.release(before.unwrap_or_default() - 1);
     }
 
-    /// No more wait for it than these. Another gateway may have made what arrived here, and then nobody here would have counted it.
+    /// No more wait for it than these. Another gateway may have made what arrived here, and then
+    /// nobody here would have counted it.
     pub fn caught_up(&self, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         let before = self.open.fetch_min(open, Ordering::Relaxed);
         self.backpressure.release(before.min(open));
     }
 
-    /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and not longer than a moment. A
-    /// destination that is down or slow is not waited for; its backlog waits on the disk. Says whether it waited.
+    /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and
+    /// not longer than a moment. A destination that is down or slow is not waited for; its backlog
+    /// waits on the disk. Says whether it waited.
     pub async fn throttle(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
         let waits = is_ahead && !self.is_stopped() && self.backpressure.is_fast(self.delivered());

@@ -1,8 +1,10 @@
-//! The loop behind a destination: claim what is due, send it, settle it. Each lane of each destination has its own, so a slow one
-//! costs its own deliveries only, and no backlog stands before a call.
+//! The loop behind a destination: claim what is due, send it, settle it. Each lane of each
+//! destination has its own, so a slow one costs its own deliveries only, and no backlog stands
+//! before a call.
 //!
-//! A slot is free again as soon as the destination has answered; the settlement waits for its commit in the background. A destination
-//! that answers fast has its next deliveries claimed ahead, so that it does not wait for the store either.
+//! A slot is free again as soon as the destination has answered; the settlement waits for its
+//! commit in the background. A destination that answers fast has its next deliveries claimed ahead,
+//! so that it does not wait for the store either.
 
 mod attempt;
 mod circuit_reports;
@@ -55,8 +57,8 @@ pub struct LaneContext {
 }
 
 impl LaneContext {
-    /// Delivers until shutdown, then finishes what is under way, settlements included. A failing store does not end it, nor does a
-    /// destination that panics.
+    /// Delivers until shutdown, then finishes what is under way, settlements included. A failing
+    /// store does not end it, nor does a destination that panics.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut limits = self.limits.clone();
         let wakeup = Arc::clone(&self.wakeup);

@@ -1,5 +1,6 @@
-//! A concurrency limiter that evicts. When it is full, the client that we have waited on longest loses its permit, and clients that
-//! have not shown that they belong here lose theirs first. So slow clients push out each other, and a quick one gets a permit.
+//! A concurrency limiter that evicts. When it is full, the client that we have waited on longest
+//! loses its permit, and clients that have not shown that they belong here lose theirs first. So
+//! slow clients push out each other, and a quick one gets a permit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +24,8 @@ pub(crate) struct Permit {
     evict: Arc<Notify>,
 }
 
-/// Invariant, after each change: while a caller waits, the slots that are being evicted are at least as many as the callers, or no
-/// slot is idle.
+/// Invariant, after each change: while a caller waits, the slots that are being evicted are at
+/// least as many as the callers, or no slot is idle.
 struct State {
     free: usize,
     slots: Slab<Slot>,
@@ -274,18 +275,21 @@ impl Permit {
         self.limiter.state().slots[self.key].is_trusted = true;
     }
 
-    /// Ends the connection with many requests that has waited the longest for its client, perhaps this one, unless `enough` of
-    /// them are ending already. A connection with few requests is never ended for this: the limit on connections bounds them.
+    /// Ends the connection with many requests that has waited the longest for its client, perhaps
+    /// this one, unless `enough` of them are ending already. A connection with few requests is
+    /// never ended for this: the limit on connections bounds them.
     pub(crate) fn end_longest_idle_crowded(&self, enough: usize) {
         self.limiter.state().end_longest_idle_crowded(enough);
     }
 
-    /// Waits to be evicted. A client that moves before it hears of it keeps its permit, and another one is evicted: a request that
-    /// had arrived all the while must not be cut off because nothing has looked at it yet.
+    /// Waits to be evicted. A client that moves before it hears of it keeps its permit, and another
+    /// one is evicted: a request that had arrived all the while must not be cut off because nothing
+    /// has looked at it yet.
     pub(crate) async fn evicted(&self) {
         loop {
             self.evict.notified().await;
-            // Nor because the runtime has not asked the system yet who has sent something, which it does before this goes on.
+            // Nor because the runtime has not asked the system yet who has sent something, which it
+            // does before this goes on.
             yield_now().await;
             let state = self.limiter.state();
             let slot = &state.slots[self.key];
@@ -476,7 +480,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order, no permit is lost or made, and no caller waits beside a free slot or an idle client.
+        /// Whatever happens in whatever order, no permit is lost or made, and no caller waits
+        /// beside a free slot or an idle client.
         #[test]
         fn no_permit_is_lost_and_no_caller_waits_in_vain(steps in proptest::collection::vec(step(), 0..60)) {
             const MAX: usize = 3;

@@ -42,10 +42,11 @@ use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
 use report::Opened;
 
-/// Longest wait for deliveries under way when everything is to stop, beside that for requests. Service managers kill after 90 s.
+/// Longest wait for deliveries under way when everything is to stop, beside that for requests.
+/// Service managers kill after 90 s.
 pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
-/// How long a disk that hangs may take to come back when the gateway stops. Until it does, no delivery can be settled, and each is made
-/// again at the next start.
+/// How long a disk that hangs may take to come back when the gateway stops. Until it does, no
+/// delivery can be settled, and each is made again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -282,8 +283,8 @@ impl Gateway {
         &self.quarantine
     }
 
-    /// Tells in the log, in one line, which version runs on which configuration and store, and what waits there. `file` is where the
-    /// configuration was read from.
+    /// Tells in the log, in one line, which version runs on which configuration and store, and what
+    /// waits there. `file` is where the configuration was read from.
     pub fn log_start(&self, file: &Path) {
         self.opened.log(file, &self.config);
     }
@@ -294,8 +295,8 @@ impl Gateway {
         &self.warnings
     }
 
-    /// Goes on under this configuration: secrets, endpoints, destinations and limits change without a request or a delivery being
-    /// dropped. Gives what has changed. On an error nothing has.
+    /// Goes on under this configuration: secrets, endpoints, destinations and limits change without
+    /// a request or a delivery being dropped. Gives what has changed. On an error nothing has.
     pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
         let destinations = BuiltDestination::all(config.destinations.clone(), &self.clock)?;
         let before = self.intake.rules();
@@ -345,7 +346,8 @@ impl Gateway {
         Ok(changes)
     }
 
-    /// Tells in the log what waits for the destinations that a reload has removed. It asks the store, which may take a while.
+    /// Tells in the log what waits for the destinations that a reload has removed. It asks the
+    /// store, which may take a while.
     pub fn log_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.store);
         let (targets, warnings) = (self.dispatchers.targets.clone(), self.warnings.clone());
@@ -356,8 +358,8 @@ impl Gateway {
         }
     }
 
-    /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that looks alive and does half its
-    /// work. Restart it then.
+    /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that
+    /// looks alive and does half its work. Restart it then.
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.servers.join_next() => {}
@@ -372,15 +374,15 @@ impl Gateway {
         self.config.server.drain
     }
 
-    /// Says that it is not ready, and waits for as long as whoever sends webhooks here may take to send them elsewhere. All of them are
-    /// taken and kept meanwhile. Then [`stop`](Self::stop) it.
+    /// Says that it is not ready, and waits for as long as whoever sends webhooks here may take to
+    /// send them elsewhere. All of them are taken and kept meanwhile. Then [`stop`](Self::stop) it.
     pub async fn drain(&self) {
         self.readiness.stop();
         sleep(self.config.server.drain).await;
     }
 
-    /// Stops receiving and claiming, finishes the requests and deliveries under way within a bound, and closes the store last: an
-    /// acknowledgement needs it, and so does a settlement.
+    /// Stops receiving and claiming, finishes the requests and deliveries under way within a bound,
+    /// and closes the store last: an acknowledgement needs it, and so does a settlement.
     pub async fn stop(mut self) {
         self.readiness.stop();
         // Once the port is free someone else may have it while deliveries are still under way here.

@@ -149,7 +149,8 @@ impl Intake {
         Ok(accepted)
     }
 
-    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `quarantined`: it leaves it in the same commit.
+    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `quarantined`: it
+    /// leaves it in the same commit.
     pub async fn accept_quarantined(
         &self,
         quarantined: i64,

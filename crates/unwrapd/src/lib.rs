@@ -1,7 +1,8 @@
 //! `unwrapd` as a library: the gateway in-process, for tests and for programs that want to carry it themselves.
 //!
-//! The modules stand in the order a webhook passes them: [`receive`] proves it with `openai-webhooks`, [`route`] says who wants it,
-//! [`store`] keeps it, [`dispatch`] claims it, [`destination`] hands it over and [`delivery`] decides what happens next.
+//! The modules stand in the order a webhook passes them: [`receive`] proves it with
+//! `openai-webhooks`, [`route`] says who wants it, [`store`] keeps it, [`dispatch`] claims it,
+//! [`destination`] hands it over and [`delivery`] decides what happens next.
 #![deny(missing_docs)]
 // On Windows the crate is empty, so that the build ends with the one sentence of `main.rs`.
 #![cfg(not(windows))]

@@ -21,14 +21,16 @@ use crate::observe::refusals::Refusals;
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
-/// Longest time from the end of a body's time to the end of the answer: longer than a store ever waits for its disk or its lock.
+/// Longest time from the end of a body's time to the end of the answer: longer than a store ever
+/// waits for its disk or its lock.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for requests under way when everything is to stop. Who is cut off is not acknowledged, and sends again.
 const DRAIN_SECONDS_MAX: u64 = 15;
 /// The same for operators, who can ask again. One may wait for a slow destination, and `docker stop` kills after 10 s.
 const ADMIN_DRAIN_SECONDS_MAX: u64 = 3;
-/// Requests that may be open beside those being received: refused ones, and those whose answer is under way. Each takes some KiB in
-/// HTTP/2, and all connections together could have a hundred thousand.
+/// Requests that may be open beside those being received: refused ones, and those whose answer is
+/// under way. Each takes some KiB in HTTP/2, and all connections together could have a hundred
+/// thousand.
 const OPEN_BEYOND_MAX: usize = 4096;
 /// How long to wait when no connection can be taken (too many open files).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -63,7 +65,8 @@ impl Listen {
         }
     }
 
-    /// For operators. A request may take `longest`; its answer must then be taken within the idle time, as its memory is held.
+    /// For operators. A request may take `longest`; its answer must then be taken within the idle
+    /// time, as its memory is held.
     pub(crate) fn admin(settings: &ServerSettings, longest: Duration) -> Self {
         let public = Self::public(settings);
         Self {

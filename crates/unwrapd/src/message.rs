@@ -19,15 +19,16 @@ pub struct Message {
     pub sent_at: Timestamp,
     /// When it arrived here, in whole milliseconds.
     pub received_at: Timestamp,
-    /// Which secret of the endpoint proved it, counted from 0 in the order they were configured then: tells when an old one is no
-    /// longer in use. `None` where that was not recorded.
+    /// Which secret of the endpoint proved it, counted from 0 in the order they were configured
+    /// then: tells when an old one is no longer in use. `None` where that was not recorded.
     pub secret: Option<u32>,
     /// The exact bytes that OpenAI signed.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// The message in a proven request to `endpoint`. `payload` is the buffer that was verified, so that it is kept, not copied.
+    /// The message in a proven request to `endpoint`. `payload` is the buffer that was verified, so
+    /// that it is kept, not copied.
     #[must_use]
     pub fn new(
         endpoint: &str,
@@ -38,8 +39,8 @@ impl Message {
         Self::read(endpoint, verified, payload, received_at).0
     }
 
-    /// As [`new`](Self::new), with the reason why the body is not an event that the library can read, if it is none. Its type, and
-    /// with it the route and the lane, does not depend on that.
+    /// As [`new`](Self::new), with the reason why the body is not an event that the library can
+    /// read, if it is none. Its type, and with it the route and the lane, does not depend on that.
     #[must_use]
     pub fn read(
         endpoint: &str,

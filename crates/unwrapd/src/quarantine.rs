@@ -1,5 +1,5 @@
-//! Requests that could not be proven, kept for a while so that a wrong secret costs nothing: never delivered, and accepted only if
-//! they prove authentic after all, at the time they arrived.
+//! Requests that could not be proven, kept for a while so that a wrong secret costs nothing: never
+//! delivered, and accepted only if they prove authentic after all, at the time they arrived.
 
 mod budget;
 
@@ -36,8 +36,8 @@ const HEADERS: [&str; 5] = [
     "content-type",
     "user-agent",
 ];
-/// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for at least as long, and beyond it no
-/// delivery is tried again.
+/// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for
+/// at least as long, and beyond it no delivery is tried again.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
 /// Most requests that are being written into the store. Others wait, within the bounds of [`budget`].
 const WRITES_MAX: usize = 16;
@@ -84,8 +84,8 @@ impl Quarantine {
         }
     }
 
-    /// Keeps the request if there is room for it, and does not wait: the sender is refused all the same. `endpoint` must be
-    /// configured. `body` is `None` where it was not read.
+    /// Keeps the request if there is room for it, and does not wait: the sender is refused all the
+    /// same. `endpoint` must be configured. `body` is `None` where it was not read.
     pub fn add(
         &self,
         endpoint: &str,
@@ -140,8 +140,8 @@ impl Quarantine {
         self.budget.is_empty().await;
     }
 
-    /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived, and accepts what succeeds. Only the
-    /// request `id`, if there is one.
+    /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived,
+    /// and accepts what succeeds. Only the request `id`, if there is one.
     pub async fn retry(&self, id: Option<i64>) -> Result<Retried, StoreError> {
         let mut retried = Retried::default();
         let mut after = id.map_or(0, |id| id - 1);

@@ -138,8 +138,9 @@ struct JudgedAt {
     is_wall: bool,
 }
 
-/// The time by which a request is judged, and what its headers alone say. The clock may just have jumped, and then what is sent now
-/// looks old, or not yet sent. So a request also passes by every other time that may be right. A copy is known by its id.
+/// The time by which a request is judged, and what its headers alone say. The clock may just have
+/// jumped, and then what is sent now looks old, or not yet sent. So a request also passes by every
+/// other time that may be right. A copy is known by its id.
 fn check_headers(
     webhooks: &Webhooks,
     headers: &HeaderMap,

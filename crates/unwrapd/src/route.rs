@@ -8,7 +8,8 @@ use openai_webhooks::EventType;
 
 pub use nearest::{nearest_pattern, nearest_type};
 
-/// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!` in front what is not wanted.
+/// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!`
+/// in front what is not wanted.
 ///
 /// An event is wanted if a pattern matches and no `!` pattern does. A list of `!` patterns alone means everything else.
 #[derive(Clone, Debug, PartialEq, Eq)]

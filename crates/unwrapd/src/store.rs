@@ -48,7 +48,8 @@ pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
 };
 
-/// Most deliveries of one message, and so most destinations. The SQLite store numbers the deliveries of a message within this.
+/// Most deliveries of one message, and so most destinations. The SQLite store numbers the
+/// deliveries of a message within this.
 pub const DELIVERIES_MAX: usize = 256;
 
 /// Keeps messages and their deliveries. Every implementation runs the suite in `tests/it/store_conformance.rs`.
@@ -56,8 +57,9 @@ pub const DELIVERIES_MAX: usize = 256;
 /// A method that returns `Ok` has made its change durable: it survives a crash of this process and of the machine.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once, for each recipient: all of it
-    /// in one commit. A copy of a message that is already kept changes nothing, and is told apart only once the original is durable.
+    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once,
+    /// for each recipient: all of it in one commit. A copy of a message that is already kept
+    /// changes nothing, and is told apart only once the original is durable.
     ///
     /// Where a recipient has a slot, the delivery may be leased in the same commit, as if it had been claimed, and be
     /// handed over there. It then is, whether or not anyone still waits for the answer.
@@ -67,11 +69,12 @@ pub trait Store: Send + Sync {
         recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError>;
 
-    /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due first, each with its next attempt number.
-    /// Unless settled by then, they are due again when the lease ends.
+    /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due
+    /// first, each with its next attempt number. Unless settled by then, they are due again when
+    /// the lease ends.
     ///
-    /// What is to wait longer than [`Terms::longest_wait`] is due as well: it was put off by a clock that has been set back since. The
-    /// same goes for a lease that is longer than any.
+    /// What is to wait longer than [`Terms::longest_wait`] is due as well: it was put off by a
+    /// clock that has been set back since. The same goes for a lease that is longer than any.
     async fn claim_within(
         &self,
         destination: &str,
@@ -94,16 +97,19 @@ pub trait Store: Send + Sync {
             .await
     }
 
-    /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`] means that the lease had run out and
-    /// someone else has claimed the delivery since: nothing was changed.
+    /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`]
+    /// means that the lease had run out and someone else has claimed the delivery since: nothing
+    /// was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`] one goes of the endpoint that holds the most, which is this
-    /// one's where several hold as much: the oldest without a body, or else the oldest. So no endpoint loses a request to another
-    /// one's while it holds no more than an equal share of the room. Returns how many went.
+    /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`] one goes of the
+    /// endpoint that holds the most, which is this one's where several hold as much: the oldest
+    /// without a body, or else the oldest. So no endpoint loses a request to another one's while it
+    /// holds no more than an equal share of the room. Returns how many went.
     async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError>;
 
-    /// The first `limit` requests in the quarantine with a number above `after`, in the order of their arrival, with their bodies.
+    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
+    /// their arrival, with their bodies.
     async fn read_quarantined(
         &self,
         after: i64,
@@ -131,8 +137,9 @@ pub trait Store: Send + Sync {
         quarantined_requests: RangeInclusive<i64>,
     ) -> Result<u64, StoreError>;
 
-    /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same number. One that another claim holds by
-    /// now is left alone, so that this may be asked again. Leases alone need not survive a crash, and so this need not.
+    /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same
+    /// number. One that another claim holds by now is left alone, so that this may be asked again.
+    /// Leases alone need not survive a crash, and so this need not.
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
 
     /// Writes something durably and for nothing: whether a message could be kept now.
@@ -144,12 +151,14 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// Takes a step in forgetting what has been kept as long as the settings say, or is more than they allow, the oldest first. What
-    /// waits for delivery stays, and an id is known for the whole dedupe horizon. A step is short, so that nobody who receives waits for
-    /// it: ask again as long as there is more, and now and then.
+    /// Takes a step in forgetting what has been kept as long as the settings say, or is more than
+    /// they allow, the oldest first. What waits for delivery stays, and an id is known for the
+    /// whole dedupe horizon. A step is short, so that nobody who receives waits for it: ask again
+    /// as long as there is more, and now and then.
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError>;
 
-    /// How many messages there are, and deliveries in each state. Takes the longer the more there are, and holds nobody up.
+    /// How many messages there are, and deliveries in each state. Takes the longer the more there
+    /// are, and holds nobody up.
     async fn tally(&self) -> Result<Tally, StoreError>;
 
     /// Summary of the store for the log line at the start. Quick for a store of any size. `None`:
@@ -161,11 +170,12 @@ pub trait Store: Send + Sync {
     /// How many deliveries each destination has still to get; a destination without any is left out.
     async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
 
-    /// How many deliveries each destination has still to get, and how many were given up; a destination with neither is left out.
+    /// How many deliveries each destination has still to get, and how many were given up; a
+    /// destination with neither is left out.
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
 
-    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts meanwhile. Pausing it again changes
-    /// nothing.
+    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts
+    /// meanwhile. Pausing it again changes nothing.
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// Forgets that.
@@ -174,8 +184,8 @@ pub trait Store: Send + Sync {
     /// The destinations that are paused, by name, and since when.
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
-    /// Waits until others who share the store may have changed something here, and says what. Nobody but one caller waits. A store
-    /// that nobody shares waits for ever.
+    /// Waits until others who share the store may have changed something here, and says what.
+    /// Nobody but one caller waits. A store that nobody shares waits for ever.
     async fn next_change(&self) -> FleetChanges {
         std::future::pending().await
     }
@@ -197,8 +207,8 @@ pub trait Store: Send + Sync {
         LimitShare::ALONE
     }
 
-    /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as its lease lasts: nobody has taken us
-    /// for dead since.
+    /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as
+    /// its lease lasts: nobody has taken us for dead since.
     fn lease_is_valid(&self, claimed_at: Instant) -> bool {
         let _ = claimed_at;
         true
@@ -214,8 +224,8 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of it. Otherwise it was ours to try it;
-    /// if it is not any more, nothing is changed.
+    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of
+    /// it. Otherwise it was ours to try it; if it is not any more, nothing is changed.
     async fn open_circuit(
         &self,
         destination: &str,
@@ -232,8 +242,8 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this gateway dies. What came of it is
-    /// among [`circuits`](Self::circuits).
+    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this
+    /// gateway dies. What came of it is among [`circuits`](Self::circuits).
     async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
         let _ = (destination, time);
         Ok(())
@@ -242,14 +252,15 @@ pub trait Store: Send + Sync {
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
 
-    /// Takes a replay a step further: makes at least `limit` deliveries due `now`, or all that are left, message by message. Ask until it
-    /// is [`ReplayStep::Done`].
+    /// Takes a replay a step further: makes at least `limit` deliveries due `now`, or all that are
+    /// left, message by message. Ask until it is [`ReplayStep::Done`].
     ///
-    /// What takes part is settled when the token is first used, `as_of` then or now; each message is come to once, and the progress is
-    /// kept in the commit that makes its deliveries due. So whoever asks again with the same token, after a crash or at the same time,
-    /// has no delivery made twice. What waits is due at once, under the same number; what is being
-    /// made is left as it is. [`StoreError::Full`] means that as much waits as a
-    /// replay may cause: what is done is done, and the same token goes on later.
+    /// What takes part is settled when the token is first used, `as_of` then or now; each message
+    /// is come to once, and the progress is kept in the commit that makes its deliveries due. So
+    /// whoever asks again with the same token, after a crash or at the same time, has no delivery
+    /// made twice. What waits is due at once, under the same number; what is being made is left as
+    /// it is. [`StoreError::Full`] means that as much waits as a replay may cause: what is done is
+    /// done, and the same token goes on later.
     async fn replay(
         &self,
         replay: &Replay,
@@ -259,8 +270,9 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<ReplayStep, StoreError>;
 
-    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at `as_of`: they stay visible as dropped,
-    /// and "the dead" no longer means them. `after` is where the step before ended.
+    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at
+    /// `as_of`: they stay visible as dropped, and "the dead" no longer means them. `after` is where
+    /// the step before ended.
     async fn drop_dead(
         &self,
         filter: &Filter,
@@ -278,7 +290,8 @@ pub trait Store: Send + Sync {
         page: Page,
     ) -> Result<MessagePage, StoreError>;
 
-    /// The messages with this `webhook-id` (one for each endpoint it came to), with their attempts and, if asked for, their bodies.
+    /// The messages with this `webhook-id` (one for each endpoint it came to), with their attempts
+    /// and, if asked for, their bodies.
     async fn get_message(
         &self,
         webhook_id: &str,
@@ -288,8 +301,9 @@ pub trait Store: Send + Sync {
     /// Waits until the store can never be used again: it is closed, or a thread of it has died.
     async fn failed(&self);
 
-    /// Waits until nothing has been written for some seconds, since the disk does not answer. It may answer again. A store that is
-    /// asked over the network never says so: what is asked of it has a time-out.
+    /// Waits until nothing has been written for some seconds, since the disk does not answer. It
+    /// may answer again. A store that is asked over the network never says so: what is asked of it
+    /// has a time-out.
     async fn hangs(&self) {
         std::future::pending::<()>().await;
     }
@@ -341,7 +355,8 @@ impl Terms {
         self.longest_wait.is_zero()
     }
 
-    /// Due times beyond this are due at once. A second more than the longest wait: clocks of gateways differ by some milliseconds.
+    /// Due times beyond this are due at once. A second more than the longest wait: clocks of
+    /// gateways differ by some milliseconds.
     fn put_off_from(&self, now: Timestamp) -> Timestamp {
         later(now, self.longest_wait + Duration::from_secs(1))
     }
@@ -564,8 +579,9 @@ pub struct Check {
     pub result: Result<String, String>,
 }
 
-/// Why the store did not do it. Nothing was changed, unless it was [`Unavailable`](Self::Unavailable): then nobody knows, and to ask for the same again
-/// does no harm.
+/// Why the store did not do it. Nothing was changed, unless it was
+/// [`Unavailable`](Self::Unavailable): then nobody knows, and to ask for the same again does no
+/// harm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -605,7 +621,8 @@ pub async fn open(
     }
 }
 
-/// Waits for other programs that lock the database, and says so now and then: to end would be an outage as well, and a longer one.
+/// Waits for other programs that lock the database, and says so now and then: to end would be an
+/// outage as well, and a longer one.
 async fn open_sqlite(
     path: &Path,
     bounds: &Bounds,

@@ -34,7 +34,8 @@ pub fn start(level: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a part of what is logged.
+/// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a
+/// part of what is logged.
 struct Lines {
     is_colored: bool,
 }

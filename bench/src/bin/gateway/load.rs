@@ -1,5 +1,5 @@
-//! The load: webhooks over kept-alive connections, each answer checked. One thread and one system call to wait for all of them, so that
-//! most of the machine is left to who is measured.
+//! The load: webhooks over kept-alive connections, each answer checked. One thread and one system
+//! call to wait for all of them, so that most of the machine is left to who is measured.
 
 mod connection;
 

@@ -59,7 +59,8 @@ impl UnwrapWebhookEvent {
         })
     }
 
-    /// An event of unknown type owes us nothing but a type and an id; its other fields may be of kinds we do not expect.
+    /// An event of unknown type owes us nothing but a type and an id; its other fields may be of
+    /// kinds we do not expect.
     fn read_unknown(text: &str, as_sent: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
@@ -84,7 +85,8 @@ impl<'de> Deserialize<'de> for UnwrapWebhookEvent {
     }
 }
 
-/// The fields of an event, as far as they are read. It is filled where it stands: an event is large, and moving it costs.
+/// The fields of an event, as far as they are read. It is filled where it stands: an event is
+/// large, and moving it costs.
 #[derive(Default)]
 struct EventFields<'t> {
     id: Option<String>,

@@ -1,5 +1,6 @@
-//! The rules for what a verifier must answer, stated a second time and in the plainest way: no early exit, no sharing with the
-//! library, the signature compared as text. A request that breaks several rules may be refused for any of them.
+//! The rules for what a verifier must answer, stated a second time and in the plainest way: no
+//! early exit, no sharing with the library, the signature compared as text. A request that breaks
+//! several rules may be refused for any of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -272,7 +273,8 @@ fn count_items(list: &[u8]) -> usize {
         .sum()
 }
 
-/// Whether the list holds this signature, alone, behind another or an empty token, or behind a `v1` that belongs to no other version.
+/// Whether the list holds this signature, alone, behind another or an empty token, or behind a `v1`
+/// that belongs to no other version.
 fn lists_signature(list: &[u8], good: &[u8]) -> bool {
     groups(list).any(|tokens| {
         (0..tokens.len()).any(|at| {

@@ -1,4 +1,5 @@
-//! Where we knowingly differ from the official SDKs, one ruling at a time, with its reason; whatever is not here must not differ.
+//! Where we knowingly differ from the official SDKs, one ruling at a time, with its reason;
+//! whatever is not here must not differ.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -11,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::peers::{Op, Peer};
 use crate::requests::Request;
 
-/// What we accept and an SDK does not, as the request that the SDK would have to be sent to accept it. Every ruling changes
-/// nothing but what it names.
+/// What we accept and an SDK does not, as the request that the SDK would have to be sent to accept
+/// it. Every ruling changes nothing but what it names.
 pub(crate) struct Wider {
     pub(crate) name: &'static str,
     pub(crate) peers: &'static [Peer],
@@ -41,8 +42,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // They are no part of the value (RFC 9110, 5.5). Node's `Headers` drops them; Python relies on the server, and http.server
-    // drops only those in front.
+    // They are no part of the value (RFC 9110, 5.5). Node's `Headers` drops them; Python relies on
+    // the server, and http.server drops only those in front.
     Wider {
         name: "blanks around the value of a header are dropped",
         peers: &[Peer::Python],

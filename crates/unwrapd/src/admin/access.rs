@@ -22,7 +22,8 @@ use super::json::Refusal;
 
 /// How long the answer to a wrong token is held back.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
-/// Most answers held back at once. Each may hold a connection, of which most must be left to those with the right token.
+/// Most answers held back at once. Each may hold a connection, of which most must be left to those
+/// with the right token.
 const DELAYED_MAX: usize = 8;
 
 /// The token of operators. It prints as `[redacted]`.
@@ -79,7 +80,8 @@ pub(super) async fn guard(
 ) -> Response {
     let refused = match &admin.token {
         Some(token) if !bears(request.headers(), token) => {
-            // The configuration refuses a weak token, which this would not protect: it makes guessing slow and easy to see.
+            // The configuration refuses a weak token, which this would not protect: it makes
+            // guessing slow and easy to see.
             if request.headers().contains_key(AUTHORIZATION) {
                 let Ok(_delay) = delays.try_acquire() else {
                     return Refusal::new(

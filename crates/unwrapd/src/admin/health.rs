@@ -24,7 +24,8 @@ const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
 /// Longest wait for a look. Load balancers give up after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Whether the store can be written to: at most one look at a time and one a second, however many ask. Whoever reaches the port may.
+/// Whether the store can be written to: at most one look at a time and one a second, however many
+/// ask. Whoever reaches the port may.
 #[derive(Default)]
 pub struct Readiness {
     is_stopping: AtomicBool,
@@ -67,7 +68,8 @@ impl Readiness {
                 None => last.insert(begin(probe)).clone(),
             }
         };
-        // A look that hangs is waited for by all who ask, each for what is left of its time, and no further one is begun.
+        // A look that hangs is waited for by all who ask, each for what is left of its time, and no
+        // further one is begun.
         let left = LOOK_TIME_MAX.saturating_sub(look.began.elapsed());
         let seen = timeout(left, look.seen.wait_for(Option::is_some)).await;
         match seen {
@@ -101,7 +103,8 @@ fn broke_off() -> StoreError {
     StoreError::Unavailable("the check of the store ended without a result".into())
 }
 
-/// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which others are configured differently.
+/// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which
+/// others are configured differently.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::open("/livez", Bounds::ALIVE, async || "ok\n"),

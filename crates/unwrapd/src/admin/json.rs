@@ -1,5 +1,5 @@
-//! How operators ask and are answered: JSON in, JSON out, from programs and not from strange web pages. Every error is a problem as
-//! of RFC 9457.
+//! How operators ask and are answered: JSON in, JSON out, from programs and not from strange web
+//! pages. Every error is a problem as of RFC 9457.
 
 use axum::body::to_bytes;
 use axum::extract::Request;

@@ -30,7 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
     )]
 }
 
-/// What to do about deliveries that wait for `name`, for a line that says how many there are.
+/// The remedy for deliveries that wait for `name`, for a line that has their number.
 #[must_use]
 pub(crate) fn remedy(name: &str, other: &str) -> String {
     format!(

@@ -237,8 +237,9 @@ fn files_of(destinations: &[DestinationSettings]) -> u64 {
     files.sum::<u64>().saturating_sub(DESTINATION_FILES)
 }
 
-/// Raises the limit of open files to what the machine allows: the usual soft limit is too low for a server. Where that is
-/// less than the connections need, there are fewer connections, and a warning. An error if the store alone would need more.
+/// Raises the limit of open files to what the machine allows: the usual soft limit is too low for a
+/// server. Where that is less than the connections need, there are fewer connections, and a
+/// warning. An error if the store alone would need more.
 fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -273,8 +274,8 @@ fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<()
     Ok(())
 }
 
-/// Connections of the public port and of the admin port where so many files may be open. Half of the files, but no more than
-/// `others_max`, are for the store, the admin port and destinations.
+/// Connections of the public port and of the admin port where so many files may be open. Half of
+/// the files, but no more than `others_max`, are for the store, the admin port and destinations.
 fn connections_within(files: u64, others_max: u64) -> Option<(usize, usize)> {
     if files < FILES_MIN {
         return None;

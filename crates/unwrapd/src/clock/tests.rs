@@ -263,7 +263,7 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
     assert_eq!(signed, [at(8), at(2 * HOUR + 10)]);
     assert_eq!(clock.likeliest(), at(8));
 
-    // What is proven holds for this jump, and not for the next.
+    // A proof holds for this jump, and not for the next.
     clock.shift(-2 * HOUR * 1000);
     assert_eq!(clock.plausible(), [at(10)]);
     clock.shift(-5 * HOUR * 1000);

@@ -1,4 +1,5 @@
-//! Where a gateway that runs on a configuration answers operators, for who asks it. The secrets of its endpoints need not be at hand.
+//! Where a gateway that runs on a configuration answers operators, for who asks it. The secrets of
+//! its endpoints need not be at hand.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub(crate) fn admin_access(path: &Path) -> Result<AdminAccess, ConfigError> {
     let read = || {
         let (root, mistakes) = parse(&text);
         mistakes.check()?;
-        // What is wrong with other tables is told where they are used.
+        // Mistakes in other tables are reported where these tables are used.
         let is_ours = |table: &Spanned<_>| table.get_ref() == "server";
         let mut root: DeTable<'_> = root
             .into_iter()

@@ -49,7 +49,8 @@ const SIZE_MB_MIN: u64 = 16;
 const SIZE_MB_MAX: u64 = 16 * 1024 * 1024;
 /// Most deliveries that may be allowed to wait.
 const UNDELIVERED_MAX: u64 = 1_000_000_000;
-/// Most secrets of an endpoint: some endpoints at OpenAI, each with an old and a new one. A forged request costs an HMAC for each.
+/// Most secrets of an endpoint: some endpoints at OpenAI, each with an old and a new one. A forged
+/// request costs an HMAC for each.
 const ENDPOINT_SECRETS_MAX: usize = 16;
 /// Most event patterns of a destination: several times as many as there are types. Each is compared with every webhook.
 const PATTERNS_MAX: usize = 256;

@@ -186,8 +186,8 @@ impl Mistakes {
         all
     }
 
-    /// Where a part of the text is not TOML, what it says is not known. So nothing counts as missing then, and a line that is not
-    /// TOML has no other mistake.
+    /// Where a part of the text is not TOML, what it says is not known. So nothing counts as
+    /// missing then, and a line that is not TOML has no other mistake.
     fn leave_out_consequences_of_syntax(&mut self, text: &str) {
         let mut broken = BTreeSet::new();
         let is_first = |mistake: &Mistake| {

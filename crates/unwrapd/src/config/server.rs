@@ -58,7 +58,8 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long it goes on receiving when told to stop, and says that it is not ready.
     pub drain: Duration,
-    /// Connections to the admin port at once. Not a key of the file: a browser opens a handful, and each page may hold one.
+    /// Connections to the admin port at once. Not a key of the file: a browser opens a handful, and
+    /// each page may hold one.
     pub admin_connections_max: usize,
     /// TLS of the public port; `None`: there is a proxy in front that does it, or nobody outside.
     pub tls: Option<Arc<Tls>>,

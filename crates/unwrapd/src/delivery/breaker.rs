@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row at which a destination counts as down. Fewer may be one bad message that is tried again and again.
 pub const FAILURES_MAX: u32 = 10;
-/// Most deliveries that find out together whether it is up again. More than one, or a single message that always fails would speak
-/// for all.
+/// Most deliveries that find out together whether it is up again. More than one, or a single
+/// message that always fails would speak for all.
 pub const PROBES_MAX: usize = 4;
 /// How long it is left alone after it went down; twice as long after each time that it was found still down,
 const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 /// up to this: so long may deliveries wait for nothing when it is up again.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
-/// Opens on a run of failures, lets a few deliveries through now and then, and closes on the first that succeeds. While it is open
-/// no attempts are used up.
+/// Opens on a run of failures, lets a few deliveries through now and then, and closes on the first
+/// that succeeds. While it is open no attempts are used up.
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: State,

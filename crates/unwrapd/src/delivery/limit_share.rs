@@ -1,5 +1,5 @@
-//! Which part of a destination's limits one of several gateways has. Pure, and the same wherever it is worked out: nobody hands the
-//! parts out.
+//! Which part of a destination's limits one of several gateways has. Pure, and the same wherever it
+//! is worked out: nobody hands the parts out.
 
 use super::limits::Limits;
 
@@ -13,7 +13,8 @@ pub enum LimitShare {
         /// How many there are.
         gateways: usize,
     },
-    /// Not all of the others count with it yet. Only what has no limit that is shared goes on: calls, unless there is a rate.
+    /// Not all of the others count with it yet. Only what has no limit that is shared goes on:
+    /// calls, unless there is a rate.
     Joining,
     /// The others may take it for dead, and what it holds for theirs.
     Nothing,
@@ -26,8 +27,8 @@ impl LimitShare {
         gateways: 1,
     };
 
-    /// The place of `ours` beside these others at `destination`. Each destination has an order of its own, so that not the same
-    /// gateways get the rest wherever something is left over.
+    /// The place of `ours` beside these others at `destination`. Each destination has an order of
+    /// its own, so that not the same gateways get the rest wherever something is left over.
     pub fn beside(destination: &str, ours: i64, others: impl IntoIterator<Item = i64>) -> Self {
         let ours = (mixed(destination, ours), ours);
         let (mut place, mut gateways) = (0, 1);

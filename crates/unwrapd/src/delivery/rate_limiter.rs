@@ -7,8 +7,9 @@ use super::Lane;
 /// Time whose deliveries may be made at once, so that timers need not be exact.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A token bucket that both lanes of a destination draw from (kept as the time up to which it is spent, which needs no timer). The
-/// last token is a call's: no backlog stands before it here either.
+/// A token bucket that both lanes of a destination draw from (kept as the time up to which it is
+/// spent, which needs no timer). The last token is a call's: no backlog stands before it here
+/// either.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     spent_until: Option<Instant>,
@@ -52,7 +53,8 @@ impl RateLimiter {
     }
 }
 
-/// Most deliveries at once at `rate` a second, when none were made before: those of a tenth of a second and one for a call.
+/// Most deliveries at once at `rate` a second, when none were made before: those of a tenth of a
+/// second and one for a call.
 #[must_use]
 pub fn burst(rate: u32) -> usize {
     let interval = interval(rate).as_nanos();

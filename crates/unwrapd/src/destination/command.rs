@@ -1,5 +1,5 @@
-//! Runs a command for each message: the payload on its stdin, what is known about it in its environment, and its exit code decides.
-//! No shell: the arguments are passed as they are.
+//! Runs a command for each message: the payload on its stdin, what is known about it in its
+//! environment, and its exit code decides. No shell: the arguments are passed as they are.
 
 mod family;
 
@@ -29,11 +29,13 @@ use family::Mark;
 const ENVIRONMENT_KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_ALL",
 ];
-/// Longest text of a message that is put in the environment. A command whose environment is too large cannot be started at all.
+/// Longest text of a message that is put in the environment. A command whose environment is too
+/// large cannot be started at all.
 const VALUE_BYTES_MAX: usize = 1024;
 /// `EX_TEMPFAIL` of sysexits.h: not now.
 const TRY_LATER: i32 = 75;
-/// How long a command that says "not now" is left in peace, at least: the first back-offs would ask again within a second.
+/// How long a command that says "not now" is left in peace, at least: the first back-offs would ask
+/// again within a second.
 const TRY_LATER_WAIT: Duration = Duration::from_secs(10);
 /// How long the output is waited for once the command is gone: something it left behind may hold it open for ever.
 const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);

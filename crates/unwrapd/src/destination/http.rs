@@ -1,5 +1,6 @@
-//! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature under the destination's own
-//! secret, so that the unmodified official SDK unwraps it, however long after.
+//! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature
+//! under the destination's own secret, so that the unmodified official SDK unwraps it, however long
+//! after.
 
 mod answer;
 mod connections;
@@ -52,8 +53,8 @@ pub struct HttpSettings {
     pub webhooks: Webhooks,
     /// How long to wait for a connection, a look-up of its name included.
     pub connect_timeout: Duration,
-    /// Whether its name may lead to an address that is not of the public internet. An address in the URL itself always may be.
-    /// Of no effect with a proxy, which looks names up itself.
+    /// Whether its name may lead to an address that is not of the public internet. An address in
+    /// the URL itself always may be. Of no effect with a proxy, which looks names up itself.
     pub allow_private: bool,
     /// The authorities that are trusted beside the system's; `None`: no others.
     pub authorities: Option<Authorities>,
@@ -111,7 +112,8 @@ impl HttpSettings {
                 .is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Whether it leads to a server that listens on `address` of this machine, as far as can be seen without asking anyone.
+    /// Whether it leads to a server that listens on `address` of this machine, as far as can be
+    /// seen without asking anyone.
     #[must_use]
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         if self.proxy.is_some() {
@@ -150,7 +152,8 @@ impl HttpDestination {
         Self::make(settings, limits, Arc::new(Lookup::default()), clock)
     }
 
-    /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name has. They are vetted all the same.
+    /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name
+    /// has. They are vetted all the same.
     pub fn with_lookup(
         settings: HttpSettings,
         limits: Limits,
@@ -295,8 +298,8 @@ fn through(settings: &ProxySettings) -> reqwest::Result<Proxy> {
     })
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). A date counts by the clock of the destination, which its `Date`
-/// shows.
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). A date counts by the clock of
+/// the destination, which its `Date` shows.
 fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -314,7 +317,8 @@ fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// The beginning of the body. The head has decided the outcome: a body that is slow or long costs its connection and nothing else.
+/// The beginning of the body. The head has decided the outcome: a body that is slow or long costs
+/// its connection and nothing else.
 async fn said(mut response: Response, time: Duration) -> ResponseExcerpt {
     let mut beginning = Vec::new();
     let read = async {

@@ -128,8 +128,8 @@ enum Output {
     },
 }
 
-/// Takes all lines that wait, writes each at once, and makes them durable together. One that fails takes the others with it, and
-/// they all come again.
+/// Takes all lines that wait, writes each at once, and makes them durable together. One that fails
+/// takes the others with it, and they all come again.
 fn write_all(mut waiting: mpsc::Receiver<Line>, mut output: Output) {
     let mut batch = Vec::new();
     while let Some(line) = waiting.blocking_recv() {
@@ -202,7 +202,8 @@ fn line(delivery: &Delivery) -> Vec<u8> {
     line
 }
 
-/// The payload, if it is JSON, without the line ends: in JSON they stand between the words only, where a blank means the same.
+/// The payload, if it is JSON, without the line ends: in JSON they stand between the words only,
+/// where a blank means the same.
 fn on_one_line(payload: &[u8]) -> Option<Box<RawValue>> {
     let text = str::from_utf8(payload).ok()?;
     RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()

@@ -9,7 +9,8 @@ use super::LaneContext;
 use crate::crash;
 use crate::delivery::{Delivery, Outcome};
 
-/// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours, and nothing was begun.
+/// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours,
+/// and nothing was begun.
 pub(super) async fn make(
     lane: Arc<LaneContext>,
     delivery: Arc<Delivery>,

@@ -14,8 +14,8 @@ use crate::destination_state::{Circuit, DestinationState};
 use crate::store::SharedCircuit;
 use crate::wakeups::Wakeups;
 
-/// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while it is down: they have seconds, and
-/// are the best probes there are.
+/// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while
+/// it is down: they have seconds, and are the best probes there are.
 pub struct Gate {
     name: String,
     destination_state: Arc<DestinationState>,
@@ -52,8 +52,9 @@ impl Gate {
         }
     }
 
-    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is found here is told to `reports`; what
-    /// they know is to be told to [`sync_from_fleet`](Self::sync_from_fleet).
+    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is
+    /// found here is told to `reports`; what they know is to be told to
+    /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
     pub fn shared(
         name: &str,

@@ -26,8 +26,9 @@ use claims::{Due, Looked};
 
 /// How much longer a lease is than the longest attempt: room to settle.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Most settlements of a lane under way: as many as fill one commit of the store while another is being made. Above, nothing new is
-/// begun. What is being settled when the process dies is delivered again, like what is being delivered.
+/// Most settlements of a lane under way: as many as fill one commit of the store while another is
+/// being made. Above, nothing new is begun. What is being settled when the process dies is
+/// delivered again, like what is being delivered.
 pub const SETTLING_MAX: usize = 512;
 
 /// One lane of one destination, at work.
@@ -169,8 +170,8 @@ impl LaneWorker {
         }
     }
 
-    /// While the clock is in doubt, an attempt may have failed because of that: a signature or a certificate is checked by the time. So
-    /// no number of attempts is too many.
+    /// While the clock is in doubt, an attempt may have failed because of that: a signature or a
+    /// certificate is checked by the time. So no number of attempts is too many.
     fn retry_policy(&self) -> Cow<'_, RetryPolicy> {
         let policy = &self.limits.retry;
         if policy.attempts_max.is_none() || self.lane.clock.doubt().is_none() {

@@ -7,14 +7,16 @@ use tokio::time::Instant;
 
 use crate::delivery::Delivery;
 
-/// How long a claim may take: it waits for a commit, and a slow disk takes its time. As much is claimed ahead as ends within this.
+/// How long a claim may take: it waits for a commit, and a slow disk takes its time. As much is
+/// claimed ahead as ends within this.
 const CLAIM_TIME: Duration = Duration::from_millis(20);
 /// Most claimed ahead of the slots, whatever the speed: all of it is in memory.
 const AHEAD_MAX: usize = 256;
 /// Longest wait between claim and attempt. Then the lease is given back: whoever is faster may have it.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A queue of deliveries, and how many it should hold: none for a destination that answers slowly, more the faster it answers.
+/// A queue of deliveries, and how many it should hold: none for a destination that answers slowly,
+/// more the faster it answers.
 #[derive(Default)]
 pub(super) struct Prefetched {
     deliveries: VecDeque<Waiting>,

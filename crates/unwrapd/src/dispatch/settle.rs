@@ -78,7 +78,8 @@ pub(super) async fn release(lane: &LaneContext, leases: Vec<Lease>) {
     }
 }
 
-/// Asks again while the lease lasts: what is not settled is delivered a second time, and what is not given back waits for its end.
+/// Asks again while the lease lasts: what is not settled is delivered a second time, and what is
+/// not given back waits for its end.
 async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,5 +1,5 @@
-//! Which destinations are down, kept in agreement with the other gateways on the store: what one finds out counts for all, and one of
-//! them tries a destination that is down.
+//! Which destinations are down, kept in agreement with the other gateways on the store: what one
+//! finds out counts for all, and one of them tries a destination that is down.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::dispatch::{CircuitReport, CircuitReports, Gate};
 use crate::store::{SharedCircuit, Store, StoreError};
 
-/// How long a gateway may try a destination before another one may. It may go on for as long as deliveries are under way, and must have
-/// said so by half of this.
+/// How long a gateway may try a destination before another one may. It may go on for as long as
+/// deliveries are under way, and must have said so by half of this.
 const TRY_TIME: Duration = Duration::from_secs(60);
 
 /// A gate, its name, and how much was found out there when the others were asked.
@@ -34,8 +34,8 @@ impl Circuits {
         }
     }
 
-    /// The gate of a destination, in the place of one that was there before. Then the destination is another, and what was known counts
-    /// no more.
+    /// The gate of a destination, in the place of one that was there before. Then the destination
+    /// is another, and what was known counts no more.
     pub(super) fn watch(&self, name: &str, gate: &Arc<Gate>) {
         let before = self.gates().insert(name.to_owned(), Arc::downgrade(gate));
         if let Some(before) = before {

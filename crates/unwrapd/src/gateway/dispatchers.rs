@@ -178,8 +178,8 @@ impl Dispatchers {
         std::future::pending::<()>().await;
     }
 
-    /// Begins nothing new, and finishes what is under way within `drain`, unless `is_useless` ends before. Says whether everything was
-    /// finished.
+    /// Begins nothing new, and finishes what is under way within `drain`, unless `is_useless` ends
+    /// before. Says whether everything was finished.
     pub(super) async fn stop(
         &mut self,
         drain: Duration,

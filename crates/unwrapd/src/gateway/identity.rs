@@ -21,8 +21,8 @@ pub(super) fn of(config: &Config, public: SocketAddr) -> GatewayIdentity {
     }
 }
 
-/// The port, in this network of this machine, since it was started: only one process can listen there, so who did so before has
-/// ended. `None` where the system does not tell.
+/// The port, in this network of this machine, since it was started: only one process can listen
+/// there, so who did so before has ended. `None` where the system does not tell.
 fn place(public: SocketAddr) -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let network = fs::read_link("/proc/self/ns/net").ok()?;

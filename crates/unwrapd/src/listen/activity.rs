@@ -30,7 +30,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// When more than `max` are open, connections that have many are ended, those that wait for their client the longest first.
+    /// When more than `max` are open, connections that have many are ended, those that wait for
+    /// their client the longest first.
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
@@ -165,7 +166,8 @@ impl Activity {
         std::future::poll_fn(|context| {
             loop {
                 let (due, is_idle) = self.due();
-                // It rings early rather than late, and is set anew only when it rings: most connections move on long before.
+                // It rings early rather than late, and is set anew only when it rings: most
+                // connections move on long before.
                 if due < alarm.deadline() {
                     alarm.as_mut().reset(due);
                 }

@@ -24,12 +24,14 @@ use crate::shutdown::Shutdown;
 
 /// Largest head of a request, in either protocol. OpenAI's have less than 1 KiB.
 const HEAD_BYTES_MAX: u16 = 16 * 1024;
-/// Most headers of a request in HTTP/1.1, as in most servers. HTTP/2 bounds them by their bytes, of which each costs 32.
+/// Most headers of a request in HTTP/1.1, as in most servers. HTTP/2 bounds them by their bytes, of
+/// which each costs 32.
 const HEADERS_MAX: usize = 100;
-/// Most requests at once on one connection. A proxy may send us everything on one or two; this is four shared commits' worth.
+/// Most requests at once on one connection. A proxy may send us everything on one or two; this is
+/// four shared commits' worth.
 const STREAMS_MAX: u32 = 128;
-/// Bytes of bodies that may arrive unasked, of one request and of all on a connection: the smallest the protocol begins with.
-/// They are read as they come, so it bounds memory and not speed.
+/// Bytes of bodies that may arrive unasked, of one request and of all on a connection: the smallest
+/// the protocol begins with. They are read as they come, so it bounds memory and not speed.
 const WINDOW_BYTES: u32 = 65_535;
 /// Largest frame: the smallest bound that the protocol allows.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
@@ -37,8 +39,9 @@ const FRAME_BYTES_MAX: u32 = 16 * 1024;
 const SEND_BYTES_MAX: usize = 16 * 1024;
 /// Requests that may be taken back before we have seen them ("rapid reset", CVE-2023-44487). Then the connection ends.
 const RESETS_PENDING_MAX: usize = 20;
-/// Streams that may break the protocol (CVE-2024-2758 and its kin) before the connection ends. Some are honest: a client may open
-/// more than it may until it has read our settings, and sends them again.
+/// Streams that may break the protocol (CVE-2024-2758 and its kin) before the connection ends. Some
+/// are honest: a client may open more than it may until it has read our settings, and sends them
+/// again.
 const STREAM_FAULTS_MAX: usize = 256;
 /// How long a client may take to understand that an idle connection ends. HTTP/2 says goodbye and waits for an echo.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -53,7 +56,8 @@ pub(super) struct Http(auto::Builder<TokioExecutor>);
 impl Http {
     pub(super) fn new() -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // No time-outs and no pings here: `Activity` sees to it, for both protocols, and ends what is idle though it lives.
+        // No time-outs and no pings here: `Activity` sees to it, for both protocols, and ends what
+        // is idle though it lives.
         builder
             .http1()
             .max_buf_size(usize::from(HEAD_BYTES_MAX))
@@ -119,10 +123,12 @@ impl Http {
     }
 }
 
-/// Waits, when everything is to stop, until the connection holds nothing worth waiting for: a request whose head has not arrived is
-/// dropped at once, one whose body is arriving after [`ARRIVAL_MAX`], and one that waits for us is not.
+/// Waits, when everything is to stop, until the connection holds nothing worth waiting for: a
+/// request whose head has not arrived is dropped at once, one whose body is arriving after
+/// [`ARRIVAL_MAX`], and one that waits for us is not.
 async fn may_end(activity: &Activity) {
-    // An answer that was just made must still be sent, so each time counts from the last moment in which there was more to do.
+    // An answer that was just made must still be sent, so each time counts from the last moment in
+    // which there was more to do.
     let (mut worked, mut asked) = (Instant::now(), Instant::now());
     let mut looks = interval(LOOK_EVERY);
     loop {

@@ -40,7 +40,8 @@ impl Limits {
         }
     }
 
-    /// From now on so many requests of each of these endpoints. Where that is unchanged, those under way go on counting.
+    /// From now on so many requests of each of these endpoints. Where that is unchanged, those
+    /// under way go on counting.
     pub fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
         let mut limiter = self
             .endpoints
@@ -108,7 +109,8 @@ impl Admission {
 }
 
 async fn gather(mut body: Body, share: &mut LimitShare) -> Result<Bytes, Refusal> {
-    // Most come in one piece, which is then not copied. A thousand small ones would each hold a piece of a larger buffer.
+    // Most come in one piece, which is then not copied. A thousand small ones would each hold a
+    // piece of a larger buffer.
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -1,7 +1,8 @@
 //! Moves everything that one store knows into another, of whatever kind. No gateway may run on either.
 //!
-//! How far it is stands in the target, and changes in the commit that brings the rows: whatever ends a copy, the same asked for again
-//! goes on from there. As long as that mark is there no gateway begins on the target. It goes when both were read and are the same.
+//! How far it is stands in the target, and changes in the commit that brings the rows: whatever
+//! ends a copy, the same asked for again goes on from there. As long as that mark is there no
+//! gateway begins on the target. It goes when both were read and are the same.
 
 mod compare;
 mod endpoints;
@@ -18,7 +19,8 @@ use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};
 
 pub(super) use table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
 
-/// One end of a copy: a store that no gateway runs on, as rows. Each kind of store has one reader and one writer of them.
+/// One end of a copy: a store that no gateway runs on, as rows. Each kind of store has one reader
+/// and one writer of them.
 #[async_trait]
 pub(super) trait CopyEndpoint: Send {
     /// The same for two ends that are the same store, by whatever way.
@@ -51,7 +53,8 @@ pub(super) trait CopyEndpoint: Send {
         mark: String,
     ) -> Result<StepResult, StoreError>;
 
-    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it. It does neither if it was not as far.
+    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it. It
+    /// does neither if it was not as far.
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError>;
 
     /// An error if a gateway runs on it.

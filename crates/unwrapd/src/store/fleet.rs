@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long after it last reached the store a gateway still goes by what it knew then. Less than the silence after which it is taken
-/// for dead: it stops before others begin.
+/// How long after it last reached the store a gateway still goes by what it knew then. Less than
+/// the silence after which it is taken for dead: it stops before others begin.
 pub const FRESH: Duration = Duration::from_secs(8);
 
 /// How a gateway introduces itself to the others.
@@ -19,7 +19,8 @@ pub struct GatewayIdentity {
     pub configuration: Configuration,
 }
 
-/// A digest of each part of a configuration, by its name: enough to tell whether two are the same, too short to betray anything.
+/// A digest of each part of a configuration, by its name: enough to tell whether two are the same,
+/// too short to betray anything.
 pub type Configuration = BTreeMap<String, u32>;
 
 /// A gateway on the store.
@@ -37,7 +38,8 @@ pub struct FleetGateway {
     pub silent_for: Duration,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
-    /// How far the clock of its machine is ahead of that of the store, in milliseconds, if that is too far. Known of the one that asks.
+    /// How far the clock of its machine is ahead of that of the store, in milliseconds, if that is
+    /// too far. Known of the one that asks.
     pub clock_ahead_ms: Option<i64>,
 }
 

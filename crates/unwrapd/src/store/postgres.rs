@@ -1,5 +1,5 @@
-//! The store in a PostgreSQL database, which several gateways may share. What many ask for at once is written in one commit
-//! (`batch`), and answered only when that is durable.
+//! The store in a PostgreSQL database, which several gateways may share. What many ask for at once
+//! is written in one commit (`batch`), and answered only when that is durable.
 
 mod accept;
 mod address;

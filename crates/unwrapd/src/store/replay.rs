@@ -85,7 +85,8 @@ pub struct Counts {
     pub deliveries: u64,
     /// Of these, calls: whoever rang has hung up since.
     pub calls: u64,
-    /// Deliveries asked for that wait already: they are due at once, as the same ones. What is being made is left as it is.
+    /// Deliveries asked for that wait already: they are due at once, as the same ones. What is
+    /// being made is left as it is.
     pub waiting: u64,
     /// Selected deliveries that cannot be made any more: the body of the message was removed.
     pub gone: u64,

@@ -33,10 +33,11 @@ pub struct Bounds {
     pub dedupe: Duration,
     /// Most deliveries that wait; while there are more, messages that somebody wants are refused.
     pub undelivered_max: u64,
-    /// How long a message is kept after it arrived and after its last delivery was settled. What waits for delivery is kept longer.
+    /// How long a message is kept after it arrived and after its last delivery was settled. What
+    /// waits for delivery is kept longer.
     pub retention: Duration,
-    /// Most bytes that are kept. Near it, messages that wait for nothing go before their time; at it, new ones are refused. `None`: as
-    /// many as the disk has.
+    /// Most bytes that are kept. Near it, messages that wait for nothing go before their time; at
+    /// it, new ones are refused. `None`: as many as the disk has.
     pub size_max: Option<u64>,
 }
 
@@ -60,12 +61,13 @@ pub enum StoreUrl {
     Postgres(Box<PostgresAddress>),
 }
 
-/// Suffixes of the files of an SQLite store: the database, its log, the index of the log, a rollback journal, and the lock.
+/// Suffixes of the files of an SQLite store: the database, its log, the index of the log, a
+/// rollback journal, and the lock.
 const FILE_SUFFIXES: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
 impl StoreUrl {
-    /// The paths of the files that belong to the store, whether or not they exist now. Symbolic links are resolved where they exist.
-    /// A store in PostgreSQL has none.
+    /// The paths of the files that belong to the store, whether or not they exist now. Symbolic
+    /// links are resolved where they exist. A store in PostgreSQL has none.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let Self::Sqlite(path) = self else {

@@ -84,10 +84,12 @@ pub use time::remembered_at;
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
 
-/// Most settlements that wait for a commit. The rest of the queue is for what arrives and is claimed, however much is delivered.
+/// Most settlements that wait for a commit. The rest of the queue is for what arrives and is
+/// claimed, however much is delivered.
 const SETTLEMENTS_MAX: usize = 512;
 
-/// Longest wait for a writer that the disk holds up, when the store is closed. What it was doing is found at the next start.
+/// Longest wait for a writer that the disk holds up, when the store is closed. What it was doing is
+/// found at the next start.
 const CLOSE_STUCK_MAX: Duration = Duration::from_secs(3);
 
 /// How often a store that is being closed looks whether the disk holds it up.
@@ -122,8 +124,8 @@ struct WriterThread {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it if there is none, and brings its schema up to date. What a process that is gone was delivering is due
-    /// again.
+    /// Opens the file, makes it if there is none, and brings its schema up to date. What a process
+    /// that is gone was delivering is due again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
         let clock = Clock::simulated(now);
         Self::open_with(path, bounds, &clock, &Warnings::default())
@@ -231,7 +233,8 @@ impl SqliteStore {
         self.answered(result).await
     }
 
-    /// Waits for the answer of the writer, or until the disk holds the writer up. What was asked for may then still be done.
+    /// Waits for the answer of the writer, or until the disk holds the writer up. What was asked
+    /// for may then still be done.
     async fn answered<T>(
         &self,
         answer: oneshot::Receiver<Result<T, StoreError>>,

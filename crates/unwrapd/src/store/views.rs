@@ -9,8 +9,8 @@ use crate::delivery::Lane;
 
 /// Most messages on a page.
 pub const PAGE_MAX: usize = 500;
-/// Most attempts of a delivery that are shown, the latest: three days of back-off make some ninety. Of a message with many deliveries
-/// fewer are shown of each.
+/// Most attempts of a delivery that are shown, the latest: three days of back-off make some ninety.
+/// Of a message with many deliveries fewer are shown of each.
 pub const ATTEMPTS_SHOWN_MAX: usize = 200;
 /// Most attempts of all deliveries of a message that are shown, but for the latest of each.
 pub(super) const ATTEMPTS_SHOWN_IN_ALL_MAX: usize = 2_000;

@@ -22,8 +22,8 @@ use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
 
 /// How long to wait for a process to come to its named point; then it is killed where it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long everything may take to be acknowledged and delivered after the last kill. Shorter than a lease: what was leased when
-/// the process died must not wait for the lease to end.
+/// How long everything may take to be acknowledged and delivered after the last kill. Shorter than
+/// a lease: what was leased when the process died must not wait for the lease to end.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// Restarts after the last kill until nothing waits in the store.
 const DRAINS_MAX: u32 = 8;
@@ -163,7 +163,8 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, crash_at: Option<&str>) -> Gateway {
         self.lives += 1;
-        // Each process delivers to URLs of its own: so it is known which one a request is from, even if it is read late.
+        // Each process delivers to URLs of its own: so it is known which one a request is from,
+        // even if it is read late.
         let store = format!("sqlite:{}", self.database.display());
         write_config(self.folder, 0, &store, &self.applications, self.lives);
         Gateway::start(self.folder, self.lives, crash_at)

@@ -45,7 +45,8 @@ impl RateLimiter {
         knows_time: false,
         ..Self::BRISK
     };
-    /// Something is under way wherever a gateway is frozen, and what another took over still is when the first one comes back.
+    /// Something is under way wherever a gateway is frozen, and what another took over still is
+    /// when the first one comes back.
     pub(crate) const SLOW: Self = Self {
         hanging_percent: 20,
         hanging_ms_max: 2_000,

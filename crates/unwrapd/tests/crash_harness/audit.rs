@@ -1,8 +1,9 @@
 //! Who held which delivery from when to when, as the database saw it.
 //!
-//! Triggers note every change of a delivery, and who holds it as it is kept, in the transaction that makes it: what is noted was
-//! committed, and nothing that was is missing. Whoever changes a row holds its lock, so what is noted of one delivery stands in the order
-//! in which it happened. Gateways tell their number as the name of the application.
+//! Triggers note every change of a delivery, and who holds it as it is kept, in the transaction
+//! that makes it: what is noted was committed, and nothing that was is missing. Whoever changes a
+//! row holds its lock, so what is noted of one delivery stands in the order in which it happened.
+//! Gateways tell their number as the name of the application.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -223,7 +224,8 @@ impl Audit {
         })
     }
 
-    /// Each time it was sent, the sender held it anew. How a hold ends that was not the last, [`follow`](Self::follow) has checked.
+    /// Each time it was sent, the sender held it anew. How a hold ends that was not the last,
+    /// [`follow`](Self::follow) has checked.
     fn reasons(
         &self,
         id: &str,

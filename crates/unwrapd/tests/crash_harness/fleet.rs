@@ -1,5 +1,5 @@
-//! Three gateways on one database. Each is killed, frozen and started again by a hand of its own, all at the same time, and one more
-//! hand stops and kills the database.
+//! Three gateways on one database. Each is killed, frozen and started again by a hand of its own,
+//! all at the same time, and one more hand stops and kills the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -48,8 +48,9 @@ const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
 const SPARED: std::ops::Range<u32> = 4..9;
 /// How long the database is away at most, beside what it takes to start.
 const AWAY_MS_MAX: u64 = 700;
-/// How long everything may take to be acknowledged and delivered after the last blow. Shorter than a lease: what was held by the dead
-/// must not wait for the lease to end, but at most until the others take them for dead.
+/// How long everything may take to be acknowledged and delivered after the last blow. Shorter than
+/// a lease: what was held by the dead must not wait for the lease to end, but at most until the
+/// others take them for dead.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often the end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -9,7 +9,8 @@
 //! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill: it occupied one of the
 //!   destination's slots, or was being settled, so of these there are at most [`IN_FLIGHT_MAX`] for each kill and destination.
 //!
-//! Where several processes share a store, and are frozen too, whoever reads what they held there gives the reasons ([`Again`]).
+//! Where several processes share a store, and are frozen too, whoever reads what they held there
+//! gives the reasons ([`Again`]).
 
 use std::collections::BTreeMap;
 use std::fmt;

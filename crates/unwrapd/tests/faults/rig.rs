@@ -1,4 +1,5 @@
-//! A gateway on a disk of ours, and all around it that the books need: senders that pour webhooks in, applications that get them.
+//! A gateway on a disk of ours, and all around it that the books need: senders that pour webhooks
+//! in, applications that get them.
 
 use std::path::{Path, PathBuf};
 

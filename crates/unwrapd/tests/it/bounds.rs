@@ -1,5 +1,5 @@
-//! Every route of every port has bounds: requests in progress, time, the size of a body, and so memory. The tests walk the tables that
-//! the ports are made of.
+//! Every route of every port has bounds: requests in progress, time, the size of a body, and so
+//! memory. The tests walk the tables that the ports are made of.
 
 mod attack;
 

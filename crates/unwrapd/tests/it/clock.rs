@@ -115,8 +115,8 @@ fn answers() -> impl Iterator<Item = Answer> {
     std::iter::once(Answer::Status(410)).chain(std::iter::repeat_n(Answer::Status(500), 9))
 }
 
-/// What has been delivered before, what fails meanwhile, and what is known: nothing of it is lost by a clock that is off by so much
-/// for some seconds.
+/// What has been delivered before, what fails meanwhile, and what is known: nothing of it is lost
+/// by a clock that is off by so much for some seconds.
 async fn nothing_is_destroyed(off: i64, restarts: bool) {
     let mut app = Application::start(answers()).await;
     let place = Place::new(&app);
@@ -213,7 +213,8 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
     }
 }
 
-/// A start within a boot knows how much time has passed: a call is not given up by a clock that has jumped, and no hours later made.
+/// A start within a boot knows how much time has passed: a call is not given up by a clock that has
+/// jumped, and no hours later made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_as_old_as_it_is_after_a_restart() {
     let mut app = Application::start([Answer::Hang]).await;
@@ -275,7 +276,8 @@ async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
     assert!(log.contains("put off for longer"), "{log}");
 }
 
-/// A store that no gateway has touched for long: what is old goes only once the clock is known to be right, and what waits goes at once.
+/// A store that no gateway has touched for long: what is old goes only once the clock is known to
+/// be right, and what waits goes at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
     let app = Application::start([]).await;
@@ -306,7 +308,8 @@ async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
     assert_eq!(prune(&["--trust-clock"]), "");
 }
 
-/// Two gateways on one database whose own clocks are minutes and days ahead: both take part, and nothing is made twice or given up.
+/// Two gateways on one database whose own clocks are minutes and days ahead: both take part, and
+/// nothing is made twice or given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_with_wrong_clocks_go_by_that_of_the_database() {
     const WEBHOOKS: usize = 20;

@@ -1,4 +1,5 @@
-//! The files of the SQLite store and what others do to them: second names, removal, replacement, cuts, and readers that stay.
+//! The files of the SQLite store and what others do to them: second names, removal, replacement,
+//! cuts, and readers that stay.
 
 mod beside;
 mod left;

@@ -210,8 +210,8 @@ async fn a_stand_by_that_takes_over_has_all_that_was_acknowledged() {
     assert_eq!(new.sql(&waiting), "0");
 }
 
-/// A primary that was stopped while a commit waited for the stand-by shows it afterwards, though the stand-by never got it. A copy
-/// that arrives then must not be told that all is well.
+/// A primary that was stopped while a commit waited for the stand-by shows it afterwards, though
+/// the stand-by never got it. A copy that arrives then must not be told that all is well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";

@@ -1,4 +1,5 @@
-//! Two PostgreSQL stores take turns as a seed has it, and each step gives what a model of one table says. Time is an argument.
+//! Two PostgreSQL stores take turns as a seed has it, and each step gives what a model of one table
+//! says. Time is an argument.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! A store that an earlier version has written is brought up to date, or stays as it was.
 //!
-//! `fixtures/schema-NNNN.sql` holds a store of each schema as text: the same messages, in every state there is. That of the present schema
-//! is written by `UNWRAPD_WRITE_FIXTURE=1 cargo test -p unwrapd --test it the_present_schema_has_a_fixture`; once it is committed with
-//! its migration, neither is changed again.
+//! `fixtures/schema-NNNN.sql` holds a store of each schema as text: the same messages, in every
+//! state there is. That of the present schema is written by `UNWRAPD_WRITE_FIXTURE=1 cargo test -p
+//! unwrapd --test it the_present_schema_has_a_fixture`; once it is committed with its migration,
+//! neither is changed again.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! A verified body with something odd in it is routed by the type that it names, like any other, and the oddity is shown.
+//! A verified body with something odd in it is routed by the type that it names, like any other,
+//! and the oddity is shown.
 
 use std::process::Output;
 
@@ -149,8 +150,8 @@ async fn a_body_that_names_no_type_is_kept_for_who_wants_everything() {
     }
 }
 
-/// A known event with odd values in some of its fields, with others missing, there twice or unknown, in any order and any
-/// spelling; and the type that a JSON parser reads in it.
+/// A known event with odd values in some of its fields, with others missing, there twice or
+/// unknown, in any order and any spelling; and the type that a JSON parser reads in it.
 fn odd_bodies() -> impl Strategy<Value = (EventType, String)> {
     let odd = select(vec![
         "null",

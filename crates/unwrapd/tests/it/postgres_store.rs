@@ -1,4 +1,5 @@
-//! What the PostgreSQL store promises beyond what every store does: several on one database, and a database that goes away.
+//! What the PostgreSQL store promises beyond what every store does: several on one database, and a
+//! database that goes away.
 
 mod clock;
 mod cut;

@@ -83,7 +83,8 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
     );
 }
 
-/// Beyond the horizon, its copies are forgotten: OpenAI may have sent it again under the right secret, and it was delivered.
+/// Beyond the horizon, its copies are forgotten: OpenAI may have sent it again under the right
+/// secret, and it was delivered.
 #[tokio::test]
 async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
     let test = TestGateway::start(vec![]).await;

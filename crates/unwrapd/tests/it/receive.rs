@@ -155,7 +155,8 @@ async fn operators_see_that_it_lives_and_is_ready() {
     }
 }
 
-/// What a webhook is answered and what `/readyz` says, once it says the same: a look at the store is a second old at the most.
+/// What a webhook is answered and what `/readyz` says, once it says the same: a look at the store
+/// is a second old at the most.
 async fn answers(test: &TestGateway, id: &str) -> (u16, bool, u16, String) {
     let webhook = Webhook::new(id, EventType::BatchCompleted);
     let answer = test.post_to("production", &webhook).await;

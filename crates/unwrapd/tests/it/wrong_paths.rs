@@ -1,4 +1,5 @@
-//! Nothing is refused silently: requests that come by a wrong path or method, and whatever else is refused at the public port.
+//! Nothing is refused silently: requests that come by a wrong path or method, and whatever else is
+//! refused at the public port.
 
 use openai_webhooks::EventType;
 use reqwest::{Method, StatusCode};

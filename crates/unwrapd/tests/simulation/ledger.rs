@@ -60,8 +60,8 @@ struct Entry {
     is_stored: bool,
     is_accepted: bool,
     due_at: Timestamp,
-    /// When it may be made at the earliest, in this life of the process, whatever the clock shows. Small steps are followed: after one
-    /// nobody knows.
+    /// When it may be made at the earliest, in this life of the process, whatever the clock shows.
+    /// Small steps are followed: after one nobody knows.
     not_before: Option<Instant>,
     /// The last attempt that is settled.
     attempt: u32,
@@ -128,8 +128,8 @@ impl Ledger {
         self.clock.lock().unwrap().now()
     }
 
-    /// The clock has jumped by so much; `before` is how far it had been moved until then. After a small step back two instants bear the
-    /// same time, and the later one counts.
+    /// The clock has jumped by so much; `before` is how far it had been moved until then. After a
+    /// small step back two instants bear the same time, and the later one counts.
     pub(crate) fn jumped(&self, milliseconds: i64, before: SignedDuration) {
         let is_small = Duration::from_millis(milliseconds.unsigned_abs()) <= SLACK;
         let has_stepped = is_small || self.moved() != before;

@@ -28,8 +28,8 @@ use crate::memory_store::{Disk, MemoryStore};
 use crate::script::{Mood, Scripted};
 use crate::store::Troubled;
 
-/// Longest time for everything to come to an end once all is well: the longest wait of a policy, however far the clock has jumped, and
-/// the breakers.
+/// Longest time for everything to come to an end once all is well: the longest wait of a policy,
+/// however far the clock has jumped, and the breakers.
 const CALM_MAX: Duration = Duration::from_secs(3600 + 600);
 /// Every so often the process has the store remember the time, as a gateway does.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
@@ -292,7 +292,8 @@ impl World {
         self.ledger.jumped(milliseconds, moved);
     }
 
-    /// What a gateway does beside its deliveries: remembers the time, and forgets what is old. Nothing is, in any schedule.
+    /// What a gateway does beside its deliveries: remembers the time, and forgets what is old.
+    /// Nothing is, in any schedule.
     async fn keep_time(&mut self) {
         let process = self.process.as_ref().unwrap();
         if self.remembered_at.elapsed() >= REMEMBER_EVERY {

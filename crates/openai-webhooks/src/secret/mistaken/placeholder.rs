@@ -16,7 +16,7 @@ const PLACEHOLDERS: [&str; 12] = [
     "todo",
 ];
 
-/// What programs and people write for no value.
+/// Words that programs and people write for a missing value.
 const NOTHING: [&str; 29] = [
     "undefined",
     "null",

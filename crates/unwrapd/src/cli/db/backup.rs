@@ -52,7 +52,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Under another name until it is whole: whatever happens, there is no half of a backup. It is made for its owner only.
+    // Under another name until it is whole: whatever happens, there is no half of a backup. It is
+    // made for its owner only.
     let unfinished = tempfile::Builder::new()
         .prefix(".unwrapd-backup-")
         .tempfile_in(folder)

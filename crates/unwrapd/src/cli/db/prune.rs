@@ -107,8 +107,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The time by which ages are counted. A clock that is far ahead of the last gateway's time may be wrong, and deleted messages
-/// do not come back: then that gateway's time is used.
+/// The time by which ages are counted. A clock that is far ahead of the last gateway's time may be
+/// wrong, and deleted messages do not come back: then that gateway's time is used.
 fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
     let wall = Timestamp::now();
     let remembered = sqlite::remembered_at(path).map_err(|error| failure(path, error))?;

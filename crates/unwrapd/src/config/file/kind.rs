@@ -20,7 +20,8 @@ use crate::store::StoreUrl;
 
 /// Longest wait for a connection: what takes longer is not there.
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 60;
-/// Most secrets to sign with at once: a new one and an old one, and one that was forgotten. Each costs a signature a request.
+/// Most secrets to sign with at once: a new one and an old one, and one that was forgotten. Each
+/// costs a signature a request.
 const SECRETS_MAX: usize = 3;
 
 impl Destination {
@@ -237,8 +238,9 @@ fn authorities(file: &Spanned<PathBuf>) -> Result<Authorities, Mistake> {
     Authorities::read(file.get_ref()).map_err(mistake)
 }
 
-/// Whether the client can speak TLS to this URL behind a proxy. Where it looks for the name in the certificate it leaves the brackets of an
-/// IPv6 address in place, which makes a name that there is not.
+/// Whether the client can speak TLS to this URL behind a proxy. Where it looks for the name in the
+/// certificate it leaves the brackets of an IPv6 address in place, which makes a name that there is
+/// not.
 fn can_be_tunneled(url: &reqwest::Url) -> bool {
     url.scheme() != "https" || !url.host_str().is_some_and(|host| host.starts_with('['))
 }

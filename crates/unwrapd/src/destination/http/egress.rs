@@ -1,6 +1,8 @@
-//! Where a name may lead. A name is not an address: whoever rules over it can turn it to this machine, to its neighbours, or to the
-//! service that hands out the credentials of a cloud. So each address is looked at when a connection is made, and nothing connects
-//! to another than the one that was looked at. An address that stands in the URL itself was meant, and no name is looked up.
+//! Where a name may lead. A name is not an address: whoever rules over it can turn it to this
+//! machine, to its neighbours, or to the service that hands out the credentials of a cloud. So each
+//! address is looked at when a connection is made, and nothing connects to another than the one
+//! that was looked at. An address that stands in the URL itself was meant, and no name is looked
+//! up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -84,8 +86,9 @@ struct OutOfReach {
     address: IpAddr,
 }
 
-/// Most questions of one destination to the system's resolver at once. Each holds a thread until it is answered, even when nobody waits
-/// for it any more: a server for names that is silent must not take the threads that others need.
+/// Most questions of one destination to the system's resolver at once. Each holds a thread until it
+/// is answered, even when nobody waits for it any more: a server for names that is silent must not
+/// take the threads that others need.
 const LOOKUPS_MAX: usize = 4;
 
 /// How long an answer counts for other connections that are made at the same time. All connections
@@ -146,7 +149,8 @@ impl Resolve for Lookup {
     }
 }
 
-/// Whether an address is one of the public internet: what the registries of IANA for special purposes (RFC 6890) do not set apart.
+/// Whether an address is one of the public internet: what the registries of IANA for special
+/// purposes (RFC 6890) do not set apart.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -183,7 +187,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         | [0x2002, high, low, ..] => embedded(high, low),
         // Assigned to protocols (Teredo among them), and documentation.
         [0x2001, ..0x200 | 0xdb8, ..] | [0x3fff, ..0x1000, ..] => false,
-        // All that is given out to be reached from everywhere. Not in it: loopback, link-local, unique local, multicast.
+        // All that is given out to be reached from everywhere. Not in it: loopback, link-local,
+        // unique local, multicast.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

@@ -15,7 +15,7 @@ use super::trust;
 /// Longest list of the names of a certificate that is shown, in bytes.
 const NAMES_BYTES_MAX: usize = 200;
 
-/// What is wrong with certificates that are made by hand, by a word of the error, with the remedy.
+/// Problems of home-made certificates with their remedies, by a word of the error.
 const REMEDIES: [(&str, &str); 5] = [
     (
         "UnsupportedCertVersion",
@@ -65,7 +65,7 @@ const PROXY: Peer = Peer {
 };
 
 impl Peer {
-    /// Who was connected to when this went wrong. A proxy gets a request to a URL of http as it is,
+    /// The peer of the connection that failed. A proxy gets a request to a URL of http as it is,
     /// and makes a tunnel for one of https.
     fn of(
         error: &reqwest::Error,

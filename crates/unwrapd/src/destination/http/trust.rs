@@ -192,7 +192,7 @@ struct NamedVerifier {
     excuse: Excuse,
 }
 
-/// What may be wrong with a server certificate that is itself named.
+/// Problems that a server certificate may have although it is itself named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
     /// No trusted authority has signed it, or it is that of an authority, which a server may usually

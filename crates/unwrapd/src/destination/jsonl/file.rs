@@ -135,7 +135,8 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(MODE)
         .open(path)?;
-    // The name may lead elsewhere than at the start, even to the store: a link that led nowhere, a folder that was made since.
+    // The name may lead elsewhere than at the start, even to the store: a link that led nowhere, a
+    // folder that was made since.
     check_beginning(&file).map_err(io::Error::other)?;
     // Or a crash of the machine could lose a new file with all that is in it.
     File::open(folder(path))?.sync_all()?;

@@ -15,7 +15,8 @@ use crate::store::{Claimed, StoreError, Terms};
 
 /// Most deliveries claimed at once.
 const CLAIM_MAX: usize = 256;
-/// Least time between two claims while deliveries are under way: what comes free or comes in meanwhile is claimed together.
+/// Least time between two claims while deliveries are under way: what comes free or comes in
+/// meanwhile is claimed together.
 const CLAIM_GAP: Duration = Duration::from_millis(2);
 /// Wait in the store after which direct handoffs may not overtake a delivery.
 const BEHIND: Duration = Duration::from_millis(100);
@@ -215,7 +216,8 @@ impl LaneWorker {
         self.due.comes_by(due_at);
     }
 
-    /// Offers what is free. Of what there is altogether, half is left to what is due in the store, until that is claimed.
+    /// Offers what is free. Of what there is altogether, half is left to what is due in the store,
+    /// until that is claimed.
     pub(in crate::dispatch) fn offer(&mut self) {
         if self.prefetched.is_counted() {
             self.prefetched.count_anew();

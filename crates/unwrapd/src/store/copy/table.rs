@@ -47,7 +47,8 @@ pub(in crate::store) enum Value {
 
 pub(in crate::store) type Row = Vec<Value>;
 
-/// Of each table how many rows there are, and of each column of numbers the sum: what a gateway does changes one of them.
+/// Of each table how many rows there are, and of each column of numbers the sum: what a gateway
+/// does changes one of them.
 pub(in crate::store) type Outline = Vec<Vec<i64>>;
 
 /// In the order in which they are copied.

@@ -19,8 +19,8 @@ use crate::store::{Accepted, Recipient, StoreError};
 /// Nothing is said of those that are there already: they come back as what is missing.
 const ACCEPT: Work = Work::Function("accept");
 
-/// Which of these are there, by their places. They are locked, which is to write, so that the commit waits for a stand-by: what is
-/// there may not have.
+/// Which of these are there, by their places. They are locked, which is to write, so that the
+/// commit waits for a stand-by: what is there may not have.
 const KNOWN: &str = "
     SELECT place FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (endpoint, webhook_id, place)
     JOIN message USING (endpoint, webhook_id) FOR KEY SHARE OF message";
@@ -270,7 +270,8 @@ async fn insert(
     Ok(fresh)
 }
 
-/// When the leases end of what is handed over with one commit, by destination and lane: by that they are told apart from other claims.
+/// When the leases end of what is handed over with one commit, by destination and lane: by that
+/// they are told apart from other claims.
 struct Claims(BTreeMap<(String, Lane), i64>);
 
 impl Claims {

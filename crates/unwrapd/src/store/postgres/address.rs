@@ -21,7 +21,8 @@ const SCHEMA: &str = "unwrapd";
 const SCHEMA_BYTES_MAX: usize = 48;
 /// How long to wait for a connection.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long bytes may be on their way to a host that does not answer, and how long a connection may be silent before it is tried.
+/// How long bytes may be on their way to a host that does not answer, and how long a connection may
+/// be silent before it is tried.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A PostgreSQL database and the schema in it that is ours. It is shown without its user and their password.

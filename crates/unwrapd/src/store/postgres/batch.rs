@@ -1,6 +1,7 @@
-//! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction of it and answers each when that is
-//! durable; meanwhile others gather. A second commit beside it is made of many only: most of what a commit costs is the same for few.
-//! While none is made nobody waits to gather more, unless there is no hurry, or other gateways make commits meanwhile.
+//! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction
+//! of it and answers each when that is durable; meanwhile others gather. A second commit beside it
+//! is made of many only: most of what a commit costs is the same for few. While none is made nobody
+//! waits to gather more, unless there is no hurry, or other gateways make commits meanwhile.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,24 +22,28 @@ use crate::store::StoreError;
 const QUEUE_MAX: usize = 1024;
 /// Most changes in one commit. More would only make the first of them wait.
 const BATCH_MAX: usize = 256;
-/// So many are worth a commit beside another: on two cores that they share with the server, half as many make a seventh less of each.
+/// So many are worth a commit beside another: on two cores that they share with the server, half as
+/// many make a seventh less of each.
 const CROWD: usize = 64;
 /// So many are made at once where there is no hurry.
 pub(super) const FULL: usize = BATCH_MAX;
-/// While none is made, this part of the largest of the last commits is enough for the next; fewer wait as long as each look brings more. It keeps those
-/// who ask again when they are answered in groups that take turns: all in one, nobody works at the database while they are answered.
+/// While none is made, this part of the largest of the last commits is enough for the next; fewer
+/// wait as long as each look brings more. It keeps those who ask again when they are answered in
+/// groups that take turns: all in one, nobody works at the database while they are answered.
 const TURN: usize = 3;
-/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the largest of the last commits are waited for, but no longer than this:
-/// two gateways that each make commits of half the size ask a quarter more of the database.
+/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the largest of
+/// the last commits are waited for, but no longer than this: two gateways that each make commits of
+/// half the size ask a quarter more of the database.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
-/// With each commit that is smaller this part of the largest is forgotten. Were only the last one remembered, one that a few came too late for
-/// would make the next ones smaller as well.
+/// With each commit that is smaller this part of the largest is forgotten. Were only the last one
+/// remembered, one that a few came too late for would make the next ones smaller as well.
 const FADES: usize = 8;
 /// How long fewer than a crowd wait for the commit under way. That one may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// Most bytes in one commit, but for the last change of it: they are in memory here and there.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often a commit is tried that another one crosses, or that a connection ends under. Each change may be made twice without harm.
+/// How often a commit is tried that another one crosses, or that a connection ends under. Each
+/// change may be made twice without harm.
 const TRIES_MAX: u32 = 3;
 /// How many changes of a batch that are tried apart the server may refuse to work on before the rest is not tried.
 const REFUSALS_MAX: u32 = 2;
@@ -246,7 +251,8 @@ async fn apply<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
                 drop(answer.send(Ok(change.finish(outcome))));
             }
         }
-        // One change that cannot be made is no reason to refuse the others, nor is one that others make at the same time.
+        // One change that cannot be made is no reason to refuse the others, nor is one that others
+        // make at the same time.
         Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
             // With the database away, or one that takes too long for each, all of them would wait for that anew.
             let mut gone: Option<Failure> = None;

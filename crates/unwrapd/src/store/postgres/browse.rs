@@ -26,7 +26,8 @@ const MESSAGES: &str = "
            CASE WHEN $2 THEN payload END
     FROM message LEFT JOIN body ON body.slot = message.slot AND body.seq = message.seq WHERE message.seq = ANY ($1)";
 
-/// Message by message, in the order of the index: the planner cannot know how few there are of each, and would read the whole table.
+/// Message by message, in the order of the index: the planner cannot know how few there are of
+/// each, and would read the whole table.
 const DELIVERIES: &str = "
     SELECT id, destination, lane, state, dropped_at IS NOT NULL, since, coalesce(dropped_at, due_at), attempt::int8
     FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (

@@ -14,8 +14,8 @@ use crate::store::filter::Status;
 use crate::store::ids::deliveries_of;
 use crate::store::replay::{Choice, Existing, Replay};
 
-/// The deliveries of some messages. Message by message, in the order of the index: the planner cannot know how few there are of each,
-/// and would read the whole table.
+/// The deliveries of some messages. Message by message, in the order of the index: the planner
+/// cannot know how few there are of each, and would read the whole table.
 pub(super) const DELIVERIES: &str = "
     SELECT id, destination, lane, state, dropped_at IS NOT NULL
     FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (

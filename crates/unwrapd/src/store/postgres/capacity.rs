@@ -1,7 +1,7 @@
 //! How many deliveries wait, and whether there may be more.
 //!
-//! What this process does is counted at once. What others who share the database do is only known when all are counted anew, so
-//! together they may go over the bound by what they do in that time.
+//! What this process does is counted at once. What others who share the database do is only known
+//! when all are counted anew, so together they may go over the bound by what they do in that time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,5 +1,5 @@
-//! Whether what is in a schema fits together. It only reads, so it may be asked beside running gateways. Whether pages and indexes are
-//! sound the server's own tools tell.
+//! Whether what is in a schema fits together. It only reads, so it may be asked beside running
+//! gateways. Whether pages and indexes are sound the server's own tools tell.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The destinations that are down, for all gateways, by the clock of the server. One of them tries such a destination when it is time; if
-//! that one dies, or takes too long, another does.
+//! The destinations that are down, for all gateways, by the clock of the server. One of them tries
+//! such a destination when it is time; if that one dies, or takes too long, another does.
 
 use std::time::Duration;
 

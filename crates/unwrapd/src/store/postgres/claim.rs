@@ -1,7 +1,8 @@
 //! Taking what is due. Gateways take side by side: what another is taking at the moment is passed over, not waited for.
 //!
-//! A claim may be committed and its answer lost on the way. Nobody knows then what is held, and everybody would wait for the end of
-//! the leases. So each claim of a lane has an end of its own, by which it is found and given back.
+//! A claim may be committed and its answer lost on the way. Nobody knows then what is held, and
+//! everybody would wait for the end of the leases. So each claim of a lane has an end of its own,
+//! by which it is found and given back.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -48,14 +49,15 @@ const COUNT_PUT_OFF: &str = "
 /// How far behind our own leases those of others may end that have other time-outs, and still be looked over.
 const LEASES_NEAR: Duration = Duration::from_secs(1);
 
-/// How far behind the end of the last lease another one may lie to be moved behind it: further only if the clock was set. What is kept may wait so
-/// long for its commit.
+/// How far behind the end of the last lease another one may lie to be moved behind it: further only
+/// if the clock was set. What is kept may wait so long for its commit.
 const CLOSE_MS: i64 = 30_000;
 
 /// How often what is lost is looked for: its commit may still be under way, and wait for a stand-by.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How far behind a claim the mark of its lane stays beside other gateways: what they have received may still be on its way into the table.
+/// How far behind a claim the mark of its lane stays beside other gateways: what they have received
+/// may still be on its way into the table.
 const BEHIND: Duration = Duration::from_millis(250);
 
 /// How long to wait with what is due and being taken by another: by then it is leased, or free again.
@@ -242,8 +244,9 @@ async fn claim_once(
     })
 }
 
-/// When those leases end that were given before the clock of the server jumped. They last, although by that clock they may be over, or
-/// longer than any. Without a jump these are the leases that are not over now.
+/// When those leases end that were given before the clock of the server jumped. They last, although
+/// by that clock they may be over, or longer than any. Without a jump these are the leases that are
+/// not over now.
 fn lasting(clock: &Clock, now: Timestamp) -> RangeInclusive<i64> {
     let undisturbed = now.saturating_sub(clock.jump()).unwrap_or(now);
     undisturbed.as_millisecond() + 1..=later(undisturbed, LEASE_MAX).as_millisecond()

@@ -1,9 +1,11 @@
-//! Where to begin to look for what is due. A delivery that is claimed moves on in the index, and leaves an entry behind that is gone only
-//! after a vacuum: whoever began at the beginning each time would step over everything that was claimed for a minute. So each lane has
-//! a mark before which nothing waits.
+//! Where to begin to look for what is due. A delivery that is claimed moves on in the index, and
+//! leaves an entry behind that is gone only after a vacuum: whoever began at the beginning each
+//! time would step over everything that was claimed for a minute. So each lane has a mark before
+//! which nothing waits.
 //!
-//! What we do ourselves moves the mark back where it must. What other gateways do is commonly not older than the moment that
-//! the mark stays behind beside them; whatever is before it all the same is found by looking everywhere, as what nobody told is ([`super::notifications`]).
+//! What we do ourselves moves the mark back where it must. What other gateways do is commonly not
+//! older than the moment that the mark stays behind beside them; whatever is before it all the same
+//! is found by looking everywhere, as what nobody told is ([`super::notifications`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -26,8 +28,9 @@ struct ClaimFloor {
 }
 
 impl ClaimFloors {
-    /// Where a claim begins to look. There is only one at a time for a lane, but for a moment after its destination was changed; then the
-    /// look at everything finds what one has hidden from the other.
+    /// Where a claim begins to look. There is only one at a time for a lane, but for a moment after
+    /// its destination was changed; then the look at everything finds what one has hidden from the
+    /// other.
     pub(super) fn begin(&self, destination: &str, lane: Lane, now_ms: i64) -> i64 {
         let mut lanes = lock(&self.0);
         let lane = lanes.entry(lane).or_default();

@@ -1,5 +1,6 @@
-//! One connection, and what is done over it. Every piece of work is a transaction that brings its own settings along, so that nothing
-//! depends on the session: a pooler may hand each transaction to another one. For the same reason no statement is prepared by name.
+//! One connection, and what is done over it. Every piece of work is a transaction that brings its
+//! own settings along, so that nothing depends on the session: a pooler may hand each transaction
+//! to another one. For the same reason no statement is prepared by name.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use super::tls::{Connector, Tls};
 
 /// How much longer we wait than the server works: it ends first, and says why.
 const MARGIN: Duration = Duration::from_secs(2);
-/// How long the server waits for us in the middle of a transaction, which holds locks: we may be frozen, or gone without a word.
+/// How long the server waits for us in the middle of a transaction, which holds locks: we may be
+/// frozen, or gone without a word.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Parameters of a statement.
@@ -38,7 +40,8 @@ pub(super) use params;
 pub(super) enum Work<'w> {
     /// This statement.
     Statement(&'w str),
-    /// The function of that name, which is given how its commit is to be after all else, and brings along its other settings.
+    /// The function of that name, which is given how its commit is to be after all else, and brings
+    /// along its other settings.
     Function(&'w str),
 }
 
@@ -135,8 +138,8 @@ impl PgConnection {
         self.client.is_closed()
     }
 
-    /// As [`alone`](Self::alone), for the first statement of a connection: a pooler may have taken the connection and have no session
-    /// of the server for it.
+    /// As [`alone`](Self::alone), for the first statement of a connection: a pooler may have taken
+    /// the connection and have no session of the server for it.
     pub(super) async fn first(&self, sql: &str) -> Result<Vec<Row>, Failure> {
         match timeout(CONNECT_TIME, self.client.query_typed(sql, &[])).await {
             Ok(done) => Ok(done?),

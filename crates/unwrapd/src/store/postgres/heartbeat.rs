@@ -1,8 +1,10 @@
-//! Which gateways are alive, by the clock of the server. Leases of one that is not are given to the others before they end.
+//! Which gateways are alive, by the clock of the server. Leases of one that is not are given to the
+//! others before they end.
 //!
-//! With each beat a gateway also says whom it counts with when it takes its part of a limit. One that joins takes none before all of the
-//! others count with it; nobody stops counting with one before it is gone or has been silent for so long that it has stopped by itself.
-//! So whoever takes part is counted with by all who do.
+//! With each beat a gateway also says whom it counts with when it takes its part of a limit. One
+//! that joins takes none before all of the others count with it; nobody stops counting with one
+//! before it is gone or has been silent for so long that it has stopped by itself. So whoever takes
+//! part is counted with by all who do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +31,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs(
 /// silent.
 const LATE_MS: i64 = 5000;
 
-/// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a gateway that joins makes its row: where
-/// the row of another is gone, it was taken for dead.
+/// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a
+/// gateway that joins makes its row: where the row of another is gone, it was taken for dead.
 const HEARTBEAT: &str = "
     WITH joined AS (
         INSERT INTO holder (id, beat_at, sees, name, place, parts)
@@ -47,9 +49,10 @@ const HEARTBEAT: &str = "
            (extract(epoch FROM clock_timestamp()) * 1000)::int8
     FROM (SELECT) AS one LEFT JOIN holder ON sees IS NOT NULL";
 
-/// Frees what those hold that are silent, or that are not known: whoever claims at the moment at which it is taken for dead. Whoever
-/// was only frozen may still settle, unless someone else claims before. Who beat in the future did so before the clock was set back, and
-/// would have come again. The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
+/// Frees what those hold that are silent, or that are not known: whoever claims at the moment at
+/// which it is taken for dead. Whoever was only frozen may still settle, unless someone else claims
+/// before. Who beat in the future did so before the clock was set back, and would have come again.
+/// The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
 const REAP: &str = "
     WITH dead AS (
         DELETE FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 > $1 RETURNING id, name

@@ -1,5 +1,6 @@
-//! Which of the hosts of an address is the primary. A stand-by is passed over, and so is a server that was the primary before
-//! another took its place: whatever is written there is not in the database of the others.
+//! Which of the hosts of an address is the primary. A stand-by is passed over, and so is a server
+//! that was the primary before another took its place: whatever is written there is not in the
+//! database of the others.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -20,8 +21,8 @@ use super::server::{self, Does, Line};
 use super::tls::Tls;
 use crate::store::StoreError;
 
-/// How long, once a primary has answered, the other hosts may take: of two that take writes one was left behind. Who knows of none
-/// yet waits for all of them.
+/// How long, once a primary has answered, the other hosts may take: of two that take writes one was
+/// left behind. Who knows of none yet waits for all of them.
 const OTHERS_TIME: Duration = Duration::from_secs(1);
 
 /// The hosts, and what is known of them.
@@ -95,8 +96,9 @@ impl Hosts {
         self.each.len() > 1
     }
 
-    /// Connects to the primary, and refuses a server that would lose what it has committed. `notifications` gets what is told over this
-    /// connection. All hosts are asked at once: one that is gone keeps silent for long, and one that was left behind may answer first.
+    /// Connects to the primary, and refuses a server that would lose what it has committed.
+    /// `notifications` gets what is told over this connection. All hosts are asked at once: one
+    /// that is gone keeps silent for long, and one that was left behind may answer first.
     pub(super) async fn connect(
         &self,
         notifications: Option<&Arc<Notifications>>,

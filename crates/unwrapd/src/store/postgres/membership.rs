@@ -95,7 +95,8 @@ pub(super) enum ClockNews {
     RightAgain,
 }
 
-/// A moment by three clocks: the first stands still while the machine sleeps, the second does not, and the third may be set.
+/// A moment by three clocks: the first stands still while the machine sleeps, the second does not,
+/// and the third may be set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     instant: Instant,

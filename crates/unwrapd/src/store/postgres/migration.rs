@@ -1,4 +1,5 @@
-//! Brings the schema up to date: forward only, each step in one transaction. Gateways that start at once wait for each other.
+//! Brings the schema up to date: forward only, each step in one transaction. Gateways that start at
+//! once wait for each other.
 
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ const STEP_TIME: Duration = Duration::from_secs(3600);
 /// The present version of the schema.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// Brings it up to the present version, and says whether it was made. A gateway is let in as this holder, unless half of a copy is
-/// there.
+/// Brings it up to the present version, and says whether it was made. A gateway is let in as this
+/// holder, unless half of a copy is there.
 pub(super) async fn run(
     link: &PgConnection,
     address: &PostgresAddress,

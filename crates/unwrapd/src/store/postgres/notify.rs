@@ -38,7 +38,8 @@ const MEMBERS: &str = "members";
 
 const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
 
-/// Where something is due, and since when. Goes from one destination and lane to the next, however many deliveries wait in each.
+/// Where something is due, and since when. Goes from one destination and lane to the next, however
+/// many deliveries wait in each.
 const LOOK: &str = "
     WITH RECURSIVE found AS (
         (SELECT destination, lane FROM delivery WHERE state = 'waiting' ORDER BY destination, lane LIMIT 1)
@@ -240,8 +241,8 @@ pub(super) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
     }
 }
 
-/// Listens to what others tell, until the store is closed. Who listens must have a session of its own, which a pooler may not give;
-/// then it hears nothing.
+/// Listens to what others tell, until the store is closed. Who listens must have a session of its
+/// own, which a pooler may not give; then it hears nothing.
 pub(super) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let notifications = &shared.notifications;
     let listen = format!("LISTEN {}", notifications.channel);

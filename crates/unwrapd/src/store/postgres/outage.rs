@@ -1,4 +1,5 @@
-//! Says once in the log that the database does not do its part, and once that it does again, however many ask it meanwhile.
+//! Says once in the log that the database does not do its part, and once that it does again,
+//! however many ask it meanwhile.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::lock;
 use crate::store::StoreError;
 
-/// Where some webhooks are kept and some are refused, for example because the server gives us too few connections, it is not said each
-/// time that they are kept again: no more than so often,
+/// Where some webhooks are kept and some are refused, for example because the server gives us too
+/// few connections, it is not said each time that they are kept again: no more than so often,
 const CHANGES_MAX: u32 = 2;
 /// and then only once none was refused for this long.
 const STEADY: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
-//! The slots that bodies stand in. They are filled one after the other. A slot that was closed longer ago than messages are kept holds
-//! little that is still needed: that is moved into the slot being filled, and the whole of the rest is dropped at once.
+//! The slots that bodies stand in. They are filled one after the other. A slot that was closed
+//! longer ago than messages are kept holds little that is still needed: that is moved into the slot
+//! being filled, and the whole of the rest is dropped at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use super::pool::{Pool, Purpose, Transaction};
 use super::rows::signed;
 use crate::delivery::earlier;
 
-/// In how many slots the messages of the whole retention stand. There are twelve, so that some are left for what is emptied late.
+/// In how many slots the messages of the whole retention stand. There are twelve, so that some are
+/// left for what is emptied late.
 const SLOTS_FILLED: u32 = 8;
 /// How long a slot stays open at least, and closed before it is emptied: longer than anyone can be at work in it.
 const TIME_MIN: Duration = Duration::from_secs(3600);
@@ -26,8 +28,8 @@ const LOCK: i64 = 0x736C_6F74;
 /// One gateway at a time. It is asked for and not waited for.
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock($1 # hashtext(current_schema())::int8)";
 
-/// The first time that anyone comes here the slot that was being filled from the beginning gets its time. So does one that was opened
-/// by a clock that has been set back since.
+/// The first time that anyone comes here the slot that was being filled from the beginning gets its
+/// time. So does one that was opened by a clock that has been set back since.
 const DATE: &str = "
     UPDATE body_slot SET opened_at = $1
     WHERE slot = (SELECT slot FROM body_current) AND (opened_at IS NULL OR opened_at > $1)";

@@ -1,6 +1,7 @@
-//! The connections of this process. Each kind of work has a bound of its own, so that none keeps another waiting: whoever looks
-//! through millions of messages does not hold up a claim. The bounds hold for the server too: what it is still at work on, though nobody
-//! waits for it here any more, keeps its place.
+//! The connections of this process. Each kind of work has a bound of its own, so that none keeps
+//! another waiting: whoever looks through millions of messages does not hold up a claim. The bounds
+//! hold for the server too: what it is still at work on, though nobody waits for it here any more,
+//! keeps its place.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ const CHANGE_TIME: Duration = Duration::from_secs(5);
 const LOOK_TIME: Duration = Duration::from_secs(60);
 /// How long to wait for a connection that others have, which may wait for a server that hangs.
 const TAKE_TIME: Duration = Duration::from_secs(5);
-/// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is told what that one was.
+/// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is
+/// told what that one was.
 const CONNECT_REST: Duration = Duration::from_millis(250);
 
 /// Purpose of a connection.
@@ -97,8 +99,8 @@ struct Idle {
     failed: Option<(Instant, Failure)>,
 }
 
-/// A connection, until this is dropped. Unless work came to a good end, it is not used again, and its place is free once it has ended:
-/// the server may still be at work for it.
+/// A connection, until this is dropped. Unless work came to a good end, it is not used again, and
+/// its place is free once it has ended: the server may still be at work for it.
 pub(super) struct PooledConnection {
     pool: Arc<Pool>,
     held: Option<(PgConnection, OwnedSemaphorePermit)>,
@@ -234,8 +236,8 @@ impl Pool {
         }
     }
 
-    /// This as one transaction, and one that may be made twice: a connection that nobody used for a while may have ended
-    /// since, and shows it only now.
+    /// This as one transaction, and one that may be made twice: a connection that nobody used for a
+    /// while may have ended since, and shows it only now.
     pub(super) async fn once(
         self: &Arc<Self>,
         wanted: Purpose,

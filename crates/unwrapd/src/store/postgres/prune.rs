@@ -1,8 +1,8 @@
 //! Forgets what is old, in steps so short that nobody who receives waits for one.
 //!
-//! A sweep goes through the messages once, the oldest first. The times of arrival are those of clocks that may be set, so each message
-//! is judged by its own and none by its neighbours'. Gateways take their steps one after the other, and harm nobody by taking the
-//! same ones.
+//! A sweep goes through the messages once, the oldest first. The times of arrival are those of
+//! clocks that may be set, so each message is judged by its own and none by its neighbours'.
+//! Gateways take their steps one after the other, and harm nobody by taking the same ones.
 
 use std::time::Duration;
 
@@ -124,7 +124,8 @@ impl Pruner {
         })
     }
 
-    /// Forgets what is old behind `after`, and says of how many messages the content is gone and how far that was; `None`: to the end.
+    /// Forgets what is old behind `after`, and says of how many messages the content is gone and
+    /// how far that was; `None`: to the end.
     async fn forget(
         &self,
         shared: &Shared,

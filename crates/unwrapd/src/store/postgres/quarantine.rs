@@ -38,7 +38,8 @@ pub(super) async fn add(
         endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
         QUARANTINED_MAX => INT8,
     ];
-    // The database writes one after the other, those of all gateways. Claims must find connections that do not wait for that.
+    // The database writes one after the other, those of all gateways. Claims must find connections
+    // that do not wait for that.
     let _one_at_a_time = pool.quarantine_lock().lock().await;
     // Not twice, if the connection has ended: it would stand there twice.
     let taken = pool.take(Purpose::Claiming).await?;

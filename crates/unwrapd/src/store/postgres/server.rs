@@ -25,7 +25,8 @@ pub(super) const LINE: &str = "
     SELECT (pg_control_system()).system_identifier,
            ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8";
 
-/// A database, and what is written there: each time that a stand-by takes over, a new line begins, with a higher number.
+/// A database, and what is written there: each time that a stand-by takes over, a new line begins,
+/// with a higher number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     system: i64,

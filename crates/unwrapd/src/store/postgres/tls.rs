@@ -1,4 +1,5 @@
-//! TLS to the database, by rustls as everywhere. A certificate that does not hold ends it: nothing is encrypted for just anyone.
+//! TLS to the database, by rustls as everywhere. A certificate that does not hold ends it: nothing
+//! is encrypted for just anyone.
 
 use std::future::Future;
 use std::io;

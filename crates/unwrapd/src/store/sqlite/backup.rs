@@ -21,10 +21,11 @@ pub struct Copied {
     pub messages: u64,
 }
 
-/// Copies the database at `path` into the empty file `to`, durably, and checks the copy. The percentage done is told now and then.
+/// Copies the database at `path` into the empty file `to`, durably, and checks the copy. The
+/// percentage done is told now and then.
 ///
-/// All of it is read as it was when it began, so it need not begin anew when someone writes meanwhile; until it is done, the log of the
-/// database only grows.
+/// All of it is read as it was when it began, so it need not begin anew when someone writes
+/// meanwhile; until it is done, the log of the database only grows.
 pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let mut from = schema::connect_to_look(path)?;

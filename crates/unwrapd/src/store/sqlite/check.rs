@@ -1,4 +1,5 @@
-//! Whether a database file is whole, and what is in it fits together. It only reads, so it may be asked beside a running gateway.
+//! Whether a database file is whole, and what is in it fits together. It only reads, so it may be
+//! asked beside a running gateway.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use crate::store::{Check, StoreError};
 /// Most damages that are listed. One is enough to restore a backup.
 const DAMAGES_MAX: usize = 10;
 
-/// Makes every check. Ids that arrived longer than `dedupe` before `now` need not be known. `is_quick` leaves out whether the indexes
-/// agree with the tables. An error says that the file cannot be read or is not a store.
+/// Makes every check. Ids that arrived longer than `dedupe` before `now` need not be known.
+/// `is_quick` leaves out whether the indexes agree with the tables. An error says that the file
+/// cannot be read or is not a store.
 pub fn check(
     path: &Path,
     dedupe: Duration,
@@ -129,7 +131,8 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
     )))
 }
 
-/// Whether a copy of each message would be known as one: by its hash in a block, or because it stands behind all blocks.
+/// Whether a copy of each message would be known as one: by its hash in a block, or because it
+/// stands behind all blocks.
 fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String, String>> {
     let mut blocks =
         connection.prepare("SELECT first_seq, hashes FROM seen_block ORDER BY first_seq")?;

@@ -1,10 +1,12 @@
 //! Moves the log into the database beside the writer, so that no commit waits for it.
 //!
-//! A thread of its own copies most of the log while the writer goes on; what was written meanwhile, a little, the writer copies
-//! itself between two commits, and then begins the log anew. So the log stays small under any load.
+//! A thread of its own copies most of the log while the writer goes on; what was written meanwhile,
+//! a little, the writer copies itself between two commits, and then begins the log anew. So the log
+//! stays small under any load.
 //!
-//! A read transaction of another program keeps the log from being moved and from beginning anew. While much is left behind, the thread
-//! tries again by itself, and a warning lasts until the log was moved and its file is small again.
+//! A read transaction of another program keeps the log from being moved and from beginning anew.
+//! While much is left behind, the thread tries again by itself, and a warning lasts until the log
+//! was moved and its file is small again.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -20,7 +22,8 @@ use super::{holders, lock, schema};
 use crate::observe::warnings::Warnings;
 use crate::store::StoreError;
 
-/// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than needed, more take longer at once.
+/// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than
+/// needed, more take longer at once.
 const LOG_PAGES: i32 = 4000;
 
 /// Size of the log from which on a warning is given: four times the size at which a checkpoint
@@ -200,8 +203,9 @@ impl Checkpoints {
         self.shared.is_nearly_done.load(Ordering::Acquire)
     }
 
-    /// Whether a sync of the database has failed since this was last asked. What was moved may be missing on the disk, and SQLite does
-    /// not move it again, as long as it remembers that it was moved.
+    /// Whether a sync of the database has failed since this was last asked. What was moved may be
+    /// missing on the disk, and SQLite does not move it again, as long as it remembers that it was
+    /// moved.
     pub(super) fn take_failed_sync(&self) -> bool {
         self.shared.has_failed_to_sync.swap(false, Ordering::AcqRel)
     }
@@ -211,7 +215,8 @@ impl Checkpoints {
         lock(&self.shared.under_way)
     }
 
-    /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for: there is a next time.
+    /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for:
+    /// there is a next time.
     pub(super) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
         self.shared.is_nearly_done.store(false, Ordering::Release);
         let is_large = self.shared.log_bytes() > LOG_FILE_MAX_MIB * MIB;

@@ -1,10 +1,12 @@
 //! Which ids were seen, in memory: a look at every new message, and no index on the disk that grows with random ids.
 //!
-//! The set holds a part of each id's hash and the message it belongs to. What looks the same is compared with the stored id, so a
-//! clash of hashes costs one look and never a message. On the disk the hashes stand in blocks of consecutive messages, from which
-//! the set is filled at the start; it forgets a block when all of it is older than the dedupe horizon.
+//! The set holds a part of each id's hash and the message it belongs to. What looks the same is
+//! compared with the stored id, so a clash of hashes costs one look and never a message. On the
+//! disk the hashes stand in blocks of consecutive messages, from which the set is filled at the
+//! start; it forgets a block when all of it is older than the dedupe horizon.
 //!
-//! The times of arrival are those of a clock that may be set, so no order is expected of them: a block is as young as the youngest in it.
+//! The times of arrival are those of a clock that may be set, so no order is expected of them: a
+//! block is as young as the youngest in it.
 
 use hashbrown::HashTable;
 use jiff::Timestamp;
@@ -17,7 +19,8 @@ const BLOCK_IDS: usize = 4096;
 pub(super) const IDS_MAX: usize = 64 * 1024 * 1024;
 /// Parts of the set. Each grows by itself, so that no request waits for millions of ids to move.
 const SHARDS: usize = 256;
-/// Ids that are read and sorted by shard before they are added: a shard then stays in the processor's cache while it is filled.
+/// Ids that are read and sorted by shard before they are added: a shard then stays in the
+/// processor's cache while it is filled.
 const FILL_IDS: usize = 1024 * 1024;
 
 /// The set, and what of it is not on the disk in a block yet.
@@ -166,8 +169,8 @@ impl DedupeIndex {
             .map(move |entry| whole_seq(entry.seq, newest))
     }
 
-    /// Adds an id that arrived then (milliseconds since 1970) and gives its message a number. It counts when the transaction is
-    /// committed.
+    /// Adds an id that arrived then (milliseconds since 1970) and gives its message a number. It
+    /// counts when the transaction is committed.
     pub(super) fn add(&mut self, hash: u64, received_at: i64) -> i64 {
         let seq = self.next_seq;
         self.insert(hash, seq);
@@ -202,9 +205,10 @@ impl DedupeIndex {
         }
     }
 
-    /// Forgets the block that begins with this message if all its ids arrived before `horizon`. The newest block stays: it tells
-    /// where the tail begins. The caller's transaction removes it from the disk; should that fail, ids that nobody need know are
-    /// forgotten in memory only, until the next start.
+    /// Forgets the block that begins with this message if all its ids arrived before `horizon`. The
+    /// newest block stays: it tells where the tail begins. The caller's transaction removes it from
+    /// the disk; should that fail, ids that nobody need know are forgotten in memory only, until
+    /// the next start.
     pub(super) fn forget_block(
         &mut self,
         connection: &Connection,

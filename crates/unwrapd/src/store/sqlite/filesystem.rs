@@ -30,8 +30,8 @@ enum Verdict {
     WriterState,
 }
 
-/// Refuses a path on a file system of the network, and warns of what is doubtful. Where the kind cannot be found out, or is not known, it
-/// is taken to be fine.
+/// Refuses a path on a file system of the network, and warns of what is doubtful. Where the kind
+/// cannot be found out, or is not known, it is taken to be fine.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     let place = path.display();
     match kind(path) {
@@ -61,9 +61,10 @@ pub(super) fn disk_full() -> StoreError {
 
 /// Refuses to open the database at `path`, or to write to it, while the disk has no room for the index of its log.
 ///
-/// SQLite makes the index anew, writes one byte in every 4 KiB of it, and maps it into memory. Where the blocks of the file system are
-/// smaller, as on small ext4 volumes, holes are left, and a write to a hole of a full disk ends the process with SIGBUS. Where the
-/// room is not known, there is taken to be enough.
+/// SQLite makes the index anew, writes one byte in every 4 KiB of it, and maps it into memory.
+/// Where the blocks of the file system are smaller, as on small ext4 volumes, holes are left, and a
+/// write to a hole of a full disk ends the process with SIGBUS. Where the room is not known, there
+/// is taken to be enough.
 pub(super) fn check_room(path: &Path) -> Result<(), StoreError> {
     let Ok(found) = rustix::fs::statvfs(path) else {
         return Ok(());

@@ -72,7 +72,8 @@ impl Leases {
         self.take(delivery, held);
     }
 
-    /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is late: nobody has taken its place.
+    /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is
+    /// late: nobody has taken its place.
     pub(super) fn release(&mut self, lease: &Lease) {
         if let Some(held) = self.held.get_mut(&lease.delivery)
             && (held.attempt, held.claim) == (lease.number, lease.claim)

@@ -1,5 +1,5 @@
-//! Brings the schema of an earlier version up to date: forward only, and each step in one transaction, so that whatever interrupts it
-//! leaves the file as it was before the step.
+//! Brings the schema of an earlier version up to date: forward only, and each step in one
+//! transaction, so that whatever interrupts it leaves the file as it was before the step.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use crate::store::StoreError;
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Steps of SQLite's between two looks at the clock: some milliseconds.
 const LOOK_EVERY: i32 = 1_000_000;
-/// Space needed beside the database, in parts of its size: what is written anew stands in the log first and then in the file.
+/// Space needed beside the database, in parts of its size: what is written anew stands in the log
+/// first and then in the file.
 const SPACE_FACTOR: u64 = 2;
 
 /// From `version` to the present one.

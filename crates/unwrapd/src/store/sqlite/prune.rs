@@ -1,7 +1,8 @@
 //! Forgets what is old or too much, in steps so short that nobody who receives waits for one.
 //!
-//! A sweep goes through the messages once, the oldest first. A reader looks beside the writer, and the writer removes what it found.
-//! The times of arrival are those of a clock that may be set, so each message is judged by its own and none by its neighbours'.
+//! A sweep goes through the messages once, the oldest first. A reader looks beside the writer, and
+//! the writer removes what it found. The times of arrival are those of a clock that may be set, so
+//! each message is judged by its own and none by its neighbours'.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::delivery::{earlier, later};
 use crate::store::ids::deliveries_of;
 use crate::store::{Bounds, StoreError};
 
-/// Messages that are looked at in one step: some milliseconds of a reader's time, after which the log may be moved again.
+/// Messages that are looked at in one step: some milliseconds of a reader's time, after which the
+/// log may be moved again.
 const LOOK_MAX: i64 = 4096;
 /// Messages that are removed in one step: a millisecond or two of the writer's time.
 const REMOVE_MAX: usize = 256;
@@ -33,7 +35,8 @@ const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
 pub(super) struct Pruner {
     bounds: Bounds,
     sweep: Option<Sweep>,
-    /// When the next sweep through what is old is due, and the time at which that was decided: a clock that was set back shows.
+    /// When the next sweep through what is old is due, and the time at which that was decided: a
+    /// clock that was set back shows.
     next_at: Timestamp,
     decided_at: Timestamp,
     /// Until then more than enough waits, and nothing could be done about it.
@@ -214,8 +217,9 @@ fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The next messages behind `after` that arrived and were settled before `before`, with what of each may go, and how far that was
-/// looked; `None` at the end. What arrived before `horizon` need not be known any more.
+/// The next messages behind `after` that arrived and were settled before `before`, with what of
+/// each may go, and how far that was looked; `None` at the end. What arrived before `horizon` need
+/// not be known any more.
 fn look(
     connection: &Connection,
     after: i64,

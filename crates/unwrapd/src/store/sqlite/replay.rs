@@ -1,5 +1,5 @@
-//! Delivering again. Readers find what is meant, a piece at a time; the writer changes it, a step at a time, and writes down how far
-//! it is in the same commit.
+//! Delivering again. Readers find what is meant, a piece at a time; the writer changes it, a step
+//! at a time, and writes down how far it is in the same commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;

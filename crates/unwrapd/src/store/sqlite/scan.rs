@@ -29,8 +29,8 @@ pub(super) struct Candidate {
     pub(super) received_at: Timestamp,
 }
 
-/// Visits the messages within these numbers that are meant, until the visitor breaks off or the piece is long enough. Gives the number
-/// to go on from, or `None` at the end.
+/// Visits the messages within these numbers that are meant, until the visitor breaks off or the
+/// piece is long enough. Gives the number to go on from, or `None` at the end.
 pub(super) fn scan(
     connection: &Connection,
     selection: &Selection,
@@ -150,8 +150,8 @@ fn outside_time(
         .collect()
 }
 
-/// The messages whose ids look like those asked for by the hashes of the dedupe set, and all that have no hash there: the newest, and
-/// those it has forgotten.
+/// The messages whose ids look like those asked for by the hashes of the dedupe set, and all that
+/// have no hash there: the newest, and those it has forgotten.
 fn of_ids(
     connection: &Connection,
     filter: &Filter,

@@ -11,7 +11,8 @@ use super::store_files::{self, StoreFiles};
 use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
-/// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are never changed, only followed.
+/// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are
+/// never changed, only followed.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("0001_way.sql"),
     include_str!("0002_engine.sql"),
@@ -24,7 +25,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x756E_7772;
 
-/// `unwc` in ASCII: half of a copy stands in the file (`unwrapd db copy`). To an earlier version it is another application's.
+/// `unwc` in ASCII: half of a copy stands in the file (`unwrapd db copy`). To an earlier version it
+/// is another application's.
 pub(super) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
 
 /// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
@@ -49,8 +51,8 @@ pub(super) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> 
     bring_up_to_date(connection, version, files)
 }
 
-/// As [`connect`], for a database that was open before. One that is empty now has lost what it held, and is no new one: it would take
-/// webhooks it has seen for new ones.
+/// As [`connect`], for a database that was open before. One that is empty now has lost what it
+/// held, and is no new one: it would take webhooks it has seen for new ones.
 pub(super) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     let connection = open(files, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
@@ -121,7 +123,8 @@ pub(super) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
     connect().map_err(|error| store_error(&error))
 }
 
-/// As [`connect_beside`], before anything of the database or its log is opened but the file. To close it then changes nothing.
+/// As [`connect_beside`], before anything of the database or its log is opened but the file. To
+/// close it then changes nothing.
 pub(super) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -139,7 +142,8 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(LOCK_WAIT_MAX)
         .map_err(|error| store_error(&error))?;
     match read_marks(&connection) {
-        // A log is read with the help of its index. Where none can be made, nobody writes either, unless there is a log already.
+        // A log is read with the help of its index. Where none can be made, nobody writes either,
+        // unless there is a log already.
         Err(error)
             if matches!(
                 error.sqlite_error_code(),

@@ -9,8 +9,8 @@ use super::schema;
 use super::store_files::StoreFiles;
 use crate::store::StoreError;
 
-/// Writes the file anew without the space in it that is free, and gives its size before and after. Nobody may be using it, and until it
-/// is done it needs as much space again, twice.
+/// Writes the file anew without the space in it that is free, and gives its size before and after.
+/// Nobody may be using it, and until it is done it needs as much space again, twice.
 pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     let mut files = StoreFiles::take(path)?;
     let database = files.path().to_owned();

@@ -1,8 +1,10 @@
-//! The files of the store: whether they are this process's alone, whether they are whole, and what is wrong if they are not.
+//! The files of the store: whether they are this process's alone, whether they are whole, and what
+//! is wrong if they are not.
 //!
-//! A lock file beside the database keeps a second gateway off. On Linux the database file itself is locked too, by its inode, so that
-//! another path to the same file (a bind mount) leads to the same lock. A database with a second name (a hard link) is refused: each
-//! name has a log of its own, and two logs would be moved into one file.
+//! A lock file beside the database keeps a second gateway off. On Linux the database file itself is
+//! locked too, by its inode, so that another path to the same file (a bind mount) leads to the same
+//! lock. A database with a second name (a hard link) is refused: each name has a log of its own,
+//! and two logs would be moved into one file.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -29,8 +31,9 @@ pub(super) struct StoreFiles {
     seen: Seen,
     /// SQLite's number of the tables.
     tables: u32,
-    /// The log may hold what another program has written by SQLite's own means, and moving it may still change the database so that it
-    /// does not look like ours: `VACUUM` makes it shorter only then.
+    /// The log may hold what another program has written by SQLite's own means, and moving it may
+    /// still change the database so that it does not look like ours: `VACUUM` makes it shorter only
+    /// then.
     is_unsettled: bool,
     lock: Lock,
     /// The log and its index, while SQLite has them open.
@@ -140,7 +143,8 @@ impl StoreFiles {
             }
         }
         check_not_lost(&path)?;
-        // The lock first. To open and close a database that a store of this process has open would end that store's locks.
+        // The lock first. To open and close a database that a store of this process has open would
+        // end that store's locks.
         let lock = Lock::take(&with_suffix(&path, ".lock"))?;
         let file = open(&path, true)?;
         #[cfg(target_os = "linux")]
@@ -235,7 +239,8 @@ impl StoreFiles {
         Ok(())
     }
 
-    /// Looks at every file. `ask` is asked where the database is shorter than before, or the log or it begins otherwise.
+    /// Looks at every file. `ask` is asked where the database is shorter than before, or the log or
+    /// it begins otherwise.
     pub(super) fn check(
         &mut self,
         Moves { frames, are_ours }: Moves,
@@ -323,7 +328,8 @@ impl Lock {
         })
     }
 
-    /// Takes the lock again if another program has removed or replaced the file. If a gateway has it by then, nothing may be written.
+    /// Takes the lock again if another program has removed or replaced the file. If a gateway has
+    /// it by then, nothing may be written.
     fn keep(&mut self) -> Result<(), Trouble> {
         match self.known.look() {
             Err(Trouble::Lost(_)) => {}
@@ -348,8 +354,9 @@ impl Seen {
         }
     }
 
-    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of it was taken back, and its tables
-    /// are ours. A backup copied over it is older, or has a number of its own for its tables.
+    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of
+    /// it was taken back, and its tables are ours. A backup copied over it is older, or has a
+    /// number of its own for its tables.
     fn follows(&self, earlier: &Self, tables: u32) -> bool {
         let (Some(head), Some(before)) = (&self.head, &earlier.head) else {
             return earlier.head.is_none();
@@ -480,8 +487,8 @@ fn check_not_lost(path: &Path) -> Result<(), StoreError> {
     )))
 }
 
-/// Returns an error if a gateway has the database open by another name (a hard link, a mount of the single file), where its log is.
-/// Without the log, the latest commits are missing.
+/// Returns an error if a gateway has the database open by another name (a hard link, a mount of the
+/// single file), where its log is. Without the log, the latest commits are missing.
 #[cfg(target_os = "linux")]
 pub(super) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
     let path = resolve(path);

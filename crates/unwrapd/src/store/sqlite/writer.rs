@@ -1,5 +1,5 @@
-//! The thread that writes. It takes everything that waits the moment it is free and makes one commit of it, so that many requests
-//! share an fsync and a lone one waits for nobody.
+//! The thread that writes. It takes everything that waits the moment it is free and makes one
+//! commit of it, so that many requests share an fsync and a lone one waits for nobody.
 
 mod connect;
 mod ending;
@@ -29,7 +29,8 @@ const BATCH_MAX: usize = 256;
 /// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How long the next transactions wait for another program that one has waited for in vain: what came meanwhile has waited already.
+/// How long the next transactions wait for another program that one has waited for in vain: what
+/// came meanwhile has waited already.
 const LOCKED_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
@@ -114,8 +115,9 @@ impl Writer {
         self.finish_checkpoint();
     }
 
-    /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that is waited for does not wait for ever
-    /// new looks. If nobody waits for one, it gives others that moment to come.
+    /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that
+    /// is waited for does not wait for ever new looks. If nobody waits for one, it gives others
+    /// that moment to come.
     fn gather(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
         let until = Instant::now() + PATIENCE;
         let mut is_awaited = false;

@@ -1,4 +1,5 @@
-//! The quarantine filled from outside with the largest bodies that it keeps, and then listed by many streams that take no answer.
+//! The quarantine filled from outside with the largest bodies that it keeps, and then listed by
+//! many streams that take no answer.
 #![allow(
     clippy::print_stderr,
     reason = "the numbers stand in the documentation"
@@ -18,8 +19,8 @@ const BODY_BYTES: usize = 64 * 1024;
 const FORGED: usize = 60;
 const CONNECTIONS: usize = 16;
 const STREAMS: usize = 100;
-/// How much more memory the attack may ever take, in KiB: pages for the requests in progress, and the state of 1,600 streams. Without
-/// bounds it took 2.4 GB.
+/// How much more memory the attack may ever take, in KiB: pages for the requests in progress, and
+/// the state of 1,600 streams. Without bounds it took 2.4 GB.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]

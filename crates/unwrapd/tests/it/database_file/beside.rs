@@ -136,7 +136,8 @@ async fn a_reader_does_not_keep_the_gateway_from_starting() {
     assert_eq!(sound, "ok");
 }
 
-/// Whoever finds the database locked has written nothing, and need not write the whole log again because somebody reads it.
+/// Whoever finds the database locked has written nothing, and need not write the whole log again
+/// because somebody reads it.
 #[tokio::test]
 async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
     let place = Place::new();
@@ -168,7 +169,8 @@ async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
     assert_eq!(place.kept(), SOME);
 }
 
-/// A shell that writes, or one that locks the whole file, or one that reads a file that is not in the mode of our own. Each start ended.
+/// A shell that writes, or one that locks the whole file, or one that reads a file that is not in
+/// the mode of our own. Each start ended.
 #[tokio::test]
 async fn a_start_waits_for_a_program_that_locks_the_database() {
     for (before, lock) in [

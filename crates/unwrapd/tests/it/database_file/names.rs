@@ -108,7 +108,8 @@ async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// Somebody tidies up and removes what looks like a lock that was left. The gateway goes on, and still keeps a second one off.
+/// Somebody tidies up and removes what looks like a lock that was left. The gateway goes on, and
+/// still keeps a second one off.
 #[tokio::test]
 async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
     let place = Place::new();

@@ -80,7 +80,8 @@ async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_
     }
 }
 
-/// A store that is as large as its retention makes it: what goes leaves room for what comes, and the file keeps its size for weeks.
+/// A store that is as large as its retention makes it: what goes leaves room for what comes, and
+/// the file keeps its size for weeks.
 #[tokio::test]
 async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_gateway() {
     let place = Place::new();

@@ -133,7 +133,8 @@ async fn of_copies_at_two_stores_one_is_new() {
     let mut copies = JoinSet::new();
     for number in 0..200 {
         let store = Arc::clone(&stores[number % 2]);
-        // Several ids, in another order at each: whoever inserts them in the order of arrival would be crossed by the other.
+        // Several ids, in another order at each: whoever inserts them in the order of arrival would
+        // be crossed by the other.
         let id = if number % 2 == 0 {
             number / 2 % 10
         } else {

@@ -126,7 +126,8 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
     }
 }
 
-/// The place is free again, and the lane looks into the store: something may be there that the copy's sender has not heard of.
+/// The place is free again, and the lane looks into the store: something may be there that the
+/// copy's sender has not heard of.
 pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;

@@ -1,4 +1,5 @@
-//! The reference: the store in a few lines, in memory. It runs the suite of every store, and the simulation takes it for its speed.
+//! The reference: the store in a few lines, in memory. It runs the suite of every store, and the
+//! simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;

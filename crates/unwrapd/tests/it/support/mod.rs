@@ -1,4 +1,5 @@
-//! What the tests share: a gateway in this process or as a process of its own, OpenAI's side, and an application's side.
+//! What the tests share: a gateway in this process or as a process of its own, OpenAI's side, and
+//! an application's side.
 
 pub(crate) mod application;
 pub(crate) mod balancer;

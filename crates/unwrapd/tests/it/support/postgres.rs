@@ -201,7 +201,8 @@ impl Server {
         }
     }
 
-    /// Ends it by a signal (`INT`: whoever is connected is cut off, `QUIT`: nothing is put in order), and waits until nothing is left.
+    /// Ends it by a signal (`INT`: whoever is connected is cut off, `QUIT`: nothing is put in
+    /// order), and waits until nothing is left.
     pub(crate) fn stop(&self, by: Signal) {
         let server = self.pid();
         signal(server, by);
@@ -351,8 +352,8 @@ fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
     format!("postgres://{role}@{folder}/postgres?schema={schema}")
 }
 
-/// Starts the server under a process that waits until we are gone, however that comes about, and then removes both. Until then it
-/// starts the server anew for each line that it is sent.
+/// Starts the server under a process that waits until we are gone, however that comes about, and
+/// then removes both. Until then it starts the server anew for each line that it is sent.
 fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     let script = r#"
         folder=$1 postgres=$2

@@ -17,8 +17,8 @@ const CHECK_RESTS: u32 = 10;
 /// and not before that.
 const CHECK_REST_MIN: Duration = Duration::from_secs(1);
 
-/// Longest time for which everyone is told at once that the file could not be opened, where it took as long to find that out: it waits
-/// for a lock.
+/// Longest time for which everyone is told at once that the file could not be opened, where it took
+/// as long to find that out: it waits for a lock.
 const REOPEN_REST_MAX: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -87,7 +87,8 @@ impl Writer {
         Ok(connection)
     }
 
-    /// Where one page is damaged, what is kept today may not be found tomorrow, even if most of the file can still be written.
+    /// Where one page is damaged, what is kept today may not be found tomorrow, even if most of the
+    /// file can still be written.
     fn wait_with_damage(&self) -> Result<(), Failure> {
         match (&self.failed, self.next_check) {
             (Some(damage @ StoreError::Unusable(_)), Some(next)) if Instant::now() < next => {

@@ -61,8 +61,9 @@ impl Writer {
         std::mem::forget(self.files);
     }
 
-    /// Moves the log into the database, and SQLite removes it with the last connection: whoever moves or copies the database of a gateway
-    /// that was stopped needs no other file. Who reads it meanwhile is not waited for; then the log stays.
+    /// Moves the log into the database, and SQLite removes it with the last connection: whoever
+    /// moves or copies the database of a gateway that was stopped needs no other file. Who reads it
+    /// meanwhile is not waited for; then the log stays.
     pub(super) fn leave_one_file(&mut self) {
         self.readers.close();
         if let Some(connection) = self.connection.take() {

@@ -121,8 +121,8 @@ impl Writer {
     }
 }
 
-/// Whether another program has written by SQLite's own means. `VACUUM` in a shell makes the file shorter; whoever cuts it off does not
-/// write by these means.
+/// Whether another program has written by SQLite's own means. `VACUUM` in a shell makes the file
+/// shorter; whoever cuts it off does not write by these means.
 fn anothers_work(
     connection: &Connection,
     data_version: &mut i64,
@@ -150,8 +150,8 @@ fn anothers_work(
     }
 }
 
-/// While no connection of ours is open, whoever closes the database last moves the log into it; but that makes it no shorter, unless
-/// another program has written.
+/// While no connection of ours is open, whoever closes the database last moves the log into it; but
+/// that makes it no shorter, unless another program has written.
 pub(super) fn unopened(question: Question) -> Answer {
     if question.is_shorter && !question.was_unsettled {
         Answer::NotWritten
