@@ -66,17 +66,30 @@ struct State {
     moved: i64,
     /// Whether the time between the last process and this one was measured by the monotonic clock.
     is_measured: bool,
+    /// The time that the store remembered, less the monotonic time. Every new beginning is compared
+    /// with it.
+    remembered: Option<i64>,
     proof: Option<Proof>,
+    /// The last reading. Within one millisecond of the monotonic clock it stands for all others: a
+    /// busy gateway reads its clock some hundred times in that time.
+    last: Option<Reading>,
 }
 
 /// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as
 /// the wall clock stays where it was.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Proof {
     /// The offset of the wall clock then.
     wrong: i64,
     /// The offset of the right time.
     right: i64,
+}
+
+/// What a webhook has shown of the time, for [`Clock::take_back`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    before: Option<Proof>,
+    now: Option<Proof>,
 }
 
 /// The clock of the database, as estimated from round trips.
@@ -98,7 +111,7 @@ pub struct Boot {
 }
 
 /// All clocks at one instant, in milliseconds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Reading {
     monotonic: i64,
     wall: i64,
@@ -239,22 +252,37 @@ impl Clock {
     }
 
     /// A webhook was authentic by this time, and not by the wall clock.
-    pub fn prove(&self, time: Timestamp) {
-        let (reading, mut state) = self.read_with();
-        state.proof = Some(Proof {
+    pub fn prove(&self, time: Timestamp) -> Shown {
+        let (reading, state) = self.read_with();
+        let proof = Proof {
             wrong: reading.wall.saturating_sub(reading.monotonic),
             right: time.as_millisecond().saturating_sub(reading.monotonic),
-        });
-        self.0.has_proof.store(true, Ordering::Relaxed);
+        };
+        self.set_proof(state, Some(proof))
     }
 
     /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another
     /// time was held back by someone.
-    pub fn prove_wall(&self) {
+    pub fn prove_wall(&self) -> Shown {
         if self.0.has_proof.load(Ordering::Relaxed) {
-            self.state().proof = None;
-            self.0.has_proof.store(false, Ordering::Relaxed);
+            self.set_proof(self.state(), None)
+        } else {
+            Shown::default()
         }
+    }
+
+    /// The webhook was a copy of a known one, which anyone who has seen it can send.
+    pub fn take_back(&self, shown: Shown) {
+        let state = self.state();
+        if state.proof == shown.now {
+            self.set_proof(state, shown.before);
+        }
+    }
+
+    fn set_proof(&self, mut state: MutexGuard<'_, State>, proof: Option<Proof>) -> Shown {
+        self.0.has_proof.store(proof.is_some(), Ordering::Relaxed);
+        let before = std::mem::replace(&mut state.proof, proof);
+        Shown { before, now: proof }
     }
 
     /// The wall clock of this machine.
@@ -275,12 +303,29 @@ impl Clock {
         timestamp(self.read().stamp())
     }
 
+    /// The due time of what is due at once. On a database whose clock is ahead for a while, it is
+    /// due after that, too.
+    #[must_use]
+    pub fn due_now(&self) -> Timestamp {
+        timestamp(self.read().due_now())
+    }
+
     /// [`now`](Self::now) and [`stamp`](Self::stamp) of one instant.
     #[must_use]
     pub fn moment(&self) -> Moment {
         let reading = self.read();
         Moment {
             now: timestamp(reading.now),
+            stamp: timestamp(reading.stamp()),
+        }
+    }
+
+    /// As [`moment`](Self::moment), with [`due_now`](Self::due_now).
+    #[must_use]
+    pub fn moment_due(&self) -> Moment {
+        let reading = self.read();
+        Moment {
+            now: timestamp(reading.due_now()),
             stamp: timestamp(reading.stamp()),
         }
     }
@@ -377,14 +422,8 @@ impl Clock {
         let (monotonic, _) = self.0.source.read();
         let mut state = self.state();
         let wall = state.wall(self.0.source.read());
+        state.remembered = remembered.map(|time| time.as_millisecond().saturating_sub(monotonic));
         state.begin(monotonic, wall);
-        let Some(remembered) = remembered.map(Timestamp::as_millisecond) else {
-            return;
-        };
-        let gap = i64::try_from(START_GAP.as_millis()).unwrap_or(i64::MAX);
-        if wall < remembered || wall > remembered.saturating_add(gap) {
-            state.trusted = Line::new(monotonic, remembered - monotonic);
-        }
         drop(state);
         self.read();
     }
@@ -407,8 +446,7 @@ impl Clock {
     /// The monotonic time since some instant, which runs on while the machine sleeps.
     #[must_use]
     pub fn monotonic(&self) -> Duration {
-        let (monotonic, _) = self.0.source.read();
-        Duration::from_millis(u64::try_from(monotonic).unwrap_or_default())
+        Duration::from_millis(u64::try_from(self.0.source.monotonic()).unwrap_or_default())
     }
 
     /// The database answered with its time, to what was asked at `asked` of [`monotonic`](Self::monotonic).
@@ -423,6 +461,7 @@ impl Clock {
             uncertain,
             at: answered,
         };
+        state.last = None;
         state.reference = Some(match state.reference {
             None => {
                 let wall = answered.saturating_add(offset);
@@ -436,6 +475,7 @@ impl Clock {
     /// Puts a simulated clock forward, or back by a negative amount. The system's clock is left alone.
     pub fn shift(&self, milliseconds: i64) {
         self.0.source.shift(milliseconds);
+        self.state().last = None;
         // Seen at once, as a gateway at work would.
         self.read();
     }
@@ -445,9 +485,14 @@ impl Clock {
     }
 
     fn read_with(&self) -> (Reading, MutexGuard<'_, State>) {
-        let read = self.0.source.read();
         let mut state = self.state();
-        let reading = state.observe(read);
+        if let Some(last) = state.last
+            && last.monotonic == self.0.source.monotonic()
+        {
+            return (last, state);
+        }
+        let reading = state.observe(self.0.source.read());
+        state.last = Some(reading);
         (reading, state)
     }
 
@@ -468,17 +513,28 @@ impl State {
             dues: History::new(monotonic, offset),
             moved: 0,
             is_measured: false,
+            remembered: None,
             proof: None,
+            last: None,
         }
     }
 
-    /// From here on, as if nothing had been seen before.
+    /// From here on, as if nothing had been seen before but what the store remembers.
     fn begin(&mut self, monotonic: i64, wall: i64) {
         *self = Self {
             reference: self.reference,
             moved: self.moved,
+            remembered: self.remembered,
             ..Self::new(monotonic, wall)
         };
+        let Some(offset) = self.remembered else {
+            return;
+        };
+        let remembered = monotonic.saturating_add(offset);
+        let gap = i64::try_from(START_GAP.as_millis()).unwrap_or(i64::MAX);
+        if wall < remembered || wall > remembered.saturating_add(gap) {
+            self.trusted = Line::new(monotonic, offset);
+        }
     }
 
     fn wall(&self, (monotonic, wall): (i64, i64)) -> i64 {
@@ -527,6 +583,10 @@ impl Reading {
 
     fn stamp(&self) -> i64 {
         self.wall.max(self.trusted)
+    }
+
+    fn due_now(&self) -> i64 {
+        self.now.min(self.undisturbed)
     }
 }
 

@@ -127,13 +127,13 @@ impl Intake {
         }
         // Before it is kept, or it could be delivered before it is counted.
         rules.open(&destinations);
-        let now = self.clock.now();
+        let (now, due_at) = (self.clock.now(), self.clock.due_now());
         let recipients: Vec<Recipient> = destinations
             .iter()
             .map(|destination| Recipient {
                 slot: rules.wakeups.slot(destination, told.lane, now),
                 destination: destination.clone(),
-                due_at: Some(now),
+                due_at: Some(due_at),
             })
             .collect();
         let to_notify = recipients.iter().filter(|to| to.slot.is_none());
@@ -157,7 +157,7 @@ impl Intake {
         mut message: Message,
     ) -> Result<Accepted, StoreError> {
         // It may have arrived while the clock was ahead, and is due now.
-        message.received_at = message.received_at.min(self.clock.now());
+        message.received_at = message.received_at.min(self.clock.due_now());
         let told = Accepting::of(&message);
         let (rules, destinations) = self.wanting(&message);
         rules.open(&destinations);

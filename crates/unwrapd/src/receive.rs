@@ -15,7 +15,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::{VerificationError, Webhooks};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Shown};
 use crate::crash;
 use crate::intake::Intake;
 use crate::message::Message;
@@ -102,11 +102,8 @@ async fn accept(
     let verified = webhooks
         .verify_signature_at(&payload, &parts.headers, received_at.as_second())
         .inspect_err(|error| receiver.refuse(&arrival, Some(&payload), error))?;
-    if judged_at.is_wall {
-        clock.prove_wall();
-    } else {
-        clock.prove(received_at);
-    }
+    // Before it is stored, since it may be delivered at once.
+    let shown = judged_at.prove(clock);
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
     receiver.intake.events().emit(|| PipelineEvent::Verified {
         endpoint: endpoint.to_owned(),
@@ -120,6 +117,9 @@ async fn accept(
     let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
     let kept = tokio::spawn(async move {
         let kept = intake.keep(message).await;
+        if kept != Ok(Accepted::New) {
+            intake.clock().take_back(shown);
+        }
         if let (Ok(Accepted::New), Some((endpoint, oddity))) = (&kept, &odd) {
             intake.oddities().count(endpoint, oddity);
         }
@@ -136,6 +136,17 @@ struct JudgedAt {
     time: Timestamp,
     /// Whether it is the wall clock.
     is_wall: bool,
+}
+
+impl JudgedAt {
+    /// An authentic webhook fits this time.
+    fn prove(self, clock: &Clock) -> Shown {
+        if self.is_wall {
+            clock.prove_wall()
+        } else {
+            clock.prove(self.time)
+        }
+    }
 }
 
 /// The time by which a request is judged, and what its headers alone say. The clock may just have

@@ -113,7 +113,7 @@ async fn run(
     let until = Instant::now() + RUN_MAX;
     let mut before = None;
     loop {
-        let now = stored.clock.moment();
+        let now = stored.clock.moment_due();
         let step = stored.store.replay(replay, &token, as_of, now, STEP).await;
         let (replayed, done) = match (step, before) {
             (Ok(ReplayStep::More(replayed)), _) => (replayed, false),

@@ -50,13 +50,23 @@ impl Source {
         match self {
             Self::System => system(),
             Self::Simulated(simulated) => {
-                let since = i64::try_from(simulated.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let since = self.monotonic();
                 let shift = simulated.shift.load(Ordering::SeqCst);
                 let wall = simulated
                     .shown
                     .saturating_add(SignedDuration::from_millis(since.saturating_add(shift)))
                     .unwrap_or(Timestamp::MAX);
                 (since, wall.as_millisecond())
+            }
+        }
+    }
+
+    /// The monotonic time, in milliseconds.
+    pub(super) fn monotonic(&self) -> i64 {
+        match self {
+            Self::System => monotonic(),
+            Self::Simulated(simulated) => {
+                i64::try_from(simulated.at.elapsed().as_millis()).unwrap_or(i64::MAX)
             }
         }
     }

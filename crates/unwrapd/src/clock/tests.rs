@@ -335,3 +335,24 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_remembers_is_held_against_a_database_that_answers_later() {
+    let clock = Clock::simulated(start());
+    clock.anchor(Some(start()));
+    clock.refer(clock.monotonic(), at(31 * DAY).as_millisecond());
+    assert_eq!(clock.believed(), start());
+    assert_eq!(clock.doubt().map(|doubt| doubt.is_shared), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_at_once_while_the_clock_of_the_database_is_ahead_is_due_after_that() {
+    let clock = Clock::simulated(start());
+    clock.refer(clock.monotonic(), start().as_millisecond());
+    clock.anchor(Some(start()));
+    clock.refer(clock.monotonic(), at(3000).as_millisecond());
+    let due_at = clock.due_now();
+    assert!(clock.now() > at(2990), "{}", clock.now());
+    clock.refer(clock.monotonic(), start().as_millisecond());
+    assert!(due_at <= clock.now(), "{due_at}");
+}

@@ -52,6 +52,42 @@ async fn what_is_received_while_the_clock_is_off_is_signed_at_the_right_time() {
     }
 }
 
+/// Anyone who has seen a webhook can send it again, at the time that the wrong clock shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
+    let off = 31 * DAY;
+    let mut app = Application::start(std::iter::repeat_n(Answer::IfVerified, 100)).await;
+    let place = place(&app, 3);
+    let serving = place.start();
+    let held_back = Webhook::new("wh_held_back", EventType::BatchCompleted);
+    let at = async |time: i64| {
+        let mut copy = held_back.clone();
+        copy.headers = openai().sign(&copy.payload, "wh_held_back", time).unwrap();
+        let answer = copy.request(&client(), &serving.url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    at(unix_now()).await;
+    app.next().await;
+    place.jump_to(off);
+    doubts(&serving, true).await;
+    post(&serving, "wh_during", 0).await;
+    assert!(app.next().await.verified().is_ok());
+    at(unix_now() + off).await;
+    let test = serving
+        .admin
+        .replace("/readyz", "/api/v1/destinations/app/test");
+    let tested = client()
+        .post(test)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(tested.contains(r#""outcome":"delivered""#), "{tested}");
+    place.jump_to(0);
+}
+
 /// Nothing tells then which of the two clocks is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_when_the_clock_jumps_is_not_given_up_because_of_its_signature() {
