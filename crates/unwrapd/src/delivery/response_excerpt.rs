@@ -46,7 +46,7 @@ impl ResponseExcerpt {
 
 impl fmt::Debug for ResponseExcerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Said({} bytes)", self.0.len())
+        write!(f, "ResponseExcerpt({} bytes)", self.0.len())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::{Clock, DOUBT_LASTS, Doubt};
 use crate::observe::warnings::Warnings;
@@ -15,6 +15,8 @@ use crate::store::Store;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the trusted time is stored, so that the next process can compare its clock.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+/// Time to store it at a stop.
+const LAST_REMEMBER_MAX: Duration = Duration::from_secs(1);
 
 /// The two kinds of the warning, so that the log also shows a change from one to the other.
 const AHEAD: &str = "clock ahead";
@@ -39,7 +41,8 @@ pub(super) async fn run(
             () = sleep(LOOK_EVERY) => {}
         }
     }
-    remember(&clock, &*store).await;
+    // A store that hangs does not hold up the stop.
+    drop(timeout(LAST_REMEMBER_MAX, remember(&clock, &*store)).await);
 }
 
 /// Begins or ends the warning that the clock is in doubt. At a start this happens before the

@@ -1,6 +1,7 @@
 //! What the SQLite store promises beyond the suite that every store runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Bounds, Store, StoreError};
+use unwrapd::store::{Accepted, Bounds, Settled, Store, StoreError};
 
 use crate::store_conformance::{
     DAY, LEASE, SqlitePlace, accept, at, claim, message, open, prune, settle,
@@ -279,4 +280,63 @@ fn kept(place: &SqlitePlace) -> Vec<String> {
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap()
+}
+
+/// Another program keeps the writer waiting, as a disk that hangs does.
+struct Held(rusqlite::Connection);
+
+impl Held {
+    /// Returns once the writer waits in a commit: then not even a claim is answered.
+    async fn writer(place: &SqlitePlace, store: &Arc<dyn Store>) -> Self {
+        let other = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (accepting, message) = (Arc::clone(store), message("wh_held", at(0)));
+        tokio::spawn(async move { accepting.accept(message, vec![]).await });
+        let is_answered = async || {
+            let claimed = store.claim("nobody", Lane::Standard, at(0), LEASE, 1);
+            timeout(SOON, claimed).await.is_ok()
+        };
+        while is_answered().await {}
+        Self(other)
+    }
+
+    fn let_go(self) {
+        self.0.execute_batch("ROLLBACK").unwrap();
+    }
+}
+
+/// Much longer than a writer that is free takes.
+const SOON: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn a_claim_that_nobody_waits_for_any_more_leases_nothing() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let held = Held::writer(&place, &store).await;
+    assert!(timeout(SOON, claim(&store, 1)).await.is_err());
+    held.let_go();
+    assert_eq!(claim(&store, 1).await.deliveries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_settlement_that_was_made_unseen_counts_when_it_is_asked_for_again() {
+    let place = SqlitePlace::new();
+    let store = place.open();
+    accept(&store, "wh_1", 0).await;
+    let id = claim(&store, 1).await.deliveries[0].id;
+    let held = Held::writer(&place, &store).await;
+    assert!(
+        timeout(SOON, settle(&store, id, 1, Next::Delivered))
+            .await
+            .is_err()
+    );
+    held.let_go();
+    for _ in 0..2 {
+        assert_eq!(
+            settle(&store, id, 1, Next::Delivered).await,
+            Settled::Settled
+        );
+    }
+    assert_eq!(store.tally().await.unwrap().delivered, 1);
 }

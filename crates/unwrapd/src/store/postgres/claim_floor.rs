@@ -5,7 +5,7 @@
 //!
 //! What we do ourselves moves the mark back where it must. What other gateways do is commonly not
 //! older than the moment that the mark stays behind beside them; whatever is before it all the same
-//! is found by looking everywhere, as what nobody told is ([`super::notifications`]).
+//! is found by looking everywhere, as what nobody told is ([`super::notify`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;

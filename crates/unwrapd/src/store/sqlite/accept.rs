@@ -50,6 +50,10 @@ impl Job for Accepting {
         Urgency::NextCommit
     }
 
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
         self.outcome = Some(accept(work, &self.message, &self.recipients)?);
         Ok(())

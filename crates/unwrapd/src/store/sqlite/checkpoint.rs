@@ -269,9 +269,11 @@ impl Shared {
     }
 
     fn note(&self, counts: Counts) {
-        self.is_nearly_done.store(true, Ordering::Release);
         // The header of a frame makes little difference.
         let left = u64::from(counts.frames.saturating_sub(counts.moved)) * 4096 / MIB;
+        // Much is left to this thread, so that no commit waits while the writer moves it.
+        self.is_nearly_done
+            .store(left < LEFT_BEHIND_MAX_MIB, Ordering::Release);
         if left >= LEFT_BEHIND_MAX_MIB {
             self.is_behind.store(true, Ordering::Release);
             self.warnings.begin(

@@ -171,7 +171,8 @@ impl CopyEndpoint for SqliteCopyEndpoint {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.commit()?;
             // What readers keep in the log is in both files, and is moved when the store is opened.
-            checkpoint::run(connection, Mode::Truncate)?;
+            let moved = checkpoint::run(connection, Mode::Truncate)?;
+            schema::keep_log(connection, moved.is_busy)?;
             Ok(StepResult::Done)
         })
         .await

@@ -27,7 +27,7 @@ enum Verdict {
     /// A FUSE file system, which may be one of the network.
     Fuse,
     /// A file system in memory, whose content is lost when the machine restarts.
-    WriterState,
+    Memory,
 }
 
 /// Refuses a path on a file system of the network, and warns of what is doubtful. Where the kind
@@ -44,7 +44,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
         Verdict::Fuse => tracing::warn!(
             "{place} is on a FUSE file system: if that is one of the network, such as sshfs, SQLite can lose data there; a local disk is safe"
         ),
-        Verdict::WriterState => tracing::warn!(
+        Verdict::Memory => tracing::warn!(
             "{place} is in memory (tmpfs): its content is lost when the machine restarts"
         ),
     }
@@ -142,7 +142,7 @@ fn judge(magic: u64) -> Verdict {
         0x1983_0326 => Verdict::Network("BeeGFS"),
         0x2003_0528 => Verdict::Network("OrangeFS"),
         0x6573_5546 => Verdict::Fuse,
-        0x0102_1994 | 0x8584_58F6 => Verdict::WriterState,
+        0x0102_1994 | 0x8584_58F6 => Verdict::Memory,
         _ => Verdict::Fine,
     }
 }
@@ -160,7 +160,7 @@ mod tests {
             (0xFFFF_FFFF_FE53_4D42, Verdict::Network("SMB2")),
             (0x0102_1997, Verdict::Network("9p")),
             (0x6573_5546, Verdict::Fuse),
-            (0x0102_1994, Verdict::WriterState),
+            (0x0102_1994, Verdict::Memory),
         ] {
             assert_eq!(judge(magic), verdict, "{magic:#x}");
         }
@@ -186,10 +186,7 @@ mod tests {
 
     #[test]
     fn what_the_system_says_of_memory_is_understood() {
-        assert_eq!(
-            kind(Path::new("/dev/shm/no-such-file")),
-            Verdict::WriterState
-        );
+        assert_eq!(kind(Path::new("/dev/shm/no-such-file")), Verdict::Memory);
         // The kernel's own; no file can be there.
         assert_eq!(kind(Path::new("/proc/self")), Verdict::Fine);
     }

@@ -17,6 +17,8 @@
 
 use std::fs::File;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -25,6 +27,9 @@ use super::checkpoint::{self, Mode};
 use super::store_files::StoreFiles;
 use super::{holders, schema, wal};
 use crate::store::StoreError;
+
+/// Wait for the checkpoint of another program.
+const OTHERS_CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
 
 /// Size of a log from which on the log of the gateway says that it is written again.
 const TOLD_MIB: u64 = 64;
@@ -103,9 +108,15 @@ fn write_again(files: &StoreFiles) -> Result<(), StoreError> {
             .and_then(|folder| folder.sync_all())
             .map_err(problem)?;
         // If another program has moved more frames meanwhile, older content may now have replaced
-        // them.
-        if checkpoint::run(&beside, Mode::Count).map_err(count)?.moved == counts.moved {
+        // them. A checkpoint records what it has moved only at its end, so the count alone does not
+        // show one under way. Only one checkpoint runs at a time: when this one has run and has
+        // found nothing to move, no other one has moved anything.
+        let after = checkpoint::run(&beside, Mode::Passive).map_err(count)?;
+        if !after.is_busy && after.moved == counts.moved {
             return Ok(());
+        }
+        if after.is_busy {
+            thread::sleep(OTHERS_CHECKPOINT_WAIT);
         }
     }
 }

@@ -29,6 +29,9 @@ pub(super) enum Urgency {
 pub(super) trait Job: Send {
     fn urgency(&self) -> Urgency;
 
+    /// Whether someone still waits for the answer.
+    fn is_awaited(&self) -> bool;
+
     /// Does it. It may be asked to again, in another transaction, if the first came to nothing.
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
 
@@ -51,6 +54,10 @@ where
 {
     fn urgency(&self) -> Urgency {
         self.urgency
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
     }
 
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {

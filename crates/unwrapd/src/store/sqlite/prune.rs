@@ -56,7 +56,7 @@ enum Sweep {
 
 /// Rows that a step is to remove.
 #[derive(Debug, Default)]
-pub(super) struct MessagePage {
+pub(super) struct OldPage {
     horizon: Timestamp,
     block: Option<i64>,
     messages: Vec<Old>,
@@ -93,11 +93,11 @@ impl Pruner {
         &mut self,
         connection: &Connection,
         now: Timestamp,
-    ) -> rusqlite::Result<MessagePage> {
+    ) -> rusqlite::Result<OldPage> {
         let horizon = earlier(now, self.bounds.dedupe);
-        let mut found = MessagePage {
+        let mut found = OldPage {
             horizon,
-            ..MessagePage::default()
+            ..OldPage::default()
         };
         self.begin(size::used(connection)?, now);
         match self.sweep {
@@ -168,7 +168,7 @@ impl Pruner {
     }
 }
 
-impl MessagePage {
+impl OldPage {
     pub(super) fn is_nothing(&self) -> bool {
         self.block.is_none() && self.messages.is_empty()
     }

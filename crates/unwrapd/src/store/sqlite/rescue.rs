@@ -98,10 +98,23 @@ fn free_name(path: &Path) -> PathBuf {
     }
 }
 
+/// Copies the whole file, or nothing: half of a log under the name of the log would be taken for
+/// the log.
 fn copy(from: &File, to: &Path) -> io::Result<()> {
+    let partial = with_suffix(to, ".partial");
+    let copied = copy_to_new(from, &partial).and_then(|()| std::fs::rename(&partial, to));
+    if copied.is_err() {
+        // Its space may be all that is missing.
+        drop(std::fs::remove_file(&partial));
+    }
+    copied
+}
+
+fn copy_to_new(from: &File, to: &Path) -> io::Result<()> {
     let target = File::options()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(MODE)
         .open(to)?;
     let mut bytes = vec![0; STEP_BYTES];
@@ -119,4 +132,22 @@ fn copy(from: &File, to: &Path) -> io::Result<()> {
 
 fn sync_folder(database: &Path) -> io::Result<()> {
     File::open(folder_of(database))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_copied_whole_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            folder.path().join("from"),
+            folder.path().join("store.db-wal"),
+        );
+        // Without leave to read, the copy ends after it was begun.
+        let from = File::create(from).unwrap();
+        assert!(copy(&from, &to).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -129,6 +129,7 @@ pub(super) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_WAIT_MAX)?;
+    keep_log(&connection, true)?;
     Ok(connection)
 }
 
@@ -262,10 +263,19 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             )),
         }
     })?;
+    keep_log(connection, true)?;
     // NORMAL may roll acknowledged commits back when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     flush_the_disk(connection)
+}
+
+/// Says whether the log stays when the last connection is closed. If SQLite removed it after a sync
+/// that had failed, pages that were moved before would be neither in the log nor on the disk.
+pub(super) fn keep_log(connection: &Connection, keeps: bool) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps)
+        .map(drop)
 }
 
 /// On macOS a sync alone does not reach the disk. Elsewhere these change nothing.
@@ -367,5 +377,31 @@ mod tests {
         assert!(is_set(&connect_beside(files.path()).unwrap()));
         drop(connection);
         assert!(is_set(&connect_again(&mut files).unwrap()));
+    }
+
+    /// After a failed sync, pages that were moved before are in the log alone: a later sync succeeds
+    /// without them. So SQLite must not remove the log by itself.
+    #[test]
+    fn the_log_stays_when_its_last_connection_is_closed_unless_all_of_it_was_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let log_bytes = |files: &StoreFiles| {
+            std::fs::metadata(files.log_path()).map_or(0, |metadata| metadata.len())
+        };
+        let connection = connect(&mut files).unwrap();
+        connection
+            .execute("INSERT INTO paused VALUES ('app', 0)", ())
+            .unwrap();
+        drop(connection);
+        assert!(log_bytes(&files) > 0);
+        let beside = connect_beside(files.path()).unwrap();
+        beside.execute("DELETE FROM paused", ()).unwrap();
+        drop(beside);
+        assert!(log_bytes(&files) > 0);
+
+        let connection = connect_again(&mut files).unwrap();
+        keep_log(&connection, false).unwrap();
+        drop(connection);
+        assert!(!files.log_path().exists());
     }
 }

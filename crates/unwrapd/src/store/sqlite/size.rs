@@ -25,6 +25,7 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     connection.execute_batch("VACUUM").map_err(problem)?;
     // The file becomes shorter when the whole log is in it.
     let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;
+    schema::keep_log(&connection, moved.is_busy).map_err(problem)?;
     if moved.is_busy {
         return Err(StoreError::Unavailable(
             "another program is reading the database (a backup, a check, a shell), so the space is not freed yet; end that program and run the command again".into(),

@@ -16,10 +16,10 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
         Next::Dead => ("dead", attempt.ended_at),
         Next::Retry { due_at } => ("waiting", due_at),
     };
-    if !work.state.leases.settle(attempt.delivery, attempt.number) {
-        return Ok(Settled::Fenced);
-    }
     let connection = work.connection;
+    if !work.state.leases.settle(attempt.delivery, attempt.number) {
+        return settled_before(connection, attempt);
+    }
     let is_settled = connection
         .prepare_cached(
             "UPDATE delivery SET state = ?, due_at = ?, attempt = ?, earlier = earlier + ?3 - 1 - attempt
@@ -33,15 +33,7 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
         ])?
         > 0;
     if !is_settled {
-        // Or it was settled by the same attempt: its commit stood, and it was told that it did not.
-        let is_done = connection
-            .prepare_cached("SELECT 1 FROM delivery WHERE id = ? AND attempt = ?")?
-            .exists(params![attempt.delivery, attempt.number])?;
-        return Ok(if is_done {
-            Settled::Settled
-        } else {
-            Settled::Fenced
-        });
+        return settled_before(connection, attempt);
     }
     connection
         .prepare_cached(
@@ -59,6 +51,19 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
         work.state.done();
     }
     Ok(Settled::Settled)
+}
+
+/// The same settlement may have been committed before: its caller got an error because the disk was
+/// stuck, and asks again.
+fn settled_before(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Settled> {
+    let is_settled = connection
+        .prepare_cached("SELECT 1 FROM delivery WHERE id = ? AND attempt = ?")?
+        .exists(params![attempt.delivery, attempt.number])?;
+    Ok(if is_settled {
+        Settled::Settled
+    } else {
+        Settled::Fenced
+    })
 }
 
 pub(super) fn ready(

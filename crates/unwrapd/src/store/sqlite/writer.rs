@@ -148,6 +148,10 @@ impl Writer {
     }
 
     fn look(&mut self, mut job: Box<dyn Job>) {
+        // The disk was stuck, and nobody waits any more. A claim would lease deliveries to nobody.
+        if !job.is_awaited() {
+            return;
+        }
         self.pulse.begin();
         let outcome = self.connect().and_then(|connection| {
             let mut work = Work {

@@ -7,7 +7,7 @@ use super::Writer;
 use crate::store::StoreError;
 use crate::store::sqlite::checkpoint::{self, Mode};
 use crate::store::sqlite::job::Job;
-use crate::store::sqlite::rescue;
+use crate::store::sqlite::{rescue, schema};
 
 /// How often saving what is only in our hands is tried again.
 const RESCUE_EVERY: Duration = Duration::from_secs(10);
@@ -63,11 +63,16 @@ impl Writer {
 
     /// Moves the log into the database, and SQLite removes it with the last connection: whoever
     /// moves or copies the database of a gateway that was stopped needs no other file. Who reads it
-    /// meanwhile is not waited for; then the log stays.
+    /// meanwhile is not waited for; then the log stays. It also stays after an error, for the next
+    /// start to move.
     pub(super) fn leave_one_file(&mut self) {
         self.readers.close();
         if let Some(connection) = self.connection.take() {
-            match checkpoint::run_at_once(&connection, Mode::Truncate) {
+            let moved = checkpoint::run_at_once(&connection, Mode::Truncate).and_then(|moved| {
+                schema::keep_log(&connection, moved.is_busy)?;
+                Ok(moved)
+            });
+            match moved {
                 Ok(moved) if !moved.is_busy => {}
                 Ok(_) => tracing::info!(
                     "another program reads the database, so its log stays beside it: {}",

@@ -97,7 +97,7 @@ impl Writer {
             std::mem::forget(connection);
         } else {
             drop(connection);
-            // Whoever closes the database last removes the log.
+            // Another program that closes the database last may remove the log.
             self.files.forget_log();
         }
     }
