@@ -42,7 +42,9 @@ pub(crate) use messages::{AllShown, Dead, DeadLetter, Shown};
 pub(crate) use quarantine::{DeleteResult, QuarantinePage, QuarantinedView};
 pub(crate) use replay::{DropRequest, DropResult, ReplayPlan, ReplayProgress, ReplayRequest};
 pub use route::Route;
-pub(crate) use unconfigured::{AskedGiveUp, GaveUp, note as note_unconfigured, remedy};
+pub(crate) use unconfigured::{
+    AskedGiveUp, GaveUp, note as note_unconfigured, remedy, watch as watch_unconfigured,
+};
 
 /// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]

@@ -159,7 +159,7 @@ impl Gateway {
             readiness: Arc::clone(&readiness),
             warnings: warnings.clone(),
             clock: clock.clone(),
-            targets,
+            targets: targets.clone(),
             states: intake.rules().states.clone(),
             wakeups: intake.rules().wakeups.clone(),
             refusals: Arc::clone(&refusals),
@@ -220,6 +220,12 @@ impl Gateway {
                 () = intake.oddities().run() => {}
             }
         });
+        gateway.servers.spawn(admin::watch_unconfigured(
+            Arc::clone(&store),
+            targets,
+            warnings.clone(),
+            shutdown.clone(),
+        ));
         gateway.servers.spawn(timekeeping::run(
             clock.clone(),
             Arc::clone(&store),

@@ -485,7 +485,7 @@ pub struct QuarantinedRequest {
 impl fmt::Debug for QuarantinedRequest {
     /// Without what its sender chose.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Suspect")
+        f.debug_struct("QuarantinedRequest")
             .field("id", &self.id)
             .field("endpoint", &self.endpoint)
             .field("received_at", &self.received_at)

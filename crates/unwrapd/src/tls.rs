@@ -14,7 +14,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
 
-use crate::files;
+use crate::{certificates, files};
 
 /// How often at most the files are looked at, when connections come: two calls of the file system.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -189,18 +189,7 @@ impl Files {
     }
 
     fn read_certificate(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let text = files::read(&self.certificate, FILE_BYTES_MAX)
-            .map_err(|error| self.certificate_problem(format!("cannot be read: {error}")))?
-            .bytes;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
-            .collect::<Result<_, _>>()
-            .map_err(|_| self.certificate_problem("it is not valid PEM: save it again"))?;
-        if chain.is_empty() {
-            return Err(self.certificate_problem(
-                "there is no certificate in it: it must have -----BEGIN CERTIFICATE-----, your certificate first, then the chain",
-            ));
-        }
-        Ok(chain)
+        certificates::read(&self.certificate).map_err(|problem| self.certificate_problem(problem))
     }
 
     fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -1,19 +1,22 @@
 //! Deliveries that wait for a destination that is not configured (any more). Nothing delivers them and
 //! nothing removes them, so an operator must know of them and be able to end them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::{Admin, Route, Targets};
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
-use crate::store::give_up;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, give_up};
 
 /// The condition that such deliveries wait.
 const CONDITION: &str = "unconfigured-destinations";
@@ -21,6 +24,8 @@ const CONDITION: &str = "unconfigured-destinations";
 const NAMES_MAX: usize = 5;
 /// How long a request goes on giving up.
 const RUN_MAX: Duration = Duration::from_secs(5);
+/// How often the deliveries are counted while some wait.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::post(
@@ -68,6 +73,28 @@ pub(crate) fn note(waiting: &[(String, u64)], targets: &Targets, warnings: &Warn
     );
 }
 
+/// Keeps the warning true until shutdown: another gateway on the database may make the deliveries,
+/// or give them up.
+pub(crate) async fn watch(
+    store: Arc<dyn Store>,
+    targets: Targets,
+    warnings: Warnings,
+    mut shutdown: Shutdown,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = sleep(LOOK_EVERY) => {}
+        }
+        if warnings.has(CONDITION) {
+            match store.backlog().await {
+                Ok(waiting) => note(&waiting, &targets, &warnings),
+                Err(error) => tracing::debug!("cannot count the waiting deliveries: {error}"),
+            }
+        }
+    }
+}
+
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AskedGiveUp {
@@ -97,6 +124,15 @@ async fn give_up_waiting(
             ),
         ));
     }
+    if let Some(gateway) = configured_differently(&*admin.store) {
+        return Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!(
+                "gateway {gateway}, on the same database, has other destinations, and may still deliver to `{}`: give all gateways the same configuration first",
+                shown(&name)
+            ),
+        ));
+    }
     let backlog = admin.store.backlog().await?;
     let waiting = backlog.into_iter().find(|(waiting, _)| *waiting == name);
     let Some((_, deliveries)) = waiting else {
@@ -111,7 +147,8 @@ async fn give_up_waiting(
             done: false,
         }));
     }
-    let given_up = give_up(&admin.store, &name, &admin.clock, RUN_MAX).await?;
+    let may_go_on = || !admin.targets.has(&name);
+    let given_up = give_up(&admin.store, &name, &admin.clock, RUN_MAX, may_go_on).await?;
     tracing::info!(
         destination = name,
         "{} waiting deliveries given up by an operator; they are dead letters now",
@@ -125,4 +162,14 @@ async fn give_up_waiting(
         deliveries: given_up.deliveries,
         done: given_up.done,
     }))
+}
+
+/// Another gateway that lives and has other destinations.
+fn configured_differently(store: &dyn Store) -> Option<String> {
+    let gateways = store.gateways();
+    let ours = gateways.iter().find(|gateway| gateway.is_ours)?;
+    let other = gateways.iter().find(|gateway| {
+        !gateway.is_ours && ours.differs_from(gateway).contains(&"destinations".into())
+    })?;
+    Some(other.name.clone())
 }

@@ -33,6 +33,12 @@ impl Warnings {
         }
     }
 
+    /// Whether the condition `kind` holds now.
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        self.lock().contains_key(kind)
+    }
+
     /// The texts of all conditions that hold now, ordered by kind.
     #[must_use]
     pub fn all(&self) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, Settled, Store, StoreError, Terms};
+use super::{Attempt, Lease, Settled, Store, StoreError, Terms};
 use crate::clock::Clock;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Lane, Next};
@@ -32,17 +32,27 @@ pub struct GivenUp {
     pub done: bool,
 }
 
-/// Gives up what waits for `destination`, for about `time`.
+/// Gives up what waits for `destination`, for about `time`, and not after `may_go_on` has said no:
+/// the destination was configured again.
 pub async fn give_up(
     store: &Arc<dyn Store>,
     destination: &str,
     clock: &Clock,
     time: Duration,
+    may_go_on: impl Fn() -> bool,
 ) -> Result<GivenUp, StoreError> {
     let until = Instant::now() + time;
     let mut deliveries = 0;
     for lane in Lane::ALL {
         while let Some(batch) = next_batch(store, destination, lane, clock, until).await? {
+            if !may_go_on() {
+                let leases = batch.iter().map(Lease::from).collect();
+                store.release(leases).await?;
+                return Ok(GivenUp {
+                    deliveries,
+                    done: true,
+                });
+            }
             deliveries += settle(store, batch, clock).await?;
             if Instant::now() >= until {
                 return Ok(GivenUp {

@@ -194,8 +194,9 @@ fn what_cannot_be_used_is_refused_with_the_file_and_a_remedy_and_nothing_of_the_
         assert!(!error.contains(&line), "{error}");
     }
     for (text, why) in [
-        (pem.as_str(), "no certificate in it"),
+        (pem.as_str(), "has no certificate"),
         ("-----BEGIN CERTIFICATE-----\n!", "not valid PEM"),
+        ("-----BEGIN PKCS7-----\n", "openssl pkcs7"),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             "first certificate cannot be read",
@@ -238,7 +239,10 @@ fn a_configuration_with_an_unusable_certificate_is_refused_with_its_line() {
     };
     let missing = complaint();
     assert!(missing.contains("unwrapd.toml:5: "), "{missing}");
-    assert!(missing.contains("tls.pem: cannot be read"), "{missing}");
+    assert!(
+        missing.contains("tls.pem: cannot read the file"),
+        "{missing}"
+    );
 
     write(folder.path(), &certificate());
     write_key(folder.path(), &KeyPair::generate().unwrap().serialize_pem());

@@ -102,3 +102,43 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
     one.terminate();
 }
+
+/// One that has lost a destination from its configuration cannot tell that the others have, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_gateway_may_still_deliver_is_not_given_up() {
+    let store = store_url();
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    for folder in &folders {
+        write_config_on(folder.path(), &store, URL, "");
+    }
+    let config = folders[1].path().join("unwrapd.toml");
+    let written = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        written.replace("name = \"app\"", "name = \"other\""),
+    )
+    .unwrap();
+    let with_app = Serving::start(folders[0].path(), &[]);
+    let without = Serving::start(folders[1].path(), &[]);
+    let give_up = without
+        .admin
+        .replace("/readyz", "/api/v1/destinations/app/give-up");
+    let give_up = async || {
+        let request = client().post(&give_up);
+        let request = request
+            .header("content-type", "application/json")
+            .body("{}");
+        request.send().await.unwrap().status()
+    };
+    let becomes = async |status: u16| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while give_up().await != status {
+            assert!(std::time::Instant::now() < deadline, "{status}");
+        }
+    };
+    // Once each has heard of the other.
+    becomes(409).await;
+    with_app.terminate();
+    // Nothing waits.
+    becomes(404).await;
+}

@@ -9,6 +9,7 @@ every_store!(
     ;
     all_that_waits_becomes_dead_letters_whenever_it_is_due,
     what_is_under_way_is_left_to_whoever_makes_it,
+    nothing_is_given_up_once_the_destination_is_configured_again,
 );
 
 const TIME: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Plac
     let rest = claimed.deliveries.iter().skip(3).map(Lease::from);
     store.release(rest.collect()).await.unwrap();
 
-    let given_up = give_up(&store, "app", &clock, TIME).await.unwrap();
+    let given_up = give_up(&store, "app", &clock, TIME, || true).await.unwrap();
     let expected = GivenUp {
         deliveries: 250,
         done: true,
@@ -48,7 +49,7 @@ async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Plac
     let kept = store.get_message("wh_0", false).await.unwrap();
     let latest = kept[0].deliveries[0].latest.last().unwrap();
     assert!(latest.answer.contains("given up"), "{}", latest.answer);
-    let again = give_up(&store, "app", &clock, TIME).await.unwrap();
+    let again = give_up(&store, "app", &clock, TIME, || true).await.unwrap();
     assert_eq!(again.deliveries, 0);
 }
 
@@ -58,10 +59,22 @@ async fn what_is_under_way_is_left_to_whoever_makes_it(place: &dyn Place) {
     let now = seconds(&clock);
     accept(&store, "wh_1", now).await;
     let claimed = claim(&store, now).await;
-    let given_up = give_up(&store, "app", &clock, TIME).await.unwrap();
+    let given_up = give_up(&store, "app", &clock, TIME, || true).await.unwrap();
     assert_eq!(given_up.deliveries, 0);
     let delivery = &claimed.deliveries[0];
     settle(&store, delivery.id, delivery.attempt, Next::Delivered).await;
     let tally = store.tally().await.unwrap();
     assert_eq!((tally.delivered, tally.dead), (1, 0));
+}
+
+async fn nothing_is_given_up_once_the_destination_is_configured_again(place: &dyn Place) {
+    let store = place.open().await;
+    let clock = Clock::default();
+    let now = seconds(&clock);
+    accept(&store, "wh_1", now).await;
+    let given_up = give_up(&store, "app", &clock, TIME, || false)
+        .await
+        .unwrap();
+    assert_eq!(given_up.deliveries, 0);
+    assert_eq!(claim(&store, now).await.deliveries.len(), 1);
 }
