@@ -1,5 +1,7 @@
 //! The verbs of the store in SQL. Changes run inside the writer's transaction.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
@@ -11,11 +13,7 @@ use crate::message::Message;
 use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
 
 pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
-    let (state, due_at) = match attempt.next {
-        Next::Delivered => ("delivered", attempt.ended_at),
-        Next::Dead => ("dead", attempt.ended_at),
-        Next::Retry { due_at } => ("waiting", due_at),
-    };
+    let (state, due_at) = consequence(attempt);
     let connection = work.connection;
     if !work.state.leases.settle(attempt.delivery, attempt.number) {
         return settled_before(connection, attempt);
@@ -43,7 +41,7 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
             attempt.delivery,
             attempt.number,
             attempt.ended_at.as_millisecond(),
-            i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX),
+            milliseconds(attempt.took),
             attempt.answer,
             Some(attempt.said.as_str()).filter(|said| !said.is_empty()),
         ])?;
@@ -53,17 +51,41 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     Ok(Settled::Settled)
 }
 
-/// The same settlement may have been committed before: its caller got an error because the disk was
-/// stuck, and asks again.
+/// The same settlement, to the last detail, may have been committed before: its caller got an error
+/// because the disk was stuck, and asks again.
 fn settled_before(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Settled> {
+    let (state, due_at) = consequence(attempt);
     let is_settled = connection
-        .prepare_cached("SELECT 1 FROM delivery WHERE id = ? AND attempt = ?")?
-        .exists(params![attempt.delivery, attempt.number])?;
+        .prepare_cached(
+            "SELECT 1 FROM delivery JOIN attempt ON attempt.delivery = delivery.id AND number = delivery.attempt
+             WHERE id = ? AND number = ? AND state = ? AND due_at = ? AND ended_at = ? AND took_ms = ?",
+        )?
+        .exists(params![
+            attempt.delivery,
+            attempt.number,
+            state,
+            due_at.as_millisecond(),
+            attempt.ended_at.as_millisecond(),
+            milliseconds(attempt.took),
+        ])?;
     Ok(if is_settled {
         Settled::Settled
     } else {
         Settled::Fenced
     })
+}
+
+/// The state and the due time of the delivery after the attempt.
+fn consequence(attempt: &Attempt) -> (&'static str, Timestamp) {
+    match attempt.next {
+        Next::Delivered => ("delivered", attempt.ended_at),
+        Next::Dead => ("dead", attempt.ended_at),
+        Next::Retry { due_at } => ("waiting", due_at),
+    }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn ready(
