@@ -220,11 +220,12 @@ impl Gateway {
                 () = intake.oddities().run() => {}
             }
         });
+        let mut until = shutdown.clone();
         gateway.servers.spawn(admin::watch_unconfigured(
             Arc::clone(&store),
             targets,
             warnings.clone(),
-            shutdown.clone(),
+            async move { until.begun().await },
         ));
         gateway.servers.spawn(timekeeping::run(
             clock.clone(),

@@ -1,6 +1,7 @@
 //! Deliveries that wait for a destination that is not configured (any more). Nothing delivers them and
 //! nothing removes them, so an operator must know of them and be able to end them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use super::json::{Refusal, answer, read};
 use super::{Admin, Route, Targets};
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
-use crate::shutdown::Shutdown;
 use crate::store::{Store, give_up};
 
 /// The condition that such deliveries wait.
@@ -73,17 +73,18 @@ pub(crate) fn note(waiting: &[(String, u64)], targets: &Targets, warnings: &Warn
     );
 }
 
-/// Keeps the warning true until shutdown: another gateway on the database may make the deliveries,
+/// Keeps the warning true, until `end`: another gateway on the database may make the deliveries,
 /// or give them up.
 pub(crate) async fn watch(
     store: Arc<dyn Store>,
     targets: Targets,
     warnings: Warnings,
-    mut shutdown: Shutdown,
+    end: impl Future<Output = ()>,
 ) {
+    let mut end = pin!(end);
     loop {
         tokio::select! {
-            () = shutdown.begun() => return,
+            () = &mut end => return,
             () = sleep(LOOK_EVERY) => {}
         }
         if warnings.has(CONDITION) {
