@@ -29,44 +29,45 @@ pub(crate) fn install(database: &Database) {
          CREATE TABLE audit.change (
              place bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
              at_ms bigint NOT NULL, life text NOT NULL, delivery bigint NOT NULL,
-             claimed_before int NOT NULL, claimed int NOT NULL, attempt_before int NOT NULL, attempt int NOT NULL,
-             holder_before bigint, holder bigint, lease_before bigint NOT NULL
+             claimed_before int NOT NULL, claimed int NOT NULL, settled_before int NOT NULL, settled int NOT NULL,
+             gateway_before bigint, gateway bigint, lease_before bigint NOT NULL
          );
          CREATE INDEX ON audit.change (delivery);
          CREATE INDEX ON audit.change (life);
          CREATE TABLE audit.burial (
-             at_ms bigint NOT NULL, life text NOT NULL, holder bigint NOT NULL, silent_ms bigint NOT NULL
+             at_ms bigint NOT NULL, life text NOT NULL, gateway bigint NOT NULL, silent_ms bigint NOT NULL
          );
          CREATE FUNCTION audit.now_ms() RETURNS bigint LANGUAGE sql VOLATILE
          AS 'SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint';
          CREATE FUNCTION audit.note_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO audit.change (
-                 at_ms, life, delivery, claimed_before, claimed, attempt_before, attempt, holder_before, holder, lease_before
+                 at_ms, life, delivery, claimed_before, claimed, settled_before, settled, gateway_before, gateway, lease_before
              ) VALUES (
-                 audit.now_ms(), current_setting('application_name'), NEW.id, OLD.claimed, NEW.claimed, OLD.attempt, NEW.attempt,
-                 OLD.holder, NEW.holder, OLD.ready_at
+                 audit.now_ms(), current_setting('application_name'), NEW.id, OLD.claimed_attempt, NEW.claimed_attempt, 
+                 OLD.settled_attempt, NEW.settled_attempt,
+                 OLD.gateway, NEW.gateway, OLD.ready_at
              );
              RETURN NULL;
          END $$;
          CREATE FUNCTION audit.note_birth() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO audit.change (
-                 at_ms, life, delivery, claimed_before, claimed, attempt_before, attempt, holder, lease_before
+                 at_ms, life, delivery, claimed_before, claimed, settled_before, settled, gateway, lease_before
              ) VALUES (
-                 audit.now_ms(), current_setting('application_name'), NEW.id, 0, NEW.claimed, 0, NEW.attempt, NEW.holder, NEW.due_at
+                 audit.now_ms(), current_setting('application_name'), NEW.id, 0, NEW.claimed_attempt, 0, NEW.settled_attempt, NEW.gateway, NEW.due_at
              );
              RETURN NULL;
          END $$;
          CREATE FUNCTION audit.note_burial() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             INSERT INTO audit.burial (at_ms, life, holder, silent_ms) VALUES (
+             INSERT INTO audit.burial (at_ms, life, gateway, silent_ms) VALUES (
                  audit.now_ms(), current_setting('application_name'), OLD.id,
-                 extract(epoch FROM pg_catalog.clock_timestamp() - OLD.beat_at) * 1000
+                 extract(epoch FROM pg_catalog.clock_timestamp() - OLD.heartbeat_at) * 1000
              );
              RETURN NULL;
          END $$;
          CREATE TRIGGER note AFTER UPDATE ON {SCHEMA}.delivery FOR EACH ROW EXECUTE FUNCTION audit.note_change();
-         CREATE TRIGGER note_birth AFTER INSERT ON {SCHEMA}.delivery FOR EACH ROW WHEN (NEW.holder IS NOT NULL)
+         CREATE TRIGGER note_birth AFTER INSERT ON {SCHEMA}.delivery FOR EACH ROW WHEN (NEW.gateway IS NOT NULL)
          EXECUTE FUNCTION audit.note_birth();
-         CREATE TRIGGER note AFTER DELETE ON {SCHEMA}.holder FOR EACH ROW EXECUTE FUNCTION audit.note_burial();"
+         CREATE TRIGGER note AFTER DELETE ON {SCHEMA}.gateway FOR EACH ROW EXECUTE FUNCTION audit.note_burial();"
     ));
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn install(database: &Database) {
 pub(crate) fn holds(database: &Database, life: u32) -> bool {
     let asked = database.0.try_sql(&format!(
         "SELECT EXISTS (
-             SELECT FROM {SCHEMA}.delivery JOIN audit.change ON change.holder = delivery.holder WHERE change.life = 'life_{life}'
+             SELECT FROM {SCHEMA}.delivery JOIN audit.change ON change.gateway = delivery.gateway WHERE change.life = 'life_{life}'
          )"
     ));
     asked.is_some_and(|is_so| is_so == "t")
@@ -87,7 +88,7 @@ pub(crate) fn is_inherited(database: &Database, life: u32) -> bool {
              SELECT FROM audit.change AS freed JOIN audit.change AS held USING (delivery, claimed)
              JOIN audit.change AS claim USING (delivery)
              WHERE held.life = 'life_{life}' AND held.claimed > held.claimed_before
-                 AND freed.life <> held.life AND freed.holder IS NULL AND freed.holder_before = held.holder
+                 AND freed.life <> held.life AND freed.gateway IS NULL AND freed.gateway_before = held.gateway
                  AND claim.claimed_before = held.claimed AND claim.claimed > claim.claimed_before AND claim.life <> held.life
          )"
     ));
@@ -151,7 +152,7 @@ impl Audit {
     pub(crate) fn read(database: &Database) -> Self {
         let mut audit = Self::default();
         for [at_ms, life, holder, silent_ms] in
-            database.rows("SELECT at_ms, life, holder, silent_ms FROM audit.burial")
+            database.rows("SELECT at_ms, life, gateway, silent_ms FROM audit.burial")
         {
             audit.burials.push(Burial {
                 at_ms: at_ms.parse().unwrap(),
@@ -161,19 +162,19 @@ impl Audit {
             });
         }
         for row in database.rows::<11>(
-            "SELECT webhook_id, destination, at_ms, life, claimed_before, change.claimed, attempt_before, change.attempt,
-                    holder_before, change.holder, lease_before
+            "SELECT webhook_id, destination, at_ms, life, claimed_before, change.claimed, settled_before, change.settled,
+                    gateway_before, change.gateway, lease_before
              FROM audit.change JOIN delivery ON delivery.id = change.delivery JOIN message ON message.seq = delivery.id >> 8
              ORDER BY change.delivery, place",
         ) {
-            let [id, destination, at_ms, life, claimed_before, claimed, attempt_before, attempt, holder_before, holder, lease] =
+            let [id, destination, at_ms, life, claimed_before, claimed, attempt_before, attempt, gateway_before, holder, lease] =
                 row;
             let change = Change {
                 at_ms: at_ms.parse().unwrap(),
                 life: life_of(&life),
                 claimed: [claimed_before, claimed].map(|number| number.parse().unwrap()),
                 attempt: [attempt_before, attempt].map(|number| number.parse().unwrap()),
-                holder: [holder_before, holder].map(|holder| holder.parse().ok()),
+                holder: [gateway_before, holder].map(|holder| holder.parse().ok()),
                 lease_before: lease.parse().unwrap(),
             };
             audit.follow(&id, &destination, &change);

@@ -26,7 +26,7 @@ impl Database {
     pub(crate) fn read(&self) -> MessageView {
         let mut kept = MessageView::new();
         for [id, kind, payload] in self.rows(
-            "SELECT webhook_id, event_type, encode(payload, 'hex') FROM message LEFT JOIN body USING (slot, seq)",
+            "SELECT webhook_id, event_type, encode(bytes, 'hex') FROM message LEFT JOIN payload USING (partition, seq)",
         ) {
             let is_exact = webhooks::number(&id).is_some_and(|number| {
                 let mut expected = String::new();
@@ -41,7 +41,7 @@ impl Database {
         }
         for [id, destination, is_delivered, succeeded, failed] in self.rows(
             "SELECT webhook_id, destination, state = 'delivered',
-                    count(number) FILTER (WHERE answer LIKE 'HTTP 2%'), count(number) FILTER (WHERE answer NOT LIKE 'HTTP 2%')
+                    count(number) FILTER (WHERE summary LIKE 'HTTP 2%'), count(number) FILTER (WHERE summary NOT LIKE 'HTTP 2%')
              FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
              GROUP BY delivery.id, webhook_id",
         ) {
@@ -67,15 +67,15 @@ impl Database {
     pub(crate) fn waiting(&self) -> String {
         let rows = self.rows::<6>(
             "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)
-             SELECT webhook_id, destination, coalesce(holder::text, 'nobody'), ready_at - ms,
-                    coalesce(extract(epoch FROM clock_timestamp() - beat_at)::text, 'unknown'),
+             SELECT webhook_id, destination, coalesce(gateway::text, 'nobody'), ready_at - ms,
+                    coalesce(extract(epoch FROM clock_timestamp() - heartbeat_at)::text, 'unknown'),
                     (SELECT string_agg(
                          format(
-                             '%s ms ago %s: claimed %s to %s, attempt %s to %s, holder %s to %s', ms - at_ms, life, claimed_before,
-                             change.claimed, attempt_before, change.attempt, holder_before, change.holder
+                             '%s ms ago %s: claimed %s to %s, settled %s to %s, gateway %s to %s', ms - at_ms, life, claimed_before,
+                             change.claimed, settled_before, change.settled, gateway_before, change.gateway
                          ), '; ' ORDER BY place
                      ) FROM audit.change WHERE change.delivery = delivery.id)
-             FROM now, delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN holder ON holder.id = delivery.holder
+             FROM now, delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN gateway ON gateway.id = delivery.gateway
              WHERE state = 'waiting' LIMIT 20",
         );
         let told = rows.iter().map(|[id, destination, holder, due, silent, history]| {

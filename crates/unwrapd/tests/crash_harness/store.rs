@@ -36,7 +36,7 @@ pub(crate) fn read(path: &Path) -> rusqlite::Result<MessageView> {
 
     let mut kept = MessageView::new();
     let mut messages = store.prepare(
-        "SELECT webhook_id, event_type, payload FROM message LEFT JOIN body USING (seq)",
+        "SELECT webhook_id, event_type, bytes FROM message LEFT JOIN payload USING (seq)",
     )?;
     let mut rows = messages.query(())?;
     while let Some(row) = rows.next()? {
@@ -54,7 +54,7 @@ pub(crate) fn read(path: &Path) -> rusqlite::Result<MessageView> {
 
     let mut deliveries = store.prepare(
         "SELECT webhook_id, destination, state = 'delivered',
-                count(number) FILTER (WHERE answer LIKE 'HTTP 2%'), count(number) FILTER (WHERE answer NOT LIKE 'HTTP 2%')
+                count(number) FILTER (WHERE summary LIKE 'HTTP 2%'), count(number) FILTER (WHERE summary NOT LIKE 'HTTP 2%')
          FROM delivery JOIN message ON message.seq = delivery.message LEFT JOIN attempt ON attempt.delivery = delivery.id
          GROUP BY delivery.id",
     )?;

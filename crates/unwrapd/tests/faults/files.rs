@@ -132,7 +132,7 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
 
     let connection = move_log(&database);
     let pages: Vec<u64> = connection
-        .prepare("SELECT pageno FROM dbstat WHERE name = 'body' AND pagetype = 'overflow'")
+        .prepare("SELECT pageno FROM dbstat WHERE name = 'payload' AND pagetype = 'overflow'")
         .unwrap()
         .query_map((), |row| row.get(0))
         .unwrap()

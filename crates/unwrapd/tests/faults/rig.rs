@@ -42,6 +42,8 @@ pub(crate) struct Rig {
     rng: Rng,
     gateway: Option<Gateway>,
     small_disk: Option<SmallDisk>,
+    /// SQL of one more migration of the gateways.
+    next_migration: Option<&'static str>,
     readyz: String,
     /// Processes started so far.
     lives: u32,
@@ -81,6 +83,7 @@ impl Rig {
             rng,
             gateway: None,
             small_disk: None,
+            next_migration: None,
             readyz: String::new(),
             lives: 0,
         }
@@ -159,6 +162,22 @@ impl Rig {
         self.small_disk = Some(SmallDisk::mount(&self.folder.path().join("disk")).await);
     }
 
+    /// The gateways are of a later version, which migrates the store by this file of SQL.
+    pub(crate) fn migrate_by(&mut self, sql: &'static str) {
+        self.next_migration = Some(sql);
+    }
+
+    pub(crate) fn schema_version(&self) -> u32 {
+        let connection = Connection::open(self.database()).unwrap();
+        connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap()
+    }
+
+    pub(crate) fn schema_version_expected(&self) -> u32 {
+        1 + u32::from(self.next_migration.is_some())
+    }
+
     pub(crate) fn small_disk(&self) -> &SmallDisk {
         self.small_disk.as_ref().unwrap()
     }
@@ -175,6 +194,9 @@ impl Rig {
         } else {
             let mut command = Command::new(program);
             command.envs(self.shim.environment());
+            if let Some(next) = self.next_migration {
+                command.env("UNWRAPD_NEXT_MIGRATION", next);
+            }
             command
         };
         let mut gateway = Gateway::start_by(command, folder, self.lives);

@@ -15,17 +15,19 @@ const SEED: u64 = 20_260_105;
 const STRIDE: usize = 9;
 /// Most of them are waiting for something.
 const AT_ONCE: usize = 8;
-/// The first schema there was,
-const FIRST_SCHEMA: &str = include_str!("../../src/store/sqlite/0001_way.sql");
-/// and how it says whose it is.
-const FIRST_MARKS: &str =
+/// The present schema,
+const PRESENT_SCHEMA: &str = include_str!("../../src/store/sqlite/0001_schema.sql");
+/// its marks,
+const PRESENT_MARKS: &str =
     "PRAGMA application_id = 0x756E7772; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;";
+/// and the migration of a later version.
+const NEXT_SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/next_schema.sql");
 /// Webhooks kept by the version before.
 const KEPT_BEFORE: usize = 8;
 
 /// A start fails at its first call to the disk, at a later one, and so on, until one does not fail; the power is cut after each.
 /// Whatever is left, the next start makes a good database of it.
-async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&Rig)) {
+async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&mut Rig)) {
     let mut skips = (0..).step_by(STRIDE);
     let mut have_failed = 0;
     loop {
@@ -48,9 +50,9 @@ async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&Rig)) {
     }
 }
 
-async fn faults_before_a_good_start(fault: Fault, prepare: fn(&Rig)) -> u64 {
+async fn faults_before_a_good_start(fault: Fault, prepare: fn(&mut Rig)) -> u64 {
     let mut rig = Rig::before_start(SEED).await;
-    prepare(&rig);
+    prepare(&mut rig);
     rig.shim.inject(&fault);
     if let Err(error) = rig.start_gateway().await {
         let error = error.to_string();
@@ -60,41 +62,43 @@ async fn faults_before_a_good_start(fault: Fault, prepare: fn(&Rig)) -> u64 {
     rig.cut_power().await;
     rig.start_gateway().await.unwrap();
     rig.deliver(1).await;
+    assert_eq!(rig.schema_version(), rig.schema_version_expected());
     rig.balances().await;
     faults
 }
 
-fn nothing(_: &Rig) {}
+fn nothing(_: &mut Rig) {}
 
-/// A database of the first schema with webhooks that are still to be delivered.
-fn first_schema(rig: &Rig) {
+/// A database of the present schema with webhooks that are still to be delivered, for the gateway of a later version.
+fn present_schema(rig: &mut Rig) {
+    rig.migrate_by(NEXT_SCHEMA);
     let database = Connection::open(rig.database()).unwrap();
-    database.execute_batch(FIRST_SCHEMA).unwrap();
-    database.execute_batch(FIRST_MARKS).unwrap();
+    database.execute_batch(PRESENT_SCHEMA).unwrap();
+    database.execute_batch(PRESENT_MARKS).unwrap();
     for _ in 0..KEPT_BEFORE {
         let number = rig.ledger.announce();
         rig.ledger.acknowledge(number, 0);
         let id = webhooks::id(number);
         database
             .execute(
-                "INSERT INTO message VALUES (?, 'production', ?, ?, 0, unixepoch() * 1000, ?)",
-                params![
-                    number + 1,
-                    id,
-                    webhooks::kind(number),
-                    webhooks::payload(number).as_bytes()
-                ],
+                "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at)
+                 VALUES (?, 'production', ?, ?, 0, unixepoch() * 1000)",
+                params![number + 1, id, webhooks::kind(number)],
             )
             .unwrap();
         database
-            .execute("INSERT INTO seen VALUES ('production', ?, 0)", [id])
+            .execute(
+                "INSERT INTO payload (seq, bytes) VALUES (?, ?)",
+                params![number + 1, webhooks::payload(number).as_bytes()],
+            )
             .unwrap();
-        for destination in Destination::ALL {
+        for (place, destination) in Destination::ALL.into_iter().enumerate() {
             if destination.wants(number) {
                 database
                     .execute(
-                        "INSERT INTO delivery (message, destination, lane, due_at) VALUES (?, ?, 'standard', 0)",
-                        params![number + 1, destination.name()],
+                        "INSERT INTO delivery (id, message, destination, lane, since, due_at)
+                         VALUES (?1 * 256 + ?2, ?1, ?3, 'standard', unixepoch() * 1000, 0)",
+                        params![number + 1, place, destination.name()],
                     )
                     .unwrap();
             }
@@ -116,12 +120,12 @@ async fn a_database_can_be_made_after_the_disk_has_failed_at_any_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_can_be_migrated_after_the_disk_was_full_at_any_call() {
-    the_next_start_goes_well_after(full(), first_schema).await;
+    the_next_start_goes_well_after(full(), present_schema).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_can_be_migrated_after_the_disk_has_failed_at_any_call() {
-    the_next_start_goes_well_after(failing(), first_schema).await;
+    the_next_start_goes_well_after(failing(), present_schema).await;
 }
 
 fn full() -> Fault {

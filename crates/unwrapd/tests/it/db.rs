@@ -105,7 +105,7 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
             "belong to no message",
         ),
         (
-            "DELETE FROM body WHERE seq = (SELECT max(seq) FROM message)",
+            "DELETE FROM payload WHERE seq = (SELECT max(seq) FROM message)",
             "deliveries",
             "wait for a payload that is missing",
         ),
@@ -125,7 +125,7 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
             "1 messages are not in the dedupe set",
         ),
         (
-            "UPDATE seen_block SET first_seq = first_seq + 10",
+            "UPDATE dedupe_block SET first_seq = first_seq + 10",
             "ids",
             "messages are not in the dedupe set",
         ),
@@ -371,9 +371,13 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
     };
     for (sql, name, complaint) in [
         ("SELECT 1", "", ""),
-        ("TRUNCATE body_0", "messages", "3 have lost their payload"),
         (
-            "UPDATE body_current SET slot = 1",
+            "TRUNCATE payload_0",
+            "messages",
+            "3 have lost their payload",
+        ),
+        (
+            "UPDATE current_partition SET partition = 1",
             "messages",
             "3 have their payload in a partition that is to be filled again",
         ),
@@ -383,7 +387,7 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
             "1 belong to no message",
         ),
         (
-            "UPDATE message SET slot = NULL WHERE webhook_id = 'wh_waiting'",
+            "UPDATE message SET partition = NULL WHERE webhook_id = 'wh_waiting'",
             "deliveries",
             "1 wait for a payload that is missing",
         ),

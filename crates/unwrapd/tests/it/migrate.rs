@@ -2,8 +2,8 @@
 //!
 //! `fixtures/schema-NNNN.sql` holds a store of each schema as text: the same messages, in every
 //! state there is. That of the present schema is written by `UNWRAPD_WRITE_FIXTURE=1 cargo test -p
-//! unwrapd --test it the_present_schema_has_a_fixture`; once it is committed with its migration,
-//! neither is changed again.
+//! unwrapd --test it the_present_schema_has_a_fixture`. A fixture of a released schema is never
+//! changed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,12 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::sqlite::{SqliteStore, check};
-use unwrapd::store::{Accepted, Bounds, Store as _, StoreError, Tally};
+use unwrapd::store::sqlite::check;
+use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
 
 use crate::store_conformance::{LEASE, SqlitePlace, at, claim, message, settle};
 use crate::support::application::Application;
-use crate::support::process::{unwrapd, write_config};
-use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, TestGateway, destination};
+use crate::support::{TestGateway, destination};
 
 /// Each message that the fixtures hold: where it arrived, its id, who is to get it.
 const MESSAGES: [(&str, &str, &[&str]); 10] = [
@@ -272,89 +271,122 @@ fn dump(path: &Path) -> String {
     lines.join("\n") + "\n"
 }
 
-#[tokio::test]
-async fn a_migration_that_cannot_be_made_leaves_the_store_as_it_was() {
-    let (_, place) = each_earlier_store().remove(0);
-    let path = place.0.path().join("store.db");
-    // In the way of the second half of a migration.
-    let connection = Connection::open(&path).unwrap();
-    connection
-        .execute_batch("CREATE TABLE seen_block (x)")
-        .unwrap();
-    let before = dump(&path);
-    let refused = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap_err();
-    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
-    assert!(refused.to_string().contains("is unchanged"), "{refused}");
-    assert_eq!(dump(&path), before);
-
-    connection.execute_batch("DROP TABLE seen_block").unwrap();
-    assert_eq!(place.open().tally().await.unwrap().messages, 10);
-}
-
-/// `serve` on a store of the first schema, which ends by itself.
-async fn serve_the_first_schema(shell: &str, environment: &[(&str, &str)]) -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("unwrapd.db");
-    write_store(1, &path);
-    // Enough for the migration not to fit in memory.
-    let connection = Connection::open(&path).unwrap();
-    connection
-        .execute_batch(
-            "WITH RECURSIVE series (value) AS (SELECT 101 UNION ALL SELECT value + 1 FROM series LIMIT 1000)
-             INSERT INTO message SELECT value, 'production', 'wh_' || value, NULL, 0, 0, zeroblob(4000) FROM series",
-        )
-        .unwrap();
-    drop(connection);
-    write_config(folder.path(), "http://127.0.0.1:9/");
-    let ended = tokio::process::Command::new("sh")
-        .args(["-c", &format!("{shell} exec \"$0\" serve --config \"$1\"")])
-        .arg(unwrapd().get_program())
-        .arg(folder.path().join("unwrapd.toml"))
-        .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
-        .env("APP_WEBHOOK_SECRET", APP_SECRET)
-        .env_remove("UNWRAPD_LOG")
-        .envs(environment.iter().copied())
-        .kill_on_drop(true)
-        .output();
-    let ended = tokio::time::timeout(PATIENCE, ended)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(!ended.status.success());
-    (folder, String::from_utf8(ended.stderr).unwrap())
-}
-
-#[tokio::test]
-async fn a_disk_that_takes_no_more_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
-    // No file may have more than some hundred KiB: too little for the log of the migration.
-    let limited = "trap '' XFSZ; ulimit -f 500;";
-    let (folder, complaint) = serve_the_first_schema(limited, &[]).await;
-    let path = folder.path().join("unwrapd.db");
-    assert!(complaint.contains("from schema 1 to 2"), "{complaint}");
-    assert!(complaint.contains("is unchanged"), "{complaint}");
-    assert_eq!(version_of(&path), 1);
-    let store = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap();
-    assert_eq!(store.tally().await.unwrap().pending, 8);
-}
-
+/// The migration of a later version (`UNWRAPD_NEXT_MIGRATION`), which these tests interrupt.
 #[cfg(feature = "crash-points")]
-#[tokio::test]
-async fn a_kill_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
-    let (folder, complaint) = serve_the_first_schema("", &[("UNWRAPD_CRASH_AT", "migrated")]).await;
-    assert!(
-        complaint.contains("migrating the store from schema 1"),
-        "{complaint}"
-    );
-    let path = folder.path().join("unwrapd.db");
-    assert_eq!(version_of(&path), 1);
-    let store = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap();
-    assert_eq!(store.tally().await.unwrap().pending, 8);
-    assert_eq!(version_of(&path), version_of_a_new_store());
-}
+mod interrupted {
+    use unwrapd::store::sqlite::SqliteStore;
 
-#[cfg(feature = "crash-points")]
-fn version_of_a_new_store() -> u32 {
-    let place = SqlitePlace::new();
-    drop(place.open());
-    version_of(&place.0.path().join("store.db"))
+    use super::*;
+    use crate::support::process::{Serving, unwrapd, write_config};
+    use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE};
+
+    const NEXT_SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/next_schema.sql");
+
+    /// A store of the present schema, too large to be migrated in memory.
+    fn present_store() -> (TempDir, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("unwrapd.db");
+        write_store(1, &path);
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "WITH RECURSIVE series (value) AS (SELECT 101 UNION ALL SELECT value + 1 FROM series LIMIT 1000)
+                 INSERT INTO payload SELECT value, zeroblob(4000) FROM series;
+                 INSERT INTO message (seq, endpoint, webhook_id, sent_at, received_at)
+                 SELECT seq, 'production', 'wh_' || seq, 0, 0 FROM payload WHERE seq > 100;",
+            )
+            .unwrap();
+        (folder, path)
+    }
+
+    /// What a gateway of the later version says that ends as it starts on the store.
+    async fn serve_the_next_version(
+        folder: &Path,
+        shell: &str,
+        environment: &[(&str, &str)],
+    ) -> String {
+        write_config(folder, "http://127.0.0.1:9/");
+        let ended = tokio::process::Command::new("sh")
+            .args(["-c", &format!("{shell} exec \"$0\" serve --config \"$1\"")])
+            .arg(unwrapd().get_program())
+            .arg(folder.join("unwrapd.toml"))
+            .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
+            .env("APP_WEBHOOK_SECRET", APP_SECRET)
+            .env("UNWRAPD_NEXT_MIGRATION", NEXT_SCHEMA)
+            .env_remove("UNWRAPD_LOG")
+            .envs(environment.iter().copied())
+            .kill_on_drop(true)
+            .output();
+        let ended = tokio::time::timeout(PATIENCE, ended)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!ended.status.success());
+        String::from_utf8(ended.stderr).unwrap()
+    }
+
+    /// Whether the store is of the present schema, and whole.
+    async fn is_as_before(path: &Path) {
+        assert_eq!(version_of(path), 1);
+        for found in check(path, Bounds::default().dedupe, false, at(0)).unwrap() {
+            assert!(found.result.is_ok(), "{found:?}");
+        }
+        let store = SqliteStore::open(path, &Bounds::default(), at(0)).unwrap();
+        let tally = store.tally().await.unwrap();
+        assert_eq!((tally.messages, tally.pending), (1010, 8));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_cannot_be_made_leaves_the_store_as_it_was() {
+        let (folder, path) = present_store();
+        // In the way of the last statement of the migration.
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("CREATE TABLE of_the_next_version (x)")
+            .unwrap();
+        drop(connection);
+        let before = dump(&path);
+        let complaint = serve_the_next_version(folder.path(), "", &[]).await;
+        assert!(complaint.contains("from schema 1 to 2"), "{complaint}");
+        assert!(complaint.contains("is unchanged"), "{complaint}");
+        assert_eq!(dump(&path), before);
+        is_as_before(&path).await;
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_full_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
+        let (folder, path) = present_store();
+        // No file may have more than 5 MiB: too little for the log of the migration.
+        let limited = "trap '' XFSZ; ulimit -f 10000;";
+        let complaint = serve_the_next_version(folder.path(), limited, &[]).await;
+        assert!(complaint.contains("from schema 1 to 2"), "{complaint}");
+        assert!(complaint.contains("is unchanged"), "{complaint}");
+        is_as_before(&path).await;
+    }
+
+    #[tokio::test]
+    async fn a_kill_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
+        let (folder, path) = present_store();
+        let killed = [("UNWRAPD_CRASH_AT", "migrated")];
+        let complaint = serve_the_next_version(folder.path(), "", &killed).await;
+        assert!(
+            complaint.contains("migrating the store from schema 1"),
+            "{complaint}"
+        );
+        is_as_before(&path).await;
+    }
+
+    #[tokio::test]
+    async fn the_next_version_migrates_the_store_and_the_present_one_then_refuses_it() {
+        let (folder, path) = present_store();
+        write_config(folder.path(), "http://127.0.0.1:9/");
+        let next = [("UNWRAPD_NEXT_MIGRATION", NEXT_SCHEMA)];
+        let (ended, said) = Serving::start(folder.path(), &next).terminate();
+        assert!(ended.success(), "{said}");
+        assert!(said.contains("the store was migrated"), "{said}");
+        assert_eq!(version_of(&path), 2);
+        let refused = SqliteStore::open(&path, &Bounds::default(), at(0)).unwrap_err();
+        assert!(refused.to_string().contains("newer version"), "{refused}");
+    }
 }

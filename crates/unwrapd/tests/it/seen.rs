@@ -42,16 +42,16 @@ impl Spoiler {
     fn begin(self) -> &'static str {
         match self {
             Self::Constraint => {
-                "CREATE TRIGGER spoiler BEFORE INSERT ON body BEGIN SELECT RAISE(ABORT, 'spoiled'); END"
+                "CREATE TRIGGER spoiler BEFORE INSERT ON payload BEGIN SELECT RAISE(ABORT, 'spoiled'); END"
             }
-            Self::MissingTable => "ALTER TABLE body RENAME TO body_away",
+            Self::MissingTable => "ALTER TABLE payload RENAME TO payload_away",
         }
     }
 
     fn end(self) -> &'static str {
         match self {
             Self::Constraint => "DROP TRIGGER spoiler",
-            Self::MissingTable => "ALTER TABLE body_away RENAME TO body",
+            Self::MissingTable => "ALTER TABLE payload_away RENAME TO payload",
         }
     }
 }

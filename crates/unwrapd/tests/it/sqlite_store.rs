@@ -209,7 +209,7 @@ async fn a_step_of_pruning_is_short_however_much_there_is_to_forget() {
     store.close().await;
     let blocks: u32 = rusqlite::Connection::open(place.0.path().join("store.db"))
         .unwrap()
-        .query_row("SELECT count(*) FROM seen_block", (), |row| row.get(0))
+        .query_row("SELECT count(*) FROM dedupe_block", (), |row| row.get(0))
         .unwrap();
     assert_eq!(blocks, 1, "the newest tells where the next begins");
 }
@@ -274,7 +274,7 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
 fn kept(place: &SqlitePlace) -> Vec<String> {
     let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
     connection
-        .prepare("SELECT webhook_id FROM message JOIN body USING (seq) ORDER BY seq")
+        .prepare("SELECT webhook_id FROM message JOIN payload USING (seq) ORDER BY seq")
         .unwrap()
         .query_map((), |row| row.get(0))
         .unwrap()

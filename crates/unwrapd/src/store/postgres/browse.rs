@@ -22,20 +22,20 @@ use crate::store::{
 const MESSAGES_AT_ONCE_MAX: usize = 32;
 
 const MESSAGES: &str = "
-    SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(payload)::int8,
-           CASE WHEN $2 THEN payload END
-    FROM message LEFT JOIN body ON body.slot = message.slot AND body.seq = message.seq WHERE message.seq = ANY ($1)";
+    SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(bytes)::int8,
+           CASE WHEN $2 THEN bytes END
+    FROM message LEFT JOIN payload ON payload.partition = message.partition AND payload.seq = message.seq WHERE message.seq = ANY ($1)";
 
 /// Message by message, in the order of the index: the planner cannot know how few there are of
 /// each, and would read the whole table.
 const DELIVERIES: &str = "
-    SELECT id, destination, lane, state, dropped_at IS NOT NULL, since, coalesce(dropped_at, due_at), attempt::int8
+    SELECT id, destination, lane, state, dropped_at IS NOT NULL, since, coalesce(dropped_at, due_at), settled_attempt::int8
     FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (
         SELECT * FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 ORDER BY id LIMIT 256
     ) AS found ORDER BY id";
 
 const ATTEMPTS: &str = "
-    SELECT delivery, number::int8, ended_at, took_ms, answer, body
+    SELECT delivery, number::int8, ended_at, took_ms, summary, excerpt
     FROM unnest($1::int8[]) AS given (id) CROSS JOIN LATERAL (
         SELECT * FROM attempt WHERE delivery = given.id ORDER BY number DESC LIMIT $2
     ) AS latest ORDER BY delivery, number";

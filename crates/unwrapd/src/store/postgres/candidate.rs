@@ -24,10 +24,10 @@ pub(super) const DELIVERIES: &str = "
 
 /// Keeps them from being forgotten, or chosen by another, until the transaction ends.
 const LOCK: &str = "
-    SELECT seq, event_type, slot IS NOT NULL FROM message WHERE seq = ANY ($1) ORDER BY seq FOR NO KEY UPDATE";
+    SELECT seq, event_type, partition IS NOT NULL FROM message WHERE seq = ANY ($1) ORDER BY seq FOR NO KEY UPDATE";
 
 const AGAIN: &str = "
-    UPDATE delivery SET state = 'waiting', since = $2, due_at = $3, ready_at = $3, earlier = attempt, dropped_at = NULL
+    UPDATE delivery SET state = 'waiting', since = $2, due_at = $3, ready_at = $3, uncounted_attempts = settled_attempt, dropped_at = NULL
     WHERE id = ANY ($1) AND state <> 'waiting'";
 
 const MISSING: &str = "
@@ -37,7 +37,7 @@ const MISSING: &str = "
 /// Leased deliveries are under way, and stay.
 const HURRY: &str = "
     UPDATE delivery SET due_at = $2, ready_at = $2
-    WHERE id = ANY ($1) AND state = 'waiting' AND holder IS NULL AND due_at > $2
+    WHERE id = ANY ($1) AND state = 'waiting' AND gateway IS NULL AND due_at > $2
     RETURNING destination, lane";
 
 /// A message and its deliveries, as far as a replay wants to know.

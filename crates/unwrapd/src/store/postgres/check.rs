@@ -25,12 +25,12 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
         &[
             (
                 "have lost their payload",
-                "SELECT count(*) FROM message LEFT JOIN body USING (slot, seq) WHERE slot IS NOT NULL AND payload IS NULL",
+                "SELECT count(*) FROM message LEFT JOIN payload USING (partition, seq) WHERE partition IS NOT NULL AND bytes IS NULL",
             ),
             (
                 "have their payload in a partition that is to be filled again",
-                "SELECT count(*) FROM message JOIN body_slot USING (slot)
-                 WHERE opened_at IS NULL AND slot <> (SELECT slot FROM body_current)",
+                "SELECT count(*) FROM message JOIN payload_partition USING (partition)
+                 WHERE opened_at IS NULL AND partition <> (SELECT partition FROM current_partition)",
             ),
         ],
     ),
@@ -43,7 +43,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
             ),
             (
                 "wait for a payload that is missing",
-                "SELECT count(*) FROM delivery JOIN message ON seq = delivery.id >> 8 WHERE state = 'waiting' AND slot IS NULL",
+                "SELECT count(*) FROM delivery JOIN message ON seq = delivery.id >> 8 WHERE state = 'waiting' AND partition IS NULL",
             ),
             (
                 "have an unknown state or lane",
@@ -64,7 +64,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
 
 /// Findings if nothing is wrong.
 const SOUND: [&str; 2] = [
-    "SELECT count(*) || ' stored, ' || count(slot) || ' of them with their payload' FROM message",
+    "SELECT count(*) || ' stored, ' || count(partition) || ' of them with their payload' FROM message",
     "SELECT count(*) FILTER (WHERE state = 'waiting') || ' wait, ' || count(*) FILTER (WHERE state <> 'waiting') || ' are settled'
      FROM delivery",
 ];

@@ -15,7 +15,7 @@ const IS_OVERLONG: &str =
     "(prober IS NULL AND until_at > clock_timestamp() + back_off_ms * interval '1 ms')";
 
 /// Whether nobody tries it who is alive.
-const IS_FREE: &str = "(prober IS NULL OR NOT EXISTS (SELECT FROM holder WHERE id = prober))";
+const IS_FREE: &str = "(prober IS NULL OR NOT EXISTS (SELECT FROM gateway WHERE id = prober))";
 
 pub(super) async fn list(shared: &Shared) -> Result<Vec<SharedCircuit>, Failure> {
     // Whose prober is dead had its wait before that one began.

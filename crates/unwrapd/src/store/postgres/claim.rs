@@ -29,21 +29,21 @@ use crate::store::{Claimed, LEASE_MAX, Lease, Terms};
 const CLAIM: Work = Work::Function("claim");
 
 const RELEASE: &str = "
-    UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
+    UPDATE delivery SET ready_at = due_at, claimed_attempt = claimed_attempt - 1, gateway = NULL
     FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS given (id, number, ends_ms)
-    WHERE delivery.id = given.id AND holder = $1 AND claimed = given.number AND ready_at = given.ends_ms
-        AND attempt < given.number AND state = 'waiting'";
+    WHERE delivery.id = given.id AND gateway = $1 AND claimed_attempt = given.number AND ready_at = given.ends_ms
+        AND settled_attempt < given.number AND state = 'waiting'";
 
 /// Gives back deliveries whose claim lost its answer: none of them has begun.
 const GIVE_BACK: &str = "
-    UPDATE delivery SET ready_at = due_at, claimed = claimed - 1, holder = NULL
+    UPDATE delivery SET ready_at = due_at, claimed_attempt = claimed_attempt - 1, gateway = NULL
     FROM unnest($4::int8[]) AS lost (ends_ms)
-    WHERE holder = $1 AND destination = $2 AND lane = $3 AND ready_at = ends_ms AND attempt < claimed AND state = 'waiting'
+    WHERE gateway = $1 AND destination = $2 AND lane = $3 AND ready_at = ends_ms AND settled_attempt < claimed_attempt AND state = 'waiting'
     RETURNING ends_ms";
 
 const COUNT_PUT_OFF: &str = "
     SELECT count(*) FROM (
-        SELECT FROM delivery WHERE destination = $1 AND lane = $2 AND state = 'waiting' AND ready_at > $3 AND holder IS NULL LIMIT $4
+        SELECT FROM delivery WHERE destination = $1 AND lane = $2 AND state = 'waiting' AND ready_at > $3 AND gateway IS NULL LIMIT $4
     ) AS found";
 
 /// How far behind our own leases those of others may end that have other time-outs, and still be looked over.

@@ -29,7 +29,7 @@ const COUNT_ON: &str = "
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
     SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
-    ANALYZE message, body, delivery, attempt";
+    ANALYZE message, payload, delivery, attempt";
 
 /// The store in one schema, over a connection of its own.
 pub(in crate::store) struct PostgresCopyEndpoint {

@@ -35,19 +35,20 @@ const LATE_MS: i64 = 5000;
 /// gateway that joins makes its row: where the row of another is gone, it was taken for dead.
 const HEARTBEAT: &str = "
     WITH joined AS (
-        INSERT INTO holder (id, beat_at, sees, name, place, parts)
+        INSERT INTO gateway (id, heartbeat_at, peers, name, exclusive_address, configuration)
         SELECT $1, clock_timestamp(), $2, $3, $4, $5 WHERE $6
         ON CONFLICT (id) DO UPDATE
-        SET beat_at = EXCLUDED.beat_at, sees = EXCLUDED.sees, name = EXCLUDED.name, place = EXCLUDED.place, parts = EXCLUDED.parts
+        SET heartbeat_at = EXCLUDED.heartbeat_at, peers = EXCLUDED.peers, name = EXCLUDED.name, 
+            exclusive_address = EXCLUDED.exclusive_address, configuration = EXCLUDED.configuration
         RETURNING 1
     ), beaten AS (
-        UPDATE holder SET beat_at = clock_timestamp(), sees = $2, name = $3, place = $4, parts = $5
+        UPDATE gateway SET heartbeat_at = clock_timestamp(), peers = $2, name = $3, exclusive_address = $4, configuration = $5
         WHERE id = $1 AND NOT $6 RETURNING 1
     )
     SELECT EXISTS (SELECT FROM joined) OR EXISTS (SELECT FROM beaten),
-           id, name, parts, sees, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::int8,
+           id, name, configuration, peers, (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::int8,
            (extract(epoch FROM clock_timestamp()) * 1000)::int8
-    FROM (SELECT) AS one LEFT JOIN holder ON sees IS NOT NULL";
+    FROM (SELECT) AS one LEFT JOIN gateway ON peers IS NOT NULL";
 
 /// Frees what those hold that are silent, or that are not known: whoever claims at the moment at
 /// which it is taken for dead. Whoever was only frozen may still settle, unless someone else claims
@@ -55,31 +56,31 @@ const HEARTBEAT: &str = "
 /// The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
 const REAP: &str = "
     WITH dead AS (
-        DELETE FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 > $1 RETURNING id, name
+        DELETE FROM gateway WHERE abs(extract(epoch FROM clock_timestamp() - heartbeat_at)) * 1000 > $1 RETURNING id, name
     ), freed AS (
-        UPDATE delivery SET ready_at = due_at, holder = NULL
-        WHERE holder IS NOT NULL AND state = 'waiting' AND (
-            holder = ANY (ARRAY (SELECT id FROM dead)) OR NOT EXISTS (SELECT FROM holder AS living WHERE living.id = delivery.holder)
+        UPDATE delivery SET ready_at = due_at, gateway = NULL
+        WHERE gateway IS NOT NULL AND state = 'waiting' AND (
+            gateway = ANY (ARRAY (SELECT id FROM dead)) OR NOT EXISTS (SELECT FROM gateway AS living WHERE living.id = delivery.gateway)
         ) RETURNING 1
     )
     SELECT (SELECT array_agg(name) FROM dead WHERE name <> ''), (SELECT count(*) FROM freed)";
 
 /// Frees what those held whose place another has taken.
 const TAKE_OVER: &str = "
-    WITH gone AS (DELETE FROM holder WHERE place = $1 AND id <> $2 RETURNING id)
-    UPDATE delivery SET ready_at = due_at, holder = NULL
-    WHERE holder = ANY (ARRAY (SELECT id FROM gone)) AND state = 'waiting'";
+    WITH gone AS (DELETE FROM gateway WHERE exclusive_address = $1 AND id <> $2 RETURNING id)
+    UPDATE delivery SET ready_at = due_at, gateway = NULL
+    WHERE gateway = ANY (ARRAY (SELECT id FROM gone)) AND state = 'waiting'";
 
 /// Frees what one holds.
 const DEREGISTER: &str = "
-    WITH gone AS (DELETE FROM holder WHERE id = $1)
-    UPDATE delivery SET ready_at = due_at, holder = NULL WHERE holder = $1 AND state = 'waiting'";
+    WITH gone AS (DELETE FROM gateway WHERE id = $1)
+    UPDATE delivery SET ready_at = due_at, gateway = NULL WHERE gateway = $1 AND state = 'waiting'";
 
 /// Registers the gateway. The others do not count it before its first heartbeat.
 const REGISTER: &str = "
-    INSERT INTO holder (id, beat_at, name, parts) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
+    INSERT INTO gateway (id, heartbeat_at, name, configuration) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
-const LIVING: &str = "SELECT count(*) FROM holder WHERE abs(extract(epoch FROM clock_timestamp() - beat_at)) * 1000 <= $1";
+const LIVING: &str = "SELECT count(*) FROM gateway WHERE abs(extract(epoch FROM clock_timestamp() - heartbeat_at)) * 1000 <= $1";
 
 /// One begins.
 pub(super) async fn register(

@@ -11,7 +11,7 @@ use super::rows::natural;
 use crate::store::StoreError;
 
 /// Each brings the schema from the version before. They are never changed, only followed.
-const MIGRATIONS: &[&str] = &[include_str!("0001_store.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("0001_schema.sql")];
 
 /// Whether a copy is under way.
 const HALF: &str = "SELECT 1 FROM copying";

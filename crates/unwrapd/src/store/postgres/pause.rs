@@ -101,7 +101,11 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Result<Vec<(String, Timestamp)>,
 /// Writes durably, to where messages are written, and leaves none.
 pub(super) async fn ready(pool: &Arc<Pool>, now: Timestamp) -> Result<(), Failure> {
     let now = now.as_millisecond();
-    pool.once(Purpose::Claiming, "SELECT ready($1)", params![now => INT8])
-        .await
-        .map(drop)
+    pool.once(
+        Purpose::Claiming,
+        "SELECT check_writable($1)",
+        params![now => INT8],
+    )
+    .await
+    .map(drop)
 }

@@ -1,6 +1,6 @@
-//! The slots that bodies stand in. They are filled one after the other. A slot that was closed
-//! longer ago than messages are kept holds little that is still needed: that is moved into the slot
-//! being filled, and the whole of the rest is dropped at once.
+//! The partitions of payloads. They are filled one after the other. A partition that was closed longer
+//! ago than messages are kept holds little that is still needed: that is moved into the partition being
+//! filled, and the whole of the rest is dropped at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::pool::{Pool, Purpose, Transaction};
 use super::rows::signed;
 use crate::delivery::earlier;
 
-/// In how many slots the messages of the whole retention stand. There are twelve, so that some are
+/// Number of partitions that hold the messages of the whole retention. There are twelve, so that some are
 /// left for what is emptied late.
-const SLOTS_FILLED: u32 = 8;
-/// How long a slot stays open at least, and closed before it is emptied: longer than anyone can be at work in it.
+const PARTITIONS_FILLED: u32 = 8;
+/// How long a partition stays open at least, and closed before it is emptied: longer than anyone can be at work in it.
 const TIME_MIN: Duration = Duration::from_secs(3600);
 /// Bodies moved in one step.
 const MOVE_MAX: i64 = 256;
-/// How long to wait for those who read the slot that is to be emptied. Whoever comes after us waits as long.
+/// How long to wait for those who read the partition that is to be emptied. Whoever comes after us waits as long.
 const LOCK_TIME_MS: u32 = 200;
 /// `slot` in ASCII, for the lock of who moves and empties.
 const LOCK: i64 = 0x736C_6F74;
@@ -28,31 +28,31 @@ const LOCK: i64 = 0x736C_6F74;
 /// One gateway at a time. It is asked for and not waited for.
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock($1 # hashtext(current_schema())::int8)";
 
-/// The first time that anyone comes here the slot that was being filled from the beginning gets its
+/// The first time that anyone comes here the partition that was being filled from the beginning gets its
 /// time. So does one that was opened by a clock that has been set back since.
 const DATE: &str = "
-    UPDATE body_slot SET opened_at = $1
-    WHERE slot = (SELECT slot FROM body_current) AND (opened_at IS NULL OR opened_at > $1)";
+    UPDATE payload_partition SET opened_at = $1
+    WHERE partition = (SELECT partition FROM current_partition) AND (opened_at IS NULL OR opened_at > $1)";
 
-/// Opens the next empty slot if the one being filled is old enough.
+/// Opens the next empty partition if the one being filled is old enough.
 const TURN: &str = "
     WITH next AS (
-        SELECT empty.slot AS slot, filled.slot AS before
-        FROM body_slot AS empty, body_slot AS filled
-        WHERE empty.opened_at IS NULL AND filled.slot = (SELECT slot FROM body_current) AND filled.opened_at <= $2
-        ORDER BY empty.slot LIMIT 1
+        SELECT empty.partition AS partition, filled.partition AS before
+        FROM payload_partition AS empty, payload_partition AS filled
+        WHERE empty.opened_at IS NULL AND filled.partition = (SELECT partition FROM current_partition) AND filled.opened_at <= $2
+        ORDER BY empty.partition LIMIT 1
     ), opened AS (
-        UPDATE body_slot SET opened_at = CASE WHEN body_slot.slot = next.slot THEN $1 ELSE opened_at END,
-                             closed_at = CASE WHEN body_slot.slot = next.before THEN $1 END
-        FROM next WHERE body_slot.slot IN (next.slot, next.before)
+        UPDATE payload_partition SET opened_at = CASE WHEN payload_partition.partition = next.partition THEN $1 ELSE opened_at END,
+                             closed_at = CASE WHEN payload_partition.partition = next.before THEN $1 END
+        FROM next WHERE payload_partition.partition IN (next.partition, next.before)
     )
-    UPDATE body_current SET slot = next.slot FROM next";
+    UPDATE current_partition SET partition = next.partition FROM next";
 
-/// The slot to be emptied next.
+/// The partition to be emptied next.
 const OLDEST: &str = "
-    SELECT slot::int8 FROM body_slot WHERE closed_at < $1 ORDER BY closed_at LIMIT 1";
+    SELECT partition::int8 FROM payload_partition WHERE closed_at < $1 ORDER BY closed_at LIMIT 1";
 
-/// Takes a step: opens a slot, moves some bodies or empties a slot. Says whether there is more to do.
+/// Takes a step: opens a partition, moves some bodies or empties a partition. Says whether there is more to do.
 pub(super) async fn step(
     pool: &Arc<Pool>,
     retention: Duration,
@@ -74,7 +74,7 @@ async fn turn(
     retention: Duration,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let filled_for = (retention / SLOTS_FILLED).max(TIME_MIN);
+    let filled_for = (retention / PARTITIONS_FILLED).max(TIME_MIN);
     let kept_for = retention.max(TIME_MIN);
     let now_ms = now.as_millisecond();
     let opened_before = earlier(now, filled_for).as_millisecond();
@@ -89,43 +89,43 @@ async fn turn(
     let Some(row) = oldest.first() else {
         return Ok(false);
     };
-    let slot: i64 = row.try_get(0)?;
-    if move_some(transaction, slot).await? {
+    let partition: i64 = row.try_get(0)?;
+    if move_some(transaction, partition).await? {
         return Ok(true);
     }
-    empty(transaction, slot).await
+    empty(transaction, partition).await
 }
 
 /// Moves bodies that are still needed. Says whether there were any.
-async fn move_some(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
+async fn move_some(transaction: &Transaction, partition: i64) -> Result<bool, Failure> {
     // A message that is being forgotten or replayed at this moment is waited for: it is not to lose its body.
     let sql = format!(
         "WITH needed AS (
-             SELECT message.seq FROM message JOIN body_{slot} AS old ON old.seq = message.seq
-             WHERE message.slot = $1::int8 LIMIT $2 FOR NO KEY UPDATE OF message
-         ), current AS (SELECT slot FROM body_current), moved AS (
-             UPDATE message SET slot = current.slot FROM current WHERE seq = ANY (ARRAY (SELECT seq FROM needed))
-             RETURNING seq, message.slot
+             SELECT message.seq FROM message JOIN payload_{partition} AS old ON old.seq = message.seq
+             WHERE message.partition = $1::int8 LIMIT $2 FOR NO KEY UPDATE OF message
+         ), current AS (SELECT partition FROM current_partition), moved AS (
+             UPDATE message SET partition = current.partition FROM current WHERE seq = ANY (ARRAY (SELECT seq FROM needed))
+             RETURNING seq, message.partition
          ), copied AS (
-             INSERT INTO body (slot, seq, payload)
-             SELECT moved.slot, seq, payload FROM moved JOIN body_{slot} AS old USING (seq)
+             INSERT INTO payload (partition, seq, bytes)
+             SELECT moved.partition, seq, bytes FROM moved JOIN payload_{partition} AS old USING (seq)
          )
          SELECT count(*) FROM moved"
     );
     let limit = signed(MOVE_MAX);
     let rows = transaction
-        .query(&sql, params![slot => INT8, limit => INT8])
+        .query(&sql, params![partition => INT8, limit => INT8])
         .await?;
     rows.first()
         .map_or(Ok(false), |row| Ok(row.try_get::<_, i64>(0)? > 0))
 }
 
 /// Drops all of it, unless someone reads there or something in it is needed after all. Says whether it was dropped.
-async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
+async fn empty(transaction: &Transaction, partition: i64) -> Result<bool, Failure> {
     transaction.query("SAVEPOINT before", &[]).await?;
     let lock = format!("SET LOCAL lock_timeout TO {LOCK_TIME_MS}");
     transaction.query(&lock, &[]).await?;
-    let lock = format!("LOCK TABLE body_{slot} IN ACCESS EXCLUSIVE MODE");
+    let lock = format!("LOCK TABLE payload_{partition} IN ACCESS EXCLUSIVE MODE");
     if let Err(failure) = transaction.query(&lock, &[]).await {
         tracing::debug!("a partition of old payloads is emptied later: {failure:?}");
         transaction
@@ -135,20 +135,20 @@ async fn empty(transaction: &Transaction, slot: i64) -> Result<bool, Failure> {
     }
     // From here on nobody is within. What someone put there since we looked would show.
     let needed = format!(
-        "SELECT 1 FROM message JOIN body_{slot} AS old ON old.seq = message.seq WHERE message.slot = $1::int8 LIMIT 1"
+        "SELECT 1 FROM message JOIN payload_{partition} AS old ON old.seq = message.seq WHERE message.partition = $1::int8 LIMIT 1"
     );
     if !transaction
-        .query(&needed, params![slot => INT8])
+        .query(&needed, params![partition => INT8])
         .await?
         .is_empty()
     {
         return Ok(true);
     }
     transaction
-        .query(&format!("TRUNCATE body_{slot}"), &[])
+        .query(&format!("TRUNCATE payload_{partition}"), &[])
         .await?;
-    let note = "UPDATE body_slot SET opened_at = NULL, closed_at = NULL WHERE slot = $1::int8";
-    transaction.query(note, params![slot => INT8]).await?;
+    let note = "UPDATE payload_partition SET opened_at = NULL, closed_at = NULL WHERE partition = $1::int8";
+    transaction.query(note, params![partition => INT8]).await?;
     tracing::info!("the space of old payloads was freed");
     Ok(true)
 }

@@ -32,7 +32,7 @@ const SPAN: &str = "
 /// its dedupe time is over.
 const OLD: &str = "
     SELECT seq FROM message
-    WHERE seq BETWEEN $1 AND $2 AND received_at < CASE WHEN slot IS NULL THEN $4 ELSE $3 END AND (slot IS NULL OR NOT EXISTS (
+    WHERE seq BETWEEN $1 AND $2 AND received_at < CASE WHEN partition IS NULL THEN $4 ELSE $3 END AND (partition IS NULL OR NOT EXISTS (
         SELECT FROM delivery
         WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND (state = 'waiting' OR due_at >= $3) OFFSET 0))
     ORDER BY seq LIMIT $5";
@@ -43,7 +43,7 @@ const LOCK: &str = "SELECT seq FROM message WHERE seq = ANY ($1) FOR UPDATE SKIP
 /// Sees what a replay did before the lock: unless a delivery waits now.
 const FORGET: &str = "
     WITH old AS (
-        SELECT seq, slot, received_at FROM message
+        SELECT seq, partition, received_at FROM message
         WHERE seq = ANY ($1) AND NOT EXISTS (
             SELECT FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND state = 'waiting' OFFSET 0)
     ), made AS (
@@ -55,11 +55,11 @@ const FORGET: &str = "
     ), attempts AS (
         DELETE FROM attempt WHERE delivery = ANY (ARRAY (SELECT id FROM made))
     ), content AS (
-        UPDATE message SET slot = NULL WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at >= $2))
+        UPDATE message SET partition = NULL WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at >= $2))
     ), messages AS (
         DELETE FROM message WHERE seq = ANY (ARRAY (SELECT seq FROM old WHERE received_at < $2))
     )
-    SELECT count(*) FROM old WHERE slot IS NOT NULL";
+    SELECT count(*) FROM old WHERE partition IS NOT NULL";
 
 /// State of pruning: its bounds and its progress.
 #[derive(Debug)]

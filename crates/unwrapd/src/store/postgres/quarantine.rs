@@ -12,7 +12,7 @@ use super::pool::{Pool, Purpose};
 use super::rows::{signed, storable, timestamp};
 use crate::store::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 
-const ADD: &str = "SELECT suspect($1, $2, $3, $4, $5, $6, $7)";
+const ADD: &str = "SELECT quarantine_request($1, $2, $3, $4, $5, $6, $7)";
 
 const LIST: &str = "
     SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";

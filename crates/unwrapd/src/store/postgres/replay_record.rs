@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 
 const READ: &str = "
-    SELECT id, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
+    SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
     FROM replay WHERE token = $1";
 
 /// Begins a record. A second one with the same token changes nothing.
@@ -21,14 +21,14 @@ const BEGIN: &str = "
     WITH newest AS (SELECT coalesce(max(seq), 0) AS seq FROM message), forgotten AS (
         DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - $5 AND ended_at IS NOT NULL
     )
-    INSERT INTO replay (token, asked, begun_at, newest)
+    INSERT INTO replay (token, request, started_at, last_message)
     SELECT $1, $2, $3, least($4, seq) FROM newest ON CONFLICT (token) DO NOTHING";
 
 const LOCK: &str =
-    "SELECT 1 FROM replay WHERE id = $1 AND next = $2 AND ended_at IS NULL FOR UPDATE";
+    "SELECT 1 FROM replay WHERE id = $1 AND next_message = $2 AND ended_at IS NULL FOR UPDATE";
 
 const WRITE: &str = "
-    UPDATE replay SET next = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
+    UPDATE replay SET next_message = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
     WHERE id = $1";
 
 /// The record of a replay.

@@ -99,7 +99,7 @@ pub(super) async fn scan_page(
         Order::NewestFirst => "DESC",
     };
     let sql = format!(
-        "SELECT seq, endpoint, webhook_id, event_type, received_at, slot IS NOT NULL FROM message
+        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL FROM message
          WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
              AND {ids_wanted} AND {dead_wanted}
          ORDER BY seq {direction} LIMIT {ROWS_MAX}"

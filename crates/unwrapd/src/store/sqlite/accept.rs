@@ -132,7 +132,7 @@ fn accept_hashed(
             message.secret,
         ])?;
     connection
-        .prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?
+        .prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?
         .execute(params![seq, &*message.payload])?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",

@@ -148,8 +148,8 @@ fn kept(
 ) -> rusqlite::Result<MessageView> {
     connection
         .prepare_cached(
-            "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(payload)
-             FROM message LEFT JOIN body USING (seq) WHERE seq = ?",
+            "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(bytes)
+             FROM message LEFT JOIN payload USING (seq) WHERE seq = ?",
         )?
         .query_row(params![seq], |row| {
             Ok(MessageView {
@@ -176,7 +176,7 @@ fn deliveries(
     let mut found = Vec::new();
     let ids = deliveries_of(seq);
     let mut rows = connection.prepare_cached(
-        "SELECT id, destination, lane, state, dropped_at, since, due_at, attempt FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
+        "SELECT id, destination, lane, state, dropped_at, since, due_at, settled_attempt FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
     )?;
     let mut rows = rows.query(params![ids.start(), ids.end()])?;
     while let Some(row) = rows.next()? {
@@ -204,7 +204,7 @@ fn attempts(
 ) -> rusqlite::Result<Vec<AttemptView>> {
     let mut attempts: Vec<AttemptView> = connection
         .prepare_cached(
-            "SELECT number, ended_at, took_ms, answer, body FROM attempt WHERE delivery = ? ORDER BY number DESC LIMIT ?",
+            "SELECT number, ended_at, took_ms, summary, excerpt FROM attempt WHERE delivery = ? ORDER BY number DESC LIMIT ?",
         )?
         .query_map(params![delivery, max], |row| {
             Ok(AttemptView {
@@ -222,7 +222,7 @@ fn attempts(
 
 fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Bytes>> {
     connection
-        .prepare_cached("SELECT payload FROM body WHERE seq = ?")?
+        .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
         .query_row(params![seq], |row| row.get(0).map(Vec::into))
         .optional()
 }

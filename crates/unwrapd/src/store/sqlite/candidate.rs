@@ -59,7 +59,7 @@ impl Chosen {
             return Ok((choice, true));
         }
         let has_body = connection
-            .prepare_cached("SELECT 1 FROM body WHERE seq = ?")?
+            .prepare_cached("SELECT 1 FROM payload WHERE seq = ?")?
             .exists(params![self.seq])?;
         let choice = replay.choose(&self.deliveries, has_body);
         let has_room = !choice.is_missing || self.free_id().is_some();
@@ -84,7 +84,7 @@ impl Chosen {
         for delivery in &choice.again {
             connection
                 .prepare_cached(
-                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, earlier = attempt, dropped_at = NULL WHERE id = ?3",
+                    "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, uncounted_attempts = settled_attempt, dropped_at = NULL WHERE id = ?3",
                 )?
                 .execute(params![since, now, delivery.id])?;
             due.insert((delivery.destination.clone(), delivery.lane));

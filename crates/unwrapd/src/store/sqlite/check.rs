@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{dedupe_index, schema, size};
+use super::{dedupe_index, migration, schema, size};
 use crate::delivery::earlier;
 use crate::store::{Check, StoreError};
 
@@ -28,7 +28,7 @@ pub fn check(
     // All of it as it is at one moment.
     let transaction = connection.transaction().map_err(problem)?;
     let version = schema::check_there(&transaction)?;
-    let is_present = version == schema::MIGRATIONS.len();
+    let is_present = version == migration::version();
     let horizon = earlier(now, dedupe).as_millisecond();
 
     let mut checks = Vec::new();
@@ -88,7 +88,7 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
         |row| row.get(0),
     )?;
     let strays = count(
-        "SELECT count(*) FROM body WHERE NOT EXISTS (SELECT 1 FROM message WHERE seq = body.seq)",
+        "SELECT count(*) FROM payload WHERE NOT EXISTS (SELECT 1 FROM message WHERE seq = payload.seq)",
     )?;
     Ok(if doubles > 0 {
         Err(format!("{doubles} ids of one endpoint exist twice"))
@@ -98,7 +98,7 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
         Ok(format!(
             "{} stored, {} of them with their payload",
             count("SELECT count(*) FROM message")?,
-            count("SELECT count(*) FROM body")?
+            count("SELECT count(*) FROM payload")?
         ))
     })
 }
@@ -112,7 +112,7 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
         ),
         (
             "wait for a payload that is missing",
-            "SELECT count(*) FROM delivery WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM body WHERE seq = delivery.message)",
+            "SELECT count(*) FROM delivery WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM payload WHERE seq = delivery.message)",
         ),
         (
             "are missing, but have attempts",
@@ -135,7 +135,7 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
 /// stands behind all blocks.
 fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String, String>> {
     let mut blocks =
-        connection.prepare("SELECT first_seq, hashes FROM seen_block ORDER BY first_seq")?;
+        connection.prepare("SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq")?;
     let mut blocks = blocks.query(())?;
     let mut next_block = || -> rusqlite::Result<Option<(i64, Vec<u64>)>> {
         let Some(row) = blocks.next()? else {

@@ -22,7 +22,7 @@ use crate::store::copy::{
 /// Derives the internal tables of the store from its content. Missing numbers keep a block from
 /// being recognised as full.
 const DERIVE: &str = "
-    INSERT OR REPLACE INTO message_span
+    INSERT OR REPLACE INTO message_block
         SELECT seq >> 12, min(received_at), max(received_at) FROM message
         WHERE seq >> 12 < (SELECT max(seq) >> 12 FROM message) GROUP BY seq >> 12;
     INSERT OR IGNORE INTO message_endpoint SELECT DISTINCT endpoint FROM message;";
@@ -195,7 +195,7 @@ fn written() -> Answer {
 /// SQL source of the rows of a table.
 fn place(table: &Table) -> &'static str {
     match table.name {
-        "message" => "message LEFT JOIN body USING (seq)",
+        "message" => "message LEFT JOIN payload USING (seq)",
         name => name,
     }
 }
@@ -257,7 +257,7 @@ fn write(
     drop(insert);
     if table.name == "message" {
         let mut insert =
-            transaction.prepare_cached("INSERT INTO body (seq, payload) VALUES (?, ?)")?;
+            transaction.prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?;
         for row in rows {
             if let [seq, .., payload @ Value::Bytes(_)] = &row[..] {
                 insert.execute([Given(seq), Given(payload)])?;

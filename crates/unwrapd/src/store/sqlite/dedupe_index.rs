@@ -69,7 +69,7 @@ impl DedupeIndex {
             uncommitted: 0,
         };
         let all: usize = connection.query_row(
-            "SELECT coalesce(sum(length(hashes)), 0) / 8 FROM seen_block WHERE newest_at >= ?",
+            "SELECT coalesce(sum(length(hashes)), 0) / 8 FROM dedupe_block WHERE newest_at >= ?",
             params![horizon.as_millisecond()],
             |row| row.get(0),
         )?;
@@ -77,7 +77,7 @@ impl DedupeIndex {
             shard.reserve(all / SHARDS, |entry| spread(entry.hash));
         }
         let mut blocks = connection.prepare(
-            "SELECT first_seq, hashes FROM seen_block WHERE newest_at >= ? ORDER BY first_seq",
+            "SELECT first_seq, hashes FROM dedupe_block WHERE newest_at >= ? ORDER BY first_seq",
         )?;
         let mut blocks = blocks.query(params![horizon.as_millisecond()])?;
         let mut sorted: Vec<Vec<Entry>> = (0..SHARDS).map(|_| Vec::new()).collect();
@@ -106,7 +106,7 @@ impl DedupeIndex {
         let known_to = self.next_seq;
         let last_block: Option<(i64, Vec<u8>)> = connection
             .query_row(
-                "SELECT first_seq, hashes FROM seen_block ORDER BY first_seq DESC LIMIT 1",
+                "SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq DESC LIMIT 1",
                 (),
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
@@ -217,7 +217,7 @@ impl DedupeIndex {
     ) -> rusqlite::Result<()> {
         let block: Option<Vec<u8>> = connection
             .prepare_cached(
-                "DELETE FROM seen_block WHERE first_seq = ? AND newest_at < ? AND first_seq < (SELECT max(first_seq) FROM seen_block) RETURNING hashes",
+                "DELETE FROM dedupe_block WHERE first_seq = ? AND newest_at < ? AND first_seq < (SELECT max(first_seq) FROM dedupe_block) RETURNING hashes",
             )?
             .query_row(params![first_seq, horizon.as_millisecond()], |row| row.get(0))
             .optional()?;
@@ -297,7 +297,7 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
         .flat_map(|tail| tail.hash.to_le_bytes())
         .collect();
     connection
-        .prepare_cached("INSERT INTO seen_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
+        .prepare_cached("INSERT INTO dedupe_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
         .execute(params![first_seq, newest_at, hashes])?;
     Ok(())
 }
@@ -309,7 +309,7 @@ pub(super) fn old_block(
 ) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
-            "SELECT first_seq FROM seen_block WHERE newest_at < ? AND first_seq < (SELECT max(first_seq) FROM seen_block) ORDER BY first_seq LIMIT 1",
+            "SELECT first_seq FROM dedupe_block WHERE newest_at < ? AND first_seq < (SELECT max(first_seq) FROM dedupe_block) ORDER BY first_seq LIMIT 1",
         )?
         .query_row(params![horizon.as_millisecond()], |row| row.get(0))
         .optional()
@@ -374,7 +374,7 @@ mod tests {
         connection
             .execute_batch(
                 "CREATE TABLE message (seq INTEGER PRIMARY KEY, endpoint, webhook_id, received_at);
-                 CREATE TABLE seen_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);",
+                 CREATE TABLE dedupe_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);",
             )
             .unwrap();
         let mut dedupe_index = DedupeIndex::read(&connection, Timestamp::UNIX_EPOCH).unwrap();

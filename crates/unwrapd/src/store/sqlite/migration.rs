@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::checkpoint::{self, Mode};
-use super::schema::{APPLICATION_ID, MIGRATIONS, store_error};
+use super::schema::{APPLICATION_ID, store_error};
 use super::size;
 use crate::crash;
 use crate::store::StoreError;
@@ -19,6 +19,35 @@ const LOOK_EVERY: i32 = 1_000_000;
 /// first and then in the file.
 const SPACE_FACTOR: u64 = 2;
 
+/// Each migration brings the schema from the version before; `PRAGMA user_version` counts them. A
+/// released migration is never changed.
+const MIGRATIONS: &[&str] = &[include_str!("0001_schema.sql")];
+
+/// The migrations, in order.
+#[cfg(not(feature = "crash-points"))]
+fn migrations() -> &'static [&'static str] {
+    MIGRATIONS
+}
+
+/// The migrations, in order, and one more where `UNWRAPD_NEXT_MIGRATION` names a file of SQL. Tests
+/// interrupt the migration to the next schema before there is one.
+#[cfg(feature = "crash-points")]
+fn migrations() -> &'static [&'static str] {
+    static ALL: std::sync::LazyLock<Vec<&'static str>> = std::sync::LazyLock::new(|| {
+        let next = std::env::var_os("UNWRAPD_NEXT_MIGRATION").map(|path| {
+            let sql = std::fs::read_to_string(path).expect("the next migration can be read");
+            &*sql.leak()
+        });
+        MIGRATIONS.iter().copied().chain(next).collect()
+    });
+    &ALL
+}
+
+/// Version of the schema that this program reads and writes.
+pub(super) fn version() -> usize {
+    migrations().len()
+}
+
 /// From `version` to the present one.
 pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| store_error(&error);
@@ -26,12 +55,12 @@ pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
     if version > 0 {
         tracing::info!(
             "migrating the store from schema {version} to {}; this needs up to {space} MB of free space",
-            MIGRATIONS.len()
+            migrations().len()
         );
         log_progress(connection).map_err(problem)?;
     }
     let started = Instant::now();
-    for (migration, to) in MIGRATIONS.iter().zip(1..).skip(version) {
+    for (migration, to) in migrations().iter().zip(1..).skip(version) {
         step(connection, migration, to).map_err(|error| {
             let hint = match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => {

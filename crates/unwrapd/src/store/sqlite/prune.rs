@@ -212,7 +212,7 @@ fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
         .prepare_cached("DELETE FROM delivery WHERE id BETWEEN ? AND ?")?
         .execute(params![first, last])?;
     connection
-        .prepare_cached("DELETE FROM body WHERE seq = ?")?
+        .prepare_cached("DELETE FROM payload WHERE seq = ?")?
         .execute(params![seq])?;
     Ok(true)
 }
@@ -236,7 +236,7 @@ fn look(
     };
     let last = first.saturating_add(LOOK_MAX - 1).min(newest);
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT seq, received_at, EXISTS (SELECT 1 FROM body WHERE body.seq = message.seq) FROM message
+        "SELECT seq, received_at, EXISTS (SELECT 1 FROM payload WHERE payload.seq = message.seq) FROM message
          WHERE seq BETWEEN ?3 AND ?4 AND received_at < max(?1, ?2) AND {IS_SETTLED} ORDER BY seq"
     ))?;
     let (before, horizon) = (before.as_millisecond(), horizon.as_millisecond());
@@ -266,7 +266,7 @@ pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u6
     connection
         .query_row(
             &format!(
-                "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message JOIN body ON body.seq = message.seq
+                "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM message JOIN payload ON payload.seq = message.seq
                  WHERE received_at < ?1 AND {IS_SETTLED}"
             ),
             params![earlier(now, bounds.retention).as_millisecond()],

@@ -24,7 +24,9 @@ impl Record {
     /// Whether nobody has come further meanwhile.
     pub(super) fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
         connection
-            .prepare_cached("SELECT 1 FROM replay WHERE id = ? AND next = ? AND ended_at IS NULL")?
+            .prepare_cached(
+                "SELECT 1 FROM replay WHERE id = ? AND next_message = ? AND ended_at IS NULL",
+            )?
             .exists(params![self.id, self.next])
     }
 
@@ -38,7 +40,7 @@ impl Record {
     ) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
-                "UPDATE replay SET next = ?, messages = ?, deliveries = ?, calls = ?, waiting = ?, gone = ?, ended_at = ? WHERE id = ?",
+                "UPDATE replay SET next_message = ?, messages = ?, deliveries = ?, calls = ?, waiting = ?, gone = ?, ended_at = ? WHERE id = ?",
             )?
             .execute(params![
                 next.unwrap_or(self.newest + 1),
@@ -60,7 +62,7 @@ pub(super) fn read_record(
 ) -> rusqlite::Result<Option<Record>> {
     connection
         .prepare_cached(
-            "SELECT id, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
+            "SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
              FROM replay WHERE token = ?",
         )?
         .query_row(params![token.as_str()], |row| {
@@ -109,7 +111,7 @@ pub(super) fn begin(
         params![TOKENS_MAX],
     )?;
     connection.execute(
-        "INSERT INTO replay (token, asked, begun_at, newest, next) VALUES (?, ?, ?, ?, 0)",
+        "INSERT INTO replay (token, request, started_at, last_message, next_message) VALUES (?, ?, ?, ?, 0)",
         params![
             token.as_str(),
             asked,

@@ -140,7 +140,7 @@ fn outside_time(
 ) -> rusqlite::Result<Vec<RangeInclusive<i64>>> {
     let until = selection.until.map_or(i64::MAX, Timestamp::as_millisecond);
     let mut blocks = connection.prepare_cached(
-        "SELECT block FROM message_span WHERE newest_at < ? OR oldest_at > ? ORDER BY block",
+        "SELECT block FROM message_block WHERE newest_at < ? OR oldest_at > ? ORDER BY block",
     )?;
     blocks
         .query_map(params![selection.since.as_millisecond(), until], |row| {
@@ -170,8 +170,8 @@ fn of_ids(
         .collect();
     let mut hashed = Vec::new();
     let mut found = Vec::new();
-    let mut blocks =
-        connection.prepare_cached("SELECT first_seq, hashes FROM seen_block ORDER BY first_seq")?;
+    let mut blocks = connection
+        .prepare_cached("SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq")?;
     let mut blocks = blocks.query(())?;
     while let Some(block) = blocks.next()? {
         let first: i64 = block.get(0)?;
@@ -192,7 +192,7 @@ fn of_ids(
 /// Every endpoint that a message came to.
 fn endpoints(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let first_of_tail: i64 = connection.query_row(
-        "SELECT coalesce(max(block) + 1, 0) << ? FROM message_span",
+        "SELECT coalesce(max(block) + 1, 0) << ? FROM message_block",
         params![BLOCK_BITS],
         |row| row.get(0),
     )?;

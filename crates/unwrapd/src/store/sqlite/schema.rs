@@ -11,17 +11,6 @@ use super::store_files::{self, StoreFiles};
 use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
 
-/// Each brings the schema from the version before; `PRAGMA user_version` counts them. They are
-/// never changed, only followed.
-pub(super) const MIGRATIONS: &[&str] = &[
-    include_str!("0001_way.sql"),
-    include_str!("0002_engine.sql"),
-    include_str!("0003_pause.sql"),
-    include_str!("0004_quarantine.sql"),
-    include_str!("0005_replay.sql"),
-    include_str!("0006_time.sql"),
-];
-
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x756E_7772;
 
@@ -82,7 +71,7 @@ pub(super) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, Stor
         }
         return bring_up_to_date(connection, version, files);
     }
-    if version != MIGRATIONS.len() {
+    if version != migration::version() {
         return Err(StoreError::Unusable(
             "another version of unwrapd has begun to copy into this file: continue with that version, or remove the file".into(),
         ));
@@ -107,7 +96,7 @@ fn bring_up_to_date(
 ) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| store_error(&error))?;
     found_log::make_durable(&connection, files)?;
-    if version < MIGRATIONS.len() {
+    if version < migration::version() {
         migration::run(&mut connection, version)?;
     }
     Ok(connection)
@@ -207,7 +196,7 @@ pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
             "the file is another application's database; name another file".into(),
         ));
     }
-    if version > MIGRATIONS.len() {
+    if version > migration::version() {
         return Err(StoreError::Unusable(
             "the file was written by a newer version of unwrapd; run that version".into(),
         ));
@@ -232,7 +221,7 @@ pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> 
 
 /// As [`check_there`], and that it need not be brought up to date first.
 pub(super) fn check_present(connection: &Connection) -> Result<(), StoreError> {
-    if check_there(connection)? < MIGRATIONS.len() {
+    if check_there(connection)? < migration::version() {
         return Err(StoreError::Unusable(
             "the file is of an earlier version of unwrapd; start the gateway on it once, which migrates it".into(),
         ));

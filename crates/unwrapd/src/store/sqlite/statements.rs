@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::job::Work;
-use super::schema::MIGRATIONS;
+use super::migration;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::Message;
 use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
@@ -20,8 +20,9 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     }
     let is_settled = connection
         .prepare_cached(
-            "UPDATE delivery SET state = ?, due_at = ?, attempt = ?, earlier = earlier + ?3 - 1 - attempt
-             WHERE id = ? AND attempt < ?3 AND state = 'waiting'",
+            "UPDATE delivery SET state = ?, due_at = ?, settled_attempt = ?,
+                 uncounted_attempts = uncounted_attempts + ?3 - 1 - settled_attempt
+             WHERE id = ? AND settled_attempt < ?3 AND state = 'waiting'",
         )?
         .execute(params![
             state,
@@ -35,7 +36,7 @@ pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     }
     connection
         .prepare_cached(
-            "INSERT INTO attempt (delivery, number, ended_at, took_ms, answer, body) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO attempt (delivery, number, ended_at, took_ms, summary, excerpt) VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             attempt.delivery,
@@ -57,7 +58,7 @@ fn settled_before(connection: &Connection, attempt: &Attempt) -> rusqlite::Resul
     let (state, due_at) = consequence(attempt);
     let is_settled = connection
         .prepare_cached(
-            "SELECT 1 FROM delivery JOIN attempt ON attempt.delivery = delivery.id AND number = delivery.attempt
+            "SELECT 1 FROM delivery JOIN attempt ON attempt.delivery = delivery.id AND number = settled_attempt
              WHERE id = ? AND number = ? AND state = ? AND due_at = ? AND ended_at = ? AND took_ms = ?",
         )?
         .exists(params![
@@ -112,7 +113,7 @@ pub(super) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)")?
         .query_row(params![SUMMARY_MESSAGES_MAX], |row| {
             Ok(Summary {
-                schema: MIGRATIONS.len(),
+                schema: migration::version(),
                 is_new: None,
                 messages: row.get(0)?,
             })
@@ -146,8 +147,8 @@ pub(super) fn delivery(
 ) -> rusqlite::Result<Delivery> {
     connection
         .prepare_cached(
-            "SELECT attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload, earlier
-             FROM delivery JOIN message ON message.seq = delivery.message JOIN body ON body.seq = message.seq
+            "SELECT settled_attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes, uncounted_attempts
+             FROM delivery JOIN message ON message.seq = delivery.message JOIN payload ON payload.seq = message.seq
              WHERE delivery.id = ?",
         )?
         .query_row(params![id], |row| {

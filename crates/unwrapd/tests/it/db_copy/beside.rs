@@ -26,7 +26,7 @@ async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removi
                 let second = Home::file(&folder, &second);
                 other = Some(copy(&second, &target));
                 if is_used_at_once {
-                    target.change("INSERT INTO replay (token, asked, begun_at, newest) VALUES ('new', '{}', 0, 0)");
+                    target.change("INSERT INTO replay (token, request, started_at, last_message) VALUES ('new', '{}', 0, 0)");
                 }
             }
         })

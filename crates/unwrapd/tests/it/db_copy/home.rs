@@ -29,14 +29,14 @@ const TABLES: &[(&str, &str)] = &[
         "message",
         "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret",
     ),
-    ("body", "seq, payload"),
+    ("payload", "seq, bytes"),
     (
         "delivery",
-        "id, destination, lane, state, since, due_at, dropped_at, attempt, earlier",
+        "id, destination, lane, state, since, due_at, dropped_at, settled_attempt, uncounted_attempts",
     ),
     (
         "attempt",
-        "delivery, number, ended_at, took_ms, answer, body",
+        "delivery, number, ended_at, took_ms, summary, excerpt",
     ),
     ("paused", "destination, paused_at"),
     (
@@ -45,7 +45,7 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "replay",
-        "id, token, asked, begun_at, newest, next, messages, deliveries, calls, waiting, gone, ended_at",
+        "id, token, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at",
     ),
 ];
 
@@ -147,7 +147,7 @@ fn hex(bytes: &[u8]) -> String {
 fn dump_schema(schema: &str, table: &str, columns: &str) -> String {
     // The payload of a forgotten message stands there until its slot is emptied, and nothing leads to it.
     let table = match table {
-        "body" => "message JOIN body USING (slot, seq)",
+        "payload" => "message JOIN payload USING (partition, seq)",
         table => table,
     };
     // As JSON, so that no text can look like the end of a line.

@@ -123,13 +123,15 @@ async fn a_source_that_is_not_there_or_of_another_version_is_refused() {
     assert_refused(&copy(&Home::schema(), &nothing), 3, "does not exist");
     assert!(!folder.path().join("nothing.db").exists());
 
-    for (version, says) in [(4, "earlier version"), (1000, "newer version")] {
-        let file = Home::file(&folder, &format!("{version}.db"));
-        one(&file, "wh_1").await;
-        file.change(&format!("PRAGMA user_version = {version}"));
-        assert_refused(&copy(&file, &target), 1, says);
-        assert_refused(&copy(&nothing_but(&folder).await, &file), 1, says);
-    }
+    let file = Home::file(&folder, "1000.db");
+    one(&file, "wh_1").await;
+    file.change("PRAGMA user_version = 1000");
+    assert_refused(&copy(&file, &target), 1, "newer version");
+    assert_refused(
+        &copy(&nothing_but(&folder).await, &file),
+        1,
+        "newer version",
+    );
     let newer = Home::schema();
     one(&newer, "wh_1").await;
     newer.change("INSERT INTO migration VALUES (1000)");

@@ -195,7 +195,7 @@ async fn who_dies_while_it_probes_leaves_that_to_another() {
     drop(dead);
     let schema = address.schema();
     postgres::shared().sql(&format!(
-        "UPDATE {schema}.holder SET beat_at = beat_at - interval '11 s'
+        "UPDATE {schema}.gateway SET heartbeat_at = heartbeat_at - interval '11 s'
          WHERE id = (SELECT prober FROM {schema}.circuit)"
     ));
     let wait = async {

@@ -56,7 +56,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
 
     // What is said to the others betrays nothing.
     let schema = store.rsplit_once('=').unwrap().1;
-    let said = postgres::shared().sql(&format!("SELECT name, parts FROM {schema}.holder"));
+    let said = postgres::shared().sql(&format!("SELECT name, configuration FROM {schema}.gateway"));
     for secret in [OPENAI_SECRET, OTHER_SECRET, APP_SECRET] {
         assert!(
             !said.contains(secret.trim_start_matches("whsec_")),

@@ -110,7 +110,7 @@ async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too
         fleet.sql("SELECT count(*) FROM delivery WHERE state = 'delivered'") == "2"
     })
     .await;
-    let settled = "SELECT id, attempt, due_at FROM delivery ORDER BY id";
+    let settled = "SELECT id, settled_attempt, due_at FROM delivery ORDER BY id";
     let before = fleet.sql(settled);
 
     frozen.signal(Signal::CONT);
@@ -151,7 +151,7 @@ async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
     frozen.freeze();
     database.batch_execute("COMMIT").await.unwrap();
     until("it has claimed", || {
-        fleet.sql("SELECT count(*) FROM delivery WHERE holder IS NOT NULL") == "1"
+        fleet.sql("SELECT count(*) FROM delivery WHERE gateway IS NOT NULL") == "1"
     })
     .await;
 
@@ -205,7 +205,7 @@ async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before
     let member = |store: &PostgresStore| store.gateways().remove(0).id;
     let id = member(&store);
     let schema = address.schema();
-    postgres::shared().sql(&format!("DELETE FROM {schema}.holder"));
+    postgres::shared().sql(&format!("DELETE FROM {schema}.gateway"));
     let rejoined = async {
         while member(&store) == id || !store.gateways()[0].takes_part {
             sleep(POLL).await;

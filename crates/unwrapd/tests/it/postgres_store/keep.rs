@@ -48,7 +48,7 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     }
     let schema = schema_of(&place);
     server::shared().sql(&format!(
-        "UPDATE {schema}.message SET slot = NULL WHERE webhook_id = 'wh_1'"
+        "UPDATE {schema}.message SET partition = NULL WHERE webhook_id = 'wh_1'"
     ));
     let plan = store
         .plan(&unwrapd::store::replay::Replay::default(), at(2))
@@ -86,10 +86,10 @@ async fn the_space_of_old_payloads_is_given_back_and_what_waits_is_kept() {
         prune(&store, day * DAY + 7200).await;
     }
     let schema = schema_of(&place);
-    let bodies = server::shared().sql(&format!("SELECT count(*) FROM {schema}.body"));
+    let bodies = server::shared().sql(&format!("SELECT count(*) FROM {schema}.payload"));
     let bodies: usize = bodies.parse().unwrap();
     assert!((160..=240).contains(&bodies), "{bodies}");
-    let slots = format!("SELECT count(*) FROM {schema}.body_slot WHERE opened_at IS NULL");
+    let slots = format!("SELECT count(*) FROM {schema}.payload_partition WHERE opened_at IS NULL");
     let empty: usize = server::shared().sql(&slots).parse().unwrap();
     assert!(empty >= 1, "{empty}");
     let claimed = claim(&store, 50 * DAY).await;

@@ -14,7 +14,7 @@ async fn relayed() -> (Server, Relay, Arc<dyn Store>) {
 
 /// Waits until so many are leased.
 async fn until_held(server: &Server, count: &str) {
-    let held = "SELECT count(*) FROM relayed.delivery WHERE holder IS NOT NULL";
+    let held = "SELECT count(*) FROM relayed.delivery WHERE gateway IS NOT NULL";
     let seen = async {
         while server.sql(held) != count {
             sleep(Duration::from_millis(5)).await;

@@ -11,7 +11,7 @@ async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
     let store = place.open().await;
     store.check_writable(at(0)).await.unwrap();
     let schema = schema_of(&place).to_owned();
-    for table in ["message", "body_0", "delivery", "quarantine"] {
+    for table in ["message", "payload_0", "delivery", "quarantine"] {
         let table = format!("{schema}.{table}");
         let locks = table.clone();
         let held = tokio::task::spawn_blocking(move || {

@@ -67,14 +67,14 @@ async fn what_a_gateway_held_that_fell_silent_is_due_again() {
     let held = claim(&silent, 0).await.deliveries.remove(0);
     let schema = schema_of(&place);
     // It said that it is alive before it held anything.
-    let holders = format!("SELECT count(*) FROM {schema}.holder");
+    let holders = format!("SELECT count(*) FROM {schema}.gateway");
     assert_eq!(server::shared().sql(&holders), "1");
     drop(silent);
 
     let store = place.open().await;
     assert_eq!(claim(&store, 1).await.deliveries, []);
     server::shared().sql(&format!(
-        "UPDATE {schema}.holder SET beat_at = beat_at - interval '11 s'"
+        "UPDATE {schema}.gateway SET heartbeat_at = heartbeat_at - interval '11 s'"
     ));
     let deadline = Instant::now() + PATIENCE;
     let again = loop {
@@ -102,7 +102,7 @@ async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_tim
     let schema = schema_of(&place);
     // One was silent for long; the other came before the clock of the server was set back.
     server::shared().sql(&format!(
-        "INSERT INTO {schema}.holder (id, beat_at, sees, name, parts) VALUES
+        "INSERT INTO {schema}.gateway (id, heartbeat_at, peers, name, configuration) VALUES
          (1, clock_timestamp() - interval '1 hour', '{{}}', 'past', ''),
          (2, clock_timestamp() + interval '1 hour', '{{}}', 'future', '')"
     ));

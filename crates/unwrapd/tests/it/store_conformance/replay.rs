@@ -544,7 +544,7 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
     let removed = connection
         .execute(
-            "DELETE FROM body WHERE seq = (SELECT seq FROM message WHERE webhook_id = 'wh_dead')",
+            "DELETE FROM payload WHERE seq = (SELECT seq FROM message WHERE webhook_id = 'wh_dead')",
             (),
         )
         .unwrap();
@@ -610,31 +610,4 @@ async fn a_time_far_away_is_no_problem(place: &dyn Place) {
         .await
         .unwrap();
     assert_eq!(ids(&found), ["wh_1"]);
-}
-
-/// The books that make times quick to find are filled for what was there before them.
-#[tokio::test]
-async fn what_was_kept_before_there_were_replays_is_found_and_replayed() {
-    let place = SqlitePlace::new();
-    let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
-    for schema in [
-        include_str!("../../../src/store/sqlite/0001_way.sql"),
-        include_str!("../../../src/store/sqlite/0002_engine.sql"),
-        "WITH RECURSIVE n (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < 5000)
-         INSERT INTO message SELECT seq, 'old', 'wh_' || seq, 'batch.failed', 0, seq * 1000, NULL FROM n;
-         INSERT INTO body SELECT seq, x'7B7D' FROM message;
-         INSERT INTO delivery SELECT seq * 256, seq, 'app', 'standard', 'dead', received_at, received_at, 1 FROM message;
-         PRAGMA application_id = 0x756E7772;
-         PRAGMA user_version = 2;",
-    ] {
-        connection.execute_batch(schema).unwrap();
-    }
-    drop(connection);
-
-    let store = place.open();
-    let early = r#"{"until":"1970-01-01T00:00:04Z"}"#;
-    assert_eq!(found(&store, early).await, ["wh_3", "wh_2", "wh_1"]);
-    assert_eq!(store.get_message("wh_77", false).await.unwrap().len(), 1);
-    assert_eq!(run(&store, &replay_of(early), "t1", 0).await.deliveries, 3);
-    assert_eq!(due(&store, "app", 0).await, ["wh_1", "wh_2", "wh_3"]);
 }

@@ -12,9 +12,9 @@ use crate::store::postgres::rows::{signed, storable};
 /// Some messages with their bodies, as many as have few enough bytes.
 const READ_MESSAGES: &str = "
     SELECT * FROM (
-        SELECT seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, payload,
-               sum(octet_length(payload)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-        FROM (SELECT * FROM message WHERE seq > $1 ORDER BY seq LIMIT $2) AS message LEFT JOIN body USING (slot, seq)
+        SELECT seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes,
+               sum(octet_length(bytes)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM (SELECT * FROM message WHERE seq > $1 ORDER BY seq LIMIT $2) AS message LEFT JOIN payload USING (partition, seq)
     ) AS measured WHERE before IS NULL OR before < $3 ORDER BY seq";
 
 /// The given rows, if the mark of the copy is unchanged.
@@ -24,17 +24,17 @@ const GIVEN: &str = "
     )";
 
 /// Bodies stand in the slot that is being filled, however old they are.
-const WRITE_MESSAGES: &str = ", current AS (SELECT slot FROM body_current), messages AS (
-        INSERT INTO message (seq, slot, endpoint, webhook_id, event_type, sent_at, received_at, secret)
-        SELECT seq, CASE WHEN payload IS NOT NULL THEN slot END, endpoint, webhook_id, event_type, sent_at, received_at, secret
+const WRITE_MESSAGES: &str = ", current AS (SELECT partition FROM current_partition), messages AS (
+        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret)
+        SELECT seq, CASE WHEN bytes IS NOT NULL THEN partition END, endpoint, webhook_id, event_type, sent_at, received_at, secret
         FROM given, current ORDER BY seq
     ), bodies AS (
-        INSERT INTO body (slot, seq, payload) SELECT slot, seq, payload FROM given, current WHERE payload IS NOT NULL ORDER BY seq
+        INSERT INTO payload (partition, seq, bytes) SELECT partition, seq, bytes FROM given, current WHERE bytes IS NOT NULL ORDER BY seq
     )";
 
 /// Deliveries are written without a lease: each may be claimed when it is due.
 const WRITE_DELIVERIES: &str = ", deliveries AS (
-        INSERT INTO delivery ({columns}, ready_at, claimed) SELECT {columns}, due_at, attempt FROM given ORDER BY id
+        INSERT INTO delivery ({columns}, ready_at, claimed_attempt) SELECT {columns}, due_at, settled_attempt FROM given ORDER BY id
     )";
 
 const WRITE: &str = ", written AS (
