@@ -252,6 +252,7 @@ impl Clock {
     }
 
     /// A webhook was authentic by this time, and not by the wall clock.
+    #[must_use]
     pub fn prove(&self, time: Timestamp) -> Shown {
         let (reading, state) = self.read_with();
         let proof = Proof {
@@ -263,6 +264,7 @@ impl Clock {
 
     /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another
     /// time was held back by someone.
+    #[must_use]
     pub fn prove_wall(&self) -> Shown {
         if self.0.has_proof.load(Ordering::Relaxed) {
             self.set_proof(self.state(), None)

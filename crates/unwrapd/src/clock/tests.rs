@@ -257,7 +257,7 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
     assert_eq!(clock.likeliest(), at(2 * HOUR));
 
     // The sender is a little behind.
-    clock.prove(at(-2));
+    let _ = clock.prove(at(-2));
     pass(&clock, 10).await;
     let signed = [1, 2].map(|attempt| clock.to_sign_by(attempt));
     assert_eq!(signed, [at(8), at(2 * HOUR + 10)]);
@@ -275,9 +275,9 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
 async fn a_webhook_that_is_right_by_the_wall_clock_ends_what_another_has_proven() {
     let clock = Clock::simulated(start());
     clock.shift(2 * HOUR * 1000);
-    clock.prove(start());
+    let _ = clock.prove(start());
     assert_eq!(clock.likeliest(), start());
-    clock.prove_wall();
+    let _ = clock.prove_wall();
     assert_eq!(clock.likeliest(), at(2 * HOUR));
     assert_eq!(clock.to_sign_by(1), at(2 * HOUR));
 }
@@ -289,7 +289,7 @@ async fn the_time_that_the_store_remembers_may_be_right_and_is_not_signed_by() {
     clock.anchor(Some(start()));
     assert_eq!(clock.possible(), [Timestamp::UNIX_EPOCH, start()]);
     assert_eq!(clock.plausible(), [Timestamp::UNIX_EPOCH]);
-    clock.prove(at(120));
+    let _ = clock.prove(at(120));
     assert_eq!(clock.to_sign_by(1), at(120));
 }
 
