@@ -16,6 +16,7 @@
 mod history;
 mod line;
 mod source;
+mod state;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +24,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use history::History;
-use line::Line;
 use source::Source;
+use state::{Proof, Reading, Reference, State, is_near};
 
 pub use line::{DOUBT_LASTS, SLACK};
 
@@ -49,56 +49,11 @@ struct Inner {
     has_proof: AtomicBool,
 }
 
-/// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
-#[derive(Debug)]
-struct State {
-    /// The offset of the database's clock, where that is known.
-    reference: Option<Reference>,
-    /// The line of [`Clock::now`], which begins with the wall clock.
-    due: Line,
-    /// The line that is trusted for deletion: it begins with the time in the store.
-    trusted: Line,
-    /// Past values of [`Clock::stamp`], with their monotonic times.
-    stamps: History,
-    /// Past values of `due`.
-    dues: History,
-    /// How far it was moved since the beginning.
-    moved: i64,
-    /// Whether the time between the last process and this one was measured by the monotonic clock.
-    is_measured: bool,
-    /// The time that the store remembered, less the monotonic time. Every new beginning is compared
-    /// with it.
-    remembered: Option<i64>,
-    proof: Option<Proof>,
-    /// The last reading. Within one millisecond of the monotonic clock it stands for all others: a
-    /// busy gateway reads its clock some hundred times in that time.
-    last: Option<Reading>,
-}
-
-/// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as
-/// the wall clock stays where it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Proof {
-    /// The offset of the wall clock then.
-    wrong: i64,
-    /// The offset of the right time.
-    right: i64,
-}
-
-/// What a webhook has shown of the time, for [`Clock::take_back`].
+/// Change of the proven time by one webhook, which [`Clock::take_back`] undoes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown {
     before: Option<Proof>,
     now: Option<Proof>,
-}
-
-/// The clock of the database, as estimated from round trips.
-#[derive(Clone, Copy, Debug)]
-struct Reference {
-    offset: i64,
-    /// By how much the offset may be wrong, and as of when.
-    uncertain: i64,
-    at: i64,
 }
 
 /// The time since the machine was booted, at some instant.
@@ -108,16 +63,6 @@ pub struct Boot {
     pub id: String,
     /// [`Clock::monotonic`], which runs on from process to process within a boot.
     pub monotonic: Duration,
-}
-
-/// All clocks at one instant, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    monotonic: i64,
-    wall: i64,
-    now: i64,
-    undisturbed: i64,
-    trusted: i64,
 }
 
 /// Two times of one instant: due times use `now`; periods until a delivery is given up begin at
@@ -504,108 +449,6 @@ impl Clock {
     }
 }
 
-impl State {
-    fn new(monotonic: i64, wall: i64) -> Self {
-        let offset = wall.saturating_sub(monotonic);
-        Self {
-            reference: None,
-            due: Line::new(monotonic, offset),
-            trusted: Line::new(monotonic, offset),
-            stamps: History::new(monotonic, offset),
-            dues: History::new(monotonic, offset),
-            moved: 0,
-            is_measured: false,
-            remembered: None,
-            proof: None,
-            last: None,
-        }
-    }
-
-    /// From here on, as if nothing had been seen before but what the store remembers.
-    fn begin(&mut self, monotonic: i64, wall: i64) {
-        *self = Self {
-            reference: self.reference,
-            moved: self.moved,
-            remembered: self.remembered,
-            ..Self::new(monotonic, wall)
-        };
-        let Some(offset) = self.remembered else {
-            return;
-        };
-        let remembered = monotonic.saturating_add(offset);
-        let gap = i64::try_from(START_GAP.as_millis()).unwrap_or(i64::MAX);
-        if wall < remembered || wall > remembered.saturating_add(gap) {
-            self.trusted = Line::new(monotonic, offset);
-        }
-    }
-
-    fn wall(&self, (monotonic, wall): (i64, i64)) -> i64 {
-        self.reference
-            .map_or(wall, |known| monotonic.saturating_add(known.offset))
-    }
-
-    fn proven(&self, reading: &Reading) -> Option<i64> {
-        let proof = self.proof?;
-        let offset = reading.wall.saturating_sub(reading.monotonic);
-        is_near(offset, proof.wrong).then(|| reading.monotonic.saturating_add(proof.right))
-    }
-
-    fn observe(&mut self, read: (i64, i64)) -> Reading {
-        let (monotonic, _) = read;
-        let wall = self.wall(read);
-        let offset = wall.saturating_sub(monotonic);
-        self.moved = self
-            .moved
-            .saturating_add(self.due.observe(monotonic, offset));
-        self.dues.observe(monotonic, self.due.at(0));
-        self.trusted.observe(monotonic, offset);
-        let undisturbed = self.due.at(monotonic);
-        let now = if self.reference.is_some() {
-            wall
-        } else {
-            undisturbed
-        };
-        let reading = Reading {
-            monotonic,
-            wall,
-            now,
-            undisturbed,
-            trusted: self.trusted.at(monotonic),
-        };
-        self.stamps
-            .observe(monotonic, reading.stamp().saturating_sub(monotonic));
-        reading
-    }
-}
-
-impl Reading {
-    fn believed(&self) -> i64 {
-        self.wall.min(self.trusted)
-    }
-
-    fn stamp(&self) -> i64 {
-        self.wall.max(self.trusted)
-    }
-
-    fn due_now(&self) -> i64 {
-        self.now.min(self.undisturbed)
-    }
-}
-
-impl Reference {
-    /// The better of what was known and what was told: the more certain one, unless both cannot be true.
-    fn or(self, told: Self) -> Self {
-        // Clocks of computers drift apart by less than a second in some three hours.
-        let aged = self.uncertain + (told.at - self.at).max(0) / 10_000;
-        let agree = (told.offset - self.offset).abs() <= aged + told.uncertain;
-        if agree && aged < told.uncertain {
-            self
-        } else {
-            told
-        }
-    }
-}
-
 /// The times that are not near one before them.
 fn apart(times: impl Iterator<Item = i64>) -> Vec<Timestamp> {
     let mut kept: Vec<i64> = Vec::new();
@@ -615,10 +458,6 @@ fn apart(times: impl Iterator<Item = i64>) -> Vec<Timestamp> {
         }
     }
     kept.into_iter().map(timestamp).collect()
-}
-
-fn is_near(one: i64, other: i64) -> bool {
-    u128::from(one.abs_diff(other)) <= SLACK.as_millis()
 }
 
 fn timestamp(milliseconds: i64) -> Timestamp {

@@ -480,8 +480,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order, no permit is lost or made, and no caller waits
-        /// beside a free slot or an idle client.
+        /// In every order of events, no permit is lost or made, and no caller waits beside a free
+        /// slot or an idle client.
         #[test]
         fn no_permit_is_lost_and_no_caller_waits_in_vain(steps in proptest::collection::vec(step(), 0..60)) {
             const MAX: usize = 3;

@@ -73,8 +73,8 @@ pub trait Store: Send + Sync {
     /// first, each with its next attempt number. Unless settled by then, they are due again when
     /// the lease ends.
     ///
-    /// What is to wait longer than [`Terms::longest_wait`] is due as well: it was put off by a
-    /// clock that has been set back since. The same goes for a lease that is longer than any.
+    /// A delivery that would wait longer than [`Terms::longest_wait`] is due as well: a clock that
+    /// was set back since has put it off. The same applies to a lease that is longer than any.
     async fn claim_within(
         &self,
         destination: &str,
@@ -184,8 +184,8 @@ pub trait Store: Send + Sync {
     /// The destinations that are paused, by name, and since when.
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
-    /// Waits until others who share the store may have changed something here, and says what.
-    /// Nobody but one caller waits. A store that nobody shares waits for ever.
+    /// Waits until other gateways on the store may have changed something, and returns what. Single
+    /// consumer: only one task may await this. A store that is not shared never returns.
     async fn next_change(&self) -> FleetChanges {
         std::future::pending().await
     }
@@ -252,15 +252,15 @@ pub trait Store: Send + Sync {
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
 
-    /// Takes a replay a step further: makes at least `limit` deliveries due `now`, or all that are
-    /// left, message by message. Ask until it is [`ReplayStep::Done`].
+    /// Takes one step of a replay: makes at least `limit` deliveries due `now`, or all that are
+    /// left, message by message. Call it until it returns [`ReplayStep::Done`].
     ///
-    /// What takes part is settled when the token is first used, `as_of` then or now; each message
-    /// is come to once, and the progress is kept in the commit that makes its deliveries due. So
-    /// whoever asks again with the same token, after a crash or at the same time, has no delivery
-    /// made twice. What waits is due at once, under the same number; what is being made is left as
-    /// it is. [`StoreError::Full`] means that as much waits as a replay may cause: what is done is
-    /// done, and the same token goes on later.
+    /// The first use of a token fixes the messages, as of `as_of` or now. Each message is visited
+    /// once, and the commit that makes its deliveries due also records the progress. So a second
+    /// call with the same token, after a crash or at the same time, makes no delivery twice. A
+    /// waiting delivery becomes due at once, under the same number; a leased one stays as it is.
+    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished steps
+    /// stay, and the same token continues later.
     async fn replay(
         &self,
         replay: &Replay,

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::peers::{Op, Peer};
 use crate::requests::Request;
 
-/// What we accept and an SDK does not, as the request that the SDK would have to be sent to accept
-/// it. Every ruling changes nothing but what it names.
+/// A rule by which the library accepts more than an SDK. `rewrite` turns a request into the one that
+/// the SDK accepts, and changes nothing else.
 pub(crate) struct Wider {
     pub(crate) name: &'static str,
     pub(crate) peers: &'static [Peer],
@@ -126,7 +126,7 @@ pub(crate) const WIDER: &[Wider] = &[
     },
 ];
 
-/// What we accept and an SDK fails at, in whatever form it is sent.
+/// The name of a rule by which the library accepts a request that an SDK refuses in every form.
 pub(crate) fn is_beyond(peer: Peer, op: Op, request: &Request) -> Option<&'static str> {
     let body = std::str::from_utf8(&request.body);
     match (peer, op, body) {

@@ -125,6 +125,7 @@ const FOR_ALL: &[&str] = &[
 const PURE: &[&str] = &[
     "clock/history.rs",
     "clock/line.rs",
+    "clock/state.rs",
     "message.rs",
     "route.rs",
     "delivery.rs",

@@ -3,8 +3,8 @@
 
 CREATE SEQUENCE message_seq AS bigint;
 
--- One row for each webhook that was accepted. It is narrow, because it is also the record of the ids
--- that are known: it stays until the dedupe horizon, also without its payload.
+-- One row for each webhook that was accepted. It is narrow, because it is also the record of the
+-- ids that are known: it stays until the dedupe horizon, also without its payload.
 CREATE TABLE message (
     seq         bigint   PRIMARY KEY,  -- roughly in order of arrival; with gaps
     partition   smallint,              -- of its payload; NULL: the payload and the deliveries were pruned
@@ -16,13 +16,13 @@ CREATE TABLE message (
     secret      bigint                 -- the secret of the endpoint that verified it, from 0; NULL: not recorded
 );
 CREATE UNIQUE INDEX message_id ON message (webhook_id, endpoint);
--- For a search by time: some bytes for many pages. The order of numbers is only roughly that of time,
--- because clocks are set.
+-- For a search by time: some bytes for many pages. The order of numbers is only roughly that of
+-- time, because clocks are set.
 CREATE INDEX message_received ON message USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
 
--- The bytes of the requests, unchanged, in partitions that are filled one after the other, each for a
--- part of the retention. Pruning clears `message.partition`, row by row. A partition without any payload
--- that is still needed is truncated as a whole, which costs nothing.
+-- The bytes of the requests, unchanged, in partitions that are filled one after the other, each for
+-- a part of the retention. Pruning clears `message.partition`, row by row. A partition without any
+-- payload that is still needed is truncated as a whole, which costs nothing.
 CREATE TABLE payload (
     partition   smallint NOT NULL,
     seq         bigint   NOT NULL,     -- of the message
@@ -45,8 +45,8 @@ CREATE TABLE current_partition (
 );
 INSERT INTO current_partition (partition) VALUES (0);
 
--- `id` is the number of the message times 256 plus a count: the deliveries of a message stand together,
--- and are found without an index.
+-- `id` is the number of the message times 256 plus a count: the deliveries of a message stand
+-- together, and are found without an index.
 CREATE TABLE delivery (
     id          bigint   PRIMARY KEY,
     since       bigint   NOT NULL,     -- first due, or replayed: its deadline counts from here
@@ -60,10 +60,11 @@ CREATE TABLE delivery (
     destination text     NOT NULL,
     lane        text     NOT NULL,     -- 'call' or 'standard'
     state       text     NOT NULL DEFAULT 'waiting' -- or 'delivered' or 'dead'
-    -- No checks of these two: they would cost a tenth of the cost of a message. `db check` looks at them.
+    -- No checks of these two: they would cost a tenth of the cost of a message. `db check` looks at
+    -- them.
 ) WITH (
-    -- Every delivery is written three times within moments. Dead row versions are vacuumed early and in
-    -- small portions, or claims would have to step over them.
+    -- Every delivery is written three times within moments. Dead row versions are vacuumed early
+    -- and in small portions, or claims would have to step over them.
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05,
@@ -119,17 +120,18 @@ CREATE TABLE quarantine (
     body        bytea                  -- NULL: too large, or not read
 );
 
--- Stores one request in quarantine, deletes what is too much, and returns the number deleted. The endpoint
--- with the most requests loses one first, so that none loses a request to the noise of another while it
--- holds no more than an equal share. Requests without a body, which cannot be verified any more, go first.
--- One transaction at a time, or two would delete the same.
+-- Stores one request in quarantine, deletes what is too much, and returns the number deleted. The
+-- endpoint with the most requests loses one first, so that none loses a request to the noise of
+-- another while it holds no more than an equal share. Requests without a body, which cannot be
+-- verified any more, go first. One transaction at a time, or two would delete the same.
 CREATE FUNCTION quarantine_request(
     at_endpoint text, arrived bigint, why text, with_headers text, bytes bigint, with_body bytea, at_most bigint
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     too_many bigint;
 BEGIN
-    -- An advisory lock and not one of the table: `accept` deletes from the table, and must not wait.
+    -- An advisory lock and not one of the table: `accept` deletes from the table, and must not
+    -- wait.
     PERFORM pg_advisory_xact_lock('quarantine'::regclass::oid::bigint);
     INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body)
     VALUES (at_endpoint, arrived, why, with_headers, bytes, with_body);
@@ -166,8 +168,8 @@ CREATE TABLE readiness (
     checked_at  bigint   NOT NULL
 );
 
--- An error if a message could not be stored now: a table that it needs is locked, or takes no row of this
--- role. The row is rolled back; no message has a number below zero.
+-- An error if a message could not be stored now: a table that it needs is locked, or takes no row
+-- of this role. The row is rolled back; no message has a number below zero.
 CREATE FUNCTION check_writable(now_ms bigint) RETURNS void LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '2s' AS $$
 BEGIN
@@ -183,8 +185,8 @@ BEGIN
     INSERT INTO readiness (checked_at) VALUES (now_ms) ON CONFLICT (is_only) DO UPDATE SET checked_at = EXCLUDED.checked_at;
 END $$;
 
--- One row: the time of this server at the last check, as far as a gateway trusted it. The next gateway that
--- starts compares the clock of this server with it.
+-- One row: the time of this server at the last check, as far as a gateway trusted it. The next
+-- gateway that starts compares the clock of this server with it.
 CREATE TABLE trusted_time (
     is_only     boolean  PRIMARY KEY DEFAULT true CHECK (is_only),
     at          bigint   NOT NULL
@@ -196,16 +198,19 @@ CREATE TABLE copying (
     mark        text     NOT NULL      -- JSON
 );
 
--- Frequent operations are functions, because each session of the server keeps their plans, also where a
--- pooler hands every transaction to another session: unwrapd prepares no statement there. The settings make
--- plans for tables of any size. The statistics are those of an empty table for a while.
+-- Frequent operations are functions, because each session of the server keeps their plans, also
+-- where a pooler hands every transaction to another session: unwrapd prepares no statement there.
+-- The settings make plans for tables of any size. The statistics are those of an empty table for a
+-- while.
 --
--- Each function is a transaction of its own without another statement around it, which would cost as much
--- as ten messages. So it also sets `synchronous_commit` to the value of `durable`, until its commit.
+-- Each function is a transaction of its own without another statement around it, which would cost
+-- as much as ten messages. So it also sets `synchronous_commit` to the value of `durable`, until
+-- its commit.
 
 -- Stores the messages that are not stored yet, and returns their positions. A message that another
--- transaction stores at the same moment is waited for, and then this transaction is rolled back: ON CONFLICT
--- would cost a tenth of the cost of a message, each time. The caller tries again, and finds it here.
+-- transaction stores at the same moment is waited for, and then this transaction is rolled back: ON
+-- CONFLICT would cost a tenth of the cost of a message, each time. The caller tries again, and
+-- finds it here.
 CREATE FUNCTION accept(
     endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
     positions bigint[], numbers bigint[], -- of the deliveries: the position of the message, and a count
@@ -243,19 +248,21 @@ BEGIN
         DELETE FROM quarantine WHERE id = ANY (quarantined)
     )
     SELECT fresh.position, seq, by_gateway FROM fresh;
-    -- A message that is stored already may have reached no stand-by, if the server was stopped while its commit
-    -- waited for one. A transaction that has written nothing waits for no stand-by; to lock a row is to write.
+    -- A message that is stored already may have reached no stand-by, if the server was stopped
+    -- while its commit waited for one. A transaction that has written nothing waits for no
+    -- stand-by; to lock a row is to write.
     IF NOT FOUND THEN
         PERFORM FROM message WHERE webhook_id = ids[1] AND endpoint = endpoints[1] FOR KEY SHARE;
     END IF;
 END $$;
 
--- Claims deliveries that are ready, from `from_ms` on, before which none waits. The last row, without an id,
--- says when more may be ready. A delivery that is ready only after `put_off_ms`, or is leased until after
--- `lease_max_ms`, was put off by a clock that has been set back since: it is claimed as well, as up to a half
--- of all. A lease that ends between `lasts_from_ms` and `lasts_to_ms` still lasts: it was given before the
--- clock of this server jumped. A gateway that was treated as dead and has not sent a heartbeat since gets
--- nothing: if it died before it does, nobody would notice.
+-- Claims deliveries that are ready, from `from_ms` on, before which none waits. The last row,
+-- without an id, says when more may be ready. A delivery that is ready only after `put_off_ms`, or
+-- is leased until after `lease_max_ms`, was put off by a clock that has been set back since: it is
+-- claimed as well, as up to a half of all. A lease that ends between `lasts_from_ms` and
+-- `lasts_to_ms` still lasts: it was given before the clock of this server jumped. A gateway that
+-- was treated as dead and has not sent a heartbeat since gets nothing: if it died before it does,
+-- nobody would notice.
 CREATE FUNCTION claim(
     to_destination text, in_lane text, from_ms bigint, now_ms bigint, until_ms bigint, put_off_ms bigint, lease_max_ms bigint,
     lasts_from_ms bigint, lasts_to_ms bigint, at_most bigint, by_gateway bigint, durable text
@@ -303,8 +310,8 @@ BEGIN
         NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea, NULL::boolean;
 END $$;
 
--- Records attempts, and returns those that took effect. An attempt that is recorded already, equal in every
--- column, was settled before: its commit was made, and the reply was lost.
+-- Records attempts, and returns those that took effect. An attempt that is recorded already, equal
+-- in every column, was settled before: its commit was made, and the reply was lost.
 CREATE FUNCTION settle(
     deliveries bigint[], numbers integer[], ended bigint[], took bigint[], summaries text[], excerpts text[], states text[], due bigint[],
     durable text

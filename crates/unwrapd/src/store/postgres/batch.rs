@@ -22,10 +22,10 @@ use crate::store::StoreError;
 const QUEUE_MAX: usize = 1024;
 /// Most changes in one commit. More would only make the first of them wait.
 const BATCH_MAX: usize = 256;
-/// So many are worth a commit beside another: on two cores that they share with the server, half as
-/// many make a seventh less of each.
+/// Number of changes that justify a second commit beside the first. On two cores shared with the
+/// server, half as many lower the throughput by a seventh.
 const CROWD: usize = 64;
-/// So many are made at once where there is no hurry.
+/// Number of changes in one commit where nobody waits.
 pub(super) const FULL: usize = BATCH_MAX;
 /// While none is made, this part of the largest of the last commits is enough for the next; fewer
 /// wait as long as each look brings more. It keeps those who ask again when they are answered in

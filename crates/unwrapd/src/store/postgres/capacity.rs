@@ -1,7 +1,7 @@
-//! How many deliveries wait, and whether there may be more.
+//! Number of waiting deliveries, and whether more may be stored.
 //!
-//! What this process does is counted at once. What others who share the database do is only known
-//! when all are counted anew, so together they may go over the bound by what they do in that time.
+//! Changes by this gateway count at once. Changes by other gateways are known only after the next
+//! count of all deliveries, so together they may exceed the bound by their changes in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

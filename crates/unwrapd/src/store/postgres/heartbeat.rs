@@ -38,7 +38,7 @@ const HEARTBEAT: &str = "
         INSERT INTO gateway (id, heartbeat_at, peers, name, exclusive_address, configuration)
         SELECT $1, clock_timestamp(), $2, $3, $4, $5 WHERE $6
         ON CONFLICT (id) DO UPDATE
-        SET heartbeat_at = EXCLUDED.heartbeat_at, peers = EXCLUDED.peers, name = EXCLUDED.name, 
+        SET heartbeat_at = EXCLUDED.heartbeat_at, peers = EXCLUDED.peers, name = EXCLUDED.name,
             exclusive_address = EXCLUDED.exclusive_address, configuration = EXCLUDED.configuration
         RETURNING 1
     ), beaten AS (

@@ -13,23 +13,24 @@ use super::pool::{Pool, Purpose, Transaction};
 use super::rows::signed;
 use crate::delivery::earlier;
 
-/// Number of partitions that hold the messages of the whole retention. There are twelve, so that some are
-/// left for what is emptied late.
+/// Number of partitions that hold the messages of the whole retention. There are twelve, so some are
+/// left if others are emptied late.
 const PARTITIONS_FILLED: u32 = 8;
-/// How long a partition stays open at least, and closed before it is emptied: longer than anyone can be at work in it.
+/// Least time that a partition stays open, and then closed before it is emptied: longer than any
+/// transaction that uses it.
 const TIME_MIN: Duration = Duration::from_secs(3600);
-/// Bodies moved in one step.
+/// Payloads moved in one step.
 const MOVE_MAX: i64 = 256;
-/// How long to wait for those who read the partition that is to be emptied. Whoever comes after us waits as long.
+/// Longest wait for transactions that read the partition to be emptied. Later ones wait as long.
 const LOCK_TIME_MS: u32 = 200;
-/// `slot` in ASCII, for the lock of who moves and empties.
+/// Key of the advisory lock for this work.
 const LOCK: i64 = 0x736C_6F74;
 
-/// One gateway at a time. It is asked for and not waited for.
+/// One gateway at a time does this work. The others do not wait.
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock($1 # hashtext(current_schema())::int8)";
 
-/// The first time that anyone comes here the partition that was being filled from the beginning gets its
-/// time. So does one that was opened by a clock that has been set back since.
+/// Sets the opening time of the current partition if it has none, or if it lies in the future (a clock
+/// was set back).
 const DATE: &str = "
     UPDATE payload_partition SET opened_at = $1
     WHERE partition = (SELECT partition FROM current_partition) AND (opened_at IS NULL OR opened_at > $1)";
@@ -52,7 +53,8 @@ const TURN: &str = "
 const OLDEST: &str = "
     SELECT partition::int8 FROM payload_partition WHERE closed_at < $1 ORDER BY closed_at LIMIT 1";
 
-/// Takes a step: opens a partition, moves some bodies or empties a partition. Says whether there is more to do.
+/// Takes a step: opens a partition, moves some payloads or empties a partition. Returns whether more
+/// is left to do.
 pub(super) async fn step(
     pool: &Arc<Pool>,
     retention: Duration,
@@ -96,9 +98,9 @@ async fn turn(
     empty(transaction, partition).await
 }
 
-/// Moves bodies that are still needed. Says whether there were any.
+/// Moves some payloads that are still needed. Returns whether there were any.
 async fn move_some(transaction: &Transaction, partition: i64) -> Result<bool, Failure> {
-    // A message that is being forgotten or replayed at this moment is waited for: it is not to lose its body.
+    // Waits for a transaction that prunes or replays the message, which must not lose its payload.
     let sql = format!(
         "WITH needed AS (
              SELECT message.seq FROM message JOIN payload_{partition} AS old ON old.seq = message.seq
@@ -120,7 +122,8 @@ async fn move_some(transaction: &Transaction, partition: i64) -> Result<bool, Fa
         .map_or(Ok(false), |row| Ok(row.try_get::<_, i64>(0)? > 0))
 }
 
-/// Drops all of it, unless someone reads there or something in it is needed after all. Says whether it was dropped.
+/// Truncates the partition, unless a transaction reads it or needs a payload in it. Returns `false` if
+/// it is read, and is to be tried later.
 async fn empty(transaction: &Transaction, partition: i64) -> Result<bool, Failure> {
     transaction.query("SAVEPOINT before", &[]).await?;
     let lock = format!("SET LOCAL lock_timeout TO {LOCK_TIME_MS}");

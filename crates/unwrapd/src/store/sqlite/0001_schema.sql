@@ -1,7 +1,8 @@
 -- Times are milliseconds since 1970.
 
 -- One row for each webhook that was accepted, in order of arrival. It is narrow, because it is also
--- the record of the ids that are known: it stays until the dedupe horizon, also without its payload.
+-- the record of the ids that are known: it stays until the dedupe horizon, also without its
+-- payload.
 CREATE TABLE message (
     seq         INTEGER PRIMARY KEY,
     endpoint    TEXT    NOT NULL,
@@ -71,9 +72,9 @@ CREATE TABLE quarantine (
     body        BLOB                 -- NULL: too large, or not read
 ) STRICT;
 
--- First and last arrival in each block of 4096 consecutive messages. A search by time needs no index
--- that every message would pay for. The order of numbers is only roughly that of time, because clocks
--- are set. The last block has no row until it is full.
+-- First and last arrival in each block of 4096 consecutive messages. A search by time needs no
+-- index that every message would pay for. The order of numbers is only roughly that of time,
+-- because clocks are set. The last block has no row until it is full.
 CREATE TABLE message_block (
     block       INTEGER PRIMARY KEY, -- seq / 4096
     oldest_at   INTEGER NOT NULL,
