@@ -220,6 +220,7 @@ pub(crate) fn earlier(time: Timestamp, delay: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Origin;
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -233,6 +234,7 @@ mod tests {
             uncounted_attempts: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {
+                origin: Origin::OpenAi,
                 endpoint: "production".into(),
                 webhook_id: "wh_1".into(),
                 event_type: None,

@@ -56,6 +56,9 @@ const PART_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
 const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Longest wait for the counts of the last second to be written, when the gateway stops.
+const TRAFFIC_TIME_MAX: Duration = Duration::from_secs(1);
+
 const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
 
 /// A running gateway.
@@ -208,6 +211,10 @@ impl Gateway {
             opened,
             started: Instant::now(),
         };
+        let traffic = gateway.events.traffic().clone();
+        gateway
+            .servers
+            .spawn(traffic.run(Arc::clone(&store), shutdown.clone()));
         gateway.servers.spawn(prune::run(
             Arc::clone(&store),
             clock.clone(),
@@ -405,6 +412,8 @@ impl Gateway {
         self.intake.oddities().flush();
         let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
+        let counted = self.events.traffic().write(&*self.store);
+        drop(timeout(TRAFFIC_TIME_MAX, counted).await);
         let ran = self.started.elapsed();
         if is_finished {
             report::log_end(&*self.store, ran).await;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 
 use crate::clock::Clock;
@@ -12,7 +13,7 @@ use crate::message::Message;
 use crate::observe::oddities::Oddities;
 use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
-use crate::store::{Accepted, Recipient, Store, StoreError};
+use crate::store::{Accepted, Recipient, Store, StoreError, TrafficKind};
 use crate::wakeups::Wakeups;
 
 /// The settings that may change while the gateway runs.
@@ -182,8 +183,17 @@ impl Intake {
 
     fn emit_accepted(&self, told: Accepting, destinations: Vec<String>, accepted: Accepted) {
         let Accepting {
-            webhook_id, kind, ..
+            endpoint,
+            received_at,
+            webhook_id,
+            kind,
+            ..
         } = told;
+        let counted = match accepted {
+            Accepted::New => TrafficKind::Accepted,
+            Accepted::Duplicate => TrafficKind::Duplicate,
+        };
+        self.events.traffic().count(counted, &endpoint, received_at);
         tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
         self.events.emit(|| PipelineEvent::Accepted {
             webhook_id,
@@ -195,6 +205,8 @@ impl Intake {
 
 /// The details of a stored message for the feed and the dispatchers.
 struct Accepting {
+    endpoint: String,
+    received_at: Timestamp,
     webhook_id: String,
     kind: String,
     lane: Lane,
@@ -203,6 +215,8 @@ struct Accepting {
 impl Accepting {
     fn of(message: &Message) -> Self {
         Self {
+            endpoint: message.endpoint.clone(),
+            received_at: message.received_at,
             webhook_id: message.webhook_id.clone(),
             kind: message.kind().to_owned(),
             lane: Lane::of(message.event_type.as_deref()),

@@ -65,4 +65,6 @@ pub mod printable;
 
 pub mod telemetry;
 
+pub mod traffic;
+
 pub mod wakeups;

@@ -4,11 +4,48 @@ use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use openai_webhooks::{PayloadError, Verified};
+use openai_webhooks::{Envelope, PayloadError, Verified};
+use serde::{Deserialize, Serialize};
 
-/// A verified webhook, as it is stored and passed on. Only a [`Verified`] becomes one.
+/// The author of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// OpenAI: the request was verified.
+    #[default]
+    OpenAi,
+    /// This gateway.
+    Gateway,
+}
+
+impl Origin {
+    /// The name, as stores and destinations see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The column `origin` of both stores. OpenAI's events are the usual ones, and have none.
+    pub(crate) fn column(self) -> Option<&'static str> {
+        (self != Self::OpenAi).then(|| self.as_str())
+    }
+
+    /// The origin for that column. A name that this version does not know is not OpenAI.
+    pub(crate) fn of_column(name: Option<&str>) -> Self {
+        name.map_or(Self::OpenAi, |_| Self::Gateway)
+    }
+}
+
+/// An event, as it is stored and passed on.
+///
+/// Invariant: a message whose origin is OpenAI was made from a [`Verified`] request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
+    /// Author of the event.
+    pub origin: Origin,
     /// Name of the endpoint that received it.
     pub endpoint: String,
     /// The `webhook-id`: the same for every copy, and for every delivery of ours.
@@ -54,6 +91,7 @@ impl Message {
             Err(error) => (error.kind().map(str::to_owned), Some(error)),
         };
         let message = Self {
+            origin: Origin::OpenAi,
             endpoint: endpoint.to_owned(),
             webhook_id: verified.webhook_id().to_owned(),
             event_type,
@@ -65,11 +103,23 @@ impl Message {
         (message, oddity)
     }
 
+    /// The id of what the event is about, such as `resp_…` or `batch_…`, as the payload names it.
+    #[must_use]
+    pub fn resource(&self) -> Option<String> {
+        resource_in(&self.payload)
+    }
+
     /// The type of the event for a log line.
     #[must_use]
     pub fn kind(&self) -> &str {
         shown_kind(self.event_type.as_deref())
     }
+}
+
+/// The id of the resource that a payload names.
+pub(crate) fn resource_in(payload: &[u8]) -> Option<String> {
+    let envelope = Envelope::read(payload)?;
+    envelope.resource_id().map(str::to_owned)
 }
 
 /// Longest type that a log line repeats without knowing it, in bytes. The longest that OpenAI sends has 31.

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use crate::delivery::Next;
 use crate::store::Accepted;
+use crate::traffic::Traffic;
 
 /// Most happenings that wait for a slow onlooker.
 const BACKLOG_MAX: usize = 1024;
@@ -61,28 +62,40 @@ pub enum PipelineEvent {
     },
 }
 
-/// Where happenings are told and heard.
+/// Passes pipeline events to subscribers, and counts them.
 #[derive(Clone, Debug)]
-pub struct EventBus(broadcast::Sender<PipelineEvent>);
+pub struct EventBus {
+    subscribers: broadcast::Sender<PipelineEvent>,
+    traffic: Traffic,
+}
 
 impl Default for EventBus {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG_MAX))
+        Self {
+            subscribers: broadcast::Sender::new(BACKLOG_MAX),
+            traffic: Traffic::default(),
+        }
     }
 }
 
 impl EventBus {
     /// Tells it, if someone listens; only then is it worth putting together.
     pub fn emit(&self, event: impl FnOnce() -> PipelineEvent) {
-        if self.0.receiver_count() > 0 {
+        if self.subscribers.receiver_count() > 0 {
             // The last listener may have left just now.
-            drop(self.0.send(event()));
+            drop(self.subscribers.send(event()));
         }
+    }
+
+    /// The counts of the traffic.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Hears everything told from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<PipelineEvent> {
-        self.0.subscribe()
+        self.subscribers.subscribe()
     }
 }

@@ -22,7 +22,7 @@ use crate::message::Message;
 use crate::observe::refusals::Refusals;
 use crate::pipeline_events::PipelineEvent;
 use crate::quarantine::Quarantine;
-use crate::store::Accepted;
+use crate::store::{Accepted, TrafficKind};
 use refusal::Refusal;
 
 pub use limits::Limits;
@@ -190,6 +190,8 @@ impl Receiver {
             endpoint: endpoint.to_owned(),
             error: error.clone(),
         });
+        let traffic = self.intake.events().traffic();
+        traffic.count(TrafficKind::Refused, endpoint, arrival.received_at);
         self.quarantine.add(
             endpoint,
             arrival.headers,

@@ -10,8 +10,11 @@ pub mod postgres;
 mod precheck;
 mod put_off;
 pub mod replay;
+mod search_keys;
 mod settings;
+mod shared_counts;
 pub mod sqlite;
+mod traffic;
 mod views;
 
 use std::collections::BTreeSet;
@@ -43,6 +46,7 @@ pub use fleet::{Configuration, FRESH, FleetGateway, GatewayIdentity, SharedCircu
 pub use give_up::{GivenUp, give_up};
 pub use precheck::precheck;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
+pub use traffic::{TrafficCount, TrafficKind};
 use views::{ATTEMPTS_SHOWN_IN_ALL_MAX, PageBuilder};
 pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
@@ -150,6 +154,13 @@ pub trait Store: Send + Sync {
         let _ = trusted;
         Ok(())
     }
+
+    /// Adds to the counts of these minutes, kinds and names.
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError>;
+
+    /// The counts of the minutes that begin at `since` or later, in the order of minute, kind and
+    /// name.
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
 
     /// Takes a step in forgetting what has been kept as long as the settings say, or is more than
     /// they allow, the oldest first. What waits for delivery stays, and an id is known for the
@@ -290,11 +301,12 @@ pub trait Store: Send + Sync {
         page: Page,
     ) -> Result<MessagePage, StoreError>;
 
-    /// The messages with this `webhook-id` (one for each endpoint it came to), with their attempts
-    /// and, if asked for, their bodies.
+    /// The messages with this webhook id (one for each endpoint that received it), with their
+    /// attempts and, if asked for, their payloads. If there are none, those whose payload names the
+    /// id as that of its event; if there are none either, as that of its resource.
     async fn get_message(
         &self,
-        webhook_id: &str,
+        id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError>;
 

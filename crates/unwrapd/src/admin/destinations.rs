@@ -17,7 +17,7 @@ use super::json::{Refusal, answer};
 use super::{Admin, Route, Target};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::destination_state::Circuit;
-use crate::message::Message;
+use crate::message::{Message, Origin};
 use crate::observe::refusals::shown;
 use crate::route::nearest_type;
 use crate::store::{DestinationCounts, StoreError};
@@ -248,6 +248,7 @@ fn sample(destination: String, event_type: EventType, now: Timestamp) -> Deliver
         uncounted_attempts: 0,
         since: now,
         message: Message {
+            origin: Origin::OpenAi,
             endpoint: "test".into(),
             webhook_id: format!("wh_test_{id}"),
             event_type: Some(event_type.as_str().to_owned()),

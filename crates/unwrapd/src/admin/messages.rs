@@ -8,7 +8,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use openai_webhooks::{Envelope, PayloadProblem};
+use openai_webhooks::PayloadProblem;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
@@ -48,7 +48,7 @@ pub(super) fn routes() -> Vec<Route> {
     let (read, change) = (Bounds::READ_MUCH, Bounds::CHANGE_MUCH);
     vec![
         Route::get("/api/v1/messages", read, find),
-        Route::get("/api/v1/messages/{webhook_id}", read, show),
+        Route::get("/api/v1/messages/{id}", read, show),
         Route::get("/api/v1/dead", read, find_dead),
         Route::post("/api/v1/dead/replay", change, replay::replay_dead),
         Route::post("/api/v1/dead/drop", change, replay::drop_dead),
@@ -82,6 +82,8 @@ pub(crate) struct DeadLetter {
     pub(crate) endpoint: String,
     #[serde(rename = "type")]
     pub(crate) event_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resource: Option<String>,
     pub(crate) received_at: Timestamp,
     pub(crate) destination: String,
     /// Dead or dropped.
@@ -111,6 +113,7 @@ fn letters(message: MessageView) -> impl Iterator<Item = DeadLetter> {
         webhook_id: message.webhook_id.clone(),
         endpoint: message.endpoint.clone(),
         event_type: message.event_type.clone(),
+        resource: message.resource.clone(),
         received_at: message.received_at,
         destination: delivery.destination,
         status: delivery.status,
@@ -143,9 +146,6 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
 pub(crate) struct Shown {
     #[serde(flatten)]
     pub(crate) kept: MessageView,
-    /// The id of what it is about, such as `resp_…`, as its body names it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) resource: Option<String>,
     /// Why its body is not an event that this version can read, with the place of the odd field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oddity: Option<String>,
@@ -157,7 +157,7 @@ pub(crate) struct Shown {
     pub(crate) payload_base64: Option<String>,
 }
 
-/// Messages with one `webhook-id`: one for each endpoint it came to.
+/// Messages with one webhook id, event id or resource.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AllShown {
     pub(crate) messages: Vec<Shown>,
@@ -165,7 +165,7 @@ pub(crate) struct AllShown {
 
 async fn show(
     State(Stored { store, .. }): State<Stored>,
-    Path(webhook_id): Path<String>,
+    Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let with_payload = match query.as_deref().unwrap_or_default() {
@@ -177,11 +177,11 @@ async fn show(
             ));
         }
     };
-    let messages = store.get_message(&webhook_id, true).await?;
+    let messages = store.get_message(&id, true).await?;
     if messages.is_empty() {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            "no message has this webhook-id",
+            "no stored message has this webhook id, event id or resource",
         ));
     }
     let messages = messages.into_iter();
@@ -191,15 +191,12 @@ async fn show(
 
 fn shown(mut kept: MessageView, with_payload: bool) -> Shown {
     let payload = kept.payload.take();
-    let envelope = payload.as_deref().and_then(Envelope::read);
-    let resource = envelope.and_then(|envelope| envelope.resource_id().map(str::to_owned));
     let oddity = payload.as_deref().and_then(PayloadProblem::find);
     let payload = payload.filter(|_| with_payload).map(|bytes| {
         String::from_utf8(bytes.into()).map_err(|error| STANDARD.encode(error.into_bytes()))
     });
     Shown {
         kept,
-        resource,
         oddity: oddity.map(|problem| problem.to_string()),
         payload_base64: payload.clone().and_then(Result::err),
         payload: payload.and_then(Result::ok),
@@ -223,6 +220,8 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             "destination" => filter.destination.push(value.into_owned()),
             "endpoint" => filter.endpoint.push(value.into_owned()),
             "webhook_id" => filter.webhook_id.push(value.into_owned()),
+            "event_id" => filter.event_id.push(value.into_owned()),
+            "resource" => filter.resource.push(value.into_owned()),
             "limit" => page.limit = read_limit(&value)?,
             "after" => {
                 let after = value.parse();
@@ -232,7 +231,7 @@ fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
             }
             _ => {
                 return Err(Refusal::bad(
-                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, limit and after",
+                    "the parameters are type, since, until, status, destination, endpoint, webhook_id, event_id, resource, limit and after",
                 ));
             }
         }
@@ -255,6 +254,8 @@ pub(super) fn check(filter: &Filter) -> Result<(), Refusal> {
         filter.destination.len(),
         filter.endpoint.len(),
         filter.webhook_id.len(),
+        filter.event_id.len(),
+        filter.resource.len(),
         filter.status.len(),
     ];
     if lengths.into_iter().all(|length| length <= VALUES_MAX) {

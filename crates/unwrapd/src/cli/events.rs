@@ -11,6 +11,7 @@ use super::format::{cut, event_type, plain, short, table};
 use super::query::{Listed, QueryArguments};
 use super::{Failure, outln};
 use crate::admin::{AllShown, Shown};
+use crate::message::Origin;
 use crate::store::filter::Status;
 use crate::store::{DeliveryView, MessagePage, MessageView};
 
@@ -24,7 +25,7 @@ pub(super) struct Arguments {
 enum Command {
     /// List messages, the newest first
     Ls(Ls),
-    /// Show one message, its deliveries and every attempt
+    /// Show the messages with an id, their deliveries and every attempt
     Show(Show),
 }
 
@@ -40,9 +41,9 @@ struct Ls {
 
 #[derive(Args)]
 struct Show {
-    /// The webhook-id of the message
-    #[arg(value_name = "WEBHOOK-ID")]
-    webhook_id: String,
+    /// The webhook id (`wh_…`), the id of the event (`evt_…`), or the id of what it is about (`resp_…`)
+    #[arg(value_name = "ID")]
+    id: String,
     /// Print the payload instead, byte for byte
     #[arg(long)]
     payload: bool,
@@ -59,7 +60,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn ls(arguments: &Ls) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
-    let heads = ["ARRIVED", "ENDPOINT", "TYPE", "WEBHOOK-ID", "DELIVERIES"];
+    let heads = [
+        "ARRIVED",
+        "ENDPOINT",
+        "TYPE",
+        "RESOURCE",
+        "WEBHOOK-ID",
+        "DELIVERIES",
+    ];
     let page = |found: MessagePage| Listed {
         next: found.next,
         rows: found.messages.into_iter().map(row).collect(),
@@ -74,9 +82,14 @@ fn row(kept: MessageView) -> Vec<String> {
         short(kept.received_at),
         kept.endpoint,
         event_type(kept.event_type.as_deref()),
+        resource(kept.resource.as_deref()),
         kept.webhook_id,
         in_short(&kept.deliveries),
     ]
+}
+
+fn resource(id: Option<&str>) -> String {
+    id.map_or_else(|| "-".into(), cut)
 }
 
 fn in_short(deliveries: &[DeliveryView]) -> String {
@@ -104,14 +117,19 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
     } else {
         &[]
     };
-    let path = ["messages", &arguments.webhook_id];
+    let path = ["messages", &arguments.id];
     let answer = arguments.ask.admin.open()?.get(&path, query).await?;
     arguments.ask.print(answer, |all: AllShown| {
-        all.messages.iter().try_for_each(if arguments.payload {
-            print_payload
-        } else {
-            print
-        })
+        if arguments.payload {
+            return all.messages.iter().try_for_each(print_payload);
+        }
+        for (place, shown) in all.messages.iter().enumerate() {
+            if place > 0 {
+                outln!("")?;
+            }
+            print(shown)?;
+        }
+        Ok(())
     })
 }
 
@@ -147,16 +165,16 @@ fn print(shown: &Shown) -> Result<(), Failure> {
     let rows = [
         ("webhook-id", kept.webhook_id.clone()),
         ("type", event_type(kept.event_type.as_deref())),
-        (
-            "resource",
-            shown.resource.as_deref().map_or_else(|| "-".into(), cut),
-        ),
+        ("resource", resource(kept.resource.as_deref())),
         ("endpoint", kept.endpoint.clone()),
         ("sent", kept.sent_at.to_string()),
         ("arrived", format!("{:.3}", kept.received_at)),
         ("secret", secret),
         ("bytes", number(kept.bytes, "removed")),
     ];
+    let is_ours = kept.origin != Origin::OpenAi;
+    let origin = is_ours.then(|| ("origin", kept.origin.as_str().to_owned()));
+    let rows = rows.into_iter().chain(origin);
     for (name, value) in rows {
         outln!("{name:<10}  {}", plain(&value))?;
     }

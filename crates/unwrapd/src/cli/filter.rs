@@ -29,6 +29,9 @@ pub(super) struct FilterArguments {
     /// Filter by endpoint
     #[arg(long, value_name = "NAME")]
     endpoint: Vec<String>,
+    /// Filter by what the event is about: the id of a response, batch, job, call and so on
+    #[arg(long, value_name = "ID")]
+    resource: Vec<String>,
 }
 
 impl FilterArguments {
@@ -43,6 +46,8 @@ impl FilterArguments {
             destination: self.destination.clone(),
             endpoint: self.endpoint.clone(),
             webhook_id: webhook_ids.to_vec(),
+            resource: self.resource.clone(),
+            event_id: Vec::new(),
         })
     }
 
@@ -70,6 +75,7 @@ impl FilterArguments {
         add("type", &self.types);
         add("destination", &self.destination);
         add("endpoint", &self.endpoint);
+        add("resource", &self.resource);
         query.extend(self.since.map(|when| ("since", when.to_string())));
         query.extend(self.until.map(|when| ("until", when.to_string())));
         let statuses = self.status.iter();

@@ -22,6 +22,7 @@ use super::{Destination, left};
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
+use crate::message::Origin;
 use family::Mark;
 
 /// The variables that a command gets from the environment of the gateway. The others may hold
@@ -211,10 +212,15 @@ impl Drop for Group {
 fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
     let message = &delivery.message;
     let envelope = Envelope::read(&message.payload);
+    let envelope = envelope.as_ref();
     let event_id = envelope.and_then(|envelope| envelope.event_id().map(str::to_owned));
+    let resource = envelope.and_then(|envelope| envelope.resource_id().map(str::to_owned));
+    let origin = (message.origin != Origin::OpenAi).then(|| message.origin.as_str().to_owned());
     [
         ("UNWRAPD_EVENT_TYPE", message.event_type.clone()),
         ("UNWRAPD_EVENT_ID", event_id),
+        ("UNWRAPD_RESOURCE", resource),
+        ("UNWRAPD_ORIGIN", origin),
         ("UNWRAPD_WEBHOOK_ID", Some(message.webhook_id.clone())),
         ("UNWRAPD_ENDPOINT", Some(message.endpoint.clone())),
         ("UNWRAPD_DESTINATION", Some(delivery.destination.clone())),

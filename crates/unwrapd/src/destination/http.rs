@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
+use crate::message::Origin;
 pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
 use egress::{AddressFilter, AddressPolicy, Lookup};
@@ -39,6 +40,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the body of an answer is waited for. What matters stood in its head.
 const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
+/// Names the author of an event that OpenAI did not send.
+const ORIGIN_HEADER: &str = "unwrapd-origin";
 /// Most header fields of an answer. A few applications send more than the hundred that clients take
 /// by default; an answer beyond this is a failure.
 const HEADERS_MAX: usize = 1024;
@@ -224,6 +227,9 @@ impl HttpDestination {
             .body(message.payload.clone());
         for (name, value) in headers.pairs() {
             request = request.header(name, value);
+        }
+        if message.origin != Origin::OpenAi {
+            request = request.header(ORIGIN_HEADER, message.origin.as_str());
         }
         let client = failure::Client::Destination {
             proxy: self.proxy.as_ref(),

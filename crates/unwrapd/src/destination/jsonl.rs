@@ -174,6 +174,10 @@ fn line(delivery: &Delivery) -> Vec<u8> {
         endpoint: &'a str,
         #[serde(rename = "type")]
         event_type: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resource: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        origin: Option<&'a str>,
         received_at: String,
         attempt: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +195,8 @@ fn line(delivery: &Delivery) -> Vec<u8> {
         webhook_id: &message.webhook_id,
         endpoint: &message.endpoint,
         event_type: message.event_type.as_deref(),
+        resource: message.resource(),
+        origin: message.origin.column(),
         received_at: message.received_at.to_string(),
         attempt: delivery.attempt,
         payload_base64: (!is_exact).then(|| STANDARD.encode(&message.payload)),
@@ -219,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::Lane;
-    use crate::message::Message;
+    use crate::message::{Message, Origin};
 
     fn line_of(payload: &[u8]) -> Vec<u8> {
         line(&Delivery {
@@ -231,6 +237,7 @@ mod tests {
             uncounted_attempts: 0,
             since: Timestamp::UNIX_EPOCH,
             message: Message {
+                origin: Origin::OpenAi,
                 endpoint: "production".into(),
                 // No id looks like this; it shows that the key is found for certain.
                 webhook_id: r#"x","payload":"#.into(),

@@ -12,7 +12,7 @@ use crate::crash;
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next};
 use crate::pipeline_events::PipelineEvent;
-use crate::store::{Attempt, Lease, Settled, StoreError};
+use crate::store::{Attempt, Lease, Settled, StoreError, TrafficKind};
 
 /// How long to wait before asking a store again that has much to do.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
@@ -37,6 +37,13 @@ pub(super) async fn settle(
             if due_at.is_none() {
                 lane.gate.destination_state().closed();
             }
+            let counted = match attempt.next {
+                Next::Delivered => TrafficKind::Delivered,
+                Next::Retry { .. } => TrafficKind::Retried,
+                Next::Dead => TrafficKind::Dead,
+            };
+            let traffic = lane.events.traffic();
+            traffic.count(counted, destination, attempt.ended_at);
             lane.events.emit(|| PipelineEvent::Attempted {
                 webhook_id: webhook_id.clone(),
                 destination: destination.clone(),

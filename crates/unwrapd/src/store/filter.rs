@@ -6,8 +6,10 @@ use std::str::FromStr;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use openai_webhooks::Envelope;
 use serde::{Deserialize, Serialize};
 
+use super::search_keys;
 use crate::route::{PatternError, Patterns};
 
 /// Selection of messages and deliveries. An empty field selects everything.
@@ -32,9 +34,15 @@ pub struct Filter {
     /// Arrived at one of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoint: Vec<String>,
-    /// Is one of these.
+    /// Has one of these webhook ids (`wh_…`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub webhook_id: Vec<String>,
+    /// Has one of these event ids (`evt_…`), and its payload is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub event_id: Vec<String>,
+    /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource: Vec<String>,
 }
 
 impl Filter {
@@ -48,6 +56,42 @@ impl Filter {
             until: self.until.map(|when| when.seen_from(now)),
             filter: self.clone(),
         }
+    }
+
+    /// The filters for an id of any kind, in the order in which they are tried: a webhook id, the id
+    /// of an event, and the id of a resource.
+    pub(super) fn for_id(id: &str) -> [Self; 3] {
+        let ids = || vec![id.to_owned()];
+        let webhook_id = Self {
+            webhook_id: ids(),
+            ..Self::default()
+        };
+        let event_id = Self {
+            event_id: ids(),
+            ..Self::default()
+        };
+        let resource = Self {
+            resource: ids(),
+            ..Self::default()
+        };
+        [webhook_id, event_id, resource]
+    }
+
+    /// Whether it names messages by ids, for which stores have a quick search.
+    pub(super) fn names_ids(&self) -> bool {
+        !self.webhook_id.is_empty() || self.names_payloads()
+    }
+
+    /// Whether it names messages by ids that stand in their payloads.
+    pub(super) fn names_payloads(&self) -> bool {
+        !self.event_id.is_empty() || !self.resource.is_empty()
+    }
+
+    /// The search keys of these ids, for one of which a message must have: of the event, and of the
+    /// resource. Empty: any.
+    pub(super) fn search_keys(&self) -> (Vec<u32>, Vec<u32>) {
+        let keys = |ids: &[String]| ids.iter().map(|id| search_keys::key(id)).collect();
+        (keys(&self.event_id), keys(&self.resource))
     }
 
     /// Whether it asks for deliveries of a kind, and not only for messages.
@@ -76,7 +120,20 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a message is asked for, as far as it can be told without its deliveries.
+    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was deleted.
+    pub(super) fn wants_payload(&self, payload: Option<&[u8]>) -> bool {
+        let filter = &self.filter;
+        if !filter.names_payloads() {
+            return true;
+        }
+        payload.and_then(Envelope::read).is_some_and(|envelope| {
+            is_any_of(&filter.event_id, |id| envelope.event_id() == Some(id))
+                && is_any_of(&filter.resource, |id| envelope.resource_id() == Some(id))
+        })
+    }
+
+    /// Whether a message is asked for, as far as it can be told without its payload and its
+    /// deliveries.
     #[must_use]
     pub fn wants(
         &self,
@@ -309,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_filter_survives_being_written_down() {
-        let json = r#"{"type":["response.*","!response.failed"],"since":"3d","until":"2026-11-24T07:00:00Z","status":["dead"],"destination":["app"],"endpoint":["production"],"webhook_id":["wh_1"]}"#;
+        let json = r#"{"type":["response.*","!response.failed"],"since":"3d","until":"2026-11-24T07:00:00Z","status":["dead"],"destination":["app"],"endpoint":["production"],"webhook_id":["wh_1"],"event_id":["evt_1"],"resource":["resp_1"]}"#;
         let filter: Filter = serde_json::from_str(json).unwrap();
         let again = serde_json::from_str(&serde_json::to_string(&filter).unwrap()).unwrap();
         assert_eq!(filter, again);

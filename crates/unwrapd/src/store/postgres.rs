@@ -34,6 +34,7 @@ mod server;
 mod settle;
 mod time;
 mod tls;
+mod traffic;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -49,11 +50,12 @@ use tokio::time::Instant;
 use super::filter::Filter;
 use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use super::shared_counts::SharedCounts;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
     GatewayIdentity, Lease, MessagePage, MessageView, Page, Pruned, QuarantinedRequest,
     QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError,
-    Summary, Tally, Terms,
+    Summary, Tally, Terms, TrafficCount,
 };
 use crate::clock::{Clock, Moment};
 use crate::crash;
@@ -91,6 +93,7 @@ pub struct PostgresStore {
     /// Becomes true when a worker has ended.
     ended: watch::Receiver<bool>,
     pruner: tokio::sync::Mutex<Pruner>,
+    counts: SharedCounts,
 }
 
 #[derive(Clone)]
@@ -200,6 +203,7 @@ impl PostgresStore {
             open: Mutex::new(Some(open)),
             ended,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
+            counts: SharedCounts::default(),
         })
     }
 
@@ -313,6 +317,14 @@ impl Store for PostgresStore {
         Ok(time::remember(&self.shared, trusted).await?)
     }
 
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(traffic::add(self.pool(), &counts).await?)
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::since(self.pool(), since).await?)
+    }
+
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
         let mut pruner = self.pruner.lock().await;
         Ok(pruner.step(&self.shared, now).await?)
@@ -335,7 +347,8 @@ impl Store for PostgresStore {
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        Ok(pause::destination_counts(self.pool()).await?)
+        let counted = self.counts.get(pause::destination_counts(self.pool()));
+        Ok(counted.await?)
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -446,10 +459,10 @@ impl Store for PostgresStore {
 
     async fn get_message(
         &self,
-        webhook_id: &str,
+        id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        Ok(browse::show(self.pool(), webhook_id, with_payload).await?)
+        Ok(browse::show(self.pool(), id, with_payload).await?)
     }
 
     async fn failed(&self) {

@@ -32,6 +32,7 @@ mod size;
 mod statements;
 mod store_files;
 mod time;
+mod traffic;
 mod wal;
 mod writer;
 mod writer_state;
@@ -52,10 +53,11 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use super::shared_counts::SharedCounts;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
     Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
-    Tally, Terms,
+    Tally, Terms, TrafficCount,
 };
 use crate::clock::{Clock, Moment};
 use crate::crash;
@@ -63,7 +65,7 @@ use crate::delivery::{Lane, earlier};
 use crate::message::Message;
 use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
-use accept::Accepting;
+use accept::{Accepting, IdHashes};
 use checkpoint::{Checkpoints, Passes};
 use job::{Change, Job, Urgency, Work};
 use prune::Pruner;
@@ -112,6 +114,7 @@ pub struct SqliteStore {
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
     settlements: Semaphore,
+    counts: SharedCounts,
     clock: Clock,
 }
 
@@ -212,6 +215,7 @@ impl SqliteStore {
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
             settlements: Semaphore::new(SETTLEMENTS_MAX),
+            counts: SharedCounts::default(),
             clock: clock.clone(),
         })
     }
@@ -340,6 +344,7 @@ impl Store for SqliteStore {
     ) -> Result<Accepted, StoreError> {
         let (answer, accepted) = oneshot::channel();
         self.queue(Box::new(Accepting {
+            hashes: IdHashes::of(&message),
             message,
             recipients,
             answer,
@@ -446,6 +451,18 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        self.ask(Urgency::Deferred, move |work| {
+            traffic::add(work.connection, &counts)
+        })
+        .await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::since(connection, since))
+            .await
+    }
+
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
         let mut pruner = self.pruner.lock().await;
         let mut stepped = pruner.clone();
@@ -482,7 +499,7 @@ impl Store for SqliteStore {
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        self.read(pause::destination_counts).await
+        self.counts.get(self.read(pause::destination_counts)).await
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -542,10 +559,10 @@ impl Store for SqliteStore {
 
     async fn get_message(
         &self,
-        webhook_id: &str,
+        id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        self.show_all(webhook_id, with_payload).await
+        self.show_all(id, with_payload).await
     }
 
     async fn failed(&self) {

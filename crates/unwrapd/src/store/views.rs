@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Status;
 use crate::delivery::Lane;
+use crate::message::Origin;
 
 /// Most messages on a page.
 pub const PAGE_MAX: usize = 500;
@@ -49,6 +50,13 @@ pub struct MessageView {
     pub sent_at: Timestamp,
     /// When it arrived.
     pub received_at: Timestamp,
+    /// Author of the event: `openai`, or `gateway` for this gateway.
+    #[serde(default)]
+    pub origin: Origin,
+    /// The id of what the event is about, such as `resp_…`, as the payload names it. `None`: the
+    /// payload names none, or was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
     /// Which secret of the endpoint proved it, counted from 0 as configured then.
     pub secret: Option<u32>,
     /// Size of its body; `None`: the body is removed.
@@ -111,6 +119,7 @@ impl MessageView {
         size_of::<Self>()
             + self.webhook_id.len()
             + self.event_type.as_ref().map_or(0, String::len)
+            + self.resource.as_ref().map_or(0, String::len)
             + self.payload.as_ref().map_or(0, Bytes::len)
             + deliveries
     }
@@ -151,6 +160,8 @@ mod tests {
             event_type: None,
             sent_at: Timestamp::UNIX_EPOCH,
             received_at: Timestamp::UNIX_EPOCH,
+            origin: Origin::OpenAi,
+            resource: None,
             secret: None,
             bytes: None,
             deliveries: vec![DeliveryView {

@@ -112,7 +112,8 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
     // Numbers have gaps there, also wide ones.
     home.change("SELECT setval('message_seq', 300000000)");
     let store = home.open(&Bounds::default()).await;
-    let last = message("wh_last".into(), Timestamp::now(), vec![1, 2]);
+    let about = br#"{"type":"batch.completed","id":"evt_last","data":{"id":"batch_last"}}"#;
+    let last = message("wh_last".into(), Timestamp::now(), about.to_vec());
     store
         .accept(last.clone(), vec!["app".into()])
         .await
@@ -129,6 +130,10 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
         let store = home.open(&Bounds::default()).await;
         let known = store.accept(last.clone(), vec![]).await;
         assert_eq!(known, Ok(Accepted::Duplicate));
+        for id in ["evt_last", "batch_last"] {
+            let found = store.get_message(id, false).await.unwrap();
+            assert_eq!(found[0].webhook_id, "wh_last");
+        }
         // The oldest that is kept for its id only.
         let old = store.get_message("wh_1_0", true).await.unwrap();
         assert_eq!(old.len(), 1);

@@ -4,18 +4,84 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use openai_webhooks::EventType;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 use unwrapd::delivery::Next;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::PipelineEvent;
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Store as _, Tally};
+use unwrapd::store::{Store as _, Tally, TrafficKind};
 
+use crate::store_conformance::message;
 use crate::support::application::{Answer, Application};
 use crate::support::{PATIENCE, TestGateway, Webhook, destination};
+
+/// Nothing that OpenAI did not send may look as if it had.
+#[tokio::test]
+async fn an_application_is_told_of_an_event_that_openai_did_not_send() {
+    let mut app = Application::start([]).await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("unwrapd.db");
+    let now = Timestamp::now();
+    let store = SqliteStore::open(&path, &Bounds::default(), now).unwrap();
+    for origin in [Origin::OpenAi, Origin::Gateway] {
+        let message = Message {
+            origin,
+            ..message(origin.as_str(), now)
+        };
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    store.close().await;
+    let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
+    for _ in 0..2 {
+        let delivered = app.next().await;
+        let origin = delivered.headers.get("unwrapd-origin");
+        match delivered.webhook_id() {
+            "openai" => assert_eq!(origin, None),
+            id => assert_eq!(origin.unwrap(), id),
+        }
+    }
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_by_endpoint_and_destination() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let mut events = test.gateway.events().subscribe();
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let mut forged = webhook.clone();
+    forged.payload.push(' ');
+    assert_eq!(test.post(&forged).await, 401);
+    assert_eq!(test.post(&webhook).await, 200);
+    assert_eq!(test.post(&webhook).await, 200);
+    app.next().await;
+    app.next().await;
+    attempted(&mut events).await;
+    attempted(&mut events).await;
+    let folder = test.stop().await;
+
+    let path = folder.path().join("unwrapd.db");
+    let store = SqliteStore::open(&path, &Bounds::default(), Timestamp::now()).unwrap();
+    let counts = store.traffic(Timestamp::MIN).await.unwrap();
+    let total = |kind, name: &str| -> u64 {
+        let counts = counts.iter();
+        let counts = counts.filter(|counted| counted.kind == kind && counted.name == name);
+        counts.map(|counted| counted.count).sum()
+    };
+    for kind in TrafficKind::ALL {
+        let (endpoint, destination) = match kind {
+            TrafficKind::Accepted | TrafficKind::Duplicate | TrafficKind::Refused => (1, 0),
+            TrafficKind::Delivered | TrafficKind::Retried => (0, 1),
+            TrafficKind::Dead => (0, 0),
+        };
+        assert_eq!(total(kind, "production"), endpoint, "{kind:?}");
+        assert_eq!(total(kind, "app"), destination, "{kind:?}");
+    }
+}
 
 /// The next attempt that is settled.
 async fn attempted(

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use unwrapd::delivery::{Delivery, Lane, Outcome};
 use unwrapd::destination::{DestinationSettings, Kind, build};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 
 use crate::support::PATIENCE;
 
@@ -36,6 +36,7 @@ fn delivery(payload: impl Into<Bytes>) -> Delivery {
         uncounted_attempts: 0,
         since: Timestamp::UNIX_EPOCH,
         message: Message {
+            origin: Origin::OpenAi,
             endpoint: "production".into(),
             webhook_id: "wh_1".into(),
             event_type: Some("batch.completed".into()),

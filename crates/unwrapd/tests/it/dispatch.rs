@@ -19,7 +19,7 @@ use unwrapd::delivery::{Delivery, Lane, Outcome};
 use unwrapd::destination::Destination;
 use unwrapd::destination_state::DestinationState;
 use unwrapd::dispatch::{Gate, LaneContext};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::Store as _;
@@ -43,6 +43,7 @@ async fn store_with_backlog(deliveries: usize) -> Arc<MemoryStore> {
 
 fn numbered(number: usize, received_at: Timestamp) -> Message {
     Message {
+        origin: Origin::OpenAi,
         endpoint: "production".into(),
         webhook_id: format!("wh_{number}"),
         event_type: Some("batch.completed".into()),

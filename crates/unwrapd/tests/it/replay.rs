@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::task::{JoinSet, spawn_blocking};
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Attempt, Bounds, Store as _};
 
@@ -109,6 +109,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
     let mut accepted = JoinSet::new();
     for number in 0..messages {
         let message = Message {
+            origin: Origin::OpenAi,
             endpoint: "production".into(),
             webhook_id: format!("wh_{number}"),
             event_type: Some("batch.completed".into()),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Lane, Next};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
@@ -160,6 +160,7 @@ mod quarantine;
 mod replay;
 mod settle;
 mod time;
+mod traffic;
 mod whole;
 
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -168,6 +169,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 pub(crate) fn message(id: &str, received_at: Timestamp) -> Message {
     Message {
+        origin: Origin::OpenAi,
         endpoint: "production".into(),
         webhook_id: id.into(),
         event_type: Some("batch.completed".into()),

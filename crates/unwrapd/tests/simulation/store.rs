@@ -16,6 +16,7 @@ use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
+    TrafficCount,
 };
 
 use unwrapd::handoff::{DirectHandoff, Reservation};
@@ -206,6 +207,14 @@ impl Store for Troubled {
 
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         self.real(self.inner.check_writable(now)).await
+    }
+
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        self.real(self.inner.add_traffic(counts)).await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        self.real(self.inner.traffic(since)).await
     }
 
     async fn tally(&self) -> Result<Tally, StoreError> {

@@ -15,7 +15,7 @@ use unwrapd::delivery::Lane;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::destination_state::DestinationStates;
 use unwrapd::dispatch::{Gate, LaneContext};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
@@ -155,6 +155,7 @@ impl World {
             _ => "batch.completed",
         };
         let message = Message {
+            origin: Origin::OpenAi,
             endpoint: "production".into(),
             payload: payload(&id),
             webhook_id: id,

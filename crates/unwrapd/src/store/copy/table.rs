@@ -52,7 +52,7 @@ pub(in crate::store) type Row = Vec<Value>;
 pub(in crate::store) type Outline = Vec<Vec<i64>>;
 
 /// In the order in which they are copied.
-pub(in crate::store) static TABLES: [Table; 6] = [
+pub(in crate::store) static TABLES: [Table; 7] = [
     Table {
         name: "message",
         columns: &[
@@ -63,6 +63,7 @@ pub(in crate::store) static TABLES: [Table; 6] = [
             number("sent_at"),
             number("received_at"),
             number("secret"),
+            text("origin"),
             // Where it is removed there is none.
             Column {
                 name: "bytes",
@@ -118,6 +119,16 @@ pub(in crate::store) static TABLES: [Table; 6] = [
             },
         ],
         keys: 1,
+    },
+    Table {
+        name: "traffic",
+        columns: &[
+            number("minute"),
+            text("kind"),
+            text("name"),
+            number("count"),
+        ],
+        keys: 3,
     },
     Table {
         name: "replay",

@@ -13,7 +13,8 @@ CREATE TABLE message (
     event_type  text,                  -- NULL: the payload is not an event
     sent_at     bigint   NOT NULL,
     received_at bigint   NOT NULL,
-    secret      bigint                 -- the secret of the endpoint that verified it, from 0; NULL: not recorded
+    secret      bigint,                -- the secret of the endpoint that verified it, from 0; NULL: not recorded
+    origin      text                   -- author of the event; NULL: OpenAI
 );
 CREATE UNIQUE INDEX message_id ON message (webhook_id, endpoint);
 -- For a search by time: some bytes for many pages. The order of numbers is only roughly that of
@@ -26,8 +27,15 @@ CREATE INDEX message_received ON message USING brin (received_at) WITH (pages_pe
 CREATE TABLE payload (
     partition   smallint NOT NULL,
     seq         bigint   NOT NULL,     -- of the message
+    event_key   integer  NOT NULL,     -- hash of the id of the event
+    resource_key integer NOT NULL,     -- hash of the id of the resource
     bytes       bytea    NOT NULL
 ) PARTITION BY LIST (partition);
+-- For a search by one of these ids: about 1 KiB for 32 pages. A partition is filled from its
+-- beginning to its end, so a stored payload seldom changes the index, unlike that of a B-tree.
+CREATE INDEX payload_keys ON payload USING brin (
+    event_key int4_bloom_ops (n_distinct_per_range = 500), resource_key int4_bloom_ops (n_distinct_per_range = 500)
+) WITH (pages_per_range = 32, autosummarize = on);
 DO $$ BEGIN
     FOR partition IN 0..11 LOOP
         EXECUTE format('CREATE TABLE payload_%s PARTITION OF payload (PRIMARY KEY (seq)) FOR VALUES IN (%s)', partition, partition);
@@ -72,7 +80,7 @@ CREATE TABLE delivery (
 );
 CREATE INDEX delivery_ready ON delivery (destination, lane, ready_at, id) WHERE state = 'waiting';
 CREATE INDEX delivery_leased ON delivery (gateway) WHERE gateway IS NOT NULL;
-CREATE INDEX delivery_dead ON delivery (destination) WHERE state = 'dead';
+CREATE INDEX delivery_dead ON delivery (destination) INCLUDE (dropped_at) WHERE state = 'dead';
 CREATE INDEX delivery_dead_message ON delivery ((id >> 8)) WHERE state = 'dead';
 
 -- The live gateways.
@@ -102,6 +110,16 @@ CREATE TABLE attempt (
     summary     text     NOT NULL,     -- response or cause of failure; nothing of the message
     excerpt     text,                  -- beginning of the response body, as the destination wrote it
     PRIMARY KEY (delivery, number)
+);
+
+-- What happened in each minute, for statistics. Each gateway adds its part about once a second, so a
+-- crash loses the counts of the last second.
+CREATE TABLE traffic (
+    minute      bigint   NOT NULL,     -- its begin
+    kind        text     NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'dead')),
+    name        text     NOT NULL,     -- of the endpoint for the first three kinds, of the destination for the others
+    count       bigint   NOT NULL,
+    PRIMARY KEY (minute, kind, name)
 );
 
 CREATE TABLE paused (
@@ -212,7 +230,8 @@ CREATE TABLE copying (
 -- CONFLICT would cost a tenth of the cost of a message, each time. The caller tries again, and
 -- finds it here.
 CREATE FUNCTION accept(
-    endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], payloads bytea[],
+    endpoints text[], ids text[], types text[], sent bigint[], received bigint[], secrets bigint[], origins text[],
+    event_keys integer[], resource_keys integer[], payloads bytea[],
     positions bigint[], numbers bigint[], -- of the deliveries: the position of the message, and a count
     destinations text[], lanes text[],
     due bigint[],                      -- when they are due
@@ -229,14 +248,15 @@ BEGIN
     by_gateway := (SELECT id FROM gateway WHERE id = by_gateway);
     RETURN QUERY WITH fresh AS MATERIALIZED (
         SELECT nextval('message_seq') AS seq, (SELECT partition FROM current_partition) AS partition, given.*
-        FROM unnest(endpoints, ids, types, sent, received, secrets, payloads) WITH ORDINALITY
-            AS given (endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes, position)
+        FROM unnest(endpoints, ids, types, sent, received, secrets, origins, event_keys, resource_keys, payloads) WITH ORDINALITY
+            AS given (endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, event_key, resource_key, bytes, position)
         WHERE (SELECT seq FROM message WHERE webhook_id = given.webhook_id AND endpoint = given.endpoint) IS NULL
     ), messages AS (
-        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret)
-        SELECT seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret FROM fresh
+        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin)
+        SELECT seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin FROM fresh
     ), stored_payloads AS (
-        INSERT INTO payload (partition, seq, bytes) SELECT partition, seq, bytes FROM fresh
+        INSERT INTO payload (partition, seq, event_key, resource_key, bytes)
+        SELECT partition, seq, event_key, resource_key, bytes FROM fresh
     ), deliveries AS (
         INSERT INTO delivery (id, destination, lane, since, due_at, ready_at, claimed_attempt, gateway)
         SELECT seq * 256 + given.number, given.destination, given.lane, received_at, given.due_at,
@@ -269,7 +289,7 @@ CREATE FUNCTION claim(
 )
 RETURNS TABLE (
     id bigint, attempt bigint, uncounted_attempts bigint, since bigint,
-    endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, bytes bytea,
+    endpoint text, webhook_id text, event_type text, sent_at bigint, received_at bigint, secret bigint, origin text, bytes bytea,
     was_put_off boolean
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET lock_timeout = '5s' SET jit = off
@@ -296,7 +316,7 @@ BEGIN
         RETURNING id, claimed_attempt, uncounted_attempts + claimed_attempt - 1 - settled_attempt AS uncounted_attempts, since, due_at
     )
     SELECT claimed.id, claimed_attempt::int8, uncounted_attempts::int8, since,
-        endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes,
+        endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, bytes,
         claimed.id = ANY (ARRAY (SELECT id FROM put_off))
     FROM claimed JOIN message ON message.seq = claimed.id >> 8
     JOIN payload ON payload.partition = message.partition AND payload.seq = message.seq
@@ -307,7 +327,7 @@ BEGIN
         (SELECT ready_at FROM delivery
          WHERE destination = to_destination AND lane = in_lane AND state = 'waiting' AND ready_at >= from_ms
          ORDER BY ready_at, id LIMIT 1),
-        NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::bytea, NULL::boolean;
+        NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::bytea, NULL::boolean;
 END $$;
 
 -- Records attempts, and returns those that took effect. An attempt that is recorded already, equal

@@ -14,6 +14,7 @@ use crate::crash;
 use crate::delivery::{Delivery, Lane};
 use crate::message::Message;
 use crate::store::ids::deliveries_of;
+use crate::store::search_keys::SearchKeys;
 use crate::store::{Accepted, Recipient, StoreError};
 
 /// Nothing is said of those that are there already: they come back as what is missing.
@@ -215,6 +216,10 @@ async fn insert(
     let secrets: Vec<Option<i64>> = messages()
         .map(|message| message.secret.map(i64::from))
         .collect();
+    let origins: Vec<Option<&str>> = messages().map(|message| message.origin.column()).collect();
+    let (event_keys, resource_keys): (Vec<i32>, Vec<i32>) = messages()
+        .map(|message| SearchKeys::of(&message.payload).signed())
+        .unzip();
     let payloads: Vec<&[u8]> = messages().map(|message| &*message.payload).collect();
 
     let (mut places, mut numbers) = (Vec::<i64>::new(), Vec::<i64>::new());
@@ -240,7 +245,8 @@ async fn insert(
     let holder = shared.membership.id();
     let params = params![
         endpoints => TEXT_ARRAY, ids => TEXT_ARRAY, types => TEXT_ARRAY, sent => INT8_ARRAY, received => INT8_ARRAY,
-        secrets => INT8_ARRAY, payloads => BYTEA_ARRAY,
+        secrets => INT8_ARRAY, origins => TEXT_ARRAY, event_keys => INT4_ARRAY, resource_keys => INT4_ARRAY,
+        payloads => BYTEA_ARRAY,
         places => INT8_ARRAY, numbers => INT8_ARRAY, destinations => TEXT_ARRAY, lanes => TEXT_ARRAY,
         due => INT8_ARRAY, ends => INT8_ARRAY, quarantined_requests => INT8_ARRAY, holder => INT8,
     ];

@@ -12,6 +12,7 @@ use super::pool::{Pool, Purpose};
 use super::rows::{natural, signed, timestamp};
 use super::scan::{Order, behind, narrow, newest, scan_page};
 use crate::delivery::Lane;
+use crate::message::{Origin, resource_in};
 use crate::store::filter::{Filter, Status};
 use crate::store::{
     ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage,
@@ -22,8 +23,7 @@ use crate::store::{
 const MESSAGES_AT_ONCE_MAX: usize = 32;
 
 const MESSAGES: &str = "
-    SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(bytes)::int8,
-           CASE WHEN $2 THEN bytes END
+    SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(bytes)::int8, bytes, origin
     FROM message LEFT JOIN payload ON payload.partition = message.partition AND payload.seq = message.seq WHERE message.seq = ANY ($1)";
 
 /// Message by message, in the order of the index: the planner cannot know how few there are of
@@ -82,13 +82,23 @@ pub(super) async fn find(
 
 pub(super) async fn show(
     pool: &Arc<Pool>,
-    webhook_id: &str,
+    id: &str,
     with_payload: bool,
 ) -> Result<Vec<MessageView>, Failure> {
-    let filter = Filter {
-        webhook_id: vec![webhook_id.to_owned()],
-        ..Filter::default()
-    };
+    for filter in Filter::for_id(id) {
+        let found = show_filtered(pool, &filter, with_payload).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn show_filtered(
+    pool: &Arc<Pool>,
+    filter: &Filter,
+    with_payload: bool,
+) -> Result<Vec<MessageView>, Failure> {
     let selection = filter.select(Timestamp::MIN);
     let mut filling = PageBuilder::default();
     let mut next = Some(0);
@@ -119,7 +129,7 @@ async fn kept(
     with_payload: bool,
 ) -> Result<Vec<MessageView>, Failure> {
     let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
-    let given = params![seqs => INT8_ARRAY, with_payload => BOOL];
+    let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, MESSAGES, given).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
@@ -128,12 +138,15 @@ async fn kept(
         if deliveries.is_empty() && filter.names_deliveries() {
             continue;
         }
+        let payload: Option<&[u8]> = row.try_get(8)?;
         let message = MessageView {
             webhook_id: row.try_get(1)?,
             endpoint: row.try_get(2)?,
             event_type: row.try_get(3)?,
             sent_at: timestamp(row, 4)?,
             received_at: timestamp(row, 5)?,
+            origin: Origin::of_column(row.try_get(9)?),
+            resource: payload.and_then(resource_in),
             secret: row
                 .try_get::<_, Option<i64>>(6)?
                 .and_then(|secret| u32::try_from(secret).ok()),
@@ -141,7 +154,7 @@ async fn kept(
                 .try_get::<_, Option<i64>>(7)?
                 .and_then(|bytes| u64::try_from(bytes).ok()),
             deliveries,
-            payload: row.try_get::<_, Option<Vec<u8>>>(8)?.map(Bytes::from),
+            payload: payload.filter(|_| with_payload).map(Bytes::copy_from_slice),
         };
         found.insert(seq, message);
     }

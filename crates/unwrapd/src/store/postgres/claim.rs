@@ -21,7 +21,7 @@ use super::rows::{natural, signed, timestamp};
 use super::{Shared, lock};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Lane, earlier, later};
-use crate::message::Message;
+use crate::message::{Message, Origin};
 use crate::store::put_off::{COUNT_MAX, PutOff};
 use crate::store::{Claimed, LEASE_MAX, Lease, Terms};
 
@@ -201,7 +201,7 @@ async fn claim_once(
     let mut next_due_at = None;
     let mut was_put_off = false;
     for row in &rows {
-        was_put_off |= row.try_get::<_, Option<bool>>(11)?.unwrap_or_default();
+        was_put_off |= row.try_get::<_, Option<bool>>(12)?.unwrap_or_default();
         if row.try_get::<_, Option<i64>>(0)?.is_some() {
             deliveries.push(delivery(row, destination, lane, ends_at)?);
         } else if row.try_get::<_, Option<i64>>(3)?.is_some() {
@@ -321,6 +321,7 @@ fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<De
         uncounted_attempts: natural(row, 2)?,
         since: timestamp(row, 3)?,
         message: Message {
+            origin: Origin::of_column(row.try_get(10)?),
             endpoint: row.try_get(4)?,
             webhook_id: row.try_get(5)?,
             event_type: row.try_get(6)?,
@@ -329,7 +330,7 @@ fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<De
             secret: row
                 .try_get::<_, Option<i64>>(9)?
                 .and_then(|secret| u32::try_from(secret).ok()),
-            payload: Bytes::copy_from_slice(row.try_get(10)?),
+            payload: Bytes::copy_from_slice(row.try_get(11)?),
         },
     })
 }

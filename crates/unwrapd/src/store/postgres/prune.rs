@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use super::Shared;
 use super::connection::params;
 use super::failure::Failure;
-use super::payload_partitions;
 use super::pool::Purpose;
 use super::rows::signed;
+use super::{payload_partitions, traffic};
 use crate::delivery::{earlier, later};
 use crate::store::{Bounds, Pruned};
 
@@ -76,7 +76,7 @@ pub(super) struct Pruner {
 enum Sweep {
     /// Messages that are old, behind the one with this number.
     Old { after: i64 },
-    /// Bodies that nothing points to any more.
+    /// Statistics, and payloads that nothing points to any more.
     Slots,
 }
 
@@ -110,8 +110,9 @@ impl Pruner {
                 Some(after.map_or(Sweep::Slots, |after| Sweep::Old { after }))
             }
             Some(Sweep::Slots) => {
-                let is_more =
-                    payload_partitions::step(&shared.pool, self.bounds.retention, now).await?;
+                let before = earlier(now, self.bounds.retention);
+                let is_more = traffic::delete(&shared.pool, before).await?
+                    | payload_partitions::step(&shared.pool, self.bounds.retention, now).await?;
                 is_more.then_some(Sweep::Slots)
             }
         };

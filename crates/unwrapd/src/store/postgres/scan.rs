@@ -9,7 +9,7 @@ use super::connection::params;
 use super::failure::Failure;
 use super::pool::{Pool, Purpose};
 use super::rows::timestamp;
-use crate::store::filter::{Selection, Status};
+use crate::store::filter::{Filter, Selection, Status};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
@@ -46,7 +46,7 @@ pub(super) async fn narrow(
     within: RangeInclusive<i64>,
 ) -> Result<RangeInclusive<i64>, Failure> {
     let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
-    if is_any_time || !selection.filter.webhook_id.is_empty() {
+    if is_any_time || selection.filter.names_ids() {
         return Ok(within);
     }
     // As sums, or the planner would look for the first one from the beginning of the table.
@@ -89,6 +89,9 @@ pub(super) async fn scan_page(
     } else {
         "webhook_id = ANY ($6)"
     };
+    let (events, resources) = filter.search_keys();
+    let (events, resources) = (signed_keys(&events), signed_keys(&resources));
+    let (payload, payloads_wanted) = payloads_wanted(filter);
     let dead_wanted = if is_dead_only(selection) {
         "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
     } else {
@@ -99,13 +102,14 @@ pub(super) async fn scan_page(
         Order::NewestFirst => "DESC",
     };
     let sql = format!(
-        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL FROM message
+        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL, {payload} FROM message
          WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
-             AND {ids_wanted} AND {dead_wanted}
+             AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
          ORDER BY seq {direction} LIMIT {ROWS_MAX}"
     );
     let given = params![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
+        events => INT4_ARRAY, resources => INT4_ARRAY,
     ];
     let rows = pool.once(Purpose::Looking, &*sql, given).await?;
     let mut candidates = Vec::with_capacity(rows.len());
@@ -120,12 +124,13 @@ pub(super) async fn scan_page(
             has_body: row.try_get(5)?,
         };
         let event_type = candidate.event_type.as_deref();
-        if selection.wants(
+        let is_wanted = selection.wants(
             row.try_get(1)?,
             row.try_get(2)?,
             event_type,
             candidate.received_at,
-        ) {
+        );
+        if is_wanted && selection.wants_payload(row.try_get(6)?) {
             candidates.push(candidate);
         }
     }
@@ -139,6 +144,36 @@ pub(super) async fn scan_page(
         candidates,
         next: behind(reached, &within, order),
     })
+}
+
+/// The payload, and the condition that its search keys are among those of `$7` and `$8`; nothing
+/// and everything for a filter that names no payloads.
+fn payloads_wanted(filter: &Filter) -> (&'static str, String) {
+    if !filter.names_payloads() {
+        return ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL".into());
+    }
+    let among = |ids: &[String], condition: &'static str, any: &'static str| {
+        if ids.is_empty() { any } else { condition }
+    };
+    let events = among(
+        &filter.event_id,
+        "event_key = ANY ($7::int4[])",
+        "$7::int4[] IS NOT NULL",
+    );
+    let resources = among(
+        &filter.resource,
+        "resource_key = ANY ($8::int4[])",
+        "$8::int4[] IS NOT NULL",
+    );
+    let payload = "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)";
+    let condition = format!(
+        "seq = ANY (ARRAY (SELECT seq FROM payload WHERE {events} AND {resources} AND seq BETWEEN $1 AND $2))"
+    );
+    (payload, condition)
+}
+
+fn signed_keys(keys: &[u32]) -> Vec<i32> {
+    keys.iter().map(|key| key.cast_signed()).collect()
 }
 
 /// The number to go on from behind `seq`.
@@ -165,7 +200,7 @@ async fn span(
     order: Order,
 ) -> Result<Option<RangeInclusive<i64>>, Failure> {
     let (first, last) = (*within.start(), *within.end());
-    if !selection.filter.webhook_id.is_empty() || is_dead_only(selection) {
+    if selection.filter.names_ids() || is_dead_only(selection) {
         // What is asked for is found by an index.
         return Ok((first <= last).then_some(first..=last));
     }

@@ -10,7 +10,8 @@ CREATE TABLE message (
     event_type  TEXT,                -- NULL: the payload is not an event
     sent_at     INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
-    secret      INTEGER              -- the secret of the endpoint that verified it, from 0; NULL: not recorded
+    secret      INTEGER,             -- the secret of the endpoint that verified it, from 0; NULL: not recorded
+    origin      TEXT                 -- author of the event; NULL: OpenAI
 ) STRICT;
 
 -- The bytes of the request, unchanged. A table of their own, so that pruning touches nothing else.
@@ -25,6 +26,14 @@ CREATE TABLE dedupe_block (
     first_seq   INTEGER PRIMARY KEY,
     newest_at   INTEGER NOT NULL,    -- latest arrival in the block
     hashes      BLOB    NOT NULL
+) STRICT;
+
+-- Hashes of the ids in the payloads of consecutive messages: 4 bytes for the event and 4 for the
+-- resource. A search for such an id reads all of them, because an index would cost each message
+-- more. A block stays as long as one of its messages.
+CREATE TABLE search_block (
+    first_seq   INTEGER PRIMARY KEY,
+    keys        BLOB    NOT NULL
 ) STRICT;
 
 -- `id` is `message` times 256 plus a count: the deliveries of a message stand together, and are
@@ -42,7 +51,7 @@ CREATE TABLE delivery (
     dropped_at  INTEGER              -- when an operator dropped the dead letter
 ) STRICT;
 CREATE INDEX delivery_due ON delivery (destination, lane, due_at) WHERE state = 'waiting';
-CREATE INDEX delivery_dead ON delivery (destination, due_at) WHERE state = 'dead';
+CREATE INDEX delivery_dead ON delivery (destination, due_at, dropped_at) WHERE state = 'dead';
 CREATE INDEX delivery_dead_message ON delivery (message) WHERE state = 'dead';
 
 -- One row for each settled attempt.
@@ -54,6 +63,16 @@ CREATE TABLE attempt (
     summary     TEXT    NOT NULL,    -- response or cause of failure; nothing of the message
     excerpt     TEXT,                -- beginning of the response body, as the destination wrote it
     PRIMARY KEY (delivery, number)
+) STRICT, WITHOUT ROWID;
+
+-- What happened in each minute, for statistics. The gateway writes it about once a second, so a
+-- crash loses the counts of the last second.
+CREATE TABLE traffic (
+    minute      INTEGER NOT NULL,    -- its begin
+    kind        TEXT    NOT NULL CHECK (kind IN ('accepted', 'duplicate', 'refused', 'delivered', 'retried', 'dead')),
+    name        TEXT    NOT NULL,    -- of the endpoint for the first three kinds, of the destination for the others
+    count       INTEGER NOT NULL,
+    PRIMARY KEY (minute, kind, name)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE paused (

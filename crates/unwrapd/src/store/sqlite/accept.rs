@@ -10,11 +10,30 @@ use crate::crash;
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
 use crate::store::ids::deliveries_of;
+use crate::store::search_keys::SearchKeys;
 use crate::store::{Accepted, Recipient, StoreError};
+
+/// The hashes of the ids of a message. They are computed by the task of the request, because the one
+/// writer has less time.
+#[derive(Clone, Copy)]
+pub(super) struct IdHashes {
+    pub(super) dedupe: u64,
+    pub(super) search: SearchKeys,
+}
+
+impl IdHashes {
+    pub(super) fn of(message: &Message) -> Self {
+        Self {
+            dedupe: dedupe_index::hash(&message.endpoint, &message.webhook_id),
+            search: SearchKeys::of(&message.payload),
+        }
+    }
+}
 
 /// A message to be kept, and who waits until it is durable.
 pub(super) struct Accepting {
     pub(super) message: Message,
+    pub(super) hashes: IdHashes,
     pub(super) recipients: Vec<Recipient>,
     pub(super) answer: oneshot::Sender<Result<Accepted, StoreError>>,
     /// As the transaction under way would have it.
@@ -55,7 +74,7 @@ impl Job for Accepting {
     }
 
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
-        self.outcome = Some(accept(work, &self.message, &self.recipients)?);
+        self.outcome = Some(accept(work, self.hashes, &self.message, &self.recipients)?);
         Ok(())
     }
 
@@ -65,6 +84,7 @@ impl Job for Accepting {
             mut recipients,
             answer,
             outcome: then,
+            ..
         } = *self;
         let outcome = outcome.and_then(|()| then.ok_or_else(super::closed)?);
         if let Ok(AcceptOutcome::Fresh(leased)) = &outcome {
@@ -94,21 +114,12 @@ impl Job for Accepting {
 
 pub(super) fn accept(
     work: &mut Work<'_>,
-    message: &Message,
-    recipients: &[Recipient],
-) -> rusqlite::Result<Result<AcceptOutcome, StoreError>> {
-    let hash = dedupe_index::hash(&message.endpoint, &message.webhook_id);
-    accept_hashed(work, hash, message, recipients)
-}
-
-fn accept_hashed(
-    work: &mut Work<'_>,
-    hash: u64,
+    hashes: IdHashes,
     message: &Message,
     recipients: &[Recipient],
 ) -> rusqlite::Result<Result<AcceptOutcome, StoreError>> {
     let connection = work.connection;
-    for seq in work.state.dedupe_index.candidates(hash) {
+    for seq in work.state.dedupe_index.candidates(hashes.dedupe) {
         if is_of(connection, seq, message)? {
             return Ok(Ok(AcceptOutcome::Known));
         }
@@ -117,10 +128,10 @@ fn accept_hashed(
         return Ok(Err(full));
     }
     let received_at = message.received_at.as_millisecond();
-    let seq = work.state.dedupe_index.add(hash, received_at);
+    let seq = work.state.dedupe_index.add(hashes, received_at);
     connection
         .prepare_cached(
-            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             seq,
@@ -130,6 +141,7 @@ fn accept_hashed(
             message.sent_at.as_millisecond(),
             received_at,
             message.secret,
+            message.origin.column(),
         ])?;
     connection
         .prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?
@@ -180,6 +192,7 @@ fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Resu
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::message::Origin;
     use crate::store::Bounds;
     use crate::store::sqlite::schema;
     use crate::store::sqlite::store_files::StoreFiles;
@@ -195,8 +208,13 @@ mod tests {
         let bounds = Bounds::default();
         let clock = Clock::default();
         let mut state = WriterState::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();
+        let clash = IdHashes {
+            dedupe: 42,
+            search: SearchKeys::default(),
+        };
         let mut accept = |id: &str, endpoint: &str| {
             let message = Message {
+                origin: Origin::OpenAi,
                 endpoint: endpoint.into(),
                 webhook_id: id.into(),
                 event_type: None,
@@ -209,7 +227,7 @@ mod tests {
                 connection: &connection,
                 state: &mut state,
             };
-            let accepted = accept_hashed(&mut work, 42, &message, &[]).unwrap();
+            let accepted = super::accept(&mut work, clash, &message, &[]).unwrap();
             state.commit();
             Accepted::from(&accepted.unwrap())
         };

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::candidate::lane;
-use super::scan::{Order, newest, scan};
+use super::scan::{Order, newest, payload, scan};
 use super::statements::timestamp;
+use crate::message::{Origin, resource_in};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::ids::deliveries_of;
 use crate::store::{
@@ -48,14 +49,24 @@ impl SqliteStore {
 
     pub(super) async fn show_all(
         &self,
-        webhook_id: &str,
+        id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        let selection = Filter {
-            webhook_id: vec![webhook_id.to_owned()],
-            ..Filter::default()
+        for filter in Filter::for_id(id) {
+            let found = self.show_filtered(&filter, with_payload).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
         }
-        .select(Timestamp::MIN);
+        Ok(Vec::new())
+    }
+
+    async fn show_filtered(
+        &self,
+        filter: &Filter,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        let selection = filter.select(Timestamp::MIN);
         let mut filling = PageBuilder::default();
         let mut next = Some(0);
         while let Some(from) = next {
@@ -106,7 +117,7 @@ fn show_piece(
     with_payload: bool,
     filling: &mut PageBuilder,
 ) -> rusqlite::Result<Option<i64>> {
-    let filter = &selection.filter;
+    let all = Filter::default();
     scan(
         connection,
         selection,
@@ -114,10 +125,10 @@ fn show_piece(
         Order::OldestFirst,
         |message| {
             let attempts_max = attempts_shown(connection, message.seq, filling)?;
-            let deliveries = deliveries(connection, message.seq, filter, attempts_max)?;
+            let deliveries = deliveries(connection, message.seq, &all, attempts_max)?;
             let mut kept = kept(connection, message.seq, deliveries)?;
             if with_payload && !filling.is_heavy() {
-                kept.payload = payload(connection, message.seq)?;
+                kept.payload = payload(connection, message.seq)?.map(Bytes::from);
             }
             filling.push(kept);
             Ok(ControlFlow::Continue(()))
@@ -148,7 +159,7 @@ fn kept(
 ) -> rusqlite::Result<MessageView> {
     connection
         .prepare_cached(
-            "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(bytes)
+            "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(bytes), origin, bytes
              FROM message LEFT JOIN payload USING (seq) WHERE seq = ?",
         )?
         .query_row(params![seq], |row| {
@@ -158,6 +169,8 @@ fn kept(
                 event_type: row.get(2)?,
                 sent_at: timestamp(row, 3)?,
                 received_at: timestamp(row, 4)?,
+                origin: Origin::of_column(row.get_ref(7)?.as_str_or_null()?),
+                resource: row.get_ref(8)?.as_blob_or_null()?.and_then(resource_in),
                 secret: row.get(5)?,
                 bytes: row.get(6)?,
                 deliveries,
@@ -218,11 +231,4 @@ fn attempts(
         .collect::<rusqlite::Result<_>>()?;
     attempts.reverse();
     Ok(attempts)
-}
-
-fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Bytes>> {
-    connection
-        .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
-        .query_row(params![seq], |row| row.get(0).map(Vec::into))
-        .optional()
 }

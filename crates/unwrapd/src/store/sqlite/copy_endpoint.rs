@@ -279,8 +279,9 @@ fn insert(table: &Table) -> String {
     let (columns, values) = match table.name {
         // Its payload stands apart.
         "message" => (
-            "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret".to_owned(),
-            "?, ?, ?, ?, ?, ?, ?".to_owned(),
+            "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin"
+                .to_owned(),
+            "?, ?, ?, ?, ?, ?, ?, ?".to_owned(),
         ),
         "delivery" => (
             format!("{}, message", table.list()),

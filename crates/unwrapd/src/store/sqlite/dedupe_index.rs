@@ -10,8 +10,11 @@
 
 use hashbrown::HashTable;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
+
+use super::accept::IdHashes;
+use crate::store::search_keys::SearchKeys;
 
 /// Ids in a block: 32 KiB of hashes, the unit that is forgotten at once.
 const BLOCK_IDS: usize = 4096;
@@ -46,6 +49,7 @@ struct Entry {
 #[derive(Clone, Copy)]
 struct Tail {
     hash: u64,
+    search: SearchKeys,
     /// In milliseconds since 1970.
     received_at: i64,
 }
@@ -54,6 +58,10 @@ impl Tail {
     /// In the place of a message that is gone: in no set, and of no age.
     const NONE: Self = Self {
         hash: 0,
+        search: SearchKeys {
+            event: 0,
+            resource: 0,
+        },
         received_at: i64::MIN,
     };
 }
@@ -130,25 +138,21 @@ impl DedupeIndex {
         };
         self.tail.clear();
         self.next_seq = first_seq;
-        let mut messages = connection
-            .prepare("SELECT seq, endpoint, webhook_id, received_at FROM message WHERE seq >= ? ORDER BY seq")?;
-        let mut messages = messages.query(params![first_seq])?;
+        let mut messages = connection.prepare(&messages_from(first_seq))?;
+        let mut messages = messages.query(())?;
         while let Some(message) = messages.next()? {
             let seq: i64 = message.get(0)?;
-            let hash = hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
+            let tail = Tail::read(message)?;
             // Messages that are gone leave gaps, which must not move hashes to other messages.
             let place = usize::try_from(seq - first_seq)
                 .ok()
                 .filter(|place| *place < IDS_MAX)
                 .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, seq))?;
             self.tail.resize(place, Tail::NONE);
-            self.tail.push(Tail {
-                hash,
-                received_at: message.get(3)?,
-            });
+            self.tail.push(tail);
             self.next_seq = seq + 1;
             if seq >= known_to {
-                self.insert(hash, seq);
+                self.insert(tail.hash, seq);
             }
         }
         Ok(())
@@ -171,10 +175,15 @@ impl DedupeIndex {
 
     /// Adds an id that arrived then (milliseconds since 1970) and gives its message a number. It
     /// counts when the transaction is committed.
-    pub(super) fn add(&mut self, hash: u64, received_at: i64) -> i64 {
+    pub(super) fn add(&mut self, hashes: IdHashes, received_at: i64) -> i64 {
+        let IdHashes { dedupe, search } = hashes;
         let seq = self.next_seq;
-        self.insert(hash, seq);
-        self.tail.push(Tail { hash, received_at });
+        self.insert(dedupe, seq);
+        self.tail.push(Tail {
+            hash: dedupe,
+            search,
+            received_at,
+        });
         self.uncommitted += 1;
         self.next_seq += 1;
         seq
@@ -263,10 +272,28 @@ impl Entry {
     }
 }
 
+impl Tail {
+    /// From a row of [`messages_from`].
+    fn read(message: &Row<'_>) -> rusqlite::Result<Self> {
+        let payload = message.get_ref(4)?.as_blob_or_null()?;
+        Ok(Self {
+            hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
+            search: payload.map(SearchKeys::of).unwrap_or_default(),
+            received_at: message.get(3)?,
+        })
+    }
+}
+
+fn messages_from(first_seq: i64) -> String {
+    format!(
+        "SELECT seq, endpoint, webhook_id, received_at, bytes FROM message LEFT JOIN payload USING (seq)
+         WHERE seq >= {first_seq} ORDER BY seq"
+    )
+}
+
 /// Writes blocks of all messages, where there are none. Behind a wide gap between their numbers a new one begins.
 pub(super) fn write_all(connection: &Connection) -> rusqlite::Result<()> {
-    let mut messages = connection
-        .prepare("SELECT seq, endpoint, webhook_id, received_at FROM message ORDER BY seq")?;
+    let mut messages = connection.prepare(&messages_from(i64::MIN))?;
     let mut messages = messages.query(())?;
     let mut block = Vec::with_capacity(BLOCK_IDS);
     let mut first_seq = 0;
@@ -280,10 +307,7 @@ pub(super) fn write_all(connection: &Connection) -> rusqlite::Result<()> {
             block.clear();
             first_seq = seq;
         }
-        block.push(Tail {
-            hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
-            received_at: message.get(3)?,
-        });
+        block.push(Tail::read(message)?);
     }
     write_block(connection, first_seq, &block)
 }
@@ -296,9 +320,16 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
         .iter()
         .flat_map(|tail| tail.hash.to_le_bytes())
         .collect();
+    let search_keys: Vec<u8> = block
+        .iter()
+        .flat_map(|tail| tail.search.to_bytes())
+        .collect();
     connection
         .prepare_cached("INSERT INTO dedupe_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
         .execute(params![first_seq, newest_at, hashes])?;
+    connection
+        .prepare_cached("INSERT INTO search_block (first_seq, keys) VALUES (?, ?)")?
+        .execute(params![first_seq, search_keys])?;
     Ok(())
 }
 
@@ -374,13 +405,19 @@ mod tests {
         connection
             .execute_batch(
                 "CREATE TABLE message (seq INTEGER PRIMARY KEY, endpoint, webhook_id, received_at);
-                 CREATE TABLE dedupe_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);",
+                 CREATE TABLE payload (seq INTEGER PRIMARY KEY, bytes);
+                 CREATE TABLE dedupe_block (first_seq INTEGER PRIMARY KEY, newest_at, hashes);
+                 CREATE TABLE search_block (first_seq INTEGER PRIMARY KEY, keys);",
             )
             .unwrap();
         let mut dedupe_index = DedupeIndex::read(&connection, Timestamp::UNIX_EPOCH).unwrap();
         let hash_of = |number: usize| hash("production", &format!("wh_{number}"));
         for number in 0..BLOCK_IDS {
-            dedupe_index.add(hash_of(number), 0);
+            let hashes = IdHashes {
+                dedupe: hash_of(number),
+                search: SearchKeys::default(),
+            };
+            dedupe_index.add(hashes, 0);
             connection
                 .execute(
                     "INSERT INTO message VALUES (?, 'production', ?, 0)",

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::job::Work;
-use super::{dedupe_index, schema, size};
+use super::{dedupe_index, schema, size, traffic};
 use crate::delivery::{earlier, later};
 use crate::store::ids::deliveries_of;
 use crate::store::{Bounds, StoreError};
@@ -46,7 +46,7 @@ pub(super) struct Pruner {
 /// A walk through what there is, and how far it has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sweep {
-    /// Ids that need not be known any more.
+    /// Ids that need not be known any more, and statistics.
     Ids,
     /// Messages that are old, behind the one with this number.
     Old { after: i64 },
@@ -59,6 +59,9 @@ enum Sweep {
 pub(super) struct OldPage {
     horizon: Timestamp,
     block: Option<i64>,
+    search_block: Option<i64>,
+    /// The end of the minutes whose traffic goes.
+    traffic_until: Option<i64>,
     messages: Vec<Old>,
 }
 
@@ -104,7 +107,10 @@ impl Pruner {
             None => {}
             Some(Sweep::Ids) => {
                 found.block = dedupe_index::old_block(connection, horizon)?;
-                if found.block.is_none() {
+                found.search_block = empty_search_block(connection)?;
+                found.traffic_until =
+                    traffic::oldest(connection, earlier(now, self.bounds.retention))?;
+                if found.is_nothing() {
                     self.sweep = Some(Sweep::Old { after: 0 });
                 }
             }
@@ -170,7 +176,10 @@ impl Pruner {
 
 impl OldPage {
     pub(super) fn is_nothing(&self) -> bool {
-        self.block.is_none() && self.messages.is_empty()
+        self.block.is_none()
+            && self.search_block.is_none()
+            && self.traffic_until.is_none()
+            && self.messages.is_empty()
     }
 
     /// Removes it, and gives the number of messages whose content is gone. What was replayed since it was found stays.
@@ -179,6 +188,14 @@ impl OldPage {
             work.state
                 .dedupe_index
                 .forget_block(work.connection, block, self.horizon)?;
+        }
+        if let Some(block) = self.search_block {
+            work.connection
+                .prepare_cached("DELETE FROM search_block WHERE first_seq = ?")?
+                .execute(params![block])?;
+        }
+        if let Some(until) = self.traffic_until {
+            traffic::delete(work.connection, until)?;
         }
         let mut removed = 0;
         for old in &self.messages {
@@ -194,6 +211,18 @@ impl OldPage {
         }
         Ok(removed)
     }
+}
+
+/// A block without any message.
+fn empty_search_block(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT first_seq FROM search_block WHERE NOT EXISTS (
+                 SELECT 1 FROM message WHERE seq BETWEEN first_seq AND first_seq + length(keys) / 8 - 1
+             ) ORDER BY first_seq LIMIT 1",
+        )?
+        .query_row((), |row| row.get(0))
+        .optional()
 }
 
 /// Unless a delivery of it waits.

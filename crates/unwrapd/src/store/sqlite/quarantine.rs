@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use super::accept;
+use super::accept::{self, IdHashes};
 use super::job::Work;
 use super::statements::timestamp;
 use crate::message::Message;
@@ -99,7 +99,7 @@ pub(super) fn accept_quarantined(
     message: &Message,
     recipients: &[Recipient],
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    let outcome = accept::accept(work, message, recipients)?;
+    let outcome = accept::accept(work, IdHashes::of(message), message, recipients)?;
     if outcome.is_ok() {
         delete_quarantined(work.connection, &(quarantined..=quarantined))?;
     }

@@ -4,15 +4,18 @@ use std::collections::HashSet;
 use std::ops::{ControlFlow, RangeInclusive};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::dedupe_index;
 use super::statements::timestamp;
 use crate::store::filter::{Filter, Selection, Status};
+use crate::store::search_keys::SearchKeys;
 
 /// Most rows looked at in one piece: some ten milliseconds, in which a reader keeps the log from beginning anew.
 const ROWS_MAX: usize = 20_000;
-/// Messages in a block of `message_span`, as a power of two.
+/// Bytes of payloads that count as one row.
+const ROW_BYTES: usize = 256;
+/// Messages in a block of `message_block`, as a power of two.
 const BLOCK_BITS: u32 = 12;
 
 /// Which way to go.
@@ -53,7 +56,18 @@ pub(super) fn scan(
                 continue;
             }
             last = Some(seq);
-            let is_over = match wanted(row, seq, selection)? {
+            let candidate = match wanted(row, seq, selection)? {
+                Some(candidate) if selection.filter.names_payloads() => {
+                    let payload = payload(connection, seq)?;
+                    let bytes = payload.as_ref().map_or(0, Vec::len);
+                    rows_left = rows_left.saturating_sub(bytes / ROW_BYTES).max(1);
+                    selection
+                        .wants_payload(payload.as_deref())
+                        .then_some(candidate)
+                }
+                candidate => candidate,
+            };
+            let is_over = match candidate {
                 Some(candidate) => visit(candidate)?.is_break(),
                 None => false,
             };
@@ -93,6 +107,14 @@ fn wanted(row: &Row<'_>, seq: i64, selection: &Selection) -> rusqlite::Result<Op
     }))
 }
 
+/// The payload, unless it was deleted.
+pub(super) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
+        .query_row(params![seq], |row| row.get(0))
+        .optional()
+}
+
 fn query(filter: &Filter, order: Order) -> String {
     let (by_message, by_seq) = match order {
         Order::OldestFirst => ("message", "seq"),
@@ -125,12 +147,10 @@ fn ranges(
     selection: &Selection,
     within: &RangeInclusive<i64>,
 ) -> rusqlite::Result<Vec<RangeInclusive<i64>>> {
-    let outside = if selection.filter.webhook_id.is_empty() {
-        outside_time(connection, selection)?
-    } else {
+    if selection.filter.names_ids() {
         return of_ids(connection, &selection.filter, within);
-    };
-    Ok(gaps(within, outside))
+    }
+    Ok(gaps(within, outside_time(connection, selection)?))
 }
 
 /// The blocks all of whose messages arrived too early or too late.
@@ -150,13 +170,51 @@ fn outside_time(
         .collect()
 }
 
-/// The messages whose ids look like those asked for by the hashes of the dedupe set, and all that
-/// have no hash there: the newest, and those it has forgotten.
+/// The messages whose ids have the hashes of those asked for, and all that have no hashes: the
+/// newest, and those whose block was deleted.
 fn of_ids(
     connection: &Connection,
     filter: &Filter,
     within: &RangeInclusive<i64>,
 ) -> rusqlite::Result<Vec<RangeInclusive<i64>>> {
+    let is_wanted = wanted_hashes(connection, filter)?;
+    let mut hashed = Vec::new();
+    let mut found = Vec::new();
+    let mut blocks = connection.prepare_cached(if filter.webhook_id.is_empty() {
+        "SELECT first_seq, keys FROM search_block ORDER BY first_seq"
+    } else {
+        "SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq"
+    })?;
+    let mut blocks = blocks.query(())?;
+    while let Some(block) = blocks.next()? {
+        let first: i64 = block.get(0)?;
+        let mut last = first - 1;
+        for (seq, hash) in (first..).zip(block.get_ref(1)?.as_blob()?.as_chunks().0) {
+            last = seq;
+            if is_wanted(*hash) && within.contains(&seq) {
+                found.push(seq..=seq);
+            }
+        }
+        hashed.push(first..=last);
+    }
+    found.extend(gaps(within, hashed));
+    found.sort_unstable_by_key(|range| *range.start());
+    Ok(found)
+}
+
+/// Whether the hashes of a message, in the table that is read, are those of an id asked for.
+fn wanted_hashes(
+    connection: &Connection,
+    filter: &Filter,
+) -> rusqlite::Result<Box<dyn Fn([u8; 8]) -> bool>> {
+    if filter.webhook_id.is_empty() {
+        let (events, resources) = filter.search_keys();
+        let is_any_of = |wanted: &[u32], key| wanted.is_empty() || wanted.contains(&key);
+        return Ok(Box::new(move |bytes| {
+            let keys = SearchKeys::from_bytes(bytes);
+            is_any_of(&events, keys.event) && is_any_of(&resources, keys.resource)
+        }));
+    }
     let endpoints = match &filter.endpoint[..] {
         [] => endpoints(connection)?,
         named => named.to_vec(),
@@ -168,25 +226,9 @@ fn of_ids(
             ids.map(move |id| dedupe_index::hash(endpoint, id))
         })
         .collect();
-    let mut hashed = Vec::new();
-    let mut found = Vec::new();
-    let mut blocks = connection
-        .prepare_cached("SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq")?;
-    let mut blocks = blocks.query(())?;
-    while let Some(block) = blocks.next()? {
-        let first: i64 = block.get(0)?;
-        let mut last = first - 1;
-        for (seq, hash) in (first..).zip(dedupe_index::hashes(block.get_ref(1)?.as_blob()?)) {
-            last = seq;
-            if wanted.contains(&hash) && within.contains(&seq) {
-                found.push(seq..=seq);
-            }
-        }
-        hashed.push(first..=last);
-    }
-    found.extend(gaps(within, hashed));
-    found.sort_unstable_by_key(|range| *range.start());
-    Ok(found)
+    Ok(Box::new(move |bytes| {
+        wanted.contains(&u64::from_le_bytes(bytes))
+    }))
 }
 
 /// Every endpoint that a message came to.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params};
 use super::job::Work;
 use super::migration;
 use crate::delivery::{Delivery, Lane, Next};
-use crate::message::Message;
+use crate::message::{Message, Origin};
 use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
 
 pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
@@ -147,7 +147,7 @@ pub(super) fn delivery(
 ) -> rusqlite::Result<Delivery> {
     connection
         .prepare_cached(
-            "SELECT settled_attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes, uncounted_attempts
+            "SELECT settled_attempt + 1, since, endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes, uncounted_attempts, origin
              FROM delivery JOIN message ON message.seq = delivery.message JOIN payload ON payload.seq = message.seq
              WHERE delivery.id = ?",
         )?
@@ -161,6 +161,7 @@ pub(super) fn delivery(
                 uncounted_attempts: row.get(9)?,
                 since: timestamp(row, 1)?,
                 message: Message {
+                    origin: Origin::of_column(row.get_ref(10)?.as_str_or_null()?),
                     endpoint: row.get(2)?,
                     webhook_id: row.get(3)?,
                     event_type: row.get(4)?,

@@ -12,12 +12,12 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::message::Message;
+use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::Filter;
 use unwrapd::store::postgres::PostgresStore;
 use unwrapd::store::replay::{AsOf, Replay, ReplayStep};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, QuarantinedRequest, Store};
+use unwrapd::store::{Attempt, Bounds, QuarantinedRequest, Store, TrafficCount, TrafficKind};
 
 use crate::store_conformance::LEASE;
 use crate::support::postgres as server;
@@ -27,7 +27,7 @@ use crate::support::process::write_config_on;
 const TABLES: &[(&str, &str)] = &[
     (
         "message",
-        "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret",
+        "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin",
     ),
     ("payload", "seq, bytes"),
     (
@@ -38,6 +38,7 @@ const TABLES: &[(&str, &str)] = &[
         "attempt",
         "delivery, number, ended_at, took_ms, summary, excerpt",
     ),
+    ("traffic", "minute, kind, name, count"),
     ("paused", "destination, paused_at"),
     (
         "quarantine",
@@ -202,6 +203,7 @@ fn before(now: Timestamp, seconds: i64) -> Timestamp {
 
 pub(super) fn message(id: String, received_at: Timestamp, payload: Vec<u8>) -> Message {
     Message {
+        origin: Origin::OpenAi,
         endpoint: "production".into(),
         webhook_id: id,
         event_type: Some("batch.completed".into()),
@@ -242,6 +244,9 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
                 _ => message.event_type,
             };
             message.secret = dice.bool().then_some(1);
+            if dice.bool() {
+                message.origin = Origin::Gateway;
+            }
             let wanted = ["app", "audit", "späť \"| '"];
             let destinations = wanted.iter().filter(|_| dice.bool());
             let destinations = destinations.map(|&name| name.into()).collect();
@@ -288,6 +293,16 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         store.quarantine(quarantined).await.unwrap();
     }
     store.delete_quarantined(1..=1).await.unwrap();
+    let counts = (0..100).map(|number| TrafficCount {
+        minute: before(now, number * 60),
+        kind: dice.choice(TrafficKind::ALL).unwrap(),
+        name: dice
+            .choice(["app", "production", "späť \"| '"])
+            .unwrap()
+            .into(),
+        count: dice.u64(1..1_000_000),
+    });
+    store.add_traffic(counts.collect()).await.unwrap();
     store.pause("späť \"| '", now).await.unwrap();
     store.pause("App", now).await.unwrap();
     store.pause("app", now).await.unwrap();

@@ -49,6 +49,7 @@ async fn a_command_gets_the_payload_on_stdin_and_what_is_known_in_an_environment
     for line in [
         "UNWRAPD_EVENT_TYPE=batch.completed",
         "UNWRAPD_EVENT_ID=evt_1",
+        "UNWRAPD_RESOURCE=b",
         "UNWRAPD_WEBHOOK_ID=wh_1",
         "UNWRAPD_ENDPOINT=production",
         "UNWRAPD_DESTINATION=app",

@@ -36,7 +36,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
     let first = run(&admin, &["events", "ls", "--limit", "1"]).await;
     let page = String::from_utf8(first.stdout).unwrap();
     assert!(
-        page.contains("production  batch.failed  wh_2        app delivered (1)\n"),
+        page.contains("production  batch.failed  batch_abc123  wh_2        app delivered (1)\n"),
         "{page}"
     );
     let talk = String::from_utf8(first.stderr).unwrap();
@@ -46,7 +46,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
         .unwrap();
     let second = said(&admin, &["events", "ls", "--limit", "1", "--after", cursor]).await;
     assert!(
-        second.contains("response.completed  wh_1        app delivered (2)\n"),
+        second.contains("response.completed  ré        wh_1        app delivered (2)\n"),
         "{second}"
     );
     let failed = said(
@@ -81,4 +81,49 @@ async fn what_strangers_wrote_does_nothing_to_a_terminal() {
         assert!(listed.contains(r"evil\u{1b}[2J\u{202e}\u{a}.x"), "{listed}");
         assert!(!listed.contains('\x1b'), "{listed}");
     }
+}
+
+/// People know `resp_…`. They do not know `wh_…`.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_found_by_what_they_are_about() {
+    let mut app = Application::start([]).await;
+    let test = TestGateway::start(vec![destination("app", &app.url)]).await;
+    let about = |id: &str, event: &str, resource: &str| {
+        let payload = format!(
+            r#"{{"id":"{event}","object":"event","created_at":1,"type":"response.completed","data":{{"id":"{resource}"}}}}"#
+        );
+        Webhook::with_payload(id, payload)
+    };
+    for webhook in [
+        about("wh_1", "evt_1", "resp_1"),
+        about("wh_2", "evt_2", "resp_2"),
+        about("wh_3", "evt_3", "resp_1"),
+    ] {
+        assert_eq!(test.post(&webhook).await, 200);
+    }
+    assert_eq!(next_ids(&mut app, 3).await, ["wh_1", "wh_2", "wh_3"]);
+    test.settled().await;
+    let admin = test.admin();
+
+    let listed = said(&admin, &["events", "ls", "--resource", "resp_1"]).await;
+    assert!(
+        listed.contains("wh_1") && listed.contains("wh_3"),
+        "{listed}"
+    );
+    assert!(!listed.contains("wh_2"), "{listed}");
+    let shown = said(&admin, &["events", "show", "resp_1"]).await;
+    for line in [
+        "webhook-id  wh_1\n",
+        "webhook-id  wh_3\n",
+        "resource    resp_1\n",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let shown = said(&admin, &["events", "show", "evt_2"]).await;
+    assert!(shown.contains("webhook-id  wh_2\n"), "{shown}");
+    let (code, told) = complained(&admin, &["events", "show", "resp_9"]).await;
+    assert_eq!(code, 3, "{told}");
+    let asked = ["replay", "--resource", "resp_1", "--yes"];
+    said(&admin, &asked).await;
+    assert_eq!(next_ids(&mut app, 2).await, ["wh_1", "wh_3"]);
 }

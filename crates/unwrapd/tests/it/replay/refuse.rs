@@ -17,12 +17,12 @@ async fn a_command_that_cannot_do_it_says_what_to_do() {
         (
             &["events", "show", "wh_none"],
             3,
-            "no message has this webhook-id",
+            "no stored message has this webhook id, event id or resource",
         ),
         (
             &["events", "show", "../../livez"],
             3,
-            "no message has this webhook-id",
+            "no stored message has this webhook id, event id or resource",
         ),
         (
             &["dead", "drop", "wh_none", "--yes"],

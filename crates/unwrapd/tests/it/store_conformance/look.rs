@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use unwrapd::delivery::Next;
+use unwrapd::delivery::{Lane, Next};
+use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::{Filter, Status};
 use unwrapd::store::{MessagePage, Page};
 
 use super::replay::{accept_as, due, found, ids, replay_of, run, settle_all};
-use super::{Place, PostgresPlace, SqlitePlace, at, message};
+use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
 
 every_store!(;
     a_filter_means_types_times_endpoints_destinations_and_ids,
     pages_follow_each_other_without_gap_or_overlap,
     a_message_is_shown_with_its_attempts_and_its_payload,
     times_and_ids_are_found_among_many_whatever_the_clock_did,
+    a_message_is_found_by_what_its_event_is_about_and_by_the_id_of_its_event,
+    a_resource_is_found_among_many_also_after_opening_again,
+    the_author_of_an_event_is_kept,
 );
 
 async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
@@ -218,4 +222,132 @@ async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn P
         assert_eq!(shown[0].received_at, at(second(number)), "{id}");
     }
     assert_eq!(store.get_message("wh_9500", false).await.unwrap(), []);
+}
+
+/// A response has several events, and each has several copies at other endpoints.
+fn about(id: &str, event: &str, resource: &str) -> Message {
+    let payload =
+        format!(r#"{{"type":"response.completed","id":"{event}","data":{{"id":"{resource}"}}}}"#);
+    Message {
+        payload: payload.into(),
+        ..message(id, at(1))
+    }
+}
+
+async fn a_message_is_found_by_what_its_event_is_about_and_by_the_id_of_its_event(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    for (id, event, resource) in [
+        ("wh_1", "evt_1", "resp_1"),
+        ("wh_2", "evt_2", "resp_1"),
+        ("wh_3", "evt_3", "resp_3"),
+        // Hashes tell nothing of these two: both have the same.
+        ("wh_4", "evt_4", "costarring"),
+        ("wh_5", "evt_5", "liquid"),
+    ] {
+        let message = about(id, event, resource);
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    // A payload that is not JSON.
+    store.accept(message("wh_6", at(1)), vec![]).await.unwrap();
+    settle_all(&store, "app", 5, Next::Dead).await;
+
+    let cases: [(&str, &[&str]); 9] = [
+        (r#"{"resource":["resp_1"]}"#, &["wh_2", "wh_1"]),
+        (
+            r#"{"resource":["resp_3","resp_1"]}"#,
+            &["wh_3", "wh_2", "wh_1"],
+        ),
+        (r#"{"resource":["resp_2"]}"#, &[]),
+        (r#"{"resource":["costarring"]}"#, &["wh_4"]),
+        (
+            r#"{"resource":["resp_1"],"status":["dead"]}"#,
+            &["wh_2", "wh_1"],
+        ),
+        (r#"{"resource":["resp_1"],"status":["waiting"]}"#, &[]),
+        (r#"{"event_id":["evt_2"]}"#, &["wh_2"]),
+        (
+            r#"{"event_id":["evt_2","evt_3"],"resource":["resp_1"]}"#,
+            &["wh_2"],
+        ),
+        (
+            r#"{"webhook_id":["wh_2","wh_3"],"resource":["resp_1"]}"#,
+            &["wh_2"],
+        ),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(found(&store, asked).await, expected, "{asked}");
+        let plan = store.plan(&replay_of(asked), at(9)).await.unwrap();
+        assert_eq!(plan.counts.messages, expected.len() as u64, "{asked}");
+    }
+    for (id, expected) in [
+        ("wh_3", &["wh_3"][..]),
+        ("evt_3", &["wh_3"]),
+        ("resp_1", &["wh_1", "wh_2"]),
+        ("resp_2", &[]),
+    ] {
+        let shown = store.get_message(id, false).await.unwrap();
+        let ids: Vec<&str> = shown.iter().map(|shown| &*shown.webhook_id).collect();
+        assert_eq!(ids, expected, "{id}");
+        assert!(shown.iter().all(|shown| shown.payload.is_none()));
+    }
+    let shown = store.get_message("wh_2", false).await.unwrap();
+    assert_eq!(shown[0].resource.as_deref(), Some("resp_1"));
+    let shown = store.get_message("wh_6", false).await.unwrap();
+    assert_eq!(shown[0].resource, None);
+
+    let replayed = run(&store, &replay_of(r#"{"resource":["resp_1"]}"#), "t1", 10).await;
+    assert_eq!(replayed.deliveries, 2);
+    assert_eq!(due(&store, "app", 10).await, ["wh_1", "wh_2"]);
+}
+
+async fn a_resource_is_found_among_many_also_after_opening_again(place: &dyn Place) {
+    const MESSAGES: usize = 9_500;
+    let mut store = place.open().await;
+    for first in (0..MESSAGES).step_by(500) {
+        let mut accepted = JoinSet::new();
+        for number in first..first + 500 {
+            let store = Arc::clone(&store);
+            let message = about(
+                &format!("wh_{number}"),
+                &format!("evt_{number}"),
+                &format!("resp_{number}"),
+            );
+            accepted.spawn(async move { store.accept(message, vec![]).await.unwrap() });
+        }
+        accepted.join_all().await;
+    }
+    for round in 0..2 {
+        for number in [0, 4_094, 4_095, 4_096, 8_191, 8_192, 9_499] {
+            for id in [format!("resp_{number}"), format!("evt_{number}")] {
+                let shown = store.get_message(&id, false).await.unwrap();
+                assert_eq!(shown.len(), 1, "{id} in round {round}");
+                assert_eq!(shown[0].webhook_id, format!("wh_{number}"));
+            }
+        }
+        assert_eq!(store.get_message("resp_9500", false).await.unwrap(), []);
+        store.close().await;
+        store = place.open().await;
+    }
+}
+
+async fn the_author_of_an_event_is_kept(place: &dyn Place) {
+    let store = place.open().await;
+    for origin in [Origin::OpenAi, Origin::Gateway] {
+        let message = Message {
+            origin,
+            ..message(origin.as_str(), at(1))
+        };
+        store.accept(message, vec!["app".into()]).await.unwrap();
+    }
+    for origin in [Origin::OpenAi, Origin::Gateway] {
+        let shown = store.get_message(origin.as_str(), false).await.unwrap();
+        assert_eq!(shown[0].origin, origin);
+    }
+    let claimed = store.claim("app", Lane::Standard, at(2), LEASE, 10).await;
+    for delivery in claimed.unwrap().deliveries {
+        let message = delivery.message;
+        assert_eq!(message.webhook_id, message.origin.as_str());
+    }
 }

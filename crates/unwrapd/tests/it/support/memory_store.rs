@@ -19,6 +19,7 @@ use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
+    TrafficCount,
 };
 
 /// What outlives a crash.
@@ -299,6 +300,14 @@ impl Store for MemoryStore {
 
     async fn check_writable(&self, _now: Timestamp) -> Result<(), StoreError> {
         self.kept().map(drop)
+    }
+
+    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn tally(&self) -> Result<Tally, StoreError> {

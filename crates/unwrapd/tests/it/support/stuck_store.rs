@@ -13,6 +13,7 @@ use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
+    TrafficCount,
 };
 
 pub(crate) struct StuckStore;
@@ -80,6 +81,14 @@ impl Store for StuckStore {
     }
 
     async fn prune(&self, _: Timestamp) -> Result<Pruned, StoreError> {
+        pending().await
+    }
+
+    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
         pending().await
     }
 

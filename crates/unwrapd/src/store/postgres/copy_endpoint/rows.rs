@@ -8,11 +8,12 @@ use crate::store::copy::{BYTES_MAX, Kind, Row, Table, Value};
 use crate::store::postgres::connection::{Begin, PgConnection, Work};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{signed, storable};
+use crate::store::search_keys::SearchKeys;
 
 /// Some messages with their bodies, as many as have few enough bytes.
 const READ_MESSAGES: &str = "
     SELECT * FROM (
-        SELECT seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, bytes,
+        SELECT seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, bytes,
                sum(octet_length(bytes)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
         FROM (SELECT * FROM message WHERE seq > $1 ORDER BY seq LIMIT $2) AS message LEFT JOIN payload USING (partition, seq)
     ) AS measured WHERE before IS NULL OR before < $3 ORDER BY seq";
@@ -25,11 +26,12 @@ const GIVEN: &str = "
 
 /// Bodies stand in the slot that is being filled, however old they are.
 const WRITE_MESSAGES: &str = ", current AS (SELECT partition FROM current_partition), messages AS (
-        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret)
-        SELECT seq, CASE WHEN bytes IS NOT NULL THEN partition END, endpoint, webhook_id, event_type, sent_at, received_at, secret
+        INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin)
+        SELECT seq, CASE WHEN bytes IS NOT NULL THEN partition END, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin
         FROM given, current ORDER BY seq
     ), bodies AS (
-        INSERT INTO payload (partition, seq, bytes) SELECT partition, seq, bytes FROM given, current WHERE bytes IS NOT NULL ORDER BY seq
+        INSERT INTO payload (partition, seq, event_key, resource_key, bytes)
+        SELECT partition, seq, event_key, resource_key, bytes FROM given, current WHERE bytes IS NOT NULL ORDER BY seq
     )";
 
 /// Deliveries are written without a lease: each may be claimed when it is due.
@@ -118,12 +120,15 @@ pub(super) async fn write(
     before: &str,
     mark: &str,
 ) -> Result<bool, Failure> {
-    let columns: Vec<Column<'_>> = table
+    let mut columns: Vec<Column<'_>> = table
         .columns
         .iter()
         .enumerate()
         .map(|(place, column)| Column::of(rows, place, column.kind))
         .collect();
+    if table.name == "message" {
+        columns.extend(search_keys(rows));
+    }
     let mut given: Vec<(&(dyn ToSql + Sync), Type)> =
         vec![(&mark, Type::TEXT), (&before, Type::TEXT)];
     given.extend(columns.iter().map(Column::given));
@@ -137,23 +142,45 @@ pub(super) async fn write(
 }
 
 fn insert(table: &Table) -> String {
-    let arrays = (3..).zip(table.columns).map(|(number, column)| {
-        let kind = match column.kind {
-            Kind::Number => "int8",
-            Kind::Text => "text",
-            Kind::Bytes => "bytea",
-        };
-        format!("${number}::{kind}[]")
+    let kinds = table.columns.iter().map(|column| match column.kind {
+        Kind::Number => "int8",
+        Kind::Text => "text",
+        Kind::Bytes => "bytea",
     });
+    let (keys, key_columns): (&[&str], &str) = match table.name {
+        "message" => (&["int8"; 2], ", event_key, resource_key"),
+        _ => (&[], ""),
+    };
+    let kinds = kinds.chain(keys.iter().copied());
+    let arrays = (3..)
+        .zip(kinds)
+        .map(|(number, kind)| format!("${number}::{kind}[]"));
     let write = match table.name {
         "message" => WRITE_MESSAGES,
         "delivery" => WRITE_DELIVERIES,
         _ => WRITE,
     };
     format!("{GIVEN}{write}{MARKED}")
+        .replace(
+            "given ({columns})",
+            &format!("given ({{columns}}{key_columns})"),
+        )
         .replace("{given}", &arrays.collect::<Vec<_>>().join(", "))
         .replace("{columns}", &table.list())
         .replace("{table}", table.name)
+}
+
+/// The search keys of these messages, whose payload is their last column.
+fn search_keys(rows: &[Row]) -> [Column<'static>; 2] {
+    let keys = rows.iter().map(|row| match row.last() {
+        Some(Value::Bytes(payload)) => SearchKeys::of(payload),
+        _ => SearchKeys::default(),
+    });
+    let (events, resources) = keys
+        .map(SearchKeys::signed)
+        .map(|(event, resource)| (Some(event.into()), Some(resource.into())))
+        .unzip();
+    [Column::Numbers(events), Column::Numbers(resources)]
 }
 
 /// A column of many rows.
