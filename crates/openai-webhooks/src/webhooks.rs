@@ -133,6 +133,30 @@ impl Webhooks {
         self.check_time(headers.timestamp.seconds, now)
     }
 
+    /// A fingerprint of each secret, in their order: 16 hexadecimal digits. It is the same for
+    /// secrets that sign alike, in whatever form they were written, and it cannot sign.
+    ///
+    /// ```
+    /// use openai_webhooks::Webhooks;
+    ///
+    /// let encoded = Webhooks::new("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")?;
+    /// let raw = Webhooks::new("0123456789abcdef01234567")?;
+    /// assert_eq!(encoded.fingerprints(), raw.fingerprints());
+    /// # Ok::<(), openai_webhooks::SecretError>(())
+    /// ```
+    #[must_use]
+    pub fn fingerprints(&self) -> Vec<String> {
+        let fingerprint = |key: &Hmac<Sha256>| {
+            let mut mac = key.clone();
+            // What is signed has dots in it: this is no signature of anything.
+            mac.update(b"fingerprint");
+            let mac: [u8; MAC_BYTES] = mac.finalize().into_bytes().into();
+            let digits = mac[..8].iter();
+            digits.map(|byte| format!("{byte:02x}")).collect()
+        };
+        self.keys.iter().map(fingerprint).collect()
+    }
+
     fn check_time(&self, timestamp: i64, now: i64) -> Result<(), VerificationError> {
         let seconds = timestamp.abs_diff(now);
         let tolerance_seconds = self.tolerance_seconds;

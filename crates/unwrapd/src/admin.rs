@@ -12,9 +12,7 @@ mod replay;
 mod route;
 mod unconfigured;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,16 +20,13 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use openai_webhooks::WEBHOOK_SIGNATURE;
-use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::destination::Destination;
-use crate::destination_state::{DestinationState, DestinationStates};
+use crate::destinations::Registry;
 use crate::observe::refusals::{Refusals, shown};
 use crate::observe::warnings::Warnings;
 use crate::quarantine::Quarantine;
 use crate::store::Store;
-use crate::wakeups::Wakeups;
 
 pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
@@ -59,73 +54,13 @@ pub struct Admin {
     pub warnings: Warnings,
     /// The clock of the gateway.
     pub clock: Clock,
-    /// The destinations there are.
-    pub targets: Targets,
-    /// How each destination fares, also one that is not configured.
-    pub states: DestinationStates,
-    /// The dispatchers to wake after a change.
-    pub wakeups: Wakeups,
+    /// The destinations.
+    pub registry: Registry,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
     /// The token of operators. `None`: every client of the port may do everything, so only this
     /// machine must reach it.
     pub token: Option<AdminToken>,
-}
-
-/// The destinations there are, by name. They may change while the gateway runs.
-#[derive(Clone, Default)]
-pub struct Targets {
-    by_name: Arc<RwLock<BTreeMap<String, Target>>>,
-    /// Held while one is paused or resumed, so that memory and store agree on what was last.
-    switching: Arc<Mutex<()>>,
-}
-
-/// One destination.
-#[derive(Clone)]
-pub struct Target {
-    /// Where its deliveries go.
-    pub destination: Arc<dyn Destination>,
-    /// How it goes there.
-    pub destination_state: Arc<DestinationState>,
-    /// Longest time an attempt may take.
-    pub timeout: Duration,
-}
-
-impl Targets {
-    /// Adds this one, in the place of one of the same name.
-    pub fn insert(&self, name: impl Into<String>, target: Target) {
-        self.write().insert(name.into(), target);
-    }
-
-    /// Takes this one out.
-    pub fn remove(&self, name: &str) {
-        self.write().remove(name);
-    }
-
-    /// As long as this is held, nobody pauses or resumes one here.
-    pub(crate) async fn hold_pauses(&self) -> impl Drop {
-        self.switching.lock().await
-    }
-
-    fn all(&self) -> BTreeMap<String, Target> {
-        self.by_name
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    fn get(&self, name: &str) -> Option<Target> {
-        let targets = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(name).cloned()
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Target>> {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// All routes of the port. There are no others: [`router`] serves these, each within its bounds.

@@ -24,7 +24,7 @@ use crate::files;
 pub use crate::store::StoreUrl;
 use crate::store::{StoreSettings, StoreUrlError};
 
-pub use crate::destination::DestinationSettings;
+pub use crate::destinations::DestinationSettings;
 pub(crate) use access::{AdminAccess, admin_access};
 pub use changes::Changes;
 pub(crate) use changes::warn_of_shared_secrets;

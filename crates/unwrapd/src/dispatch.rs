@@ -7,35 +7,30 @@
 //! so that it does not wait for the store either.
 
 mod attempt;
-mod circuit_reports;
-mod failures;
-mod gate;
 mod lane_worker;
 mod prefetch;
 mod settle;
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use crate::clock::Clock;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
-use crate::destination::Destination;
+use crate::destinations::{Destination, DestinationHandle, Gate};
 use crate::handoff::DirectHandoff;
 use crate::pipeline_events::EventBus;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-pub use circuit_reports::{CircuitReport, CircuitReports};
-pub use gate::Gate;
 use lane_worker::LaneWorker;
 pub use lane_worker::SETTLING_MAX;
 
 /// The state for deliveries to one destination in one lane.
 pub struct LaneContext {
-    /// Name of the destination.
-    pub name: String,
+    /// The destination, as all parts of the gateway know it.
+    pub handle: Arc<DestinationHandle>,
     /// The lane.
     pub lane: Lane,
     /// Where to deliver.
@@ -46,8 +41,6 @@ pub struct LaneContext {
     pub gate: Arc<Gate>,
     /// Where deliveries are kept.
     pub store: Arc<dyn Store>,
-    /// Rings when there is new work.
-    pub wakeup: Arc<Notify>,
     /// Where free places are offered, and work is handed over.
     pub handoff: Arc<DirectHandoff>,
     /// The event feed.
@@ -61,7 +54,7 @@ impl LaneContext {
     /// store does not end it, nor does a destination that panics.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut limits = self.limits.clone();
-        let wakeup = Arc::clone(&self.wakeup);
+        let wakeup = self.handle.wakeup(self.lane);
         let handoff = Arc::clone(&self.handoff);
         let mut lane = LaneWorker::new(Arc::new(self));
         loop {

@@ -1,30 +1,32 @@
-//! Wires the parts, starts them, and stops them in order.
+//! The gateway: starts its parts and stops them.
+//!
+//! At a start the ports are bound and the store is opened first, since that may fail. Then the
+//! destinations get their dispatchers, and at last the ports are served. A stop goes the other way:
+//! it ends the ports, then the dispatchers, and closes the store last.
 
 mod circuits;
 mod config_drift;
+mod core;
 mod dispatchers;
 mod fleet;
 mod identity;
+mod ports;
 mod report;
 mod timekeeping;
 
-use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::admin::{Admin, Readiness, Targets};
-use crate::clock::Clock;
+use crate::admin::{Admin, Readiness};
 use crate::config::{Changes, Config, ServerSettings, warn_of_shared_secrets};
-use crate::destination_state::DestinationStates;
+use crate::destinations::Registry;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
 use crate::observe::refusals::{FLUSH_EVERY, Refusals};
@@ -33,13 +35,13 @@ use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
 use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
-use crate::store::{GatewayIdentity, Store, StoreError, StoreUrl};
+use crate::store::{GatewayIdentity, Store};
 use crate::tls::Tls;
-use crate::wakeups::Wakeups;
-use crate::{admin, destination, listen, prune, receive, store};
-use circuits::Circuits;
+use crate::{admin, destinations, listen, prune, receive};
+use core::Core;
 use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
+use ports::Ports;
 use report::Opened;
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests.
@@ -63,202 +65,167 @@ const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machin
 
 /// A running gateway.
 pub struct Gateway {
+    core: Core,
     public: SocketAddr,
     admin: Option<SocketAddr>,
-    store: Arc<dyn Store>,
     intake: Arc<Intake>,
     quarantine: Arc<Quarantine>,
-    refusals: Arc<Refusals>,
-    events: EventBus,
     limits: Arc<receive::Limits>,
+    readiness: Arc<Readiness>,
     tls: Option<Arc<Tls>>,
     /// Where the admin port has a certificate of its own.
     admin_tls: Option<Arc<Tls>>,
-    switch: ShutdownSwitch,
-    servers: JoinSet<()>,
     dispatchers: Dispatchers,
-    readiness: Arc<Readiness>,
     identity: watch::Sender<GatewayIdentity>,
+    /// The ports, and what runs beside them.
+    tasks: JoinSet<()>,
+    switch: ShutdownSwitch,
     config: Config,
-    warnings: Warnings,
     opened: Opened,
     started: Instant,
-    clock: Clock,
 }
 
 impl Gateway {
     /// Binds the ports, opens the store and begins to receive and to deliver.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        // First of all what may well fail: nothing is claimed by a gateway that does not come up.
-        let public = bind(config.listen).await?;
-        let admin = match config.admin {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
-        let warnings = Warnings::default();
-        let was_there = report::is_there(&config.store.url);
-        let clock = Clock::default();
-        let store = store::open(&config.store, &clock, &warnings)
-            .await
-            .map_err(|error| cannot_open(&config.store.url, error))?;
-        timekeeping::log_doubt(&clock, &warnings);
-        let identity = identity::of(&config, public.local_addr()?);
-        store.announce(identity.clone()).await?;
-        let (identity, announced) = watch::channel(identity);
-        let opened = Opened::look(&*store, was_there).await?;
-        destination::warn_doubts(&config.destinations, public.local_addr()?);
-        warn_of_shared_secrets(&config.endpoints);
-        let events = EventBus::default();
-        if let Some(address) = config.admin
-            && !address.ip().is_loopback()
-            && config.server.admin_tls.is_none()
-        {
-            warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
-        }
-        let destinations = BuiltDestination::all(config.destinations.clone(), &clock)?;
-        let wakeups = Wakeups::default();
-        let states = DestinationStates::default();
-        for (name, _) in store.paused().await? {
-            states.of(&name).set_paused(true);
-        }
-        let targets = Targets::default();
-        let circuits = Circuits::by(clock.clone());
-        let known = store.circuits().await?;
-        let mut dispatchers = Dispatchers {
-            store: Arc::clone(&store),
-            clock: clock.clone(),
-            events: events.clone(),
-            wakeups: wakeups.clone(),
-            states: states.clone(),
-            targets: targets.clone(),
-            circuits: circuits.clone(),
-            running: HashMap::new(),
-            tasks: JoinSet::new(),
-        };
-        dispatchers.apply_settings(destinations);
-        circuits.sync_from_fleet(&circuits.epochs(), &known);
-        admin::note_unconfigured(opened.waiting(), &targets, &warnings);
-        let fleet = Fleet {
-            store: Arc::clone(&store),
-            wakeups: wakeups.clone(),
-            states: states.clone(),
-            targets: targets.clone(),
-            circuits,
-            identity: announced,
-        };
-        let rules = rules(&config, wakeups, states);
-        let intake = Arc::new(Intake::new(
-            rules,
-            Arc::clone(&store),
-            events.clone(),
-            clock.clone(),
-        ));
-        let refusals: Arc<Refusals> = Arc::default();
-        let quarantine = Arc::new(Quarantine::new(Arc::clone(&intake), Arc::clone(&refusals)));
-        let readiness: Arc<Readiness> = Arc::default();
-        let operators = Admin {
-            store: Arc::clone(&store),
-            quarantine: Arc::clone(&quarantine),
-            readiness: Arc::clone(&readiness),
-            warnings: warnings.clone(),
-            clock: clock.clone(),
-            targets: targets.clone(),
-            states: intake.rules().states.clone(),
-            wakeups: intake.rules().wakeups.clone(),
-            refusals: Arc::clone(&refusals),
-            token: config.admin_token.clone(),
-        };
-        let (public_port, admin_port) = (
-            Listen::public(&config.server),
-            Listen::admin(&config.server, admin::Bounds::LONGEST),
-        );
-        let limits = Arc::new(receive::Limits::new(
-            config.server.requests_max,
-            config.server.body_timeout,
-        ));
-        limits.set_limits(requests_max(&config));
-        let receiver = Receiver {
-            limits: Arc::clone(&limits),
-            intake: Arc::clone(&intake),
-            quarantine: Arc::clone(&quarantine),
-            refusals: Arc::clone(&refusals),
-        };
+        // What may well fail: nothing is claimed by a gateway that does not come up.
+        let ports = Ports::bind(&config).await?;
+        let public = ports.public.local_addr()?;
+        let (core, opened) = Core::open(&config).await?;
+        let built = BuiltDestination::all(config.destinations.clone(), &core.clock)?;
+        let identity = identity::of(&config, public);
+        core.store.announce(identity.clone()).await?;
+        warn_doubts(&config, public, &core.warnings);
 
+        let dispatchers = Dispatchers::start(&core, built).await?;
+        admin::note_unconfigured(opened.waiting(), &core.registry, &core.warnings);
+
+        let intake = Arc::new(Intake::new(
+            rules(&config, &core.registry),
+            Arc::clone(&core.store),
+            core.events.clone(),
+            core.clock.clone(),
+        ));
         let (switch, shutdown) = shutdown();
         let mut gateway = Self {
-            public: public.local_addr()?,
-            admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
-            store: Arc::clone(&store),
+            public,
+            admin: ports
+                .admin
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()?,
+            quarantine: Arc::new(Quarantine::new(
+                Arc::clone(&intake),
+                Arc::clone(&core.refusals),
+            )),
             intake,
-            quarantine,
-            refusals: Arc::clone(&refusals),
-            events,
-            limits,
+            limits: Arc::new(receive::Limits::new(
+                config.server.requests_max,
+                config.server.body_timeout,
+            )),
+            readiness: Arc::default(),
             tls: config.server.tls.clone(),
             admin_tls: config
                 .server
                 .admin_tls
                 .clone()
                 .filter(|_| !config.server.shares_tls()),
-            switch,
-            servers: JoinSet::new(),
             dispatchers,
-            readiness,
-            identity,
-            config,
-            warnings: warnings.clone(),
-            clock: clock.clone(),
+            identity: watch::Sender::new(identity),
+            tasks: JoinSet::new(),
+            switch,
             opened,
             started: Instant::now(),
+            config,
+            core,
         };
-        let traffic = gateway.events.traffic().clone();
-        gateway
-            .servers
-            .spawn(traffic.run(Arc::clone(&store), shutdown.clone()));
-        gateway.servers.spawn(prune::run(
+        gateway.limits.set_limits(requests_max(&gateway.config));
+        gateway.spawn_tasks(&shutdown);
+        gateway.serve(ports, shutdown);
+        Ok(gateway)
+    }
+
+    /// Starts what runs beside the ports.
+    fn spawn_tasks(&mut self, shutdown: &Shutdown) {
+        let Core {
+            store,
+            clock,
+            registry,
+            events,
+            warnings,
+            refusals,
+        } = self.core.clone();
+        let tasks = &mut self.tasks;
+        tasks.spawn(prune::run(
             Arc::clone(&store),
             clock.clone(),
             shutdown.clone(),
         ));
-        let (intake, mut until) = (Arc::clone(&gateway.intake), shutdown.clone());
-        gateway.servers.spawn(async move {
+        let traffic = events.traffic().clone();
+        tasks.spawn(traffic.run(Arc::clone(&store), shutdown.clone()));
+        let fleet = Fleet {
+            store: Arc::clone(&store),
+            registry: registry.clone(),
+            circuits: self.dispatchers.circuits.clone(),
+            identity: self.identity.subscribe(),
+        };
+        tasks.spawn(fleet.run(shutdown.clone()));
+        let time = timekeeping::run(
+            clock,
+            Arc::clone(&store),
+            warnings.clone(),
+            shutdown.clone(),
+        );
+        tasks.spawn(time);
+        let mut until = shutdown.clone();
+        let end = async move { until.begun().await };
+        tasks.spawn(admin::watch_unconfigured(store, registry, warnings, end));
+        tasks.spawn(log_refusals(refusals, shutdown.clone()));
+        let (intake, mut until) = (Arc::clone(&self.intake), shutdown.clone());
+        tasks.spawn(async move {
             tokio::select! {
                 () = until.begun() => {}
                 () = intake.oddities().run() => {}
             }
         });
-        let mut until = shutdown.clone();
-        gateway.servers.spawn(admin::watch_unconfigured(
-            Arc::clone(&store),
-            targets,
-            warnings.clone(),
-            async move { until.begun().await },
-        ));
-        gateway.servers.spawn(timekeeping::run(
-            clock.clone(),
-            Arc::clone(&store),
-            warnings,
-            shutdown.clone(),
-        ));
-        gateway.servers.spawn(fleet.run(shutdown.clone()));
-        gateway
-            .servers
-            .spawn(log_refusals(Arc::clone(&refusals), shutdown.clone()));
-        let router = receive::router(receiver);
-        gateway.servers.spawn(listen::serve(
+    }
+
+    /// Begins to answer requests.
+    fn serve(&mut self, ports: Ports, shutdown: Shutdown) {
+        let refusals = &self.core.refusals;
+        let public = receive::router(Receiver {
+            limits: Arc::clone(&self.limits),
+            intake: Arc::clone(&self.intake),
+            quarantine: Arc::clone(&self.quarantine),
+            refusals: Arc::clone(refusals),
+        });
+        self.tasks.spawn(listen::serve(
+            ports.public,
             public,
-            router,
-            public_port,
-            Arc::clone(&refusals),
+            Listen::public(&self.config.server),
+            Arc::clone(refusals),
             shutdown.clone(),
         ));
-        if let Some(admin) = admin {
-            let router = admin::router(operators);
-            gateway
-                .servers
-                .spawn(listen::serve(admin, router, admin_port, refusals, shutdown));
-        }
-        Ok(gateway)
+        let Some(admin_port) = ports.admin else {
+            return;
+        };
+        let admin = admin::router(Admin {
+            store: Arc::clone(&self.core.store),
+            quarantine: Arc::clone(&self.quarantine),
+            readiness: Arc::clone(&self.readiness),
+            warnings: self.core.warnings.clone(),
+            clock: self.core.clock.clone(),
+            registry: self.core.registry.clone(),
+            refusals: Arc::clone(refusals),
+            token: self.config.admin_token.clone(),
+        });
+        self.tasks.spawn(listen::serve(
+            admin_port,
+            admin,
+            Listen::admin(&self.config.server, admin::Bounds::LONGEST),
+            Arc::clone(refusals),
+            shutdown,
+        ));
     }
 
     /// Where OpenAI posts: `/webhooks/{endpoint}` on this address.
@@ -282,13 +249,13 @@ impl Gateway {
     /// The feed of pipeline events.
     #[must_use]
     pub fn events(&self) -> &EventBus {
-        &self.events
+        &self.core.events
     }
 
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.core.store
     }
 
     /// The quarantine.
@@ -306,21 +273,18 @@ impl Gateway {
     /// Conditions that an operator must know of while they last.
     #[must_use]
     pub fn warnings(&self) -> &Warnings {
-        &self.warnings
+        &self.core.warnings
     }
 
     /// Goes on under this configuration: secrets, endpoints, destinations and limits change without
     /// a request or a delivery being dropped. Gives what has changed. On an error nothing has.
     pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
-        let destinations = BuiltDestination::all(config.destinations.clone(), &self.clock)?;
-        let before = self.intake.rules();
-        let (wakeups, states) = (before.wakeups.clone(), before.states.clone());
+        let destinations = BuiltDestination::all(config.destinations.clone(), &self.core.clock)?;
         let mut changes = Changes::between(&self.config, &config);
         for key in &changes.at_next_start {
             tracing::warn!("{key} has changed; restart the gateway to put it into effect");
         }
-        destination::warn_doubts(&config.destinations, self.public);
-        warn_of_shared_secrets(&config.endpoints);
+        warn_doubts(&config, self.public, &self.core.warnings);
         if let (Some(current), Some(read)) = (&self.tls, &config.server.tls) {
             if current.differs_from(read) {
                 changes
@@ -342,7 +306,7 @@ impl Gateway {
         // The workers first: whoever hears of a destination may deliver to it.
         self.dispatchers.apply_settings(destinations);
         self.limits.set_limits(requests_max(&config));
-        self.intake.apply_rules(rules(&config, wakeups, states));
+        self.intake.apply_rules(rules(&config, &self.core.registry));
         self.identity
             .send_replace(identity::of(&config, self.public));
         // What counts from the next start is compared with what runs until then, however often this is done.
@@ -363,11 +327,11 @@ impl Gateway {
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the
     /// store, which may take a while.
     pub fn log_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
-        let store = Arc::clone(&self.store);
-        let (targets, warnings) = (self.dispatchers.targets.clone(), self.warnings.clone());
+        let store = Arc::clone(&self.core.store);
+        let (registry, warnings) = (self.core.registry.clone(), self.core.warnings.clone());
         async move {
             if let Some(waiting) = report::log_removed(&*store, &changes).await {
-                admin::note_unconfigured(&waiting, &targets, &warnings);
+                admin::note_unconfigured(&waiting, &registry, &warnings);
             }
         }
     }
@@ -376,9 +340,9 @@ impl Gateway {
     /// looks alive and does half its work. Restart it then.
     pub async fn failed(&mut self) {
         tokio::select! {
-            Some(_) = self.servers.join_next() => {}
+            Some(_) = self.tasks.join_next() => {}
             () = self.dispatchers.failed() => {}
-            () = self.store.failed() => {}
+            () = self.core.store.failed() => {}
         }
     }
 
@@ -404,26 +368,26 @@ impl Gateway {
             exclusive_address: None,
             ..self.identity.borrow().clone()
         };
-        drop(timeout(PART_TIME_MAX, self.store.announce(parting)).await);
+        drop(timeout(PART_TIME_MAX, self.core.store.announce(parting)).await);
         self.switch.begin();
-        while self.servers.join_next().await.is_some() {}
+        while self.tasks.join_next().await.is_some() {}
         drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
-        self.refusals.flush();
+        self.core.refusals.flush();
         self.intake.oddities().flush();
-        let hangs = disk_hangs(&*self.store, DISK_WAIT_MAX);
+        let hangs = disk_hangs(&*self.core.store, DISK_WAIT_MAX);
         let is_finished = self.dispatchers.stop(DELIVER_DRAIN_MAX, hangs).await;
-        let counted = self.events.traffic().write(&*self.store);
+        let counted = self.core.events.traffic().write(&*self.core.store);
         drop(timeout(TRAFFIC_TIME_MAX, counted).await);
         let ran = self.started.elapsed();
         if is_finished {
-            report::log_end(&*self.store, ran).await;
+            report::log_end(&*self.core.store, ran).await;
         } else {
             tracing::warn!(
                 "stopped after {}: deliveries were still under way; they are retried after the next start",
                 report::spoken(ran)
             );
         }
-        self.store.close().await;
+        self.core.store.close().await;
     }
 }
 
@@ -439,6 +403,18 @@ async fn disk_hangs(store: &dyn Store, time: Duration) {
         if timeout(time, comes_back).await.is_err() {
             return;
         }
+    }
+}
+
+/// Warns of what is allowed and cannot be meant.
+fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
+    destinations::warn_doubts(&config.destinations, public);
+    warn_of_shared_secrets(&config.endpoints);
+    if let Some(address) = config.admin
+        && !address.ip().is_loopback()
+        && config.server.admin_tls.is_none()
+    {
+        warnings.begin("admin-port-without-tls", ADMIN_WITHOUT_TLS);
     }
 }
 
@@ -461,7 +437,7 @@ fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
         .map(|endpoint| (endpoint.name.clone(), endpoint.requests_max))
 }
 
-fn rules(config: &Config, wakeups: Wakeups, states: DestinationStates) -> Rules {
+fn rules(config: &Config, registry: &Registry) -> Rules {
     Rules {
         endpoints: config
             .endpoints
@@ -471,52 +447,7 @@ fn rules(config: &Config, wakeups: Wakeups, states: DestinationStates) -> Rules 
         destinations: config
             .destinations
             .iter()
-            .map(|settings| (settings.name.clone(), settings.events.clone()))
+            .map(|settings| (registry.of(&settings.name), settings.events.clone()))
             .collect(),
-        wakeups,
-        states,
     }
-}
-
-/// The error for a store that cannot be opened. The command line chooses its exit code by the kinds
-/// that stay a [`StoreError`].
-fn cannot_open(url: &StoreUrl, error: StoreError) -> anyhow::Error {
-    match error {
-        StoreError::Unavailable(cause) | StoreError::Unusable(cause) => {
-            anyhow::anyhow!("cannot open the store {url}: {cause}")
-        }
-        error => anyhow::Error::new(error).context(format!("cannot open the store {url}")),
-    }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let remedy = bind_remedy(&error, address.port());
-        let remedy = remedy.map_or_else(String::new, |remedy| format!(": {remedy}"));
-        anyhow::Error::new(error).context(format!("cannot listen on {address}{remedy}"))
-    })
-}
-
-/// The remedy for a port that cannot be opened, if there is one.
-fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
-    Some(match error.kind() {
-        ErrorKind::AddrInUse => format!(
-            "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
-        ),
-        ErrorKind::PermissionDenied => format!(
-            "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
-        ),
-        ErrorKind::AddrNotAvailable => {
-            "this machine has no such address (`ip address` lists them): set one that it has, or 0.0.0.0 for all".into()
-        }
-        _ => match Errno::from_io_error(error)? {
-            Errno::AFNOSUPPORT => {
-                "this machine does not support this kind of address, such as IPv6: set an IPv4 address".into()
-            }
-            Errno::MFILE | Errno::NFILE => {
-                "too many files are open: raise the limit (ulimit -n, LimitNOFILE)".into()
-            }
-            _ => return None,
-        },
-    })
 }

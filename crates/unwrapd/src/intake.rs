@@ -8,51 +8,28 @@ use openai_webhooks::Webhooks;
 
 use crate::clock::Clock;
 use crate::delivery::Lane;
-use crate::destination_state::DestinationStates;
+use crate::destinations::DestinationHandle;
 use crate::message::Message;
 use crate::observe::oddities::Oddities;
 use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
 use crate::store::{Accepted, Recipient, Store, StoreError, TrafficKind};
-use crate::wakeups::Wakeups;
 
 /// The settings that may change while the gateway runs.
 pub struct Rules {
     /// How to prove a request, by name of the endpoint.
     pub endpoints: HashMap<String, Webhooks>,
-    /// Event patterns of each destination, by name.
-    pub destinations: Vec<(String, Patterns)>,
-    /// The dispatchers to wake for new deliveries.
-    pub wakeups: Wakeups,
-    /// How it goes at each destination.
-    pub states: DestinationStates,
+    /// Each destination with the patterns of the events that it wants.
+    pub destinations: Vec<(Arc<DestinationHandle>, Patterns)>,
 }
 
 impl Rules {
-    fn wanting(&self, event_type: Option<&str>) -> Vec<String> {
+    fn wanting(&self, event_type: Option<&str>) -> Vec<Arc<DestinationHandle>> {
         self.destinations
             .iter()
             .filter(|(_, patterns)| patterns.want(event_type))
-            .map(|(name, _)| name.clone())
+            .map(|(handle, _)| Arc::clone(handle))
             .collect()
-    }
-
-    fn open(&self, destinations: &[String]) {
-        for destination in destinations {
-            self.states.of(destination).opened();
-        }
-    }
-
-    fn notify(&self, destinations: &[String], lane: Lane) {
-        for destination in destinations {
-            self.wakeups.notify(destination, lane);
-        }
-    }
-
-    fn close(&self, destinations: &[String]) {
-        for destination in destinations {
-            self.states.of(destination).closed();
-        }
     }
 }
 
@@ -113,40 +90,40 @@ impl Intake {
         &self.oddities
     }
 
-    /// Keeps the message with a delivery for each destination that wants it, and rings there.
+    /// Keeps the message with a delivery for each destination that wants it, and wakes its
+    /// dispatchers.
     pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
         let told = Accepting::of(&message);
-        let (rules, destinations) = self.wanting(&message);
+        let wanting = self.rules().wanting(message.event_type.as_deref());
         // A caller is not kept waiting for anything.
         if told.lane != Lane::Call {
-            for destination in &destinations {
+            for destination in &wanting {
                 // One wait, however many destinations there are.
-                if rules.states.of(destination).throttle().await {
+                if destination.state().throttle().await {
                     break;
                 }
             }
         }
-        // Before it is kept, or it could be delivered before it is counted.
-        rules.open(&destinations);
+        let opened = Opened::at(&wanting);
         let (now, due_at) = (self.clock.now(), self.clock.due_now());
-        let recipients: Vec<Recipient> = destinations
+        let recipients: Vec<Recipient> = wanting
             .iter()
             .map(|destination| Recipient {
-                slot: rules.wakeups.slot(destination, told.lane, now),
-                destination: destination.clone(),
+                slot: destination.reserve(told.lane, now),
+                destination: destination.name().to_owned(),
                 due_at: Some(due_at),
             })
             .collect();
-        let to_notify = recipients.iter().filter(|to| to.slot.is_none());
-        let to_notify: Vec<String> = to_notify.map(|to| to.destination.clone()).collect();
-        let accepted = self.store.accept(message, recipients).await;
-        if accepted != Ok(Accepted::New) {
-            rules.close(&destinations);
+        let is_handed_over: Vec<bool> = recipients.iter().map(|to| to.slot.is_some()).collect();
+        let accepted = self.store.accept(message, recipients).await?;
+        opened.end(accepted);
+        // For a duplicate too: if the first wake-up was lost, this one is not.
+        for (destination, is_handed_over) in wanting.iter().zip(is_handed_over) {
+            if !is_handed_over {
+                destination.notify(told.lane);
+            }
         }
-        let accepted = accepted?;
-        // For a duplicate too: if the first ring was lost, this one is not.
-        rules.notify(&to_notify, told.lane);
-        self.emit_accepted(told, destinations, accepted);
+        self.emit_accepted(told, &wanting, accepted);
         Ok(accepted)
     }
 
@@ -160,28 +137,26 @@ impl Intake {
         // It may have arrived while the clock was ahead, and is due now.
         message.received_at = message.received_at.min(self.clock.due_now());
         let told = Accepting::of(&message);
-        let (rules, destinations) = self.wanting(&message);
-        rules.open(&destinations);
+        let wanting = self.rules().wanting(message.event_type.as_deref());
+        let opened = Opened::at(&wanting);
         let accepted = self
             .store
-            .accept_quarantined(quarantined, message, destinations.clone())
-            .await;
-        if accepted != Ok(Accepted::New) {
-            rules.close(&destinations);
+            .accept_quarantined(quarantined, message, names(&wanting))
+            .await?;
+        opened.end(accepted);
+        for destination in &wanting {
+            destination.notify(told.lane);
         }
-        let accepted = accepted?;
-        rules.notify(&destinations, told.lane);
-        self.emit_accepted(told, destinations, accepted);
+        self.emit_accepted(told, &wanting, accepted);
         Ok(accepted)
     }
 
-    fn wanting(&self, message: &Message) -> (Arc<Rules>, Vec<String>) {
-        let rules = self.rules();
-        let destinations = rules.wanting(message.event_type.as_deref());
-        (rules, destinations)
-    }
-
-    fn emit_accepted(&self, told: Accepting, destinations: Vec<String>, accepted: Accepted) {
+    fn emit_accepted(
+        &self,
+        told: Accepting,
+        wanting: &[Arc<DestinationHandle>],
+        accepted: Accepted,
+    ) {
         let Accepting {
             endpoint,
             received_at,
@@ -194,12 +169,44 @@ impl Intake {
             Accepted::Duplicate => TrafficKind::Duplicate,
         };
         self.events.traffic().count(counted, &endpoint, received_at);
-        tracing::debug!(webhook_id, kind, ?accepted, ?destinations, "kept");
+        tracing::debug!(webhook_id, kind, ?accepted, destinations = ?names(wanting), "kept");
         self.events.emit(|| PipelineEvent::Accepted {
             webhook_id,
             accepted,
-            destinations,
+            destinations: names(wanting),
         });
+    }
+}
+
+fn names(destinations: &[Arc<DestinationHandle>]) -> Vec<String> {
+    let names = destinations.iter();
+    names.map(|handle| handle.name().to_owned()).collect()
+}
+
+/// Deliveries that are counted at their destinations before they are stored, or they could be made
+/// before they are counted. Dropped, they are not counted any more.
+struct Opened<'d>(&'d [Arc<DestinationHandle>]);
+
+impl<'d> Opened<'d> {
+    fn at(destinations: &'d [Arc<DestinationHandle>]) -> Self {
+        for destination in destinations {
+            destination.state().opened();
+        }
+        Self(destinations)
+    }
+
+    fn end(mut self, accepted: Accepted) {
+        if accepted == Accepted::New {
+            self.0 = &[];
+        }
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        for destination in self.0 {
+            destination.state().closed();
+        }
     }
 }
 

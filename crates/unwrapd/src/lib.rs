@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order a webhook passes them: [`receive`] proves it with
 //! `openai-webhooks`, [`route`] says who wants it, [`store`] keeps it, [`dispatch`] claims it,
-//! [`destination`] hands it over and [`delivery`] decides what happens next.
+//! [`destinations`] hands it over and [`delivery`] decides what happens next.
 #![deny(missing_docs)]
 // On Windows the crate is empty, so that the build ends with the one sentence of `main.rs`.
 #![cfg(not(windows))]
@@ -31,7 +31,7 @@ pub mod store;
 
 pub mod dispatch;
 
-pub mod destination;
+pub mod destinations;
 
 pub mod delivery;
 
@@ -51,8 +51,6 @@ pub mod files;
 
 pub mod observe;
 
-pub mod destination_state;
-
 pub mod shutdown;
 
 mod listen;
@@ -66,5 +64,3 @@ pub mod printable;
 pub mod telemetry;
 
 pub mod traffic;
-
-pub mod wakeups;

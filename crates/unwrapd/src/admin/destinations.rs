@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
-use super::{Admin, Route, Target};
+use super::{Admin, Route};
 use crate::delivery::{Delivery, Lane, Outcome};
-use crate::destination_state::Circuit;
+use crate::destinations::Configured;
+use crate::destinations::state::{Circuit, DestinationState};
 use crate::message::{Message, Origin};
 use crate::observe::refusals::shown;
 use crate::route::nearest_type;
@@ -45,7 +46,7 @@ struct View {
     name: String,
     /// `None`: it is not configured (any more), but deliveries of it are in the store.
     #[serde(flatten)]
-    configured: Option<Configured>,
+    configured: Option<ConfiguredView>,
     is_configured: bool,
     paused_since: Option<Timestamp>,
     waiting: u64,
@@ -53,7 +54,7 @@ struct View {
 }
 
 #[derive(Serialize)]
-struct Configured {
+struct ConfiguredView {
     kind: &'static str,
     state: &'static str,
     next_probe_at: Option<Timestamp>,
@@ -74,10 +75,15 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
         .map(|standing| (standing.destination.clone(), standing))
         .collect();
     let mut views: Vec<View> = Vec::new();
-    for (name, target) in admin.targets.all() {
+    for handle in admin.registry.all() {
+        let Some(target) = handle.configured() else {
+            continue;
+        };
+        let name = handle.name().to_owned();
         let standing = destination_counts.remove(&name).unwrap_or_default();
         let paused_since = paused.remove(&name);
-        views.push(view(name, Some(&target), paused_since, &standing));
+        let configured = configured(&target, handle.state());
+        views.push(view(name, Some(configured), paused_since, &standing));
     }
     for (name, standing) in destination_counts {
         let paused_since = paused.remove(&name);
@@ -96,22 +102,21 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
 
 fn view(
     name: String,
-    target: Option<&Target>,
+    configured: Option<ConfiguredView>,
     paused_since: Option<Timestamp>,
     standing: &DestinationCounts,
 ) -> View {
     View {
         name,
-        configured: target.map(configured),
-        is_configured: target.is_some(),
+        is_configured: configured.is_some(),
+        configured,
         paused_since,
         waiting: standing.waiting,
         dead: standing.dead,
     }
 }
 
-fn configured(target: &Target) -> Configured {
-    let destination_state = &target.destination_state;
+fn configured(target: &Configured, destination_state: &DestinationState) -> ConfiguredView {
     let (state, next_probe_at) = match destination_state.circuit() {
         Circuit::Closed => ("closed", None),
         Circuit::Open { probe_at } => ("open", Some(probe_at)),
@@ -121,7 +126,7 @@ fn configured(target: &Target) -> Configured {
         .last_answer()
         .map(|answer| (answer.text, answer.at))
         .unzip();
-    Configured {
+    ConfiguredView {
         kind: target.destination.kind(),
         state,
         next_probe_at,
@@ -149,7 +154,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
     let done = answer(&serde_json::json!({ "name": name, "paused": is_paused }));
     // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
     let switched = tokio::spawn(async move {
-        let _one_at_a_time = admin.targets.hold_pauses().await;
+        let _one_at_a_time = admin.registry.hold_pauses().await;
         if is_paused {
             admin.store.pause(&name, admin.clock.now()).await?;
         } else {
@@ -169,22 +174,24 @@ async fn is_paused_in(admin: &Admin, name: &str) -> Result<bool, StoreError> {
 }
 
 fn switched(admin: &Admin, name: &str, is_paused: bool) {
-    admin.states.of(name).set_paused(is_paused);
-    admin.wakeups.notify_all(name);
+    admin.registry.of(name).set_paused(is_paused);
     let what = if is_paused { "paused" } else { "resumed" };
     tracing::info!(destination = name, "{what} by an operator");
 }
 
-fn target(admin: &Admin, name: &str) -> Result<Target, Refusal> {
-    admin.targets.get(name).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!(
-                "there is no destination `{}`; `unwrapd destinations ls` lists them",
-                shown(name)
-            ),
-        )
-    })
+fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
+    let handle = admin.registry.get(name);
+    handle
+        .and_then(|handle| handle.configured())
+        .ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "there is no destination `{}`; `unwrapd destinations ls` lists them",
+                    shown(name)
+                ),
+            )
+        })
 }
 
 #[derive(Default, Deserialize)]

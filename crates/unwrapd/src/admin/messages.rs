@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
-use super::{Admin, Route, Targets, replay};
+use super::{Admin, Route, replay};
 use crate::clock::Clock;
+use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{MessagePage, MessageView, PAGE_MAX, Page, Store};
-use crate::wakeups::Wakeups;
 
 /// Messages on a page whose length is not asked for.
 const PAGE_LENGTH: usize = 50;
@@ -28,8 +28,7 @@ const VALUES_MAX: usize = 1_000;
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
-    pub(super) wakeups: Wakeups,
-    pub(super) targets: Targets,
+    pub(super) registry: Registry,
     pub(super) clock: Clock,
 }
 
@@ -37,8 +36,7 @@ impl FromRef<Admin> for Stored {
     fn from_ref(admin: &Admin) -> Self {
         Self {
             store: Arc::clone(&admin.store),
-            wakeups: admin.wakeups.clone(),
-            targets: admin.targets.clone(),
+            registry: admin.registry.clone(),
             clock: admin.clock.clone(),
         }
     }

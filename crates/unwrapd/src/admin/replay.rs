@@ -78,7 +78,7 @@ pub(super) async fn replay_dead(
 async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, Refusal> {
     check(&asked.filter)?;
     if let Some(to) = &asked.to
-        && !stored.targets.has(to)
+        && !stored.registry.is_configured(to)
     {
         return Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -92,7 +92,7 @@ async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, 
     if asked.dry_run {
         let plan = stored.store.plan(&replay, stored.clock.now()).await?;
         let names = plan.destinations.keys();
-        let unconfigured = names.filter(|name| !stored.targets.has(name));
+        let unconfigured = names.filter(|name| !stored.registry.is_configured(name));
         return Ok(answer(&ReplayPlan {
             unconfigured: unconfigured.cloned().collect(),
             plan,
@@ -136,7 +136,7 @@ async fn run(
             (Err(error), _) => return Err(error.into()),
         };
         for (destination, lane) in &replayed.due {
-            stored.wakeups.notify(destination, *lane);
+            stored.registry.notify(destination, *lane);
         }
         let counts = replayed.counts;
         let is_first = before.replace(counts).is_none();

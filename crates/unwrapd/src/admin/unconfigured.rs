@@ -13,7 +13,8 @@ use tokio::time::sleep;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
-use super::{Admin, Route, Targets};
+use super::{Admin, Route};
+use crate::destinations::Registry;
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
 use crate::store::{Store, give_up};
@@ -44,10 +45,10 @@ pub(crate) fn remedy(name: &str, other: &str) -> String {
 }
 
 /// Has `/readyz` name the destinations that are not configured, of those for which deliveries wait.
-pub(crate) fn note(waiting: &[(String, u64)], targets: &Targets, warnings: &Warnings) {
+pub(crate) fn note(waiting: &[(String, u64)], registry: &Registry, warnings: &Warnings) {
     let waiting: Vec<_> = waiting
         .iter()
-        .filter(|(name, _)| !targets.has(name))
+        .filter(|(name, _)| !registry.is_configured(name))
         .collect();
     if waiting.is_empty() {
         return warnings.end(
@@ -77,7 +78,7 @@ pub(crate) fn note(waiting: &[(String, u64)], targets: &Targets, warnings: &Warn
 /// or give them up.
 pub(crate) async fn watch(
     store: Arc<dyn Store>,
-    targets: Targets,
+    registry: Registry,
     warnings: Warnings,
     end: impl Future<Output = ()>,
 ) {
@@ -89,7 +90,7 @@ pub(crate) async fn watch(
         }
         if warnings.has(CONDITION) {
             match store.backlog().await {
-                Ok(waiting) => note(&waiting, &targets, &warnings),
+                Ok(waiting) => note(&waiting, &registry, &warnings),
                 Err(error) => tracing::debug!("cannot count the waiting deliveries: {error}"),
             }
         }
@@ -117,7 +118,7 @@ async fn give_up_waiting(
     request: Request,
 ) -> Result<Response, Refusal> {
     let asked: AskedGiveUp = read(request).await?;
-    if admin.targets.has(&name) {
+    if admin.registry.is_configured(&name) {
         return Err(Refusal::new(
             StatusCode::CONFLICT,
             format!(
@@ -148,7 +149,7 @@ async fn give_up_waiting(
             done: false,
         }));
     }
-    let may_go_on = || !admin.targets.has(&name);
+    let may_go_on = || !admin.registry.is_configured(&name);
     let given_up = give_up(&admin.store, &name, &admin.clock, RUN_MAX, may_go_on).await?;
     tracing::info!(
         destination = name,
@@ -157,7 +158,7 @@ async fn give_up_waiting(
     );
     if given_up.done {
         let waiting = admin.store.backlog().await?;
-        note(&waiting, &admin.targets, &admin.warnings);
+        note(&waiting, &admin.registry, &admin.warnings);
     }
     Ok(answer(&GaveUp {
         deliveries: given_up.deliveries,

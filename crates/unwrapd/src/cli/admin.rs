@@ -18,7 +18,7 @@ use super::stderr::message;
 use super::{Failure, parse_url, usage};
 use crate::admin::Problem;
 use crate::config::{AdminAccess, SecretSource, admin_access};
-use crate::destination::client_config_for;
+use crate::destinations::client_config_for;
 
 /// The usual address of the admin port.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -103,7 +103,7 @@ impl AdminArguments {
                 "start it with `unwrapd serve`, or name its admin port with --admin{certificate}"
             )
         };
-        let mut client = crate::destination::client().timeout(ANSWER_MAX);
+        let mut client = crate::destinations::client().timeout(ANSWER_MAX);
         if let Some(trusted) = trusted.filter(|_| base.scheme() == "https") {
             let config = client_config_for(&trusted)
                 .map_err(|problem| usage(format!("{}: {problem}", shown_path(&trusted))))?;
@@ -206,7 +206,7 @@ impl Admin {
             "no gateway answers at {}: {} ({})",
             self.base,
             self.remedy,
-            crate::destination::describe(error)
+            crate::destinations::describe(error)
         ))
     }
 

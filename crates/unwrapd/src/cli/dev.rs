@@ -18,8 +18,8 @@ use super::secret::generate;
 use super::trigger::Sender;
 use super::{Failure, StopSignals, outln, parse_url};
 use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
-use crate::destination::Kind;
-use crate::destination::http::HttpSettings;
+use crate::destinations::Kind;
+use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
 use tour::Tour;
 

@@ -11,7 +11,7 @@ use super::{Failure, StopSignals, outln, usage};
 use crate::config::{
     Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
 };
-use crate::destination::{self, Kind};
+use crate::destinations;
 use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
 use crate::store::precheck;
 
@@ -149,10 +149,10 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     let mut problems = Vec::new();
     problems.extend(precheck(&config.store).err());
     for settings in &config.destinations {
-        let built = destination::build(settings);
+        let built = destinations::build(settings);
         problems.extend(built.err().map(|error| format!("{error:#}")));
     }
-    destination::warn_doubts(&config.destinations, config.listen);
+    destinations::warn_doubts(&config.destinations, config.listen);
     warn_of_shared_secrets(&config.endpoints);
     if !problems.is_empty() {
         let file = file.display();
@@ -226,13 +226,9 @@ fn reload_with(
 /// Files that deliveries may have open beyond those in [`OTHER_FILES`].
 fn files_of(destinations: &[DestinationSettings]) -> u64 {
     let files = destinations.iter().map(|settings| {
-        // Calls are not among the concurrent deliveries. A command has pipes for its input and its output.
+        // Calls are not among the concurrent deliveries.
         let deliveries = settings.limits.concurrency as u64 + CALLS;
-        match settings.kind {
-            Kind::Http(_) => deliveries,
-            Kind::Command(_) => 4 * deliveries,
-            Kind::JsonLines(_) => 2,
-        }
+        settings.kind.open_files(deliveries)
     });
     files.sum::<u64>().saturating_sub(DESTINATION_FILES)
 }

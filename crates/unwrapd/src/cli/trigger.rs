@@ -129,7 +129,7 @@ pub(super) struct Request {
 impl Sender {
     pub(super) fn new(webhooks: Webhooks, url: reqwest::Url) -> anyhow::Result<Self> {
         Ok(Self {
-            client: crate::destination::client()
+            client: crate::destinations::client()
                 .timeout(Duration::from_secs(ANSWER_SECONDS_MAX))
                 .build()?,
             webhooks,
@@ -189,7 +189,7 @@ impl Sender {
         }
         post.send()
             .await
-            .map_err(|error| crate::destination::describe(&error))
+            .map_err(|error| crate::destinations::describe(&error))
     }
 }
 

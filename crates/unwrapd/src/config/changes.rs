@@ -1,12 +1,7 @@
 //! Names the keys in which two configurations differ, and the endpoints that share a secret.
 
-use std::collections::BTreeSet;
-
-use openai_webhooks::Webhooks;
-
 use super::{Config, DestinationSettings, EndpointSettings, ServerSettings};
-use crate::destination::Kind;
-use crate::destination::http::HttpSettings;
+use crate::destinations::changed_secrets;
 
 /// The changes that a new configuration makes for a running gateway, without values.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -106,7 +101,7 @@ impl Changes {
             };
             let mut keys: Vec<String> =
                 named([("requests_max", old.requests_max != endpoint.requests_max)]);
-            keys.extend(secrets(&old.webhooks, &endpoint.webhooks));
+            keys.extend(changed_secrets(&old.webhooks, &endpoint.webhooks));
             self.changed("endpoint", name, &keys);
         }
         for old in before {
@@ -130,7 +125,7 @@ impl Changes {
                 continue;
             }
             let heir = after.iter().find(|destination| {
-                is_new(&destination.name) && leads_alike(&old.kind, &destination.kind)
+                is_new(&destination.name) && old.kind.has_same_target(&destination.kind)
             });
             self.parts
                 .push(format!("destination `{}` removed", old.name));
@@ -160,13 +155,7 @@ fn named<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<String> {
 
 /// The keys in which two destinations of one name differ.
 fn keys(old: &DestinationSettings, new: &DestinationSettings) -> Vec<String> {
-    let mut keys = match (&old.kind, &new.kind) {
-        (Kind::Http(old), Kind::Http(new)) => http_keys(old, new),
-        (old, new) if old == new => Vec::new(),
-        (Kind::Command(_), Kind::Command(_)) => vec!["command".into()],
-        (Kind::JsonLines(_), Kind::JsonLines(_)) => vec!["jsonl".into()],
-        (old, new) => vec![format!("{} to {}", kind(old), kind(new))],
-    };
+    let mut keys = old.kind.changed_keys(&new.kind);
     let (before, after) = (&old.limits, &new.limits);
     let (retry, other_retry) = (&before.retry, &after.retry);
     keys.extend(named([
@@ -191,66 +180,16 @@ fn keys(old: &DestinationSettings, new: &DestinationSettings) -> Vec<String> {
     keys
 }
 
-fn http_keys(old: &HttpSettings, new: &HttpSettings) -> Vec<String> {
-    let url = |settings: &HttpSettings| settings.proxy.as_ref().map(|proxy| proxy.url.clone());
-    let user =
-        |settings: &HttpSettings| settings.proxy.as_ref().and_then(|proxy| proxy.user.clone());
-    let mut keys = named([
-        ("url", old.url != new.url),
-        (
-            "connect_timeout_seconds",
-            old.connect_timeout != new.connect_timeout,
-        ),
-        ("allow_private", old.allow_private != new.allow_private),
-        ("ca", old.authorities != new.authorities),
-        ("proxy", url(old) != url(new)),
-        ("proxy_user or proxy_password", user(old) != user(new)),
-    ]);
-    keys.extend(secrets(&old.webhooks, &new.webhooks));
-    keys
-}
-
-fn kind(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Http(_) => "url",
-        Kind::Command(_) => "command",
-        Kind::JsonLines(_) => "jsonl",
-    }
-}
-
-/// Whether two destinations have the same URL, command or file.
-fn leads_alike(old: &Kind, new: &Kind) -> bool {
-    match (old, new) {
-        (Kind::Http(old), Kind::Http(new)) => old.url == new.url,
-        (old, new) => old == new,
-    }
-}
-
-/// The number of new and of removed secrets, if the secrets differ.
-fn secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
-    let (old, new) = (signatures(old), signatures(new));
-    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
-    (added + gone > 0).then(|| format!("secrets ({added} added, {gone} removed)"))
-}
-
-/// The signature of one text by each secret. Secrets with equal signatures are equal, in whatever
-/// form they are written.
-fn signatures(webhooks: &Webhooks) -> BTreeSet<String> {
-    let signed = webhooks.sign("", "wh_of_nothing", 0);
-    let signed = signed.map_or_else(|_| String::new(), |headers| headers.signature);
-    signed.split(' ').map(str::to_owned).collect()
-}
-
 /// Warns of endpoints that share a secret: a webhook for one of them is accepted at the other too.
 pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
     let signed: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| (&endpoint.name, signatures(&endpoint.webhooks)))
+        .map(|endpoint| (&endpoint.name, endpoint.webhooks.fingerprints()))
         .collect();
     for (place, (name, secrets)) in signed.iter().enumerate() {
         let others: Vec<&str> = signed[place + 1..]
             .iter()
-            .filter(|(_, others)| !secrets.is_disjoint(others))
+            .filter(|(_, others)| secrets.iter().any(|secret| others.contains(secret)))
             .map(|(other, _)| other.as_str())
             .collect();
         if !others.is_empty() {
@@ -259,28 +198,5 @@ pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
                 others.join("`, `")
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn webhooks(secret: &str) -> Webhooks {
-        Webhooks::new(secret).unwrap()
-    }
-
-    #[test]
-    fn secrets_that_sign_alike_are_the_same() {
-        // The same bytes, as base64 and as they are.
-        let raw = "0123456789abcdef01234567";
-        let encoded = webhooks("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
-        assert_eq!(signatures(&webhooks(raw)), signatures(&encoded));
-        assert_eq!(secrets(&webhooks(raw), &encoded), None);
-        let other = webhooks("another secret of 24 bytes");
-        assert_eq!(
-            secrets(&encoded, &other).unwrap(),
-            "secrets (1 added, 1 removed)"
-        );
     }
 }

@@ -81,7 +81,7 @@ impl LaneWorker {
     pub(super) fn take_handed_off(&mut self) {
         for handed in self.lane.handoff.take() {
             crash::point("claimed");
-            self.lane.gate.destination_state().add_claimed(1);
+            self.lane.handle.state().add_claimed(1);
             let HandedOff {
                 delivery,
                 claimed_at,
@@ -260,7 +260,7 @@ impl LaneWorker {
             // A bug. The lease runs out.
             Err(error) => {
                 tracing::error!(
-                    destination = self.lane.name,
+                    destination = self.lane.handle.name(),
                     "cannot store the result of an attempt: {error}"
                 );
             }
@@ -318,7 +318,7 @@ impl LaneWorker {
                 else => break,
             }
             // A dispatcher that takes over has seen it leased until now.
-            self.lane.wakeup.notify_one();
+            self.lane.handle.notify(self.lane.lane);
         }
         gate.flush();
     }
@@ -331,6 +331,6 @@ fn lease(timeout: Duration) -> Duration {
 
 /// The part of the limits that this gateway has at this moment.
 fn limits_of(lane: &LaneContext) -> Limits {
-    let share = lane.store.share(&lane.name);
+    let share = lane.store.share(lane.handle.name());
     share.of(&lane.limits.borrow()).of(lane.lane)
 }

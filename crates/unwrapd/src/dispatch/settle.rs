@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::LaneContext;
-use super::failures::{Failure, Failures};
 use super::lane_worker::LEASE_MARGIN;
 use crate::crash;
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next};
+use crate::destinations::{Failure, Failures};
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease, Settled, StoreError, TrafficKind};
 
@@ -29,13 +29,13 @@ pub(super) async fn settle(
         Next::Retry { due_at } => Some(due_at),
         Next::Delivered | Next::Dead => None,
     };
-    let destination = &lane.name;
+    let destination = lane.handle.name();
     let webhook_id = &delivery.message.webhook_id;
     match patiently(|| lane.store.settle(attempt.clone())).await {
         Ok(Settled::Settled) => {
             crash::point("settled");
             if due_at.is_none() {
-                lane.gate.destination_state().closed();
+                lane.handle.state().closed();
             }
             let counted = match attempt.next {
                 Next::Delivered => TrafficKind::Delivered,
@@ -46,7 +46,7 @@ pub(super) async fn settle(
             traffic.count(counted, destination, attempt.ended_at);
             lane.events.emit(|| PipelineEvent::Attempted {
                 webhook_id: webhook_id.clone(),
-                destination: destination.clone(),
+                destination: destination.to_owned(),
                 attempt: attempt.number,
                 answer: attempt.answer,
                 next: attempt.next,
@@ -77,7 +77,7 @@ pub(super) async fn settle(
 pub(super) async fn release(lane: &LaneContext, leases: Vec<Lease>) {
     // Else the leases run out.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
-        let destination = &lane.name;
+        let destination = lane.handle.name();
         tracing::error!(
             destination,
             "cannot give back claimed deliveries, which wait until their leases end: {error}"

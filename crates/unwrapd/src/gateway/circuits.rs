@@ -1,12 +1,11 @@
 //! Which destinations are down, kept in agreement with the other gateways on the store: what one
 //! finds out counts for all, and one of them tries a destination that is down.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::dispatch::{CircuitReport, CircuitReports, Gate};
+use crate::destinations::{CircuitReport, CircuitReports, DestinationHandle, Gate, Registry};
 use crate::store::{SharedCircuit, Store, StoreError};
 
 /// How long a gateway may try a destination before another one may. It may go on for as long as
@@ -16,46 +15,40 @@ const TRY_TIME: Duration = Duration::from_secs(60);
 /// A gate, its name, and how much was found out there when the others were asked.
 type Asked = (String, Arc<Gate>, u64);
 
-/// The gates of the destinations, by name.
+/// The circuits of all destinations.
 #[derive(Clone)]
 pub(super) struct Circuits {
     pub(super) reports: Arc<CircuitReports>,
-    gates: Arc<Mutex<HashMap<String, Weak<Gate>>>>,
+    registry: Registry,
     clock: Clock,
 }
 
 impl Circuits {
-    /// None yet. `clock` is for what is shown to people.
-    pub(super) fn by(clock: Clock) -> Self {
+    /// `clock` is for what is shown to people.
+    pub(super) fn of(registry: Registry, clock: Clock) -> Self {
         Self {
             reports: Arc::default(),
-            gates: Arc::default(),
+            registry,
             clock,
         }
     }
 
     /// The gate of a destination, in the place of one that was there before. Then the destination
     /// is another, and what was known counts no more.
-    pub(super) fn watch(&self, name: &str, gate: &Arc<Gate>) {
-        let before = self.gates().insert(name.to_owned(), Arc::downgrade(gate));
-        if let Some(before) = before {
-            if let Some(before) = before.upgrade() {
-                before.retire();
-            }
-            self.reports.tell(name, CircuitReport::Up);
+    pub(super) fn watch(&self, handle: &DestinationHandle, gate: &Arc<Gate>) {
+        if handle.set_gate(gate) {
+            self.reports.tell(handle.name(), CircuitReport::Up);
         }
     }
 
     /// The gates, with how much was found out by now.
     pub(super) fn epochs(&self) -> Vec<Asked> {
-        let mut gates = self.gates();
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        let gates = gates.iter();
-        gates
-            .filter_map(|(name, gate)| {
-                let gate = gate.upgrade()?;
+        let handles = self.registry.all().into_iter();
+        handles
+            .filter_map(|handle| {
+                let gate = handle.gate()?;
                 let epoch = gate.epoch();
-                Some((name.clone(), gate, epoch))
+                Some((handle.name().to_owned(), gate, epoch))
             })
             .collect()
     }
@@ -97,9 +90,5 @@ impl Circuits {
             let known = known.iter().find(|known| known.destination == *name);
             gate.sync_from_fleet(*epoch, known, now);
         }
-    }
-
-    fn gates(&self) -> MutexGuard<'_, HashMap<String, Weak<Gate>>> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

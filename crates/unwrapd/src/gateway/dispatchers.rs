@@ -9,36 +9,30 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::circuits::Circuits;
-use crate::admin::{Target, Targets};
+use super::core::Core;
 use crate::clock::Clock;
 use crate::config::DestinationSettings;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
-use crate::destination::{self, Destination};
-use crate::destination_state::{DestinationState, DestinationStates};
-use crate::dispatch::{Gate, LaneContext};
+use crate::destinations::{self, Configured, Destination, DestinationHandle, Gate, Registry};
+use crate::dispatch::LaneContext;
 use crate::pipeline_events::EventBus;
 use crate::shutdown::{ShutdownSwitch, shutdown};
-use crate::store::Store;
-use crate::wakeups::Wakeups;
+use crate::store::{Store, StoreError};
 
 pub(super) struct Dispatchers {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
-    pub(super) events: EventBus,
-    pub(super) wakeups: Wakeups,
-    /// How it goes at each destination.
-    pub(super) states: DestinationStates,
-    /// The destinations, as operators see them.
-    pub(super) targets: Targets,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    events: EventBus,
+    registry: Registry,
     pub(super) circuits: Circuits,
-    pub(super) running: HashMap<String, DispatcherHandle>,
+    running: HashMap<String, DispatcherHandle>,
     /// Each tells whether it was meant to end.
-    pub(super) tasks: JoinSet<bool>,
+    tasks: JoinSet<bool>,
 }
 
 /// The dispatchers of one destination. Dropping it has them finish what is under way and end.
-pub(super) struct DispatcherHandle {
+struct DispatcherHandle {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
     destination: Arc<dyn Destination>,
@@ -60,7 +54,7 @@ impl BuiltDestination {
             .into_iter()
             .map(|settings| {
                 Ok(Self {
-                    destination: destination::build_by(&settings, clock)?.into(),
+                    destination: destinations::build_by(&settings, clock)?.into(),
                     settings,
                 })
             })
@@ -84,6 +78,27 @@ impl DispatcherHandle {
 }
 
 impl Dispatchers {
+    /// Delivers to these destinations, as the other gateways on the store know of their circuits.
+    pub(super) async fn start(
+        core: &Core,
+        destinations: Vec<BuiltDestination>,
+    ) -> Result<Self, StoreError> {
+        let known = core.store.circuits().await?;
+        let mut dispatchers = Self {
+            store: Arc::clone(&core.store),
+            clock: core.clock.clone(),
+            events: core.events.clone(),
+            registry: core.registry.clone(),
+            circuits: Circuits::of(core.registry.clone(), core.clock.clone()),
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        dispatchers.apply_settings(destinations);
+        let circuits = &dispatchers.circuits;
+        circuits.sync_from_fleet(&circuits.epochs(), &known);
+        Ok(dispatchers)
+    }
+
     /// From now on delivers to these destinations. What is unchanged goes on as it is, over new
     /// connections; dispatchers of what is changed or gone
     /// finish the deliveries under way, beside those that take over.
@@ -104,42 +119,37 @@ impl Dispatchers {
                         ..running
                     }
                 }
-                _ => self.start(settings, &destination),
+                _ => self.start_one(settings, &destination),
             };
             self.running.insert(name, running);
         }
         for gone in before.keys() {
-            self.targets.remove(gone);
+            self.registry.of(gone).configure(None);
         }
     }
 
-    fn start(
+    fn start_one(
         &mut self,
         settings: DestinationSettings,
         destination: &Arc<dyn Destination>,
     ) -> DispatcherHandle {
         let (switch, shutdown) = shutdown();
         let (limits, current) = watch::channel(settings.limits.clone());
-        let state = self.states.of(&settings.name);
-        self.targets.insert(
-            settings.name.as_str(),
-            Target {
-                destination: Arc::clone(destination),
-                destination_state: Arc::clone(&state),
-                timeout: settings.limits.timeout,
-            },
-        );
-        let gate = self.gate(&settings.name, state);
+        let handle = self.registry.of(&settings.name);
+        handle.configure(Some(Configured {
+            destination: Arc::clone(destination),
+            timeout: settings.limits.timeout,
+        }));
+        let gate = self.gate(&handle);
         for lane in Lane::ALL {
             let dispatcher = LaneContext {
-                name: settings.name.clone(),
+                handle: Arc::clone(&handle),
                 lane,
                 destination: Arc::clone(destination),
                 limits: current.clone(),
                 gate: Arc::clone(&gate),
                 store: Arc::clone(&self.store),
-                wakeup: self.wakeups.of(&settings.name, lane),
-                handoff: self.wakeups.take_over(&settings.name, lane),
+                handoff: handle.take_over(lane),
                 events: self.events.clone(),
                 clock: self.clock.clone(),
             };
@@ -157,14 +167,13 @@ impl Dispatchers {
         }
     }
 
-    fn gate(&self, name: &str, state: Arc<DestinationState>) -> Arc<Gate> {
-        let wakeups = self.wakeups.clone();
+    fn gate(&self, handle: &Arc<DestinationHandle>) -> Arc<Gate> {
         if !self.store.is_shared() {
-            return Arc::new(Gate::new(name, state, wakeups));
+            return Arc::new(Gate::new(Arc::clone(handle)));
         }
         let reports = Arc::clone(&self.circuits.reports);
-        let gate = Arc::new(Gate::shared(name, state, wakeups, reports));
-        self.circuits.watch(name, &gate);
+        let gate = Arc::new(Gate::shared(Arc::clone(handle), reports));
+        self.circuits.watch(handle, &gate);
         gate
     }
 

@@ -7,17 +7,13 @@ use tokio::sync::watch;
 
 use super::circuits::Circuits;
 use super::config_drift::ConfigDrift;
-use crate::admin::Targets;
-use crate::destination_state::DestinationStates;
+use crate::destinations::Registry;
 use crate::shutdown::Shutdown;
 use crate::store::{FleetChanges, GatewayIdentity, Store, StoreError};
-use crate::wakeups::Wakeups;
 
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
-    pub(super) wakeups: Wakeups,
-    pub(super) states: DestinationStates,
-    pub(super) targets: Targets,
+    pub(super) registry: Registry,
     pub(super) circuits: Circuits,
     /// The announcement of this gateway; it changes with the configuration.
     pub(super) identity: watch::Receiver<GatewayIdentity>,
@@ -49,7 +45,7 @@ impl Fleet {
                 }
             };
             for (destination, lane) in &changes.due {
-                self.wakeups.notify(destination, *lane);
+                self.registry.notify(destination, *lane);
             }
             if changes.pauses
                 && let Err(error) = self.sync_pauses().await
@@ -64,25 +60,25 @@ impl Fleet {
             if changes.gateways {
                 drift.report(&self.store.gateways());
                 // Each has another part of the limits now.
-                for name in self.states.all().keys() {
-                    self.wakeups.notify_all(name);
+                for handle in self.registry.all() {
+                    handle.notify_all();
                 }
             }
         }
     }
 
     async fn sync_pauses(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.targets.hold_pauses().await;
+        let _one_at_a_time = self.registry.hold_pauses().await;
         let paused = self.store.paused().await?;
         for (name, _) in &paused {
             // So that it is paused from the beginning, should it be configured later.
-            drop(self.states.of(name));
+            drop(self.registry.of(name));
         }
-        for (name, state) in self.states.all() {
-            let is_paused = paused.iter().any(|(other, _)| *other == name);
-            if state.is_paused() != is_paused {
-                state.set_paused(is_paused);
-                self.wakeups.notify_all(&name);
+        for handle in self.registry.all() {
+            let name = handle.name();
+            let is_paused = paused.iter().any(|(other, _)| other == name);
+            if handle.state().is_paused() != is_paused {
+                handle.set_paused(is_paused);
                 let what = if is_paused { "paused" } else { "resumed" };
                 tracing::info!(destination = name, "{what} at another gateway");
             }

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, DestinationSettings};
-use crate::destination::Kind;
-use crate::destination::http::Authorities;
+use crate::config::Config;
 use crate::store::{Configuration, GatewayIdentity};
 
 /// The announcement of a gateway that listens on `public` with this configuration.
@@ -35,12 +33,14 @@ fn configuration(config: &Config) -> Configuration {
     let mut endpoints = Part::default();
     for endpoint in sorted(&config.endpoints, |endpoint| &endpoint.name) {
         endpoints.add(&endpoint.name);
-        endpoints.add(signed(&endpoint.webhooks));
+        endpoints.add(format!("{:?}", endpoint.webhooks.fingerprints()));
     }
     let (mut destinations, mut limits, mut retries) =
         (Part::default(), Part::default(), Part::default());
     for settings in sorted(&config.destinations, |settings| &settings.name) {
-        add_destination(&mut destinations, settings);
+        destinations.add(&settings.name);
+        destinations.add(format!("{:?}", settings.events));
+        settings.kind.digest(&mut |piece| destinations.add(piece));
         limits.add(&settings.name);
         let of = &settings.limits;
         limits.add(format!("{} {:?} {:?}", of.concurrency, of.rate, of.timeout));
@@ -58,35 +58,6 @@ fn configuration(config: &Config) -> Configuration {
     ]
     .map(|(name, part)| (name.to_owned(), part.digest()))
     .into()
-}
-
-fn add_destination(part: &mut Part, settings: &DestinationSettings) {
-    part.add(&settings.name);
-    part.add(format!("{:?}", settings.events));
-    match &settings.kind {
-        Kind::Http(http) => {
-            part.add("http");
-            part.add(http.url.as_str());
-            part.add(format!("{:?} {}", http.connect_timeout, http.allow_private));
-            part.add(signed(&http.webhooks));
-            for certificate in http.authorities.iter().flat_map(Authorities::certificates) {
-                part.add(certificate);
-            }
-            // How a gateway reaches it is an affair of its place in the network, and so is the proxy.
-        }
-        Kind::Command(command) => {
-            part.add("command");
-            part.add(&command.program);
-            part.add(format!("{:?}", command.arguments));
-        }
-        Kind::JsonLines(lines) => part.add(format!("jsonl {lines:?}")),
-    }
-}
-
-/// Secrets that sign alike are the same.
-fn signed(webhooks: &openai_webhooks::Webhooks) -> String {
-    let signed = webhooks.sign("", "wh_of_nothing", 0);
-    signed.map_or_else(|_| String::new(), |headers| headers.signature)
 }
 
 /// In whatever order they are written.

@@ -24,16 +24,14 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use unwrapd::admin::{Admin, Class, Route, Target, Targets, routes};
+use unwrapd::admin::{Admin, Class, Route, routes};
 use unwrapd::clock::Clock;
 use unwrapd::config::ServerSettings;
 use unwrapd::delivery::{Delivery, Outcome};
-use unwrapd::destination::Destination;
-use unwrapd::destination_state::DestinationStates;
+use unwrapd::destinations::{Configured, Destination, Registry};
 use unwrapd::intake::{Intake, Rules};
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::quarantine::Quarantine;
-use unwrapd::wakeups::Wakeups;
 
 use crate::support::stuck_store::StuckStore;
 use crate::support::wire::{head, request, send, statuses, until_closed};
@@ -92,13 +90,9 @@ impl Destination for StuckDestination {
 
 /// The admin port over a store and a destination that never answer.
 fn stuck() -> TowerToHyperService<Router> {
-    let states = DestinationStates::default();
-    let wakeups = Wakeups::default();
     let rules = Rules {
         endpoints: [].into(),
         destinations: Vec::new(),
-        wakeups: wakeups.clone(),
-        states: states.clone(),
     };
     let intake = Intake::new(
         rules,
@@ -106,24 +100,18 @@ fn stuck() -> TowerToHyperService<Router> {
         EventBus::default(),
         Clock::default(),
     );
-    let targets = Targets::default();
-    targets.insert(
-        "app",
-        Target {
-            destination: Arc::new(StuckDestination),
-            destination_state: states.of("app"),
-            timeout: Duration::from_secs(600),
-        },
-    );
+    let registry = Registry::default();
+    registry.of("app").configure(Some(Configured {
+        destination: Arc::new(StuckDestination),
+        timeout: Duration::from_secs(600),
+    }));
     TowerToHyperService::new(unwrapd::admin::router(Admin {
         store: Arc::new(StuckStore),
         quarantine: Arc::new(Quarantine::new(Arc::new(intake), Arc::default())),
         readiness: Arc::default(),
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),
-        targets,
-        states,
-        wakeups,
+        registry,
         refusals: Arc::default(),
         token: None,
     }))

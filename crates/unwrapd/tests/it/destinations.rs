@@ -14,7 +14,7 @@ mod urls;
 use bytes::Bytes;
 use jiff::Timestamp;
 use unwrapd::delivery::{Delivery, Lane, Outcome};
-use unwrapd::destination::{DestinationSettings, Kind, build};
+use unwrapd::destinations::{DestinationSettings, Kind, build};
 use unwrapd::message::{Message, Origin};
 
 use crate::support::PATIENCE;

@@ -16,14 +16,12 @@ use unwrapd::clock::Clock;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Lane, Outcome};
-use unwrapd::destination::Destination;
-use unwrapd::destination_state::DestinationState;
-use unwrapd::dispatch::{Gate, LaneContext};
+use unwrapd::destinations::{Destination, Gate, Registry};
+use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::Store as _;
-use unwrapd::wakeups::Wakeups;
 
 use crate::support::memory_store::{Disk, MemoryStore};
 
@@ -89,12 +87,16 @@ fn dispatch(
     destination: &Arc<Quick>,
     concurrency: usize,
 ) -> (ShutdownSwitch, JoinHandle<()>) {
-    let wakeups = Wakeups::default();
-    dispatch_by(&wakeups, store, destination.clone(), concurrency)
+    dispatch_by(
+        &Registry::default(),
+        store,
+        destination.clone(),
+        concurrency,
+    )
 }
 
 fn dispatch_by(
-    wakeups: &Wakeups,
+    registry: &Registry,
     store: &Arc<MemoryStore>,
     destination: Arc<dyn Destination>,
     concurrency: usize,
@@ -103,19 +105,15 @@ fn dispatch_by(
         concurrency,
         ..Limits::default()
     };
+    let handle = registry.of("app");
     let dispatcher = LaneContext {
-        name: "app".into(),
         lane: Lane::Standard,
         destination,
         limits: watch::Sender::new(limits).subscribe(),
-        gate: Arc::new(Gate::new(
-            "app",
-            Arc::new(DestinationState::default()),
-            wakeups.clone(),
-        )),
+        gate: Arc::new(Gate::new(Arc::clone(&handle))),
         store: store.clone(),
-        wakeup: wakeups.of("app", Lane::Standard),
-        handoff: wakeups.take_over("app", Lane::Standard),
+        handoff: handle.take_over(Lane::Standard),
+        handle,
         events: EventBus::default(),
         clock: Clock::simulated(at(0)),
     };

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use unwrapd::config::Config;
-use unwrapd::destination::Kind;
-use unwrapd::destination::jsonl::JsonLinesSettings;
+use unwrapd::destinations::Kind;
+use unwrapd::destinations::jsonl::JsonLinesSettings;
 
 use crate::support::process::{Serving, checked, unwrapd};
 use crate::support::{APP_SECRET, OPENAI_SECRET};

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Delivery, Outcome};
-use unwrapd::destination::Destination;
+use unwrapd::destinations::Destination;
 
 use crate::ledger::{Came, Ledger};
 

@@ -13,15 +13,14 @@ use tokio::time::{Instant, sleep};
 use unwrapd::clock::Clock;
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::destination_state::DestinationStates;
-use unwrapd::dispatch::{Gate, LaneContext};
+use unwrapd::destinations::{Gate, Registry};
+use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Recipient, Store};
-use unwrapd::wakeups::Wakeups;
 
 use crate::ledger::Ledger;
 use crate::memory_store::{Disk, MemoryStore};
@@ -72,8 +71,7 @@ struct Known {
 /// What a crash ends.
 struct Process {
     store: Arc<Troubled>,
-    wakeups: Wakeups,
-    states: DestinationStates,
+    registry: Registry,
     dispatchers: JoinSet<()>,
     switch: ShutdownSwitch,
 }
@@ -189,7 +187,7 @@ impl World {
         let recipients: Vec<Recipient> = names
             .iter()
             .map(|name| Recipient {
-                slot: process.wakeups.slot(name, lane, now),
+                slot: process.registry.of(name).reserve(lane, now),
                 destination: name.clone(),
                 due_at: Some(now),
             })
@@ -201,7 +199,7 @@ impl World {
             .note(|| format!("{id} arrives for {names:?}: {accepted:?}"));
         if accepted.is_ok() {
             for name in to_notify {
-                process.wakeups.notify(&name, lane);
+                process.registry.notify(&name, lane);
             }
         }
     }
@@ -238,8 +236,7 @@ impl World {
         self.ledger
             .note(|| format!("{} is paused: {is_paused}", known.name));
         self.ledger.paused(&known.name, is_paused);
-        process.states.of(&known.name).set_paused(is_paused);
-        process.wakeups.notify_all(&known.name);
+        process.registry.of(&known.name).set_paused(is_paused);
     }
 
     /// What may end a delivery stays as it is, so that the ledger can tell what is right.
@@ -344,16 +341,16 @@ impl World {
         });
         store.remember(self.clock.trusted()).await.unwrap();
         let paused = store.paused().await.unwrap();
-        let (wakeups, states) = (Wakeups::default(), DestinationStates::default());
+        let registry = Registry::default();
         let (switch, shutdown) = shutdown();
         let mut dispatchers = JoinSet::new();
         let events = EventBus::default();
         for known in &self.destinations {
             let is_paused = paused.iter().any(|(name, _)| *name == known.name);
             assert_eq!(is_paused, known.is_paused);
-            let destination_state = states.of(&known.name);
-            destination_state.set_paused(is_paused);
-            let gate = Arc::new(Gate::new(&known.name, destination_state, wakeups.clone()));
+            let handle = registry.of(&known.name);
+            handle.set_paused(is_paused);
+            let gate = Arc::new(Gate::new(Arc::clone(&handle)));
             let destination = Arc::new(Scripted {
                 name: known.name.clone(),
                 mood: Arc::clone(&known.mood),
@@ -362,14 +359,13 @@ impl World {
             });
             for lane in Lane::ALL {
                 let dispatcher = LaneContext {
-                    name: known.name.clone(),
+                    handle: Arc::clone(&handle),
                     lane,
                     destination: destination.clone(),
                     limits: known.limits.subscribe(),
                     gate: Arc::clone(&gate),
                     store: store.clone(),
-                    wakeup: wakeups.of(&known.name, lane),
-                    handoff: wakeups.take_over(&known.name, lane),
+                    handoff: handle.take_over(lane),
                     events: events.clone(),
                     clock: self.clock.clone(),
                 };
@@ -378,8 +374,7 @@ impl World {
         }
         self.process = Some(Process {
             store,
-            wakeups,
-            states,
+            registry,
             dispatchers,
             switch,
         });

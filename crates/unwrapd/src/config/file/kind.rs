@@ -12,10 +12,10 @@ use crate::config::document::Location;
 use crate::config::mistakes::{Mistake, Mistakes, looks_secret};
 use crate::config::source::SecretSource;
 use crate::config::url::{http_url, proxy_url};
-use crate::destination::Kind;
-use crate::destination::command::CommandSettings;
-use crate::destination::http::{Authorities, HttpSettings, ProxySettings};
-use crate::destination::jsonl::JsonLinesSettings;
+use crate::destinations::Kind;
+use crate::destinations::command::CommandSettings;
+use crate::destinations::http::{Authorities, HttpSettings, ProxySettings};
+use crate::destinations::jsonl::JsonLinesSettings;
 use crate::store::StoreUrl;
 
 /// Longest wait for a connection: what takes longer is not there.

@@ -78,7 +78,7 @@ impl LaneWorker {
             let now = lane.clock.now();
             let claimed = lane
                 .store
-                .claim_within(&lane.name, lane.lane, now, terms, limit)
+                .claim_within(lane.handle.name(), lane.lane, now, terms, limit)
                 .await;
             Looked {
                 limit,
@@ -167,7 +167,7 @@ impl LaneWorker {
         if self.is_store_failing {
             self.is_store_failing = false;
             tracing::info!(
-                destination = self.lane.name,
+                destination = self.lane.handle.name(),
                 "fetching deliveries from the store again"
             );
         }
@@ -182,22 +182,19 @@ impl LaneWorker {
         let is_all = deliveries.len() < looked.limit;
         let left_at = next_due_at.map(|due_at| later(due_at, BEHIND));
         self.is_behind = !is_all && left_at.is_some_and(|late_at| late_at <= looked.now);
-        self.lane
-            .gate
-            .destination_state()
-            .add_claimed(deliveries.len());
+        self.lane.handle.state().add_claimed(deliveries.len());
         self.prefetch(deliveries, looked.claimed_at, looked.timeout);
         if is_all && self.lane.lane == Lane::Standard {
             let in_hand = self.prefetched.len()
                 + self.under_way.len()
                 + self.settling.len()
                 + self.lane.handoff.promised();
-            self.lane.gate.destination_state().caught_up(in_hand);
+            self.lane.handle.state().caught_up(in_hand);
         }
     }
 
     fn store_failed(&mut self, problem: &str) {
-        let destination = &self.lane.name;
+        let destination = self.lane.handle.name();
         if self.is_store_failing {
             tracing::debug!(destination, "still cannot fetch deliveries: {problem}");
         } else {

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::Kind;
-use unwrapd::destination::http::HttpSettings;
+use unwrapd::destinations::Kind;
+use unwrapd::destinations::http::HttpSettings;
 
 use super::{delivery, patient, sent};
 use crate::support::application::{Answer, Application};

@@ -8,8 +8,8 @@ use openai_webhooks::EventType;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use unwrapd::delivery::{Next, Outcome};
-use unwrapd::destination::command::CommandSettings;
-use unwrapd::destination::{DestinationSettings, Kind};
+use unwrapd::destinations::command::CommandSettings;
+use unwrapd::destinations::{DestinationSettings, Kind};
 use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};

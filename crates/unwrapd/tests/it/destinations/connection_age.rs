@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use unwrapd::delivery::Outcome;
 use unwrapd::delivery::limits::Limits;
-use unwrapd::destination::Destination as _;
-use unwrapd::destination::http::{CONNECTION_AGE_MAX, HttpDestination, HttpSettings};
+use unwrapd::destinations::Destination as _;
+use unwrapd::destinations::http::{CONNECTION_AGE_MAX, HttpDestination, HttpSettings};
 
 use super::delivery;
 use crate::support::application::{Answer, Application};

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use unwrapd::config::Config;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::{Next, Outcome};
-use unwrapd::destination::http::{HttpDestination, HttpSettings};
-use unwrapd::destination::{Destination as _, DestinationSettings, Kind, build};
+use unwrapd::destinations::http::{HttpDestination, HttpSettings};
+use unwrapd::destinations::{Destination as _, DestinationSettings, Kind, build};
 use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};

@@ -9,8 +9,8 @@ use openai_webhooks::EventType;
 use serde_json::Value;
 use tempfile::TempDir;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::jsonl::JsonLinesSettings;
-use unwrapd::destination::{DestinationSettings, Kind, build};
+use unwrapd::destinations::jsonl::JsonLinesSettings;
+use unwrapd::destinations::{DestinationSettings, Kind, build};
 use unwrapd::pipeline_events::PipelineEvent;
 
 use super::{delivery, patient, sent};

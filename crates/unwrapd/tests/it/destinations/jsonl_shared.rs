@@ -11,8 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::jsonl::JsonLinesSettings;
-use unwrapd::destination::{Destination, DestinationSettings, Kind, build};
+use unwrapd::destinations::jsonl::JsonLinesSettings;
+use unwrapd::destinations::{Destination, DestinationSettings, Kind, build};
 
 use super::{delivery, patient};
 use crate::support::OPENAI_SECRET;

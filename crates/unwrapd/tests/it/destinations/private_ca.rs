@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::Kind;
-use unwrapd::destination::http::{Authorities, HttpSettings};
+use unwrapd::destinations::Kind;
+use unwrapd::destinations::http::{Authorities, HttpSettings};
 
 use super::{delivery, patient, sent};
 use crate::support::process::{

@@ -6,8 +6,8 @@ use std::path::Path;
 use openai_webhooks::{EventType, Webhooks};
 use tempfile::TempDir;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::Kind;
-use unwrapd::destination::http::{Authorities, HttpSettings, ProxySettings};
+use unwrapd::destinations::Kind;
+use unwrapd::destinations::http::{Authorities, HttpSettings, ProxySettings};
 
 use super::private_ca::saying;
 use super::{delivery, patient, sent};

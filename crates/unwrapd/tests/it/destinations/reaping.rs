@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use openai_webhooks::EventType;
 use tempfile::TempDir;
 use unwrapd::delivery::Outcome;
-use unwrapd::destination::Kind;
-use unwrapd::destination::command::CommandSettings;
+use unwrapd::destinations::Kind;
+use unwrapd::destinations::command::CommandSettings;
 
 use super::{delivery, patient, sent};
 use crate::support::process::write_destinations;

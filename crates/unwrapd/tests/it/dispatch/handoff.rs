@@ -34,17 +34,17 @@ impl Destination for Remembers {
     }
 }
 
-fn place(wakeups: &Wakeups) -> Option<Reservation> {
-    wakeups.slot("app", Lane::Standard, at(0))
+fn place(registry: &Registry) -> Option<Reservation> {
+    registry.of("app").reserve(Lane::Standard, at(0))
 }
 
 /// As the intake does.
-async fn arrives(number: usize, store: &MemoryStore, wakeups: &Wakeups) {
-    let slot = place(wakeups);
+async fn arrives(number: usize, store: &MemoryStore, registry: &Registry) {
+    let slot = place(registry);
     let is_to_notify = slot.is_none();
     keep(number, store, slot).await;
     if is_to_notify {
-        wakeups.notify("app", Lane::Standard);
+        registry.notify("app", Lane::Standard);
     }
 }
 
@@ -63,13 +63,13 @@ async fn keep(number: usize, store: &MemoryStore, slot: Option<Reservation>) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_handed_over_needs_no_claim() {
-    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
+    let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
     for number in 0..200 {
-        arrives(number, &store, &wakeups).await;
+        arrives(number, &store, &registry).await;
         sleep(Duration::from_millis(2)).await;
     }
     until(async || store.tally().await.unwrap().pending == 0).await;
@@ -86,14 +86,14 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
         let message = numbered(number, at(-10));
         store.accept(message, vec!["app".into()]).await.unwrap();
     }
-    let (store, wakeups) = (Arc::new(store), Wakeups::default());
+    let (store, registry) = (Arc::new(store), Registry::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
     let is_waiting = || app.got().iter().filter(|number| **number < WAIT).count() < WAIT;
     let mut number = WAIT;
     while is_waiting() {
         for _ in 0..4 {
-            arrives(number, &store, &wakeups).await;
+            arrives(number, &store, &registry).await;
             number += 1;
         }
         sleep(Duration::from_millis(1)).await;
@@ -110,16 +110,16 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
 /// As much arrives as the destination takes, so that there is always something to be handed over.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_overtaken_by_many() {
-    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
+    let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 8);
+    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 8);
     for number in 0..4000 {
         // Now and then one finds no place.
         if number % 100 == 50 {
             keep(number, &store, None).await;
-            wakeups.notify("app", Lane::Standard);
+            registry.notify("app", Lane::Standard);
         } else {
-            arrives(number, &store, &wakeups).await;
+            arrives(number, &store, &registry).await;
         }
         if number % 4 == 0 {
             sleep(Duration::from_millis(1)).await;
@@ -140,12 +140,12 @@ async fn nothing_is_overtaken_by_many() {
 
 #[tokio::test(start_paused = true)]
 async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
-    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
+    let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
-    let (switch, running) = dispatch_by(&wakeups, &store, app.clone(), 4);
+    let (switch, running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&wakeups);
+    let slot = place(&registry);
     assert!(slot.is_some());
     switch.begin();
     sleep(Duration::from_secs(1)).await;
@@ -155,7 +155,7 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
     assert!(app.got().is_empty());
 
     let begun_at = tokio::time::Instant::now();
-    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.tally().await.unwrap().delivered == 1).await;
     let took = begun_at.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}: a lease ran out");
@@ -163,12 +163,12 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
 
 #[tokio::test(start_paused = true)]
 async fn what_took_as_long_as_its_lease_to_keep_is_claimed_first() {
-    let (store, wakeups) = (store_with_backlog(0).await, Wakeups::default());
+    let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
-    let (_switch, _running) = dispatch_by(&wakeups, &store, app.clone(), 4);
+    let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&wakeups);
+    let slot = place(&registry);
     sleep(Duration::from_secs(50)).await;
     let claims = store.claims.load(Ordering::SeqCst);
     keep(0, &store, slot).await;

@@ -11,6 +11,7 @@ mod check;
 mod file;
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
@@ -22,7 +23,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Destination;
+use super::{Destination, KindSettings};
+use crate::clock::Clock;
+use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use file::LinesFile;
@@ -49,13 +52,38 @@ impl JsonLinesSettings {
         }
     }
 
-    pub(super) fn has_folder(&self) -> bool {
+    fn has_folder(&self) -> bool {
         match self {
             Self::File(path) => path
                 .parent()
                 .is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()),
             Self::Stdout => true,
         }
+    }
+}
+
+impl KindSettings for JsonLinesSettings {
+    const KEY: &'static str = "jsonl";
+
+    fn build(&self, _: Limits, _: &Clock) -> anyhow::Result<Box<dyn Destination>> {
+        Ok(Box::new(JsonLinesDestination::new(self.clone())?))
+    }
+
+    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
+        add(format!("{self:?}").as_bytes());
+    }
+
+    fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
+        (!self.has_folder()).then(|| {
+            format!(
+                "the folder of the file in `jsonl` of `{name}` does not exist: its deliveries wait until you create it"
+            )
+        })
+    }
+
+    /// The file, and the one that takes its place.
+    fn open_files(&self, _: u64) -> u64 {
+        2
     }
 }
 

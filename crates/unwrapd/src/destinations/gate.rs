@@ -7,19 +7,17 @@ use tokio::time::Instant;
 
 use super::circuit_reports::{CircuitReport, CircuitReports};
 use super::failures::Failures;
+use super::registry::DestinationHandle;
+use super::state::Circuit;
 use crate::delivery::breaker::{self, Breaker, CircuitChange, Permit};
 use crate::delivery::rate_limiter::RateLimiter;
 use crate::delivery::{Lane, Outcome, later};
-use crate::destination_state::{Circuit, DestinationState};
 use crate::store::SharedCircuit;
-use crate::wakeups::Wakeups;
 
 /// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while
 /// it is down: they have seconds, and are the best probes there are.
 pub struct Gate {
-    name: String,
-    destination_state: Arc<DestinationState>,
-    wakeups: Wakeups,
+    handle: Arc<DestinationHandle>,
     /// Changes for the other gateways; `None`: the store is not shared.
     reports: Option<Arc<CircuitReports>>,
     failures: Failures,
@@ -37,15 +35,13 @@ struct State {
 }
 
 impl Gate {
-    /// The gate of the destination `name`, which tells `destination_state` how it goes.
+    /// A gate for the dispatchers of a destination.
     #[must_use]
-    pub fn new(name: &str, destination_state: Arc<DestinationState>, wakeups: Wakeups) -> Self {
+    pub fn new(handle: Arc<DestinationHandle>) -> Self {
         // Its breaker is closed, whatever was known of a destination of that name that was configured otherwise.
-        destination_state.set_circuit(Circuit::Closed);
+        handle.state().set_circuit(Circuit::Closed);
         Self {
-            name: name.to_owned(),
-            destination_state,
-            wakeups,
+            handle,
             reports: None,
             failures: Failures::default(),
             state: Mutex::default(),
@@ -56,41 +52,32 @@ impl Gate {
     /// found here is told to `reports`; what they know is to be told to
     /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
-    pub fn shared(
-        name: &str,
-        destination_state: Arc<DestinationState>,
-        wakeups: Wakeups,
-        reports: Arc<CircuitReports>,
-    ) -> Self {
+    pub fn shared(handle: Arc<DestinationHandle>, reports: Arc<CircuitReports>) -> Self {
         Self {
             reports: Some(reports),
-            ..Self::new(name, destination_state, wakeups)
+            ..Self::new(handle)
         }
     }
 
-    pub(super) fn failures(&self) -> &Failures {
+    pub(crate) fn failures(&self) -> &Failures {
         &self.failures
     }
 
     /// Logs what was only counted, once a minute.
-    pub(super) fn log_due(&self) {
+    pub(crate) fn log_due(&self) {
         self.failures
-            .log_due(&self.name, self.destination_state.is_down());
+            .log_due(self.handle.name(), self.handle.state().is_down());
     }
 
     /// Logs what was only counted, at the end.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.failures
-            .flush(&self.name, self.destination_state.is_down());
-    }
-
-    pub(super) fn destination_state(&self) -> &DestinationState {
-        &self.destination_state
+            .flush(self.handle.name(), self.handle.state().is_down());
     }
 
     /// How many may be begun now.
-    pub(super) fn admits(&self, lane: Lane, rate: Option<u32>) -> usize {
-        if self.destination_state.is_paused() {
+    pub(crate) fn admits(&self, lane: Lane, rate: Option<u32>) -> usize {
+        if self.handle.state().is_paused() {
             return 0;
         }
         let now = Instant::now().into_std();
@@ -100,7 +87,7 @@ impl Gate {
     }
 
     /// Begins one, if one may be begun.
-    pub(super) fn begin(&self, lane: Lane, rate: Option<u32>) -> Option<Permit> {
+    pub(crate) fn begin(&self, lane: Lane, rate: Option<u32>) -> Option<Permit> {
         if self.is_shut(lane) {
             return None;
         }
@@ -113,13 +100,13 @@ impl Gate {
     }
 
     /// Whether none may be begun, however slowly.
-    pub(super) fn is_shut(&self, lane: Lane) -> bool {
+    pub(crate) fn is_shut(&self, lane: Lane) -> bool {
         let now = Instant::now().into_std();
-        self.destination_state.is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
+        self.handle.state().is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
     }
 
     /// When one may be begun, if time alone brings that about.
-    pub(super) fn opens_at(&self, lane: Lane, rate: Option<u32>) -> Option<Instant> {
+    pub(crate) fn opens_at(&self, lane: Lane, rate: Option<u32>) -> Option<Instant> {
         let now = Instant::now().into_std();
         let mut state = self.state();
         let is_shut = self.admits_probes(&mut state, lane, now) == 0;
@@ -129,19 +116,20 @@ impl Gate {
             _ => now,
         };
         let in_pace_at = rate.map_or(now, |rate| state.pace.next_at(rate, lane, now));
-        (!self.destination_state.is_paused()).then(|| up_at.max(in_pace_at).into())
+        (!self.handle.state().is_paused()).then(|| up_at.max(in_pace_at).into())
     }
 
     /// One was not begun after all.
-    pub(super) fn withdraw(&self, permit: Permit) {
+    pub(crate) fn withdraw(&self, permit: Permit) {
         self.state().breaker.withdraw(permit);
     }
 
     /// One has ended so.
-    pub(super) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
+    pub(crate) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
         let instant = Instant::now().into_std();
         let is_delivered = matches!(outcome, Outcome::Delivered { .. });
-        self.destination_state
+        self.handle
+            .state()
             .answered(outcome.answer(), now, is_delivered.then_some(instant));
         // Who refuses a message is up.
         let is_success = !matches!(outcome, Outcome::Failed { .. });
@@ -153,9 +141,9 @@ impl Gate {
         };
         if let CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes = change {
             self.changed(change, circuit, outcome, now);
-        } else if circuit == breaker::Circuit::Closed && self.destination_state.is_down() {
+        } else if circuit == breaker::Circuit::Closed && self.handle.state().is_down() {
             // The last that were under way to who bore the name before have ended meanwhile.
-            self.destination_state.set_circuit(Circuit::Closed);
+            self.handle.state().set_circuit(Circuit::Closed);
         }
         change
     }
@@ -175,7 +163,7 @@ impl Gate {
             CircuitChange::Closes => CircuitReport::Up,
             CircuitChange::Stays | CircuitChange::Fails => return,
         };
-        reports.tell(&self.name, report);
+        reports.tell(self.handle.name(), report);
     }
 
     fn changed(
@@ -185,8 +173,8 @@ impl Gate {
         outcome: &Outcome,
         now: Timestamp,
     ) {
-        let destination = &self.name;
-        self.destination_state.set_circuit(shown(circuit, now));
+        let destination = self.handle.name();
+        self.handle.state().set_circuit(shown(circuit, now));
         match change {
             CircuitChange::Opens if self.failures.goes_down() => tracing::warn!(
                 destination,
@@ -203,7 +191,7 @@ impl Gate {
             CircuitChange::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
             _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
         }
-        self.wakeups.notify_all(&self.name);
+        self.handle.notify_all();
     }
 
     /// Calls may always be tried. Where there are others, they are asked before the first probe.
@@ -217,14 +205,14 @@ impl Gate {
         {
             if !state.has_asked {
                 state.has_asked = true;
-                reports.tell(&self.name, CircuitReport::ProbeWanted);
+                reports.tell(self.handle.name(), CircuitReport::ProbeWanted);
             }
             return 0;
         }
         let was = breaker.circuit();
         let admits = breaker.admits(now);
         if was != breaker.circuit() {
-            self.destination_state.set_circuit(Circuit::HalfOpen);
+            self.handle.state().set_circuit(Circuit::HalfOpen);
         }
         admits
     }
@@ -266,8 +254,8 @@ impl Gate {
         let after = state.breaker.circuit();
         let is_due = state.breaker.is_due(instant);
         drop(state);
-        self.destination_state.set_circuit(shown(after, now));
-        let destination = &self.name;
+        self.handle.state().set_circuit(shown(after, now));
+        let destination = self.handle.name();
         match (before, after) {
             (breaker::Circuit::Closed, breaker::Circuit::Open { .. })
                 if self.failures.goes_down() =>
@@ -289,7 +277,7 @@ impl Gate {
             _ => {}
         }
         if is_due || std::mem::discriminant(&before) != std::mem::discriminant(&after) {
-            self.wakeups.notify_all(destination);
+            self.handle.notify_all();
         }
     }
 

@@ -21,7 +21,7 @@ use reqwest::{Client, ClientBuilder, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
-use super::{Destination, left};
+use super::{Destination, KindSettings, left};
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
@@ -79,14 +79,13 @@ pub struct ProxySettings {
 impl PartialEq for HttpSettings {
     /// Secrets that sign alike are the same.
     fn eq(&self, other: &Self) -> bool {
-        let signed = |settings: &Self| settings.webhooks.sign("", "wh_of_nothing", 0).ok();
         self.url == other.url
             && self.connect_timeout == other.connect_timeout
             && self.allow_private == other.allow_private
             && self.authorities == other.authorities
             && self.proxy == other.proxy
             && self.connection_age_max == other.connection_age_max
-            && signed(self) == signed(other)
+            && self.webhooks.fingerprints() == other.webhooks.fingerprints()
     }
 }
 
@@ -131,6 +130,72 @@ impl HttpSettings {
             Err(_) => egress::is_localhost(host) && (listens_everywhere || ip.is_loopback()),
         };
         is_here && self.url.port_or_known_default() == Some(address.port())
+    }
+}
+
+impl KindSettings for HttpSettings {
+    const KEY: &'static str = "url";
+
+    fn build(&self, limits: Limits, clock: &Clock) -> anyhow::Result<Box<dyn Destination>> {
+        Ok(Box::new(HttpDestination::by(self.clone(), limits, clock)?))
+    }
+
+    /// How a gateway reaches it is an affair of its place in the network, and so is the proxy.
+    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
+        add(self.url.as_str().as_bytes());
+        add(format!("{:?} {}", self.connect_timeout, self.allow_private).as_bytes());
+        add(format!("{:?}", self.webhooks.fingerprints()).as_bytes());
+        for certificate in self.authorities.iter().flat_map(Authorities::certificates) {
+            add(certificate);
+        }
+    }
+
+    fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
+        if self.leads_to(public) {
+            return Some(format!(
+                "the `url` of `{name}` leads to this gateway itself: set it to the URL of your application"
+            ));
+        }
+        self.proxy.as_ref()?;
+        if self.names_this_machine() {
+            return Some(format!(
+                "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
+            ));
+        }
+        self.allow_private.then(|| {
+            format!(
+                "`allow_private` of `{name}` has no effect: its `proxy` resolves host names and decides which addresses are allowed"
+            )
+        })
+    }
+
+    fn changed_keys(&self, other: &Self) -> Vec<String> {
+        let proxy = |settings: &Self| settings.proxy.as_ref().map(|proxy| proxy.url.clone());
+        let user = |settings: &Self| settings.proxy.as_ref().and_then(|proxy| proxy.user.clone());
+        let keys = [
+            ("url", self.url != other.url),
+            (
+                "connect_timeout_seconds",
+                self.connect_timeout != other.connect_timeout,
+            ),
+            ("allow_private", self.allow_private != other.allow_private),
+            ("ca", self.authorities != other.authorities),
+            ("proxy", proxy(self) != proxy(other)),
+            ("proxy_user or proxy_password", user(self) != user(other)),
+        ];
+        let changed = keys.into_iter().filter(|(_, is_other)| *is_other);
+        changed
+            .map(|(key, _)| key.to_owned())
+            .chain(super::changed_secrets(&self.webhooks, &other.webhooks))
+            .collect()
+    }
+
+    fn has_same_target(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
+
+    fn open_files(&self, deliveries: u64) -> u64 {
+        deliveries
     }
 }
 

@@ -4,6 +4,7 @@
 mod family;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::pin::pin;
@@ -18,7 +19,8 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, timeout};
 
-use super::{Destination, left};
+use super::{Destination, KindSettings, left};
+use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
@@ -60,6 +62,33 @@ impl CommandSettings {
         std::env::var_os("PATH").is_some_and(|path| {
             std::env::split_paths(&path).any(|folder| is_executable(&folder.join(&self.program)))
         })
+    }
+}
+
+impl KindSettings for CommandSettings {
+    const KEY: &'static str = "command";
+
+    fn build(&self, limits: Limits, _: &Clock) -> anyhow::Result<Box<dyn Destination>> {
+        Ok(Box::new(CommandDestination::new(self.clone(), limits)))
+    }
+
+    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
+        add(self.program.as_bytes());
+        add(format!("{:?}", self.arguments).as_bytes());
+    }
+
+    fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
+        (!self.can_start()).then(|| {
+            format!(
+                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
+                self.program
+            )
+        })
+    }
+
+    /// Each has pipes for its input and its output.
+    fn open_files(&self, deliveries: u64) -> u64 {
+        4 * deliveries
     }
 }
 

@@ -3,9 +3,8 @@
 
 mod backpressure;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -181,35 +180,5 @@ impl DestinationState {
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The progress of every destination, by name.
-#[derive(Clone, Debug, Default)]
-pub struct DestinationStates(Arc<RwLock<BTreeMap<String, Arc<DestinationState>>>>);
-
-impl DestinationStates {
-    /// The progress of this destination; it begins with the first who asks.
-    #[must_use]
-    pub fn of(&self, destination: &str) -> Arc<DestinationState> {
-        if let Some(state) = self.get(destination) {
-            return state;
-        }
-        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(states.entry(destination.to_owned()).or_default())
-    }
-
-    /// The progress of every destination, by name.
-    #[must_use]
-    pub fn all(&self) -> BTreeMap<String, Arc<DestinationState>> {
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        states.clone()
-    }
-
-    /// The progress of this destination, if it has any.
-    #[must_use]
-    pub fn get(&self, destination: &str) -> Option<Arc<DestinationState>> {
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        states.get(destination).map(Arc::clone)
     }
 }

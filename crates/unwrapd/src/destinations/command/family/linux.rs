@@ -15,10 +15,10 @@ const LOOKS_MAX: usize = 8;
 const ENVIRONMENT_BYTES_MAX: u64 = 256 * 1024;
 
 /// Processes held by pidfds, so that a signal never reaches another process with a reused id.
-pub(in crate::destination::command) struct Descendants(Vec<OwnedFd>);
+pub(in crate::destinations::command) struct Descendants(Vec<OwnedFd>);
 
 impl Descendants {
-    pub(in crate::destination::command) fn kill(self) {
+    pub(in crate::destinations::command) fn kill(self) {
         for process in &self.0 {
             // The process may have ended.
             let _ = pidfd_send_signal(process, Signal::KILL);
@@ -27,7 +27,7 @@ impl Descendants {
 }
 
 /// The descendants of a process.
-pub(in crate::destination::command) fn descendants_of(leader: Pid) -> Descendants {
+pub(in crate::destinations::command) fn descendants_of(leader: Pid) -> Descendants {
     let mut held = Vec::new();
     let mut parents = vec![leader];
     while let Some(parent) = parents.pop() {

@@ -14,7 +14,7 @@ const CAUSE_CHARS_MAX: usize = 200;
 
 /// The state of a delivery after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The delivery will be retried.
     Retried,
     /// The delivery is a dead letter.
@@ -22,7 +22,7 @@ pub(super) enum Failure {
 }
 
 /// Counts the failures of one destination by state and by cause, and how often it went down.
-pub(super) struct Failures {
+pub(crate) struct Failures {
     counted: Repeated<(Failure, String)>,
     downs: Repeated<()>,
     /// Whether the latest line about it says that it is down.
@@ -44,13 +44,13 @@ impl Default for Failures {
 impl Failures {
     /// Counts one failure. Returns the number that the caller must log now, or `None` if it must
     /// not log yet.
-    pub(super) fn count(&self, failure: Failure, answer: &str) -> Option<u64> {
+    pub(crate) fn count(&self, failure: Failure, answer: &str) -> Option<u64> {
         let cause = answer.chars().take(CAUSE_CHARS_MAX).collect();
         self.counted.count(&(failure, cause))
     }
 
     /// Counts that the destination went down. Returns whether the caller must log that now.
-    pub(super) fn goes_down(&self) -> bool {
+    pub(crate) fn goes_down(&self) -> bool {
         let is_news = self.downs.count(&()).is_some();
         if is_news {
             self.is_told_down.store(true, Ordering::Relaxed);
@@ -60,12 +60,12 @@ impl Failures {
 
     /// The destination is up again. Returns whether the caller must log that now: if the log says
     /// that it is down.
-    pub(super) fn comes_up(&self) -> bool {
+    pub(crate) fn comes_up(&self) -> bool {
         self.is_told_down.swap(false, Ordering::Relaxed)
     }
 
     /// Logs the counts that are due. Call it at least once a minute.
-    pub(super) fn log_due(&self, destination: &str, is_down: bool) {
+    pub(crate) fn log_due(&self, destination: &str, is_down: bool) {
         {
             let mut looked_at = self
                 .looked_at
@@ -81,7 +81,7 @@ impl Failures {
     }
 
     /// Logs all counts that were not logged yet. For the end of the process.
-    pub(super) fn flush(&self, destination: &str, is_down: bool) {
+    pub(crate) fn flush(&self, destination: &str, is_down: bool) {
         log(destination, self.counted.take_all());
         self.log_downs(destination, &self.downs.take_all(), is_down);
     }

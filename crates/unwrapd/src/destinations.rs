@@ -1,8 +1,14 @@
 //! Where messages are delivered: an application behind a URL, a command, or a file of JSON lines.
 
+mod circuit_reports;
 pub mod command;
+mod failures;
+mod gate;
 pub mod http;
 pub mod jsonl;
+mod kind;
+mod registry;
+pub mod state;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,11 +22,14 @@ use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::{Delivery, Outcome};
 use crate::route::Patterns;
-use command::{CommandDestination, CommandSettings};
-use http::{HttpDestination, HttpSettings};
-use jsonl::{JsonLinesDestination, JsonLinesSettings};
+use http::HttpSettings;
 
+pub use circuit_reports::{CircuitReport, CircuitReports};
+pub(crate) use failures::{Failure, Failures};
+pub use gate::Gate;
 pub(crate) use http::{client, client_config_for, describe};
+pub use kind::{Kind, KindSettings};
+pub use registry::{Configured, DestinationHandle, Registry};
 
 /// How much earlier than its caller, at most, a destination ends by itself.
 const MARGIN_MAX: Duration = Duration::from_millis(250);
@@ -50,21 +59,6 @@ pub struct DestinationSettings {
     pub events: Patterns,
     /// How hard it may be pressed.
     pub limits: Limits,
-}
-
-/// The kind of a destination, with its settings.
-#[derive(Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each destination, most of them the largest"
-)]
-pub enum Kind {
-    /// An application behind a URL.
-    Http(HttpSettings),
-    /// A command, run for each message.
-    Command(CommandSettings),
-    /// A file of JSON lines, or stdout.
-    JsonLines(JsonLinesSettings),
 }
 
 impl DestinationSettings {
@@ -103,15 +97,8 @@ pub fn build_by(
     settings: &DestinationSettings,
     clock: &Clock,
 ) -> anyhow::Result<Box<dyn Destination>> {
-    let limits = settings.limits.clone();
-    let built = || -> anyhow::Result<Box<dyn Destination>> {
-        Ok(match &settings.kind {
-            Kind::Http(http) => Box::new(HttpDestination::by(http.clone(), limits, clock)?),
-            Kind::Command(command) => Box::new(CommandDestination::new(command.clone(), limits)),
-            Kind::JsonLines(lines) => Box::new(JsonLinesDestination::new(lines.clone())?),
-        })
-    };
-    built().with_context(|| format!("destination `{}`", settings.name))
+    let built = settings.kind.build(settings.limits.clone(), clock);
+    built.with_context(|| format!("destination `{}`", settings.name))
 }
 
 /// Warns of destinations that can take nothing as things are. One that leads to ourselves, at
@@ -125,28 +112,19 @@ pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
         tracing::warn!("{problem}");
     }
     for DestinationSettings { name, kind, .. } in destinations {
-        match kind {
-            Kind::Http(http) if http.leads_to(public) => tracing::warn!(
-                "the `url` of `{name}` leads to this gateway itself: set it to the URL of your application"
-            ),
-            Kind::Http(http) if http.proxy.is_some() && http.names_this_machine() => {
-                tracing::warn!(
-                    "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
-                );
-            }
-            Kind::Http(http) if http.proxy.is_some() && http.allow_private => tracing::warn!(
-                "`allow_private` of `{name}` has no effect: its `proxy` resolves host names and decides which addresses are allowed"
-            ),
-            Kind::Command(command) if !command.can_start() => tracing::warn!(
-                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
-                command.program
-            ),
-            Kind::JsonLines(lines) if !lines.has_folder() => tracing::warn!(
-                "the folder of the file in `jsonl` of `{name}` does not exist: its deliveries wait until you create it"
-            ),
-            _ => {}
+        if let Some(doubt) = kind.doubt(name, public) {
+            tracing::warn!("{doubt}");
         }
     }
+}
+
+/// The number of new and of removed secrets, if the secrets differ.
+pub(crate) fn changed_secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
+    let (old, new) = (old.fingerprints(), new.fingerprints());
+    let not_in =
+        |all: &[String], others: &[String]| all.iter().filter(|one| !others.contains(one)).count();
+    let (added, removed) = (not_in(&new, &old), not_in(&old, &new));
+    (added + removed > 0).then(|| format!("secrets ({added} added, {removed} removed)"))
 }
 
 /// How much longer a destination may take that was called at `started`: until a moment before its
@@ -156,4 +134,23 @@ fn left(timeout: Duration, started: Instant) -> Duration {
     timeout
         .saturating_sub(margin)
         .saturating_sub(started.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_secrets_are_counted_whatever_form_they_have() {
+        let webhooks = |secret| Webhooks::new(secret).unwrap();
+        // The same bytes, as base64 and as they are.
+        let encoded = webhooks("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
+        let raw = webhooks("0123456789abcdef01234567");
+        assert_eq!(changed_secrets(&raw, &encoded), None);
+        let other = webhooks("another secret of 24 bytes");
+        assert_eq!(
+            changed_secrets(&encoded, &other).unwrap(),
+            "secrets (1 added, 1 removed)"
+        );
+    }
 }

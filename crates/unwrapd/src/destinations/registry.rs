@@ -1,0 +1,231 @@
+//! The registry of destinations: one handle for each, which all parts of the gateway share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, Notify};
+
+use super::Destination;
+use super::gate::Gate;
+use super::state::DestinationState;
+use crate::delivery::Lane;
+use crate::handoff::{DirectHandoff, Reservation};
+
+/// The destinations by name. Cloning it is cheap, and every clone has the same destinations.
+#[derive(Clone, Default)]
+pub struct Registry(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    by_name: RwLock<BTreeMap<String, Arc<DestinationHandle>>>,
+    /// Held while a destination is paused or resumed, so that memory and store agree on what was
+    /// last.
+    pausing: Mutex<()>,
+}
+
+/// One destination, as long as the gateway runs.
+///
+/// It also exists for a destination that is not configured: that one may be paused, and is paused
+/// from the beginning if it is configured later.
+pub struct DestinationHandle {
+    name: String,
+    state: DestinationState,
+    lanes: [LaneEntrance; Lane::ALL.len()],
+    /// `None`: it is not configured.
+    configured: RwLock<Option<Configured>>,
+    /// The latest gate, if there ever was one. Its dispatchers keep it alive.
+    gate: RwLock<Option<Weak<Gate>>>,
+}
+
+/// What delivers to a destination, under its present configuration.
+#[derive(Clone)]
+pub struct Configured {
+    /// Makes the attempts.
+    pub destination: Arc<dyn Destination>,
+    /// Longest time that an attempt may take.
+    pub timeout: Duration,
+}
+
+/// Where work for a lane arrives: a wake-up for work that is to be claimed, and the hand-off. A
+/// notification without a waiting dispatcher is stored, once, so none is lost between a claim and a
+/// wait.
+struct LaneEntrance {
+    wakeup: Arc<Notify>,
+    handoff: RwLock<Arc<DirectHandoff>>,
+}
+
+impl Registry {
+    /// The handle of this destination; it begins with the first call.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Arc<DestinationHandle> {
+        if let Some(handle) = self.get(name) {
+            return handle;
+        }
+        let mut by_name = self
+            .0
+            .by_name
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(DestinationHandle::new(name));
+        Arc::clone(by_name.entry(name.to_owned()).or_insert_with(new))
+    }
+
+    /// The handle of this destination, if there is one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<DestinationHandle>> {
+        self.by_name().get(name).cloned()
+    }
+
+    /// All handles, in the order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<DestinationHandle>> {
+        self.by_name().values().cloned().collect()
+    }
+
+    /// Whether this destination is configured.
+    #[must_use]
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|handle| handle.configured().is_some())
+    }
+
+    /// Wakes the dispatcher of a lane.
+    pub fn notify(&self, name: &str, lane: Lane) {
+        if let Some(handle) = self.get(name) {
+            handle.notify(lane);
+        }
+    }
+
+    /// As long as this is held, nothing is paused or resumed.
+    pub async fn hold_pauses(&self) -> impl Drop + '_ {
+        self.0.pausing.lock().await
+    }
+
+    fn by_name(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<DestinationHandle>>> {
+        self.0
+            .by_name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DestinationHandle {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: DestinationState::default(),
+            lanes: Default::default(),
+            configured: RwLock::default(),
+            gate: RwLock::default(),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its counters, its circuit and whether it is paused.
+    #[must_use]
+    pub fn state(&self) -> &DestinationState {
+        &self.state
+    }
+
+    /// What delivers to it; `None`: it is not configured.
+    #[must_use]
+    pub fn configured(&self) -> Option<Configured> {
+        let configured = self
+            .configured
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        configured.clone()
+    }
+
+    /// Sets what delivers to it from now on.
+    pub fn configure(&self, configured: Option<Configured>) {
+        *self
+            .configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = configured;
+    }
+
+    /// Its gate, while a dispatcher uses it.
+    #[must_use]
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        gate.as_ref()?.upgrade()
+    }
+
+    /// Sets the gate of its dispatchers from now on. Returns whether there was one before: then the
+    /// destination is another, and what was found out about it counts no more.
+    pub fn set_gate(&self, gate: &Arc<Gate>) -> bool {
+        let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let before = current.replace(Arc::downgrade(gate));
+        let is_another = before.is_some();
+        if let Some(before) = before.and_then(|before| before.upgrade()) {
+            before.retire();
+        }
+        is_another
+    }
+
+    /// Pauses or resumes it here, and wakes its dispatchers.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.state.set_paused(is_paused);
+        self.notify_all();
+    }
+
+    /// Wakes the dispatcher of a lane.
+    pub fn notify(&self, lane: Lane) {
+        self.entrance(lane).wakeup.notify_one();
+    }
+
+    /// Wakes the dispatchers of all lanes.
+    pub fn notify_all(&self) {
+        for lane in Lane::ALL {
+            self.notify(lane);
+        }
+    }
+
+    /// A reservation for a message that is about to be stored, leased from `now` on. `None`: the
+    /// dispatcher offers none.
+    #[must_use]
+    pub fn reserve(&self, lane: Lane, now: Timestamp) -> Option<Reservation> {
+        let handoff = self.entrance(lane).handoff.read();
+        handoff.unwrap_or_else(PoisonError::into_inner).slot(now)
+    }
+
+    /// The wake-up of a lane.
+    #[must_use]
+    pub fn wakeup(&self, lane: Lane) -> Arc<Notify> {
+        Arc::clone(&self.entrance(lane).wakeup)
+    }
+
+    /// The hand-off for a new dispatcher of this lane. The dispatcher before it still gets the
+    /// messages that have a reservation.
+    #[must_use]
+    pub fn take_over(&self, lane: Lane) -> Arc<DirectHandoff> {
+        let entrance = self.entrance(lane);
+        let new = Arc::new(DirectHandoff::new(Arc::clone(&entrance.wakeup)));
+        let mut handoff = entrance
+            .handoff
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *handoff = Arc::clone(&new);
+        new
+    }
+
+    fn entrance(&self, lane: Lane) -> &LaneEntrance {
+        &self.lanes[lane as usize]
+    }
+}
+
+impl Default for LaneEntrance {
+    fn default() -> Self {
+        let wakeup = Arc::new(Notify::new());
+        let handoff = RwLock::new(Arc::new(DirectHandoff::new(Arc::clone(&wakeup))));
+        Self { wakeup, handoff }
+    }
+}

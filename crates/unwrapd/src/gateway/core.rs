@@ -1,0 +1,62 @@
+//! What all parts of the gateway share.
+
+use std::sync::Arc;
+
+use super::report::{self, Opened};
+use super::timekeeping;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::destinations::Registry;
+use crate::observe::refusals::Refusals;
+use crate::observe::warnings::Warnings;
+use crate::pipeline_events::EventBus;
+use crate::store::{self, Store, StoreError, StoreUrl};
+
+#[derive(Clone)]
+pub(super) struct Core {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
+    pub(super) registry: Registry,
+    pub(super) events: EventBus,
+    /// Conditions that last and that an operator must know of.
+    pub(super) warnings: Warnings,
+    /// Refused requests that are counted for the log.
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Core {
+    /// Opens the store, and marks the destinations that are paused.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<(Self, Opened)> {
+        let (clock, warnings) = (Clock::default(), Warnings::default());
+        let was_there = report::is_there(&config.store.url);
+        let store = store::open(&config.store, &clock, &warnings)
+            .await
+            .map_err(|error| cannot_open(&config.store.url, error))?;
+        timekeeping::log_doubt(&clock, &warnings);
+        let registry = Registry::default();
+        for (name, _) in store.paused().await? {
+            registry.of(&name).set_paused(true);
+        }
+        let opened = Opened::look(&*store, was_there).await?;
+        let core = Self {
+            store,
+            clock,
+            registry,
+            events: EventBus::default(),
+            warnings,
+            refusals: Arc::default(),
+        };
+        Ok((core, opened))
+    }
+}
+
+/// The error for a store that cannot be opened. The command line chooses its exit code by the kinds
+/// that stay a [`StoreError`].
+fn cannot_open(url: &StoreUrl, error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable(cause) | StoreError::Unusable(cause) => {
+            anyhow::anyhow!("cannot open the store {url}: {cause}")
+        }
+        error => anyhow::Error::new(error).context(format!("cannot open the store {url}")),
+    }
+}
