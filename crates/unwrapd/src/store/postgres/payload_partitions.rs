@@ -109,8 +109,8 @@ async fn move_some(transaction: &Transaction, partition: i64) -> Result<bool, Fa
              UPDATE message SET partition = current.partition FROM current WHERE seq = ANY (ARRAY (SELECT seq FROM needed))
              RETURNING seq, message.partition
          ), copied AS (
-             INSERT INTO payload (partition, seq, bytes)
-             SELECT moved.partition, seq, bytes FROM moved JOIN payload_{partition} AS old USING (seq)
+             INSERT INTO payload (partition, seq, event_key, resource_key, bytes)
+             SELECT moved.partition, seq, event_key, resource_key, bytes FROM moved JOIN payload_{partition} AS old USING (seq)
          )
          SELECT count(*) FROM moved"
     );

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::candidate::lane;
-use super::scan::{Order, newest, payload, scan};
-use super::statements::timestamp;
+use super::scan::{Order, newest, scan};
+use super::statements::{payload, timestamp};
 use crate::message::{Origin, resource_in};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::ids::deliveries_of;

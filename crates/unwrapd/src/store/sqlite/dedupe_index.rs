@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 
 use super::accept::IdHashes;
+use super::statements::payload;
 use crate::store::search_keys::SearchKeys;
 
 /// Ids in a block: 32 KiB of hashes, the unit that is forgotten at once.
@@ -49,7 +50,8 @@ struct Entry {
 #[derive(Clone, Copy)]
 struct Tail {
     hash: u64,
-    search: SearchKeys,
+    /// `None`: they are read from the payload when the block is written.
+    search: Option<SearchKeys>,
     /// In milliseconds since 1970.
     received_at: i64,
 }
@@ -58,10 +60,7 @@ impl Tail {
     /// In the place of a message that is gone: in no set, and of no age.
     const NONE: Self = Self {
         hash: 0,
-        search: SearchKeys {
-            event: 0,
-            resource: 0,
-        },
+        search: None,
         received_at: i64::MIN,
     };
 }
@@ -181,7 +180,7 @@ impl DedupeIndex {
         self.insert(dedupe, seq);
         self.tail.push(Tail {
             hash: dedupe,
-            search,
+            search: Some(search),
             received_at,
         });
         self.uncommitted += 1;
@@ -275,10 +274,9 @@ impl Entry {
 impl Tail {
     /// From a row of [`messages_from`].
     fn read(message: &Row<'_>) -> rusqlite::Result<Self> {
-        let payload = message.get_ref(4)?.as_blob_or_null()?;
         Ok(Self {
             hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
-            search: payload.map(SearchKeys::of).unwrap_or_default(),
+            search: None,
             received_at: message.get(3)?,
         })
     }
@@ -286,8 +284,7 @@ impl Tail {
 
 fn messages_from(first_seq: i64) -> String {
     format!(
-        "SELECT seq, endpoint, webhook_id, received_at, bytes FROM message LEFT JOIN payload USING (seq)
-         WHERE seq >= {first_seq} ORDER BY seq"
+        "SELECT seq, endpoint, webhook_id, received_at FROM message WHERE seq >= {first_seq} ORDER BY seq"
     )
 }
 
@@ -320,10 +317,16 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
         .iter()
         .flat_map(|tail| tail.hash.to_le_bytes())
         .collect();
-    let search_keys: Vec<u8> = block
-        .iter()
-        .flat_map(|tail| tail.search.to_bytes())
-        .collect();
+    let mut search_keys = Vec::with_capacity(block.len() * SearchKeys::BYTES);
+    for (seq, tail) in (first_seq..).zip(block) {
+        let keys = match tail.search {
+            Some(keys) => keys,
+            None => payload(connection, seq)?
+                .map(|payload| SearchKeys::of(&payload))
+                .unwrap_or_default(),
+        };
+        search_keys.extend(keys.to_bytes());
+    }
     connection
         .prepare_cached("INSERT INTO dedupe_block (first_seq, newest_at, hashes) VALUES (?, ?, ?)")?
         .execute(params![first_seq, newest_at, hashes])?;

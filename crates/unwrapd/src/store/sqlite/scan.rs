@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::{ControlFlow, RangeInclusive};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::dedupe_index;
-use super::statements::timestamp;
+use super::statements::{payload, timestamp};
 use crate::store::filter::{Filter, Selection, Status};
 use crate::store::search_keys::SearchKeys;
 
@@ -105,14 +105,6 @@ fn wanted(row: &Row<'_>, seq: i64, selection: &Selection) -> rusqlite::Result<Op
         event_type: event_type.map(str::to_owned),
         received_at,
     }))
-}
-
-/// The payload, unless it was deleted.
-pub(super) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
-    connection
-        .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
-        .query_row(params![seq], |row| row.get(0))
-        .optional()
 }
 
 fn query(filter: &Filter, order: Order) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::job::Work;
 use super::migration;
@@ -172,6 +172,14 @@ pub(super) fn delivery(
                 },
             })
         })
+}
+
+/// The payload, unless it was deleted.
+pub(super) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
+        .query_row(params![seq], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
