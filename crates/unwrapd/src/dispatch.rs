@@ -22,10 +22,10 @@ use crate::delivery::limits::Limits;
 use crate::destinations::{Destination, DestinationHandle, Gate};
 use crate::handoff::DirectHandoff;
 use crate::pipeline_events::EventBus;
-use crate::shutdown::Shutdown;
 use crate::store::Store;
 use lane_worker::LaneWorker;
 pub use lane_worker::SETTLING_MAX;
+use tokio_util::sync::CancellationToken;
 
 /// The state for deliveries to one destination in one lane.
 pub struct LaneContext {
@@ -52,7 +52,7 @@ pub struct LaneContext {
 impl LaneContext {
     /// Delivers until shutdown, then finishes what is under way, settlements included. A failing
     /// store does not end it, nor does a destination that panics.
-    pub async fn run(self, mut shutdown: Shutdown) {
+    pub async fn run(self, shutdown: CancellationToken) {
         let mut limits = self.limits.clone();
         let wakeup = self.handle.wakeup(self.lane);
         let handoff = Arc::clone(&self.handoff);
@@ -66,7 +66,7 @@ impl LaneContext {
             // In this order, so that a seed makes a simulation go the same way again.
             tokio::select! {
                 biased;
-                () = shutdown.begun() => break,
+                () = shutdown.cancelled() => break,
                 Some(claimed) = lane.claim.join_next() => lane.claimed(claimed),
                 Some(ended) = lane.attempts.join_next_with_id() => lane.ended(ended),
                 Some(settled) = lane.settling.join_next() => lane.settled(settled),

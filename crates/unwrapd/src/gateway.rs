@@ -34,7 +34,6 @@ use crate::observe::warnings::Warnings;
 use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
-use crate::shutdown::{Shutdown, ShutdownSwitch, shutdown};
 use crate::store::{GatewayIdentity, Store};
 use crate::tls::Tls;
 use crate::{admin, destinations, listen, prune, receive};
@@ -43,6 +42,7 @@ use dispatchers::{BuiltDestination, Dispatchers};
 use fleet::Fleet;
 use ports::Ports;
 use report::Opened;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests.
 /// Service managers kill after 90 s.
@@ -79,7 +79,7 @@ pub struct Gateway {
     identity: watch::Sender<GatewayIdentity>,
     /// The ports, and what runs beside them.
     tasks: JoinSet<()>,
-    switch: ShutdownSwitch,
+    switch: DropGuard,
     config: Config,
     opened: Opened,
     started: Instant,
@@ -106,7 +106,8 @@ impl Gateway {
             core.events.clone(),
             core.clock.clone(),
         ));
-        let (switch, shutdown) = shutdown();
+        let shutdown = CancellationToken::new();
+        let switch = shutdown.clone().drop_guard();
         let mut gateway = Self {
             public,
             admin: ports
@@ -146,7 +147,7 @@ impl Gateway {
     }
 
     /// Starts what runs beside the ports.
-    fn spawn_tasks(&mut self, shutdown: &Shutdown) {
+    fn spawn_tasks(&mut self, shutdown: &CancellationToken) {
         let Core {
             store,
             clock,
@@ -177,21 +178,17 @@ impl Gateway {
             shutdown.clone(),
         );
         tasks.spawn(time);
-        let mut until = shutdown.clone();
-        let end = async move { until.begun().await };
+        let end = shutdown.clone().cancelled_owned();
         tasks.spawn(admin::watch_unconfigured(store, registry, warnings, end));
         tasks.spawn(log_refusals(refusals, shutdown.clone()));
-        let (intake, mut until) = (Arc::clone(&self.intake), shutdown.clone());
+        let (intake, until) = (Arc::clone(&self.intake), shutdown.clone());
         tasks.spawn(async move {
-            tokio::select! {
-                () = until.begun() => {}
-                () = intake.oddities().run() => {}
-            }
+            until.run_until_cancelled(intake.oddities().run()).await;
         });
     }
 
     /// Begins to answer requests.
-    fn serve(&mut self, ports: Ports, shutdown: Shutdown) {
+    fn serve(&mut self, ports: Ports, shutdown: CancellationToken) {
         let refusals = &self.core.refusals;
         let public = receive::router(Receiver {
             limits: Arc::clone(&self.limits),
@@ -369,7 +366,7 @@ impl Gateway {
             ..self.identity.borrow().clone()
         };
         drop(timeout(PART_TIME_MAX, self.core.store.announce(parting)).await);
-        self.switch.begin();
+        drop(self.switch);
         while self.tasks.join_next().await.is_some() {}
         drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);
         self.core.refusals.flush();
@@ -419,12 +416,12 @@ fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
 }
 
 /// Logs what was refused and is not logged yet, until shutdown.
-async fn log_refusals(refusals: Arc<Refusals>, mut shutdown: Shutdown) {
+async fn log_refusals(refusals: Arc<Refusals>, shutdown: CancellationToken) {
     let mut looks = interval(FLUSH_EVERY);
     loop {
         tokio::select! {
             _ = looks.tick() => refusals.log_due(),
-            () = shutdown.begun() => return,
+            () = shutdown.cancelled() => return,
         }
     }
 }

@@ -51,8 +51,6 @@ pub mod files;
 
 pub mod observe;
 
-pub mod shutdown;
-
 mod listen;
 
 pub mod tls;

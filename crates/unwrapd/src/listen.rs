@@ -18,8 +18,8 @@ use self::stream::Watched;
 use crate::config::ServerSettings;
 use crate::evicting_limiter::{EvictingLimiter, Permit};
 use crate::observe::refusals::Refusals;
-use crate::shutdown::Shutdown;
 use crate::tls::Tls;
+use tokio_util::sync::CancellationToken;
 
 /// Longest time from the end of a body's time to the end of the answer: longer than a store ever
 /// waits for its disk or its lock.
@@ -90,7 +90,7 @@ pub(crate) async fn serve(
     router: Router,
     listen: Listen,
     refusals: Arc<Refusals>,
-    mut shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) {
     let limiter = EvictingLimiter::new(listen.connections_max);
     let port = Arc::new(Port {
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.begun() => break,
+            () = shutdown.cancelled() => break,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -113,7 +113,7 @@ pub(crate) async fn serve(
                 }
                 let permit = tokio::select! {
                     permit = limiter.acquire() => permit,
-                    () = shutdown.begun() => break,
+                    () = shutdown.cancelled() => break,
                 };
                 tokio::spawn(Arc::clone(&port).attend(stream, permit));
             }
@@ -143,7 +143,7 @@ struct Port {
     router: Router,
     listen: Listen,
     refusals: Arc<Refusals>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 }
 
 impl Port {
@@ -172,7 +172,7 @@ impl Port {
 
     async fn serve(&self, stream: Watched, activity: &Arc<Activity>) {
         let router = self.router.clone();
-        let mut shutdown = self.shutdown.clone();
+        let shutdown = self.shutdown.clone();
         let served = match &self.listen.tls {
             None => self.http.serve(stream, router, activity, shutdown).await,
             Some(tls) => {
@@ -180,7 +180,7 @@ impl Port {
                 let stream = tokio::select! {
                     stream = handshake => stream,
                     _ = activity.overdue() => return self.log_broken(activity, Broken::TooSlow),
-                    () = shutdown.begun() => return,
+                    () = shutdown.cancelled() => return,
                 };
                 match stream {
                     Ok(stream) => self.http.serve(stream, router, activity, shutdown).await,

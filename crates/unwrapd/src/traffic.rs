@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, TrafficCount, TrafficKind};
+use tokio_util::sync::CancellationToken;
 
 /// How often counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -89,10 +89,10 @@ impl Traffic {
     }
 
     /// Writes the counts every second, until shutdown.
-    pub async fn run(self, store: Arc<dyn Store>, mut shutdown: Shutdown) {
+    pub async fn run(self, store: Arc<dyn Store>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
-                () = shutdown.begun() => return,
+                () = shutdown.cancelled() => return,
                 () = sleep(WRITE_EVERY) => {}
             }
             if let Err(error) = self.write(&*store).await {

@@ -17,8 +17,8 @@ use crate::delivery::limits::Limits;
 use crate::destinations::{self, Configured, Destination, DestinationHandle, Gate, Registry};
 use crate::dispatch::LaneContext;
 use crate::pipeline_events::EventBus;
-use crate::shutdown::{ShutdownSwitch, shutdown};
 use crate::store::{Store, StoreError};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) struct Dispatchers {
     store: Arc<dyn Store>,
@@ -36,7 +36,7 @@ struct DispatcherHandle {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
     destination: Arc<dyn Destination>,
-    _switch: ShutdownSwitch,
+    _switch: DropGuard,
 }
 
 /// A destination that can be delivered to: all that may fail has been done.
@@ -133,7 +133,8 @@ impl Dispatchers {
         settings: DestinationSettings,
         destination: &Arc<dyn Destination>,
     ) -> DispatcherHandle {
-        let (switch, shutdown) = shutdown();
+        let shutdown = CancellationToken::new();
+        let switch = shutdown.clone().drop_guard();
         let (limits, current) = watch::channel(settings.limits.clone());
         let handle = self.registry.of(&settings.name);
         handle.configure(Some(Configured {
@@ -156,7 +157,7 @@ impl Dispatchers {
             let shutdown = shutdown.clone();
             self.tasks.spawn(async move {
                 dispatcher.run(shutdown.clone()).await;
-                shutdown.has_begun()
+                shutdown.is_cancelled()
             });
         }
         DispatcherHandle {

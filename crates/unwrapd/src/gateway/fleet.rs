@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::circuits::Circuits;
 use super::config_drift::ConfigDrift;
 use crate::destinations::Registry;
-use crate::shutdown::Shutdown;
 use crate::store::{FleetChanges, GatewayIdentity, Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
@@ -21,7 +21,7 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// Goes on until shutdown. A failing store does not end it.
-    pub(super) async fn run(self, mut shutdown: Shutdown) {
+    pub(super) async fn run(self, shutdown: CancellationToken) {
         let store = Arc::clone(&self.store);
         let mut identity = self.identity.clone();
         let mut drift = ConfigDrift::default();
@@ -30,7 +30,7 @@ impl Fleet {
         let mut next_change = store.next_change();
         loop {
             let changes = tokio::select! {
-                () = shutdown.begun() => return,
+                () = shutdown.cancelled() => return,
                 Ok(()) = identity.changed() => {
                     let identity = identity.borrow_and_update().clone();
                     if let Err(error) = store.announce(identity).await {

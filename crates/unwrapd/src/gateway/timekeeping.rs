@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::{Clock, DOUBT_LASTS, Doubt};
 use crate::observe::warnings::Warnings;
-use crate::shutdown::Shutdown;
 use crate::store::Store;
+use tokio_util::sync::CancellationToken;
 
 /// How often the clock is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ pub(super) async fn run(
     clock: Clock,
     store: Arc<dyn Store>,
     warnings: Warnings,
-    mut shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) {
     let mut remember_at = Instant::now();
     loop {
@@ -37,7 +37,7 @@ pub(super) async fn run(
             remember(&clock, &*store).await;
         }
         tokio::select! {
-            () = shutdown.begun() => break,
+            () = shutdown.cancelled() => break,
             () = sleep(LOOK_EVERY) => {}
         }
     }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, interval, timeout};
 
 use super::activity::{Activity, Exchange};
-use crate::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Largest head of a request, in either protocol. OpenAI's have less than 1 KiB.
 const HEAD_BYTES_MAX: u16 = 16 * 1024;
@@ -84,7 +84,7 @@ impl Http {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         router: Router,
         activity: &Arc<Activity>,
-        mut shutdown: Shutdown,
+        shutdown: CancellationToken,
     ) -> Result<(), Broken> {
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request: Request<Incoming>| {
@@ -102,7 +102,7 @@ impl Http {
             biased;
             ended = connection.as_mut() => return ended.map_err(|error| Broken::of(&*error)),
             is_idle = activity.overdue() => is_idle,
-            () = shutdown.begun() => {
+            () = shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use unwrapd::clock::Clock;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
@@ -20,7 +21,6 @@ use unwrapd::destinations::{Destination, Gate, Registry};
 use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::EventBus;
-use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::Store as _;
 
 use crate::support::memory_store::{Disk, MemoryStore};
@@ -86,7 +86,7 @@ fn dispatch(
     store: &Arc<MemoryStore>,
     destination: &Arc<Quick>,
     concurrency: usize,
-) -> (ShutdownSwitch, JoinHandle<()>) {
+) -> (DropGuard, JoinHandle<()>) {
     dispatch_by(
         &Registry::default(),
         store,
@@ -100,7 +100,7 @@ fn dispatch_by(
     store: &Arc<MemoryStore>,
     destination: Arc<dyn Destination>,
     concurrency: usize,
-) -> (ShutdownSwitch, JoinHandle<()>) {
+) -> (DropGuard, JoinHandle<()>) {
     let limits = Limits {
         concurrency,
         ..Limits::default()
@@ -117,7 +117,8 @@ fn dispatch_by(
         events: EventBus::default(),
         clock: Clock::simulated(at(0)),
     };
-    let (switch, shutdown) = shutdown();
+    let shutdown = CancellationToken::new();
+    let switch = shutdown.clone().drop_guard();
     (switch, tokio::spawn(dispatcher.run(shutdown)))
 }
 
@@ -166,7 +167,7 @@ async fn settlements_that_stand_still_hold_up_what_is_new_and_are_waited_for_at_
     sleep(Duration::from_secs(10)).await;
     let sent = quick.sent.load(Ordering::SeqCst);
     assert!((512..=528).contains(&sent), "{sent} under way");
-    switch.begin();
+    drop(switch);
     sleep(Duration::from_secs(1)).await;
     assert!(!running.is_finished());
     store.may_settle.add_permits(2000);
@@ -181,7 +182,7 @@ async fn what_was_claimed_ahead_is_free_for_whoever_comes_next() {
     let quick = Arc::new(Quick::default());
     let (switch, running) = dispatch(&store, &quick, 4);
     until(async || store.tally().await.unwrap().delivered >= 100).await;
-    switch.begin();
+    drop(switch);
     running.await.unwrap();
     assert!(store.tally().await.unwrap().pending > 0);
     let begun_at = tokio::time::Instant::now();

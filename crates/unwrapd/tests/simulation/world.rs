@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use unwrapd::clock::Clock;
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limits::Limits;
@@ -18,7 +19,6 @@ use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
-use unwrapd::shutdown::{ShutdownSwitch, shutdown};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Recipient, Store};
 
@@ -73,7 +73,7 @@ struct Process {
     store: Arc<Troubled>,
     registry: Registry,
     dispatchers: JoinSet<()>,
-    switch: ShutdownSwitch,
+    shutdown: CancellationToken,
 }
 
 /// One schedule, from its beginning to its end.
@@ -342,7 +342,7 @@ impl World {
         store.remember(self.clock.trusted()).await.unwrap();
         let paused = store.paused().await.unwrap();
         let registry = Registry::default();
-        let (switch, shutdown) = shutdown();
+        let shutdown = CancellationToken::new();
         let mut dispatchers = JoinSet::new();
         let events = EventBus::default();
         for known in &self.destinations {
@@ -376,7 +376,7 @@ impl World {
             store,
             registry,
             dispatchers,
-            switch,
+            shutdown,
         });
     }
 
@@ -392,7 +392,7 @@ impl World {
     async fn restart(&mut self) {
         self.ledger.note(|| "it is restarted".into());
         let mut process = self.process.take().unwrap();
-        process.switch.begin();
+        process.shutdown.cancel();
         while let Some(ended) = process.dispatchers.join_next().await {
             ended.unwrap();
         }
