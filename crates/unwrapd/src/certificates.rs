@@ -1,11 +1,15 @@
 //! Reads certificates from PEM files, within the bounds of [`files`].
 
+mod system;
+
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::files;
+
+pub use system::{SystemRoots, system_roots};
 
 /// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
 const FILE_BYTES_MAX: usize = 1024 * 1024;

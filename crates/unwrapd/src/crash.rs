@@ -1,45 +1,87 @@
 //! Named places between two steps of the way, where a test can have the process die as a power cut would have it.
 
-/// The places, in the order a webhook passes them. One more, `migrated`, lies between a migration of the store and its commit.
-pub const POINTS: &[&str] = &[
-    "received",
-    "verified",
-    "written",
-    "committed",
-    "accepted",
-    "claimed",
-    "sent",
-    "settled",
-];
+use std::fmt;
 
-/// The same where the store is in PostgreSQL. What is written and its commit are sent together, so there is no place between them.
-pub const POSTGRES_POINTS: &[&str] = &[
-    "received",
-    "verified",
-    "gathered",
-    "committed",
-    "accepted",
-    "claimed",
-    "sent",
-    "settling",
-    "settled",
-];
+/// A place where a process can be made to die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the place after the step of its name")]
+pub enum CrashPoint {
+    Received,
+    Verified,
+    Gathered,
+    Written,
+    Committed,
+    Accepted,
+    Claimed,
+    Sent,
+    Settling,
+    Settled,
+    /// Between a migration of the store and its commit.
+    Migrated,
+    Replayed,
+    ReplayCommitted,
+    CopyBegun,
+    Copying,
+    Copied,
+    CopyCompared,
+    CopyWhole,
+}
 
-/// The places in a replay.
-pub const REPLAY_POINTS: &[&str] = &["replayed", "replay committed"];
+use CrashPoint::{
+    Accepted, Claimed, Committed, Copied, CopyBegun, CopyCompared, CopyWhole, Copying, Gathered,
+    Received, Sent, Settled, Settling, Verified, Written,
+};
 
-/// The places in a copy from store to store.
-pub const COPY_POINTS: &[&str] = &[
-    "copy begun",
-    "copying",
-    "copied",
-    "copy compared",
-    "copy whole",
-];
+impl CrashPoint {
+    /// In the order a webhook passes them.
+    pub const SQLITE: &[Self] = &[
+        Received, Verified, Written, Committed, Accepted, Claimed, Sent, Settled,
+    ];
+
+    /// The same where the store is in PostgreSQL. What is written and its commit are sent together,
+    /// so there is no place between them.
+    pub const POSTGRES: &[Self] = &[
+        Received, Verified, Gathered, Committed, Accepted, Claimed, Sent, Settling, Settled,
+    ];
+
+    /// In a copy from store to store.
+    pub const COPY: &[Self] = &[CopyBegun, Copying, Copied, CopyCompared, CopyWhole];
+
+    /// The name, as `UNWRAPD_CRASH_AT` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Verified => "verified",
+            Self::Gathered => "gathered",
+            Self::Written => "written",
+            Self::Committed => "committed",
+            Self::Accepted => "accepted",
+            Self::Claimed => "claimed",
+            Self::Sent => "sent",
+            Self::Settling => "settling",
+            Self::Settled => "settled",
+            Self::Migrated => "migrated",
+            Self::Replayed => "replayed",
+            Self::ReplayCommitted => "replay-committed",
+            Self::CopyBegun => "copy-begun",
+            Self::Copying => "copying",
+            Self::Copied => "copied",
+            Self::CopyCompared => "copy-compared",
+            Self::CopyWhole => "copy-whole",
+        }
+    }
+}
+
+impl fmt::Display for CrashPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// Dies here if `UNWRAPD_CRASH_AT` names this place (`sent`, or `sent:3` for the third time it is passed).
 #[cfg(feature = "crash-points")]
-pub(crate) fn point(name: &str) {
+pub(crate) fn point(point: CrashPoint) {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,7 +93,7 @@ pub(crate) fn point(name: &str) {
     static PASSED: AtomicU32 = AtomicU32::new(0);
 
     if let Some((crash_at, count)) = &*CRASH_AT
-        && crash_at == name
+        && crash_at == point.as_str()
         && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
     {
         // SIGKILL: no destructor, no flush, no handler.
@@ -63,4 +105,4 @@ pub(crate) fn point(name: &str) {
 
 /// Does nothing: only builds with the feature `crash-points` can be told to die.
 #[cfg(not(feature = "crash-points"))]
-pub(crate) fn point(_name: &str) {}
+pub(crate) fn point(_: CrashPoint) {}

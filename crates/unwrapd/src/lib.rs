@@ -61,4 +61,6 @@ pub mod printable;
 
 pub mod telemetry;
 
+pub mod token_bucket;
+
 pub mod traffic;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use openai_webhooks::{VerificationError, Webhooks};
 
 use crate::clock::{Clock, Shown};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
@@ -93,7 +93,7 @@ async fn accept(
     checked.inspect_err(|error| receiver.refuse(&arrival, None, error))?;
     let mut admission = receiver.limits.admit(endpoint).await?;
     let payload = admission.read(body).await?;
-    crash::point("received");
+    crash::point(CrashPoint::Received);
     receiver.intake.events().emit(|| PipelineEvent::Received {
         endpoint: endpoint.to_owned(),
         bytes: payload.len(),
@@ -110,7 +110,7 @@ async fn accept(
         webhook_id: message.webhook_id.clone(),
         kind: message.kind().to_owned(),
     });
-    crash::point("verified");
+    crash::point(CrashPoint::Verified);
 
     // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
     let intake = Arc::clone(&receiver.intake);
@@ -127,7 +127,7 @@ async fn accept(
         kept
     });
     kept.await.map_err(|_| Refusal::Broke)??;
-    crash::point("accepted");
+    crash::point(CrashPoint::Accepted);
     Ok(StatusCode::OK)
 }
 

@@ -3,53 +3,32 @@
 use std::time::{Duration, Instant};
 
 use super::Lane;
+use crate::token_bucket::{Fill, TokenBucket};
 
 /// Time whose deliveries may be made at once, so that timers need not be exact.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A token bucket that both lanes of a destination draw from (kept as the time up to which it is
-/// spent, which needs no timer). The last token is a call's: no backlog stands before it here
-/// either.
+/// A token bucket that both lanes of a destination draw from. The last token is a call's: no backlog
+/// stands before it here either.
 #[derive(Debug, Default)]
-pub struct RateLimiter {
-    spent_until: Option<Instant>,
-}
+pub struct RateLimiter(TokenBucket);
 
 impl RateLimiter {
     /// How many may be begun now, at `rate` a second.
     #[must_use]
     pub fn available(&self, rate: u32, lane: Lane, now: Instant) -> usize {
-        let interval = interval(rate);
-        let ahead = self.ahead(now);
-        let room = allowance(rate, lane);
-        match room.checked_sub(ahead) {
-            Some(left) => {
-                usize::try_from(left.as_nanos() / interval.as_nanos()).unwrap_or(usize::MAX)
-            }
-            None => 0,
-        }
+        self.0.available(fill(rate, lane), now)
     }
 
     /// Begins one, if one may be begun.
     pub fn take(&mut self, rate: u32, lane: Lane, now: Instant) -> bool {
-        let may = self.available(rate, lane, now) > 0;
-        if may {
-            let from = self.spent_until.map_or(now, |until| until.max(now));
-            self.spent_until = Some(from + interval(rate));
-        }
-        may
+        self.0.take(fill(rate, lane), now)
     }
 
     /// When the next may be begun.
     #[must_use]
     pub fn next_at(&self, rate: u32, lane: Lane, now: Instant) -> Instant {
-        let over = (self.ahead(now) + interval(rate)).saturating_sub(allowance(rate, lane));
-        now + over
-    }
-
-    fn ahead(&self, now: Instant) -> Duration {
-        self.spent_until
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        self.0.next_at(fill(rate, lane), now)
     }
 }
 
@@ -62,13 +41,15 @@ pub fn burst(rate: u32) -> usize {
     usize::try_from(deliveries).unwrap_or(usize::MAX)
 }
 
-fn allowance(rate: u32, lane: Lane) -> Duration {
-    let burst = u32::try_from(burst(rate)).unwrap_or(u32::MAX);
+fn fill(rate: u32, lane: Lane) -> Fill {
     let reserved = match lane {
         Lane::Call => 0,
         Lane::Standard => 1,
     };
-    interval(rate) * (burst - reserved)
+    Fill {
+        interval: interval(rate),
+        burst: u32::try_from(burst(rate)).unwrap_or(u32::MAX) - reserved,
+    }
 }
 
 fn interval(rate: u32) -> Duration {

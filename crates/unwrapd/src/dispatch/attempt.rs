@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::LaneContext;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::{Delivery, Outcome};
 
 /// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours,
@@ -24,7 +24,7 @@ pub(super) async fn make(
     let outcome = timeout(longest, destination.send(&delivery))
         .await
         .unwrap_or_else(|_| Outcome::failed("no answer in time"));
-    crash::point("sent");
+    crash::point(CrashPoint::Sent);
     Some(outcome)
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::prefetch::{self, Prefetched, Waiting};
 use super::{LaneContext, attempt, settle};
 use crate::clock::Moment;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::breaker::{CircuitChange, Permit};
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
@@ -80,7 +80,7 @@ impl LaneWorker {
     /// Takes what was leased to us as it was kept.
     pub(super) fn take_handed_off(&mut self) {
         for handed in self.lane.handoff.take() {
-            crash::point("claimed");
+            crash::point(CrashPoint::Claimed);
             self.lane.handle.state().add_claimed(1);
             let HandedOff {
                 delivery,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::LaneContext;
 use super::lane_worker::LEASE_MARGIN;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next};
 use crate::destinations::{Failure, Failures};
@@ -33,7 +33,7 @@ pub(super) async fn settle(
     let webhook_id = &delivery.message.webhook_id;
     match patiently(|| lane.store.settle(attempt.clone())).await {
         Ok(Settled::Settled) => {
-            crash::point("settled");
+            crash::point(CrashPoint::Settled);
             if due_at.is_none() {
                 lane.handle.state().closed();
             }

@@ -9,12 +9,18 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::token_bucket::{Fill, TokenBucket};
+
 /// Requests of one endpoint that are kept per second, on average. Any client can send them, and
 /// each costs a write.
-const RATE: f64 = 10.0;
+const RATE: u32 = 10;
 /// Requests of one endpoint that are kept in a burst: as many as OpenAI may send before an operator
 /// sees that a secret is wrong.
-const BURST: f64 = 100.0;
+const BURST: u32 = 100;
+const FILL: Fill = Fill {
+    interval: Duration::from_millis(1000 / RATE as u64),
+    burst: BURST,
+};
 /// Requests of one endpoint that may wait to be written. This is more than a burst of each kind, so
 /// that a store of usual speed keeps all of them. With many endpoints it is an equal share of
 /// [`WAITING_IN_ALL_MAX`], so that noise at some of them takes nothing from the others.
@@ -32,8 +38,8 @@ pub(super) struct Budget {
 struct Endpoint {
     /// For requests whose body was read, and which may still be verified later. Noise without
     /// headers does not count here.
-    with_body: Bucket,
-    without_body: Bucket,
+    with_body: TokenBucket,
+    without_body: TokenBucket,
     waiting: Arc<Semaphore>,
 }
 
@@ -106,7 +112,7 @@ impl Budget {
             .unwrap_or_else(PoisonError::into_inner);
         if !endpoints.contains_key(endpoint) {
             endpoints.retain(|name, _| configured.contains_key(name));
-            endpoints.insert(endpoint.to_owned(), Endpoint::new(now));
+            endpoints.insert(endpoint.to_owned(), Endpoint::new());
         }
         let Some(endpoint) = endpoints.get_mut(endpoint) else {
             return Err(Full::Rate);
@@ -128,7 +134,7 @@ impl Budget {
         // others.
         let own = place(&endpoint.waiting)?;
         let all = place(&self.waiting)?;
-        if bucket.take(now) {
+        if bucket.take(FILL, now.into_std()) {
             Ok(Permit([own, all]))
         } else {
             Err(Full::Rate)
@@ -137,39 +143,12 @@ impl Budget {
 }
 
 impl Endpoint {
-    fn new(now: Instant) -> Self {
+    fn new() -> Self {
         Self {
-            with_body: Bucket::full(now),
-            without_body: Bucket::full(now),
+            with_body: TokenBucket::default(),
+            without_body: TokenBucket::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         }
-    }
-}
-
-/// A token bucket: fills at [`RATE`] up to [`BURST`].
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn full(now: Instant) -> Self {
-        Self {
-            tokens: BURST,
-            at: now,
-        }
-    }
-
-    /// Takes one token. Returns false if there is none.
-    fn take(&mut self, now: Instant) -> bool {
-        let passed: Duration = now.saturating_duration_since(self.at);
-        self.at = now;
-        self.tokens = (self.tokens + passed.as_secs_f64() * RATE).min(BURST);
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
     }
 }
 

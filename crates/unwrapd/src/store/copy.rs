@@ -12,7 +12,7 @@ mod table;
 use async_trait::async_trait;
 
 use super::{StoreError, StoreUrl};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use compare::{Compared, compare};
 use endpoints::{CopyEndpoints, open};
 use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};
@@ -197,7 +197,7 @@ pub async fn copy(
             });
         }
     };
-    crash::point("copy compared");
+    crash::point(CrashPoint::CopyCompared);
     let unused = endpoints.from.end.check_unused().await;
     unused.map_err(|error| endpoints.from.problem(error))?;
     // A gateway may have been there and gone meanwhile.
@@ -210,7 +210,7 @@ pub async fn copy(
     if let Some(mark) = mark {
         let finished = endpoints.to.end.finish(mark.text()).await;
         endpoints.to.is_ours(finished)?;
-        crash::point("copy whole");
+        crash::point(CrashPoint::CopyWhole);
     }
     let counts = outline.iter().map(|numbers| count_of(numbers));
     Ok(Copied {
@@ -247,7 +247,7 @@ async fn move_all(
                 endpoints.from.end.read(table, mark.after.clone()),
             );
             endpoints.to.is_ours(written)?;
-            crash::point("copied");
+            crash::point(CrashPoint::Copied);
             rows = read.map_err(|error| endpoints.from.problem(error))?;
             progress.rows = mark.rows;
             progress.bytes = mark.bytes;

@@ -58,7 +58,7 @@ use super::{
     Summary, Tally, Terms, TrafficCount,
 };
 use crate::clock::{Clock, Moment};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::Lane;
 use crate::delivery::limit_share::LimitShare;
 use crate::message::Message;
@@ -243,7 +243,7 @@ impl Store for PostgresStore {
             quarantined: None,
         };
         let accepted = self.queues()?.accepting.ask(accept).await;
-        crash::point("committed");
+        crash::point(CrashPoint::Committed);
         accepted?
     }
 

@@ -60,7 +60,7 @@ use super::{
     Tally, Terms, TrafficCount,
 };
 use crate::clock::{Clock, Moment};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
 use crate::observe::repeated::Repeated;
@@ -351,7 +351,7 @@ impl Store for SqliteStore {
             outcome: None,
         }))?;
         let accepted = self.answered(accepted).await;
-        crash::point("committed");
+        crash::point(CrashPoint::Committed);
         accepted
     }
 

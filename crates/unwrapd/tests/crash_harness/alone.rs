@@ -8,7 +8,7 @@ use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use unwrapd::crash::POINTS;
+use unwrapd::crash::CrashPoint;
 
 use crate::application::{Application, RateLimiter};
 use crate::gateway::{Gateway, copy_binary, write_config};
@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
             .then(|| Jumps::start(self.folder, self.wall.clone(), self.rng.fork()));
         let mut told = Instant::now();
         while self.tally.kills() < plan.kills {
-            let kill = Kill::draw(&mut self.rng, POINTS);
+            let kill = Kill::draw(&mut self.rng, CrashPoint::SQLITE);
             self.live_and_die(kill).await?;
             if self.ledger.has_offences() {
                 bail!("stopped at the first offence");

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
-use unwrapd::crash::POSTGRES_POINTS;
+use unwrapd::crash::CrashPoint;
 
 use crate::application::{Application, RateLimiter};
 use crate::audit;
@@ -155,7 +155,7 @@ impl<'a> Fleet<'a> {
         // The very first is frozen for long, so that no run is without.
         let mut freeze = (seat == 0).then_some(Freeze::Long);
         while self.chronicle.read(Deeds::blows) < plan.kills && !self.is_over() {
-            let mut kill = Kill::draw(&mut rng, POSTGRES_POINTS);
+            let mut kill = Kill::draw(&mut rng, CrashPoint::POSTGRES);
             let mut freeze = freeze.take().or_else(|| Freeze::draw(&mut rng));
             if self.frozen.borrow()[neighbour(seat)] {
                 (kill, freeze) = (Kill::Running(Duration::ZERO), None);

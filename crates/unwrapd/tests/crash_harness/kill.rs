@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
+use unwrapd::crash::CrashPoint;
 
 /// The latest instant of a kill after the start of the process: about when it begins to receive.
 const STARTING_MS_MAX: u64 = 60;
@@ -19,12 +20,12 @@ pub(crate) enum Kill {
     /// So long after it began to receive.
     Running(Duration),
     /// By itself at a named point, the `pass`th time it comes there.
-    AtPoint { point: &'static str, pass: u32 },
+    AtPoint { point: CrashPoint, pass: u32 },
 }
 
 impl Kill {
     /// At one of these points, or anywhere else.
-    pub(crate) fn draw(rng: &mut Rng, points: &[&'static str]) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, points: &[CrashPoint]) -> Self {
         match rng.u8(..10) {
             0 => Self::Starting(Duration::from_millis(rng.u64(..STARTING_MS_MAX))),
             1..6 => Self::Running(Duration::from_millis(rng.u64(..RUNNING_MS_MAX))),

@@ -51,7 +51,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("quarantine", &["intake", "message", "store"]),
+    (
+        "quarantine",
+        &["intake", "message", "store", "token_bucket"],
+    ),
     (
         "intake",
         &["delivery", "pipeline_events", "message", "route", "store"],
@@ -95,7 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["message"]),
     ("pipeline_events", &["delivery", "store", "traffic"]),
     ("traffic", &["store"]),
-    ("delivery", &["message"]),
+    ("delivery", &["message", "token_bucket"]),
     ("handoff", &["delivery"]),
 ];
 
@@ -120,6 +123,7 @@ const PURE: &[&str] = &[
     "delivery/breaker.rs",
     "delivery/limits.rs",
     "delivery/rate_limiter.rs",
+    "token_bucket.rs",
     "delivery/retry.rs",
     "store/filter.rs",
     "store/replay.rs",

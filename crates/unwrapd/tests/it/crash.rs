@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
-use unwrapd::crash::POINTS;
+use unwrapd::crash::CrashPoint;
 
 use crate::support::application::Application;
 use crate::support::process::{Serving, write_config};
@@ -14,7 +14,7 @@ const WEBHOOKS: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_a_kill_at_any_step() {
-    for point in POINTS {
+    for &point in CrashPoint::SQLITE {
         // At the first webhook, and in the middle of them.
         for pass in [1, 5] {
             kill_at(point, pass).await;
@@ -22,7 +22,7 @@ async fn nothing_acknowledged_is_lost_by_a_kill_at_any_step() {
     }
 }
 
-async fn kill_at(point: &str, pass: u32) {
+async fn kill_at(point: CrashPoint, pass: u32) {
     let case = format!("{point}:{pass}");
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();

@@ -380,7 +380,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
 
     const MESSAGES: usize = 700;
     // Before the first commit, after it, and after the last one.
-    for case in ["replayed:1", "replay committed:1", "replay committed:2"] {
+    for case in ["replayed:1", "replay-committed:1", "replay-committed:2"] {
         let mut app = Application::start([]).await;
         let folder = TempDir::new().unwrap();
         delivered_before(folder.path(), MESSAGES, "app").await;

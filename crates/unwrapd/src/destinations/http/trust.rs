@@ -15,11 +15,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::certificates;
+use crate::certificates::{self, system_roots};
 use crate::clock::Clock;
-
-/// Environment variables that replace the system's list of authorities by a file or by folders.
-const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Certificates of authorities, or of single servers, that a destination trusts in addition to the
 /// system's.
@@ -66,7 +63,7 @@ pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     let Some(authorities) = authorities else {
         return SYSTEM_CONFIG.clone();
     };
-    let mut roots = SYSTEM.roots.clone();
+    let mut roots = system_roots().roots.clone();
     roots.add_parsable_certificates(authorities.certificates.iter().cloned());
     with_named(roots, &authorities.certificates, Excuse::UnknownAuthority).expect("there are roots")
 }
@@ -118,63 +115,14 @@ impl TimeProvider for Time {
 
 /// The problem of the list of authorities that the environment names, if there is one.
 pub(crate) fn environment_problem() -> Option<&'static str> {
-    SYSTEM.problem.as_deref()
+    system_roots().problem.as_deref()
 }
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
-static SYSTEM_CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| builder(SYSTEM.roots.clone()));
-
-/// The system's list, or that of the environment. If there is none, Mozilla's list.
-static SYSTEM: LazyLock<System> = LazyLock::new(|| {
-    if let Some(problem) = endless_list() {
-        let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        return System {
-            roots,
-            problem: Some(problem),
-        };
-    }
-    let loaded = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(loaded.certs);
-    let is_empty = roots.is_empty();
-    if is_empty {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let named: Vec<&str> = VARIABLES.into_iter().filter(is_set).collect();
-    let cause = loaded.errors.first().map(ToString::to_string);
-    let problem = match (named.is_empty(), is_empty, cause) {
-        (true, ..) | (false, false, None) => None,
-        (false, true, cause) => Some(format!(
-            "the gateway trusts the authorities of Mozilla's list, since {} gives no certificate ({}): correct the variable, or remove it",
-            named.join(" or "),
-            cause.as_deref().unwrap_or("the file has none"),
-        )),
-        (false, false, Some(cause)) => Some(format!(
-            "not all authorities that {} names are trusted ({cause}): correct the variable",
-            named.join(" or ")
-        )),
-    };
-    System { roots, problem }
-});
-
-/// The problem of a list that is no file. A device or a pipe may have no end.
-fn endless_list() -> Option<String> {
-    let [variable, _] = VARIABLES;
-    let path = std::env::var_os(variable)?;
-    let is_file = std::fs::metadata(path).map_or(true, |data| data.is_file());
-    (!is_file).then(|| {
-        format!("the authorities of Mozilla's list are trusted, since {variable} names no regular file: correct the variable, or take it out")
-    })
-}
-
-struct System {
-    roots: RootCertStore,
-    problem: Option<String>,
-}
+static SYSTEM_CONFIG: LazyLock<ClientConfig> =
+    LazyLock::new(|| builder(system_roots().roots.clone()));
 
 fn builder(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(PROVIDER.clone())

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::{LaneWorker, lease};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::{Lane, later};
 use crate::dispatch::settle::STORE_RETRY;
 use crate::store::{Claimed, StoreError, Terms};
@@ -172,7 +172,7 @@ impl LaneWorker {
             );
         }
         if !deliveries.is_empty() {
-            crash::point("claimed");
+            crash::point(CrashPoint::Claimed);
         }
         if deliveries.len() == looked.limit {
             self.due = Due::Now;

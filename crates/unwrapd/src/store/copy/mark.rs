@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoints::CopyEndpoints;
 use super::{CopyError, Outline, Row, TABLES};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 
 /// Remedy for a target in which a copy cannot continue.
 pub(super) const EMPTY: &str = "remove the file, or drop the schema, and start again";
@@ -69,7 +69,7 @@ pub(super) async fn find(
     };
     let begun = endpoints.to.end.begin(mark.text()).await;
     endpoints.to.is_ours(begun)?;
-    crash::point("copy begun");
+    crash::point(CrashPoint::CopyBegun);
     Ok(Found::Nothing(mark))
 }
 

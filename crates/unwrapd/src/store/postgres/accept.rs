@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::pool::Purpose;
 use super::rows::storable;
 use super::{Shared, closed};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::{Delivery, Lane};
 use crate::message::Message;
 use crate::store::ids::deliveries_of;
@@ -86,7 +86,7 @@ impl Change for Accept {
                 Err(full) => refused.push((place, full)),
             }
         }
-        crash::point("gathered");
+        crash::point(CrashPoint::Gathered);
         let known = known(shared, changes, &refused).await?;
         let mut fresh = insert(shared, changes, &wanted, &firsts).await?;
 

@@ -14,7 +14,7 @@ use super::pool::{Pool, Purpose};
 use super::replay_record::Record;
 use super::scan::{Candidate, Order, behind, narrow, newest, scan_page};
 use crate::clock::Moment;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::store::StoreError;
 use crate::store::filter::Selection;
 use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
@@ -115,7 +115,7 @@ pub(super) async fn step(
     )
     .await?;
     let step = make_due(shared, &record, &meant, now).await;
-    crash::point("replay committed");
+    crash::point(CrashPoint::ReplayCommitted);
     step
 }
 
@@ -208,7 +208,7 @@ async fn make_due(
     }
     made.make(&transaction, to, now).await?;
     record.write(&transaction, next, &counts, now.stamp).await?;
-    crash::point("replayed");
+    crash::point(CrashPoint::Replayed);
     transaction.commit().await?;
     for reservation in reserved {
         reservation.keep();

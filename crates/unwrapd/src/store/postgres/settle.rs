@@ -11,7 +11,7 @@ use super::connection::{Work, params};
 use super::failure::Failure;
 use super::pool::Purpose;
 use super::rows::{natural, signed, storable};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::Next;
 use crate::store::{Attempt, Settled};
 
@@ -44,7 +44,7 @@ impl Change for Attempt {
         }
         let mut attempts: Vec<&Self> = firsts.values().map(|place| changes[*place]).collect();
         attempts.sort_unstable_by_key(|attempt| attempt.delivery);
-        crash::point("settling");
+        crash::point(CrashPoint::Settling);
         let settled = settle(shared, &attempts).await?;
         for attempt in &attempts {
             if let Next::Retry { due_at } = attempt.next {

@@ -26,15 +26,10 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// Trusts those in this file, or else those whom the machine trusts.
     pub(super) fn new(root_certificate: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        if let Some(file) = root_certificate {
-            add_file(&mut roots, file)?;
-        } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
-        }
+        let roots = match root_certificate {
+            Some(file) => read(file)?,
+            None => certificates::system_roots().roots.clone(),
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -46,13 +41,14 @@ impl Tls {
     }
 }
 
-fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+fn read(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
     let problem =
         |what: &dyn std::fmt::Display| format!("`sslrootcert`: {}: {what}", file.display());
     for certificate in certificates::read(file).map_err(|error| problem(&error))? {
         roots.add(certificate).map_err(|error| problem(&error))?;
     }
-    Ok(())
+    Ok(roots)
 }
 
 /// The driver asks for one of these for each host.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::dedupe_index;
 use super::job::{Job, Urgency, Work};
 use super::leases::Held;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::delivery::{Delivery, Lane, later};
 use crate::message::Message;
 use crate::store::ids::deliveries_of;
@@ -174,7 +174,7 @@ pub(super) fn accept(
         }
     }
     work.state.pend(message.payload.len(), recipients.len());
-    crash::point("written");
+    crash::point(CrashPoint::Written);
     Ok(Ok(AcceptOutcome::Fresh(leased)))
 }
 

@@ -13,7 +13,7 @@ use super::checkpoint::{self, Mode};
 use super::dedupe_index;
 use super::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use super::store_files::{Answer, Moves, StoreFiles};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::store::StoreError;
 use crate::store::copy::{
     BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value,
@@ -270,7 +270,7 @@ fn write(
     if was_there != 1 {
         return Ok(StepResult::Overtaken);
     }
-    crash::point("copying");
+    crash::point(CrashPoint::Copying);
     transaction.commit()?;
     Ok(StepResult::Done)
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::checkpoint::{self, Mode};
 use super::schema::{APPLICATION_ID, store_error};
 use super::size;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::store::StoreError;
 
 /// How often someone who waits for a large migration is told that it goes on.
@@ -94,7 +94,7 @@ fn step(connection: &mut Connection, migration: &str, to: i32) -> rusqlite::Resu
     transaction.execute_batch(migration)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", to)?;
-    crash::point("migrated");
+    crash::point(CrashPoint::Migrated);
     transaction.commit()
 }
 

@@ -13,7 +13,7 @@ use super::job::{Urgency, Work};
 use super::replay_record::{Record, begin, read_record};
 use super::scan::{Order, newest, scan};
 use crate::clock::Moment;
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Selection};
 use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
@@ -116,11 +116,11 @@ impl SqliteStore {
         let step = self
             .ask(Urgency::NextCommit, move |work| {
                 let step = make_due(work, &record, &piece, now);
-                crash::point("replayed");
+                crash::point(CrashPoint::Replayed);
                 step
             })
             .await;
-        crash::point("replay committed");
+        crash::point(CrashPoint::ReplayCommitted);
         step?
     }
 

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use unwrapd::crash::COPY_POINTS;
+use unwrapd::crash::CrashPoint;
 use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::store::Attempt;
@@ -61,13 +61,13 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
     for source in [Home::file(&folder, "source.db"), Home::schema()] {
         fill(&source, 11, Timestamp::now()).await;
         let everything = source.dump();
-        for point in COPY_POINTS {
+        for point in CrashPoint::COPY {
             // Into PostgreSQL rows and mark go in one round, in which there is no such step.
-            if *point == "copying" && matches!(source, Home::File(_)) {
+            if *point == CrashPoint::Copying && matches!(source, Home::File(_)) {
                 continue;
             }
             let times: &[u32] = match *point {
-                "copying" | "copied" => &[1, 3],
+                CrashPoint::Copying | CrashPoint::Copied => &[1, 3],
                 _ => &[1],
             };
             for time in times {
@@ -75,7 +75,7 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
                 let target = target_beside(&source, &folder);
                 let killed = kill_at(&case, &source, &target);
                 assert_eq!(killed.status.signal(), Some(9), "{case}: {}", told(&killed));
-                let again = if *point == "copy whole" {
+                let again = if *point == CrashPoint::CopyWhole {
                     copy(&source, &target)
                 } else {
                     let said = serve_refused(&target, folder.path());
@@ -206,7 +206,7 @@ async fn what_is_not_the_same_in_the_end_is_found_and_not_served() {
             ),
         ] {
             let target = target_beside(&source, &folder);
-            kill_at("copy compared", &source, &target);
+            kill_at(CrashPoint::CopyCompared.as_str(), &source, &target);
             target.change(change);
             let different = copy(&source, &target);
             assert_eq!(different.status.code(), Some(1), "{}", told(&different));
