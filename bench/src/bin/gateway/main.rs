@@ -64,7 +64,7 @@ struct Measure {
         long,
         value_name = "FILE",
         hide = true,
-        default_value = "target/bench/release/unwrapd"
+        default_value = "target/bench/dist/unwrapd"
     )]
     unwrapd: PathBuf,
     /// Where SDKs and frameworks are installed
