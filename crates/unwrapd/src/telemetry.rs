@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::printable;
 
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Begins to log to stderr, from `level` on. `UNWRAPD_LOG` has the last word: another level, or a filter of
-/// tracing-subscriber such as `warn,unwrapd=debug,hyper=debug`. The error says what is wrong with it.
+/// Begins to log to stderr, from `level` on. `UNWRAPD_LOG` has the last word: another level, or a
+/// level for each module, such as `warn,unwrapd=debug,hyper=debug`. The error names the problem of
+/// the variable.
 pub fn start(level: &str) -> Result<(), String> {
     let wanted = std::env::var("UNWRAPD_LOG").unwrap_or_default();
     let filter = match wanted.trim() {
@@ -20,15 +23,17 @@ pub fn start(level: &str) -> Result<(), String> {
         wanted if wanted.contains(['=', ',']) => wanted.to_owned(),
         _ => return Err(format!("UNWRAPD_LOG must be one of {}", LEVELS.join(", "))),
     };
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("UNWRAPD_LOG: {error}"))?;
+    let filter: Targets = filter
+        .parse()
+        .map_err(|error| format!("UNWRAPD_LOG: {error}"))?;
     let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || Lines { is_colored })
         .with_ansi(is_colored)
-        .with_env_filter(filter)
         .with_target(false)
         // It would print them to stderr, and panic where that is what fails.
         .log_internal_errors(false);
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     // In a test another one may have begun already.
     drop(subscriber.try_init());
     Ok(())

@@ -57,7 +57,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "intake",
-        &["delivery", "pipeline_events", "message", "route", "store"],
+        &[
+            "delivery",
+            "destinations",
+            "pipeline_events",
+            "message",
+            "route",
+            "store",
+        ],
     ),
     (
         "dispatch",
