@@ -30,16 +30,9 @@ use crate::store::Store;
 
 pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
-pub(crate) use gateways::{GatewayView, Gateways};
 pub use health::Readiness;
-pub(crate) use json::Problem;
-pub(crate) use messages::{AllShown, Dead, DeadLetter, Shown};
-pub(crate) use quarantine::{DeleteResult, QuarantinePage, QuarantinedView};
-pub(crate) use replay::{DropRequest, DropResult, ReplayPlan, ReplayProgress, ReplayRequest};
 pub use route::Route;
-pub(crate) use unconfigured::{
-    AskedGiveUp, GaveUp, note as note_unconfigured, remedy, watch as watch_unconfigured,
-};
+pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_unconfigured};
 
 /// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]

@@ -39,6 +39,8 @@ pub mod prune;
 
 pub mod admin;
 
+mod api;
+
 pub mod clock;
 
 pub mod crash;

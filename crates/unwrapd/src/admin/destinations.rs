@@ -9,12 +9,15 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use openai_webhooks::{EventType, UnwrapWebhookEvent};
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::{Admin, Route};
+use crate::api::{
+    CircuitState, ConfiguredView, DestinationList, DestinationView, PauseResult, TestOutcome,
+    TestRequest, TestResult,
+};
 use crate::delivery::{Delivery, Lane, Outcome};
 use crate::destinations::Configured;
 use crate::destinations::state::{Circuit, DestinationState};
@@ -40,31 +43,6 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// One destination, as the API shows it.
-#[derive(Serialize)]
-struct View {
-    name: String,
-    /// `None`: it is not configured (any more), but deliveries of it are in the store.
-    #[serde(flatten)]
-    configured: Option<ConfiguredView>,
-    is_configured: bool,
-    paused_since: Option<Timestamp>,
-    waiting: u64,
-    dead: u64,
-}
-
-#[derive(Serialize)]
-struct ConfiguredView {
-    kind: &'static str,
-    state: &'static str,
-    next_probe_at: Option<Timestamp>,
-    /// Since this process began.
-    claimed: u64,
-    delivered: u64,
-    last_answer: Option<String>,
-    last_answer_at: Option<Timestamp>,
-}
-
 async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
     let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
@@ -74,7 +52,7 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
         .collect();
-    let mut views: Vec<View> = Vec::new();
+    let mut destinations: Vec<DestinationView> = Vec::new();
     for handle in admin.registry.all() {
         let Some(target) = handle.configured() else {
             continue;
@@ -83,21 +61,21 @@ async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
         let standing = destination_counts.remove(&name).unwrap_or_default();
         let paused_since = paused.remove(&name);
         let configured = configured(&target, handle.state());
-        views.push(view(name, Some(configured), paused_since, &standing));
+        destinations.push(view(name, Some(configured), paused_since, &standing));
     }
     for (name, standing) in destination_counts {
         let paused_since = paused.remove(&name);
-        views.push(view(name, None, paused_since, &standing));
+        destinations.push(view(name, None, paused_since, &standing));
     }
     for (name, paused_since) in paused {
-        views.push(view(
+        destinations.push(view(
             name,
             None,
             Some(paused_since),
             &DestinationCounts::default(),
         ));
     }
-    Ok(answer(&serde_json::json!({ "destinations": views })))
+    Ok(answer(&DestinationList { destinations }))
 }
 
 fn view(
@@ -105,8 +83,8 @@ fn view(
     configured: Option<ConfiguredView>,
     paused_since: Option<Timestamp>,
     standing: &DestinationCounts,
-) -> View {
-    View {
+) -> DestinationView {
+    DestinationView {
         name,
         is_configured: configured.is_some(),
         configured,
@@ -118,16 +96,16 @@ fn view(
 
 fn configured(target: &Configured, destination_state: &DestinationState) -> ConfiguredView {
     let (state, next_probe_at) = match destination_state.circuit() {
-        Circuit::Closed => ("closed", None),
-        Circuit::Open { probe_at } => ("open", Some(probe_at)),
-        Circuit::HalfOpen => ("half-open", None),
+        Circuit::Closed => (CircuitState::Closed, None),
+        Circuit::Open { probe_at } => (CircuitState::Open, Some(probe_at)),
+        Circuit::HalfOpen => (CircuitState::HalfOpen, None),
     };
     let (last_answer, last_answer_at) = destination_state
         .last_answer()
         .map(|answer| (answer.text, answer.at))
         .unzip();
     ConfiguredView {
-        kind: target.destination.kind(),
+        kind: target.destination.kind().to_owned(),
         state,
         next_probe_at,
         claimed: destination_state.claimed(),
@@ -151,7 +129,10 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
     if is_paused || !is_paused_in(&admin, &name).await? {
         target(&admin, &name)?;
     }
-    let done = answer(&serde_json::json!({ "name": name, "paused": is_paused }));
+    let done = answer(&PauseResult {
+        name: name.clone(),
+        paused: is_paused,
+    });
     // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
     let switched = tokio::spawn(async move {
         let _one_at_a_time = admin.registry.hold_pauses().await;
@@ -194,13 +175,6 @@ fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
         })
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Test {
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-}
-
 /// Sends one sample now, whatever the state of the destination, and keeps nothing of it.
 async fn test(
     State(admin): State<Admin>,
@@ -209,7 +183,7 @@ async fn test(
 ) -> Result<Response, Refusal> {
     let target = target(&admin, &name)?;
     let wanted = if body.is_empty() {
-        Test::default()
+        TestRequest::default()
     } else {
         serde_json::from_slice(&body).map_err(Refusal::bad)?
     };
@@ -229,18 +203,18 @@ async fn test(
         Ok(outcome) => outcome,
         Err(_) => Outcome::failed("no answer in time"),
     };
-    let what = match outcome {
-        Outcome::Delivered { .. } => "delivered",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Refused { .. } => "refused",
+    let result = match outcome {
+        Outcome::Delivered { .. } => TestOutcome::Delivered,
+        Outcome::Failed { .. } => TestOutcome::Failed,
+        Outcome::Refused { .. } => TestOutcome::Refused,
     };
-    Ok(answer(&serde_json::json!({
-        "outcome": what,
-        "answer": outcome.answer(),
-        "took_ms": milliseconds(begun_at.elapsed()),
-        "webhook_id": delivery.message.webhook_id,
-        "type": event_type.as_str(),
-    })))
+    Ok(answer(&TestResult {
+        outcome: result,
+        answer: outcome.answer().to_owned(),
+        took_ms: milliseconds(begun_at.elapsed()),
+        webhook_id: delivery.message.webhook_id,
+        event_type: event_type.as_str().to_owned(),
+    }))
 }
 
 fn sample(destination: String, event_type: EventType, now: Timestamp) -> Delivery {

@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::access::{has_wrong_token, may_see_details};
 use super::bounds::{Bounds, retry_after};
-use super::gateways::{GatewayView, views};
+use super::gateways::views;
 use super::json::PlainText;
 use super::{Admin, Route};
+use crate::api::GatewayView;
 use crate::store::StoreError;
 
 /// How long a look at the store answers further probes. Each look is a commit.

@@ -8,10 +8,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::bounds;
+use crate::api::Problem;
 use crate::store::StoreError;
 
 /// The content type of a problem.
@@ -23,18 +24,6 @@ const ABOUT_BLANK: &str = "about:blank";
 pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
-}
-
-/// A [`Refusal`] as JSON, as of RFC 9457.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Problem {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    /// The meaning of the status.
-    pub(crate) title: String,
-    pub(crate) status: u16,
-    /// Cause and remedy.
-    pub(crate) detail: String,
 }
 
 impl Refusal {

@@ -7,13 +7,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use openai_webhooks::PayloadProblem;
-use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer};
 use super::{Admin, Route, replay};
+use crate::api::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
@@ -64,36 +63,6 @@ async fn find(
     ))
 }
 
-/// A page of dead letters.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Dead {
-    /// Dead letters, the newest messages first.
-    pub(crate) letters: Vec<DeadLetter>,
-    /// Where the next page begins; `None`: there is none.
-    pub(crate) next: Option<i64>,
-}
-
-/// A delivery that was given up.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct DeadLetter {
-    pub(crate) webhook_id: String,
-    pub(crate) endpoint: String,
-    #[serde(rename = "type")]
-    pub(crate) event_type: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) resource: Option<String>,
-    pub(crate) received_at: Timestamp,
-    pub(crate) destination: String,
-    /// Dead or dropped.
-    pub(crate) status: Status,
-    /// When it was given up, or dropped.
-    pub(crate) at: Timestamp,
-    /// How many attempts were made.
-    pub(crate) attempts: u32,
-    /// Answer of the last attempt.
-    pub(crate) answer: Option<String>,
-}
-
 async fn find_dead(
     State(Stored { store, clock, .. }): State<Stored>,
     RawQuery(query): RawQuery,
@@ -102,7 +71,7 @@ async fn find_dead(
     only_dead(&mut filter)?;
     let MessagePage { messages, next } = store.list_messages(&filter, clock.now(), page).await?;
     let letters = messages.into_iter().flat_map(letters).collect();
-    Ok(answer(&Dead { letters, next }))
+    Ok(answer(&DeadPage { letters, next }))
 }
 
 fn letters(message: MessageView) -> impl Iterator<Item = DeadLetter> {
@@ -139,28 +108,6 @@ pub(super) fn only_dead(filter: &mut Filter) -> Result<(), Refusal> {
     ))
 }
 
-/// A message as it is shown.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Shown {
-    #[serde(flatten)]
-    pub(crate) kept: MessageView,
-    /// Why its body is not an event that this version can read, with the place of the odd field.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) oddity: Option<String>,
-    /// The body, if it was requested and is UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) payload: Option<String>,
-    /// The body, if it was requested and is not UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) payload_base64: Option<String>,
-}
-
-/// Messages with one webhook id, event id or resource.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct AllShown {
-    pub(crate) messages: Vec<Shown>,
-}
-
 async fn show(
     State(Stored { store, .. }): State<Stored>,
     Path(id): Path<String>,
@@ -184,17 +131,17 @@ async fn show(
     }
     let messages = messages.into_iter();
     let messages = messages.map(|kept| shown(kept, with_payload)).collect();
-    Ok(answer(&AllShown { messages }))
+    Ok(answer(&MessageDetails { messages }))
 }
 
-fn shown(mut kept: MessageView, with_payload: bool) -> Shown {
+fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
     let payload = kept.payload.take();
     let oddity = payload.as_deref().and_then(PayloadProblem::find);
     let payload = payload.filter(|_| with_payload).map(|bytes| {
         String::from_utf8(bytes.into()).map_err(|error| STANDARD.encode(error.into_bytes()))
     });
-    Shown {
-        kept,
+    MessageDetail {
+        message: kept,
         oddity: oddity.map(|problem| problem.to_string()),
         payload_base64: payload.clone().and_then(Result::err),
         payload: payload.and_then(Result::ok),

@@ -7,12 +7,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::{Admin, Route};
+use crate::api::{
+    DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
+};
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
 /// Most requests on a page.
@@ -26,29 +27,6 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/api/v1/quarantine/retry", change, retry),
         Route::post("/api/v1/quarantine/drop", change, delete_quarantined),
     ]
-}
-
-/// A page of the quarantine.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct QuarantinePage {
-    /// In the order of their arrival.
-    pub(crate) requests: Vec<QuarantinedView>,
-    /// Where the next page begins; `None`: there is none.
-    pub(crate) next: Option<i64>,
-}
-
-/// A request that could not be proven, as it is shown. What its sender wrote is hostile text.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct QuarantinedView {
-    pub(crate) id: i64,
-    pub(crate) endpoint: String,
-    pub(crate) received_at: Timestamp,
-    pub(crate) reason: String,
-    pub(crate) webhook_id: Option<String>,
-    /// Size of its body in bytes, where that is known.
-    pub(crate) size: Option<u64>,
-    /// Whether its body is kept, so that it can be proven.
-    pub(crate) has_body: bool,
 }
 
 impl From<QuarantinedSummary> for QuarantinedView {
@@ -69,47 +47,15 @@ impl From<QuarantinedSummary> for QuarantinedView {
     }
 }
 
-/// One request with what is kept of it. All of it is hostile text.
-#[derive(Serialize)]
-struct QuarantinedDetail {
-    id: i64,
-    endpoint: String,
-    received_at: Timestamp,
-    reason: String,
-    headers: Vec<(String, String)>,
-    size: Option<u64>,
-    has_body: bool,
-    /// The body, if it was requested and is UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<String>,
-    /// The body, if it was requested and is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-}
-
-/// Which requests: one by its number, or, said in so many words, all, or all up to a number.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Which {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<i64>,
-    pub(crate) all: bool,
-    /// From a list: what has arrived since is left.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) up_to: Option<i64>,
-}
-
-impl Which {
-    /// The numbers of the requests.
-    fn numbers(&self) -> Result<RangeInclusive<i64>, Refusal> {
-        match (self.id, self.all, self.up_to) {
-            (Some(id @ 1..), false, None) => Ok(id..=id),
-            (None, true, None) => Ok(1..=i64::MAX),
-            (None, true, Some(newest @ 1..)) => Ok(1..=newest),
-            _ => Err(Refusal::bad(
-                "name one request with `id`, a number of 1 or more, or all with `all: true`, and `up_to` with the number of the newest if not all",
-            )),
-        }
+/// The numbers of the selected requests.
+fn numbers(selection: QuarantineSelection) -> Result<RangeInclusive<i64>, Refusal> {
+    match (selection.id, selection.all, selection.up_to) {
+        (Some(id @ 1..), false, None) => Ok(id..=id),
+        (None, true, None) => Ok(1..=i64::MAX),
+        (None, true, Some(newest @ 1..)) => Ok(1..=newest),
+        _ => Err(Refusal::bad(
+            "name one request with `id`, a number of 1 or more, or all with `all: true`, and `up_to` with the number of the newest if not all",
+        )),
     }
 }
 
@@ -194,25 +140,19 @@ fn whole(quarantined: QuarantinedRequest, with_payload: bool) -> QuarantinedDeta
 }
 
 async fn retry(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
-    let which: Which = read(request).await?;
-    which.numbers()?;
-    if which.up_to.is_some() {
+    let selection: QuarantineSelection = read(request).await?;
+    numbers(selection)?;
+    if selection.up_to.is_some() {
         return Err(Refusal::bad("`up_to` is for `drop`"));
     }
-    Ok(answer(&admin.quarantine.retry(which.id).await?))
-}
-
-/// How many were dropped.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct DeleteResult {
-    pub(crate) dropped: u64,
+    Ok(answer(&admin.quarantine.retry(selection.id).await?))
 }
 
 async fn delete_quarantined(
     State(admin): State<Admin>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let numbers = read::<Which>(request).await?.numbers()?;
+    let numbers = numbers(read(request).await?)?;
     let dropped = admin.store.delete_quarantined(numbers).await?;
-    Ok(answer(&DeleteResult { dropped }))
+    Ok(answer(&DropQuarantinedResult { dropped }))
 }

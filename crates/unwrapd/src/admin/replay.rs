@@ -5,59 +5,19 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::json::{Refusal, answer, read};
 use super::messages::{Stored, check, only_dead};
+use crate::api::{DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest};
 use crate::printable::counted;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Token};
+use crate::store::replay::{AsOf, Replay, ReplayStep, Token};
 
 /// Deliveries changed in one commit: some ten milliseconds, for which what arrives may have to wait.
 const STEP: usize = 500;
 /// How long a request goes on taking steps.
 const RUN_MAX: Duration = Duration::from_secs(5);
-
-/// Request to deliver messages again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ReplayRequest {
-    pub(crate) filter: Filter,
-    /// To this destination, instead of those that had it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) to: Option<String>,
-    /// Names the replay: under the same token it happens once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) token: Option<Token>,
-    /// From the plan: what was planned is what is done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) as_of: Option<AsOf>,
-    /// Only plan.
-    pub(crate) dry_run: bool,
-}
-
-/// Plan of a replay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ReplayPlan {
-    #[serde(flatten)]
-    pub(crate) plan: Plan,
-    /// Destinations of the plan that this gateway does not have: their deliveries would wait.
-    pub(crate) unconfigured: Vec<String>,
-}
-
-/// Progress of a replay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ReplayProgress {
-    pub(crate) token: Token,
-    /// Whether that is all; if not, send the same request again.
-    pub(crate) done: bool,
-    /// Whether all of it was done before this was asked for.
-    #[serde(default)]
-    pub(crate) repeated: bool,
-    #[serde(flatten)]
-    pub(crate) counts: Counts,
-}
 
 pub(super) async fn replay(
     State(stored): State<Stored>,
@@ -161,36 +121,11 @@ async fn run(
     }
 }
 
-/// Which dead letters to drop.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct DropRequest {
-    pub(crate) filter: Filter,
-    /// All dead letters. Without it the filter must name some.
-    pub(crate) all: bool,
-    /// From the plan: what has died since is left.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) as_of: Option<AsOf>,
-    /// Only count.
-    pub(crate) dry_run: bool,
-}
-
-/// How many dead letters would be dropped, or were.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DropResult {
-    pub(crate) as_of: AsOf,
-    pub(crate) deliveries: u64,
-    /// Whether that is all; if not, send the same request again.
-    pub(crate) done: bool,
-    /// Of the ids asked for, those of no message that is kept.
-    pub(crate) unknown: Vec<String>,
-}
-
 pub(super) async fn drop_dead(
     State(Stored { store, clock, .. }): State<Stored>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let mut asked: DropRequest = read(request).await?;
+    let mut asked: DropDeadRequest = read(request).await?;
     let names_some = Filter {
         status: Vec::new(),
         ..asked.filter.clone()
@@ -212,7 +147,7 @@ pub(super) async fn drop_dead(
     filter.until = filter.until.map(|when| when.as_time(now));
     let until = Instant::now() + RUN_MAX;
     let planned = match asked.as_of {
-        Some(as_of) if !asked.dry_run => DropResult {
+        Some(as_of) if !asked.dry_run => DropDeadResult {
             as_of,
             deliveries: 0,
             done: false,
@@ -224,7 +159,7 @@ pub(super) async fn drop_dead(
                 to: None,
             };
             let plan = store.plan(&replay, clock.stamp()).await?;
-            DropResult {
+            DropDeadResult {
                 as_of: plan.as_of,
                 deliveries: plan.counts.deliveries + plan.counts.gone,
                 done: false,
@@ -252,7 +187,7 @@ pub(super) async fn drop_dead(
         "dropped {}",
         counted(deliveries, "dead letter", "dead letters")
     );
-    Ok(answer(&DropResult {
+    Ok(answer(&DropDeadResult {
         deliveries,
         done: after.is_none(),
         ..planned

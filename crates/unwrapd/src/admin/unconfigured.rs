@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::bounds::Bounds;
 use super::json::{Refusal, answer, read};
 use super::{Admin, Route};
+use crate::api::{GiveUpRequest, GiveUpResult};
 use crate::destinations::Registry;
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
@@ -97,27 +97,12 @@ pub(crate) async fn watch(
     }
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AskedGiveUp {
-    /// Only count.
-    pub(crate) dry_run: bool,
-}
-
-/// How many deliveries would become dead letters, or did.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct GaveUp {
-    pub(crate) deliveries: u64,
-    /// Whether that is all; if not, send the same request again.
-    pub(crate) done: bool,
-}
-
 async fn give_up_waiting(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let asked: AskedGiveUp = read(request).await?;
+    let asked: GiveUpRequest = read(request).await?;
     if admin.registry.is_configured(&name) {
         return Err(Refusal::new(
             StatusCode::CONFLICT,
@@ -144,7 +129,7 @@ async fn give_up_waiting(
         ));
     };
     if asked.dry_run {
-        return Ok(answer(&GaveUp {
+        return Ok(answer(&GiveUpResult {
             deliveries,
             done: false,
         }));
@@ -160,7 +145,7 @@ async fn give_up_waiting(
         let waiting = admin.store.backlog().await?;
         note(&waiting, &admin.registry, &admin.warnings);
     }
-    Ok(answer(&GaveUp {
+    Ok(answer(&GiveUpResult {
         deliveries: given_up.deliveries,
         done: given_up.done,
     }))

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::format::{plain, shown_path};
 use super::stderr::message;
 use super::{Failure, parse_url, usage};
-use crate::admin::Problem;
+use crate::api::Problem;
 use crate::config::{AdminAccess, SecretSource, admin_access};
 use crate::destinations::client_config_for;
 

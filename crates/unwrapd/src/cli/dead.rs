@@ -8,7 +8,7 @@ use super::format::{event_type, print_json, short};
 use super::query::{Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
 use super::{Failure, Output, outln, usage};
-use crate::admin::{Dead, DeadLetter, DropRequest, DropResult};
+use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
@@ -90,7 +90,7 @@ async fn ls(arguments: &Ls) -> Result<(), Failure> {
         "ATTEMPTS",
         "LAST ANSWER",
     ];
-    let page = |dead: Dead| Listed {
+    let page = |dead: DeadPage| Listed {
         next: dead.next,
         rows: dead.letters.into_iter().map(row).collect(),
     };
@@ -125,13 +125,13 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     only_dead(&mut filter)?;
     let admin = arguments.ask.admin.open()?;
-    let mut asked = DropRequest {
+    let mut asked = DropDeadRequest {
         all: names_all(&filter),
         filter,
         as_of: None,
         dry_run: true,
     };
-    let planned: DropResult = admin.post(&["dead", "drop"], &asked).await?;
+    let planned: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
     let ids = &asked.filter.webhook_id;
     if !ids.is_empty() && ids.iter().all(|id| planned.unknown.contains(id)) {
         return Err(not_kept(ids));
@@ -149,12 +149,12 @@ async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
     }
     asked.as_of = Some(planned.as_of);
     asked.dry_run = false;
-    let mut dropped = DropResult {
+    let mut dropped = DropDeadResult {
         deliveries: 0,
         ..planned
     };
     while !dropped.done {
-        let step: DropResult = admin.post(&["dead", "drop"], &asked).await?;
+        let step: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
         dropped.deliveries += step.deliveries;
         dropped.done = step.done;
     }

@@ -1,15 +1,16 @@
 //! `unwrapd destinations`: how the destinations of a running gateway fare, and their switches.
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::admin::AdminArguments;
 use super::consent::ConsentArguments;
-use super::format::plain;
+use super::format::{plain, table};
 use super::query::QueryArguments;
 use super::{Failure, outln};
-use crate::admin::{AskedGiveUp, GaveUp};
+use crate::api::{
+    CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
+    PauseResult, TestOutcome, TestRequest, TestResult,
+};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -53,8 +54,8 @@ struct Named {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Ls(ask) => {
-            let answer = ask.admin.open()?.get(&["destinations"], &[]).await?;
-            ask.print(answer, |answer: Value| list(&answer["destinations"]))
+            let answer: DestinationList = ask.admin.open()?.get(&["destinations"], &[]).await?;
+            ask.print(answer, |answer| list(&answer.destinations))
         }
         Command::Pause(named) => {
             switch(named, "pause").await?;
@@ -72,16 +73,16 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-async fn switch(named: &Named, verb: &str) -> Result<Value, Failure> {
+async fn switch(named: &Named, verb: &str) -> Result<PauseResult, Failure> {
     let path = ["destinations", &named.name, verb];
-    named.admin.open()?.post(&path, &json!({})).await
+    named.admin.open()?.post(&path, &()).await
 }
 
 async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failure> {
     let admin = named.admin.open()?;
     let path = ["destinations", &named.name, "give-up"];
-    let asked = AskedGiveUp { dry_run: true };
-    let planned: GaveUp = admin.post(&path, &asked).await?;
+    let asked = GiveUpRequest { dry_run: true };
+    let planned: GiveUpResult = admin.post(&path, &asked).await?;
     let plan = format!(
         "{} for `{}`, as dead letters",
         match planned.deliveries {
@@ -96,7 +97,7 @@ async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failur
     consent.ask(&format!("Give up {plan}"))?;
     let mut deliveries = 0;
     loop {
-        let step: Result<GaveUp, _> = admin.post(&path, &AskedGiveUp::default()).await;
+        let step: Result<GiveUpResult, _> = admin.post(&path, &GiveUpRequest::default()).await;
         let step = match step {
             // Nothing was left.
             Err(Failure::NotFound(_)) if deliveries > 0 => break,
@@ -114,79 +115,61 @@ async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failur
 }
 
 async fn test(named: &Named, event_type: Option<&str>) -> Result<(), Failure> {
-    let body = match event_type {
-        Some(event_type) => json!({ "type": event_type }),
-        None => json!({}),
+    let request = TestRequest {
+        event_type: event_type.map(str::to_owned),
     };
     let path = ["destinations", &named.name, "test"];
-    let answer: Value = named.admin.open()?.post(&path, &body).await?;
+    let result: TestResult = named.admin.open()?.post(&path, &request).await?;
     outln!(
         "{} {} {} ({} ms)",
-        text(&answer["type"]),
-        text(&answer["webhook_id"]),
-        text(&answer["answer"]),
-        answer["took_ms"]
+        plain(&result.event_type),
+        plain(&result.webhook_id),
+        plain(&result.answer),
+        result.took_ms
     )?;
-    if text(&answer["outcome"]) != "delivered" {
+    if result.outcome != TestOutcome::Delivered {
         return Err(anyhow::anyhow!("not delivered").into());
     }
     Ok(())
 }
 
-fn list(destinations: &Value) -> Result<(), Failure> {
-    let rows = destinations
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let width = |key: &str, head: &str| {
-        let longest = rows.iter().map(|row| text(&row[key]).len()).max();
-        longest.unwrap_or_default().max(head.len())
-    };
-    let (name, kind) = (width("name", "NAME"), width("kind", "KIND"));
-    outln!(
-        "{:name$}  {:kind$}  {:9}  {:>8}  {:>8}  LAST ANSWER",
-        "NAME",
-        "KIND",
-        "STATE",
-        "WAITING",
-        "DEAD"
-    )?;
-    for row in rows {
-        let state = if row["paused_since"].is_string() {
-            "paused"
-        } else if row["is_configured"] == Value::Bool(false) {
-            "unknown"
-        } else {
-            match text(&row["state"]).as_str() {
-                "closed" => "up",
-                "open" => "down",
-                _ => "probing",
-            }
-        };
-        let last = match (row["last_answer"].as_str(), row["next_probe_at"].as_str()) {
-            (Some(answer), Some(at)) => {
-                let at: Timestamp = at.parse()?;
-                plain(&format!("{answer} (next try {at:.0})"))
-            }
-            (Some(answer), None) => plain(answer),
-            _ if state == "unknown" && row["waiting"] != 0 => {
-                "not configured (`unwrapd destinations give-up` ends what waits)".to_owned()
-            }
-            _ if state == "unknown" => "not configured".to_owned(),
-            _ => "-".to_owned(),
-        };
-        outln!(
-            "{:name$}  {:kind$}  {state:9}  {:>8}  {:>8}  {last}",
-            text(&row["name"]),
-            text(&row["kind"]),
-            row["waiting"].as_u64().unwrap_or_default(),
-            row["dead"].as_u64().unwrap_or_default(),
-        )?;
-    }
-    Ok(())
+fn list(destinations: &[DestinationView]) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> = destinations.iter().map(row).collect();
+    let heads = ["NAME", "KIND", "STATE", "WAITING", "DEAD", "LAST ANSWER"];
+    Ok(outln!("{}", table(&heads, &rows).trim_end())?)
 }
 
-/// Text that others may have written, on one line.
-fn text(value: &Value) -> String {
-    plain(value.as_str().unwrap_or("-"))
+fn row(view: &DestinationView) -> Vec<String> {
+    let configured = view.configured.as_ref();
+    let state = match configured.map(|configured| configured.state) {
+        _ if view.paused_since.is_some() => "paused",
+        None => "unknown",
+        Some(CircuitState::Closed) => "up",
+        Some(CircuitState::Open) => "down",
+        Some(CircuitState::HalfOpen) => "probing",
+    };
+    let last = match configured {
+        Some(configured) => last_answer(configured),
+        None if view.paused_since.is_some() => "-".into(),
+        None if view.waiting > 0 => {
+            "not configured (`unwrapd destinations give-up` ends what waits)".into()
+        }
+        None => "not configured".into(),
+    };
+    vec![
+        view.name.clone(),
+        configured.map_or_else(|| "-".into(), |configured| configured.kind.clone()),
+        state.into(),
+        view.waiting.to_string(),
+        view.dead.to_string(),
+        last,
+    ]
+}
+
+fn last_answer(configured: &ConfiguredView) -> String {
+    match (&configured.last_answer, configured.next_probe_at) {
+        (Some(answer), Some(at)) => format!("{answer} (next try {at:.0})"),
+        (Some(answer), None) => answer.clone(),
+        (None, _) => "-".into(),
+    }
 }

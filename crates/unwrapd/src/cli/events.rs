@@ -10,7 +10,7 @@ use super::filter::{FilterArguments, PageArguments};
 use super::format::{cut, event_type, plain, short, table};
 use super::query::{Listed, QueryArguments};
 use super::{Failure, outln};
-use crate::admin::{AllShown, Shown};
+use crate::api::{MessageDetail, MessageDetails};
 use crate::message::Origin;
 use crate::store::filter::Status;
 use crate::store::{DeliveryView, MessagePage, MessageView};
@@ -118,8 +118,8 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
         &[]
     };
     let path = ["messages", &arguments.id];
-    let answer = arguments.ask.admin.open()?.get(&path, query).await?;
-    arguments.ask.print(answer, |all: AllShown| {
+    let answer: MessageDetails = arguments.ask.admin.open()?.get(&path, query).await?;
+    arguments.ask.print(answer, |all| {
         if arguments.payload {
             return all.messages.iter().try_for_each(print_payload);
         }
@@ -134,7 +134,7 @@ async fn show(arguments: &Show) -> Result<(), Failure> {
 }
 
 /// Prints the exact bytes, or escapes control characters on a terminal.
-fn print_payload(shown: &Shown) -> Result<(), Failure> {
+fn print_payload(shown: &MessageDetail) -> Result<(), Failure> {
     let bytes = match (&shown.payload, &shown.payload_base64) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(base64)) => STANDARD.decode(base64)?,
@@ -153,8 +153,8 @@ fn print_payload(shown: &Shown) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
-fn print(shown: &Shown) -> Result<(), Failure> {
-    let kept = &shown.kept;
+fn print(shown: &MessageDetail) -> Result<(), Failure> {
+    let kept = &shown.message;
     let number = |number: Option<u64>, none: &str| {
         number.map_or_else(|| none.to_owned(), |number| number.to_string())
     };

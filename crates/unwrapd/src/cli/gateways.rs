@@ -1,14 +1,12 @@
 //! `unwrapd gateways`: the gateways that share the store of a running one.
 
 use clap::Args;
-use serde::Deserialize as _;
-use serde_json::Value;
 
 use super::format::table;
 use super::query::QueryArguments;
 use super::stderr::message;
 use super::{Failure, outln};
-use crate::admin::{GatewayView, Gateways};
+use crate::api::{GatewayList, GatewayView};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -17,9 +15,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let answer: Value = arguments.ask.admin.open()?.get(&["gateways"], &[]).await?;
-    let is_current = Gateways::deserialize(&answer)?.is_current;
-    arguments.ask.print(answer, |known: Gateways| {
+    let known: GatewayList = arguments.ask.admin.open()?.get(&["gateways"], &[]).await?;
+    let is_current = known.is_current;
+    arguments.ask.print(known, |known| {
         if known.gateways.is_empty() {
             message("this list is for PostgreSQL; an SQLite store has only one gateway\n");
             return Ok(());

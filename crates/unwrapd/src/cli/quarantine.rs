@@ -1,14 +1,14 @@
 //! `unwrapd quarantine`: what could not be proven, to look at, prove again, or drop.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::consent::ConsentArguments;
 use super::format::{plain, print_json, short};
 use super::query::{Listed, QueryArguments};
 use super::stderr::message;
 use super::{Failure, Output, outln, usage};
-use crate::admin::{DeleteResult, QuarantinePage, QuarantinedView};
+use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
 use crate::printable::counted;
 use crate::quarantine::Retried;
 
@@ -105,13 +105,10 @@ fn row(quarantined: QuarantinedView) -> Vec<String> {
 
 async fn retry(arguments: &Chosen) -> Result<(), Failure> {
     check(arguments)?;
-    let which = match arguments.number {
-        Some(number) => json!({ "id": number }),
-        None => json!({ "all": true }),
-    };
+    let selection = QuarantineSelection::of(arguments.number);
     let admin = arguments.ask.admin.open()?;
-    let answer = admin.post(&["quarantine", "retry"], &which).await?;
-    arguments.ask.print(answer, |retried: Retried| {
+    let retried: Retried = admin.post(&["quarantine", "retry"], &selection).await?;
+    arguments.ask.print(retried, |retried| {
         if retried == Retried::default() {
             return nothing_there(arguments);
         }
@@ -146,19 +143,21 @@ async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
     let answer = if plan.count > 0 {
         arguments.consent.ask(&format!("Drop {}", plan.what))?;
         let admin = chosen.ask.admin.open()?;
-        admin.post(&["quarantine", "drop"], &plan.which).await?
+        admin.post(&["quarantine", "drop"], &plan.selection).await?
     } else {
-        json!({ "dropped": 0 })
+        DropQuarantinedResult { dropped: 0 }
     };
-    chosen.ask.print(answer, |DeleteResult { dropped }| {
-        if dropped == 0 {
-            return nothing_there(chosen);
-        }
-        Ok(outln!(
-            "dropped {}",
-            counted(dropped, "request", "requests")
-        )?)
-    })
+    chosen
+        .ask
+        .print(answer, |DropQuarantinedResult { dropped }| {
+            if dropped == 0 {
+                return nothing_there(chosen);
+            }
+            Ok(outln!(
+                "dropped {}",
+                counted(dropped, "request", "requests")
+            )?)
+        })
 }
 
 /// The requests to be dropped.
@@ -166,7 +165,7 @@ struct Plan {
     count: usize,
     what: String,
     /// How to ask for it, and for nothing that has arrived since.
-    which: Value,
+    selection: QuarantineSelection,
 }
 
 /// Counts the chosen requests, and drops none. An error: a request named by its number is not there.
@@ -191,7 +190,7 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
                     plain(&quarantined.endpoint),
                     short(quarantined.received_at)
                 ),
-                which: json!({ "id": number }),
+                selection: QuarantineSelection::of(Some(number)),
             });
         }
         count += page.requests.len();
@@ -212,7 +211,10 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
             1 => "1 request".into(),
             count => format!("all {count} requests"),
         },
-        which: json!({ "all": true, "up_to": newest }),
+        selection: QuarantineSelection {
+            up_to: Some(newest),
+            ..QuarantineSelection::of(None)
+        },
     })
 }
 

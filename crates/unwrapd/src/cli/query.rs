@@ -1,8 +1,8 @@
 //! Which gateway is asked, and how its answer is printed.
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::admin::AdminArguments;
 use super::format::{print_json, table};
@@ -26,7 +26,7 @@ pub(super) struct Listed {
 
 impl QueryArguments {
     /// Prints a page of a list: a table under these heads, or the text `nothing`.
-    pub(super) async fn list<A: DeserializeOwned>(
+    pub(super) async fn list<A: DeserializeOwned + Serialize>(
         &self,
         path: &str,
         query: &[(&str, String)],
@@ -34,7 +34,7 @@ impl QueryArguments {
         heads: &[&str],
         page: impl FnOnce(A) -> Listed,
     ) -> Result<(), Failure> {
-        let answer: Value = self.admin.open()?.get(&[path], query).await?;
+        let answer: A = self.admin.open()?.get(&[path], query).await?;
         self.print(answer, |answer| {
             let Listed { rows, next } = page(answer);
             if rows.is_empty() {
@@ -49,15 +49,15 @@ impl QueryArguments {
         })
     }
 
-    /// Prints an answer: unchanged for programs, or for people.
-    pub(super) fn print<A: DeserializeOwned>(
+    /// Prints an answer: as JSON for programs, or for people.
+    pub(super) fn print<A: Serialize>(
         &self,
-        answer: Value,
+        answer: A,
         for_people: impl FnOnce(A) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         match self.output {
             Output::Json => Ok(print_json(&answer)?),
-            Output::Human => for_people(serde_json::from_value(answer)?),
+            Output::Human => for_people(answer),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::format::{plain, print_json, short, shown_name};
 use super::query::QueryArguments;
 use super::stderr::{confirmed, message};
 use super::{Failure, Output, outln, usage};
-use crate::admin::{ReplayPlan, ReplayProgress, ReplayRequest};
+use crate::api::{ReplayPlan, ReplayProgress, ReplayRequest};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{Counts, Token};

@@ -8,7 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin",
+            "api",
             "config",
             "delivery",
             "destinations",
@@ -80,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
+            "api",
             "delivery",
             "destinations",
             "message",
@@ -88,6 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
+    ("api", &["store"]),
     ("prune", &["store"]),
     ("listen", &["config", "evicting_limiter", "tls"]),
     (

@@ -1,0 +1,23 @@
+//! The requests and answers of `/api/v1`, as serde types: the admin port writes what the command
+//! line reads. What is shown of messages and replays is that of [`store`](crate::store).
+
+mod destinations;
+mod gateways;
+mod messages;
+mod problem;
+mod quarantine;
+mod replay;
+
+pub(crate) use destinations::{
+    CircuitState, ConfiguredView, DestinationList, DestinationView, GiveUpRequest, GiveUpResult,
+    PauseResult, TestOutcome, TestRequest, TestResult,
+};
+pub(crate) use gateways::{GatewayList, GatewayView};
+pub(crate) use messages::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
+pub(crate) use problem::Problem;
+pub(crate) use quarantine::{
+    DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedDetail, QuarantinedView,
+};
+pub(crate) use replay::{
+    DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, ReplayRequest,
+};

@@ -1,0 +1,97 @@
+//! `/api/v1/destinations`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// All destinations.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DestinationList {
+    pub(crate) destinations: Vec<DestinationView>,
+}
+
+/// One destination.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DestinationView {
+    pub(crate) name: String,
+    /// `None`: it is not configured (any more), but the store has deliveries for it.
+    #[serde(flatten)]
+    pub(crate) configured: Option<ConfiguredView>,
+    pub(crate) is_configured: bool,
+    pub(crate) paused_since: Option<Timestamp>,
+    pub(crate) waiting: u64,
+    pub(crate) dead: u64,
+}
+
+/// The state of a configured destination.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ConfiguredView {
+    pub(crate) kind: String,
+    pub(crate) state: CircuitState,
+    pub(crate) next_probe_at: Option<Timestamp>,
+    /// Claimed since this process began.
+    pub(crate) claimed: u64,
+    /// Delivered since this process began.
+    pub(crate) delivered: u64,
+    pub(crate) last_answer: Option<String>,
+    pub(crate) last_answer_at: Option<Timestamp>,
+}
+
+/// State of the circuit of a destination.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CircuitState {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+/// Whether a destination is paused now.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PauseResult {
+    pub(crate) name: String,
+    pub(crate) paused: bool,
+}
+
+/// Request to send one sample event.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TestRequest {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) event_type: Option<String>,
+}
+
+/// Result of sending a sample event.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TestResult {
+    pub(crate) outcome: TestOutcome,
+    pub(crate) answer: String,
+    pub(crate) took_ms: u64,
+    pub(crate) webhook_id: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+}
+
+/// What became of a sample event.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TestOutcome {
+    Delivered,
+    Failed,
+    Refused,
+}
+
+/// Request to give up what waits for a destination that is not configured.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GiveUpRequest {
+    /// Only count.
+    pub(crate) dry_run: bool,
+}
+
+/// Number of deliveries that would become dead letters, or did.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GiveUpResult {
+    pub(crate) deliveries: u64,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+}

@@ -1,0 +1,59 @@
+//! `/api/v1/messages` and `/api/v1/dead`. Pages of messages are [`crate::store::MessagePage`].
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::store::MessageView;
+use crate::store::filter::Status;
+
+/// The messages with one webhook id, event id or resource.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MessageDetails {
+    pub(crate) messages: Vec<MessageDetail>,
+}
+
+/// A message with all of its attempts.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MessageDetail {
+    #[serde(flatten)]
+    pub(crate) message: MessageView,
+    /// Why its payload is not an event that this version can read, with the path of the odd field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) oddity: Option<String>,
+    /// The payload, if it was requested and is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<String>,
+    /// The payload, if it was requested and is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload_base64: Option<String>,
+}
+
+/// A page of dead letters.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DeadPage {
+    /// Dead letters, the newest messages first.
+    pub(crate) letters: Vec<DeadLetter>,
+    /// Where the next page begins; `None`: there is none.
+    pub(crate) next: Option<i64>,
+}
+
+/// A delivery that was given up.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DeadLetter {
+    pub(crate) webhook_id: String,
+    pub(crate) endpoint: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resource: Option<String>,
+    pub(crate) received_at: Timestamp,
+    pub(crate) destination: String,
+    /// Dead or dropped.
+    pub(crate) status: Status,
+    /// When it was given up, or dropped.
+    pub(crate) at: Timestamp,
+    /// Number of attempts.
+    pub(crate) attempts: u32,
+    /// Answer of the last attempt.
+    pub(crate) answer: Option<String>,
+}

@@ -1,0 +1,15 @@
+//! Errors.
+
+use serde::{Deserialize, Serialize};
+
+/// An error, as of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The meaning of the status.
+    pub(crate) title: String,
+    pub(crate) status: u16,
+    /// Cause and remedy.
+    pub(crate) detail: String,
+}

@@ -1,0 +1,74 @@
+//! `/api/v1/quarantine`. What the sender of a request wrote is hostile text.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A page of requests.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QuarantinePage {
+    /// In the order of their arrival.
+    pub(crate) requests: Vec<QuarantinedView>,
+    /// Where the next page begins; `None`: there is none.
+    pub(crate) next: Option<i64>,
+}
+
+/// A request that was not verified.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QuarantinedView {
+    pub(crate) id: i64,
+    pub(crate) endpoint: String,
+    pub(crate) received_at: Timestamp,
+    pub(crate) reason: String,
+    pub(crate) webhook_id: Option<String>,
+    /// Size of its body in bytes, if it is known.
+    pub(crate) size: Option<u64>,
+    /// Whether its body is stored, so that it can be verified.
+    pub(crate) has_body: bool,
+}
+
+/// A request with everything that is stored of it.
+#[derive(Serialize)]
+pub(crate) struct QuarantinedDetail {
+    pub(crate) id: i64,
+    pub(crate) endpoint: String,
+    pub(crate) received_at: Timestamp,
+    pub(crate) reason: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) size: Option<u64>,
+    pub(crate) has_body: bool,
+    /// The body, if it was requested and is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<String>,
+    /// The body, if it was requested and is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payload_base64: Option<String>,
+}
+
+/// Selects one request by its number, all, or all up to a number.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct QuarantineSelection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<i64>,
+    pub(crate) all: bool,
+    /// From a list: what has arrived since stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) up_to: Option<i64>,
+}
+
+impl QuarantineSelection {
+    /// This request, or all without one.
+    pub(crate) fn of(id: Option<i64>) -> Self {
+        Self {
+            id,
+            all: id.is_none(),
+            up_to: None,
+        }
+    }
+}
+
+/// Number of requests that were dropped.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DropQuarantinedResult {
+    pub(crate) dropped: u64,
+}

@@ -1,0 +1,71 @@
+//! `/api/v1/replays`, `/api/v1/dead/replay` and `/api/v1/dead/drop`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::filter::Filter;
+use crate::store::replay::{AsOf, Counts, Plan, Token};
+
+/// Request to deliver messages again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReplayRequest {
+    pub(crate) filter: Filter,
+    /// To this destination, instead of those that had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// Names the replay: under the same token it happens once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Token>,
+    /// From the plan: what was planned is what is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) as_of: Option<AsOf>,
+    /// Only plan.
+    pub(crate) dry_run: bool,
+}
+
+/// Plan of a replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReplayPlan {
+    #[serde(flatten)]
+    pub(crate) plan: Plan,
+    /// Destinations of the plan that this gateway does not have: their deliveries would wait.
+    pub(crate) unconfigured: Vec<String>,
+}
+
+/// Progress of a replay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReplayProgress {
+    pub(crate) token: Token,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+    /// Whether all of it was done before this request.
+    #[serde(default)]
+    pub(crate) repeated: bool,
+    #[serde(flatten)]
+    pub(crate) counts: Counts,
+}
+
+/// Request to drop dead letters.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DropDeadRequest {
+    pub(crate) filter: Filter,
+    /// All dead letters. Without it the filter must name some.
+    pub(crate) all: bool,
+    /// From the plan: what has died since stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) as_of: Option<AsOf>,
+    /// Only count.
+    pub(crate) dry_run: bool,
+}
+
+/// Number of dead letters that would be dropped, or were.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DropDeadResult {
+    pub(crate) as_of: AsOf,
+    pub(crate) deliveries: u64,
+    /// Whether that is all; if not, send the same request again.
+    pub(crate) done: bool,
+    /// Of the ids in the request, those of no stored message.
+    pub(crate) unknown: Vec<String>,
+}
