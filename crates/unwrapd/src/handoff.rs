@@ -1,6 +1,6 @@
 //! Direct hand-off: delivery without a claim. A lane without waiting deliveries offers reservations.
-//! A message that arrives for it takes one, is leased in the commit that stores it, and goes to the
-//! lane when that is durable. It saves a claim, which costs a store as much as storing does.
+//! A message for that lane takes one, is leased in the commit that stores it, and goes to the lane
+//! when that commit is durable. This saves a claim, which costs a store as much as storing does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,8 +23,8 @@ pub struct DirectHandoff {
 #[derive(Debug, Default)]
 struct State {
     offered: usize,
-    /// Reservations that were taken, and whose delivery has not come yet.
-    promised: usize,
+    /// Reservations that were taken, and have no delivery yet.
+    reserved: usize,
     /// How long an attempt may take,
     timeout: Duration,
     /// and for how long what is handed over must be leased.
@@ -67,21 +67,21 @@ impl DirectHandoff {
         }
     }
 
-    /// Offers `places` reservations, less those that are taken. A delivery is leased for `lease`, and
+    /// Offers `free` reservations, less those that are taken. A delivery is leased for `lease`, and
     /// its attempt may take `timeout`.
-    pub fn offer(&self, places: usize, timeout: Duration, lease: Duration) {
+    pub fn offer(&self, free: usize, timeout: Duration, lease: Duration) {
         let mut state = self.state();
-        state.offered = places.saturating_sub(state.promised());
+        state.offered = free.saturating_sub(state.reserved());
         state.timeout = timeout;
         state.lease = lease;
     }
 
     /// A reservation, if one is offered, for a lease that begins at `now`.
     #[must_use]
-    pub fn slot(self: &Arc<Self>, now: Timestamp) -> Option<Reservation> {
+    pub fn reserve(self: &Arc<Self>, now: Timestamp) -> Option<Reservation> {
         let mut state = self.state();
         state.offered = state.offered.checked_sub(1)?;
-        state.promised += 1;
+        state.reserved += 1;
         Some(Reservation {
             handoff: Arc::clone(self),
             claimed_at: Instant::now(),
@@ -94,8 +94,8 @@ impl DirectHandoff {
 
     /// Reservations that are taken, with those whose delivery the lane has not taken yet.
     #[must_use]
-    pub fn promised(&self) -> usize {
-        self.state().promised()
+    pub fn reserved(&self) -> usize {
+        self.state().reserved()
     }
 
     /// Takes the deliveries handed over since the last call.
@@ -115,8 +115,8 @@ impl DirectHandoff {
 }
 
 impl State {
-    fn promised(&self) -> usize {
-        self.promised + self.handed.len()
+    fn reserved(&self) -> usize {
+        self.reserved + self.handed.len()
     }
 }
 
@@ -140,7 +140,7 @@ impl Reservation {
     }
 
     /// Hands over a delivery that is durable and leased.
-    pub fn fill(mut self, delivery: Delivery) {
+    pub fn complete(mut self, delivery: Delivery) {
         self.delivery = Some(delivery);
     }
 }
@@ -148,7 +148,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.handoff.state();
-        state.promised -= 1;
+        state.reserved -= 1;
         if let Some(delivery) = self.delivery.take() {
             state.handed.push(HandedOff {
                 delivery,

@@ -109,12 +109,15 @@ impl Intake {
         let recipients: Vec<Recipient> = wanting
             .iter()
             .map(|destination| Recipient {
-                slot: destination.reserve(told.lane, now),
+                reservation: destination.reserve(told.lane, now),
                 destination: destination.name().to_owned(),
                 due_at: Some(due_at),
             })
             .collect();
-        let is_handed_over: Vec<bool> = recipients.iter().map(|to| to.slot.is_some()).collect();
+        let is_handed_over: Vec<bool> = recipients
+            .iter()
+            .map(|to| to.reservation.is_some())
+            .collect();
         let accepted = self.store.accept(message, recipients).await?;
         opened.end(accepted);
         // For a duplicate too: if the first wake-up was lost, this one is not.

@@ -8,25 +8,25 @@ use crate::delivery::Next;
 use crate::store::Accepted;
 use crate::traffic::Traffic;
 
-/// Most happenings that wait for a slow onlooker.
+/// Most events that wait for a slow subscriber. It misses the oldest beyond that.
 const BACKLOG_MAX: usize = 1024;
 
 /// One step of one webhook. It never holds a payload, a secret or a signature.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PipelineEvent {
-    /// A request arrived whole.
+    /// A request was received to its end.
     Received {
         /// Name of the endpoint.
         endpoint: String,
-        /// Size of its body.
+        /// Size of its body, in bytes.
         bytes: usize,
     },
     /// A request was refused.
     Refused {
         /// Name of the endpoint.
         endpoint: String,
-        /// Why.
+        /// The reason.
         error: VerificationError,
     },
     /// A webhook was verified.
@@ -42,18 +42,18 @@ pub enum PipelineEvent {
     Accepted {
         /// The `webhook-id`.
         webhook_id: String,
-        /// New or a copy.
+        /// Whether it is new or a duplicate.
         accepted: Accepted,
-        /// Where it is to be delivered, if it is new.
+        /// The destinations of its deliveries, if it is new.
         destinations: Vec<String>,
     },
-    /// A destination was tried.
+    /// An attempt has ended and is settled.
     Attempted {
         /// The `webhook-id`.
         webhook_id: String,
         /// Name of the destination.
         destination: String,
-        /// Which attempt it was, counted from 1.
+        /// Number of the attempt, from 1.
         attempt: u32,
         /// The answer of the destination, or the cause of the failure.
         answer: String,
@@ -79,10 +79,10 @@ impl Default for EventBus {
 }
 
 impl EventBus {
-    /// Tells it, if someone listens; only then is it worth putting together.
+    /// Passes an event to the subscribers. Without any, the event is not made.
     pub fn emit(&self, event: impl FnOnce() -> PipelineEvent) {
         if self.subscribers.receiver_count() > 0 {
-            // The last listener may have left just now.
+            // The last subscriber may have left just now.
             drop(self.subscribers.send(event()));
         }
     }
@@ -93,7 +93,7 @@ impl EventBus {
         &self.traffic
     }
 
-    /// Hears everything told from now on.
+    /// Subscribes to all events from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<PipelineEvent> {
         self.subscribers.subscribe()

@@ -65,7 +65,7 @@ pub trait Store: Send + Sync {
     /// for each recipient: all of it in one commit. A copy of a message that is already kept
     /// changes nothing, and is told apart only once the original is durable.
     ///
-    /// Where a recipient has a slot, the delivery may be leased in the same commit, as if it had been claimed, and be
+    /// Where a recipient has a reservation, the delivery may be leased in the same commit, as if it had been claimed, and be
     /// handed over there. It then is, whether or not anyone still waits for the answer.
     async fn accept(
         &self,
@@ -410,7 +410,7 @@ pub struct Recipient {
     /// Name of the destination.
     pub destination: String,
     /// Where it has a place for the delivery at once.
-    pub slot: Option<Reservation>,
+    pub reservation: Option<Reservation>,
     /// When the delivery is due; `None`: when the message arrived.
     pub due_at: Option<Timestamp>,
 }
@@ -425,7 +425,7 @@ impl<D: Into<String>> From<D> for Recipient {
     fn from(destination: D) -> Self {
         Self {
             destination: destination.into(),
-            slot: None,
+            reservation: None,
             due_at: None,
         }
     }

@@ -194,7 +194,7 @@ impl DestinationHandle {
     #[must_use]
     pub fn reserve(&self, lane: Lane, now: Timestamp) -> Option<Reservation> {
         let handoff = self.entrance(lane).handoff.read();
-        handoff.unwrap_or_else(PoisonError::into_inner).slot(now)
+        handoff.unwrap_or_else(PoisonError::into_inner).reserve(now)
     }
 
     /// The wake-up of a lane.

@@ -1,5 +1,5 @@
-//! How it goes at each destination, for whoever wants to know without asking the store. Reading it
-//! costs nothing worth counting.
+//! State of a destination in memory: counters, circuit, pause and last answer. Reading it costs next
+//! to nothing, and asks no store.
 
 mod backpressure;
 
@@ -15,12 +15,13 @@ use backpressure::Backpressure;
 /// second of what a fast one takes.
 const OPEN_MAX: i64 = 4096;
 
-/// How it goes at one destination, both lanes together, since this process began.
+/// State of one destination, both lanes together, since the start of this process.
 #[derive(Debug, Default)]
 pub struct DestinationState {
     claimed: AtomicU64,
     delivered: AtomicU64,
-    /// Deliveries neither made nor given up, of those that arrived since this process began.
+    /// Deliveries that are neither made nor given up, of those stored since the start of this
+    /// process.
     open: AtomicI64,
     backpressure: Backpressure,
     is_paused: AtomicBool,
@@ -35,68 +36,68 @@ struct Latest {
     last_answer: Option<Answer>,
 }
 
-/// Whether a destination is taken to be up.
+/// State of the circuit of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Circuit {
     /// The destination is up.
     #[default]
     Closed,
-    /// The destination is down, and not tried until then.
+    /// The destination is down. Nothing is sent until `probe_at`.
     Open {
-        /// When it is tried again.
+        /// Time of the next probe.
         probe_at: Timestamp,
     },
-    /// The destination was down; the next deliveries try it.
+    /// The destination was down; the next deliveries are the probe.
     HalfOpen,
 }
 
 /// An answer of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The answer or what went wrong, for people; without content of a message.
+    /// The answer or the cause of the failure, for people; without content of a message.
     pub text: String,
-    /// When.
+    /// Time of the answer.
     pub at: Timestamp,
 }
 
 impl DestinationState {
-    /// Deliveries leased to us, each as often as it was.
+    /// Number of claims of deliveries by this gateway.
     #[must_use]
     pub fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Relaxed)
     }
 
-    /// Deliveries made.
+    /// Number of deliveries that succeeded.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// Whether someone has paused it.
+    /// Whether an operator has paused it.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::SeqCst)
     }
 
-    /// Whether nothing can be expected of it for now: it is paused, or down.
+    /// Whether it takes no deliveries for now: it is paused or down.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.is_paused() || self.is_down()
     }
 
-    /// Whether it is taken to be down.
+    /// Whether its circuit is not closed.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// Whether it is taken to be up.
+    /// State of its circuit.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
         self.latest().circuit
     }
 
-    /// When it last took a delivery.
+    /// Time of the last successful delivery.
     #[must_use]
     pub fn last_success(&self) -> Option<Instant> {
         self.latest().last_success
@@ -108,19 +109,19 @@ impl DestinationState {
         self.latest().last_answer.clone()
     }
 
-    /// So many more were leased to us.
+    /// Counts deliveries that this gateway has claimed.
     pub fn add_claimed(&self, deliveries: usize) {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
-    /// One more is to be made.
+    /// Counts one more open delivery.
     pub fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One more is made or given up, durably; or it was not to be made after all.
+    /// Counts one open delivery less: it was made or given up, durably, or it was never stored.
     pub fn closed(&self) {
-        // Not below nothing: what waited before this process began was not counted.
+        // Never below zero: deliveries from before the start of this process were not counted.
         let less = |open: i64| Some((open - 1).max(0));
         let before = self
             .open
@@ -128,17 +129,17 @@ impl DestinationState {
         self.backpressure.release(before.unwrap_or_default() - 1);
     }
 
-    /// No more wait for it than these. Another gateway may have made what arrived here, and then
-    /// nobody here would have counted it.
+    /// Limits the number of open deliveries to those that a claim has found. Another gateway may have
+    /// made some, which are not counted here.
     pub fn caught_up(&self, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         let before = self.open.fetch_min(open, Ordering::Relaxed);
         self.backpressure.release(before.min(open));
     }
 
-    /// Waits while more arrives for it than it takes, if it takes much: until one more is made, and
-    /// not longer than a moment. A destination that is down or slow is not waited for; its backlog
-    /// waits on the disk. Says whether it waited.
+    /// Waits if many deliveries are open and the destination is fast: until one more is made, and for
+    /// a quarter of a second at most. It does not wait for a destination that is down or slow, whose
+    /// backlog waits in the store. Returns whether it waited.
     pub async fn throttle(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
         let waits = is_ahead && !self.is_stopped() && self.backpressure.is_fast(self.delivered());

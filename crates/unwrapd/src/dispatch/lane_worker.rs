@@ -314,7 +314,7 @@ impl LaneWorker {
                 biased;
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 Some(settled) = self.settling.join_next() => self.settled(settled),
-                () = handoff.arrived(), if handoff.promised() > 0 => {}
+                () = handoff.arrived(), if handoff.reserved() > 0 => {}
                 else => break,
             }
             // A dispatcher that takes over has seen it leased until now.

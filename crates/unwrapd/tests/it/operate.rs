@@ -227,7 +227,10 @@ async fn the_command_line_lists_pauses_resumes_and_tests() {
     stdout(&destinations(&["pause", "app"]));
     post(&test, "wh_1").await;
     let list = stdout(&destinations(&["ls"]));
-    assert!(list.contains("app   http  paused  1        0     "), "{list}");
+    assert!(
+        list.contains("app   http  paused  1        0     "),
+        "{list}"
+    );
     let told = stdout(&destinations(&["test", "app", "--type", "batch.failed"]));
     assert!(told.contains("HTTP 200"), "{told}");
     assert!(app.next().await.webhook_id().starts_with("wh_test_"));

@@ -101,11 +101,11 @@ type Watched = (String, Reservation, Arc<DirectHandoff>);
 fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
     let mut watched = Vec::new();
     let recipients = recipients.into_iter().map(|mut recipient| {
-        if let Some(slot) = recipient.slot.take() {
+        if let Some(reservation) = recipient.reservation.take() {
             let handoff = Arc::new(DirectHandoff::new(Arc::default()));
-            handoff.offer(1, Duration::ZERO, slot.lease());
-            recipient.slot = handoff.slot(slot.from());
-            watched.push((recipient.destination.clone(), slot, handoff));
+            handoff.offer(1, Duration::ZERO, reservation.lease());
+            recipient.reservation = handoff.reserve(reservation.from());
+            watched.push((recipient.destination.clone(), reservation, handoff));
         }
         recipient
     });
@@ -130,14 +130,14 @@ impl Store for Troubled {
             let (recipients, watched) = watched(recipients);
             let accepted = self.inner.accept(message, recipients).await?;
             self.ledger.stored(&endpoint, &id, accepted);
-            for (destination, slot, handoff) in watched {
+            for (destination, reservation, handoff) in watched {
                 if let Some(handed) = handoff.take().pop() {
                     let deliveries = vec![handed.delivery.clone()];
                     let claimed = Claimed {
                         deliveries,
                         next_due_at: None,
                     };
-                    let ends_at = begun_at + slot.lease();
+                    let ends_at = begun_at + reservation.lease();
                     let claim = Claim {
                         destination: &destination,
                         lane,
@@ -147,7 +147,7 @@ impl Store for Troubled {
                         ends_at,
                     };
                     self.ledger.claimed(&claim, &claimed);
-                    slot.fill(handed.delivery);
+                    reservation.complete(handed.delivery);
                 }
             }
             Ok(accepted)

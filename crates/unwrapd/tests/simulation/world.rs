@@ -187,12 +187,12 @@ impl World {
         let recipients: Vec<Recipient> = names
             .iter()
             .map(|name| Recipient {
-                slot: process.registry.of(name).reserve(lane, now),
+                reservation: process.registry.of(name).reserve(lane, now),
                 destination: name.clone(),
                 due_at: Some(now),
             })
             .collect();
-        let to_notify = recipients.iter().filter(|to| to.slot.is_none());
+        let to_notify = recipients.iter().filter(|to| to.reservation.is_none());
         let to_notify: Vec<String> = to_notify.map(|to| to.destination.clone()).collect();
         let accepted = process.store.accept(message, recipients).await;
         self.ledger

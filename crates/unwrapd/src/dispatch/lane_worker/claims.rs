@@ -106,8 +106,8 @@ impl LaneWorker {
 
     /// How many to claim. Unless much waits, what comes may be handed over meanwhile.
     fn wanted(&self) -> usize {
-        let promised = self.lane.handoff.promised();
-        let room = self.room().saturating_sub(promised).min(CLAIM_MAX);
+        let reserved = self.lane.handoff.reserved();
+        let room = self.room().saturating_sub(reserved).min(CLAIM_MAX);
         if self.is_behind {
             room
         } else {
@@ -188,7 +188,7 @@ impl LaneWorker {
             let in_hand = self.prefetched.len()
                 + self.under_way.len()
                 + self.settling.len()
-                + self.lane.handoff.promised();
+                + self.lane.handoff.reserved();
             self.lane.handle.state().caught_up(in_hand);
         }
     }

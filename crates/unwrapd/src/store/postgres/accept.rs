@@ -132,10 +132,10 @@ impl Change for Accept {
             .event_type
             .map(|event_type| storable(&event_type).into_owned());
         for ((id, recipient), claim) in deliveries_of(seq).zip(self.recipients).zip(claims) {
-            let (Some(slot), Some(claim)) = (recipient.slot, claim) else {
+            let (Some(reservation), Some(claim)) = (recipient.reservation, claim) else {
                 continue;
             };
-            slot.fill(Delivery {
+            reservation.complete(Delivery {
                 id,
                 destination: recipient.destination,
                 lane,
@@ -285,11 +285,15 @@ impl Claims {
         let mut ends = BTreeMap::new();
         for change in changes {
             for Recipient {
-                destination, slot, ..
+                destination,
+                reservation,
+                ..
             } in &change.recipients
             {
-                let Some(slot) = slot else { continue };
-                let wanted_ms = slot.ends_at().as_millisecond();
+                let Some(reservation) = reservation else {
+                    continue;
+                };
+                let wanted_ms = reservation.ends_at().as_millisecond();
                 let last = ends
                     .entry((destination.clone(), change.lane()))
                     .or_insert(wanted_ms);
@@ -303,7 +307,7 @@ impl Claims {
     }
 
     fn ends_of(&self, change: &Accept, recipient: &Recipient) -> Option<i64> {
-        recipient.slot.as_ref()?;
+        recipient.reservation.as_ref()?;
         let lane = (recipient.destination.clone(), change.lane());
         self.0.get(&lane).copied()
     }

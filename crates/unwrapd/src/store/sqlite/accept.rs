@@ -90,10 +90,14 @@ impl Job for Accepting {
         if let Ok(AcceptOutcome::Fresh(leased)) = &outcome {
             for Leased { id, place, claim } in leased {
                 let Recipient {
-                    destination, slot, ..
+                    destination,
+                    reservation,
+                    ..
                 } = &mut recipients[*place];
-                let Some(slot) = slot.take() else { continue };
-                slot.fill(Delivery {
+                let Some(reservation) = reservation.take() else {
+                    continue;
+                };
+                reservation.complete(Delivery {
                     id: *id,
                     destination: std::mem::take(destination),
                     lane: lane_of(&message),
@@ -161,13 +165,13 @@ pub(super) fn accept(
             received_at,
             due_at
         ])?;
-        if let Some(slot) = &recipient.slot {
+        if let Some(reservation) = &recipient.reservation {
             let claim = work.state.leases.next_claim();
-            let from = work.state.leases.steady(slot.from());
+            let from = work.state.leases.steady(reservation.from());
             let held = Held {
                 attempt: 1,
                 claim,
-                ends_at: later(from, slot.lease()),
+                ends_at: later(from, reservation.lease()),
             };
             work.state.leases.take_with_it(id, held);
             leased.push(Leased { id, place, claim });

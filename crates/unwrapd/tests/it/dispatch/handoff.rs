@@ -40,18 +40,18 @@ fn place(registry: &Registry) -> Option<Reservation> {
 
 /// As the intake does.
 async fn arrives(number: usize, store: &MemoryStore, registry: &Registry) {
-    let slot = place(registry);
-    let is_to_notify = slot.is_none();
-    keep(number, store, slot).await;
+    let reservation = place(registry);
+    let is_to_notify = reservation.is_none();
+    keep(number, store, reservation).await;
     if is_to_notify {
         registry.notify("app", Lane::Standard);
     }
 }
 
-async fn keep(number: usize, store: &MemoryStore, slot: Option<Reservation>) {
+async fn keep(number: usize, store: &MemoryStore, reservation: Option<Reservation>) {
     let recipient = Recipient {
         destination: "app".into(),
-        slot,
+        reservation,
         due_at: None,
     };
     let accepted = store
@@ -145,12 +145,12 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
     let (switch, running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&registry);
-    assert!(slot.is_some());
+    let reservation = place(&registry);
+    assert!(reservation.is_some());
     drop(switch);
     sleep(Duration::from_secs(1)).await;
     assert!(!running.is_finished(), "it was promised a place");
-    keep(0, &store, slot).await;
+    keep(0, &store, reservation).await;
     running.await.unwrap();
     assert!(app.got().is_empty());
 
@@ -168,10 +168,10 @@ async fn what_took_as_long_as_its_lease_to_keep_is_claimed_first() {
     let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
     until(async || store.claims.load(Ordering::SeqCst) > 0).await;
     sleep(Duration::from_millis(10)).await;
-    let slot = place(&registry);
+    let reservation = place(&registry);
     sleep(Duration::from_secs(50)).await;
     let claims = store.claims.load(Ordering::SeqCst);
-    keep(0, &store, slot).await;
+    keep(0, &store, reservation).await;
     until(async || store.tally().await.unwrap().delivered == 1).await;
     assert!(store.claims.load(Ordering::SeqCst) > claims);
     assert_eq!(app.got(), [0]);

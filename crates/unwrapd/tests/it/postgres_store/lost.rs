@@ -67,7 +67,7 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     handoff.offer(1, LEASE, LEASE);
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handoff.slot(at(0)),
+        reservation: handoff.reserve(at(0)),
         due_at: None,
     };
     relay.lose_answers();

@@ -33,7 +33,7 @@ fn place_at_app(wakeup: &Arc<Notify>) -> Arc<DirectHandoff> {
 async fn accept_for(store: &Arc<dyn Store>, id: &str, handoff: &Arc<DirectHandoff>) -> Accepted {
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handoff.slot(at(0)),
+        reservation: handoff.reserve(at(0)),
         due_at: None,
     };
     store
@@ -99,7 +99,7 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
     let (one, two) = (place_at_app(&one), place_at_app(&two));
     let recipient = |destination: &str, handoff: Option<&Arc<DirectHandoff>>| Recipient {
         destination: destination.into(),
-        slot: handoff.and_then(|handoff| handoff.slot(at(0))),
+        reservation: handoff.and_then(|handoff| handoff.reserve(at(0))),
         due_at: None,
     };
     let recipients = vec![
@@ -135,7 +135,7 @@ pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
     let handoff = place_at_app(&wakeup);
     let accepted = accept_for(&store, "wh_1", &handoff).await;
     assert_eq!(accepted, Accepted::Duplicate);
-    assert_eq!((handoff.take().len(), handoff.promised()), (0, 0));
+    assert_eq!((handoff.take().len(), handoff.reserved()), (0, 0));
     timeout(PATIENCE, wakeup.notified())
         .await
         .expect("it rings");
@@ -148,7 +148,7 @@ pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: 
     let handoff = place_at_app(&Arc::default());
     let recipient = Recipient {
         destination: "app".into(),
-        slot: handoff.slot(at(0)),
+        reservation: handoff.reserve(at(0)),
         due_at: None,
     };
     let mut accept = Box::pin(store.accept(message("wh_1", at(0)), vec![recipient]));

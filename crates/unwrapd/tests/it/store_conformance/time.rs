@@ -98,7 +98,7 @@ async fn a_delivery_is_due_when_its_recipient_says(place: &dyn Place) {
     let store = place.open().await;
     let recipient = Recipient {
         destination: "app".into(),
-        slot: None,
+        reservation: None,
         due_at: Some(at(0)),
     };
     let ahead = message("wh_1", at(20 * 60));

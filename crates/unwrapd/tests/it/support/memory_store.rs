@@ -176,7 +176,7 @@ impl Store for MemoryStore {
         }
         for Recipient {
             destination,
-            slot,
+            reservation,
             due_at,
         } in recipients
         {
@@ -190,10 +190,10 @@ impl Store for MemoryStore {
                 earlier: 0,
                 message: message.clone(),
             };
-            if let Some(slot) = slot {
-                let (from, lease) = (slot.from(), slot.lease());
+            if let Some(reservation) = reservation {
+                let (from, lease) = (reservation.from(), reservation.lease());
                 let mut leases = self.leases.lock().unwrap();
-                slot.fill(self.lease(&mut leases, id, &row, from, lease));
+                reservation.complete(self.lease(&mut leases, id, &row, from, lease));
             }
             kept.deliveries.insert(id, row);
         }
