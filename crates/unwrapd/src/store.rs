@@ -616,6 +616,13 @@ pub enum StoreError {
     Unusable(String),
 }
 
+impl StoreError {
+    /// The error of a store that is closed.
+    pub(crate) fn closed() -> Self {
+        Self::Unavailable("it is closed".into())
+    }
+}
+
 /// Opens the store, and makes it if there is none, and holds `clock` against the time that it
 /// remembers. Lasting conditions of the store are put into `warnings`.
 pub async fn open(

@@ -1,40 +1,14 @@
 //! The store in a PostgreSQL database, which several gateways may share. What many ask for at once
 //! is written in one commit (`batch`), and answered only when that is durable.
 
-mod accept;
-mod address;
-mod batch;
-mod browse;
-mod candidate;
-mod capacity;
-mod check;
-mod circuits;
-mod claim;
-mod claim_floor;
-mod connection;
-mod copy_endpoint;
-mod dead;
-mod failure;
-mod heartbeat;
-mod hosts;
-mod membership;
+mod connect;
+mod fleet;
 mod migration;
-mod notify;
-mod outage;
-mod pause;
-mod payload_partitions;
-mod pool;
-mod prune;
-mod quarantine;
-mod replay;
-mod replay_record;
+mod operate;
+mod queue;
 mod rows;
-mod scan;
-mod server;
-mod settle;
 mod time;
-mod tls;
-mod traffic;
+mod upkeep;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -62,22 +36,24 @@ use crate::crash::{self, CrashPoint};
 use crate::delivery::Lane;
 use crate::delivery::limit_share::LimitShare;
 use crate::message::Message;
-use accept::Accept;
-use batch::Queue;
-use capacity::Capacity;
-use claim::Leases;
-use claim_floor::ClaimFloors;
-use failure::Failure;
-use hosts::{Connected, Hosts};
-use membership::Membership;
-use notify::Notifications;
-use pool::Pool;
-use prune::Pruner;
+use connect::failure::Failure;
+use connect::hosts::{Connected, Hosts};
+use connect::pool::Pool;
+use fleet::membership::Membership;
+use fleet::notify::{self, Notifications};
+use fleet::{circuits, heartbeat};
+use operate::{browse, dead, pause, quarantine, replay, traffic};
+use queue::accept::Accept;
+use queue::batch::Queue;
+use queue::capacity::{self, Capacity};
+use queue::claim::{self, Leases};
+use queue::claim_floor::ClaimFloors;
+use upkeep::prune::Pruner;
 
-pub use address::{AddressError, PostgresAddress};
-pub use check::check;
-pub(super) use copy_endpoint::PostgresCopyEndpoint;
+pub use connect::address::{AddressError, PostgresAddress};
 pub(super) use rows::storable;
+pub use upkeep::check::check;
+pub(super) use upkeep::copy_endpoint::PostgresCopyEndpoint;
 
 /// Keeps everything in a schema of a PostgreSQL database.
 pub struct PostgresStore {
@@ -208,7 +184,7 @@ impl PostgresStore {
     }
 
     fn queues(&self) -> Result<Queues, StoreError> {
-        lock(&self.queues).clone().ok_or_else(closed)
+        lock(&self.queues).clone().ok_or_else(StoreError::closed)
     }
 
     fn pool(&self) -> &Arc<Pool> {
@@ -219,10 +195,6 @@ impl PostgresStore {
     async fn leave(&self) -> Result<(), Failure> {
         heartbeat::deregister(&self.shared, self.shared.membership.id()).await
     }
-}
-
-fn closed() -> StoreError {
-    StoreError::Unavailable("it is closed".into())
 }
 
 /// Locks a mutex. Its value is always valid, also after a panic elsewhere.

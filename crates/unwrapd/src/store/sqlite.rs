@@ -1,41 +1,14 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
 
-mod accept;
-pub(crate) mod access;
-mod backup;
-mod browse;
-mod candidate;
-mod check;
-mod checkpoint;
-mod claim;
-mod copy_endpoint;
-mod dead;
-mod dedupe_index;
-mod filesystem;
-mod found_log;
-mod holders;
-mod job;
-mod leases;
-mod log_file;
+mod files;
 mod migration;
-mod pause;
-mod prune;
-mod pulse;
-mod quarantine;
-mod readers;
-mod replay;
-mod replay_record;
-mod rescue;
-mod scan;
+mod operate;
+mod queue;
 mod schema;
-mod size;
 mod statements;
-mod store_files;
 mod time;
-mod traffic;
-mod wal;
+mod upkeep;
 mod writer;
-mod writer_state;
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -65,23 +38,27 @@ use crate::delivery::{Lane, earlier};
 use crate::message::Message;
 use crate::observe::repeated::Repeated;
 use crate::observe::warnings::Warnings;
-use accept::{Accepting, IdHashes};
-use checkpoint::{Checkpoints, Passes};
-use job::{Change, Job, Urgency, Work};
-use prune::Pruner;
-use pulse::Pulse;
-use readers::Readers;
-use store_files::StoreFiles;
+use files::checkpoint::{Checkpoints, Passes};
+use files::filesystem;
+use files::readers::Readers;
+use files::store_files::StoreFiles;
+use operate::{pause, quarantine, traffic};
+use queue::accept::{Accepting, IdHashes};
+use queue::claim;
+use upkeep::prune::Pruner;
 use writer::Writer;
-use writer_state::WriterState;
+use writer::job::{Change, Job, Urgency, Work};
+use writer::pulse::{self, Pulse};
+use writer::writer_state::WriterState;
 
-pub use backup::{Copied, copy};
-pub use check::check;
-pub(super) use copy_endpoint::SqliteCopyEndpoint;
-pub use prune::prunable;
+pub(crate) use files::access;
 pub(super) use schema::{check_ours_at as check_ours, is_locked};
-pub use size::vacuum;
 pub use time::remembered_at;
+pub use upkeep::backup::{Copied, copy};
+pub use upkeep::check::check;
+pub(super) use upkeep::copy_endpoint::SqliteCopyEndpoint;
+pub use upkeep::prune::prunable;
+pub use upkeep::size::vacuum;
 
 /// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
@@ -252,7 +229,7 @@ impl SqliteStore {
 
     /// Why there is no answer.
     fn closed(&self) -> StoreError {
-        self.ended.get().cloned().unwrap_or_else(closed)
+        self.ended.get().cloned().unwrap_or_else(StoreError::closed)
     }
 
     fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
@@ -263,7 +240,7 @@ impl SqliteStore {
         if let Some(error) = &*self.stuck.borrow() {
             return Err(error.clone());
         }
-        let queue = lock(&self.queue).clone().ok_or_else(closed)?;
+        let queue = lock(&self.queue).clone().ok_or_else(StoreError::closed)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => self.closed(),
@@ -276,7 +253,7 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         if lock(&self.queue).is_none() {
-            return Err(closed());
+            return Err(StoreError::closed());
         }
         let readers = Arc::clone(&self.readers);
         let place = readers.place().await?;
@@ -326,10 +303,6 @@ fn join(writer: WriterThread) {
     }
 }
 
-fn closed() -> StoreError {
-    StoreError::Unavailable("it is closed".into())
-}
-
 /// Locks a mutex. Its value is always valid, also after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -371,7 +344,11 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
-        let _place = self.settlements.acquire().await.map_err(|_| closed())?;
+        let _place = self
+            .settlements
+            .acquire()
+            .await
+            .map_err(|_| StoreError::closed())?;
         self.ask(Urgency::Deferred, move |work| {
             statements::settle(work, &attempt)
         })

@@ -15,7 +15,8 @@ use crate::cli::{Failure, Output, outln, usage};
 use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
 use crate::printable::counted;
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::sqlite;
+use crate::store::sqlite::SqliteStore;
 use crate::store::{Bounds, Store as _, StoreError};
 
 #[derive(Args)]

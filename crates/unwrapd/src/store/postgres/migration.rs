@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::address::PostgresAddress;
-use super::connection::{Begin, PgConnection, Work, params};
-use super::failure::{self, Failure};
-use super::heartbeat;
-use super::rows::natural;
 use crate::store::StoreError;
+use crate::store::postgres::connect::address::PostgresAddress;
+use crate::store::postgres::connect::connection::{Begin, PgConnection, Work, params};
+use crate::store::postgres::connect::failure::{self, Failure};
+use crate::store::postgres::fleet::heartbeat;
+use crate::store::postgres::rows::natural;
 
 /// Each brings the schema from the version before. They are never changed, only followed.
 const MIGRATIONS: &[&str] = &[include_str!("0001_schema.sql")];
@@ -22,11 +22,11 @@ const LOCK: i32 = 0x756E_7772;
 const STEP_TIME: Duration = Duration::from_secs(3600);
 
 /// The present version of the schema.
-pub(super) const VERSION: usize = MIGRATIONS.len();
+pub(crate) const VERSION: usize = MIGRATIONS.len();
 
 /// Brings it up to the present version, and says whether it was made. A gateway is let in as this
 /// holder, unless half of a copy is there.
-pub(super) async fn run(
+pub(crate) async fn run(
     link: &PgConnection,
     address: &PostgresAddress,
     holder: Option<i64>,
@@ -64,14 +64,14 @@ pub(super) async fn run(
 }
 
 /// Keeps off who brings it up to date, who begins and who copies into it, until the transaction ends, whoever ends it.
-pub(super) async fn lock(link: &PgConnection, begin: &Begin, schema: &str) -> Result<(), Failure> {
+pub(crate) async fn lock(link: &PgConnection, begin: &Begin, schema: &str) -> Result<(), Failure> {
     let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
     let given = params![LOCK => INT4, schema => TEXT];
     link.query(begin, lock, given).await.map(drop)
 }
 
 /// An error if a copy into it has not ended.
-pub(super) async fn check_whole(
+pub(crate) async fn check_whole(
     link: &PgConnection,
     begin: &Begin,
     schema: &str,
@@ -93,7 +93,7 @@ fn half_copied(schema: &str) -> Failure {
 }
 
 /// Whether there is a store. An error if it is not of this version, or not ours.
-pub(super) async fn check_present(
+pub(crate) async fn check_present(
     link: &PgConnection,
     begin: &Begin,
     schema: &str,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::failure::Failure;
+use crate::store::postgres::connect::failure::Failure;
 
 /// The text as PostgreSQL can hold it: without NUL. The payload holds it as it came.
 pub(in crate::store) fn storable(text: &str) -> Cow<'_, str> {
@@ -16,19 +16,19 @@ pub(in crate::store) fn storable(text: &str) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
+pub(crate) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     let milliseconds: i64 = row.try_get(column)?;
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| Failure::unavailable("a time in the database is invalid"))
 }
 
 /// A count, or another number that is never negative.
-pub(super) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Result<T, Failure> {
+pub(crate) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Result<T, Failure> {
     let number: i64 = row.try_get(column)?;
     Ok(T::try_from(number).unwrap_or_default())
 }
 
 /// Where one is asked for that cannot be as large as that in the tables.
-pub(super) fn signed(count: impl TryInto<i64>) -> i64 {
+pub(crate) fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::Shared;
-use super::connection::params;
-use super::failure::Failure;
-use super::pool::Purpose;
-use super::rows::timestamp;
+use crate::store::postgres::Shared;
+use crate::store::postgres::connect::connection::params;
+use crate::store::postgres::connect::failure::Failure;
+use crate::store::postgres::connect::pool::Purpose;
+use crate::store::postgres::rows::timestamp;
 
 const REMEMBER: &str = "
     INSERT INTO trusted_time (at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET at = EXCLUDED.at";
@@ -18,7 +18,7 @@ const REMEMBERED: &str = "
         (SELECT at FROM trusted_time),
         (SELECT max(received_at) FROM (SELECT received_at FROM message ORDER BY seq DESC LIMIT 1000) AS last))";
 
-pub(super) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), Failure> {
     let trusted_ms = trusted.as_millisecond();
     let given = params![trusted_ms => INT8];
     shared
@@ -29,7 +29,7 @@ pub(super) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), 
 }
 
 /// `None`: the store is new.
-pub(super) async fn remembered(shared: &Shared) -> Result<Option<Timestamp>, Failure> {
+pub(crate) async fn remembered(shared: &Shared) -> Result<Option<Timestamp>, Failure> {
     let rows = shared.pool.once(Purpose::Looking, REMEMBERED, &[]).await?;
     let Some(row) = rows.first() else {
         return Ok(None);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::checkpoint::{self, Mode};
-use super::schema::{APPLICATION_ID, store_error};
-use super::size;
 use crate::crash::{self, CrashPoint};
 use crate::store::StoreError;
+use crate::store::sqlite::files::checkpoint::{self, Mode};
+use crate::store::sqlite::schema::{APPLICATION_ID, store_error};
+use crate::store::sqlite::upkeep::size;
 
 /// How often someone who waits for a large migration is told that it goes on.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -44,12 +44,12 @@ fn migrations() -> &'static [&'static str] {
 }
 
 /// Version of the schema that this program reads and writes.
-pub(super) fn version() -> usize {
+pub(crate) fn version() -> usize {
     migrations().len()
 }
 
 /// From `version` to the present one.
-pub(super) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
+pub(crate) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| store_error(&error);
     let space = size::used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
     if version > 0 {

@@ -7,28 +7,31 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::store_files::{self, StoreFiles};
-use super::{access, filesystem, found_log, migration};
 use crate::store::StoreError;
+use crate::store::sqlite::files::access;
+use crate::store::sqlite::files::filesystem;
+use crate::store::sqlite::files::found_log;
+use crate::store::sqlite::files::store_files::{self, StoreFiles};
+use crate::store::sqlite::migration;
 
 /// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
-pub(super) const APPLICATION_ID: i32 = 0x756E_7772;
+pub(crate) const APPLICATION_ID: i32 = 0x756E_7772;
 
 /// `unwc` in ASCII: half of a copy stands in the file (`unwrapd db copy`). To an earlier version it
 /// is another application's.
-pub(super) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
+pub(crate) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
 
 /// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// How long to wait for another process (a backup, someone's shell) that holds the lock.
-/// Shorter than the time after which the writer counts as stuck ([`super::pulse`]), so that the true cause is told.
-pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
+/// Shorter than the time after which the writer counts as stuck ([`crate::store::sqlite::writer::pulse`]), so that the true cause is told.
+pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 
 /// Statements kept prepared: all of ours.
 const STATEMENTS_MAX: usize = 32;
 
-pub(super) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> {
+pub(crate) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(StoreError::Unusable(format!(
             "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
@@ -42,7 +45,7 @@ pub(super) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> 
 
 /// As [`connect`], for a database that was open before. One that is empty now has lost what it
 /// held, and is no new one: it would take webhooks it has seen for new ones.
-pub(super) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreError> {
+pub(crate) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     let connection = open(files, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
     if version == 0 {
@@ -55,7 +58,7 @@ pub(super) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreE
 }
 
 /// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
-pub(super) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, StoreError> {
+pub(crate) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     let mut connection = open(files, OpenFlags::SQLITE_OPEN_CREATE)?;
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
@@ -103,7 +106,7 @@ fn bring_up_to_date(
 }
 
 /// Another connection that may write, to a database that [`connect`] has prepared.
-pub(super) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
+pub(crate) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
     let connect = || {
         let connection = connect_beside_unread(path)?;
         flush_the_disk(&connection)?;
@@ -114,7 +117,7 @@ pub(super) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
 
 /// As [`connect_beside`], before anything of the database or its log is opened but the file. To
 /// close it then changes nothing.
-pub(super) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_WAIT_MAX)?;
@@ -123,7 +126,7 @@ pub(super) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection>
 }
 
 /// A connection that cannot write.
-pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+pub(crate) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     access::check_readable(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
@@ -151,7 +154,7 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// As [`connect_to_read`], for a command that may run beside a gateway.
-pub(super) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
+pub(crate) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
     store_files::check_log_is_here(path)?;
     connect_to_read(path)
 }
@@ -163,7 +166,7 @@ fn has_log(path: &Path) -> bool {
 }
 
 /// A connection that cannot write, to a file that nobody else writes to either: it makes no files beside it.
-pub(super) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
@@ -182,7 +185,7 @@ pub(super) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection>
 }
 
 /// The version of the schema. Before anything is changed: the path may lead to someone else's file.
-pub(super) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
+pub(crate) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     let (application, tables, version) =
         read_marks(connection).map_err(|error| store_error(&error))?;
     if application == APPLICATION_ID_COPYING {
@@ -210,7 +213,7 @@ pub(in crate::store) fn check_ours_at(path: &Path) -> Result<(), StoreError> {
 }
 
 /// As [`check_ours`], for who does not make a store where there is none.
-pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> {
+pub(crate) fn check_there(connection: &Connection) -> Result<usize, StoreError> {
     match check_ours(connection)? {
         0 => Err(StoreError::Unusable(
             "the file is empty; name one that unwrapd has written".into(),
@@ -220,7 +223,7 @@ pub(super) fn check_there(connection: &Connection) -> Result<usize, StoreError> 
 }
 
 /// As [`check_there`], and that it need not be brought up to date first.
-pub(super) fn check_present(connection: &Connection) -> Result<(), StoreError> {
+pub(crate) fn check_present(connection: &Connection) -> Result<(), StoreError> {
     if check_there(connection)? < migration::version() {
         return Err(StoreError::Unusable(
             "the file is of an earlier version of unwrapd; start the gateway on it once, which migrates it".into(),
@@ -261,32 +264,32 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Says whether the log stays when the last connection is closed. If SQLite removed it after a sync
 /// that had failed, pages that were moved before would be neither in the log nor on the disk.
-pub(super) fn keep_log(connection: &Connection, keeps: bool) -> rusqlite::Result<()> {
+pub(crate) fn keep_log(connection: &Connection, keeps: bool) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps)
         .map(drop)
 }
 
 /// On macOS a sync alone does not reach the disk. Elsewhere these change nothing.
-pub(super) fn flush_the_disk(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn flush_the_disk(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// A number that changes when another connection has written.
-pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
 /// SQLite's number of the tables: it changes with them.
-pub(super) fn tables(connection: &Connection) -> Result<u32, StoreError> {
+pub(crate) fn tables(connection: &Connection) -> Result<u32, StoreError> {
     connection
         .pragma_query_value(None, "schema_version", |row| row.get(0))
         .map_err(|error| store_error(&error))
 }
 
 /// An error if any page is damaged. Takes the longer the larger the file is.
-pub(super) fn look_through(connection: &Connection) -> Result<(), StoreError> {
+pub(crate) fn look_through(connection: &Connection) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
         .map_err(|error| store_error(&error))?;
@@ -311,7 +314,7 @@ pub(in crate::store) fn is_locked(error: &StoreError) -> bool {
 }
 
 /// SQLite's messages name tables and files, never values.
-pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
+pub(crate) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
             StoreError::Unusable("the file is not an SQLite database; name another file".into())

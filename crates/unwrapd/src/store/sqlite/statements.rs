@@ -6,13 +6,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::job::Work;
-use super::migration;
 use crate::delivery::{Delivery, Lane, Next};
 use crate::message::{Message, Origin};
+use crate::store::sqlite::migration;
+use crate::store::sqlite::writer::job::Work;
 use crate::store::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
 
-pub(super) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
+pub(crate) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result<Settled> {
     let (state, due_at) = consequence(attempt);
     let connection = work.connection;
     if !work.state.leases.settle(attempt.delivery, attempt.number) {
@@ -89,7 +89,7 @@ fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn ready(
+pub(crate) fn ready(
     work: &mut Work<'_>,
     now: Timestamp,
 ) -> rusqlite::Result<Result<(), StoreError>> {
@@ -99,7 +99,7 @@ pub(super) fn ready(
     Ok(work.state.has_room(1))
 }
 
-pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     connection
         .prepare_cached(
             "SELECT destination, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination",
@@ -108,7 +108,7 @@ pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, 
         .collect()
 }
 
-pub(super) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
+pub(crate) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
     connection
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)")?
         .query_row(params![SUMMARY_MESSAGES_MAX], |row| {
@@ -120,7 +120,7 @@ pub(super) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
         })
 }
 
-pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
+pub(crate) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM message),
@@ -139,7 +139,7 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
         })
 }
 
-pub(super) fn delivery(
+pub(crate) fn delivery(
     connection: &Connection,
     id: i64,
     destination: &str,
@@ -175,14 +175,14 @@ pub(super) fn delivery(
 }
 
 /// The payload, unless it was deleted.
-pub(super) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(crate) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?
         .query_row(params![seq], |row| row.get(0))
         .optional()
 }
 
-pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(crate) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     let milliseconds: i64 = row.get(column)?;
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, milliseconds))

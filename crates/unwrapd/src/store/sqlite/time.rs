@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::schema;
-use super::statements::timestamp;
 use crate::clock::Boot;
 use crate::store::StoreError;
+use crate::store::sqlite::schema;
+use crate::store::sqlite::statements::timestamp;
 
 /// Number of last messages among which the newest arrival is searched, if no time is stored.
 const LOOK_MAX: i64 = 1000;
 
-pub(super) fn remember(
+pub(crate) fn remember(
     connection: &Connection,
     trusted: Timestamp,
     boot: Option<&Boot>,
@@ -33,7 +33,7 @@ pub(super) fn remember(
 }
 
 /// The boot of the machine at which the time was stored, and the reading of the monotonic clock.
-pub(super) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Option<Boot>> {
+pub(crate) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Option<Boot>> {
     connection
         .query_row(
             "SELECT boot, monotonic FROM trusted_time WHERE boot IS NOT NULL AND monotonic >= 0",
@@ -52,7 +52,7 @@ pub(super) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Optio
 /// The time that the last process trusted. A store that was copied, or that an earlier version
 /// made, has none; then the newest arrival among the last messages counts. `None`: there is
 /// neither.
-pub(super) fn remembered(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+pub(crate) fn remembered(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let remembered = optional(connection, "SELECT max(at), ?1 FROM trusted_time")?;
     if remembered.is_some() {
         return Ok(remembered);

@@ -2,9 +2,14 @@
 //! commit of it, so that many requests share an fsync and a lone one waits for nobody.
 
 mod connect;
+pub(in crate::store::sqlite) mod dedupe_index;
 mod ending;
 mod failure;
 mod files;
+pub(in crate::store::sqlite) mod job;
+pub(in crate::store::sqlite) mod leases;
+pub(in crate::store::sqlite) mod pulse;
+pub(in crate::store::sqlite) mod writer_state;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -13,15 +18,16 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::checkpoint::{Checkpoints, Passes};
-use super::job::{Job, Urgency, Work};
-use super::pulse::Pulse;
-use super::readers::Readers;
-use super::store_files::{Loss, StoreFiles, Trouble};
-use super::writer_state::WriterState;
-use super::{filesystem, schema};
 use crate::observe::repeated::Repeated;
 use crate::store::StoreError;
+use crate::store::sqlite::files::checkpoint::{Checkpoints, Passes};
+use crate::store::sqlite::files::filesystem;
+use crate::store::sqlite::files::readers::Readers;
+use crate::store::sqlite::files::store_files::{Loss, StoreFiles, Trouble};
+use crate::store::sqlite::schema;
+use crate::store::sqlite::writer::job::{Job, Urgency, Work};
+use crate::store::sqlite::writer::pulse::Pulse;
+use crate::store::sqlite::writer::writer_state::WriterState;
 use failure::Failure;
 
 /// Most changes in one commit. More would only make the first of them wait.
@@ -36,45 +42,45 @@ const LOCKED_WAIT: Duration = Duration::from_millis(250);
 /// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     /// `None` after a failed write, until the next one.
-    pub(super) connection: Option<Connection>,
+    pub(crate) connection: Option<Connection>,
     /// `PRAGMA data_version` of the connection: it changes when another program has written.
-    pub(super) data_version: i64,
+    pub(crate) data_version: i64,
     /// Below the connection, which is closed first.
-    pub(super) files: StoreFiles,
+    pub(crate) files: StoreFiles,
     /// Damage to the files, after which nothing may be written any more.
-    pub(super) lost: Option<Loss>,
+    pub(crate) lost: Option<Loss>,
     /// Why everything is refused from now on, for those who ask.
-    pub(super) ended: Arc<OnceLock<StoreError>>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(crate) ended: Arc<OnceLock<StoreError>>,
+    pub(crate) pulse: Arc<Pulse>,
     /// Why it is `None`.
-    pub(super) failed: Option<StoreError>,
+    pub(crate) failed: Option<StoreError>,
     /// On this file system a commit without room would end the process ([`filesystem::check_room`]).
-    pub(super) needs_room: bool,
+    pub(crate) needs_room: bool,
     /// Failures by their text. Each is logged at once and then counted, once a minute at most.
-    pub(super) failures: Repeated<String>,
+    pub(crate) failures: Repeated<String>,
     /// A failure was logged, and no commit has succeeded since.
-    pub(super) has_logged_failure: bool,
+    pub(crate) has_logged_failure: bool,
     /// The last transaction could not be begun, as another program writes.
-    pub(super) is_locked: bool,
+    pub(crate) is_locked: bool,
     /// Until when it is not opened again, and why.
-    pub(super) rest: Option<(Instant, StoreError)>,
+    pub(crate) rest: Option<(Instant, StoreError)>,
     /// When a damaged file may be looked through again.
-    pub(super) next_check: Option<Instant>,
-    pub(super) state: WriterState,
-    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(crate) next_check: Option<Instant>,
+    pub(crate) state: WriterState,
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Those of them that the last look at the files knew of.
-    pub(super) passes: Passes,
-    pub(super) readers: Arc<Readers>,
-    pub(super) jobs: Receiver<Box<dyn Job>>,
+    pub(crate) passes: Passes,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) jobs: Receiver<Box<dyn Job>>,
     /// Dropped when the thread ends, by a panic too: that is the signal.
-    pub(super) _alive: watch::Sender<()>,
+    pub(crate) _alive: watch::Sender<()>,
 }
 
 impl Writer {
     /// Ends when the store is closed and everything asked for before is done, or when the files are not ours any more.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             match self.jobs.recv_timeout(IDLE_LOOK) {

@@ -9,8 +9,8 @@ use super::Writer;
 use super::failure::Failure;
 use super::files::unopened;
 use crate::store::StoreError;
+use crate::store::sqlite::files::store_files::{Moves, Trouble};
 use crate::store::sqlite::schema;
-use crate::store::sqlite::store_files::{Moves, Trouble};
 
 /// A damaged file is looked through again after so many times as long as that takes,
 const CHECK_RESTS: u32 = 10;

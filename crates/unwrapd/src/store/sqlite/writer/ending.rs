@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::Writer;
 use crate::store::StoreError;
-use crate::store::sqlite::checkpoint::{self, Mode};
-use crate::store::sqlite::job::Job;
-use crate::store::sqlite::{rescue, schema};
+use crate::store::sqlite::files::checkpoint::{self, Mode};
+use crate::store::sqlite::files::rescue;
+use crate::store::sqlite::schema;
+use crate::store::sqlite::writer::job::Job;
 
 /// How often saving what is only in our hands is tried again.
 const RESCUE_EVERY: Duration = Duration::from_secs(10);

@@ -4,9 +4,9 @@ use rusqlite::Connection;
 
 use super::Writer;
 use crate::store::StoreError;
-use crate::store::sqlite::checkpoint::{self, Mode};
+use crate::store::sqlite::files::checkpoint::{self, Mode};
+use crate::store::sqlite::files::store_files::{Answer, Moves, Question, Trouble};
 use crate::store::sqlite::schema;
-use crate::store::sqlite::store_files::{Answer, Moves, Question, Trouble};
 
 impl Writer {
     /// Once a second while nothing is asked for.

@@ -1,0 +1,11 @@
+//! What operators ask: look, replay, drop, pause, and verify again.
+
+pub(in crate::store::postgres) mod browse;
+pub(in crate::store::postgres) mod candidate;
+pub(in crate::store::postgres) mod dead;
+pub(in crate::store::postgres) mod pause;
+pub(in crate::store::postgres) mod quarantine;
+pub(in crate::store::postgres) mod replay;
+pub(in crate::store::postgres) mod replay_record;
+pub(in crate::store::postgres) mod scan;
+pub(in crate::store::postgres) mod traffic;

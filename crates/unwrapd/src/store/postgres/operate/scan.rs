@@ -1,0 +1,239 @@
+//! Goes through the messages in the order of their numbers, past those that cannot be meant, a bounded piece at a time.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::store::filter::{Filter, Selection, Status};
+use crate::store::postgres::connect::connection::params;
+use crate::store::postgres::connect::failure::Failure;
+use crate::store::postgres::connect::pool::{Pool, Purpose};
+use crate::store::postgres::rows::timestamp;
+
+/// Most numbers looked at in one piece: some ten milliseconds.
+const SPAN_MAX: i64 = 20_000;
+/// Most messages in one piece.
+const ROWS_MAX: i64 = 1000;
+
+/// Which way to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// A message that is meant, as far as its own row tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) seq: i64,
+    pub(crate) event_type: Option<String>,
+    pub(crate) received_at: Timestamp,
+    pub(crate) has_body: bool,
+}
+
+/// Some that are meant, and where to go on; `None`: those were all.
+#[derive(Debug, Default)]
+pub(crate) struct ScanPage {
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) next: Option<i64>,
+}
+
+/// The part of `within` whose messages arrived in the selected time.
+pub(crate) async fn narrow(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: RangeInclusive<i64>,
+) -> Result<RangeInclusive<i64>, Failure> {
+    let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
+    if is_any_time || selection.filter.names_ids() {
+        return Ok(within);
+    }
+    // As sums, or the planner would look for the first one from the beginning of the table.
+    let sql = "SELECT min(seq + 0), max(seq + 0) FROM message WHERE received_at BETWEEN $1 AND $2";
+    let (since, until) = times(selection);
+    let rows = pool
+        .once(Purpose::Looking, sql, params![since => INT8, until => INT8])
+        .await?;
+    let (mut first, mut last) = (None, None);
+    if let Some(row) = rows.first() {
+        (first, last) = (
+            row.try_get::<_, Option<i64>>(0)?,
+            row.try_get::<_, Option<i64>>(1)?,
+        );
+    }
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(RangeInclusive::new(1, 0));
+    };
+    Ok(first.max(*within.start())..=last.min(*within.end()))
+}
+
+/// The next piece of the messages within these numbers.
+pub(crate) async fn scan_page(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: RangeInclusive<i64>,
+    order: Order,
+) -> Result<ScanPage, Failure> {
+    let Some(span) = span(pool, selection, &within, order).await? else {
+        return Ok(ScanPage::default());
+    };
+    let (first, last) = (*span.start(), *span.end());
+    let (since, until) = times(selection);
+    let filter = &selection.filter;
+    let endpoints = Some(&filter.endpoint).filter(|names| !names.is_empty());
+    let ids = &filter.webhook_id;
+    // All of these ids, or any at all: an array that is not there would hide the index from the planner.
+    let ids_wanted = if ids.is_empty() {
+        "$6::text[] IS NOT NULL"
+    } else {
+        "webhook_id = ANY ($6)"
+    };
+    let (events, resources) = filter.search_keys();
+    let (events, resources) = (signed_keys(&events), signed_keys(&resources));
+    let (payload, payloads_wanted) = payloads_wanted(filter);
+    let dead_wanted = if is_dead_only(selection) {
+        "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
+    } else {
+        "true"
+    };
+    let direction = match order {
+        Order::OldestFirst => "",
+        Order::NewestFirst => "DESC",
+    };
+    let sql = format!(
+        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL, {payload} FROM message
+         WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
+             AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
+         ORDER BY seq {direction} LIMIT {ROWS_MAX}"
+    );
+    let given = params![
+        first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
+        events => INT4_ARRAY, resources => INT4_ARRAY,
+    ];
+    let rows = pool.once(Purpose::Looking, &*sql, given).await?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    let mut last_seen = None;
+    for row in &rows {
+        let seq = row.try_get(0)?;
+        last_seen = Some(seq);
+        let candidate = Candidate {
+            seq,
+            event_type: row.try_get(3)?,
+            received_at: timestamp(row, 4)?,
+            has_body: row.try_get(5)?,
+        };
+        let event_type = candidate.event_type.as_deref();
+        let is_wanted = selection.wants(
+            row.try_get(1)?,
+            row.try_get(2)?,
+            event_type,
+            candidate.received_at,
+        );
+        if is_wanted && selection.wants_payload(row.try_get(6)?) {
+            candidates.push(candidate);
+        }
+    }
+    let is_cut = i64::try_from(rows.len()).is_ok_and(|rows| rows >= ROWS_MAX);
+    let end = match order {
+        Order::OldestFirst => last,
+        Order::NewestFirst => first,
+    };
+    let reached = last_seen.filter(|_| is_cut).unwrap_or(end);
+    Ok(ScanPage {
+        candidates,
+        next: behind(reached, &within, order),
+    })
+}
+
+/// The payload, and the condition that its search keys are among those of `$7` and `$8`; nothing
+/// and everything for a filter that names no payloads.
+fn payloads_wanted(filter: &Filter) -> (&'static str, String) {
+    if !filter.names_payloads() {
+        return ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL".into());
+    }
+    let among = |ids: &[String], condition: &'static str, any: &'static str| {
+        if ids.is_empty() { any } else { condition }
+    };
+    let events = among(
+        &filter.event_id,
+        "event_key = ANY ($7::int4[])",
+        "$7::int4[] IS NOT NULL",
+    );
+    let resources = among(
+        &filter.resource,
+        "resource_key = ANY ($8::int4[])",
+        "$8::int4[] IS NOT NULL",
+    );
+    let payload = "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)";
+    let condition = format!(
+        "seq = ANY (ARRAY (SELECT seq FROM payload WHERE {events} AND {resources} AND seq BETWEEN $1 AND $2))"
+    );
+    (payload, condition)
+}
+
+fn signed_keys(keys: &[u32]) -> Vec<i32> {
+    keys.iter().map(|key| key.cast_signed()).collect()
+}
+
+/// The number to go on from behind `seq`.
+pub(crate) fn behind(seq: i64, within: &RangeInclusive<i64>, order: Order) -> Option<i64> {
+    let next = match order {
+        Order::OldestFirst => seq.checked_add(1),
+        Order::NewestFirst => seq.checked_sub(1),
+    };
+    next.filter(|next| within.contains(next))
+}
+
+/// The number of the newest message; 0 where there is none.
+pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM message";
+    let rows = pool.once(Purpose::Looking, sql, &[]).await?;
+    rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
+}
+
+/// The next numbers to look at: past those of messages that are gone, and no more than can be read in a moment.
+async fn span(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: &RangeInclusive<i64>,
+    order: Order,
+) -> Result<Option<RangeInclusive<i64>>, Failure> {
+    let (first, last) = (*within.start(), *within.end());
+    if selection.filter.names_ids() || is_dead_only(selection) {
+        // What is asked for is found by an index.
+        return Ok((first <= last).then_some(first..=last));
+    }
+    let sql = match order {
+        Order::OldestFirst => {
+            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq LIMIT 1"
+        }
+        Order::NewestFirst => {
+            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq DESC LIMIT 1"
+        }
+    };
+    let given = params![first => INT8, last => INT8];
+    let rows = pool.once(Purpose::Looking, sql, given).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let seq: i64 = row.try_get(0)?;
+    Ok(Some(match order {
+        Order::OldestFirst => seq..=seq.saturating_add(SPAN_MAX - 1).min(last),
+        Order::NewestFirst => seq.saturating_sub(SPAN_MAX - 1).max(first)..=seq,
+    }))
+}
+
+/// Dead letters are few, and have an index of their own.
+fn is_dead_only(selection: &Selection) -> bool {
+    let mut status = selection.filter.status.iter();
+    !selection.filter.status.is_empty()
+        && status.all(|status| matches!(status, Status::Dead | Status::Dropped))
+}
+
+/// In milliseconds, and rather too wide: exactly, the selection itself tells.
+fn times(selection: &Selection) -> (i64, i64) {
+    let since = selection.since.as_millisecond().saturating_sub(1);
+    let until = selection.until.map_or(i64::MAX, Timestamp::as_millisecond);
+    (since, until)
+}
