@@ -459,7 +459,10 @@ impl Ledger {
             .settling
             .retain(|under_way| under_way.number != attempt.number);
         let held = entry.held.map(|held| held.lease.number);
-        let is_settled = settled == Some(&Settled::Settled);
+        // Its answer was lost: it is asked for again, and counts as before. Meanwhile the delivery
+        // may be claimed for its next attempt.
+        let is_repeated = entry.attempt == attempt.number;
+        let is_settled = settled == Some(&Settled::Settled) && !is_repeated;
         if is_settled {
             entry.attempt = attempt.number;
             entry.held = None;
