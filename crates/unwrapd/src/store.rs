@@ -178,9 +178,6 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
-    /// How many deliveries each destination has still to get; a destination without any is left out.
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError>;
-
     /// How many deliveries each destination has still to get, and how many were given up; a
     /// destination with neither is left out.
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
@@ -621,6 +618,15 @@ impl StoreError {
     pub(crate) fn closed() -> Self {
         Self::Unavailable("it is closed".into())
     }
+}
+
+/// Waiting deliveries by destination; a destination without any is left out.
+pub async fn waiting(store: &dyn Store) -> Result<Vec<(String, u64)>, StoreError> {
+    let counts = store.destination_counts().await?.into_iter();
+    Ok(counts
+        .filter(|counts| counts.waiting > 0)
+        .map(|counts| (counts.destination, counts.waiting))
+        .collect())
 }
 
 /// Opens the store, and makes it if there is none, and holds `clock` against the time that it

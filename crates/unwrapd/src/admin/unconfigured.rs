@@ -17,7 +17,7 @@ use crate::api::{GiveUpRequest, GiveUpResult};
 use crate::destinations::Registry;
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
-use crate::store::{Store, give_up};
+use crate::store::{Store, give_up, waiting};
 
 /// The condition that such deliveries wait.
 const CONDITION: &str = "unconfigured-destinations";
@@ -89,7 +89,7 @@ pub(crate) async fn watch(
             () = sleep(LOOK_EVERY) => {}
         }
         if warnings.has(CONDITION) {
-            match store.backlog().await {
+            match waiting(&*store).await {
                 Ok(waiting) => note(&waiting, &registry, &warnings),
                 Err(error) => tracing::debug!("cannot count the waiting deliveries: {error}"),
             }
@@ -120,9 +120,8 @@ async fn give_up_waiting(
             ),
         ));
     }
-    let backlog = admin.store.backlog().await?;
-    let waiting = backlog.into_iter().find(|(waiting, _)| *waiting == name);
-    let Some((_, deliveries)) = waiting else {
+    let all = waiting(&*admin.store).await?;
+    let Some((_, deliveries)) = all.into_iter().find(|(waiting, _)| *waiting == name) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             format!("nothing waits for `{}`", shown(&name)),
@@ -142,8 +141,8 @@ async fn give_up_waiting(
         given_up.deliveries
     );
     if given_up.done {
-        let waiting = admin.store.backlog().await?;
-        note(&waiting, &admin.registry, &admin.warnings);
+        let all = waiting(&*admin.store).await?;
+        note(&all, &admin.registry, &admin.warnings);
     }
     Ok(answer(&GiveUpResult {
         deliveries: given_up.deliveries,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::admin::remedy;
 use crate::config::{Changes, Config};
 use crate::printable::counted;
-use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary};
+use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary, waiting};
 
 /// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
 /// neither a reload nor a stop.
@@ -43,7 +43,7 @@ impl Opened {
                 .or(summary.and_then(|summary| summary.is_new))
                 .unwrap_or_default(),
             summary,
-            waiting: store.backlog().await?,
+            waiting: waiting(store).await?,
         })
     }
 
@@ -90,7 +90,7 @@ pub(super) async fn log_removed(
     store: &dyn Store,
     changes: &Changes,
 ) -> Option<Vec<(String, u64)>> {
-    let waiting = match timeout(COUNT_TIME_MAX, store.backlog()).await {
+    let waiting = match timeout(COUNT_TIME_MAX, waiting(store)).await {
         Ok(Ok(waiting)) => waiting,
         Ok(Err(error)) => {
             tracing::warn!(
@@ -133,7 +133,7 @@ pub(super) async fn log_removed(
 pub(super) async fn log_end(store: &dyn Store, ran: Duration) {
     let counts = async {
         let summary = store.summary().await?;
-        Ok::<_, StoreError>((summary, store.backlog().await?))
+        Ok::<_, StoreError>((summary, waiting(store).await?))
     };
     let rest = match timeout(COUNT_TIME_MAX, counts).await {
         Ok(Ok((summary, waiting))) => {

@@ -314,10 +314,6 @@ impl Store for PostgresStore {
         }))
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        Ok(pause::backlog(self.pool()).await?)
-    }
-
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         let counted = self.counts.get(pause::destination_counts(self.pool()));
         Ok(counted.await?)

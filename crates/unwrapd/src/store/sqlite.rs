@@ -471,10 +471,6 @@ impl Store for SqliteStore {
         self.read(statements::summary).await.map(Some)
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.read(statements::backlog).await
-    }
-
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         self.counts.get(self.read(pause::destination_counts)).await
     }

@@ -17,7 +17,7 @@ use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, Store as _};
+use unwrapd::store::{Attempt, Bounds, Store as _, waiting};
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::unwrapd;
@@ -336,7 +336,7 @@ async fn ten_thousand_are_replayed_while_webhooks_go_on_to_be_received_and_deliv
     for _ in 0..received {
         assert!(app.next().await.webhook_id().starts_with("wh_new_"));
     }
-    let backlog = test.gateway.store().backlog().await.unwrap();
+    let backlog = waiting(&**test.gateway.store()).await.unwrap();
     let archive = backlog.iter().find(|(name, _)| name == "archive");
     assert_eq!(archive, Some(&("archive".to_owned(), MESSAGES as u64)));
 }

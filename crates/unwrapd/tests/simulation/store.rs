@@ -221,10 +221,6 @@ impl Store for Troubled {
         self.real(self.inner.tally()).await
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        self.real(self.inner.backlog()).await
-    }
-
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         self.real(self.inner.destination_counts()).await
     }

@@ -20,7 +20,7 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Recipient, Store};
+use unwrapd::store::{Bounds, Recipient, Store, waiting};
 
 use crate::ledger::Ledger;
 use crate::memory_store::{Disk, MemoryStore};
@@ -494,7 +494,7 @@ impl World {
         loop {
             self.look_over().await?;
             let process = self.process.as_ref().unwrap();
-            let mut backlog = process.store.backlog().await.unwrap();
+            let mut backlog = waiting(&*process.store).await.unwrap();
             backlog.retain(|(name, _)| Some(name) != except.as_ref());
             if backlog.is_empty() {
                 return Ok(());

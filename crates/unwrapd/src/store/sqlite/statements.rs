@@ -99,15 +99,6 @@ pub(crate) fn ready(
     Ok(work.state.has_room(1))
 }
 
-pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    connection
-        .prepare_cached(
-            "SELECT destination, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination",
-        )?
-        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
-}
-
 pub(crate) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
     connection
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)")?

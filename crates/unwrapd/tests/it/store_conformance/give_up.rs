@@ -1,7 +1,7 @@
 //! Giving up what waits for a destination.
 
 use unwrapd::clock::Clock;
-use unwrapd::store::{GivenUp, give_up};
+use unwrapd::store::{GivenUp, give_up, waiting};
 
 use super::*;
 
@@ -45,7 +45,7 @@ async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Plac
     assert_eq!(given_up, expected);
     let tally = store.tally().await.unwrap();
     assert_eq!((tally.pending, tally.dead), (0, 250));
-    assert_eq!(store.backlog().await.unwrap(), []);
+    assert_eq!(waiting(&*store).await.unwrap(), []);
     let kept = store.get_message("wh_0", false).await.unwrap();
     let latest = kept[0].deliveries[0].latest.last().unwrap();
     assert!(latest.answer.contains("given up"), "{}", latest.answer);

@@ -326,12 +326,6 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let destination_counts = self.destination_counts().await?.into_iter();
-        let waiting = destination_counts.map(|standing| (standing.destination, standing.waiting));
-        Ok(waiting.filter(|(_, waiting)| *waiting > 0).collect())
-    }
-
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         let mut destination_counts: BTreeMap<String, DestinationCounts> = BTreeMap::new();
         for row in self.kept()?.deliveries.values() {

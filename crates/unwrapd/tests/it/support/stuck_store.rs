@@ -96,10 +96,6 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        pending().await
-    }
-
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         pending().await
     }

@@ -18,9 +18,6 @@ const STANDINGS: &str = "
         SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
     ) AS counted GROUP BY destination ORDER BY destination";
 
-const BACKLOG: &str = "
-    SELECT destination, count(*) FROM delivery WHERE state = 'waiting' GROUP BY destination ORDER BY destination";
-
 const TALLY: &str = "
     SELECT (SELECT count(*) FROM message),
            count(*) FILTER (WHERE state = 'waiting'),
@@ -40,13 +37,6 @@ pub(crate) async fn destination_counts(
                 dead: natural(row, 2)?,
             })
         })
-        .collect()
-}
-
-pub(crate) async fn backlog(pool: &Arc<Pool>) -> Result<Vec<(String, u64)>, Failure> {
-    let rows = pool.once(Purpose::Looking, BACKLOG, &[]).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, natural(row, 1)?)))
         .collect()
 }
 
