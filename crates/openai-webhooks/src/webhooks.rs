@@ -133,8 +133,8 @@ impl Webhooks {
         self.check_time(headers.timestamp.seconds, now)
     }
 
-    /// A fingerprint of each secret, in their order: 16 hexadecimal digits. It is the same for
-    /// secrets that sign alike, in whatever form they were written, and it cannot sign.
+    /// A fingerprint of each secret, in their order: 16 hexadecimal digits. Two spellings of one
+    /// secret have the same fingerprint. A fingerprint cannot sign.
     ///
     /// ```
     /// use openai_webhooks::Webhooks;
@@ -148,7 +148,7 @@ impl Webhooks {
     pub fn fingerprints(&self) -> Vec<String> {
         let fingerprint = |key: &Hmac<Sha256>| {
             let mut mac = key.clone();
-            // What is signed has dots in it: this is no signature of anything.
+            // A signed text contains dots and this one has none, so it is never a signature.
             mac.update(b"fingerprint");
             let mac: [u8; MAC_BYTES] = mac.finalize().into_bytes().into();
             let digits = mac[..8].iter();

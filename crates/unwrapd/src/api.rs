@@ -1,5 +1,5 @@
 //! The requests and answers of `/api/v1`, as serde types: the admin port writes what the command
-//! line reads. What is shown of messages and replays is that of [`store`](crate::store).
+//! line reads. The types of messages and replays are those of [`store`](crate::store).
 
 mod destinations;
 mod gateways;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// A place where a process can be made to die.
+/// A point at which a test can kill the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the place after the step of its name")]
+#[expect(missing_docs, reason = "each is the point after the step of its name")]
 pub enum CrashPoint {
     Received,
     Verified,
@@ -16,7 +16,7 @@ pub enum CrashPoint {
     Sent,
     Settling,
     Settled,
-    /// Between a migration of the store and its commit.
+    /// After a migration of the store, before its commit.
     Migrated,
     Replayed,
     ReplayCommitted,
@@ -39,7 +39,7 @@ impl CrashPoint {
     ];
 
     /// The same where the store is in PostgreSQL. What is written and its commit are sent together,
-    /// so there is no place between them.
+    /// so there is no point between them.
     pub const POSTGRES: &[Self] = &[
         Received, Verified, Gathered, Committed, Accepted, Claimed, Sent, Settling, Settled,
     ];

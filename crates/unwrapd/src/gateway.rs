@@ -77,7 +77,7 @@ pub struct Gateway {
     admin_tls: Option<Arc<Tls>>,
     dispatchers: Dispatchers,
     identity: watch::Sender<GatewayIdentity>,
-    /// The ports, and what runs beside them.
+    /// The ports and the background tasks.
     tasks: JoinSet<()>,
     switch: DropGuard,
     config: Config,
@@ -88,7 +88,7 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the ports, opens the store and begins to receive and to deliver.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        // What may well fail: nothing is claimed by a gateway that does not come up.
+        // The steps that often fail run first, so a gateway that cannot start claims nothing.
         let ports = Ports::bind(&config).await?;
         let public = ports.public.local_addr()?;
         let (core, opened) = Core::open(&config).await?;
@@ -146,7 +146,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Starts what runs beside the ports.
+    /// Starts the background tasks.
     fn spawn_tasks(&mut self, shutdown: &CancellationToken) {
         let Core {
             store,
@@ -403,7 +403,7 @@ async fn disk_hangs(store: &dyn Store, time: Duration) {
     }
 }
 
-/// Warns of what is allowed and cannot be meant.
+/// Warns of settings that are valid and probably a mistake.
 fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
     destinations::warn_doubts(&config.destinations, public);
     warn_of_shared_secrets(&config.endpoints);

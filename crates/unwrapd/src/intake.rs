@@ -90,7 +90,7 @@ impl Intake {
         &self.oddities
     }
 
-    /// Keeps the message with a delivery for each destination that wants it, and wakes its
+    /// Stores the message with a delivery for each destination that wants it, and wakes its
     /// dispatchers.
     pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
         let told = Accepting::of(&message);

@@ -28,12 +28,12 @@ impl Origin {
         }
     }
 
-    /// The column `origin` of both stores. OpenAI's events are the usual ones, and have none.
+    /// The value of the column `origin` in both stores; `None` (NULL) means OpenAI.
     pub(crate) fn column(self) -> Option<&'static str> {
         (self != Self::OpenAi).then(|| self.as_str())
     }
 
-    /// The origin for that column. A name that this version does not know is not OpenAI.
+    /// The origin for that column. A name that this version does not know is read as `Gateway`.
     pub(crate) fn of_column(name: Option<&str>) -> Self {
         name.map_or(Self::OpenAi, |_| Self::Gateway)
     }

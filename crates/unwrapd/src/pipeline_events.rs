@@ -62,7 +62,7 @@ pub enum PipelineEvent {
     },
 }
 
-/// Passes pipeline events to subscribers, and counts them.
+/// Passes pipeline events to subscribers, and holds the traffic counts.
 #[derive(Clone, Debug)]
 pub struct EventBus {
     subscribers: broadcast::Sender<PipelineEvent>,

@@ -65,8 +65,8 @@ pub trait Store: Send + Sync {
     /// for each recipient: all of it in one commit. A copy of a message that is already kept
     /// changes nothing, and is told apart only once the original is durable.
     ///
-    /// Where a recipient has a reservation, the delivery may be leased in the same commit, as if it had been claimed, and be
-    /// handed over there. It then is, whether or not anyone still waits for the answer.
+    /// If a recipient has a reservation, its delivery may be leased in the same commit, as by a
+    /// claim, and handed off there. The hand-off happens even if the caller no longer waits.
     async fn accept(
         &self,
         message: Message,
@@ -406,7 +406,7 @@ pub struct FleetChanges {
 pub struct Recipient {
     /// Name of the destination.
     pub destination: String,
-    /// Where it has a place for the delivery at once.
+    /// The reservation of its lane, if the lane has a free one.
     pub reservation: Option<Reservation>,
     /// When the delivery is due; `None`: when the message arrived.
     pub due_at: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! Counts what happens, by minute, and writes the counts to the store about once a second.
 //!
 //! Counters in the commits that store and settle would cost each webhook a tenth of its time. Here a
-//! count costs a lock. A crash loses the counts of the last second, and nothing else.
+//! count costs a lock. A crash loses the counts since the last successful write, about a second.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// Most names and minutes that are counted while the store takes nothing.
+/// Most unwritten counts in memory: one for each minute, kind and name. More are not counted.
 const COUNTS_MAX: usize = 10_000;
 const MINUTE_MS: i64 = 60_000;
 

@@ -71,7 +71,7 @@ pub(crate) struct TestResult {
     pub(crate) event_type: String,
 }
 
-/// What became of a sample event.
+/// Outcome of sending a sample event.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TestOutcome {
@@ -80,7 +80,7 @@ pub(crate) enum TestOutcome {
     Refused,
 }
 
-/// Request to give up what waits for a destination that is not configured.
+/// Request to give up the waiting deliveries of a destination that is not configured.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GiveUpRequest {

@@ -1,4 +1,4 @@
-//! `/api/v1/quarantine`. What the sender of a request wrote is hostile text.
+//! `/api/v1/quarantine`. All text from the sender of a request is untrusted.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub(crate) struct QuarantineSelection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<i64>,
     pub(crate) all: bool,
-    /// From a list: what has arrived since stays.
+    /// Highest number to select, from a list. Later requests are not selected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) up_to: Option<i64>,
 }

@@ -16,7 +16,7 @@ pub(crate) struct ReplayRequest {
     /// Names the replay: under the same token it happens once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<Token>,
-    /// From the plan: what was planned is what is done.
+    /// From the plan: the replay selects the same messages as its plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<AsOf>,
     /// Only plan.
@@ -52,7 +52,7 @@ pub(crate) struct DropDeadRequest {
     pub(crate) filter: Filter,
     /// All dead letters. Without it the filter must name some.
     pub(crate) all: bool,
-    /// From the plan: what has died since stays.
+    /// From the plan: newer dead letters are not dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<AsOf>,
     /// Only count.

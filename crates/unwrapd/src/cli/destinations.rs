@@ -152,7 +152,7 @@ fn row(view: &DestinationView) -> Vec<String> {
         Some(configured) => last_answer(configured),
         None if view.paused_since.is_some() => "-".into(),
         None if view.waiting > 0 => {
-            "not configured (`unwrapd destinations give-up` ends what waits)".into()
+            "not configured (`unwrapd destinations give-up` ends its deliveries)".into()
         }
         None => "not configured".into(),
     };

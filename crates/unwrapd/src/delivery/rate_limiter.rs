@@ -8,8 +8,8 @@ use crate::token_bucket::{Fill, TokenBucket};
 /// Time whose deliveries may be made at once, so that timers need not be exact.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A token bucket that both lanes of a destination draw from. The last token is a call's: no backlog
-/// stands before it here either.
+/// A token bucket that both lanes of a destination draw from. The last token is
+/// reserved for the lane for calls, so a backlog of other events cannot delay a call.
 #[derive(Debug, Default)]
 pub struct RateLimiter(TokenBucket);
 

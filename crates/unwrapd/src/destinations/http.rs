@@ -140,7 +140,7 @@ impl KindSettings for HttpSettings {
         Ok(Box::new(HttpDestination::by(self.clone(), limits, clock)?))
     }
 
-    /// How a gateway reaches it is an affair of its place in the network, and so is the proxy.
+    /// The proxy is left out, because it depends on the network of each gateway.
     fn digest(&self, add: &mut dyn FnMut(&[u8])) {
         add(self.url.as_str().as_bytes());
         add(format!("{:?} {}", self.connect_timeout, self.allow_private).as_bytes());

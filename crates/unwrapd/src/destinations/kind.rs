@@ -35,9 +35,9 @@ pub trait KindSettings: PartialEq + Sized {
     /// Adds what should be the same at all gateways, without a secret.
     fn digest(&self, add: &mut dyn FnMut(&[u8]));
 
-    /// A warning that this destination can take nothing as things are. It is no mistake of the
-    /// configuration, because what is not there may come to be. `public` is where the gateway
-    /// receives.
+    /// A warning that deliveries would fail or wait, or that a setting has no effect. This is not a
+    /// configuration error, because a missing file may appear later. `public` is the address on
+    /// which the gateway receives.
     fn doubt(&self, name: &str, public: SocketAddr) -> Option<String>;
 
     /// The keys in which the other settings differ from these.

@@ -39,7 +39,7 @@ pub struct DestinationHandle {
     gate: RwLock<Option<Weak<Gate>>>,
 }
 
-/// What delivers to a destination, under its present configuration.
+/// The implementation and time-out of a destination, from its present configuration.
 #[derive(Clone)]
 pub struct Configured {
     /// Makes the attempts.
@@ -159,8 +159,8 @@ impl DestinationHandle {
         gate.as_ref()?.upgrade()
     }
 
-    /// Sets the gate of its dispatchers from now on. Returns whether there was one before: then the
-    /// destination is another, and what was found out about it counts no more.
+    /// Sets the gate for its dispatchers. Returns whether it replaces one: then the settings have
+    /// changed, and the circuit reports of the old gate no longer apply.
     pub fn set_gate(&self, gate: &Arc<Gate>) -> bool {
         let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::downgrade(gate));

@@ -87,8 +87,8 @@ impl Filter {
         !self.event_id.is_empty() || !self.resource.is_empty()
     }
 
-    /// The search keys of these ids, for one of which a message must have: of the event, and of the
-    /// resource. Empty: any.
+    /// The search keys of the event ids, and those of the resources. A message must have one key of
+    /// each list; an empty list allows any.
     pub(super) fn search_keys(&self) -> (Vec<u32>, Vec<u32>) {
         let keys = |ids: &[String]| ids.iter().map(|id| search_keys::key(id)).collect();
         (keys(&self.event_id), keys(&self.resource))

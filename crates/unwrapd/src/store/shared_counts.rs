@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::DestinationCounts;
 
-/// A count may be as old as so many times its duration: counting takes a twentieth of a core at
-/// most.
+/// Longest reuse of a slow count, as a multiple of its duration: slow counts take at most a
+/// twentieth of a core.
 const AGE_FACTOR_MAX: u32 = 20;
 /// A count that takes no longer is never reused.
 const IS_QUICK: Duration = Duration::from_millis(20);

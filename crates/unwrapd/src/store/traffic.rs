@@ -15,7 +15,7 @@ pub enum TrafficKind {
     Delivered,
     /// An attempt that failed, and is to be repeated.
     Retried,
-    /// An attempt that failed, and was the last.
+    /// A delivery that became a dead letter: its last attempt failed, or it expired.
     Dead,
 }
 

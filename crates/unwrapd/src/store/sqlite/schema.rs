@@ -25,7 +25,8 @@ pub(crate) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// How long to wait for another process (a backup, someone's shell) that holds the lock.
-/// Shorter than the time after which the writer counts as stuck ([`crate::store::sqlite::writer::pulse`]), so that the true cause is told.
+/// Shorter than the time after which the writer counts as stuck
+/// ([`pulse`](crate::store::sqlite::writer::pulse)), so that the error names the lock.
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 
 /// Statements kept prepared: all of ours.

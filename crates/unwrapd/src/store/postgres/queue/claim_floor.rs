@@ -5,7 +5,8 @@
 //!
 //! What we do ourselves moves the mark back where it must. What other gateways do is commonly not
 //! older than the moment that the mark stays behind beside them; whatever is before it all the same
-//! is found by looking everywhere, as what nobody told is ([`crate::store::postgres::fleet::notify`]).
+//! is found by the regular full search, as after a lost notification
+//! ([`notify`](crate::store::postgres::fleet::notify)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
