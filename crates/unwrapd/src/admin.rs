@@ -10,6 +10,7 @@ mod messages;
 mod quarantine;
 mod replay;
 mod route;
+mod shared_counts;
 mod unconfigured;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
 pub use health::Readiness;
 pub use route::Route;
+pub use shared_counts::SharedCounts;
 pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_unconfigured};
 
 /// The parts of the gateway that the admin port shows and changes.
@@ -49,6 +51,8 @@ pub struct Admin {
     pub clock: Clock,
     /// The destinations.
     pub registry: Registry,
+    /// Counts of deliveries for those who look often.
+    pub counts: Arc<SharedCounts>,
     /// Where refusals are counted for the log.
     pub refusals: Arc<Refusals>,
     /// The token of operators. `None`: every client of the port may do everything, so only this

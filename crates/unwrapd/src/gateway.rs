@@ -213,6 +213,7 @@ impl Gateway {
             warnings: self.core.warnings.clone(),
             clock: self.core.clock.clone(),
             registry: self.core.registry.clone(),
+            counts: Arc::default(),
             refusals: Arc::clone(refusals),
             token: self.config.admin_token.clone(),
         });

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use jiff::Timestamp;
 use openai_webhooks::Webhooks;
 
 use crate::clock::Clock;
@@ -162,7 +161,6 @@ impl Intake {
     ) {
         let Accepting {
             endpoint,
-            received_at,
             webhook_id,
             kind,
             ..
@@ -171,7 +169,8 @@ impl Intake {
             Accepted::New => TrafficKind::Accepted,
             Accepted::Duplicate => TrafficKind::Duplicate,
         };
-        self.events.traffic().count(counted, &endpoint, received_at);
+        let traffic = self.events.traffic();
+        traffic.count(counted, &endpoint, self.clock.stamp());
         tracing::debug!(webhook_id, kind, ?accepted, destinations = ?names(wanting), "kept");
         self.events.emit(|| PipelineEvent::Accepted {
             webhook_id,
@@ -216,7 +215,6 @@ impl Drop for Opened<'_> {
 /// The details of a stored message for the feed and the dispatchers.
 struct Accepting {
     endpoint: String,
-    received_at: Timestamp,
     webhook_id: String,
     kind: String,
     lane: Lane,
@@ -226,7 +224,6 @@ impl Accepting {
     fn of(message: &Message) -> Self {
         Self {
             endpoint: message.endpoint.clone(),
-            received_at: message.received_at,
             webhook_id: message.webhook_id.clone(),
             kind: message.kind().to_owned(),
             lane: Lane::of(message.event_type.as_deref()),

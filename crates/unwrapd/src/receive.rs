@@ -191,7 +191,7 @@ impl Receiver {
             error: error.clone(),
         });
         let traffic = self.intake.events().traffic();
-        traffic.count(TrafficKind::Refused, endpoint, arrival.received_at);
+        traffic.count(TrafficKind::Refused, endpoint, self.intake.clock().stamp());
         self.quarantine.add(
             endpoint,
             arrival.headers,

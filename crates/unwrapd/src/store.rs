@@ -12,7 +12,6 @@ mod put_off;
 pub mod replay;
 mod search_keys;
 mod settings;
-mod shared_counts;
 pub mod sqlite;
 mod traffic;
 mod views;

@@ -41,10 +41,11 @@ impl Traffic {
         let minute_ms = at_ms - at_ms.rem_euclid(MINUTE_MS);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut *counts;
-        let by_name = counts.by_minute.entry((minute_ms, kind)).or_default();
-        if let Some(count) = by_name.get_mut(name) {
+        let by_name = counts.by_minute.get_mut(&(minute_ms, kind));
+        if let Some(count) = by_name.and_then(|by_name| by_name.get_mut(name)) {
             *count += more;
         } else if counts.len < COUNTS_MAX {
+            let by_name = counts.by_minute.entry((minute_ms, kind)).or_default();
             by_name.insert(name.to_owned(), more);
             counts.len += 1;
         }

@@ -46,8 +46,8 @@ pub(super) fn routes() -> Vec<Route> {
 async fn list(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let mut paused: BTreeMap<String, Timestamp> = admin.store.paused().await?.into_iter().collect();
     let mut destination_counts: BTreeMap<String, DestinationCounts> = admin
-        .store
-        .destination_counts()
+        .counts
+        .get(admin.store.destination_counts())
         .await?
         .into_iter()
         .map(|standing| (standing.destination.clone(), standing))
@@ -229,7 +229,7 @@ fn sample(destination: String, event_type: EventType, now: Timestamp) -> Deliver
         uncounted_attempts: 0,
         since: now,
         message: Message {
-            origin: Origin::OpenAi,
+            origin: Origin::Gateway,
             endpoint: "test".into(),
             webhook_id: format!("wh_test_{id}"),
             event_type: Some(event_type.as_str().to_owned()),

@@ -164,11 +164,11 @@ impl DestinationHandle {
     pub fn set_gate(&self, gate: &Arc<Gate>) -> bool {
         let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::downgrade(gate));
-        let is_another = before.is_some();
-        if let Some(before) = before.and_then(|before| before.upgrade()) {
+        let before = before.and_then(|before| before.upgrade());
+        if let Some(before) = &before {
             before.retire();
         }
-        is_another
+        before.is_some()
     }
 
     /// Pauses or resumes it here, and wakes its dispatchers.

@@ -24,7 +24,6 @@ use tokio::time::Instant;
 use super::filter::Filter;
 use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::shared_counts::SharedCounts;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
     GatewayIdentity, Lease, MessagePage, MessageView, Page, Pruned, QuarantinedRequest,
@@ -69,7 +68,6 @@ pub struct PostgresStore {
     /// Becomes true when a worker has ended.
     ended: watch::Receiver<bool>,
     pruner: tokio::sync::Mutex<Pruner>,
-    counts: SharedCounts,
 }
 
 #[derive(Clone)]
@@ -179,7 +177,6 @@ impl PostgresStore {
             open: Mutex::new(Some(open)),
             ended,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
-            counts: SharedCounts::default(),
         })
     }
 
@@ -315,8 +312,7 @@ impl Store for PostgresStore {
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        let counted = self.counts.get(pause::destination_counts(self.pool()));
-        Ok(counted.await?)
+        Ok(pause::destination_counts(self.pool()).await?)
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {

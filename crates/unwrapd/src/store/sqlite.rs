@@ -26,7 +26,6 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::shared_counts::SharedCounts;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
     Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
@@ -91,7 +90,6 @@ pub struct SqliteStore {
     alive: watch::Receiver<()>,
     pruner: tokio::sync::Mutex<Pruner>,
     settlements: Semaphore,
-    counts: SharedCounts,
     clock: Clock,
 }
 
@@ -192,7 +190,6 @@ impl SqliteStore {
             alive,
             pruner: tokio::sync::Mutex::new(Pruner::new(bounds)),
             settlements: Semaphore::new(SETTLEMENTS_MAX),
-            counts: SharedCounts::default(),
             clock: clock.clone(),
         })
     }
@@ -472,7 +469,7 @@ impl Store for SqliteStore {
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        self.counts.get(self.read(pause::destination_counts)).await
+        self.read(pause::destination_counts).await
     }
 
     async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {

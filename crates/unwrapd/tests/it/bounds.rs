@@ -112,6 +112,7 @@ fn stuck() -> TowerToHyperService<Router> {
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),
         registry,
+        counts: Arc::default(),
         refusals: Arc::default(),
         token: None,
     }))

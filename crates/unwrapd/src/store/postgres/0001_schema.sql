@@ -31,11 +31,12 @@ CREATE TABLE payload (
     resource_key integer NOT NULL,     -- hash of the id of the resource
     bytes       bytea    NOT NULL
 ) PARTITION BY LIST (partition);
--- For a search by one of these ids: about 1 KiB for 32 pages. A partition is filled from its
--- beginning to its end, so a stored payload seldom changes the index, unlike that of a B-tree.
+-- For a search by one of these ids: about 2 KiB for 16 pages. A partition is filled from its
+-- beginning to its end, so a stored payload seldom changes the index, unlike that of a B-tree. Pages
+-- that autovacuum has not summarised yet are read in full.
 CREATE INDEX payload_keys ON payload USING brin (
-    event_key int4_bloom_ops (n_distinct_per_range = 500), resource_key int4_bloom_ops (n_distinct_per_range = 500)
-) WITH (pages_per_range = 32, autosummarize = on);
+    event_key int4_bloom_ops (n_distinct_per_range = 1000), resource_key int4_bloom_ops (n_distinct_per_range = 1000)
+) WITH (pages_per_range = 16, autosummarize = on);
 DO $$ BEGIN
     FOR partition IN 0..11 LOOP
         EXECUTE format('CREATE TABLE payload_%s PARTITION OF payload (PRIMARY KEY (seq)) FOR VALUES IN (%s)', partition, partition);

@@ -13,8 +13,10 @@ use crate::store::postgres::rows::timestamp;
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
-/// Most messages in one piece.
+/// Most messages in one piece,
 const ROWS_MAX: i64 = 1000;
+/// and with their payloads, of up to 1 MiB each.
+const PAYLOADS_MAX: i64 = 64;
 
 /// Which way to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,11 @@ pub(crate) async fn scan_page(
     let (events, resources) = filter.search_keys();
     let (events, resources) = (signed_keys(&events), signed_keys(&resources));
     let (payload, payloads_wanted) = payloads_wanted(filter);
+    let rows_max = if filter.names_payloads() {
+        PAYLOADS_MAX
+    } else {
+        ROWS_MAX
+    };
     let dead_wanted = if is_dead_only(selection) {
         "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
     } else {
@@ -105,7 +112,7 @@ pub(crate) async fn scan_page(
         "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL, {payload} FROM message
          WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
              AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
-         ORDER BY seq {direction} LIMIT {ROWS_MAX}"
+         ORDER BY seq {direction} LIMIT {rows_max}"
     );
     let given = params![
         first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
@@ -134,7 +141,7 @@ pub(crate) async fn scan_page(
             candidates.push(candidate);
         }
     }
-    let is_cut = i64::try_from(rows.len()).is_ok_and(|rows| rows >= ROWS_MAX);
+    let is_cut = i64::try_from(rows.len()).is_ok_and(|rows| rows >= rows_max);
     let end = match order {
         Order::OldestFirst => last,
         Order::NewestFirst => first,

@@ -42,7 +42,8 @@ pub(crate) async fn add(pool: &Arc<Pool>, counts: &[TrafficCount]) -> Result<(),
         .map(|counted| i64::try_from(counted.count).unwrap_or(i64::MAX))
         .collect();
     let given = params![minutes => INT8_ARRAY, kinds => TEXT_ARRAY, names => TEXT_ARRAY, numbers => INT8_ARRAY];
-    pool.once(Purpose::Looking, ADD, given).await.map(drop)
+    // Its time-out is short: it must not hold up a stop.
+    pool.once(Purpose::Claiming, ADD, given).await.map(drop)
 }
 
 pub(crate) async fn since(

@@ -173,11 +173,11 @@ fn of_ids(
     let mut hashed = Vec::new();
     let mut found = Vec::new();
     let mut blocks = connection.prepare_cached(if filter.webhook_id.is_empty() {
-        "SELECT first_seq, keys FROM search_block ORDER BY first_seq"
+        "SELECT first_seq, keys FROM search_block WHERE first_seq BETWEEN ?1 - 4095 AND ?2 ORDER BY first_seq"
     } else {
-        "SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq"
+        "SELECT first_seq, hashes FROM dedupe_block WHERE first_seq BETWEEN ?1 - 4095 AND ?2 ORDER BY first_seq"
     })?;
-    let mut blocks = blocks.query(())?;
+    let mut blocks = blocks.query(params![within.start(), within.end()])?;
     while let Some(block) = blocks.next()? {
         let first: i64 = block.get(0)?;
         let mut last = first - 1;

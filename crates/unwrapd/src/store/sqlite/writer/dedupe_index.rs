@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::store::search_keys::SearchKeys;
 use crate::store::sqlite::queue::accept::IdHashes;
-use crate::store::sqlite::statements::payload;
 
 /// Ids in a block: 32 KiB of hashes, the unit that is forgotten at once.
 const BLOCK_IDS: usize = 4096;
@@ -321,9 +320,7 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
     for (seq, tail) in (first_seq..).zip(block) {
         let keys = match tail.search {
             Some(keys) => keys,
-            None => payload(connection, seq)?
-                .map(|payload| SearchKeys::of(&payload))
-                .unwrap_or_default(),
+            None => stored_keys(connection, seq)?,
         };
         search_keys.extend(keys.to_bytes());
     }
@@ -334,6 +331,18 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
         .prepare_cached("INSERT INTO search_block (first_seq, keys) VALUES (?, ?)")?
         .execute(params![first_seq, search_keys])?;
     Ok(())
+}
+
+/// The keys in the beginning of a stored payload. The rest is not read, because this is done for
+/// thousands of messages within a commit, and the ids stand in the beginning.
+fn stored_keys(connection: &Connection, seq: i64) -> rusqlite::Result<SearchKeys> {
+    connection
+        .prepare_cached("SELECT substr(bytes, 1, 16384) FROM payload WHERE seq = ?")?
+        .query_row(params![seq], |row| {
+            Ok(SearchKeys::of(row.get_ref(0)?.as_blob()?))
+        })
+        .optional()
+        .map(Option::unwrap_or_default)
 }
 
 /// A block that [`DedupeIndex::forget_block`] would forget.

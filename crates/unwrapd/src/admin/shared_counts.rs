@@ -9,16 +9,18 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::DestinationCounts;
+use crate::store::DestinationCounts;
 
-/// Longest reuse of a slow count, as a multiple of its duration: slow counts take at most a
-/// twentieth of a core.
+/// Reuse of a slow count, as a multiple of its duration: slow counts take at most a twentieth of a
+/// core. A count may also be slow because a connection was waited for, so there is a longest time.
 const AGE_FACTOR_MAX: u32 = 20;
+const AGE_MAX: Duration = Duration::from_secs(60);
 /// A count that takes no longer is never reused.
 const IS_QUICK: Duration = Duration::from_millis(20);
 
+/// The latest count of deliveries by destination.
 #[derive(Debug, Default)]
-pub(super) struct SharedCounts(Mutex<Option<Counted>>);
+pub struct SharedCounts(Mutex<Option<Counted>>);
 
 #[derive(Debug)]
 struct Counted {
@@ -52,7 +54,8 @@ impl SharedCounts {
 
 impl Counted {
     fn may_be_used(&self) -> bool {
-        self.took > IS_QUICK && self.ended_at.elapsed() < self.took * AGE_FACTOR_MAX
+        let age_max = (self.took * AGE_FACTOR_MAX).min(AGE_MAX);
+        self.took > IS_QUICK && self.ended_at.elapsed() < age_max
     }
 }
 
