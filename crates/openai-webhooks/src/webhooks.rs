@@ -151,8 +151,8 @@ impl Webhooks {
             // A signed text contains dots and this one has none, so it is never a signature.
             mac.update(b"fingerprint");
             let mac: [u8; MAC_BYTES] = mac.finalize().into_bytes().into();
-            let digits = mac[..8].iter();
-            digits.map(|byte| format!("{byte:02x}")).collect()
+            let beginning = u64::from_be_bytes(mac[..8].try_into().expect("8 of 32 bytes"));
+            format!("{beginning:016x}")
         };
         self.keys.iter().map(fingerprint).collect()
     }

@@ -229,3 +229,21 @@ impl Default for LaneEntrance {
         Self { wakeup, handoff }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other gateways may have found since that the destination is down.
+    #[test]
+    fn a_destination_that_comes_back_replaces_no_gate() {
+        let handle = Registry::default().of("app");
+        let gate = || Arc::new(Gate::new(Arc::clone(&handle)));
+        let first = gate();
+        assert!(!handle.set_gate(&first));
+        let changed = gate();
+        assert!(handle.set_gate(&changed));
+        drop((first, changed));
+        assert!(!handle.set_gate(&gate()));
+    }
+}

@@ -131,13 +131,13 @@ pub(crate) async fn scan_page(
             has_body: row.try_get(5)?,
         };
         let event_type = candidate.event_type.as_deref();
-        let is_wanted = selection.wants(
+        let matches = selection.wants(
             row.try_get(1)?,
             row.try_get(2)?,
             event_type,
             candidate.received_at,
         );
-        if is_wanted && selection.wants_payload(row.try_get(6)?) {
+        if matches && selection.wants_payload(row.try_get(6)?) {
             candidates.push(candidate);
         }
     }
