@@ -339,7 +339,9 @@ fn stored_keys(connection: &Connection, seq: i64) -> rusqlite::Result<SearchKeys
     connection
         .prepare_cached("SELECT substr(bytes, 1, 16384) FROM payload WHERE seq = ?")?
         .query_row(params![seq], |row| {
-            Ok(SearchKeys::of(row.get_ref(0)?.as_blob()?))
+            // The beginning of an empty payload is NULL.
+            let beginning = row.get_ref(0)?.as_blob_or_null()?;
+            Ok(SearchKeys::of(beginning.unwrap_or_default()))
         })
         .optional()
         .map(Option::unwrap_or_default)
