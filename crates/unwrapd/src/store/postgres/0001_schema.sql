@@ -331,6 +331,21 @@ BEGIN
         NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::bytea, NULL::boolean;
 END $$;
 
+-- The messages whose payload has one of these search keys; an empty array stands for any key. The
+-- planner takes the index for useless, because the keys are in no order, and would read all
+-- payloads.
+CREATE FUNCTION find_payloads(event_keys integer[], resource_keys integer[]) RETURNS SETOF bigint LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
+BEGIN
+    IF cardinality(event_keys) = 0 THEN
+        RETURN QUERY SELECT seq FROM payload WHERE resource_key = ANY (resource_keys);
+    ELSIF cardinality(resource_keys) = 0 THEN
+        RETURN QUERY SELECT seq FROM payload WHERE event_key = ANY (event_keys);
+    ELSE
+        RETURN QUERY SELECT seq FROM payload WHERE event_key = ANY (event_keys) AND resource_key = ANY (resource_keys);
+    END IF;
+END $$;
+
 -- Records attempts, and returns those that took effect. An attempt that is recorded already, equal
 -- in every column, was settled before: its commit was made, and the reply was lost.
 CREATE FUNCTION settle(

@@ -155,28 +155,15 @@ pub(crate) async fn scan_page(
 
 /// The payload, and the condition that its search keys are among those of `$7` and `$8`; nothing
 /// and everything for a filter that names no payloads.
-fn payloads_wanted(filter: &Filter) -> (&'static str, String) {
-    if !filter.names_payloads() {
-        return ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL".into());
+fn payloads_wanted(filter: &Filter) -> (&'static str, &'static str) {
+    if filter.names_payloads() {
+        (
+            "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)",
+            "seq = ANY (ARRAY (SELECT find_payloads($7::int4[], $8::int4[])))",
+        )
+    } else {
+        ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL")
     }
-    let among = |ids: &[String], condition: &'static str, any: &'static str| {
-        if ids.is_empty() { any } else { condition }
-    };
-    let events = among(
-        &filter.event_id,
-        "event_key = ANY ($7::int4[])",
-        "$7::int4[] IS NOT NULL",
-    );
-    let resources = among(
-        &filter.resource,
-        "resource_key = ANY ($8::int4[])",
-        "$8::int4[] IS NOT NULL",
-    );
-    let payload = "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)";
-    let condition = format!(
-        "seq = ANY (ARRAY (SELECT seq FROM payload WHERE {events} AND {resources} AND seq BETWEEN $1 AND $2))"
-    );
-    (payload, condition)
 }
 
 fn signed_keys(keys: &[u32]) -> Vec<i32> {
