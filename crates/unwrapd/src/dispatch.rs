@@ -22,7 +22,7 @@ use crate::delivery::limits::Limits;
 use crate::destinations::{Destination, DestinationHandle, Gate};
 use crate::handoff::DirectHandoff;
 use crate::pipeline_events::EventBus;
-use crate::store::Store;
+use crate::store::DeliveryQueue;
 use lane_worker::LaneWorker;
 pub use lane_worker::SETTLING_MAX;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub struct LaneContext {
     /// State that the lanes of the destination share.
     pub gate: Arc<Gate>,
     /// Where deliveries are kept.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn DeliveryQueue>,
     /// Where free places are offered, and work is handed over.
     pub handoff: Arc<DirectHandoff>,
     /// The event feed.

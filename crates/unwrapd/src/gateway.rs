@@ -94,7 +94,9 @@ impl Gateway {
         let (core, opened) = Core::open(&config).await?;
         let built = BuiltDestination::all(config.destinations.clone(), &core.clock)?;
         let identity = identity::of(&config, public);
-        core.store.announce(identity.clone()).await?;
+        if let Some(fleet) = core.store.fleet() {
+            fleet.announce(identity.clone()).await?;
+        }
         warn_doubts(&config, public, &core.warnings);
 
         let dispatchers = Dispatchers::start(&core, built).await?;
@@ -157,13 +159,9 @@ impl Gateway {
             refusals,
         } = self.core.clone();
         let tasks = &mut self.tasks;
-        tasks.spawn(prune::run(
-            Arc::clone(&store),
-            clock.clone(),
-            shutdown.clone(),
-        ));
+        tasks.spawn(prune::run(store.clone(), clock.clone(), shutdown.clone()));
         let traffic = events.traffic().clone();
-        tasks.spawn(traffic.run(Arc::clone(&store), shutdown.clone()));
+        tasks.spawn(traffic.run(store.clone(), shutdown.clone()));
         let fleet = Fleet {
             store: Arc::clone(&store),
             registry: registry.clone(),
@@ -171,12 +169,7 @@ impl Gateway {
             identity: self.identity.subscribe(),
         };
         tasks.spawn(fleet.run(shutdown.clone()));
-        let time = timekeeping::run(
-            clock,
-            Arc::clone(&store),
-            warnings.clone(),
-            shutdown.clone(),
-        );
+        let time = timekeeping::run(clock, store.clone(), warnings.clone(), shutdown.clone());
         tasks.spawn(time);
         let end = shutdown.clone().cancelled_owned();
         tasks.spawn(admin::watch_unconfigured(store, registry, warnings, end));
@@ -366,7 +359,9 @@ impl Gateway {
             exclusive_address: None,
             ..self.identity.borrow().clone()
         };
-        drop(timeout(PART_TIME_MAX, self.core.store.announce(parting)).await);
+        if let Some(fleet) = self.core.store.fleet() {
+            drop(timeout(PART_TIME_MAX, fleet.announce(parting)).await);
+        }
         drop(self.switch);
         while self.tasks.join_next().await.is_some() {}
         drop(timeout(QUARANTINE_TIME_MAX, self.quarantine.written()).await);

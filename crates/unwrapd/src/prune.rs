@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
 use crate::printable::counted;
-use crate::store::{Pruned, Store};
+use crate::store::{Maintenance, Pruned};
 use tokio_util::sync::CancellationToken;
 
 /// How long a store that had nothing to forget is left alone: it may fill up meanwhile.
@@ -16,7 +16,7 @@ const REST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Goes on until shutdown. A failing store does not end it.
-pub async fn run(store: Arc<dyn Store>, clock: Clock, shutdown: CancellationToken) {
+pub async fn run(store: Arc<dyn Maintenance>, clock: Clock, shutdown: CancellationToken) {
     let mut messages = 0;
     loop {
         let started = Instant::now();

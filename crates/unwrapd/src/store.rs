@@ -6,9 +6,13 @@ pub mod filter;
 mod fleet;
 mod give_up;
 mod ids;
+mod inbox;
+mod maintenance;
+mod operations;
 pub mod postgres;
 mod precheck;
 mod put_off;
+mod queue;
 pub mod replay;
 mod search_keys;
 mod settings;
@@ -18,18 +22,15 @@ mod views;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Moment};
-use crate::delivery::limit_share::LimitShare;
+use crate::clock::Clock;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{Delivery, Lane, Next, later};
@@ -37,13 +38,14 @@ use crate::handoff::Reservation;
 use crate::message::Message;
 use crate::observe::warnings::Warnings;
 
-use filter::Filter;
-use replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-
 pub use copy::{Copied, CopyError, Progress, Step, copy};
-pub use fleet::{Configuration, FRESH, FleetGateway, GatewayIdentity, SharedCircuit};
+pub use fleet::{Configuration, FRESH, Fleet, FleetGateway, GatewayIdentity, SharedCircuit};
 pub use give_up::{GivenUp, give_up};
+pub use inbox::Inbox;
+pub use maintenance::Maintenance;
+pub use operations::Operations;
 pub use precheck::precheck;
+pub use queue::DeliveryQueue;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 pub use traffic::{TrafficCount, TrafficKind};
 use views::{ATTEMPTS_SHOWN_IN_ALL_MAX, PageBuilder};
@@ -55,269 +57,14 @@ pub use views::{
 /// deliveries of a message within this.
 pub const DELIVERIES_MAX: usize = 256;
 
-/// Keeps messages and their deliveries. Every implementation runs the suite in `tests/it/store_conformance.rs`.
+/// Stores messages and their deliveries. Every implementation runs the suite in
+/// `tests/it/store_conformance.rs`.
 ///
-/// A method that returns `Ok` has made its change durable: it survives a crash of this process and of the machine.
-#[async_trait]
-pub trait Store: Send + Sync {
-    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once,
-    /// for each recipient: all of it in one commit. A copy of a message that is already kept
-    /// changes nothing, and is told apart only once the original is durable.
-    ///
-    /// If a recipient has a reservation, its delivery may be leased in the same commit, as by a
-    /// claim, and handed off there. The hand-off happens even if the caller no longer waits.
-    async fn accept(
-        &self,
-        message: Message,
-        recipients: Vec<Recipient>,
-    ) -> Result<Accepted, StoreError>;
-
-    /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due
-    /// first, each with its next attempt number. Unless settled by then, they are due again when
-    /// the lease ends.
-    ///
-    /// A delivery that would wait longer than [`Terms::longest_wait`] is due as well: a clock that
-    /// was set back since has put it off. The same applies to a lease that is longer than any.
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError>;
-
-    /// As [`claim_within`](Self::claim_within), with the longest wait of the default policy.
-    async fn claim(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        lease: Duration,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
-        self.claim_within(destination, lane, now, lease.into(), limit)
-            .await
-    }
-
-    /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`]
-    /// means that the lease had run out and someone else has claimed the delivery since: nothing
-    /// was changed.
-    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
-
-    /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`] one goes of the
-    /// endpoint that holds the most, which is this one's where several hold as much: the oldest
-    /// without a body, or else the oldest. So no endpoint loses a request to another one's while it
-    /// holds no more than an equal share of the room. Returns how many went.
-    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError>;
-
-    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
-    /// their arrival, with their bodies.
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError>;
-
-    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError>;
-
-    /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
-    async fn accept_quarantined(
-        &self,
-        quarantined: i64,
-        message: Message,
-        destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError>;
-
-    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError>;
-
-    /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same
-    /// number. One that another claim holds by now is left alone, so that this may be asked again.
-    /// Leases alone need not survive a crash, and so this need not.
-    async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
-
-    /// Writes something durably and for nothing: whether a message could be kept now.
-    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError>;
-
-    /// Remembers what time it is, for [`Clock::anchor`](crate::clock::Clock::anchor) of the next process.
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        let _ = trusted;
-        Ok(())
-    }
-
-    /// Adds to the counts of these minutes, kinds and names.
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError>;
-
-    /// The counts of the minutes that begin at `since` or later, in the order of minute, kind and
-    /// name.
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
-
-    /// Takes a step in forgetting what has been kept as long as the settings say, or is more than
-    /// they allow, the oldest first. What waits for delivery stays, and an id is known for the
-    /// whole dedupe horizon. A step is short, so that nobody who receives waits for it: ask again
-    /// as long as there is more, and now and then.
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError>;
-
-    /// How many messages there are, and deliveries in each state. Takes the longer the more there
-    /// are, and holds nobody up.
-    async fn tally(&self) -> Result<Tally, StoreError>;
-
-    /// Summary of the store for the log line at the start. Quick for a store of any size. `None`:
-    /// the store has no summary.
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(None)
-    }
-
-    /// How many deliveries each destination has still to get, and how many were given up; a
-    /// destination with neither is left out.
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
-
-    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts
-    /// meanwhile. Pausing it again changes nothing.
-    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError>;
-
-    /// Forgets that.
-    async fn resume(&self, destination: &str) -> Result<(), StoreError>;
-
-    /// The destinations that are paused, by name, and since when.
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
-
-    /// Waits until other gateways on the store may have changed something, and returns what. Single
-    /// consumer: only one task may await this. A store that is not shared never returns.
-    async fn next_change(&self) -> FleetChanges {
-        std::future::pending().await
-    }
-
-    /// Tells the others on the store who we are, from now on. Until then they do not count with us.
-    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
-        drop(identity);
-        Ok(())
-    }
-
-    /// The gateways on the store, ourselves included, as far as is known. A store that nobody shares knows of none.
-    fn gateways(&self) -> Vec<FleetGateway> {
-        Vec::new()
-    }
-
-    /// Our part of what the gateways may do together at `destination`, at this moment.
-    fn share(&self, destination: &str) -> LimitShare {
-        let _ = destination;
-        LimitShare::ALONE
-    }
-
-    /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as
-    /// its lease lasts: nobody has taken us for dead since.
-    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
-        let _ = claimed_at;
-        true
-    }
-
-    /// Whether others share the store, and so what is known of destinations.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    /// The destinations that are down for all who share the store.
-    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of
-    /// it. Otherwise it was ours to try it; if it is not any more, nothing is changed.
-    async fn open_circuit(
-        &self,
-        destination: &str,
-        back_off: Duration,
-        is_first: bool,
-    ) -> Result<(), StoreError> {
-        let _ = (destination, back_off, is_first);
-        Ok(())
-    }
-
-    /// `destination` is up.
-    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
-        let _ = destination;
-        Ok(())
-    }
-
-    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this
-    /// gateway dies. What came of it is among [`circuits`](Self::circuits).
-    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
-        let _ = (destination, time);
-        Ok(())
-    }
-
-    /// Counts what a replay would do, and changes nothing.
-    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
-
-    /// Takes one step of a replay: makes at least `limit` deliveries due `now`, or all that are
-    /// left, message by message. Call it until it returns [`ReplayStep::Done`].
-    ///
-    /// The first use of a token fixes the messages, as of `as_of` or now. Each message is visited
-    /// once, and the commit that makes its deliveries due also records the progress. So a second
-    /// call with the same token, after a crash or at the same time, makes no delivery twice. A
-    /// waiting delivery becomes due at once, under the same number; a leased one stays as it is.
-    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished steps
-    /// stay, and the same token continues later.
-    async fn replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError>;
-
-    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at
-    /// `as_of`: they stay visible as dropped, and "the dead" no longer means them. `after` is where
-    /// the step before ended.
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError>;
-
-    /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
-    async fn list_messages(
-        &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError>;
-
-    /// The messages with this webhook id (one for each endpoint that received it), with their
-    /// attempts and, if asked for, their payloads. If there are none, those whose payload names the
-    /// id as that of its event; if there are none either, as that of its resource.
-    async fn get_message(
-        &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError>;
-
-    /// Waits until the store can never be used again: it is closed, or a thread of it has died.
-    async fn failed(&self);
-
-    /// Waits until nothing has been written for some seconds, since the disk does not answer. It
-    /// may answer again. A store that is asked over the network never says so: what is asked of it
-    /// has a time-out.
-    async fn hangs(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    /// Finishes what was asked for and closes the files. What is asked for afterwards is [`StoreError::Unavailable`].
-    async fn close(&self);
+/// A method of these traits that returns `Ok` has made its change durable: it survives a crash of
+/// this process and of the machine.
+pub trait Store: Inbox + DeliveryQueue + Operations + Maintenance {
+    /// The other gateways on the store; `None`: the store is not shared.
+    fn fleet(&self) -> Option<&dyn Fleet>;
 }
 
 /// Result of storing a message.
@@ -617,6 +364,12 @@ impl StoreError {
     pub(crate) fn closed() -> Self {
         Self::Unavailable("it is closed".into())
     }
+}
+
+/// The gateways on the store, as far as is known; none for a store that is not shared.
+#[must_use]
+pub fn gateways(store: &dyn Store) -> Vec<FleetGateway> {
+    store.fleet().map_or_else(Vec::new, Fleet::gateways)
 }
 
 /// Waiting deliveries by destination; a destination without any is left out.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::store::{Store, StoreError, TrafficCount, TrafficKind};
+use crate::store::{Maintenance, StoreError, TrafficCount, TrafficKind};
 use tokio_util::sync::CancellationToken;
 
 /// How often counts are written.
@@ -69,7 +69,7 @@ impl Traffic {
 
     /// Writes what was counted since the last call. On an error it is counted again: it may then
     /// be written twice, where the store made the change and its answer was lost.
-    pub async fn write(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub async fn write(&self, store: &dyn Maintenance) -> Result<(), StoreError> {
         let counts = self.take();
         if counts.is_empty() {
             return Ok(());
@@ -90,7 +90,7 @@ impl Traffic {
     }
 
     /// Writes the counts every second, until shutdown.
-    pub async fn run(self, store: Arc<dyn Store>, shutdown: CancellationToken) {
+    pub async fn run(self, store: Arc<dyn Maintenance>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -14,7 +14,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(State(admin): State<Admin>) -> Response {
-    let members = admin.store.gateways();
+    let members = crate::store::gateways(&*admin.store);
     let mut ours = members.iter().filter(|member| member.is_ours);
     answer(&GatewayList {
         is_current: ours.all(|member| member.silent_for < FRESH),

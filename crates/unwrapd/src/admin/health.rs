@@ -136,7 +136,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
             format!(
                 "ok\n{}{}",
                 lines(&admin.warnings.all()),
-                doubts(views(&admin.store.gateways()))
+                doubts(views(&crate::store::gateways(&*admin.store)))
             ),
         ),
         Ok(()) => (StatusCode::OK, "ok\n".into()),

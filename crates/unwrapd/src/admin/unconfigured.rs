@@ -17,7 +17,7 @@ use crate::api::{GiveUpRequest, GiveUpResult};
 use crate::destinations::Registry;
 use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
-use crate::store::{Store, give_up, waiting};
+use crate::store::{Store, gateways, give_up, waiting};
 
 /// The condition that such deliveries wait.
 const CONDITION: &str = "unconfigured-destinations";
@@ -152,7 +152,7 @@ async fn give_up_waiting(
 
 /// Another gateway that lives and has other destinations.
 fn configured_differently(store: &dyn Store) -> Option<String> {
-    let gateways = store.gateways();
+    let gateways = gateways(store);
     let ours = gateways.iter().find(|gateway| gateway.is_ours)?;
     let other = gateways.iter().find(|gateway| {
         !gateway.is_ours && ours.differs_from(gateway).contains(&"destinations".into())

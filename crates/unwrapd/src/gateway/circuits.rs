@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::destinations::{CircuitReport, CircuitReports, DestinationHandle, Gate, Registry};
-use crate::store::{SharedCircuit, Store, StoreError};
+use crate::store::{Fleet, SharedCircuit, StoreError};
 
 /// How long a gateway may try a destination before another one may. It may go on for as long as
 /// deliveries are under way, and must have said so by half of this.
@@ -54,7 +54,7 @@ impl Circuits {
     }
 
     /// Tells the others what was found out here, and does as all know by then.
-    pub(super) async fn agree(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(super) async fn agree(&self, store: &dyn Fleet) -> Result<(), StoreError> {
         // Before what is told: what is found out from here on counts more than what all know by then.
         let epochs = self.epochs();
         for (name, report) in self.reports.all() {

@@ -83,7 +83,10 @@ impl Dispatchers {
         core: &Core,
         destinations: Vec<BuiltDestination>,
     ) -> Result<Self, StoreError> {
-        let known = core.store.circuits().await?;
+        let known = match core.store.fleet() {
+            Some(fleet) => fleet.circuits().await?,
+            None => Vec::new(),
+        };
         let mut dispatchers = Self {
             store: Arc::clone(&core.store),
             clock: core.clock.clone(),
@@ -149,7 +152,7 @@ impl Dispatchers {
                 destination: Arc::clone(destination),
                 limits: current.clone(),
                 gate: Arc::clone(&gate),
-                store: Arc::clone(&self.store),
+                store: self.store.clone(),
                 handoff: handle.take_over(lane),
                 events: self.events.clone(),
                 clock: self.clock.clone(),
@@ -169,7 +172,7 @@ impl Dispatchers {
     }
 
     fn gate(&self, handle: &Arc<DestinationHandle>) -> Arc<Gate> {
-        if !self.store.is_shared() {
+        if self.store.fleet().is_none() {
             return Arc::new(Gate::new(Arc::clone(handle)));
         }
         let reports = Arc::clone(&self.circuits.reports);

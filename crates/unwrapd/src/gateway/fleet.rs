@@ -23,6 +23,9 @@ impl Fleet {
     /// Goes on until shutdown. A failing store does not end it.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let store = Arc::clone(&self.store);
+        let Some(store) = store.fleet() else {
+            return;
+        };
         let mut identity = self.identity.clone();
         let mut drift = ConfigDrift::default();
         drift.report(&store.gateways());
@@ -53,12 +56,12 @@ impl Fleet {
                 tracing::debug!("cannot read the paused destinations: {error}");
             }
             if changes.circuits
-                && let Err(error) = self.circuits.agree(&*self.store).await
+                && let Err(error) = self.circuits.agree(store).await
             {
                 tracing::debug!("cannot read which destinations are down: {error}");
             }
             if changes.gateways {
-                drift.report(&self.store.gateways());
+                drift.report(&store.gateways());
                 // Each has another part of the limits now.
                 for handle in self.registry.all() {
                     handle.notify_all();

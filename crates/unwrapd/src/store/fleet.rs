@@ -1,6 +1,9 @@
 //! Types for gateways that share a store.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
+
+use super::{FleetChanges, StoreError};
 use std::time::Duration;
 
 /// How long after it last reached the store a gateway still goes by what it knew then. Less than
@@ -68,4 +71,38 @@ pub struct SharedCircuit {
     pub back_off: Duration,
     /// Whether it is ours to try it.
     pub is_ours_to_try: bool,
+}
+
+/// The store as the gateways on it use it: they announce themselves and share circuits. A store
+/// that is not shared has none.
+#[async_trait]
+pub trait Fleet: Send + Sync {
+    /// Tells the others on the store who we are, from now on. Until then they do not count with us.
+    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError>;
+
+    /// The gateways on the store, ourselves included, as far as is known. A store that nobody shares knows of none.
+    fn gateways(&self) -> Vec<FleetGateway>;
+
+    /// Waits until other gateways on the store may have changed something, and returns what. Single
+    /// consumer: only one task may await this. A store that is not shared never returns.
+    async fn next_change(&self) -> FleetChanges;
+
+    /// The destinations that are down for all who share the store.
+    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError>;
+
+    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of
+    /// it. Otherwise it was ours to try it; if it is not any more, nothing is changed.
+    async fn open_circuit(
+        &self,
+        destination: &str,
+        back_off: Duration,
+        is_first: bool,
+    ) -> Result<(), StoreError>;
+
+    /// `destination` is up.
+    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError>;
+
+    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this
+    /// gateway dies. What came of it is among [`circuits`](Self::circuits).
+    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError>;
 }

@@ -30,6 +30,7 @@ use super::{
     QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError,
     Summary, Tally, Terms, TrafficCount,
 };
+use super::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations};
 use crate::clock::{Clock, Moment};
 use crate::crash::{self, CrashPoint};
 use crate::delivery::Lane;
@@ -200,7 +201,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl Inbox for PostgresStore {
     async fn accept(
         &self,
         message: Message,
@@ -216,39 +217,8 @@ impl Store for PostgresStore {
         accepted?
     }
 
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
-        Ok(claim::claim(&self.shared, destination, lane, now, terms, limit).await?)
-    }
-
-    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
-        self.queues()?.settling.ask(attempt).await
-    }
-
     async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
         Ok(quarantine::add(self.pool(), &quarantined).await?)
-    }
-
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        Ok(quarantine::list(self.pool(), after, limit).await?)
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        Ok(quarantine::summaries(self.pool(), after, limit).await?)
     }
 
     async fn accept_quarantined(
@@ -265,50 +235,55 @@ impl Store for PostgresStore {
         };
         self.queues()?.accepting.ask(accept).await?
     }
+}
 
-    async fn delete_quarantined(
+#[async_trait]
+impl DeliveryQueue for PostgresStore {
+    async fn claim_within(
         &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        Ok(quarantine::delete_quarantined(self.pool(), &quarantined_requests).await?)
+        destination: &str,
+        lane: Lane,
+        now: Timestamp,
+        terms: Terms,
+        limit: usize,
+    ) -> Result<Claimed, StoreError> {
+        Ok(claim::claim(&self.shared, destination, lane, now, terms, limit).await?)
+    }
+
+    async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {
+        self.queues()?.settling.ask(attempt).await
     }
 
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         Ok(claim::release(&self.shared, leases).await?)
     }
 
-    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
-        pause::ready(self.pool(), now).await?;
-        self.shared.capacity.reserve(1).map(drop)
+    fn share(&self, destination: &str) -> LimitShare {
+        self.shared.membership.share(destination)
     }
 
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        Ok(time::remember(&self.shared, trusted).await?)
+    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
+        self.shared.membership.still_holds(claimed_at)
+    }
+}
+
+#[async_trait]
+impl Operations for PostgresStore {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        Ok(browse::find(self.pool(), filter, now, page).await?)
     }
 
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        Ok(traffic::add(self.pool(), &counts).await?)
-    }
-
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(traffic::since(self.pool(), since).await?)
-    }
-
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
-        let mut pruner = self.pruner.lock().await;
-        Ok(pruner.step(&self.shared, now).await?)
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        Ok(pause::tally(self.pool()).await?)
-    }
-
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(Some(Summary {
-            schema: migration::VERSION,
-            is_new: Some(self.is_new),
-            messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
-        }))
+    async fn get_message(
+        &self,
+        id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        Ok(browse::show(self.pool(), id, with_payload).await?)
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -329,61 +304,6 @@ impl Store for PostgresStore {
 
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         Ok(pause::paused(self.pool()).await?)
-    }
-
-    async fn next_change(&self) -> FleetChanges {
-        self.shared.notifications.next(&self.shared).await
-    }
-
-    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
-        if let Some(place) = &identity.exclusive_address {
-            heartbeat::take_over(&self.shared, place).await?;
-        }
-        self.shared.membership.announce(identity);
-        Ok(heartbeat::beat_now(&self.shared).await?)
-    }
-
-    fn gateways(&self) -> Vec<FleetGateway> {
-        self.shared.membership.gateways()
-    }
-
-    fn share(&self, destination: &str) -> LimitShare {
-        self.shared.membership.share(destination)
-    }
-
-    fn lease_is_valid(&self, claimed_at: Instant) -> bool {
-        self.shared.membership.still_holds(claimed_at)
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError> {
-        Ok(circuits::list(&self.shared).await?)
-    }
-
-    async fn open_circuit(
-        &self,
-        destination: &str,
-        back_off: Duration,
-        is_first: bool,
-    ) -> Result<(), StoreError> {
-        circuits::open(&self.shared, destination, back_off, is_first).await?;
-        self.shared.notifications.notify_circuits();
-        Ok(())
-    }
-
-    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
-        circuits::close(&self.shared, destination).await?;
-        self.shared.notifications.notify_circuits();
-        Ok(())
-    }
-
-    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
-        circuits::attempt(&self.shared, destination, time).await?;
-        self.shared.notifications.notify_circuits();
-        Ok(())
     }
 
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
@@ -412,21 +332,110 @@ impl Store for PostgresStore {
         Ok(dead::step(self.pool(), filter, as_of, after, now, limit).await?)
     }
 
-    async fn list_messages(
+    async fn read_quarantined(
         &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        Ok(browse::find(self.pool(), filter, now, page).await?)
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        Ok(quarantine::list(self.pool(), after, limit).await?)
     }
 
-    async fn get_message(
+    async fn list_quarantined(
         &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        Ok(browse::show(self.pool(), id, with_payload).await?)
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        Ok(quarantine::summaries(self.pool(), after, limit).await?)
+    }
+
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        Ok(quarantine::delete_quarantined(self.pool(), &quarantined_requests).await?)
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::since(self.pool(), since).await?)
+    }
+}
+
+#[async_trait]
+impl Fleet for PostgresStore {
+    async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError> {
+        if let Some(place) = &identity.exclusive_address {
+            heartbeat::take_over(&self.shared, place).await?;
+        }
+        self.shared.membership.announce(identity);
+        Ok(heartbeat::beat_now(&self.shared).await?)
+    }
+
+    fn gateways(&self) -> Vec<FleetGateway> {
+        self.shared.membership.gateways()
+    }
+
+    async fn next_change(&self) -> FleetChanges {
+        self.shared.notifications.next(&self.shared).await
+    }
+
+    async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError> {
+        Ok(circuits::list(&self.shared).await?)
+    }
+
+    async fn open_circuit(
+        &self,
+        destination: &str,
+        back_off: Duration,
+        is_first: bool,
+    ) -> Result<(), StoreError> {
+        circuits::open(&self.shared, destination, back_off, is_first).await?;
+        self.shared.notifications.notify_circuits();
+        Ok(())
+    }
+
+    async fn close_circuit(&self, destination: &str) -> Result<(), StoreError> {
+        circuits::close(&self.shared, destination).await?;
+        self.shared.notifications.notify_circuits();
+        Ok(())
+    }
+
+    async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError> {
+        circuits::attempt(&self.shared, destination, time).await?;
+        self.shared.notifications.notify_circuits();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
+        pause::ready(self.pool(), now).await?;
+        self.shared.capacity.reserve(1).map(drop)
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        Ok(time::remember(&self.shared, trusted).await?)
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruner = self.pruner.lock().await;
+        Ok(pruner.step(&self.shared, now).await?)
+    }
+
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(traffic::add(self.pool(), &counts).await?)
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        Ok(pause::tally(self.pool()).await?)
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(Some(Summary {
+            schema: migration::VERSION,
+            is_new: Some(self.is_new),
+            messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
+        }))
     }
 
     async fn failed(&self) {
@@ -450,5 +459,15 @@ impl Store for PostgresStore {
             );
         }
         self.pool().close().await;
+    }
+
+    async fn hangs(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Store for PostgresStore {
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
     }
 }

@@ -31,8 +31,10 @@ use super::{
     Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
     Tally, Terms, TrafficCount,
 };
+use super::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations};
 use crate::clock::{Clock, Moment};
 use crate::crash::{self, CrashPoint};
+use crate::delivery::limit_share::LimitShare;
 use crate::delivery::{Lane, earlier};
 use crate::message::Message;
 use crate::observe::repeated::Repeated;
@@ -306,7 +308,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Inbox for SqliteStore {
     async fn accept(
         &self,
         message: Message,
@@ -325,6 +327,29 @@ impl Store for SqliteStore {
         accepted
     }
 
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
+        self.ask(Urgency::Deferred, move |work| {
+            quarantine::add(work.connection, &quarantined)
+        })
+        .await
+    }
+
+    async fn accept_quarantined(
+        &self,
+        quarantined: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
+        self.ask(Urgency::NextCommit, move |work| {
+            quarantine::accept_quarantined(work, quarantined, &message, &recipients)
+        })
+        .await?
+    }
+}
+
+#[async_trait]
+impl DeliveryQueue for SqliteStore {
     async fn claim_within(
         &self,
         destination: &str,
@@ -352,54 +377,6 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
-        self.ask(Urgency::Deferred, move |work| {
-            quarantine::add(work.connection, &quarantined)
-        })
-        .await
-    }
-
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        self.read(move |connection| quarantine::list(connection, after, limit))
-            .await
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        self.read(move |connection| quarantine::summaries(connection, after, limit))
-            .await
-    }
-
-    async fn accept_quarantined(
-        &self,
-        quarantined: i64,
-        message: Message,
-        destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        let recipients: Vec<Recipient> = destinations.into_iter().map(Recipient::from).collect();
-        self.ask(Urgency::NextCommit, move |work| {
-            quarantine::accept_quarantined(work, quarantined, &message, &recipients)
-        })
-        .await?
-    }
-
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        self.ask(Urgency::NextCommit, move |work| {
-            quarantine::delete_quarantined(work.connection, &quarantined_requests)
-        })
-        .await
-    }
-
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError> {
         self.ask(Urgency::ReadOnly, move |work| {
             for lease in &leases {
@@ -410,62 +387,32 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.ask(Urgency::NextCommit, move |work| {
-            statements::ready(work, now)
-        })
-        .await?
+    fn share(&self, _: &str) -> LimitShare {
+        LimitShare::ALONE
     }
 
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        let boot = self.clock.boot();
-        self.ask(Urgency::Deferred, move |work| {
-            time::remember(work.connection, trusted, boot.as_ref())
-        })
-        .await
+    fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl Operations for SqliteStore {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        self.find_page(filter, now, page).await
     }
 
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        self.ask(Urgency::Deferred, move |work| {
-            traffic::add(work.connection, &counts)
-        })
-        .await
-    }
-
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.read(move |connection| traffic::since(connection, since))
-            .await
-    }
-
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
-        let mut pruner = self.pruner.lock().await;
-        let mut stepped = pruner.clone();
-        let (stepped, found) = self
-            .read(move |connection| {
-                let found = stepped.look(connection, now)?;
-                Ok((stepped, found))
-            })
-            .await?;
-        let messages = if found.is_nothing() {
-            0
-        } else {
-            self.ask(Urgency::Deferred, move |work| found.remove(work))
-                .await?
-        };
-        // Not before: a step that failed is taken again.
-        *pruner = stepped;
-        Ok(Pruned {
-            messages,
-            is_more: pruner.is_at_it(),
-        })
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        self.read(statements::tally).await
-    }
-
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        self.read(statements::summary).await.map(Some)
+    async fn get_message(
+        &self,
+        id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        self.show_all(id, with_payload).await
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -518,21 +465,93 @@ impl Store for SqliteStore {
         self.step_drop(filter, as_of, after, now, limit).await
     }
 
-    async fn list_messages(
+    async fn read_quarantined(
         &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        self.find_page(filter, now, page).await
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        self.read(move |connection| quarantine::list(connection, after, limit))
+            .await
     }
 
-    async fn get_message(
+    async fn list_quarantined(
         &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        self.show_all(id, with_payload).await
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        self.read(move |connection| quarantine::summaries(connection, after, limit))
+            .await
+    }
+
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        self.ask(Urgency::NextCommit, move |work| {
+            quarantine::delete_quarantined(work.connection, &quarantined_requests)
+        })
+        .await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::since(connection, since))
+            .await
+    }
+}
+
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.ask(Urgency::NextCommit, move |work| {
+            statements::ready(work, now)
+        })
+        .await?
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        let boot = self.clock.boot();
+        self.ask(Urgency::Deferred, move |work| {
+            time::remember(work.connection, trusted, boot.as_ref())
+        })
+        .await
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruner = self.pruner.lock().await;
+        let mut stepped = pruner.clone();
+        let (stepped, found) = self
+            .read(move |connection| {
+                let found = stepped.look(connection, now)?;
+                Ok((stepped, found))
+            })
+            .await?;
+        let messages = if found.is_nothing() {
+            0
+        } else {
+            self.ask(Urgency::Deferred, move |work| found.remove(work))
+                .await?
+        };
+        // Not before: a step that failed is taken again.
+        *pruner = stepped;
+        Ok(Pruned {
+            messages,
+            is_more: pruner.is_at_it(),
+        })
+    }
+
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        self.ask(Urgency::Deferred, move |work| {
+            traffic::add(work.connection, &counts)
+        })
+        .await
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        self.read(statements::tally).await
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        self.read(statements::summary).await.map(Some)
     }
 
     async fn failed(&self) {
@@ -552,5 +571,11 @@ impl Store for SqliteStore {
             joined.expect("joining does not panic");
         }
         self.readers.close();
+    }
+}
+
+impl Store for SqliteStore {
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use unwrapd::delivery::Next;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
+use unwrapd::store::{Accepted, Bounds, Inbox as _, Maintenance as _, Tally};
 
 use crate::sqlite_store::accept_many;
 use crate::store_conformance::{

@@ -13,7 +13,7 @@ use unwrapd::pipeline_events::PipelineEvent;
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Store as _, Tally, TrafficKind};
+use unwrapd::store::{Inbox as _, Maintenance as _, Operations as _, Tally, TrafficKind};
 
 use crate::store_conformance::message;
 use crate::support::application::{Answer, Application};

@@ -9,7 +9,7 @@ use openai_webhooks::EventType;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Store as _};
+use unwrapd::store::{Bounds, Maintenance as _};
 
 use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
 use crate::support::{Webhook, client};

@@ -21,7 +21,7 @@ use unwrapd::destinations::{Destination, Gate, Registry};
 use unwrapd::dispatch::LaneContext;
 use unwrapd::message::{Message, Origin};
 use unwrapd::pipeline_events::EventBus;
-use unwrapd::store::Store as _;
+use unwrapd::store::{Inbox as _, Maintenance as _};
 
 use crate::support::memory_store::{Disk, MemoryStore};
 

@@ -46,7 +46,7 @@ fn store_url() -> String {
 async fn counts(test: &TestGateway, gateways: usize) {
     let wait = async {
         loop {
-            let members = test.gateway.store().gateways();
+            let members = test.gateway.store().fleet().unwrap().gateways();
             if members.len() == gateways && members.iter().all(|member| member.takes_part) {
                 return;
             }

@@ -142,7 +142,7 @@ impl World {
         while claimed < limit && self.free().is_some() {
             let now = Instant::now();
             assert!(now < deadline, "{:?} at {}", self.free(), self.now);
-            self.stores[by].next_change().await;
+            self.stores[by].fleet().unwrap().next_change().await;
             claimed += self.claim_at_most(by, limit - claimed).await;
         }
     }

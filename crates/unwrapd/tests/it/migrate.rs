@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::check;
-use unwrapd::store::{Accepted, Bounds, Store as _, Tally};
+use unwrapd::store::{Accepted, Bounds, Maintenance as _, Tally};
 
 use crate::store_conformance::{LEASE, SqlitePlace, at, claim, message, settle};
 use crate::support::application::Application;

@@ -17,7 +17,9 @@ use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Attempt, Bounds, Store as _, waiting};
+use unwrapd::store::{
+    Attempt, Bounds, DeliveryQueue as _, Inbox as _, Maintenance as _, Operations as _, waiting,
+};
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::unwrapd;

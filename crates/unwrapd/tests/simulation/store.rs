@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use unwrapd::clock::Moment;
 use unwrapd::delivery::Lane;
+use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
@@ -18,6 +19,7 @@ use unwrapd::store::{
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
     TrafficCount,
 };
+use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
 
 use unwrapd::handoff::{DirectHandoff, Reservation};
 
@@ -113,7 +115,7 @@ fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
 }
 
 #[async_trait]
-impl Store for Troubled {
+impl Inbox for Troubled {
     async fn accept(
         &self,
         message: Message,
@@ -157,6 +159,26 @@ impl Store for Troubled {
         Ok(accepted)
     }
 
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
+        self.real(self.inner.quarantine(quarantined)).await
+    }
+
+    async fn accept_quarantined(
+        &self,
+        quarantined: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        self.real(
+            self.inner
+                .accept_quarantined(quarantined, message, destinations),
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl DeliveryQueue for Troubled {
     async fn claim_within(
         &self,
         destination: &str,
@@ -205,20 +227,33 @@ impl Store for Troubled {
         .await
     }
 
-    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.check_writable(now)).await
+    fn share(&self, _: &str) -> LimitShare {
+        LimitShare::ALONE
     }
 
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        self.real(self.inner.add_traffic(counts)).await
+    fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl Operations for Troubled {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        self.real(self.inner.list_messages(filter, now, page)).await
     }
 
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.real(self.inner.traffic(since)).await
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        self.real(self.inner.tally()).await
+    async fn get_message(
+        &self,
+        webhook_id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        self.real(self.inner.get_message(webhook_id, with_payload))
+            .await
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -235,55 +270,6 @@ impl Store for Troubled {
 
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         self.real(self.inner.paused()).await
-    }
-
-    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
-        self.real(self.inner.quarantine(quarantined)).await
-    }
-
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        self.real(self.inner.read_quarantined(after, limit)).await
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        self.real(self.inner.list_quarantined(after, limit)).await
-    }
-
-    async fn accept_quarantined(
-        &self,
-        quarantined: i64,
-        message: Message,
-        destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        self.real(
-            self.inner
-                .accept_quarantined(quarantined, message, destinations),
-        )
-        .await
-    }
-
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        self.real(self.inner.delete_quarantined(quarantined_requests))
-            .await
-    }
-
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.remember(trusted)).await
-    }
-
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
-        self.real(self.inner.prune(now)).await
     }
 
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
@@ -314,22 +300,55 @@ impl Store for Troubled {
             .await
     }
 
-    async fn list_messages(
+    async fn read_quarantined(
         &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        self.real(self.inner.list_messages(filter, now, page)).await
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        self.real(self.inner.read_quarantined(after, limit)).await
     }
 
-    async fn get_message(
+    async fn list_quarantined(
         &self,
-        webhook_id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        self.real(self.inner.get_message(webhook_id, with_payload))
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        self.real(self.inner.list_quarantined(after, limit)).await
+    }
+
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        self.real(self.inner.delete_quarantined(quarantined_requests))
             .await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        self.real(self.inner.traffic(since)).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for Troubled {
+    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.check_writable(now)).await
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.real(self.inner.remember(trusted)).await
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        self.real(self.inner.prune(now)).await
+    }
+
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        self.real(self.inner.add_traffic(counts)).await
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        self.real(self.inner.tally()).await
     }
 
     async fn failed(&self) {
@@ -338,5 +357,19 @@ impl Store for Troubled {
 
     async fn close(&self) {
         self.real(self.inner.close()).await;
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(None)
+    }
+
+    async fn hangs(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Store for Troubled {
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 }

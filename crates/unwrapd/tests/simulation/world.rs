@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use unwrapd::store::{Inbox as _, Maintenance as _, Operations as _};
 
 use bytes::Bytes;
 use fastrand::Rng;

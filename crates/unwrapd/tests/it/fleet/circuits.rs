@@ -163,11 +163,22 @@ impl Two {
     }
 
     async fn circuit(&self, store: usize) -> Option<SharedCircuit> {
-        self.stores[store].circuits().await.unwrap().pop()
+        self.stores[store]
+            .fleet()
+            .unwrap()
+            .circuits()
+            .await
+            .unwrap()
+            .pop()
     }
 
     async fn asks(&self, store: usize) -> bool {
-        self.stores[store].try_circuit("app", LONG).await.unwrap();
+        self.stores[store]
+            .fleet()
+            .unwrap()
+            .try_circuit("app", LONG)
+            .await
+            .unwrap();
         self.circuit(store).await.unwrap().is_ours_to_try
     }
 }
@@ -176,7 +187,12 @@ impl Two {
 async fn who_dies_while_it_probes_leaves_that_to_another() {
     let two = Two::open().await;
     let wait = Duration::from_millis(200);
-    two.stores[0].open_circuit("app", wait, true).await.unwrap();
+    two.stores[0]
+        .fleet()
+        .unwrap()
+        .open_circuit("app", wait, true)
+        .await
+        .unwrap();
     assert!(!two.asks(0).await, "it is left alone for a while");
     while two.circuit(1).await.unwrap().wait > Duration::ZERO {
         sleep(POLL).await;
@@ -185,6 +201,8 @@ async fn who_dies_while_it_probes_leaves_that_to_another() {
     assert!(!two.asks(1).await, "one of them probes");
     // What the one that does not probe has found means nothing.
     two.stores[1]
+        .fleet()
+        .unwrap()
         .open_circuit("app", wait, false)
         .await
         .unwrap();
@@ -200,15 +218,20 @@ async fn who_dies_while_it_probes_leaves_that_to_another() {
     ));
     let wait = async {
         loop {
-            alive.try_circuit("app", LONG).await.unwrap();
-            if alive.circuits().await.unwrap()[0].is_ours_to_try {
+            alive
+                .fleet()
+                .unwrap()
+                .try_circuit("app", LONG)
+                .await
+                .unwrap();
+            if alive.fleet().unwrap().circuits().await.unwrap()[0].is_ours_to_try {
                 return;
             }
             sleep(POLL).await;
         }
     };
     timeout(PATIENCE, wait).await.unwrap();
-    alive.close_circuit("app").await.unwrap();
-    assert_eq!(alive.circuits().await.unwrap(), []);
+    alive.fleet().unwrap().close_circuit("app").await.unwrap();
+    assert_eq!(alive.fleet().unwrap().circuits().await.unwrap(), []);
     alive.close().await;
 }

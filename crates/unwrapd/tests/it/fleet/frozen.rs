@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::store::postgres::PostgresStore;
-use unwrapd::store::{Bounds, Store as _};
+use unwrapd::store::{Bounds, DeliveryQueue as _, Maintenance as _, Store as _};
 
 use super::{POLL, store_url};
 use crate::support::application::{Answer, Application};
@@ -202,12 +202,12 @@ async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before
     let before = Instant::now();
     assert!(store.lease_is_valid(before));
     assert_eq!(store.share("app"), LimitShare::ALONE);
-    let member = |store: &PostgresStore| store.gateways().remove(0).id;
+    let member = |store: &PostgresStore| store.fleet().unwrap().gateways().remove(0).id;
     let id = member(&store);
     let schema = address.schema();
     postgres::shared().sql(&format!("DELETE FROM {schema}.gateway"));
     let rejoined = async {
-        while member(&store) == id || !store.gateways()[0].takes_part {
+        while member(&store) == id || !store.fleet().unwrap().gateways()[0].takes_part {
             sleep(POLL).await;
         }
     };

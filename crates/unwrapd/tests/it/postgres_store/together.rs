@@ -111,8 +111,8 @@ async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_tim
         name: "us".into(),
         ..GatewayIdentity::default()
     };
-    store.announce(identity).await.unwrap();
-    let others = |store: &Arc<dyn Store>| store.gateways().len() - 1;
+    store.fleet().unwrap().announce(identity).await.unwrap();
+    let others = |store: &Arc<dyn Store>| store.fleet().unwrap().gateways().len() - 1;
     assert_eq!(others(&store), 2);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(others(&store), 2);
@@ -122,7 +122,7 @@ async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_tim
         }
     };
     timeout(PATIENCE, gone).await.expect("they are gone");
-    assert!(store.gateways()[0].takes_part);
+    assert!(store.fleet().unwrap().gateways()[0].takes_part);
     store.close().await;
 }
 
@@ -184,7 +184,7 @@ async fn what_another_store_received_long_before_is_claimed_all_the_same() {
     accept(&stores[0], "wh_before", -DAY).await;
     let found = async {
         loop {
-            stores[1].next_change().await;
+            stores[1].fleet().unwrap().next_change().await;
             if let Some(found) = claim(&stores[1], 1).await.deliveries.pop() {
                 return found;
             }
@@ -202,7 +202,7 @@ async fn work_at_one_store_is_told_to_the_other() {
     let years = 100 * 365 * DAY;
     let told = async {
         loop {
-            let heard = stores[1].next_change().await;
+            let heard = stores[1].fleet().unwrap().next_change().await;
             if !heard.due.is_empty() {
                 return heard.due;
             }
@@ -238,7 +238,7 @@ async fn what_nobody_told_is_found_by_looking() {
     // A store does not listen to itself, but it hears of gateways.
     let heard = timeout(PATIENCE, async {
         loop {
-            let heard = store.next_change().await;
+            let heard = store.fleet().unwrap().next_change().await;
             if !heard.due.is_empty() {
                 return heard;
             }

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use unwrapd::clock::{Clock, Moment};
+use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
@@ -21,6 +22,7 @@ use unwrapd::store::{
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
     TrafficCount,
 };
+use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
 
 /// What outlives a crash.
 #[derive(Clone, Default)]
@@ -159,11 +161,7 @@ impl MemoryStore {
 }
 
 #[async_trait]
-impl Store for MemoryStore {
-    fn lease_is_valid(&self, _claimed_at: Instant) -> bool {
-        !self.is_doubtful.load(Ordering::SeqCst)
-    }
-
+impl Inbox for MemoryStore {
     async fn accept(
         &self,
         message: Message,
@@ -200,6 +198,22 @@ impl Store for MemoryStore {
         Ok(Accepted::New)
     }
 
+    async fn quarantine(&self, _suspect: QuarantinedRequest) -> Result<u64, StoreError> {
+        Err(beyond())
+    }
+
+    async fn accept_quarantined(
+        &self,
+        _suspect: i64,
+        _message: Message,
+        _destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        Err(beyond())
+    }
+}
+
+#[async_trait]
+impl DeliveryQueue for MemoryStore {
     async fn claim_within(
         &self,
         destination: &str,
@@ -298,32 +312,32 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn check_writable(&self, _now: Timestamp) -> Result<(), StoreError> {
-        self.kept().map(drop)
+    fn lease_is_valid(&self, _claimed_at: Instant) -> bool {
+        !self.is_doubtful.load(Ordering::SeqCst)
     }
 
-    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
-        Ok(())
+    fn share(&self, _: &str) -> LimitShare {
+        LimitShare::ALONE
+    }
+}
+
+#[async_trait]
+impl Operations for MemoryStore {
+    async fn list_messages(
+        &self,
+        _filter: &Filter,
+        _now: Timestamp,
+        _page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        Err(beyond())
     }
 
-    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        let kept = self.kept()?;
-        let count = |state| {
-            kept.deliveries
-                .values()
-                .filter(|row| row.state == state)
-                .count() as u64
-        };
-        Ok(Tally {
-            messages: kept.seen.len() as u64,
-            pending: count(State::Waiting),
-            delivered: count(State::Delivered),
-            dead: count(State::Dead),
-        })
+    async fn get_message(
+        &self,
+        _webhook_id: &str,
+        _with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        Err(beyond())
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -359,48 +373,6 @@ impl Store for MemoryStore {
         Ok(self.kept()?.paused.clone().into_iter().collect())
     }
 
-    async fn quarantine(&self, _suspect: QuarantinedRequest) -> Result<u64, StoreError> {
-        Err(beyond())
-    }
-
-    async fn read_quarantined(
-        &self,
-        _after: i64,
-        _limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        Err(beyond())
-    }
-
-    async fn list_quarantined(
-        &self,
-        _after: i64,
-        _limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        Err(beyond())
-    }
-
-    async fn accept_quarantined(
-        &self,
-        _suspect: i64,
-        _message: Message,
-        _destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        Err(beyond())
-    }
-
-    async fn delete_quarantined(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        Err(beyond())
-    }
-
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        self.kept()?.trusted = Some(trusted);
-        Ok(())
-    }
-
-    async fn prune(&self, _now: Timestamp) -> Result<Pruned, StoreError> {
-        Err(beyond())
-    }
-
     async fn plan(&self, _replay: &Replay, _now: Timestamp) -> Result<Plan, StoreError> {
         Err(beyond())
     }
@@ -427,21 +399,64 @@ impl Store for MemoryStore {
         Err(beyond())
     }
 
-    async fn list_messages(
+    async fn read_quarantined(
         &self,
-        _filter: &Filter,
-        _now: Timestamp,
-        _page: Page,
-    ) -> Result<MessagePage, StoreError> {
+        _after: i64,
+        _limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
         Err(beyond())
     }
 
-    async fn get_message(
+    async fn list_quarantined(
         &self,
-        _webhook_id: &str,
-        _with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
+        _after: i64,
+        _limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
         Err(beyond())
+    }
+
+    async fn delete_quarantined(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        Err(beyond())
+    }
+
+    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Maintenance for MemoryStore {
+    async fn check_writable(&self, _now: Timestamp) -> Result<(), StoreError> {
+        self.kept().map(drop)
+    }
+
+    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
+        self.kept()?.trusted = Some(trusted);
+        Ok(())
+    }
+
+    async fn prune(&self, _now: Timestamp) -> Result<Pruned, StoreError> {
+        Err(beyond())
+    }
+
+    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
+        let kept = self.kept()?;
+        let count = |state| {
+            kept.deliveries
+                .values()
+                .filter(|row| row.state == state)
+                .count() as u64
+        };
+        Ok(Tally {
+            messages: kept.seen.len() as u64,
+            pending: count(State::Waiting),
+            delivered: count(State::Delivered),
+            dead: count(State::Dead),
+        })
     }
 
     async fn failed(&self) {
@@ -452,8 +467,21 @@ impl Store for MemoryStore {
     async fn close(&self) {
         self.is_open.send_replace(false);
     }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(None)
+    }
+
+    async fn hangs(&self) {
+        std::future::pending::<()>().await;
+    }
 }
 
+impl Store for MemoryStore {
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
+    }
+}
 /// The model is of delivering; what else is kept, the real stores show.
 fn beyond() -> StoreError {
     StoreError::Unavailable("the model does not do this".into())

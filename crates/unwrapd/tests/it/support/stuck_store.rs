@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use unwrapd::clock::Moment;
 use unwrapd::delivery::Lane;
+use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
@@ -15,15 +16,32 @@ use unwrapd::store::{
     QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
     TrafficCount,
 };
+use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
 
 pub(crate) struct StuckStore;
 
 #[async_trait]
-impl Store for StuckStore {
+impl Inbox for StuckStore {
     async fn accept(&self, _: Message, _: Vec<Recipient>) -> Result<Accepted, StoreError> {
         pending().await
     }
 
+    async fn quarantine(&self, _: QuarantinedRequest) -> Result<u64, StoreError> {
+        pending().await
+    }
+
+    async fn accept_quarantined(
+        &self,
+        _: i64,
+        _: Message,
+        _: Vec<String>,
+    ) -> Result<Accepted, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl DeliveryQueue for StuckStore {
     async fn claim_within(
         &self,
         _: &str,
@@ -39,60 +57,31 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn quarantine(&self, _: QuarantinedRequest) -> Result<u64, StoreError> {
-        pending().await
-    }
-
-    async fn read_quarantined(
-        &self,
-        _: i64,
-        _: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        pending().await
-    }
-
-    async fn list_quarantined(
-        &self,
-        _: i64,
-        _: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        pending().await
-    }
-
-    async fn accept_quarantined(
-        &self,
-        _: i64,
-        _: Message,
-        _: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        pending().await
-    }
-
-    async fn delete_quarantined(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        pending().await
-    }
-
     async fn release(&self, _: Vec<Lease>) -> Result<(), StoreError> {
         pending().await
     }
 
-    async fn check_writable(&self, _: Timestamp) -> Result<(), StoreError> {
+    fn share(&self, _: &str) -> LimitShare {
+        LimitShare::ALONE
+    }
+
+    fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl Operations for StuckStore {
+    async fn list_messages(
+        &self,
+        _: &Filter,
+        _: Timestamp,
+        _: Page,
+    ) -> Result<MessagePage, StoreError> {
         pending().await
     }
 
-    async fn prune(&self, _: Timestamp) -> Result<Pruned, StoreError> {
-        pending().await
-    }
-
-    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
-        pending().await
-    }
-
-    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        pending().await
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
+    async fn get_message(&self, _: &str, _: bool) -> Result<Vec<MessageView>, StoreError> {
         pending().await
     }
 
@@ -138,16 +127,46 @@ impl Store for StuckStore {
         pending().await
     }
 
-    async fn list_messages(
+    async fn read_quarantined(
         &self,
-        _: &Filter,
-        _: Timestamp,
-        _: Page,
-    ) -> Result<MessagePage, StoreError> {
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
         pending().await
     }
 
-    async fn get_message(&self, _: &str, _: bool) -> Result<Vec<MessageView>, StoreError> {
+    async fn list_quarantined(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        pending().await
+    }
+
+    async fn delete_quarantined(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
+        pending().await
+    }
+
+    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl Maintenance for StuckStore {
+    async fn check_writable(&self, _: Timestamp) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn prune(&self, _: Timestamp) -> Result<Pruned, StoreError> {
+        pending().await
+    }
+
+    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn tally(&self) -> Result<Tally, StoreError> {
         pending().await
     }
 
@@ -156,4 +175,22 @@ impl Store for StuckStore {
     }
 
     async fn close(&self) {}
+
+    async fn remember(&self, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(None)
+    }
+
+    async fn hangs(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Store for StuckStore {
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
+    }
 }
