@@ -168,7 +168,9 @@ impl Gateway {
             circuits: self.dispatchers.circuits.clone(),
             identity: self.identity.subscribe(),
         };
-        tasks.spawn(fleet.run(shutdown.clone()));
+        if store.fleet().is_some() {
+            tasks.spawn(fleet.run(shutdown.clone()));
+        }
         let time = timekeeping::run(clock, store.clone(), warnings.clone(), shutdown.clone());
         tasks.spawn(time);
         let end = shutdown.clone().cancelled_owned();

@@ -20,7 +20,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Goes on until shutdown. A failing store does not end it.
+    /// Goes on until shutdown; ends at once where the store is not shared. A failing store does not
+    /// end it.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let store = Arc::clone(&self.store);
         let Some(store) = store.fleet() else {

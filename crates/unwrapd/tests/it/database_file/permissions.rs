@@ -22,7 +22,13 @@ fn as_nobody(arguments: &[&str]) -> Output {
     let tools = TempDir::new().unwrap();
     mode(tools.path(), 0o755);
     let binary = tools.path().join("unwrapd");
-    fs::copy(env!("CARGO_BIN_EXE_unwrapd"), &binary).unwrap();
+    // By a process of its own. A test beside this one may fork while the copy is open for writing,
+    // and a file that someone may write cannot be executed (ETXTBSY).
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_unwrapd"))
+        .arg(&binary)
+        .status();
+    assert!(copied.unwrap().success());
     let mut command = Command::new(binary);
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
