@@ -68,7 +68,7 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     relay.open();
     serving.announced("the database is reachable again");
     let deadline = Instant::now() + PATIENCE;
-    // Another connection may have been tried just before, and fail after this one was made.
+    // The pool rests for a moment after a connection that failed just before.
     while post(&serving, "wh_0").await != 200 {
         assert!(Instant::now() < deadline);
         sleep(POLL).await;
