@@ -1,4 +1,4 @@
-//! The kinds of destinations: the list of them, and what each brings.
+//! The list of the kinds of destinations, and the trait that each kind implements.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,8 @@ pub enum Kind {
     JsonLines(JsonLinesSettings),
 }
 
-/// What a kind of destination brings. Its settings implement it, in the folder of the kind.
+/// The settings of one kind of destination, and the code that depends on the kind. Each kind
+/// implements this trait in its own folder.
 pub trait KindSettings: PartialEq + Sized {
     /// The key of `[[destination]]` that makes a destination of this kind.
     const KEY: &'static str;

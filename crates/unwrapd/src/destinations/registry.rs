@@ -134,7 +134,7 @@ impl DestinationHandle {
         &self.state
     }
 
-    /// What delivers to it; `None`: it is not configured.
+    /// Its implementation and time-out; `None`: it is not configured.
     #[must_use]
     pub fn configured(&self) -> Option<Configured> {
         let configured = self
@@ -144,7 +144,7 @@ impl DestinationHandle {
         configured.clone()
     }
 
-    /// Sets what delivers to it from now on.
+    /// Sets its implementation and time-out; `None`: it is no longer configured.
     pub fn configure(&self, configured: Option<Configured>) {
         *self
             .configured

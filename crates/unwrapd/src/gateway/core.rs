@@ -1,4 +1,4 @@
-//! What all parts of the gateway share.
+//! The state that all parts of the gateway share.
 
 use std::sync::Arc;
 

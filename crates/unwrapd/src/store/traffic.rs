@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// What is counted: webhooks by endpoint, and attempts by destination.
+/// A kind of event that is counted: webhooks by endpoint, and attempts by destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrafficKind {
     /// A webhook that was stored.

@@ -1,4 +1,4 @@
-//! What the pipeline asks: store messages, claim what is due, settle attempts.
+//! The delivery queue: stores messages, claims due deliveries, settles attempts.
 
 pub(in crate::store::postgres) mod accept;
 pub(in crate::store::postgres) mod batch;

@@ -1,4 +1,4 @@
-//! What operators ask: look, replay, drop, pause, and verify again.
+//! Commands of operators: list, replay, drop, pause, and the quarantine.
 
 pub(in crate::store::sqlite) mod browse;
 pub(in crate::store::sqlite) mod candidate;

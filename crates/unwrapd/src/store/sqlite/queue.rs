@@ -1,4 +1,4 @@
-//! What the pipeline asks: store a message, claim what is due.
+//! The delivery queue: stores messages and claims due deliveries.
 
 pub(in crate::store::sqlite) mod accept;
 pub(in crate::store::sqlite) mod claim;
