@@ -227,7 +227,7 @@ fn divided_at_commas(list: &[u8]) -> Vec<Vec<u8>> {
     let mut items = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| tokens[at]);
-        let is_second_version = at > 1 && tokens[at - 2].starts_with(b"v");
+        let is_second_version = at > 1 && is_version(tokens[at - 2]);
         match before {
             Some(b"v1") if !is_second_version => items.push([b"v1,", *token].concat()),
             None | Some(b"") => items.push(token.to_vec()),
@@ -236,6 +236,11 @@ fn divided_at_commas(list: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     items
+}
+
+/// A signature may begin with a `v` too, but is longer than any version.
+fn is_version(token: &[u8]) -> bool {
+    token.len() <= 8 && matches!(token.first(), Some(b'v' | b'V'))
 }
 
 /// Without blanks of any alphabet, and what cannot be seen, around it.
