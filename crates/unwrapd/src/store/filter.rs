@@ -100,6 +100,13 @@ impl Filter {
         !self.status.is_empty() || !self.destination.is_empty()
     }
 
+    /// Whether it names only deliveries that were given up, for which stores have an index.
+    pub(super) fn names_dead_only(&self) -> bool {
+        let mut status = self.status.iter();
+        !self.status.is_empty()
+            && status.all(|status| matches!(status, Status::Dead | Status::Dropped))
+    }
+
     /// Whether this delivery is asked for, if its message is.
     #[must_use]
     pub fn wants(&self, destination: &str, status: Status) -> bool {

@@ -9,3 +9,9 @@ pub(super) fn deliveries_of(seq: i64) -> RangeInclusive<i64> {
     let count = i64::try_from(DELIVERIES_MAX).expect("a small number");
     seq * count..=seq * count + (count - 1)
 }
+
+/// The number of the message of a delivery.
+pub(super) fn message_of(delivery: i64) -> i64 {
+    let count = i64::try_from(DELIVERIES_MAX).expect("a small number");
+    delivery.div_euclid(count)
+}

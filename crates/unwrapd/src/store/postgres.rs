@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::filter::Filter;
+use super::operate as rules;
 use super::put_off::PutOff;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
@@ -42,7 +43,7 @@ use connect::pool::Pool;
 use fleet::membership::Membership;
 use fleet::notify::{self, Notifications};
 use fleet::{circuits, heartbeat};
-use operate::{browse, dead, pause, quarantine, replay, traffic};
+use operate::{pause, quarantine, traffic};
 use queue::accept::Accept;
 use queue::batch::Queue;
 use queue::capacity::{self, Capacity};
@@ -275,7 +276,7 @@ impl Operations for PostgresStore {
         now: Timestamp,
         page: Page,
     ) -> Result<MessagePage, StoreError> {
-        Ok(browse::find(self.pool(), filter, now, page).await?)
+        rules::browse::list(self, filter, now, page).await
     }
 
     async fn get_message(
@@ -283,7 +284,7 @@ impl Operations for PostgresStore {
         id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        Ok(browse::show(self.pool(), id, with_payload).await?)
+        rules::browse::show(self, id, with_payload).await
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -307,7 +308,7 @@ impl Operations for PostgresStore {
     }
 
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        Ok(replay::plan(self.pool(), replay, now).await?)
+        rules::replay::plan(self, replay, now).await
     }
 
     async fn replay(
@@ -318,7 +319,7 @@ impl Operations for PostgresStore {
         now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
-        Ok(replay::step(&self.shared, replay, token, as_of, now, limit).await?)
+        rules::replay::step(self, replay, token, as_of, now, limit).await
     }
 
     async fn drop_dead(
@@ -329,7 +330,7 @@ impl Operations for PostgresStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Dropped, StoreError> {
-        Ok(dead::step(self.pool(), filter, as_of, after, now, limit).await?)
+        rules::dead::step(self, filter, as_of, after, now, limit).await
     }
 
     async fn read_quarantined(

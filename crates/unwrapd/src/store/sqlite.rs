@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::filter::Filter;
+use super::operate as rules;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
@@ -404,7 +405,7 @@ impl Operations for SqliteStore {
         now: Timestamp,
         page: Page,
     ) -> Result<MessagePage, StoreError> {
-        self.find_page(filter, now, page).await
+        rules::browse::list(self, filter, now, page).await
     }
 
     async fn get_message(
@@ -412,7 +413,7 @@ impl Operations for SqliteStore {
         id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError> {
-        self.show_all(id, with_payload).await
+        rules::browse::show(self, id, with_payload).await
     }
 
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
@@ -440,7 +441,7 @@ impl Operations for SqliteStore {
     }
 
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        self.plan_replay(replay, now).await
+        rules::replay::plan(self, replay, now).await
     }
 
     async fn replay(
@@ -451,7 +452,7 @@ impl Operations for SqliteStore {
         now: Moment,
         limit: usize,
     ) -> Result<ReplayStep, StoreError> {
-        self.step_replay(replay, token, as_of, now, limit).await
+        rules::replay::step(self, replay, token, as_of, now, limit).await
     }
 
     async fn drop_dead(
@@ -462,7 +463,7 @@ impl Operations for SqliteStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Dropped, StoreError> {
-        self.step_drop(filter, as_of, after, now, limit).await
+        rules::dead::step(self, filter, as_of, after, now, limit).await
     }
 
     async fn read_quarantined(

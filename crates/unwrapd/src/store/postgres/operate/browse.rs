@@ -1,26 +1,19 @@
-//! Reads stored messages for people.
+//! Messages as operators see them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use crate::delivery::Lane;
 use crate::message::{Origin, resource_in};
 use crate::store::filter::{Filter, Status};
+use crate::store::ids::message_of;
 use crate::store::postgres::connect::connection::params;
 use crate::store::postgres::connect::failure::Failure;
 use crate::store::postgres::connect::pool::{Pool, Purpose};
-use crate::store::postgres::operate::scan::{Order, behind, narrow, newest, scan_page};
 use crate::store::postgres::rows::{natural, signed, timestamp};
-use crate::store::{
-    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage,
-    MessageView, PAGE_MAX, Page, PageBuilder,
-};
-
-/// Messages fetched at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
-const MESSAGES_AT_ONCE_MAX: usize = 32;
+use crate::store::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 
 const MESSAGES: &str = "
     SELECT message.seq, webhook_id, endpoint, event_type, sent_at, received_at, secret, octet_length(bytes)::int8, bytes, origin
@@ -40,94 +33,14 @@ const ATTEMPTS: &str = "
         SELECT * FROM attempt WHERE delivery = given.id ORDER BY number DESC LIMIT $2
     ) AS latest ORDER BY delivery, number";
 
-pub(crate) async fn find(
-    pool: &Arc<Pool>,
-    filter: &Filter,
-    now: Timestamp,
-    page: Page,
-) -> Result<MessagePage, Failure> {
-    let selection = filter.select(now);
-    let limit = page.limit.clamp(1, PAGE_MAX);
-    let newest = match page.after {
-        Some(after) => after,
-        None => newest(pool).await?,
-    };
-    let within = narrow(pool, &selection, 1..=newest).await?;
-    let mut filling = PageBuilder::default();
-    let mut next = Some(*within.end());
-    while let Some(from) = next
-        && !filling.is_full(limit)
-    {
-        let found = scan_page(pool, &selection, *within.start()..=from, Order::NewestFirst).await?;
-        next = found.next;
-        let mut candidates = &found.candidates[..];
-        while !candidates.is_empty() && !filling.is_full(limit) {
-            let capacity = (limit - filling.messages.len()).min(MESSAGES_AT_ONCE_MAX);
-            let (some, rest) = candidates.split_at(candidates.len().min(capacity));
-            let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
-            for message in kept(pool, &seqs, filter, 1, false).await? {
-                filling.push(message);
-            }
-            candidates = rest;
-            if let Some(last) = seqs.last()
-                && filling.is_full(limit)
-            {
-                next = behind(*last, &within, Order::NewestFirst);
-            }
-        }
-    }
-    let messages = filling.messages;
-    Ok(MessagePage { messages, next })
-}
-
-pub(crate) async fn show(
-    pool: &Arc<Pool>,
-    id: &str,
-    with_payload: bool,
-) -> Result<Vec<MessageView>, Failure> {
-    for filter in Filter::for_id(id) {
-        let found = show_filtered(pool, &filter, with_payload).await?;
-        if !found.is_empty() {
-            return Ok(found);
-        }
-    }
-    Ok(Vec::new())
-}
-
-async fn show_filtered(
-    pool: &Arc<Pool>,
-    filter: &Filter,
-    with_payload: bool,
-) -> Result<Vec<MessageView>, Failure> {
-    let selection = filter.select(Timestamp::MIN);
-    let mut filling = PageBuilder::default();
-    let mut next = Some(0);
-    while let Some(from) = next {
-        let found = scan_page(pool, &selection, from..=i64::MAX, Order::OldestFirst).await?;
-        next = found.next;
-        let all = Filter::default();
-        for candidate in &found.candidates {
-            let (attempts_max, with_payload) = if filling.is_heavy() {
-                (1, false)
-            } else {
-                (ATTEMPTS_SHOWN_MAX, with_payload)
-            };
-            for message in kept(pool, &[candidate.seq], &all, attempts_max, with_payload).await? {
-                filling.push(message);
-            }
-        }
-    }
-    Ok(filling.messages)
-}
-
-/// These messages, in this order, with the deliveries that the filter wants; without those of which it wants none.
-async fn kept(
+/// These messages in this order, with the deliveries that the filter selects.
+pub(crate) async fn views(
     pool: &Arc<Pool>,
     seqs: &[i64],
     filter: &Filter,
     attempts_max: usize,
     with_payload: bool,
-) -> Result<Vec<MessageView>, Failure> {
+) -> Result<Vec<(i64, MessageView)>, Failure> {
     let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
     let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, MESSAGES, given).await?;
@@ -158,7 +71,10 @@ async fn kept(
         };
         found.insert(seq, message);
     }
-    Ok(seqs.iter().filter_map(|seq| found.remove(seq)).collect())
+    Ok(seqs
+        .iter()
+        .filter_map(|seq| found.remove_entry(seq))
+        .collect())
 }
 
 /// The selected deliveries, by message, with their latest attempts in order of time.
@@ -182,7 +98,7 @@ async fn deliveries(
     let mut attempts = attempts(pool, &ids, attempts_max).await?;
     let mut found: HashMap<i64, Vec<DeliveryView>> = HashMap::new();
     for (id, status, row) in wanted {
-        found.entry(id >> 8).or_default().push(DeliveryView {
+        found.entry(message_of(id)).or_default().push(DeliveryView {
             destination: row.try_get(1)?,
             lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
             status,

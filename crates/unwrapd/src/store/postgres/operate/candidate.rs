@@ -1,28 +1,28 @@
-//! Messages and what of each is chosen to be delivered again.
+//! Messages and deliveries as a replay sees them, and the statements that make them due.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 
 use crate::clock::Moment;
 use crate::delivery::Lane;
 use crate::store::filter::Status;
-use crate::store::ids::deliveries_of;
+use crate::store::operate::replay_batch::{ReplayBatch, StoredMessage, by_message};
 use crate::store::postgres::connect::connection::params;
 use crate::store::postgres::connect::failure::Failure;
-use crate::store::postgres::connect::pool::Transaction;
-use crate::store::postgres::operate::scan::Candidate;
-use crate::store::replay::{Choice, Existing, Replay};
+use crate::store::postgres::connect::pool::{Pool, Purpose, Transaction};
+use crate::store::replay::Existing;
 
 /// The deliveries of some messages. Message by message, in the order of the index: the planner
 /// cannot know how few there are of each, and would read the whole table.
-pub(crate) const DELIVERIES: &str = "
+const DELIVERIES: &str = "
     SELECT id, destination, lane, state, dropped_at IS NOT NULL
     FROM unnest($1::int8[]) AS given (seq) CROSS JOIN LATERAL (
         SELECT * FROM delivery WHERE id BETWEEN seq * 256 AND seq * 256 + 255 ORDER BY id LIMIT 256
     ) AS found ORDER BY id";
 
-/// Keeps them from being forgotten, or chosen by another, until the transaction ends.
+/// Keeps messages from being pruned, or replayed by another, until the transaction ends.
 const LOCK: &str = "
     SELECT seq, event_type, partition IS NOT NULL FROM message WHERE seq = ANY ($1) ORDER BY seq FOR NO KEY UPDATE";
 
@@ -40,145 +40,84 @@ const HURRY: &str = "
     WHERE id = ANY ($1) AND state = 'waiting' AND gateway IS NULL AND due_at > $2
     RETURNING destination, lane";
 
-/// A message and its deliveries, as far as a replay wants to know.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    pub(crate) seq: i64,
-    pub(crate) lane: Lane,
-    has_body: bool,
-    pub(crate) deliveries: Vec<Existing>,
+/// The deliveries of these messages.
+pub(crate) async fn deliveries(pool: &Arc<Pool>, seqs: &[i64]) -> Result<Vec<Existing>, Failure> {
+    let given = params![seqs => INT8_ARRAY];
+    let rows = pool.once(Purpose::Looking, DELIVERIES, given).await?;
+    rows.iter().map(existing).collect()
 }
 
-impl Chosen {
-    /// These, with the rows that [`DELIVERIES`] gives for them.
-    pub(crate) fn all(candidates: &[Candidate], rows: &[Row]) -> Result<Vec<Self>, Failure> {
-        let mut deliveries = by_message(rows)?;
-        let chosen = candidates.iter().map(|candidate| Self {
-            seq: candidate.seq,
-            lane: Lane::of(candidate.event_type.as_deref()),
-            has_body: candidate.has_body,
-            deliveries: deliveries.remove(&candidate.seq).unwrap_or_default(),
-        });
-        Ok(chosen.collect())
-    }
-
-    /// These messages as they are now, and stay until the transaction ends.
-    pub(crate) async fn lock(
-        transaction: &Transaction,
-        seqs: &[i64],
-    ) -> Result<Vec<Self>, Failure> {
-        let messages = transaction.query(LOCK, params![seqs => INT8_ARRAY]).await?;
-        let rows = transaction
-            .query(DELIVERIES, params![seqs => INT8_ARRAY])
-            .await?;
-        let mut deliveries = by_message(&rows)?;
-        messages
-            .iter()
-            .map(|row| {
-                let seq = row.try_get(0)?;
-                Ok(Self {
-                    seq,
-                    lane: Lane::of(row.try_get(1)?),
-                    has_body: row.try_get(2)?,
-                    deliveries: deliveries.remove(&seq).unwrap_or_default(),
-                })
+/// These messages as they are now, and stay until the transaction ends.
+pub(crate) async fn lock(
+    transaction: &Transaction,
+    seqs: &[i64],
+) -> Result<Vec<StoredMessage>, Failure> {
+    let messages = transaction.query(LOCK, params![seqs => INT8_ARRAY]).await?;
+    let rows = transaction
+        .query(DELIVERIES, params![seqs => INT8_ARRAY])
+        .await?;
+    let mut deliveries = by_message(rows.iter().map(existing).collect::<Result<_, _>>()?);
+    messages
+        .iter()
+        .map(|row| {
+            let seq = row.try_get(0)?;
+            Ok(StoredMessage {
+                seq,
+                lane: Lane::of(row.try_get(1)?),
+                has_payload: row.try_get(2)?,
+                deliveries: deliveries.remove(&seq).unwrap_or_default(),
             })
-            .collect()
-    }
-
-    /// The deliveries of the message to be made again, and whether that is possible: it needs a
-    /// body, and room for a missing delivery.
-    pub(crate) fn choose(&self, replay: &Replay) -> (Choice<'_>, bool) {
-        let choice = replay.choose(&self.deliveries, self.has_body);
-        let has_room = !choice.is_missing || self.free_id().is_some();
-        (choice, self.has_body && has_room)
-    }
-
-    fn free_id(&self) -> Option<i64> {
-        let ids = deliveries_of(self.seq);
-        let mut taken = self.deliveries.iter().map(|delivery| delivery.id);
-        ids.into_iter().find(|id| taken.next() != Some(*id))
-    }
+        })
+        .collect()
 }
 
-/// The deliveries to be made due.
-#[derive(Debug, Default)]
-pub(crate) struct ToMake {
-    again: Vec<i64>,
-    waiting: Vec<i64>,
-    missing: Vec<i64>,
-    lanes: Vec<&'static str>,
-    pub(crate) due: BTreeSet<(String, Lane)>,
-}
-
-impl ToMake {
-    /// Makes the waiting deliveries due.
-    pub(crate) fn hurry(&mut self, choice: &Choice<'_>) {
-        self.waiting
-            .extend(choice.waiting.iter().map(|delivery| delivery.id));
-    }
-
-    pub(crate) fn add(&mut self, message: &Chosen, choice: &Choice<'_>, to: Option<&str>) {
-        for delivery in &choice.again {
-            self.again.push(delivery.id);
-            self.due
-                .insert((delivery.destination.clone(), delivery.lane));
-        }
-        if choice.is_missing
-            && let (Some(to), Some(id)) = (to, message.free_id())
-        {
-            self.missing.push(id);
-            self.lanes.push(message.lane.as_str());
-            self.due.insert((to.to_owned(), message.lane));
-        }
-    }
-
-    pub(crate) async fn make(
-        &mut self,
-        transaction: &Transaction,
-        to: Option<&str>,
-        now: Moment,
-    ) -> Result<(), Failure> {
-        let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
-        if !self.waiting.is_empty() {
-            let given = params![self.waiting => INT8_ARRAY, now => INT8];
-            for row in &transaction.query(HURRY, given).await? {
-                if let Some(lane) = Lane::named(row.try_get(1)?) {
-                    self.due.insert((row.try_get(0)?, lane));
-                }
+/// Makes the deliveries of a batch due, and returns the queues with due deliveries.
+pub(crate) async fn make_due(
+    transaction: &Transaction,
+    batch: &ReplayBatch,
+    to: Option<&str>,
+    now: Moment,
+) -> Result<BTreeSet<(String, Lane)>, Failure> {
+    let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
+    let mut due = batch.due(to);
+    let waiting = ids(&batch.waiting);
+    if !waiting.is_empty() {
+        let given = params![waiting => INT8_ARRAY, now => INT8];
+        for row in &transaction.query(HURRY, given).await? {
+            if let Some(lane) = Lane::named(row.try_get(1)?) {
+                due.insert((row.try_get(0)?, lane));
             }
         }
-        if !self.again.is_empty() {
-            transaction
-                .query(
-                    AGAIN,
-                    params![self.again => INT8_ARRAY, since => INT8, now => INT8],
-                )
-                .await?;
-        }
-        if let Some(to) = to
-            && !self.missing.is_empty()
-        {
-            let given = params![
-                self.missing => INT8_ARRAY, to => TEXT, self.lanes => TEXT_ARRAY, since => INT8, now => INT8,
-            ];
-            transaction.query(MISSING, given).await?;
-        }
-        Ok(())
     }
+    let again = ids(&batch.again);
+    if !again.is_empty() {
+        let given = params![again => INT8_ARRAY, since => INT8, now => INT8];
+        transaction.query(AGAIN, given).await?;
+    }
+    if let Some(to) = to
+        && !batch.missing.is_empty()
+    {
+        let new = batch.missing.iter();
+        let (missing, lanes): (Vec<i64>, Vec<&str>) = new
+            .map(|delivery| (delivery.id, delivery.lane.as_str()))
+            .unzip();
+        let given = params![
+            missing => INT8_ARRAY, to => TEXT, lanes => TEXT_ARRAY, since => INT8, now => INT8,
+        ];
+        transaction.query(MISSING, given).await?;
+    }
+    Ok(due)
 }
 
-/// The deliveries in the order of their ids.
-fn by_message(rows: &[Row]) -> Result<HashMap<i64, Vec<Existing>>, Failure> {
-    let mut deliveries: HashMap<i64, Vec<Existing>> = HashMap::new();
-    for row in rows {
-        let id: i64 = row.try_get(0)?;
-        deliveries.entry(id >> 8).or_default().push(Existing {
-            id,
-            destination: row.try_get(1)?,
-            lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
-            status: Status::of(row.try_get(3)?, row.try_get(4)?),
-        });
-    }
-    Ok(deliveries)
+fn ids(deliveries: &[Existing]) -> Vec<i64> {
+    deliveries.iter().map(|delivery| delivery.id).collect()
+}
+
+fn existing(row: &Row) -> Result<Existing, Failure> {
+    Ok(Existing {
+        id: row.try_get(0)?,
+        destination: row.try_get(1)?,
+        lane: Lane::named(row.try_get(2)?).unwrap_or(Lane::Standard),
+        status: Status::of(row.try_get(3)?, row.try_get(4)?),
+    })
 }

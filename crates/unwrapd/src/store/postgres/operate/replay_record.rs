@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
+use crate::store::operate::replay_batch::{ReplayBatch, ReplayRecord};
 use crate::store::postgres::connect::connection::params;
 use crate::store::postgres::connect::failure::Failure;
 use crate::store::postgres::connect::pool::{Pool, Purpose, Transaction};
@@ -31,75 +32,65 @@ const WRITE: &str = "
     UPDATE replay SET next_message = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
     WHERE id = $1";
 
-/// The record of a replay.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    id: i64,
-    pub(crate) asked: Replay,
-    pub(crate) begun_at: Timestamp,
-    pub(crate) newest: i64,
-    pub(crate) next: i64,
-    pub(crate) counts: Counts,
-    pub(crate) has_ended: bool,
+/// The record of this token. If there is none, it is created, and the messages of the replay are
+/// fixed.
+pub(crate) async fn read_or_begin(
+    pool: &Arc<Pool>,
+    replay: &Replay,
+    token: &Token,
+    as_of: Option<AsOf>,
+    now: Timestamp,
+) -> Result<ReplayRecord, Failure> {
+    if let Some(record) = read(pool, token).await? {
+        return Ok(record);
+    }
+    let token_text = token.as_str();
+    let request = serde_json::to_string(replay)
+        .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
+    let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
+    let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
+    let given = params![token_text => TEXT, request => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
+    pool.once(Purpose::Looking, BEGIN, given).await?;
+    read(pool, token)
+        .await?
+        .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
 }
 
-impl Record {
-    /// The record of this token. If there is none, the replay begins, and its messages are fixed.
-    pub(crate) async fn of(
-        pool: &Arc<Pool>,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Timestamp,
-    ) -> Result<Self, Failure> {
-        if let Some(record) = read(pool, token).await? {
-            return Ok(record);
-        }
-        let token_text = token.as_str();
-        let asked = serde_json::to_string(replay)
-            .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
-        let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
-        let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
-        let given = params![token_text => TEXT, asked => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
-        pool.once(Purpose::Looking, BEGIN, given).await?;
-        read(pool, token)
-            .await?
-            .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
-    }
-
-    /// Whether nobody has come further meanwhile. If so, nobody does until the transaction ends.
-    pub(crate) async fn lock(&self, transaction: &Transaction) -> Result<bool, Failure> {
-        let given = params![self.id => INT8, self.next => INT8];
-        Ok(!transaction.query(LOCK, given).await?.is_empty())
-    }
-
-    /// Records that the replay has come to the message `next`, or to its end.
-    pub(crate) async fn write(
-        &self,
-        transaction: &Transaction,
-        next: Option<i64>,
-        counts: &Counts,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let ended_at = next.is_none().then(|| now.as_millisecond());
-        let next = next.unwrap_or(self.newest + 1);
-        let [messages, deliveries, calls, waiting, gone] = [
-            counts.messages,
-            counts.deliveries,
-            counts.calls,
-            counts.waiting,
-            counts.gone,
-        ]
-        .map(signed);
-        let given = params![
-            self.id => INT8, next => INT8, messages => INT8, deliveries => INT8, calls => INT8, waiting => INT8,
-            gone => INT8, ended_at => INT8,
-        ];
-        transaction.query(WRITE, given).await.map(drop)
-    }
+/// Whether no other step was quicker. If so, other steps wait until the transaction ends.
+pub(crate) async fn lock(
+    transaction: &Transaction,
+    record: &ReplayRecord,
+) -> Result<bool, Failure> {
+    let given = params![record.id => INT8, record.next => INT8];
+    Ok(!transaction.query(LOCK, given).await?.is_empty())
 }
 
-async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<Record>, Failure> {
+/// Records the progress of a step.
+pub(crate) async fn write(
+    transaction: &Transaction,
+    record: &ReplayRecord,
+    batch: &ReplayBatch,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let ended_at = batch.next.is_none().then(|| now.as_millisecond());
+    let next = batch.next.unwrap_or(record.newest + 1);
+    let counts = &batch.counts;
+    let [messages, deliveries, calls, waiting, gone] = [
+        counts.messages,
+        counts.deliveries,
+        counts.calls,
+        counts.waiting,
+        counts.gone,
+    ]
+    .map(signed);
+    let given = params![
+        record.id => INT8, next => INT8, messages => INT8, deliveries => INT8, calls => INT8, waiting => INT8,
+        gone => INT8, ended_at => INT8,
+    ];
+    transaction.query(WRITE, given).await.map(drop)
+}
+
+async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, Failure> {
     let token = token.as_str();
     let rows = pool
         .once(Purpose::Looking, READ, params![token => TEXT])
@@ -107,12 +98,12 @@ async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<Record>, Failure
     rows.first().map(record).transpose()
 }
 
-fn record(row: &Row) -> Result<Record, Failure> {
-    Ok(Record {
+fn record(row: &Row) -> Result<ReplayRecord, Failure> {
+    Ok(ReplayRecord {
         id: row.try_get(0)?,
-        asked: serde_json::from_str(row.try_get(1)?)
+        request: serde_json::from_str(row.try_get(1)?)
             .map_err(|_| Failure::unavailable("the record of the replay cannot be read"))?,
-        begun_at: timestamp(row, 2)?,
+        started_at: timestamp(row, 2)?,
         newest: row.try_get(3)?,
         next: row.try_get(4)?,
         counts: Counts {

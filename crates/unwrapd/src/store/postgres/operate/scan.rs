@@ -1,45 +1,21 @@
-//! Goes through the messages in the order of their numbers, past those that cannot be meant, a bounded piece at a time.
+//! Finds selected messages by their ids, by time, and by their own rows.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::store::filter::{Filter, Selection, Status};
+use crate::store::filter::{Filter, Selection};
+use crate::store::operate::scan::{CANDIDATES_MAX, Candidate, Order, ScanPage, behind};
 use crate::store::postgres::connect::connection::params;
 use crate::store::postgres::connect::failure::Failure;
 use crate::store::postgres::connect::pool::{Pool, Purpose};
-use crate::store::postgres::rows::timestamp;
+use crate::store::postgres::rows::{signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
 const SPAN_MAX: i64 = 20_000;
-/// Most messages in one piece,
-const ROWS_MAX: i64 = 1000;
-/// and with their payloads, of up to 1 MiB each.
+/// Most messages of a page with their payloads, of up to 1 MiB each.
 const PAYLOADS_MAX: i64 = 64;
-
-/// Which way to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    OldestFirst,
-    NewestFirst,
-}
-
-/// A message that is meant, as far as its own row tells.
-#[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    pub(crate) seq: i64,
-    pub(crate) event_type: Option<String>,
-    pub(crate) received_at: Timestamp,
-    pub(crate) has_body: bool,
-}
-
-/// Some that are meant, and where to go on; `None`: those were all.
-#[derive(Debug, Default)]
-pub(crate) struct ScanPage {
-    pub(crate) candidates: Vec<Candidate>,
-    pub(crate) next: Option<i64>,
-}
 
 /// The part of `within` whose messages arrived in the selected time.
 pub(crate) async fn narrow(
@@ -97,9 +73,9 @@ pub(crate) async fn scan_page(
     let rows_max = if filter.names_payloads() {
         PAYLOADS_MAX
     } else {
-        ROWS_MAX
+        signed(CANDIDATES_MAX)
     };
-    let dead_wanted = if is_dead_only(selection) {
+    let dead_wanted = if selection.filter.names_dead_only() {
         "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
     } else {
         "true"
@@ -126,9 +102,10 @@ pub(crate) async fn scan_page(
         last_seen = Some(seq);
         let candidate = Candidate {
             seq,
+            webhook_id: row.try_get(2)?,
             event_type: row.try_get(3)?,
             received_at: timestamp(row, 4)?,
-            has_body: row.try_get(5)?,
+            has_payload: row.try_get(5)?,
         };
         let event_type = candidate.event_type.as_deref();
         let matches = selection.wants(
@@ -170,15 +147,6 @@ fn signed_keys(keys: &[u32]) -> Vec<i32> {
     keys.iter().map(|key| key.cast_signed()).collect()
 }
 
-/// The number to go on from behind `seq`.
-pub(crate) fn behind(seq: i64, within: &RangeInclusive<i64>, order: Order) -> Option<i64> {
-    let next = match order {
-        Order::OldestFirst => seq.checked_add(1),
-        Order::NewestFirst => seq.checked_sub(1),
-    };
-    next.filter(|next| within.contains(next))
-}
-
 /// The number of the newest message; 0 where there is none.
 pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
     let sql = "SELECT coalesce(max(seq), 0) FROM message";
@@ -194,7 +162,7 @@ async fn span(
     order: Order,
 ) -> Result<Option<RangeInclusive<i64>>, Failure> {
     let (first, last) = (*within.start(), *within.end());
-    if selection.filter.names_ids() || is_dead_only(selection) {
+    if selection.filter.names_ids() || selection.filter.names_dead_only() {
         // What is asked for is found by an index.
         return Ok((first <= last).then_some(first..=last));
     }
@@ -216,13 +184,6 @@ async fn span(
         Order::OldestFirst => seq..=seq.saturating_add(SPAN_MAX - 1).min(last),
         Order::NewestFirst => seq.saturating_sub(SPAN_MAX - 1).max(first)..=seq,
     }))
-}
-
-/// Dead letters are few, and have an index of their own.
-fn is_dead_only(selection: &Selection) -> bool {
-    let mut status = selection.filter.status.iter();
-    !selection.filter.status.is_empty()
-        && status.all(|status| matches!(status, Status::Dead | Status::Dropped))
 }
 
 /// In milliseconds, and rather too wide: exactly, the selection itself tells.

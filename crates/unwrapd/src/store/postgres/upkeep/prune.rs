@@ -1,14 +1,11 @@
-//! Forgets what is old, in steps so short that nobody who receives waits for one.
+//! Prunes the store in steps that are too short to delay receiving.
 //!
-//! A sweep goes through the messages once, the oldest first. The times of arrival are those of
-//! clocks that may be set, so each message is judged by its own and none by its neighbours'.
-//! Gateways take their steps one after the other, and harm nobody by taking the same ones.
-
-use std::time::Duration;
+//! A sweep goes through the messages once, the oldest first. Times of arrival come from clocks that
+//! may be set, so each message is judged by its own time, and none by its neighbours'. Two gateways
+//! may take the same step: the second finds nothing to remove.
 
 use jiff::Timestamp;
 
-use crate::delivery::{earlier, later};
 use crate::store::postgres::Shared;
 use crate::store::postgres::connect::connection::params;
 use crate::store::postgres::connect::failure::Failure;
@@ -16,14 +13,8 @@ use crate::store::postgres::connect::pool::Purpose;
 use crate::store::postgres::operate::traffic;
 use crate::store::postgres::rows::signed;
 use crate::store::postgres::upkeep::payload_partitions;
+use crate::store::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
 use crate::store::{Bounds, Pruned};
-
-/// Messages that are looked at in one step.
-const LOOK_MAX: i64 = 4096;
-/// Messages that are removed in one step.
-const REMOVE_MAX: usize = 256;
-/// How often what is old is looked for. What is kept for days may stay an hour longer.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Where the next messages stand.
 const SPAN: &str = "
@@ -67,9 +58,7 @@ const FORGET: &str = "
 pub(crate) struct Pruner {
     bounds: Bounds,
     sweep: Option<Sweep>,
-    /// When the next sweep is due, and the time at which that was decided: a clock that was set back shows.
-    next_at: Timestamp,
-    decided_at: Timestamp,
+    schedule: SweepSchedule,
 }
 
 /// A walk through what there is, and how far it has come.
@@ -86,8 +75,7 @@ impl Pruner {
         Self {
             bounds: bounds.clone(),
             sweep: None,
-            next_at: Timestamp::MIN,
-            decided_at: Timestamp::MIN,
+            schedule: SweepSchedule::default(),
         }
     }
 
@@ -97,10 +85,8 @@ impl Pruner {
         shared: &Shared,
         now: Timestamp,
     ) -> Result<Pruned, Failure> {
-        let is_due = now >= self.next_at || now < self.decided_at;
-        if self.sweep.is_none() && is_due {
+        if self.sweep.is_none() && self.schedule.begin(now) {
             self.sweep = Some(Sweep::Old { after: 0 });
-            self.next_at = later(now, SWEEP_EVERY);
         }
         let mut messages = 0;
         self.sweep = match self.sweep {
@@ -111,14 +97,14 @@ impl Pruner {
                 Some(after.map_or(Sweep::Slots, |after| Sweep::Old { after }))
             }
             Some(Sweep::Slots) => {
-                let before = earlier(now, self.bounds.retention);
+                let before = Horizons::at(now, &self.bounds).content;
                 let is_more = traffic::delete(&shared.pool, before).await?
                     | payload_partitions::step(&shared.pool, self.bounds.retention, now).await?;
                 is_more.then_some(Sweep::Slots)
             }
         };
         if self.sweep.is_none() {
-            self.decided_at = now;
+            self.schedule.rest(now);
         }
         Ok(Pruned {
             messages,
@@ -135,8 +121,11 @@ impl Pruner {
         now: Timestamp,
     ) -> Result<(u64, Option<i64>), Failure> {
         let pool = &shared.pool;
-        let before = earlier(now, self.bounds.retention).as_millisecond();
-        let horizon = earlier(now, self.bounds.dedupe).as_millisecond();
+        let horizons = Horizons::at(now, &self.bounds);
+        let (before, horizon) = (
+            horizons.content.as_millisecond(),
+            horizons.webhook_id.as_millisecond(),
+        );
         let rows = pool
             .once(Purpose::Looking, SPAN, params![after => INT8])
             .await?;
@@ -150,7 +139,7 @@ impl Pruner {
         let (Some(first), Some(newest)) = (first, newest) else {
             return Ok((0, None));
         };
-        let last = first.saturating_add(LOOK_MAX - 1).min(newest);
+        let last = last_read(first, newest);
         let limit = signed(REMOVE_MAX);
         let given =
             params![first => INT8, last => INT8, before => INT8, horizon => INT8, limit => INT8];

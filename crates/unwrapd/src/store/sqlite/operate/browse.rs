@@ -1,162 +1,58 @@
-//! Reads stored messages for people.
-
-use std::ops::ControlFlow;
+//! Messages as operators see them.
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::message::{Origin, resource_in};
-use crate::store::filter::{Filter, Selection, Status};
+use crate::store::filter::{Filter, Status};
 use crate::store::ids::deliveries_of;
-use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::operate::candidate::lane;
-use crate::store::sqlite::operate::scan::{Order, newest, scan};
 use crate::store::sqlite::statements::{payload, timestamp};
-use crate::store::{
-    ATTEMPTS_SHOWN_IN_ALL_MAX, ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage,
-    MessageView, PAGE_MAX, Page, PageBuilder, StoreError,
-};
+use crate::store::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 
-impl SqliteStore {
-    pub(crate) async fn find_page(
-        &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        let selection = filter.select(now);
-        let limit = page.limit.clamp(1, PAGE_MAX);
-        let mut filling = PageBuilder::default();
-        let mut next = match page.after {
-            Some(after) => Some(after),
-            None => Some(self.read(newest).await?),
-        };
-        while let Some(from) = next
-            && !filling.is_full(limit)
-        {
-            let selection = selection.clone();
-            (filling, next) = self
-                .read(move |connection| {
-                    let next = find_piece(connection, &selection, from, limit, &mut filling)?;
-                    Ok((filling, next))
-                })
-                .await?;
-        }
-        let messages = filling.messages;
-        Ok(MessagePage { messages, next })
-    }
-
-    pub(crate) async fn show_all(
-        &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        for filter in Filter::for_id(id) {
-            let found = self.show_filtered(&filter, with_payload).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    async fn show_filtered(
-        &self,
-        filter: &Filter,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        let selection = filter.select(Timestamp::MIN);
-        let mut filling = PageBuilder::default();
-        let mut next = Some(0);
-        while let Some(from) = next {
-            let selection = selection.clone();
-            (filling, next) = self
-                .read(move |connection| {
-                    let next =
-                        show_piece(connection, &selection, from, with_payload, &mut filling)?;
-                    Ok((filling, next))
-                })
-                .await?;
-        }
-        Ok(filling.messages)
-    }
-}
-
-fn find_piece(
+/// These messages with the deliveries that the filter selects.
+pub(crate) fn views(
     connection: &Connection,
-    selection: &Selection,
-    from: i64,
-    limit: usize,
-    filling: &mut PageBuilder,
-) -> rusqlite::Result<Option<i64>> {
-    let filter = &selection.filter;
-    scan(
-        connection,
-        selection,
-        1..=from,
-        Order::NewestFirst,
-        |message| {
-            let deliveries = deliveries(connection, message.seq, filter, 1)?;
-            if !deliveries.is_empty() || !filter.names_deliveries() {
-                filling.push(kept(connection, message.seq, deliveries)?);
-            }
-            Ok(if filling.is_full(limit) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        },
-    )
-}
-
-fn show_piece(
-    connection: &Connection,
-    selection: &Selection,
-    from: i64,
+    seqs: &[i64],
+    filter: &Filter,
+    attempts_max: usize,
     with_payload: bool,
-    filling: &mut PageBuilder,
-) -> rusqlite::Result<Option<i64>> {
-    let all = Filter::default();
-    scan(
-        connection,
-        selection,
-        from..=i64::MAX,
-        Order::OldestFirst,
-        |message| {
-            let attempts_max = attempts_shown(connection, message.seq, filling)?;
-            let deliveries = deliveries(connection, message.seq, &all, attempts_max)?;
-            let mut kept = kept(connection, message.seq, deliveries)?;
-            if with_payload && !filling.is_heavy() {
-                kept.payload = payload(connection, message.seq)?.map(Bytes::from);
+) -> rusqlite::Result<Vec<(i64, MessageView)>> {
+    let mut views = Vec::new();
+    for &seq in seqs {
+        let attempts_max = attempts_shown(connection, seq, attempts_max)?;
+        let deliveries = deliveries(connection, seq, filter, attempts_max)?;
+        if deliveries.is_empty() && filter.names_deliveries() {
+            continue;
+        }
+        if let Some(mut view) = view(connection, seq, deliveries)? {
+            if with_payload {
+                view.payload = payload(connection, seq)?.map(Bytes::from);
             }
-            filling.push(kept);
-            Ok(ControlFlow::Continue(()))
-        },
-    )
+            views.push((seq, view));
+        }
+    }
+    Ok(views)
 }
 
-/// How many attempts are shown of each delivery of this message.
-fn attempts_shown(
-    connection: &Connection,
-    seq: i64,
-    filling: &PageBuilder,
-) -> rusqlite::Result<usize> {
-    if filling.is_heavy() {
+/// Number of attempts to show of each delivery of this message, at most `max`.
+fn attempts_shown(connection: &Connection, seq: i64, max: usize) -> rusqlite::Result<usize> {
+    if max == 1 {
         return Ok(1);
     }
     let ids = deliveries_of(seq);
     let deliveries: usize = connection
         .prepare_cached("SELECT count(*) FROM delivery WHERE id BETWEEN ? AND ?")?
         .query_row(params![ids.start(), ids.end()], |row| row.get(0))?;
-    Ok((ATTEMPTS_SHOWN_IN_ALL_MAX / deliveries.max(1)).clamp(1, ATTEMPTS_SHOWN_MAX))
+    Ok((ATTEMPTS_SHOWN_IN_ALL_MAX / deliveries.max(1)).clamp(1, max))
 }
 
-fn kept(
+/// `None`: the message was pruned meanwhile.
+fn view(
     connection: &Connection,
     seq: i64,
     deliveries: Vec<DeliveryView>,
-) -> rusqlite::Result<MessageView> {
+) -> rusqlite::Result<Option<MessageView>> {
     connection
         .prepare_cached(
             "SELECT webhook_id, endpoint, event_type, sent_at, received_at, secret, length(bytes), origin, bytes
@@ -177,6 +73,7 @@ fn kept(
                 payload: None,
             })
         })
+        .optional()
 }
 
 /// The selected deliveries, with their latest attempts in order of time.

@@ -1,283 +1,131 @@
-//! Delivering again. Readers find what is meant, a piece at a time; the writer changes it, a step
-//! at a time, and writes down how far it is in the same commit.
-
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::ControlFlow;
+//! Makes selected deliveries due, or drops them, inside a transaction of the writer.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::clock::Moment;
-use crate::crash::{self, CrashPoint};
+use crate::delivery::Lane;
 use crate::store::StoreError;
-use crate::store::filter::{Filter, Selection};
-use crate::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
-use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::operate::candidate::{Chosen, hurry};
-use crate::store::sqlite::operate::replay_record::{Record, begin, read_record};
-use crate::store::sqlite::operate::scan::{Order, newest, scan};
-use crate::store::sqlite::writer::job::{Urgency, Work};
+use crate::store::filter::Filter;
+use crate::store::operate::replay_batch::{ReplayBatch, ReplayRecord, StoredMessage};
+use crate::store::operate::scan::SelectedPage;
+use crate::store::replay::ReplayStep;
+use crate::store::sqlite::operate::candidate::deliveries;
+use crate::store::sqlite::operate::replay_record;
+use crate::store::sqlite::operate::scan::has_payload;
+use crate::store::sqlite::writer::job::Work;
 
-/// A piece of what is meant.
-pub(crate) struct ScanPage {
-    pub(crate) messages: Vec<i64>,
-    pub(crate) next: Option<i64>,
-}
-
-impl SqliteStore {
-    pub(crate) async fn plan_replay(
-        &self,
-        replay: &Replay,
-        now: Timestamp,
-    ) -> Result<Plan, StoreError> {
-        // As exactly as it is written down, so that the replay does what was planned.
-        let at = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
-        let selection = replay.filter.select(at);
-        let mut plan = Plan {
-            as_of: AsOf {
-                at,
-                newest: self.read(newest).await?,
-            },
-            counts: Counts::default(),
-            oldest: None,
-            newest: None,
-            destinations: BTreeMap::new(),
-            unknown: self.unknown(&replay.filter.webhook_id).await?,
-        };
-        let mut from = Some(0);
-        while let Some(first) = from {
-            let (selection, replay) = (selection.clone(), replay.clone());
-            (plan, from) = self
-                .read(move |connection| {
-                    let next = plan_piece(connection, &selection, &replay, first, &mut plan)?;
-                    Ok((plan, next))
-                })
-                .await?;
-        }
-        Ok(plan)
-    }
-
-    /// Of these ids, those of no message.
-    async fn unknown(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
-        let mut unknown: Vec<String> = ids.to_vec();
-        unknown.sort_unstable();
-        unknown.dedup();
-        let selection = Filter {
-            webhook_id: ids.to_vec(),
-            ..Filter::default()
-        }
-        .select(Timestamp::MIN);
-        let mut from = (!ids.is_empty()).then_some(0);
-        while let Some(first) = from {
-            let selection = selection.clone();
-            let (known, next) = self
-                .read(move |connection| known_piece(connection, &selection, first))
-                .await?;
-            unknown.retain(|id| !known.contains(id));
-            from = next;
-        }
-        Ok(unknown)
-    }
-
-    pub(crate) async fn step_replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError> {
-        let record = self.record(replay, token, as_of, now.now).await?;
-        if record.asked != *replay {
-            return Ok(ReplayStep::AnotherReplay);
-        }
-        if record.has_ended {
-            return Ok(ReplayStep::Done(Replayed {
-                counts: record.counts,
-                due: BTreeSet::new(),
-            }));
-        }
-        let selection = replay.filter.select(record.begun_at);
-        let mut from = record.next;
-        let piece = loop {
-            let (selection, replay, newest) = (selection.clone(), replay.clone(), record.newest);
-            let piece = self
-                .read(move |connection| {
-                    find_piece(connection, &selection, from, newest, limit, |message| {
-                        Ok(message.choose(connection, &replay)?.0.deliveries())
-                    })
-                })
-                .await?;
-            match piece.next {
-                Some(next) if piece.messages.is_empty() => from = next,
-                _ => break piece,
-            }
-        };
-        let step = self
-            .ask(Urgency::NextCommit, move |work| {
-                let step = make_due(work, &record, &piece, now);
-                crash::point(CrashPoint::Replayed);
-                step
-            })
-            .await;
-        crash::point(CrashPoint::ReplayCommitted);
-        step?
-    }
-
-    /// The record of this token. If there is none, the replay begins.
-    async fn record(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Timestamp,
-    ) -> Result<Record, StoreError> {
-        let name = token.clone();
-        let known = self
-            .read(move |connection| read_record(connection, &name))
-            .await?;
-        if let Some(record) = known {
-            return Ok(record);
-        }
-        let (replay, token) = (replay.clone(), token.clone());
-        self.ask(Urgency::NextCommit, move |work| {
-            begin(work.connection, &replay, &token, as_of, now)
-        })
-        .await
-    }
-}
-
-fn plan_piece(
-    connection: &Connection,
-    selection: &Selection,
-    replay: &Replay,
-    first: i64,
-    plan: &mut Plan,
-) -> rusqlite::Result<Option<i64>> {
-    let within = first..=plan.as_of.newest;
-    scan(
-        connection,
-        selection,
-        within,
-        Order::OldestFirst,
-        |candidate| {
-            let message = Chosen::of(connection, &candidate)?;
-            let (choice, can_be_made) = message.choose(connection, replay)?;
-            if plan.counts.add(&choice, message.lane, can_be_made) {
-                let at = candidate.received_at;
-                plan.oldest = Some(plan.oldest.map_or(at, |oldest| oldest.min(at)));
-                plan.newest = Some(plan.newest.map_or(at, |newest| newest.max(at)));
-                let again = choice.again.iter().map(|delivery| &delivery.destination);
-                for destination in again.chain(replay.to.as_ref().filter(|_| choice.is_missing)) {
-                    *plan.destinations.entry(destination.clone()).or_default() += 1;
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        },
-    )
-}
-
-fn known_piece(
-    connection: &Connection,
-    selection: &Selection,
-    first: i64,
-) -> rusqlite::Result<(HashSet<String>, Option<i64>)> {
-    let mut known = HashSet::new();
-    let mut id = connection.prepare_cached("SELECT webhook_id FROM message WHERE seq = ?")?;
-    let within = first..=i64::MAX;
-    let next = scan(
-        connection,
-        selection,
-        within,
-        Order::OldestFirst,
-        |message| {
-            known.insert(id.query_row(params![message.seq], |row| row.get(0))?);
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
-    Ok((known, next))
-}
-
-/// The next messages of which something is meant, until that comes to `limit` deliveries.
-pub(crate) fn find_piece(
-    connection: &Connection,
-    selection: &Selection,
-    first: i64,
-    newest: i64,
-    limit: usize,
-    meant: impl Fn(&Chosen) -> rusqlite::Result<usize>,
-) -> rusqlite::Result<ScanPage> {
-    let mut messages = Vec::new();
-    let mut found = 0;
-    let within = first..=newest;
-    let next = scan(
-        connection,
-        selection,
-        within,
-        Order::OldestFirst,
-        |message| {
-            let deliveries = meant(&Chosen::of(connection, &message)?)?;
-            if deliveries > 0 {
-                messages.push(message.seq);
-                found += deliveries;
-            }
-            Ok(if found >= limit {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        },
-    )?;
-    Ok(ScanPage { messages, next })
-}
-
-/// Makes a piece due and writes down that it is done; or, if someone else has come further meanwhile, changes nothing.
-fn make_due(
+/// Makes a page due and records the progress. The inner error refuses the step for lack of room.
+pub(crate) fn make_due(
     work: &mut Work<'_>,
-    record: &Record,
-    piece: &ScanPage,
+    record: &ReplayRecord,
+    page: &SelectedPage,
     now: Moment,
 ) -> rusqlite::Result<Result<ReplayStep, StoreError>> {
     let connection = work.connection;
-    let mut counts = record.counts;
-    let mut due = BTreeSet::new();
-    if !record.is_current(connection)? {
-        return Ok(Ok(ReplayStep::More(Replayed { counts, due })));
+    if !replay_record::is_current(connection, record)? {
+        return Ok(Ok(record.overtaken()));
     }
-    let mut next = piece.next;
-    for &seq in &piece.messages {
-        let Some(message) = Chosen::read(connection, seq)? else {
-            continue;
-        };
-        let (choice, can_be_made) = message.choose(connection, &record.asked)?;
-        let before = counts;
-        if counts.add(&choice, message.lane, can_be_made) {
-            let deliveries = counts.deliveries - before.deliveries;
-            if let Err(full) = work.state.has_room_to_replay(deliveries) {
-                if due.is_empty() {
-                    return Ok(Err(full));
-                }
-                counts = before;
-                next = Some(seq);
-                break;
-            }
-            work.state
-                .pend(0, usize::try_from(deliveries).unwrap_or(usize::MAX));
-            message.make_due(
-                connection,
-                &choice,
-                record.asked.to.as_deref(),
-                now,
-                &mut due,
-            )?;
+    let mut messages = Vec::with_capacity(page.messages.len());
+    for &seq in &page.messages {
+        messages.extend(stored(connection, seq)?);
+    }
+    let state = &mut work.state;
+    let batch = ReplayBatch::decide(record, page, &messages, |deliveries| {
+        state.has_room_to_replay(deliveries)?;
+        state.pend(0, usize::try_from(deliveries).unwrap_or(usize::MAX));
+        Ok(())
+    });
+    let batch = match batch {
+        Ok(batch) => batch,
+        Err(full) => return Ok(Err(full)),
+    };
+    let to = record.request.to.as_deref();
+    let mut due = batch.due(to);
+    begin_again(connection, &batch, to, now)?;
+    for delivery in &batch.waiting {
+        let is_due_now = connection
+            .prepare_cached(
+                "UPDATE delivery SET due_at = ?1 WHERE id = ?2 AND state = 'waiting' AND due_at > ?1",
+            )?
+            .execute(params![now.now.as_millisecond(), delivery.id])?;
+        // A leased delivery is claimed after its lease, as before.
+        if is_due_now > 0 {
+            due.insert((delivery.destination.clone(), delivery.lane));
         }
-        // What is being made is claimed after its lease, as before.
-        hurry(connection, &choice, now.now, &mut due)?;
     }
-    record.write(connection, next, &counts, now.stamp)?;
-    let replayed = Replayed { counts, due };
-    Ok(Ok(match next {
-        Some(_) => ReplayStep::More(replayed),
-        None => ReplayStep::Done(replayed),
+    replay_record::write(connection, record, &batch, now.stamp)?;
+    Ok(Ok(batch.step(due)))
+}
+
+fn begin_again(
+    connection: &Connection,
+    batch: &ReplayBatch,
+    to: Option<&str>,
+    now: Moment,
+) -> rusqlite::Result<()> {
+    let (now, since) = (now.now.as_millisecond(), now.stamp.as_millisecond());
+    for delivery in &batch.again {
+        connection
+            .prepare_cached(
+                "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, uncounted_attempts = settled_attempt, dropped_at = NULL WHERE id = ?3",
+            )?
+            .execute(params![since, now, delivery.id])?;
+    }
+    for delivery in &batch.missing {
+        connection
+            .prepare_cached(
+                "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![delivery.id, delivery.message, to, delivery.lane.as_str(), since, now])?;
+    }
+    Ok(())
+}
+
+/// The message with this number; `None`: it was pruned meanwhile.
+fn stored(connection: &Connection, seq: i64) -> rusqlite::Result<Option<StoredMessage>> {
+    let lane = connection
+        .prepare_cached("SELECT event_type FROM message WHERE seq = ?")?
+        .query_row(params![seq], |row| {
+            Ok(Lane::of(row.get_ref(0)?.as_str_or_null()?))
+        })
+        .optional()?;
+    let Some(lane) = lane else {
+        return Ok(None);
+    };
+    Ok(Some(StoredMessage {
+        seq,
+        lane,
+        has_payload: has_payload(connection, seq)?,
+        deliveries: deliveries(connection, seq)?,
     }))
+}
+
+/// Drops the selected deliveries of these messages that were dead at `dead_at`.
+pub(crate) fn drop_dead(
+    connection: &Connection,
+    filter: &Filter,
+    messages: &[i64],
+    dead_at: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let mut dropped = 0;
+    for &seq in messages {
+        for delivery in deliveries(connection, seq)? {
+            if delivery.is_dead_and_wanted(filter) {
+                // A delivery that died after the plan stays. One with a time in the future died
+                // before: the clock was ahead then.
+                dropped += connection
+                    .prepare_cached(
+                        "UPDATE delivery SET dropped_at = ?1 WHERE id = ?2 AND (due_at <= ?3 OR due_at > ?1)",
+                    )?
+                    .execute(params![
+                        now.as_millisecond(),
+                        delivery.id,
+                        dead_at.as_millisecond()
+                    ])? as u64;
+            }
+        }
+    }
+    Ok(dropped)
 }

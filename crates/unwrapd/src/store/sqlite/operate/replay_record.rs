@@ -4,75 +4,63 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::store::operate::replay_batch::{ReplayBatch, ReplayRecord};
 use crate::store::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 use crate::store::sqlite::operate::scan::newest;
 use crate::store::sqlite::statements::timestamp;
 
-/// The record of a replay.
-#[derive(Clone)]
-pub(crate) struct Record {
-    id: i64,
-    pub(crate) asked: Replay,
-    pub(crate) begun_at: Timestamp,
-    pub(crate) newest: i64,
-    pub(crate) next: i64,
-    pub(crate) counts: Counts,
-    pub(crate) has_ended: bool,
+/// Whether no other step was quicker.
+pub(crate) fn is_current(connection: &Connection, record: &ReplayRecord) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM replay WHERE id = ? AND next_message = ? AND ended_at IS NULL",
+        )?
+        .exists(params![record.id, record.next])
 }
 
-impl Record {
-    /// Whether nobody has come further meanwhile.
-    pub(crate) fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        connection
-            .prepare_cached(
-                "SELECT 1 FROM replay WHERE id = ? AND next_message = ? AND ended_at IS NULL",
-            )?
-            .exists(params![self.id, self.next])
-    }
-
-    /// Records that the replay has come to the message `next`, or to its end.
-    pub(crate) fn write(
-        &self,
-        connection: &Connection,
-        next: Option<i64>,
-        counts: &Counts,
-        now: Timestamp,
-    ) -> rusqlite::Result<()> {
-        connection
-            .prepare_cached(
-                "UPDATE replay SET next_message = ?, messages = ?, deliveries = ?, calls = ?, waiting = ?, gone = ?, ended_at = ? WHERE id = ?",
-            )?
-            .execute(params![
-                next.unwrap_or(self.newest + 1),
-                counts.messages,
-                counts.deliveries,
-                counts.calls,
-                counts.waiting,
-                counts.gone,
-                next.is_none().then(|| now.as_millisecond()),
-                self.id,
-            ])?;
-        Ok(())
-    }
+/// Records the progress of a step.
+pub(crate) fn write(
+    connection: &Connection,
+    record: &ReplayRecord,
+    batch: &ReplayBatch,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let counts = &batch.counts;
+    connection
+        .prepare_cached(
+            "UPDATE replay SET next_message = ?, messages = ?, deliveries = ?, calls = ?, waiting = ?, gone = ?, ended_at = ? WHERE id = ?",
+        )?
+        .execute(params![
+            batch.next.unwrap_or(record.newest + 1),
+            counts.messages,
+            counts.deliveries,
+            counts.calls,
+            counts.waiting,
+            counts.gone,
+            batch.next.is_none().then(|| now.as_millisecond()),
+            record.id,
+        ])?;
+    Ok(())
 }
 
-pub(crate) fn read_record(
+/// The record of this token.
+pub(crate) fn read(
     connection: &Connection,
     token: &Token,
-) -> rusqlite::Result<Option<Record>> {
+) -> rusqlite::Result<Option<ReplayRecord>> {
     connection
         .prepare_cached(
             "SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
              FROM replay WHERE token = ?",
         )?
         .query_row(params![token.as_str()], |row| {
-            let asked: String = row.get(1)?;
-            Ok(Record {
+            let request: String = row.get(1)?;
+            Ok(ReplayRecord {
                 id: row.get(0)?,
-                asked: serde_json::from_str(&asked).map_err(|error| {
+                request: serde_json::from_str(&request).map_err(|error| {
                     rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error))
                 })?,
-                begun_at: timestamp(row, 2)?,
+                started_at: timestamp(row, 2)?,
                 newest: row.get(3)?,
                 next: row.get(4)?,
                 counts: Counts {
@@ -88,15 +76,16 @@ pub(crate) fn read_record(
         .optional()
 }
 
-/// Settles what takes part, unless someone else has meanwhile.
+/// Creates the record of this token, unless another caller was quicker, and fixes the messages that
+/// take part.
 pub(crate) fn begin(
     connection: &Connection,
     replay: &Replay,
     token: &Token,
     as_of: Option<AsOf>,
     now: Timestamp,
-) -> rusqlite::Result<Record> {
-    if let Some(record) = read_record(connection, token)? {
+) -> rusqlite::Result<ReplayRecord> {
+    if let Some(record) = read(connection, token)? {
         return Ok(record);
     }
     let newest = newest(connection)?;
@@ -104,7 +93,7 @@ pub(crate) fn begin(
         newest: as_of.newest.min(newest),
         ..as_of
     });
-    let asked = serde_json::to_string(replay)
+    let request = serde_json::to_string(replay)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection.execute(
         "DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - ? AND ended_at IS NOT NULL",
@@ -114,10 +103,10 @@ pub(crate) fn begin(
         "INSERT INTO replay (token, request, started_at, last_message, next_message) VALUES (?, ?, ?, ?, 0)",
         params![
             token.as_str(),
-            asked,
+            request,
             as_of.at.as_millisecond(),
             as_of.newest
         ],
     )?;
-    read_record(connection, token)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    read(connection, token)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }

@@ -1,12 +1,13 @@
-//! Goes through the messages in the order of their numbers, past those that cannot be meant, a bounded piece at a time.
+//! Finds selected messages by their ids, by blocks of time, and by their own rows.
 
 use std::collections::HashSet;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::store::filter::{Filter, Selection, Status};
+use crate::store::operate::scan::{CANDIDATES_MAX, Candidate, Order, ScanPage, behind};
 use crate::store::search_keys::SearchKeys;
 use crate::store::sqlite::statements::{payload, timestamp};
 use crate::store::sqlite::writer::dedupe_index;
@@ -18,34 +19,19 @@ const ROW_BYTES: usize = 256;
 /// Messages in a block of `message_block`, as a power of two.
 const BLOCK_BITS: u32 = 12;
 
-/// Which way to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    OldestFirst,
-    NewestFirst,
-}
-
-/// A message that is meant, as far as its own row tells.
-pub(crate) struct Candidate {
-    pub(crate) seq: i64,
-    pub(crate) event_type: Option<String>,
-    pub(crate) received_at: Timestamp,
-}
-
-/// Visits the messages within these numbers that are meant, until the visitor breaks off or the
-/// piece is long enough. Gives the number to go on from, or `None` at the end.
+/// The next candidates within these numbers.
 pub(crate) fn scan(
     connection: &Connection,
     selection: &Selection,
-    within: RangeInclusive<i64>,
+    within: &RangeInclusive<i64>,
     order: Order,
-    mut visit: impl FnMut(Candidate) -> rusqlite::Result<ControlFlow<()>>,
-) -> rusqlite::Result<Option<i64>> {
-    let mut ranges = ranges(connection, selection, &within)?;
+) -> rusqlite::Result<ScanPage> {
+    let mut ranges = ranges(connection, selection, within)?;
     if order == Order::NewestFirst {
         ranges.reverse();
     }
     let mut rows_left = ROWS_MAX;
+    let mut candidates = Vec::new();
     let mut query = connection.prepare_cached(&query(&selection.filter, order))?;
     for range in ranges {
         let mut rows = query.query(params![range.start(), range.end()])?;
@@ -56,32 +42,27 @@ pub(crate) fn scan(
                 continue;
             }
             last = Some(seq);
-            let candidate = match wanted(row, seq, selection)? {
-                Some(candidate) if selection.filter.names_payloads() => {
-                    let payload = payload(connection, seq)?;
-                    let bytes = payload.as_ref().map_or(0, Vec::len);
-                    rows_left = rows_left.saturating_sub(bytes / ROW_BYTES).max(1);
-                    selection
-                        .wants_payload(payload.as_deref())
-                        .then_some(candidate)
+            if is_wanted(row, selection)? {
+                let payload = payload_if(selection, connection, seq)?;
+                let bytes = payload.as_ref().map_or(0, Vec::len);
+                rows_left = rows_left.saturating_sub(bytes / ROW_BYTES).max(1);
+                if selection.wants_payload(payload.as_deref()) {
+                    candidates.push(candidate(connection, row, seq)?);
                 }
-                candidate => candidate,
-            };
-            let is_over = match candidate {
-                Some(candidate) => visit(candidate)?.is_break(),
-                None => false,
-            };
+            }
             rows_left -= 1;
-            if is_over || rows_left == 0 {
-                let next = match order {
-                    Order::OldestFirst => seq + 1,
-                    Order::NewestFirst => seq - 1,
-                };
-                return Ok(within.contains(&next).then_some(next));
+            if candidates.len() == CANDIDATES_MAX || rows_left == 0 {
+                return Ok(ScanPage {
+                    candidates,
+                    next: behind(seq, within, order),
+                });
             }
         }
     }
-    Ok(None)
+    Ok(ScanPage {
+        candidates,
+        next: None,
+    })
 }
 
 /// The number of the newest message; 0 where there is none.
@@ -91,20 +72,42 @@ pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     })
 }
 
-fn wanted(row: &Row<'_>, seq: i64, selection: &Selection) -> rusqlite::Result<Option<Candidate>> {
-    let event_type = row.get_ref(3)?.as_str_or_null()?;
-    let received_at = timestamp(row, 4)?;
-    let is_wanted = selection.wants(
+fn is_wanted(row: &Row<'_>, selection: &Selection) -> rusqlite::Result<bool> {
+    Ok(selection.wants(
         row.get_ref(1)?.as_str()?,
         row.get_ref(2)?.as_str()?,
-        event_type,
-        received_at,
-    );
-    Ok(is_wanted.then(|| Candidate {
+        row.get_ref(3)?.as_str_or_null()?,
+        timestamp(row, 4)?,
+    ))
+}
+
+/// The payload of a message, if the selection names payloads.
+fn payload_if(
+    selection: &Selection,
+    connection: &Connection,
+    seq: i64,
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    if selection.filter.names_payloads() {
+        payload(connection, seq)
+    } else {
+        Ok(None)
+    }
+}
+
+fn candidate(connection: &Connection, row: &Row<'_>, seq: i64) -> rusqlite::Result<Candidate> {
+    Ok(Candidate {
         seq,
-        event_type: event_type.map(str::to_owned),
-        received_at,
-    }))
+        webhook_id: row.get(2)?,
+        event_type: row.get(3)?,
+        received_at: timestamp(row, 4)?,
+        has_payload: has_payload(connection, seq)?,
+    })
+}
+
+pub(crate) fn has_payload(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM payload WHERE seq = ?")?
+        .exists(params![seq])
 }
 
 fn query(filter: &Filter, order: Order) -> String {
@@ -112,15 +115,12 @@ fn query(filter: &Filter, order: Order) -> String {
         Order::OldestFirst => ("message", "seq"),
         Order::NewestFirst => ("message DESC", "seq DESC"),
     };
-    let is_dead_only = |among: &[Status]| {
-        !filter.status.is_empty() && filter.status.iter().all(|status| among.contains(status))
-    };
     // Dead letters are few, and have an index of their own.
-    if is_dead_only(&[Status::Dead, Status::Dropped]) {
-        let undropped = if is_dead_only(&[Status::Dead]) {
-            "AND dropped_at IS NULL"
-        } else {
+    if filter.names_dead_only() {
+        let undropped = if filter.status.contains(&Status::Dropped) {
             ""
+        } else {
+            "AND dropped_at IS NULL"
         };
         format!(
             "SELECT seq, endpoint, webhook_id, event_type, received_at FROM delivery CROSS JOIN message ON seq = message

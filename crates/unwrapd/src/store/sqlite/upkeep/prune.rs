@@ -1,8 +1,8 @@
-//! Forgets what is old or too much, in steps so short that nobody who receives waits for one.
+//! Prunes the store in steps that are too short to delay receiving.
 //!
-//! A sweep goes through the messages once, the oldest first. A reader looks beside the writer, and
-//! the writer removes what it found. The times of arrival are those of a clock that may be set, so
-//! each message is judged by its own and none by its neighbours'.
+//! A sweep goes through the messages once, the oldest first. A reader finds what is old, and the
+//! writer removes it. Times of arrival come from a clock that may be set, so each message is judged
+//! by its own time, and none by its neighbours'.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::delivery::{earlier, later};
+use crate::delivery::later;
 use crate::store::ids::deliveries_of;
+use crate::store::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
 use crate::store::sqlite::operate::traffic;
 use crate::store::sqlite::schema;
 use crate::store::sqlite::upkeep::size;
@@ -19,13 +20,6 @@ use crate::store::sqlite::writer::dedupe_index;
 use crate::store::sqlite::writer::job::Work;
 use crate::store::{Bounds, StoreError};
 
-/// Messages that are looked at in one step: some milliseconds of a reader's time, after which the
-/// log may be moved again.
-const LOOK_MAX: i64 = 4096;
-/// Messages that are removed in one step: a millisecond or two of the writer's time.
-const REMOVE_MAX: usize = 256;
-/// How often what is old is looked for. What is kept for days may stay an hour longer.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How long a store in which everything waits is left alone before settled messages are looked for again.
 const CROWDED_REST: Duration = Duration::from_secs(10);
 
@@ -38,10 +32,7 @@ const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
 pub(crate) struct Pruner {
     bounds: Bounds,
     sweep: Option<Sweep>,
-    /// When the next sweep through what is old is due, and the time at which that was decided: a
-    /// clock that was set back shows.
-    next_at: Timestamp,
-    decided_at: Timestamp,
+    schedule: SweepSchedule,
     /// Until then more than enough waits, and nothing could be done about it.
     crowded_until: Option<Timestamp>,
 }
@@ -83,8 +74,7 @@ impl Pruner {
         Self {
             bounds: bounds.clone(),
             sweep: None,
-            next_at: Timestamp::MIN,
-            decided_at: Timestamp::MIN,
+            schedule: SweepSchedule::default(),
             crowded_until: None,
         }
     }
@@ -100,7 +90,8 @@ impl Pruner {
         connection: &Connection,
         now: Timestamp,
     ) -> rusqlite::Result<OldPage> {
-        let horizon = earlier(now, self.bounds.dedupe);
+        let horizons = Horizons::at(now, &self.bounds);
+        let horizon = horizons.webhook_id;
         let mut found = OldPage {
             horizon,
             ..OldPage::default()
@@ -111,15 +102,13 @@ impl Pruner {
             Some(Sweep::Ids) => {
                 found.block = dedupe_index::old_block(connection, horizon)?;
                 found.search_block = empty_search_block(connection)?;
-                found.traffic_until =
-                    traffic::oldest(connection, earlier(now, self.bounds.retention))?;
+                found.traffic_until = traffic::oldest(connection, horizons.content)?;
                 if found.is_nothing() {
                     self.sweep = Some(Sweep::Old { after: 0 });
                 }
             }
             Some(Sweep::Old { after }) => {
-                let before = earlier(now, self.bounds.retention);
-                let (messages, after) = look(connection, after, before, horizon)?;
+                let (messages, after) = look(connection, after, horizons.content, horizon)?;
                 found.messages = messages;
                 self.sweep = after.map(|after| Sweep::Old { after });
             }
@@ -133,7 +122,7 @@ impl Pruner {
             }
         }
         if self.sweep.is_none() {
-            self.decided_at = now;
+            self.schedule.rest(now);
         }
         Ok(found)
     }
@@ -148,7 +137,9 @@ impl Pruner {
                     self.sweep = None;
                 }
             } else if size > high {
-                if self.crowded_until.is_none_or(|until| now >= until) || now < self.decided_at {
+                if self.crowded_until.is_none_or(|until| now >= until)
+                    || self.schedule.is_set_back(now)
+                {
                     self.sweep = Some(Sweep::Crowded { after: 0 });
                     if self.crowded_until.is_none() {
                         tracing::warn!(
@@ -160,10 +151,8 @@ impl Pruner {
                 self.crowded_until = None;
             }
         }
-        let is_due = now >= self.next_at || now < self.decided_at;
-        if self.sweep.is_none() && is_due {
+        if self.sweep.is_none() && self.schedule.begin(now) {
             self.sweep = Some(Sweep::Ids);
-            self.next_at = later(now, SWEEP_EVERY);
         }
     }
 
@@ -266,7 +255,7 @@ fn look(
     let (Some(first), Some(newest)) = (first, newest) else {
         return Ok((Vec::new(), None));
     };
-    let last = first.saturating_add(LOOK_MAX - 1).min(newest);
+    let last = last_read(first, newest);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT seq, received_at, EXISTS (SELECT 1 FROM payload WHERE payload.seq = message.seq) FROM message
          WHERE seq BETWEEN ?3 AND ?4 AND received_at < max(?1, ?2) AND {IS_SETTLED} ORDER BY seq"
@@ -301,7 +290,7 @@ pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u6
                 "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM message JOIN payload ON payload.seq = message.seq
                  WHERE received_at < ?1 AND {IS_SETTLED}"
             ),
-            params![earlier(now, bounds.retention).as_millisecond()],
+            params![Horizons::at(now, bounds).content.as_millisecond()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .map_err(|error| schema::store_error(&error))
