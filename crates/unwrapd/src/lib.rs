@@ -10,30 +10,25 @@
 /// The version, with the commit in brackets where it was known at the build: `0.1.0 (e0ecbb2c1f3a)`.
 pub const VERSION: &str = env!("UNWRAPD_VERSION");
 
+pub use unwrapd_core::{
+    certificates, clock, crash, delivery, files, handoff, message, printable, route, token_bucket,
+};
+pub use unwrapd_store as store;
+
 pub mod cli;
 
 pub mod config;
 
 pub mod gateway;
-pub mod handoff;
-
 pub mod receive;
 
 pub mod intake;
 
 pub mod quarantine;
 
-pub mod message;
-
-pub mod route;
-
-pub mod store;
-
 pub mod dispatch;
 
 pub mod destinations;
-
-pub mod delivery;
 
 pub mod prune;
 
@@ -41,15 +36,7 @@ pub mod admin;
 
 mod api;
 
-pub mod clock;
-
-pub mod crash;
-
 pub mod pipeline_events;
-
-pub mod certificates;
-
-pub mod files;
 
 pub mod observe;
 
@@ -59,10 +46,6 @@ pub mod tls;
 
 mod evicting_limiter;
 
-pub mod printable;
-
 pub mod telemetry;
-
-pub mod token_bucket;
 
 pub mod traffic;

@@ -2,5 +2,5 @@
 
 pub mod oddities;
 pub mod refusals;
-pub mod repeated;
-pub mod warnings;
+
+pub use unwrapd_core::observe::{repeated, warnings};

@@ -16,7 +16,7 @@ const STRIDE: usize = 9;
 /// Most of them are waiting for something.
 const AT_ONCE: usize = 8;
 /// The present schema,
-const PRESENT_SCHEMA: &str = include_str!("../../src/store/sqlite/0001_schema.sql");
+const PRESENT_SCHEMA: &str = include_str!("../../../unwrapd-store/src/sqlite/0001_schema.sql");
 /// its marks,
 const PRESENT_MARKS: &str =
     "PRAGMA application_id = 0x756E7772; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;";

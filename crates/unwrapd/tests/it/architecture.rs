@@ -1,7 +1,7 @@
 //! The arrows of ARCHITECTURE.md: which module may name which.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Each module and what it may name of the crate. What is not listed is a leaf and may name nothing.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -135,7 +135,9 @@ const PURE: &[&str] = &[
     "token_bucket.rs",
     "delivery/retry.rs",
     "store/filter.rs",
+    "store/operate/replay_batch.rs",
     "store/replay.rs",
+    "store/retention.rs",
     "store/views.rs",
     "delivery/response_excerpt.rs",
     "delivery/limit_share.rs",
@@ -143,7 +145,7 @@ const PURE: &[&str] = &[
 
 #[test]
 fn each_module_names_only_what_it_may() {
-    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+    for (path, text) in sources() {
         let module = path.split(['/', '.']).next().unwrap();
         if matches!(module, "lib" | "main") {
             continue;
@@ -166,7 +168,7 @@ fn each_module_names_only_what_it_may() {
 /// Or the arrows would not show: `super::super` leaves a module unnamed.
 #[test]
 fn only_the_command_line_climbs_above_its_own_module() {
-    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+    for (path, text) in sources() {
         let climbs = text.contains("super::super");
         assert!(!climbs || path.starts_with("cli/dev/"), "{path}");
     }
@@ -174,7 +176,7 @@ fn only_the_command_line_climbs_above_its_own_module() {
 
 #[test]
 fn no_allowed_arrow_is_left_over() {
-    let sources = sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    let sources = sources();
     for (module, allowed) in ARROWS {
         let named: BTreeSet<String> = sources
             .iter()
@@ -192,7 +194,7 @@ fn no_allowed_arrow_is_left_over() {
 
 #[test]
 fn the_pure_row_awaits_nothing_and_reads_no_clock() {
-    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+    for (path, text) in sources() {
         if PURE.contains(&path.as_str()) {
             // Its tests may: they need some instant to begin with.
             let text = text.split("#[cfg(test)]").next().unwrap();
@@ -207,38 +209,69 @@ fn the_pure_row_awaits_nothing_and_reads_no_clock() {
 
 #[test]
 fn every_pure_file_is_there() {
-    for path in PURE {
-        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).join(path);
-        assert!(file.exists(), "{path}");
+    let sources = sources();
+    for pure in PURE {
+        assert!(sources.iter().any(|(path, _)| path == pure), "{pure}");
     }
 }
 
+/// Dependencies that a crate must not have.
 #[test]
-fn the_store_knows_no_http() {
-    for (path, text) in sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
-        if path.starts_with("store") {
-            for http in ["axum", "http::", "reqwest", "hyper"] {
-                assert!(!text.contains(http), "{path} holds `{http}`");
-            }
+fn each_crate_depends_only_on_what_its_purpose_needs() {
+    let runtimes = ["tokio", "async-std", "smol"];
+    let http = ["axum", "http", "hyper", "reqwest"];
+    let databases = ["rusqlite", "tokio-postgres"];
+    for (name, forbidden) in [
+        (
+            "openai-webhooks",
+            [&runtimes[..], &["hyper", "reqwest"], &databases].concat(),
+        ),
+        ("unwrapd-core", [&http[..], &databases].concat()),
+        ("unwrapd-store", http.to_vec()),
+        ("unwrapd", databases.to_vec()),
+    ] {
+        let dependencies = dependencies(name);
+        for dependency in forbidden {
+            assert!(
+                !dependencies.contains(dependency),
+                "{name} depends on {dependency}"
+            );
         }
     }
 }
 
-#[test]
-fn the_library_depends_on_no_runtime() {
-    let manifest = include_str!("../../../openai-webhooks/Cargo.toml");
-    let dependencies = manifest
+/// The names of the dependencies of a crate.
+fn dependencies(name: &str) -> BTreeSet<String> {
+    let manifest = std::fs::read_to_string(folder(name).join("../Cargo.toml")).unwrap();
+    let section = manifest
         .split("[dependencies]")
         .nth(1)
         .and_then(|rest| rest.split("\n[").next())
         .unwrap();
-    for runtime in ["tokio", "async-std", "smol", "reqwest", "hyper"] {
-        assert!(!dependencies.contains(runtime), "{runtime}");
-    }
+    let lines = section.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Every source file: its path below `src`, and its text.
-fn sources(folder: &Path) -> Vec<(String, String)> {
+/// Crates of the gateway, and the module that each is to the others.
+const CRATES: &[(&str, &str)] = &[
+    ("unwrapd", ""),
+    ("unwrapd-store", "store"),
+    ("unwrapd-core", ""),
+];
+
+/// The source folder of a crate.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(name)
+        .join("src")
+}
+
+/// Every source file: its path below `src`, with its crate's module before it, and its text.
+fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -256,9 +289,24 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(folder, folder, &mut found);
-    assert!(!found.is_empty());
+    for (name, module) in CRATES {
+        let folder = folder(name);
+        let mut files = Vec::new();
+        walk(&folder, &folder, &mut files);
+        assert!(!files.is_empty(), "{name}");
+        found.extend(files.into_iter().map(|(path, text)| match *module {
+            "" => (path, text),
+            module if path == "lib.rs" => (format!("{module}.rs"), as_module(&text, module)),
+            module => (format!("{module}/{path}"), as_module(&text, module)),
+        }));
+    }
     found
+}
+
+/// The text with the paths that it would have as a module of one crate.
+fn as_module(text: &str, module: &str) -> String {
+    text.replace("crate::", &format!("crate::{module}::"))
+        .replace("unwrapd_core::", "crate::")
 }
 
 /// The modules behind each `crate::` in the code.

@@ -1,0 +1,189 @@
+//! The stored form of a webhook.
+
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use openai_webhooks::{Envelope, PayloadError, Verified};
+use serde::{Deserialize, Serialize};
+
+/// The author of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// OpenAI: the request was verified.
+    #[default]
+    OpenAi,
+    /// This gateway.
+    Gateway,
+}
+
+impl Origin {
+    /// The name, as stores and destinations see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The value of the column `origin` in both stores; `None` (NULL) means OpenAI.
+    pub fn column(self) -> Option<&'static str> {
+        (self != Self::OpenAi).then(|| self.as_str())
+    }
+
+    /// The origin for that column. A name that this version does not know is read as `Gateway`.
+    pub fn of_column(name: Option<&str>) -> Self {
+        name.map_or(Self::OpenAi, |_| Self::Gateway)
+    }
+}
+
+/// An event, as it is stored and passed on.
+///
+/// Invariant: a message whose origin is OpenAI was made from a [`Verified`] request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Author of the event.
+    pub origin: Origin,
+    /// Name of the endpoint that received it.
+    pub endpoint: String,
+    /// The `webhook-id`: the same for every copy, and for every delivery of ours.
+    pub webhook_id: String,
+    /// The type that the body names, however odd the rest of it. `None` where it names none: it is kept all the same.
+    pub event_type: Option<String>,
+    /// When OpenAI sent it.
+    pub sent_at: Timestamp,
+    /// When it arrived here, in whole milliseconds.
+    pub received_at: Timestamp,
+    /// Which secret of the endpoint proved it, counted from 0 in the order they were configured
+    /// then: tells when an old one is no longer in use. `None` where that was not recorded.
+    pub secret: Option<u32>,
+    /// The exact bytes that OpenAI signed.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// The message in a proven request to `endpoint`. `payload` is the buffer that was verified, so
+    /// that it is kept, not copied.
+    #[must_use]
+    pub fn new(
+        endpoint: &str,
+        verified: &Verified<'_>,
+        payload: &Bytes,
+        received_at: Timestamp,
+    ) -> Self {
+        Self::read(endpoint, verified, payload, received_at).0
+    }
+
+    /// As [`new`](Self::new), with the reason why the body is not an event that the library can
+    /// read, if it is none. Its type, and with it the route and the lane, does not depend on that.
+    #[must_use]
+    pub fn read(
+        endpoint: &str,
+        verified: &Verified<'_>,
+        payload: &Bytes,
+        received_at: Timestamp,
+    ) -> (Self, Option<PayloadError>) {
+        let received_at = in_milliseconds(received_at);
+        let (event_type, oddity) = match verified.event() {
+            Ok(event) => (Some(event.kind().to_owned()), None),
+            Err(error) => (error.kind().map(str::to_owned), Some(error)),
+        };
+        let message = Self {
+            origin: Origin::OpenAi,
+            endpoint: endpoint.to_owned(),
+            webhook_id: verified.webhook_id().to_owned(),
+            event_type,
+            sent_at: Timestamp::from_second(verified.timestamp()).unwrap_or(received_at),
+            received_at,
+            secret: u32::try_from(verified.secret_index()).ok(),
+            payload: payload.slice_ref(verified.payload()),
+        };
+        (message, oddity)
+    }
+
+    /// The id of what the event is about, such as `resp_…` or `batch_…`, as the payload names it.
+    #[must_use]
+    pub fn resource(&self) -> Option<String> {
+        resource_in(&self.payload)
+    }
+
+    /// The type of the event for a log line.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        shown_kind(self.event_type.as_deref())
+    }
+}
+
+/// The id of the resource that a payload names.
+pub fn resource_in(payload: &[u8]) -> Option<String> {
+    let envelope = Envelope::read(payload)?;
+    envelope.resource_id().map(str::to_owned)
+}
+
+/// Longest type that a log line repeats without knowing it, in bytes. The longest that OpenAI sends has 31.
+const SHOWN_KIND_BYTES_MAX: usize = 64;
+
+/// The type that a body names, for a log line. One that this version does not know is repeated where
+/// it has the form of OpenAI's types; any other text is payload, and is not repeated.
+pub fn shown_kind(event_type: Option<&str>) -> &str {
+    let is_letter = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
+    match event_type {
+        Some(kind)
+            if (1..=SHOWN_KIND_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_letter) =>
+        {
+            kind
+        }
+        Some(_) => "(unknown type)",
+        None => "(no event)",
+    }
+}
+
+/// As it is stored: a message is the same before and after.
+fn in_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+impl fmt::Debug for Message {
+    /// Without the payload: what is logged is read by more people than what is stored.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("endpoint", &self.endpoint)
+            .field("webhook_id", &self.webhook_id)
+            .field("kind", &self.kind())
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openai_webhooks::EventType;
+
+    use super::*;
+
+    #[test]
+    fn a_type_is_shown_where_it_has_the_form_of_one() {
+        for event_type in EventType::ALL {
+            assert_eq!(shown_kind(Some(event_type.as_str())), event_type.as_str());
+        }
+        let longest = "a".repeat(64);
+        for new in ["response.archived", "fine_tuning.job.v2", "x", &longest] {
+            assert_eq!(shown_kind(Some(new)), new);
+        }
+        let too_long = "a".repeat(65);
+        for other in [
+            "",
+            "Mr. Smith",
+            "response.A",
+            "a-b",
+            "a\nb",
+            "\u{e9}",
+            &too_long,
+        ] {
+            assert_eq!(shown_kind(Some(other)), "(unknown type)", "{other:?}");
+        }
+        assert_eq!(shown_kind(None), "(no event)");
+    }
+}

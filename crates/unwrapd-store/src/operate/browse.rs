@@ -1,0 +1,98 @@
+//! Lists and shows messages.
+
+use jiff::Timestamp;
+
+use super::Statements;
+use super::scan::{Order, Pages};
+use crate::filter::Filter;
+use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page};
+use crate::{PageBuilder, StoreError};
+
+/// Messages read at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
+const MESSAGES_AT_ONCE_MAX: usize = 32;
+
+/// A page of the selected messages, the newest first, with the latest attempt of each delivery.
+pub(crate) async fn list(
+    statements: &impl Statements,
+    filter: &Filter,
+    now: Timestamp,
+    page: Page,
+) -> Result<MessagePage, StoreError> {
+    let selection = filter.select(now);
+    let limit = page.limit.clamp(1, PAGE_MAX);
+    let newest = match page.after {
+        Some(after) => after,
+        None => statements.newest().await?,
+    };
+    let mut pages = Pages::open(statements, &selection, 1..=newest, Order::NewestFirst).await?;
+    let mut builder = PageBuilder::default();
+    while !builder.is_full(limit)
+        && let Some(candidates) = pages.next().await?
+    {
+        let mut rest = &candidates[..];
+        while !rest.is_empty() && !builder.is_full(limit) {
+            let capacity = (limit - builder.messages.len()).min(MESSAGES_AT_ONCE_MAX);
+            let (some, others) = rest.split_at(rest.len().min(capacity));
+            rest = others;
+            let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
+            for (seq, message) in statements.views(&seqs, filter, 1, false).await? {
+                builder.push(message);
+                if builder.is_full(limit) {
+                    pages.cut_behind(seq);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(MessagePage {
+        messages: builder.messages,
+        next: pages.position(),
+    })
+}
+
+/// The messages with this webhook id, or else with this event id, or else about this resource.
+pub(crate) async fn show(
+    statements: &impl Statements,
+    id: &str,
+    with_payload: bool,
+) -> Result<Vec<MessageView>, StoreError> {
+    for filter in Filter::for_id(id) {
+        let found = show_selected(statements, &filter, with_payload).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn show_selected(
+    statements: &impl Statements,
+    filter: &Filter,
+    with_payload: bool,
+) -> Result<Vec<MessageView>, StoreError> {
+    let selection = filter.select(Timestamp::MIN);
+    let all_deliveries = Filter::default();
+    let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
+    let mut builder = PageBuilder::default();
+    while let Some(candidates) = pages.next().await? {
+        for candidate in &candidates {
+            let (attempts_max, with_payload) = if builder.is_heavy() {
+                (1, false)
+            } else {
+                (ATTEMPTS_SHOWN_MAX, with_payload)
+            };
+            let views = statements
+                .views(
+                    &[candidate.seq],
+                    &all_deliveries,
+                    attempts_max,
+                    with_payload,
+                )
+                .await?;
+            for (_, message) in views {
+                builder.push(message);
+            }
+        }
+    }
+    Ok(builder.messages)
+}

@@ -1,0 +1,107 @@
+//! Plans and runs replays.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use jiff::Timestamp;
+
+use super::Statements;
+use super::replay_batch::StoredMessage;
+use super::scan::{Candidate, Order, Pages, select, with_deliveries};
+use crate::StoreError;
+use crate::filter::Filter;
+use crate::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
+use unwrapd_core::clock::Moment;
+use unwrapd_core::crash::{self, CrashPoint};
+
+/// Counts what a replay would do. It changes nothing.
+pub(crate) async fn plan(
+    statements: &impl Statements,
+    replay: &Replay,
+    now: Timestamp,
+) -> Result<Plan, StoreError> {
+    // Stores keep times in milliseconds. With the same precision the replay does what was planned.
+    let at = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+    let selection = replay.filter.select(at);
+    let newest = statements.newest().await?;
+    let mut plan = Plan {
+        as_of: AsOf { at, newest },
+        counts: Counts::default(),
+        oldest: None,
+        newest: None,
+        destinations: BTreeMap::new(),
+        unknown: unknown(statements, &replay.filter.webhook_id).await?,
+    };
+    let mut pages = Pages::open(statements, &selection, 0..=newest, Order::OldestFirst).await?;
+    while let Some(candidates) = pages.next().await? {
+        let messages = with_deliveries(statements, &candidates).await?;
+        for (candidate, message) in candidates.iter().zip(&messages) {
+            count(&mut plan, replay, candidate, message);
+        }
+    }
+    Ok(plan)
+}
+
+fn count(plan: &mut Plan, replay: &Replay, candidate: &Candidate, message: &StoredMessage) {
+    let (choice, can_be_made) = message.choose(replay);
+    if !plan.counts.add(&choice, message.lane, can_be_made) {
+        return;
+    }
+    let at = candidate.received_at;
+    plan.oldest = Some(plan.oldest.map_or(at, |oldest| oldest.min(at)));
+    plan.newest = Some(plan.newest.map_or(at, |newest| newest.max(at)));
+    let again = choice.again.iter().map(|delivery| &delivery.destination);
+    for destination in again.chain(replay.to.as_ref().filter(|_| choice.is_missing)) {
+        *plan.destinations.entry(destination.clone()).or_default() += 1;
+    }
+}
+
+/// Of these webhook ids, those of no stored message.
+async fn unknown(statements: &impl Statements, ids: &[String]) -> Result<Vec<String>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter {
+        webhook_id: ids.to_vec(),
+        ..Filter::default()
+    };
+    let selection = filter.select(Timestamp::MIN);
+    let mut known = HashSet::new();
+    let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
+    while let Some(candidates) = pages.next().await? {
+        known.extend(candidates.into_iter().map(|candidate| candidate.webhook_id));
+    }
+    let unknown: BTreeSet<&String> = ids.iter().filter(|id| !known.contains(*id)).collect();
+    Ok(unknown.into_iter().cloned().collect())
+}
+
+/// Runs the next step of the replay with this token: about `limit` deliveries become due.
+pub(crate) async fn step(
+    statements: &impl Statements,
+    replay: &Replay,
+    token: &Token,
+    as_of: Option<AsOf>,
+    now: Moment,
+    limit: usize,
+) -> Result<ReplayStep, StoreError> {
+    let record = statements
+        .replay_record(replay, token, as_of, now.now)
+        .await?;
+    if record.request != *replay {
+        return Ok(ReplayStep::AnotherReplay);
+    }
+    if record.has_ended {
+        return Ok(ReplayStep::Done(Replayed {
+            counts: record.counts,
+            due: BTreeSet::new(),
+        }));
+    }
+    let selection = replay.filter.select(record.started_at);
+    let within = record.next..=record.newest;
+    let page = select(statements, &selection, within, limit, |message| {
+        message.choose(replay).0.deliveries()
+    })
+    .await?;
+    let step = statements.make_due(&record, page, now).await;
+    crash::point(CrashPoint::ReplayCommitted);
+    step
+}

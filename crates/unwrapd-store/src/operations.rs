@@ -1,0 +1,107 @@
+//! The store as operators use it: lists, replays, pauses, dead letters and the quarantine.
+
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::filter::Filter;
+use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use super::{
+    DestinationCounts, MessagePage, MessageView, Page, QuarantinedRequest, QuarantinedSummary,
+    StoreError, TrafficCount,
+};
+use unwrapd_core::clock::Moment;
+
+/// The store as operators use it: lists, replays, pauses, dead letters and the quarantine.
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError>;
+
+    /// The messages with this webhook id (one for each endpoint that received it), with their
+    /// attempts and, if asked for, their payloads. If there are none, those whose payload names the
+    /// id as that of its event; if there are none either, as that of its resource.
+    async fn get_message(
+        &self,
+        id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError>;
+
+    /// How many deliveries each destination has still to get, and how many were given up; a
+    /// destination with neither is left out.
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
+
+    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts
+    /// meanwhile. Pausing it again changes nothing.
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Forgets that.
+    async fn resume(&self, destination: &str) -> Result<(), StoreError>;
+
+    /// The destinations that are paused, by name, and since when.
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+
+    /// Counts what a replay would do, and changes nothing.
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
+
+    /// Takes one step of a replay: makes at least `limit` deliveries due `now`, or all that are
+    /// left, message by message. Call it until it returns [`ReplayStep::Done`].
+    ///
+    /// The first use of a token fixes the messages, as of `as_of` or now. Each message is visited
+    /// once, and the commit that makes its deliveries due also records the progress. So a second
+    /// call with the same token, after a crash or at the same time, makes no delivery twice. A
+    /// waiting delivery becomes due at once, under the same number; a leased one stays as it is.
+    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished steps
+    /// stay, and the same token continues later.
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Moment,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError>;
+
+    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at
+    /// `as_of`: they stay visible as dropped, and "the dead" no longer means them. `after` is where
+    /// the step before ended.
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError>;
+
+    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
+    /// their arrival, with their bodies.
+    async fn read_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError>;
+
+    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError>;
+
+    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError>;
+
+    /// The counts of the minutes that begin at `since` or later, in the order of minute, kind and
+    /// name.
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+}

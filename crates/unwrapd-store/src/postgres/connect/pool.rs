@@ -1,0 +1,390 @@
+//! The connections of this process. Each kind of work has a bound of its own, so that none keeps
+//! another waiting: whoever looks through millions of messages does not hold up a claim. The bounds
+//! hold for the server too: what it is still at work on, though nobody waits for it here any more,
+//! keeps its place.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_postgres::Row;
+
+use crate::StoreError;
+use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::hosts::{Connected, Hosts};
+use crate::postgres::connect::outage::Outage;
+use crate::postgres::lock;
+
+/// How long one statement may take that somebody waits for.
+const CHANGE_TIME: Duration = Duration::from_secs(5);
+/// How long one may take that looks through much.
+const LOOK_TIME: Duration = Duration::from_secs(60);
+/// How long to wait for a connection that others have, which may wait for a server that hangs.
+const TAKE_TIME: Duration = Duration::from_secs(5);
+/// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is
+/// told what that one was.
+const CONNECT_REST: Duration = Duration::from_millis(250);
+
+/// Purpose of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Messages that arrive.
+    Accepting,
+    /// Attempts that were made.
+    Settling,
+    /// Deliveries that are due, and what else takes a moment.
+    Claiming,
+    /// Longer work, which may scan many rows.
+    Looking,
+    /// Notifications, which nobody waits for.
+    Telling,
+}
+
+impl Purpose {
+    const ALL: [Self; 5] = [
+        Self::Accepting,
+        Self::Settling,
+        Self::Claiming,
+        Self::Looking,
+        Self::Telling,
+    ];
+
+    /// Most connections at once.
+    pub(crate) const fn connections_max(self) -> usize {
+        match self {
+            // While one commits, the other gathers. More of them make smaller batches, not more messages.
+            Self::Accepting | Self::Settling => 2,
+            Self::Claiming | Self::Looking => 3,
+            Self::Telling => 1,
+        }
+    }
+}
+
+/// Most connections of a gateway: of all kinds, and the one that listens.
+pub(crate) const CONNECTIONS_MAX: usize = {
+    let (mut all, mut place) = (1, 0);
+    while place < Purpose::ALL.len() {
+        all += Purpose::ALL[place].connections_max();
+        place += 1;
+    }
+    all
+};
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    hosts: Arc<Hosts>,
+    change: Begin,
+    look: Begin,
+    tell: Begin,
+    bounds: [Arc<Semaphore>; Purpose::ALL.len()],
+    idle: Mutex<Idle>,
+    outage: Outage,
+    /// Held by who looks for another host.
+    looking: tokio::sync::Mutex<()>,
+    /// Held by who writes into the quarantine.
+    quarantine_lock: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    links: Vec<PgConnection>,
+    /// How often all of them were thrown away. What was taken before does not come back after.
+    generations: u64,
+    /// How often another host was found by then.
+    failovers: u64,
+    is_closed: bool,
+    /// When a connection could last not be made, and why.
+    failed: Option<(Instant, Failure)>,
+}
+
+/// A connection, until this is dropped. Unless work came to a good end, it is not used again, and
+/// its place is free once it has ended: the server may still be at work for it.
+pub(crate) struct PooledConnection {
+    pool: Arc<Pool>,
+    held: Option<(PgConnection, OwnedSemaphorePermit)>,
+    is_fresh: bool,
+    generation: u64,
+    /// Which host was the primary then.
+    failovers: watch::Receiver<u64>,
+}
+
+impl Pool {
+    /// Begins with this connection, to a server whose commits are durable so.
+    pub(crate) fn new(
+        hosts: Arc<Hosts>,
+        schema: &str,
+        first: PgConnection,
+        synchronous_commit: &str,
+    ) -> Arc<Self> {
+        let begin = |time| Begin::new(schema, synchronous_commit, time);
+        // Nothing is written but that it was told.
+        let tell = Begin::new(schema, "off", CHANGE_TIME);
+        Arc::new(Self {
+            change: begin(CHANGE_TIME),
+            look: begin(LOOK_TIME),
+            tell,
+            bounds: Purpose::ALL.map(|wanted| Arc::new(Semaphore::new(wanted.connections_max()))),
+            idle: Mutex::new(Idle {
+                links: vec![first],
+                failovers: *hosts.failovers().borrow(),
+                ..Idle::default()
+            }),
+            outage: Outage::default(),
+            looking: tokio::sync::Mutex::default(),
+            quarantine_lock: tokio::sync::Mutex::default(),
+            hosts,
+        })
+    }
+
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// To be held by who writes into the quarantine.
+    pub(crate) fn quarantine_lock(&self) -> &tokio::sync::Mutex<()> {
+        &self.quarantine_lock
+    }
+
+    /// State of the outage of the database.
+    pub(crate) fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// A connection, when there is one.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        wanted: Purpose,
+    ) -> Result<PooledConnection, Failure> {
+        let bound = Arc::clone(&self.bounds[wanted as usize]);
+        let Ok(permit) = timeout(TAKE_TIME, bound.acquire_owned()).await else {
+            self.look_for_another().await;
+            return Err(Failure::unavailable(
+                "all connections are in use: the database is still working on earlier statements",
+            ));
+        };
+        let permit = permit.map_err(|_| Failure::OfTheStore(StoreError::closed()))?;
+        let (link, generation) = {
+            let mut idle = lock(&self.idle);
+            if idle.is_closed {
+                return Err(Failure::OfTheStore(StoreError::closed()));
+            }
+            idle.reconnect_after_failover(&self.hosts);
+            idle.links.retain(|link| !link.is_closed());
+            let link = idle.links.pop();
+            if link.is_none()
+                && let Some((at, failure)) = &idle.failed
+                && at.elapsed() < CONNECT_REST
+            {
+                return Err(failure.clone());
+            }
+            (link, idle.generations)
+        };
+        let is_fresh = link.is_none();
+        let (link, generation) = match link {
+            Some(link) => (link, generation),
+            None => self.connect().await?,
+        };
+        Ok(PooledConnection {
+            pool: Arc::clone(self),
+            held: Some((link, permit)),
+            is_fresh,
+            generation,
+            failovers: self.hosts.failovers(),
+        })
+    }
+
+    /// All places are taken by work that does not end: perhaps another host has taken over meanwhile.
+    async fn look_for_another(&self) {
+        if !self.hosts.are_many() {
+            return;
+        }
+        let Ok(_one_at_a_time) = self.looking.try_lock() else {
+            return;
+        };
+        if let Ok((link, generation)) = self.connect().await {
+            self.put_back(link, generation);
+        }
+    }
+
+    /// A new connection, and how old it is.
+    async fn connect(&self) -> Result<(PgConnection, u64), Failure> {
+        let works = self.outage.works();
+        let connected = self.hosts.connect(None).await;
+        let connected = connected.and_then(Connected::for_gateway);
+        let mut idle = lock(&self.idle);
+        match connected {
+            Ok(connected) => {
+                idle.failed = None;
+                self.outage.is_back();
+                idle.reconnect_after_failover(&self.hosts);
+                Ok((connected.link, idle.generations))
+            }
+            Err(failure) => {
+                // Others may have found it there while this one waited: then it says nothing of now.
+                if self.outage.works() == works {
+                    idle.failed = Some((Instant::now(), failure.clone()));
+                }
+                // Where there is no room for one more, others may be at work.
+                if !matches!(failure, Failure::Refused(_)) {
+                    let error = failure.clone().into();
+                    self.outage.is_away(works, self.hosts.place(), &error);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// This as one transaction, and one that may be made twice: a connection that nobody used for a
+    /// while may have ended since, and shows it only now.
+    pub(crate) async fn once(
+        self: &Arc<Self>,
+        wanted: Purpose,
+        work: impl Into<Work<'_>>,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let work = work.into();
+        let taken = self.take(wanted).await?;
+        let is_fresh = taken.is_fresh;
+        match taken.once(wanted, work, params).await {
+            Err(Failure::Lost(_)) if !is_fresh => {
+                self.take(wanted).await?.once(wanted, work, params).await
+            }
+            done => done,
+        }
+    }
+
+    /// Lets nobody have one any more, and ends those that nobody has.
+    pub(crate) async fn close(&self) {
+        for bound in &self.bounds {
+            bound.close();
+        }
+        let links = {
+            let mut idle = lock(&self.idle);
+            idle.is_closed = true;
+            std::mem::take(&mut idle.links)
+        };
+        for link in links {
+            link.close().await;
+        }
+    }
+
+    fn begin(&self, wanted: Purpose) -> &Begin {
+        match wanted {
+            Purpose::Looking => &self.look,
+            Purpose::Telling => &self.tell,
+            _ => &self.change,
+        }
+    }
+
+    /// After a failure of one connection nothing is known of the others: the server may be gone, or be another.
+    fn throw_away(&self) {
+        lock(&self.idle).throw_away();
+    }
+
+    fn put_back(&self, link: PgConnection, generation: u64) {
+        let mut idle = lock(&self.idle);
+        if idle.generations == generation && !idle.is_closed {
+            idle.links.push(link);
+        }
+    }
+}
+
+impl Idle {
+    /// Closes connections from before a fail-over: they lead to the earlier primary.
+    fn reconnect_after_failover(&mut self, hosts: &Hosts) {
+        let failovers = *hosts.failovers().borrow();
+        if self.failovers != failovers {
+            self.failovers = failovers;
+            self.throw_away();
+        }
+    }
+
+    fn throw_away(&mut self) {
+        self.links.clear();
+        self.generations += 1;
+    }
+}
+
+impl PooledConnection {
+    /// This as one transaction.
+    pub(crate) async fn once(
+        mut self,
+        wanted: Purpose,
+        work: impl Into<Work<'_>>,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let begin = self.pool.begin(wanted);
+        let done = self.link()?.once(begin, work.into(), params).await;
+        self.judge(done)
+    }
+
+    /// A transaction of several rounds. Unless it is committed, the connection ends with it.
+    pub(crate) async fn transaction(self) -> Result<Transaction, Failure> {
+        let begun = self.link()?.begin(&self.pool.look).await;
+        if begun.is_err() {
+            self.pool.throw_away();
+        }
+        begun.map(|()| Transaction { taken: self })
+    }
+
+    fn link(&self) -> Result<&PgConnection, Failure> {
+        let link = self.held.as_ref().map(|(link, _)| link);
+        link.ok_or_else(|| Failure::unavailable("the connection was used already"))
+    }
+
+    fn judge<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
+        if done.is_ok() {
+            self.pool.outage.is_back();
+        }
+        if done.as_ref().err().is_none_or(Failure::leaves_connection) {
+            if let Some((link, _)) = self.held.take() {
+                self.pool.put_back(link, self.generation);
+            }
+        } else {
+            self.pool.throw_away();
+        }
+        done
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        let Some((link, permit)) = self.held.take() else {
+            return;
+        };
+        // Without a runtime nothing asks any more.
+        if let Ok(runtime) = Handle::try_current() {
+            let mut failovers = self.failovers.clone();
+            runtime.spawn(async move {
+                // The places are those of the server in use. One that was left behind may never be done.
+                tokio::select! {
+                    () = link.abandon() => {}
+                    _ = failovers.changed() => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// A transaction under way.
+pub(crate) struct Transaction {
+    taken: PooledConnection,
+}
+
+impl Transaction {
+    pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        self.taken
+            .link()?
+            .query(&self.taken.pool.look, sql, params)
+            .await
+    }
+
+    pub(crate) async fn commit(mut self) -> Result<(), Failure> {
+        let committed = self.taken.link()?.commit(&self.taken.pool.look).await;
+        self.taken.judge(committed)
+    }
+}

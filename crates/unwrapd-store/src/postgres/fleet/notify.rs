@@ -1,0 +1,270 @@
+//! Notifications between the gateways on one database: new deliveries, pauses, circuits, and
+//! heartbeats.
+//!
+//! They are sent after the commit and not within it: PostgreSQL makes only one commit with
+//! notifications at a time, on the whole server, so commits side by side would gain nothing. A
+//! notification that is lost, because the process dies or because of a pooler, is replaced by the
+//! next regular look, a moment later.
+
+use std::collections::BTreeSet;
+use std::mem::take;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::FleetChanges;
+use crate::postgres::Shared;
+use crate::postgres::connect::connection::params;
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::pool::Purpose;
+use crate::postgres::lock;
+use unwrapd_core::delivery::Lane;
+
+/// How long it takes at most until what nobody told is found,
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// unless a look takes long: then so many times as long.
+const LOOK_REST: u32 = 10;
+/// Least time between two notifications of ours; what comes meanwhile is told together.
+const TELL_GAP: Duration = Duration::from_millis(10);
+/// How long after the connection that listens was lost another one is made.
+const LISTEN_REST: Duration = Duration::from_secs(1);
+/// Notification that a destination was paused or resumed,
+const PAUSES: &str = "paused";
+/// when one is down, or up,
+const CIRCUITS: &str = "circuits";
+/// and when a gateway has come, or says something else than before.
+const MEMBERS: &str = "members";
+
+const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
+
+/// Where something is due, and since when. Goes from one destination and lane to the next, however
+/// many deliveries wait in each.
+const LOOK: &str = "
+    WITH RECURSIVE found AS (
+        (SELECT destination, lane FROM delivery WHERE state = 'waiting' ORDER BY destination, lane LIMIT 1)
+        UNION ALL
+        SELECT next.destination, next.lane FROM found CROSS JOIN LATERAL (
+            SELECT destination, lane FROM delivery
+            WHERE state = 'waiting' AND (destination, lane) > (found.destination, found.lane)
+            ORDER BY destination, lane LIMIT 1
+        ) AS next
+    )
+    SELECT destination, lane, first.ready_at FROM found CROSS JOIN LATERAL (
+        SELECT ready_at FROM delivery
+        WHERE destination = found.destination AND lane = found.lane AND state = 'waiting' AND ready_at <= $1
+        ORDER BY ready_at LIMIT 1
+    ) AS first";
+
+#[derive(Debug)]
+pub(crate) struct Notifications {
+    /// Identity of this gateway, whose own notifications are ignored.
+    origin: String,
+    channel: String,
+    to_tell: Mutex<BTreeSet<String>>,
+    tells: Notify,
+    heard: Mutex<FleetChanges>,
+    hears: Notify,
+    /// Calls for a beat.
+    calls: Notify,
+    look_at: Mutex<Instant>,
+}
+
+impl Notifications {
+    pub(crate) fn new(schema: &str) -> Arc<Self> {
+        Arc::new(Self {
+            origin: uuid::Uuid::now_v7().simple().to_string(),
+            channel: format!("unwrapd_{schema}"),
+            to_tell: Mutex::default(),
+            tells: Notify::new(),
+            heard: Mutex::default(),
+            hears: Notify::new(),
+            calls: Notify::new(),
+            look_at: Mutex::new(Instant::now() + LOOK_EVERY),
+        })
+    }
+
+    /// There is work for these.
+    pub(crate) fn notify_all<'d>(
+        &self,
+        destinations: impl IntoIterator<Item = &'d String>,
+        lane: Lane,
+    ) {
+        let mut to_tell = lock(&self.to_tell);
+        for destination in destinations {
+            to_tell.insert(format!("{} {destination}", lane.as_str()));
+        }
+        if !to_tell.is_empty() {
+            self.tells.notify_one();
+        }
+    }
+
+    /// A destination was paused or resumed.
+    pub(crate) fn notify_pauses(&self) {
+        self.notify_of(PAUSES);
+    }
+
+    /// A destination is down, or up.
+    pub(crate) fn notify_circuits(&self) {
+        self.notify_of(CIRCUITS);
+    }
+
+    /// We have said something that the others should hear.
+    pub(crate) fn notify_gateways(&self) {
+        self.notify_of(MEMBERS);
+    }
+
+    fn notify_of(&self, what: &str) {
+        lock(&self.to_tell).insert(what.to_owned());
+        self.tells.notify_one();
+    }
+
+    /// Waits until another has something to say.
+    pub(crate) async fn are_called(&self) {
+        self.calls.notified().await;
+    }
+
+    /// Others were heard that say something else than before.
+    pub(crate) fn gateways_changed(&self) {
+        lock(&self.heard).gateways = true;
+        self.hears.notify_one();
+    }
+
+    /// Another gateway, or we ourselves, told this.
+    pub(crate) fn hear(&self, told: &str) {
+        let Some((origin, notifications)) = told.split_once(' ') else {
+            return;
+        };
+        if origin == self.origin {
+            return;
+        }
+        let mut heard = lock(&self.heard);
+        if notifications == PAUSES {
+            heard.pauses = true;
+        } else if notifications == CIRCUITS {
+            heard.circuits = true;
+        } else if notifications == MEMBERS {
+            self.calls.notify_one();
+            return;
+        } else if let Some((lane, destination)) = notifications.split_once(' ')
+            && let Some(lane) = Lane::named(lane)
+        {
+            heard.due.insert((destination.to_owned(), lane));
+        }
+        self.hears.notify_one();
+    }
+
+    /// Waits until something was told, or it is time to look.
+    pub(crate) async fn next(&self, shared: &Shared) -> FleetChanges {
+        let look_at = *lock(&self.look_at);
+        tokio::select! {
+            () = self.hears.notified() => {}
+            () = sleep_until(look_at) => {}
+        }
+        let mut heard = take(&mut *lock(&self.heard));
+        // It may have been moved forward meanwhile.
+        let next_at = {
+            let mut look_at = lock(&self.look_at);
+            let now = Instant::now();
+            (now >= *look_at).then(|| {
+                *look_at = now + LOOK_EVERY;
+                *look_at
+            })
+        };
+        if let Some(next_at) = next_at {
+            heard.pauses = true;
+            heard.circuits = true;
+            let began = Instant::now();
+            match look(shared).await {
+                Ok(due) => {
+                    for (destination, lane, since_ms) in due {
+                        shared.claim_floors.comes(&destination, lane, since_ms);
+                        heard.due.insert((destination, lane));
+                    }
+                    let rest = began.elapsed() * LOOK_REST;
+                    let mut look_at = lock(&self.look_at);
+                    // Unless someone has asked for one meanwhile.
+                    if rest > LOOK_EVERY && *look_at == next_at {
+                        *look_at = Instant::now() + rest;
+                    }
+                }
+                Err(failure) => tracing::debug!("cannot look for due deliveries: {failure:?}"),
+            }
+        }
+        heard
+    }
+
+    fn look_now(&self) {
+        *lock(&self.look_at) = Instant::now();
+        self.hears.notify_one();
+    }
+}
+
+async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
+    let now = shared.clock.now().as_millisecond();
+    let rows = shared
+        .pool
+        .once(Purpose::Claiming, LOOK, params![now => INT8])
+        .await?;
+    let mut due = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(lane) = Lane::named(row.try_get(1)?) {
+            due.push((row.try_get(0)?, lane, row.try_get(2)?));
+        }
+    }
+    Ok(due)
+}
+
+/// Tells others what is to be told, until the store is closed.
+pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let notifications = &shared.notifications;
+    let mut is_closing = false;
+    while !is_closing {
+        tokio::select! {
+            () = notifications.tells.notified() => {}
+            _ = closing.changed() => is_closing = true,
+        }
+        let told: Vec<String> = take(&mut *lock(&notifications.to_tell))
+            .into_iter()
+            .map(|told| format!("{} {told}", notifications.origin))
+            .collect();
+        if told.is_empty() {
+            continue;
+        }
+        let given = params![notifications.channel => TEXT, told => TEXT_ARRAY];
+        if let Err(failure) = shared.pool.once(Purpose::Telling, TELL, given).await {
+            tracing::debug!("cannot notify the other gateways: {failure:?}");
+        }
+        if !is_closing {
+            sleep(TELL_GAP).await;
+        }
+    }
+}
+
+/// Listens to what others tell, until the store is closed. Who listens must have a session of its
+/// own, which a pooler may not give; then it hears nothing.
+pub(crate) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let notifications = &shared.notifications;
+    let listen = format!("LISTEN {}", notifications.channel);
+    loop {
+        let listened = async {
+            let mut link = shared.pool.hosts().connect(Some(notifications)).await?.link;
+            link.batch(LISTEN_REST, &listen).await?;
+            // What was told while nobody listened is not told again.
+            notifications.look_now();
+            link.ended().await;
+            Err::<(), _>(Failure::unavailable(
+                "the connection for notifications has ended",
+            ))
+        };
+        tokio::select! {
+            Err(failure) = listened => tracing::debug!("{failure:?}"),
+            _ = closing.changed() => return,
+        }
+        tokio::select! {
+            () = sleep(LISTEN_REST) => {}
+            _ = closing.changed() => return,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The quarantine in SQL.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use crate::postgres::connect::connection::params;
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::rows::{signed, storable, timestamp};
+use crate::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
+
+const ADD: &str = "SELECT quarantine_request($1, $2, $3, $4, $5, $6, $7)";
+
+const LIST: &str = "
+    SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
+
+const SUMMARIES: &str = "
+    SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2";
+
+const DISCARD: &str = "
+    WITH gone AS (DELETE FROM quarantine WHERE id BETWEEN $1 AND $2 RETURNING id) SELECT count(*) FROM gone";
+
+/// Returns how many went for it.
+pub(crate) async fn add(
+    pool: &Arc<Pool>,
+    quarantined: &QuarantinedRequest,
+) -> Result<u64, Failure> {
+    let endpoint = storable(&quarantined.endpoint);
+    let reason = storable(&quarantined.reason);
+    let headers = serde_json::to_string(&quarantined.headers).expect("texts make JSON");
+    let received_at = quarantined.received_at.as_millisecond();
+    let size = quarantined.size.map(signed);
+    let body = quarantined.body.as_deref();
+    let given = params![
+        endpoint => TEXT, received_at => INT8, reason => TEXT, headers => TEXT, size => INT8, body => BYTEA,
+        QUARANTINED_MAX => INT8,
+    ];
+    // The database writes one after the other, those of all gateways. Claims must find connections
+    // that do not wait for that.
+    let _one_at_a_time = pool.quarantine_lock().lock().await;
+    // Not twice, if the connection has ended: it would stand there twice.
+    let taken = pool.take(Purpose::Claiming).await?;
+    let rows = taken.once(Purpose::Claiming, ADD, given).await?;
+    rows.first()
+        .map_or(Ok(0), |row| crate::postgres::rows::natural(row, 0))
+}
+
+pub(crate) async fn list(
+    pool: &Arc<Pool>,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<QuarantinedRequest>, Failure> {
+    let limit = signed(limit);
+    let given = params![after => INT8, limit => INT8];
+    let rows = pool.once(Purpose::Looking, LIST, given).await?;
+    rows.iter().map(quarantined).collect()
+}
+
+pub(crate) async fn summaries(
+    pool: &Arc<Pool>,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<QuarantinedSummary>, Failure> {
+    let limit = signed(limit);
+    let given = params![after => INT8, limit => INT8];
+    let rows = pool.once(Purpose::Looking, SUMMARIES, given).await?;
+    let summary = |row: &Row| {
+        Ok(QuarantinedSummary {
+            id: row.try_get(0)?,
+            endpoint: row.try_get(1)?,
+            received_at: timestamp(row, 2)?,
+            reason: row.try_get(3)?,
+            headers: headers(row)?,
+            size: size(row)?,
+            has_body: row.try_get(6)?,
+        })
+    };
+    rows.iter().map(summary).collect()
+}
+
+pub(crate) async fn delete_quarantined(
+    pool: &Arc<Pool>,
+    quarantined_requests: &RangeInclusive<i64>,
+) -> Result<u64, Failure> {
+    let (first, last) = (*quarantined_requests.start(), *quarantined_requests.end());
+    let given = params![first => INT8, last => INT8];
+    let rows = pool.once(Purpose::Looking, DISCARD, given).await?;
+    rows.first()
+        .map_or(Ok(0), |row| crate::postgres::rows::natural(row, 0))
+}
+
+fn quarantined(row: &Row) -> Result<QuarantinedRequest, Failure> {
+    Ok(QuarantinedRequest {
+        id: row.try_get(0)?,
+        endpoint: row.try_get(1)?,
+        received_at: timestamp(row, 2)?,
+        reason: row.try_get(3)?,
+        headers: headers(row)?,
+        size: size(row)?,
+        body: row.try_get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+    })
+}
+
+fn headers(row: &Row) -> Result<Vec<(String, String)>, Failure> {
+    let headers: String = row.try_get(4)?;
+    serde_json::from_str(&headers)
+        .map_err(|_| Failure::unavailable("the headers of a quarantined request are not JSON"))
+}
+
+fn size(row: &Row) -> Result<Option<u64>, Failure> {
+    let size: Option<i64> = row.try_get(5)?;
+    Ok(size.and_then(|size| u64::try_from(size).ok()))
+}

@@ -1,0 +1,118 @@
+//! The record of a replay under its token: its selection and its progress.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use crate::StoreError;
+use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
+use crate::postgres::connect::connection::params;
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::pool::{Pool, Purpose, Transaction};
+use crate::postgres::rows::{natural, signed, timestamp};
+use crate::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
+
+const READ: &str = "
+    SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
+    FROM replay WHERE token = $1";
+
+/// Begins a record. A second one with the same token changes nothing.
+const BEGIN: &str = "
+    WITH newest AS (SELECT coalesce(max(seq), 0) AS seq FROM message), forgotten AS (
+        DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - $5 AND ended_at IS NOT NULL
+    )
+    INSERT INTO replay (token, request, started_at, last_message)
+    SELECT $1, $2, $3, least($4, seq) FROM newest ON CONFLICT (token) DO NOTHING";
+
+const LOCK: &str =
+    "SELECT 1 FROM replay WHERE id = $1 AND next_message = $2 AND ended_at IS NULL FOR UPDATE";
+
+const WRITE: &str = "
+    UPDATE replay SET next_message = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
+    WHERE id = $1";
+
+/// The record of this token. If there is none, it is created, and the messages of the replay are
+/// fixed.
+pub(crate) async fn read_or_begin(
+    pool: &Arc<Pool>,
+    replay: &Replay,
+    token: &Token,
+    as_of: Option<AsOf>,
+    now: Timestamp,
+) -> Result<ReplayRecord, Failure> {
+    if let Some(record) = read(pool, token).await? {
+        return Ok(record);
+    }
+    let token_text = token.as_str();
+    let request = serde_json::to_string(replay)
+        .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
+    let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
+    let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
+    let given = params![token_text => TEXT, request => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
+    pool.once(Purpose::Looking, BEGIN, given).await?;
+    read(pool, token)
+        .await?
+        .ok_or_else(|| Failure::unavailable("the replay was deleted as it began; run it again"))
+}
+
+/// Whether no other step was quicker. If so, other steps wait until the transaction ends.
+pub(crate) async fn lock(
+    transaction: &Transaction,
+    record: &ReplayRecord,
+) -> Result<bool, Failure> {
+    let given = params![record.id => INT8, record.next => INT8];
+    Ok(!transaction.query(LOCK, given).await?.is_empty())
+}
+
+/// Records the progress of a step.
+pub(crate) async fn write(
+    transaction: &Transaction,
+    record: &ReplayRecord,
+    batch: &ReplayBatch,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let ended_at = batch.next.is_none().then(|| now.as_millisecond());
+    let next = batch.next.unwrap_or(record.newest + 1);
+    let counts = &batch.counts;
+    let [messages, deliveries, calls, waiting, gone] = [
+        counts.messages,
+        counts.deliveries,
+        counts.calls,
+        counts.waiting,
+        counts.gone,
+    ]
+    .map(signed);
+    let given = params![
+        record.id => INT8, next => INT8, messages => INT8, deliveries => INT8, calls => INT8, waiting => INT8,
+        gone => INT8, ended_at => INT8,
+    ];
+    transaction.query(WRITE, given).await.map(drop)
+}
+
+async fn read(pool: &Arc<Pool>, token: &Token) -> Result<Option<ReplayRecord>, Failure> {
+    let token = token.as_str();
+    let rows = pool
+        .once(Purpose::Looking, READ, params![token => TEXT])
+        .await?;
+    rows.first().map(record).transpose()
+}
+
+fn record(row: &Row) -> Result<ReplayRecord, Failure> {
+    Ok(ReplayRecord {
+        id: row.try_get(0)?,
+        request: serde_json::from_str(row.try_get(1)?)
+            .map_err(|_| Failure::unavailable("the record of the replay cannot be read"))?,
+        started_at: timestamp(row, 2)?,
+        newest: row.try_get(3)?,
+        next: row.try_get(4)?,
+        counts: Counts {
+            messages: natural(row, 5)?,
+            deliveries: natural(row, 6)?,
+            calls: natural(row, 7)?,
+            waiting: natural(row, 8)?,
+            gone: natural(row, 9)?,
+        },
+        has_ended: row.try_get(10)?,
+    })
+}

@@ -1,0 +1,194 @@
+//! Finds selected messages by their ids, by time, and by their own rows.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::filter::{Filter, Selection};
+use crate::operate::scan::{CANDIDATES_MAX, Candidate, Order, ScanPage, behind};
+use crate::postgres::connect::connection::params;
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::rows::{signed, timestamp};
+
+/// Most numbers looked at in one piece: some ten milliseconds.
+const SPAN_MAX: i64 = 20_000;
+/// Most messages of a page with their payloads, of up to 1 MiB each.
+const PAYLOADS_MAX: i64 = 64;
+
+/// The part of `within` whose messages arrived in the selected time.
+pub(crate) async fn narrow(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: RangeInclusive<i64>,
+) -> Result<RangeInclusive<i64>, Failure> {
+    let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
+    if is_any_time || selection.filter.names_ids() {
+        return Ok(within);
+    }
+    // As sums, or the planner would look for the first one from the beginning of the table.
+    let sql = "SELECT min(seq + 0), max(seq + 0) FROM message WHERE received_at BETWEEN $1 AND $2";
+    let (since, until) = times(selection);
+    let rows = pool
+        .once(Purpose::Looking, sql, params![since => INT8, until => INT8])
+        .await?;
+    let (mut first, mut last) = (None, None);
+    if let Some(row) = rows.first() {
+        (first, last) = (
+            row.try_get::<_, Option<i64>>(0)?,
+            row.try_get::<_, Option<i64>>(1)?,
+        );
+    }
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(RangeInclusive::new(1, 0));
+    };
+    Ok(first.max(*within.start())..=last.min(*within.end()))
+}
+
+/// The next piece of the messages within these numbers.
+pub(crate) async fn scan_page(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: RangeInclusive<i64>,
+    order: Order,
+) -> Result<ScanPage, Failure> {
+    let Some(span) = span(pool, selection, &within, order).await? else {
+        return Ok(ScanPage::default());
+    };
+    let (first, last) = (*span.start(), *span.end());
+    let (since, until) = times(selection);
+    let filter = &selection.filter;
+    let endpoints = Some(&filter.endpoint).filter(|names| !names.is_empty());
+    let ids = &filter.webhook_id;
+    // All of these ids, or any at all: an array that is not there would hide the index from the planner.
+    let ids_wanted = if ids.is_empty() {
+        "$6::text[] IS NOT NULL"
+    } else {
+        "webhook_id = ANY ($6)"
+    };
+    let (events, resources) = filter.search_keys();
+    let (events, resources) = (signed_keys(&events), signed_keys(&resources));
+    let (payload, payloads_wanted) = payloads_wanted(filter);
+    let rows_max = if filter.names_payloads() {
+        PAYLOADS_MAX
+    } else {
+        signed(CANDIDATES_MAX)
+    };
+    let dead_wanted = if selection.filter.names_dead_only() {
+        "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
+    } else {
+        "true"
+    };
+    let direction = match order {
+        Order::OldestFirst => "",
+        Order::NewestFirst => "DESC",
+    };
+    let sql = format!(
+        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL, {payload} FROM message
+         WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
+             AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
+         ORDER BY seq {direction} LIMIT {rows_max}"
+    );
+    let given = params![
+        first => INT8, last => INT8, since => INT8, until => INT8, endpoints => TEXT_ARRAY, ids => TEXT_ARRAY,
+        events => INT4_ARRAY, resources => INT4_ARRAY,
+    ];
+    let rows = pool.once(Purpose::Looking, &*sql, given).await?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    let mut last_seen = None;
+    for row in &rows {
+        let seq = row.try_get(0)?;
+        last_seen = Some(seq);
+        let candidate = Candidate {
+            seq,
+            webhook_id: row.try_get(2)?,
+            event_type: row.try_get(3)?,
+            received_at: timestamp(row, 4)?,
+            has_payload: row.try_get(5)?,
+        };
+        let event_type = candidate.event_type.as_deref();
+        let matches = selection.wants(
+            row.try_get(1)?,
+            row.try_get(2)?,
+            event_type,
+            candidate.received_at,
+        );
+        if matches && selection.wants_payload(row.try_get(6)?) {
+            candidates.push(candidate);
+        }
+    }
+    let is_cut = i64::try_from(rows.len()).is_ok_and(|rows| rows >= rows_max);
+    let end = match order {
+        Order::OldestFirst => last,
+        Order::NewestFirst => first,
+    };
+    let reached = last_seen.filter(|_| is_cut).unwrap_or(end);
+    Ok(ScanPage {
+        candidates,
+        next: behind(reached, &within, order),
+    })
+}
+
+/// The payload, and the condition that its search keys are among those of `$7` and `$8`; nothing
+/// and everything for a filter that names no payloads.
+fn payloads_wanted(filter: &Filter) -> (&'static str, &'static str) {
+    if filter.names_payloads() {
+        (
+            "(SELECT bytes FROM payload WHERE payload.partition = message.partition AND payload.seq = message.seq)",
+            "seq = ANY (ARRAY (SELECT find_payloads($7::int4[], $8::int4[])))",
+        )
+    } else {
+        ("NULL::bytea", "($7::int4[], $8::int4[]) IS NOT NULL")
+    }
+}
+
+fn signed_keys(keys: &[u32]) -> Vec<i32> {
+    keys.iter().map(|key| key.cast_signed()).collect()
+}
+
+/// The number of the newest message; 0 where there is none.
+pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM message";
+    let rows = pool.once(Purpose::Looking, sql, &[]).await?;
+    rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
+}
+
+/// The next numbers to look at: past those of messages that are gone, and no more than can be read in a moment.
+async fn span(
+    pool: &Arc<Pool>,
+    selection: &Selection,
+    within: &RangeInclusive<i64>,
+    order: Order,
+) -> Result<Option<RangeInclusive<i64>>, Failure> {
+    let (first, last) = (*within.start(), *within.end());
+    if selection.filter.names_ids() || selection.filter.names_dead_only() {
+        // What is asked for is found by an index.
+        return Ok((first <= last).then_some(first..=last));
+    }
+    let sql = match order {
+        Order::OldestFirst => {
+            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq LIMIT 1"
+        }
+        Order::NewestFirst => {
+            "SELECT seq FROM message WHERE seq BETWEEN $1 AND $2 ORDER BY seq DESC LIMIT 1"
+        }
+    };
+    let given = params![first => INT8, last => INT8];
+    let rows = pool.once(Purpose::Looking, sql, given).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let seq: i64 = row.try_get(0)?;
+    Ok(Some(match order {
+        Order::OldestFirst => seq..=seq.saturating_add(SPAN_MAX - 1).min(last),
+        Order::NewestFirst => seq.saturating_sub(SPAN_MAX - 1).max(first)..=seq,
+    }))
+}
+
+/// In milliseconds, and rather too wide: exactly, the selection itself tells.
+fn times(selection: &Selection) -> (i64, i64) {
+    let since = selection.since.as_millisecond().saturating_sub(1);
+    let until = selection.until.map_or(i64::MAX, Timestamp::as_millisecond);
+    (since, until)
+}

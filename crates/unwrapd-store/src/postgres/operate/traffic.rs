@@ -1,0 +1,76 @@
+//! Counts of what happened in each minute.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::postgres::connect::connection::params;
+use crate::postgres::connect::failure::Failure;
+use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::rows::{natural, storable, timestamp};
+use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind};
+
+/// In one order, so that gateways that add at the same time do not block each other.
+const ADD: &str = "
+    INSERT INTO traffic (minute, kind, name, count)
+    SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[]) AS given (minute, kind, name, count)
+    ORDER BY minute, kind, name
+    ON CONFLICT (minute, kind, name) DO UPDATE SET count = traffic.count + EXCLUDED.count";
+
+const SINCE: &str = "
+    SELECT minute, kind, name, count FROM traffic WHERE minute >= $1
+    ORDER BY minute, kind COLLATE \"C\", name COLLATE \"C\"";
+
+const DELETE: &str = "
+    WITH deleted AS (
+        DELETE FROM traffic WHERE minute < least($1, (SELECT min(minute) FROM traffic) + $2) RETURNING 1
+    ) SELECT count(*) FROM deleted";
+
+pub(crate) async fn add(pool: &Arc<Pool>, counts: &[TrafficCount]) -> Result<(), Failure> {
+    let minutes: Vec<i64> = counts
+        .iter()
+        .map(|counted| counted.minute.as_millisecond())
+        .collect();
+    let kinds: Vec<&str> = counts.iter().map(|counted| counted.kind.as_str()).collect();
+    let names: Vec<_> = counts
+        .iter()
+        .map(|counted| storable(&counted.name))
+        .collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let numbers: Vec<i64> = counts
+        .iter()
+        .map(|counted| i64::try_from(counted.count).unwrap_or(i64::MAX))
+        .collect();
+    let given = params![minutes => INT8_ARRAY, kinds => TEXT_ARRAY, names => TEXT_ARRAY, numbers => INT8_ARRAY];
+    // Its time-out is short: it must not hold up a stop.
+    pool.once(Purpose::Claiming, ADD, given).await.map(drop)
+}
+
+pub(crate) async fn since(
+    pool: &Arc<Pool>,
+    since: Timestamp,
+) -> Result<Vec<TrafficCount>, Failure> {
+    let since = since.as_millisecond();
+    let rows = pool
+        .once(Purpose::Looking, SINCE, params![since => INT8])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(TrafficCount {
+                minute: timestamp(row, 0)?,
+                kind: TrafficKind::named(row.try_get(1)?),
+                name: row.try_get(2)?,
+                count: natural(row, 3)?,
+            })
+        })
+        .collect()
+}
+
+/// Deletes the oldest counts from before `before`, and returns whether there may be more.
+pub(crate) async fn delete(pool: &Arc<Pool>, before: Timestamp) -> Result<bool, Failure> {
+    let before = before.as_millisecond();
+    let given = params![before => INT8, DELETED_AT_ONCE_MS => INT8];
+    let rows = pool.once(Purpose::Looking, DELETE, given).await?;
+    let deleted: u64 = rows.first().map_or(Ok(0), |row| natural(row, 0))?;
+    Ok(deleted > 0)
+}

@@ -1,0 +1,34 @@
+//! Values as they stand in the tables.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use crate::postgres::connect::failure::Failure;
+
+/// The text as PostgreSQL can hold it: without NUL. The payload holds it as it came.
+pub(crate) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+pub(crate) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
+    let milliseconds: i64 = row.try_get(column)?;
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| Failure::unavailable("a time in the database is invalid"))
+}
+
+/// A count, or another number that is never negative.
+pub(crate) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Result<T, Failure> {
+    let number: i64 = row.try_get(column)?;
+    Ok(T::try_from(number).unwrap_or_default())
+}
+
+/// Where one is asked for that cannot be as large as that in the tables.
+pub(crate) fn signed(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}

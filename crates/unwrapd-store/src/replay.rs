@@ -1,0 +1,324 @@
+//! Delivering again what is kept: what is asked for, what would be done, and what was done. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::filter::{Filter, Status};
+use unwrapd_core::delivery::Lane;
+
+/// Longest token of a replay: room for any id, and little to remember.
+pub const TOKEN_BYTES_MAX: usize = 128;
+
+/// Most tokens remembered; the oldest is forgotten, and would be a new one. Some 300 bytes each.
+pub(super) const TOKENS_MAX: i64 = 100_000;
+
+/// Messages to deliver again, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Of which messages, and which of their deliveries.
+    pub filter: Filter,
+    /// To this destination, whether or not it wanted the messages then; `None`: to those that had them.
+    pub to: Option<String>,
+}
+
+/// The moment at which a filter is looked at: ages count from here, and what arrives later takes no part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsOf {
+    /// When that was.
+    pub at: Timestamp,
+    /// The newest message then, by the store's count.
+    pub newest: i64,
+}
+
+/// Names one replay: asked for twice under the same token, it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(String);
+
+impl Token {
+    /// The token as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let is_fit = !text.is_empty()
+            && text.len() <= TOKEN_BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_fit.then(|| Self(text.to_owned())).ok_or(TokenError)
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = TokenError;
+
+    fn try_from(text: String) -> Result<Self, TokenError> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.0
+    }
+}
+
+/// The text is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces")]
+pub struct TokenError;
+
+/// How many there are of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Messages of which something is delivered again.
+    pub messages: u64,
+    /// Deliveries that are made again, or for the first time.
+    pub deliveries: u64,
+    /// Of these, calls: whoever rang has hung up since.
+    pub calls: u64,
+    /// Deliveries asked for that wait already: they are due at once, as the same ones. What is
+    /// being made is left as it is.
+    pub waiting: u64,
+    /// Selected deliveries that cannot be made any more: the body of the message was removed.
+    pub gone: u64,
+}
+
+/// Plan of a replay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Handed to the replay, it does what was planned.
+    pub as_of: AsOf,
+    /// How much it is.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// When the oldest message of which something is delivered again arrived.
+    pub oldest: Option<Timestamp>,
+    /// When the newest did.
+    pub newest: Option<Timestamp>,
+    /// How many deliveries each destination gets.
+    pub destinations: BTreeMap<String, u64>,
+    /// Of the ids asked for, those of no message that is kept.
+    pub unknown: Vec<String>,
+}
+
+/// Progress of a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Everything done under its token.
+    pub counts: Counts,
+    /// Where deliveries have become due by this step.
+    pub due: BTreeSet<(String, Lane)>,
+}
+
+/// How far a replay is after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayStep {
+    /// Ask again with the same token.
+    More(Replayed),
+    /// All of it is done, by this step or long ago.
+    Done(Replayed),
+    /// The token belongs to a replay of something else. Nothing was changed.
+    AnotherReplay,
+}
+
+/// How far the dropping of dead letters is after a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many were dropped by this step.
+    pub deliveries: u64,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<i64>,
+}
+
+/// A delivery, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Existing {
+    pub(super) id: i64,
+    pub(super) destination: String,
+    pub(super) lane: Lane,
+    pub(super) status: Status,
+}
+
+impl Existing {
+    /// Whether it is a dead letter that the filter asks for.
+    pub(super) fn is_dead_and_wanted(&self, filter: &Filter) -> bool {
+        self.status == Status::Dead && filter.wants(&self.destination, self.status)
+    }
+}
+
+/// The deliveries of one message that a replay makes again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice<'e> {
+    /// Ended deliveries, which begin again.
+    pub(super) again: Vec<&'e Existing>,
+    /// Waiting deliveries, which become due.
+    pub(super) waiting: Vec<&'e Existing>,
+    /// Whether the destination asked for has no delivery of it yet.
+    pub(super) is_missing: bool,
+    /// Whether nothing is left of the message but that it arrived.
+    pub(super) is_lost: bool,
+}
+
+impl Replay {
+    /// Chooses among the deliveries of a message that the filter wants.
+    pub(super) fn choose<'e>(&self, deliveries: &'e [Existing], has_body: bool) -> Choice<'e> {
+        let mut choice = Choice::default();
+        // With their body, messages lose their deliveries.
+        let may_be_lost = self.to.is_none() && !self.filter.names_deliveries();
+        choice.is_lost = may_be_lost && deliveries.is_empty() && !has_body;
+        let mut add = |delivery: &'e Existing| match delivery.status {
+            Status::Waiting => choice.waiting.push(delivery),
+            Status::Delivered | Status::Dead | Status::Dropped => choice.again.push(delivery),
+        };
+        let asked = || deliveries.iter().filter(|delivery| self.asks_for(delivery));
+        let Some(to) = &self.to else {
+            asked().for_each(add);
+            return choice;
+        };
+        if self.filter.names_deliveries() && asked().next().is_none() {
+            return choice;
+        }
+        match deliveries
+            .iter()
+            .find(|delivery| &delivery.destination == to)
+        {
+            Some(delivery) => add(delivery),
+            None => choice.is_missing = true,
+        }
+        choice
+    }
+
+    /// Whether the filter selects the delivery. A dropped delivery is selected by its status only.
+    fn asks_for(&self, delivery: &Existing) -> bool {
+        let is_meant =
+            delivery.status != Status::Dropped || self.filter.status.contains(&Status::Dropped);
+        is_meant && self.filter.wants(&delivery.destination, delivery.status)
+    }
+}
+
+impl Choice<'_> {
+    /// How many deliveries it is about; a lost message counts as one.
+    pub(super) fn deliveries(&self) -> usize {
+        let others = [self.is_missing, self.is_lost];
+        self.again.len() + self.waiting.len() + others.into_iter().filter(|is| *is).count()
+    }
+}
+
+impl Counts {
+    /// One more message of which this is chosen. Says whether something of it is delivered again.
+    pub(super) fn add(&mut self, choice: &Choice<'_>, lane: Lane, can_be_made: bool) -> bool {
+        self.waiting += choice.waiting.len() as u64;
+        self.gone += u64::from(choice.is_lost);
+        let deliveries = choice.again.len() as u64 + u64::from(choice.is_missing);
+        if deliveries == 0 {
+            return false;
+        }
+        if !can_be_made {
+            self.gone += deliveries;
+            return false;
+        }
+        self.messages += 1;
+        self.deliveries += deliveries;
+        if lane == Lane::Call {
+            self.calls += deliveries;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deliveries() -> Vec<Existing> {
+        [
+            ("app", Status::Delivered),
+            ("audit", Status::Dead),
+            ("mail", Status::Waiting),
+            ("old", Status::Dropped),
+        ]
+        .into_iter()
+        .zip(0..)
+        .map(|((destination, status), id)| Existing {
+            id,
+            destination: destination.into(),
+            lane: Lane::Standard,
+            status,
+        })
+        .collect()
+    }
+
+    fn chosen(filter: &str, to: Option<&str>) -> (Vec<String>, usize, bool) {
+        let replay = Replay {
+            filter: serde_json::from_str(filter).unwrap(),
+            to: to.map(str::to_owned),
+        };
+        let deliveries = deliveries();
+        let choice = replay.choose(&deliveries, true);
+        let again = choice.again.iter();
+        (
+            again.map(|delivery| delivery.destination.clone()).collect(),
+            choice.waiting.len(),
+            choice.is_missing,
+        )
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn everything_but_what_waits_and_what_was_dropped_is_delivered_again() {
+        assert_eq!(chosen("{}", None), (names(&["app", "audit"]), 1, false));
+    }
+
+    #[test]
+    fn what_was_dropped_is_replayed_only_under_that_name() {
+        assert_eq!(chosen(r#"{"destination":["old"]}"#, None).0, names(&[]));
+        assert_eq!(chosen(r#"{"status":["dead"]}"#, None).0, names(&["audit"]));
+        assert_eq!(chosen(r#"{"status":["dropped"]}"#, None).0, names(&["old"]));
+    }
+
+    #[test]
+    fn a_destination_that_had_no_delivery_gets_one() {
+        assert_eq!(chosen("{}", Some("new")), (names(&[]), 0, true));
+        assert_eq!(chosen("{}", Some("app")), (names(&["app"]), 0, false));
+        assert_eq!(chosen("{}", Some("mail")), (names(&[]), 1, false));
+    }
+
+    #[test]
+    fn it_gets_only_what_was_asked_for_of_others() {
+        let dead_at = |name: &str| format!(r#"{{"status":["dead"],"destination":["{name}"]}}"#);
+        assert_eq!(
+            chosen(&dead_at("audit"), Some("new")),
+            (names(&[]), 0, true)
+        );
+        assert_eq!(chosen(&dead_at("app"), Some("new")), (names(&[]), 0, false));
+    }
+
+    #[test]
+    fn a_message_of_which_nothing_is_left_counts_as_gone() {
+        let everything = Replay::default();
+        let mut counts = Counts::default();
+        assert!(!counts.add(&everything.choose(&[], false), Lane::Standard, false));
+        assert!(!counts.add(&everything.choose(&[], true), Lane::Standard, true));
+        assert_eq!((counts.gone, counts.deliveries), (1, 0));
+    }
+
+    #[test]
+    fn a_token_is_short_and_visible() {
+        assert!("0190-abc_X/1".parse::<Token>().is_ok());
+        for text in ["", "a b", "a\n", "é", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert_eq!(text.parse::<Token>(), Err(TokenError), "{text:?}");
+        }
+    }
+}

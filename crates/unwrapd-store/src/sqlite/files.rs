@@ -1,0 +1,12 @@
+//! The files of the store: whether they are ours, complete, unshared, and read by others.
+
+pub mod access;
+pub(in crate::sqlite) mod checkpoint;
+pub(in crate::sqlite) mod filesystem;
+pub(in crate::sqlite) mod found_log;
+pub(in crate::sqlite) mod holders;
+pub(in crate::sqlite) mod log_file;
+pub(in crate::sqlite) mod readers;
+pub(in crate::sqlite) mod rescue;
+pub(in crate::sqlite) mod store_files;
+pub(in crate::sqlite) mod wal;

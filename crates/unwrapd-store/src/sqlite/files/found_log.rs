@@ -1,0 +1,124 @@
+//! Makes sure that the disk has the content of a log that is found when the database is opened.
+//!
+//! A log may hold commits that no sync has brought to the disk: the process died before the sync,
+//! or the sync failed. They can be read from the page cache, and a later sync succeeds without
+//! writing them again. The gateway must not acknowledge such a commit as a duplicate, or append to
+//! it. So its bytes are written once more before any webhook is answered:
+//!
+//! - Without readers in other programs, SQLite moves the whole log into the database, with a sync,
+//!   and truncates the log.
+//! - A reader (a backup, a check, a shell) prevents that. Then every frame is written again to its
+//!   place, with the same bytes, and the log is synced. The reader sees no change.
+//! - A reader also keeps the count of frames that were moved before. SQLite syncs the database only
+//!   when it has moved the whole log, and that sync may have failed. So the latest content of these
+//!   pages is written into the database again, and synced.
+//!
+//! See decision 13 for the reasons.
+
+use std::fs::File;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::sqlite::files::access::{Wish, explain, folder_of};
+use crate::sqlite::files::checkpoint::{self, Mode};
+use crate::sqlite::files::holders;
+use crate::sqlite::files::store_files::StoreFiles;
+use crate::sqlite::files::wal;
+use crate::sqlite::schema;
+
+/// Wait for the checkpoint of another program.
+const OTHERS_CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
+
+/// Size of a log from which on the log of the gateway says that it is written again.
+const TOLD_MIB: u64 = 64;
+
+pub(crate) fn make_durable(
+    connection: &Connection,
+    files: &mut StoreFiles,
+) -> Result<(), StoreError> {
+    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let found = checkpoint::run(connection, Mode::Count).map_err(problem)?;
+    // A program that opens a database alone builds a new index, in which no frame counts as moved.
+    if found.moved == 0 {
+        let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
+        if !moved.is_busy {
+            files.found_log(false);
+            return Ok(());
+        }
+    }
+    tell_large(found.frames, files);
+    // With the write lock, no other program appends to the log or restarts it.
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(problem)?;
+    let written = write_again(files);
+    connection.execute_batch("ROLLBACK").map_err(problem)?;
+    written?;
+    let moved = checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
+    files.found_log(moved.is_busy);
+    Ok(())
+}
+
+/// Writing a large log again takes a while, in which nothing else is said.
+fn tell_large(frames: u32, files: &StoreFiles) {
+    let mib = u64::from(frames) * 4096 / (1024 * 1024);
+    if mib >= TOLD_MIB {
+        tracing::warn!(
+            "{} MiB of {} are written to the disk again before anything is acknowledged, since {} reads the database (a backup, a check, a shell)",
+            mib,
+            files.log_path().display(),
+            holders::of(&files.log_path()).unwrap_or_else(|| "another program".into())
+        );
+    }
+}
+
+fn write_again(files: &StoreFiles) -> Result<(), StoreError> {
+    let path = files.log_path();
+    let problem = |error: io::Error| StoreError::Unavailable(explain(&path, Wish::Write, &error));
+    let log = File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(problem)?;
+    let beside = schema::connect_beside(files.path())?;
+    loop {
+        let count = |error| schema::store_error(&error);
+        let counts = checkpoint::run(&beside, Mode::Count).map_err(count)?;
+        if counts.frames == 0 {
+            return Ok(());
+        }
+        let moved = wal::write_again(&log, counts.frames, counts.moved).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return StoreError::Unusable(format!(
+                    "{}: {error}; copy all files of the store to another folder, then restore a backup",
+                    path.display()
+                ));
+            }
+            problem(error)
+        })?;
+        if counts.moved > 0 {
+            moved.write_again(&log, files.file()).map_err(|error| {
+                StoreError::Unavailable(explain(files.path(), Wish::Write, &error))
+            })?;
+        }
+        // The directory entry of the log may be unsynced, too.
+        File::open(folder_of(files.path()))
+            .and_then(|folder| folder.sync_all())
+            .map_err(problem)?;
+        // If another program has moved more frames meanwhile, older content may now have replaced
+        // them. A checkpoint records what it has moved only at its end, so the count alone does not
+        // show one under way. Only one checkpoint runs at a time: when this one has run and has
+        // found nothing to move, no other one has moved anything.
+        let after = checkpoint::run(&beside, Mode::Passive).map_err(count)?;
+        if !after.is_busy && after.moved == counts.moved {
+            return Ok(());
+        }
+        if after.is_busy {
+            thread::sleep(OTHERS_CHECKPOINT_WAIT);
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! The files of the store: whether they are this process's alone, whether they are whole, and what
+//! is wrong if they are not.
+//!
+//! A lock file beside the database keeps a second gateway off. On Linux the database file itself is
+//! locked too, by its inode, so that another path to the same file (a bind mount) leads to the same
+//! lock. A database with a second name (a hard link) is refused: each name has a log of its own,
+//! and two logs would be moved into one file.
+
+use std::fs::{File, Metadata, TryLockError};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::StoreError;
+use crate::settings::{resolve, with_suffix};
+use crate::sqlite::files::access::{Wish, explain};
+use crate::sqlite::files::filesystem;
+use crate::sqlite::files::log_file::LogFile;
+use crate::sqlite::schema::APPLICATION_ID;
+
+/// The database for its owner only: payloads name callers and users.
+const DATABASE_MODE: u32 = 0o600;
+
+/// Bytes of the header of a database. <https://www.sqlite.org/fileformat2.html#the_database_header>
+const HEAD_BYTES: usize = 100;
+
+/// The database of this process.
+#[derive(Debug)]
+pub(crate) struct StoreFiles {
+    database: Known,
+    /// The database at the last look.
+    seen: Seen,
+    /// SQLite's number of the tables.
+    tables: u32,
+    /// The log may hold what another program has written by SQLite's own means, and moving it may
+    /// still change the database so that it does not look like ours: `VACUUM` makes it shorter only
+    /// then.
+    is_unsettled: bool,
+    lock: Lock,
+    /// The log and its index, while SQLite has them open.
+    log: Option<(LogFile, Index)>,
+    /// Open until the connections are closed: closing it would end the locks that SQLite holds on the same file.
+    file: File,
+}
+
+/// The lock file. It is locked as long as it is open.
+#[derive(Debug)]
+struct Lock {
+    known: Known,
+    _file: File,
+}
+
+/// The index of the log. SQLite has it mapped into memory, and reading behind the end of the file kills the process.
+#[derive(Debug)]
+struct Index {
+    known: Known,
+    length: u64,
+}
+
+/// Marks of the content of the database, to notice changes.
+#[derive(Debug)]
+struct Seen {
+    length: u64,
+    /// The time of the last write: seconds and nanoseconds.
+    written_at: (i64, i64),
+    head: Option<[u8; HEAD_BYTES]>,
+}
+
+/// Result of a check of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing may be written now. The files are ours, and it goes on when this has passed.
+    Refused(StoreError),
+    /// The files are not ours any more, or not whole. Nothing may be written to them, not even by closing them.
+    Lost(Loss),
+}
+
+/// Damage to a file by another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) path: PathBuf,
+    pub(crate) what: Damage,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// No file has the name any more.
+    Removed,
+    /// Another file has the name.
+    Replaced,
+    /// The file is shorter than what was written to it, or holds something else.
+    Changed,
+}
+
+/// What is known of the log at a look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moves {
+    /// Frames that SQLite has in it, if that is known.
+    pub(crate) frames: Option<u32>,
+    /// Whether we may have moved it into the database since the last look.
+    pub(crate) are_ours: bool,
+}
+
+impl Moves {
+    /// Nothing is known.
+    pub(crate) const UNKNOWN: Self = Self {
+        frames: None,
+        are_ours: true,
+    };
+}
+
+/// A file does not look as our own writing would have left it. Has another program written by SQLite's own means?
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    /// The database is shorter.
+    pub(crate) is_shorter: bool,
+    /// One has, and not everything that it wrote had reached the database at the last look.
+    pub(crate) was_unsettled: bool,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// None has.
+    NotWritten,
+    /// One has, and the database is whole.
+    Written {
+        /// SQLite's number of the tables now.
+        tables: u32,
+        /// Whether this is new since the last check.
+        is_new: bool,
+    },
+}
+
+impl StoreFiles {
+    /// Makes the database file if there is none, and locks it. Whatever path leads to it, there is one lock.
+    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
+        filesystem::check(path)?;
+        let path = resolve(path);
+        for suffix in ["", "-wal", "-shm"] {
+            let path = with_suffix(&path, suffix);
+            if let Ok(metadata) = std::fs::metadata(&path) {
+                check_one_name(&path, &metadata).map_err(StoreError::Unusable)?;
+            }
+        }
+        check_not_lost(&path)?;
+        // The lock first. To open and close a database that a store of this process has open would
+        // end that store's locks.
+        let lock = Lock::take(&with_suffix(&path, ".lock"))?;
+        let file = open(&path, true)?;
+        #[cfg(target_os = "linux")]
+        try_lock(&path, &file)?;
+        let metadata = metadata(&path, &file)?;
+        if !metadata.is_file() {
+            return Err(StoreError::Unusable(format!(
+                "{}: this is not a regular file; name another path",
+                path.display()
+            )));
+        }
+        Ok(Self {
+            seen: Seen::new(&file, &metadata),
+            tables: 0,
+            is_unsettled: false,
+            database: Known::new(&path, &metadata),
+            lock,
+            log: None,
+            file,
+        })
+    }
+
+    /// Where the database is, whatever way was named to it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.database.path
+    }
+
+    /// The database file. What SQLite may be writing must not be written here.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the log is.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        with_suffix(self.path(), "-wal")
+    }
+
+    /// The log that SQLite has open.
+    pub(crate) fn log(&self) -> Option<&File> {
+        self.log.as_ref().map(|(log, _)| log.file())
+    }
+
+    /// The identity of the database file, to check that it is still at its path.
+    pub(crate) fn database(&self) -> Known {
+        self.database.clone()
+    }
+
+    /// From now on the log belongs to the files as well: SQLite has it open. `tables` is SQLite's number of the tables
+    /// (`PRAGMA schema_version`), which the file gets when the log is moved.
+    pub(crate) fn know_log(&mut self, tables: u32) -> Result<(), StoreError> {
+        let index = with_suffix(self.path(), "-shm");
+        let metadata = |path: &Path| {
+            std::fs::metadata(path)
+                .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+        };
+        let found = metadata(&index)?;
+        let log = LogFile::open(&self.log_path()).map_err(|error| {
+            StoreError::Unavailable(explain(&self.log_path(), Wish::Write, &error))
+        })?;
+        self.seen = Seen::new(&self.file, &metadata(self.path())?);
+        let index = Index {
+            known: Known::new(&index, &found),
+            length: found.len(),
+        };
+        self.log = Some((log, index));
+        self.tables = tables;
+        Ok(())
+    }
+
+    /// The database was opened, and readers keep a log that others may have written to, or they do not.
+    pub(crate) fn found_log(&mut self, is_kept: bool) {
+        self.is_unsettled = is_kept;
+    }
+
+    /// SQLite no longer has the log open, and may make a new one.
+    pub(crate) fn forget_log(&mut self) {
+        self.log = None;
+        if let Ok(database) = self.database.look() {
+            self.seen = Seen::new(&self.file, &database);
+        }
+    }
+
+    /// Looks at the index of the log, before SQLite uses it.
+    pub(crate) fn check_index(&mut self) -> Result<(), Trouble> {
+        if let Some((_, index)) = &mut self.log {
+            let found = index.known.look()?;
+            if found.len() < index.length {
+                return Err(index.known.loss(Damage::Changed));
+            }
+            index.length = found.len();
+        }
+        Ok(())
+    }
+
+    /// Looks at every file. `ask` is asked where the database is shorter than before, or the log or
+    /// it begins otherwise.
+    pub(crate) fn check(
+        &mut self,
+        Moves { frames, are_ours }: Moves,
+        mut ask: impl FnMut(Question) -> Result<Answer, StoreError>,
+    ) -> Result<(), Trouble> {
+        let found = self.database.look()?;
+        self.check_index()?;
+        let was_unsettled = self.is_unsettled;
+        let mut is_anew = false;
+        let mut was_restarted = false;
+        let mut was_written_to = false;
+        let mut tables = self.tables;
+        let mut may_be_anothers = |question, loss| match ask(question).map_err(Trouble::Refused)? {
+            Answer::NotWritten => Err(loss),
+            Answer::Written {
+                tables: now,
+                is_new,
+            } => {
+                tables = now;
+                was_written_to |= is_new;
+                Ok(())
+            }
+        };
+        if let Some((log, _)) = &mut self.log {
+            let had_commits = log.has_commits();
+            match log.check(frames) {
+                Err(
+                    trouble @ Trouble::Lost(Loss {
+                        what: Damage::Changed,
+                        ..
+                    }),
+                ) => {
+                    // Who begins the log anew writes at that moment.
+                    let question = Question {
+                        is_shorter: false,
+                        was_unsettled: false,
+                    };
+                    may_be_anothers(question, trouble)?;
+                    log.forget();
+                    was_restarted = true;
+                }
+                checked => {
+                    is_anew = checked?;
+                    was_restarted = is_anew && had_commits;
+                }
+            }
+        }
+        let is_as_it_was =
+            self.seen.length == found.len() && self.seen.written_at == written_at(&found);
+        if !is_as_it_was {
+            let seen = Seen::new(&self.file, &found);
+            // Only the log changes the beginning, and as long as nobody has restarted it, that can be seen in it.
+            let is_explained = are_ours
+                || was_restarted
+                || seen.head == self.seen.head
+                || self.log.as_ref().is_none_or(|(log, _)| {
+                    let head = seen.head.as_ref();
+                    head.is_some_and(|head| log.holds_beginning(head))
+                });
+            if !is_explained || !seen.follows(&self.seen, self.tables) {
+                let question = Question {
+                    is_shorter: seen.length < self.seen.length,
+                    was_unsettled,
+                };
+                may_be_anothers(question, self.database.loss(Damage::Changed))?;
+            }
+            self.seen = seen;
+        }
+        self.tables = tables;
+        self.is_unsettled = was_written_to || (was_unsettled && !is_anew);
+        check_one_name(self.path(), &found)
+            .map_err(|problem| Trouble::Refused(StoreError::Unavailable(problem)))?;
+        self.lock.keep()
+    }
+}
+
+impl Lock {
+    /// Locks the file, and makes it if there is none.
+    fn take(path: &Path) -> Result<Self, StoreError> {
+        let file = open(path, true)?;
+        try_lock(path, &file)?;
+        Ok(Self {
+            known: Known::new(path, &metadata(path, &file)?),
+            _file: file,
+        })
+    }
+
+    /// Takes the lock again if another program has removed or replaced the file. If a gateway has
+    /// it by then, nothing may be written.
+    fn keep(&mut self) -> Result<(), Trouble> {
+        match self.known.look() {
+            Err(Trouble::Lost(_)) => {}
+            looked => return looked.map(drop),
+        }
+        *self = Self::take(&self.known.path).map_err(Trouble::Refused)?;
+        tracing::warn!(
+            "{} was removed or replaced by another program, and is locked again: leave it alone, because it keeps a second gateway off",
+            self.known.path.display()
+        );
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn new(file: &File, metadata: &Metadata) -> Self {
+        let mut head = [0; HEAD_BYTES];
+        Self {
+            length: metadata.len(),
+            written_at: written_at(metadata),
+            head: file.read_exact_at(&mut head, 0).is_ok().then_some(head),
+        }
+    }
+
+    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of
+    /// it was taken back, and its tables are ours. A backup copied over it is older, or has a
+    /// number of its own for its tables.
+    fn follows(&self, earlier: &Self, tables: u32) -> bool {
+        let (Some(head), Some(before)) = (&self.head, &earlier.head) else {
+            return earlier.head.is_none();
+        };
+        let word = |head: &[u8; HEAD_BYTES], at: usize| {
+            u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"))
+        };
+        // At these places are the count of changes, that of pages, the number of the tables, and whose file it is.
+        let is_one_of = |at: usize, ours: u32| [word(before, at), ours].contains(&word(head, at));
+        self.length >= earlier.length
+            && head[..16] == before[..16]
+            && word(head, 24).wrapping_sub(word(before, 24)) <= u32::MAX / 2
+            && word(head, 28) >= word(before, 28)
+            && is_one_of(40, tables)
+            && is_one_of(68, APPLICATION_ID.cast_unsigned())
+    }
+}
+
+fn written_at(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// A path and the file that was there when we began.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Known {
+    pub(crate) fn new(path: &Path, metadata: &Metadata) -> Self {
+        Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, if it is still the same.
+    pub(crate) fn look(&self) -> Result<Metadata, Trouble> {
+        match std::fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(found),
+            Ok(_) => Err(self.loss(Damage::Replaced)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(self.loss(Damage::Removed))
+            }
+            // It may be there all the same: a disk that fails, a permission taken away.
+            Err(error) => Err(Trouble::Refused(StoreError::Unavailable(explain(
+                &self.path,
+                Wish::Write,
+                &error,
+            )))),
+        }
+    }
+
+    pub(crate) fn loss(&self, what: Damage) -> Trouble {
+        Trouble::Lost(Loss {
+            path: self.path.clone(),
+            what,
+        })
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(error) => error,
+            Trouble::Lost(loss) => Self::Unavailable(loss.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.what {
+            Damage::Removed => "was removed or moved away",
+            Damage::Replaced => "was replaced by another file",
+            Damage::Changed => "was truncated or overwritten by another program",
+        };
+        write!(
+            f,
+            "{} {what} while unwrapd was using it",
+            self.path.display()
+        )
+    }
+}
+
+fn open(path: &Path, is_created: bool) -> Result<File, StoreError> {
+    File::options()
+        .create(is_created)
+        .read(true)
+        .write(true)
+        .mode(DATABASE_MODE)
+        .open(path)
+        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+}
+
+fn metadata(path: &Path, file: &File) -> Result<Metadata, StoreError> {
+    file.metadata()
+        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
+}
+
+fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => {
+            Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
+        }
+    }
+}
+
+/// Returns an error if there is a log and no database. SQLite would make a new database and remove the log.
+fn check_not_lost(path: &Path) -> Result<(), StoreError> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    let log = with_suffix(path, "-wal");
+    if bytes(path) > 0 || bytes(&log) == 0 {
+        return Ok(());
+    }
+    let (place, log) = (path.display(), log.display());
+    Err(StoreError::Unusable(format!(
+        "{place} is missing or empty, and its log {log} is still there, with webhooks that were acknowledged: put the database back beside it. To begin anew, move the log away"
+    )))
+}
+
+/// Returns an error if a gateway has the database open by another name (a hard link, a mount of the
+/// single file), where its log is. Without the log, the latest commits are missing.
+#[cfg(target_os = "linux")]
+pub(crate) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
+    let path = resolve(path);
+    // A gateway always has a log. To open and close a database that this process has open would end its locks.
+    if with_suffix(&path, "-wal").exists() {
+        return Ok(());
+    }
+    let Ok(file) = File::open(&path) else {
+        return Ok(());
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+            "{} is the database of a running gateway, but the log of the gateway is not beside it: name the path that the gateway uses",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn check_log_is_here(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
+}
+
+pub(crate) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    let names = metadata.nlink();
+    if names <= 1 || !metadata.is_file() {
+        return Ok(());
+    }
+    let place = path.display();
+    Err(format!(
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -samefile {place} lists them), and make copies with `unwrapd db backup`"
+    ))
+}

@@ -1,0 +1,139 @@
+//! The quarantine in SQL.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+
+use crate::sqlite::queue::accept::{self, IdHashes};
+use crate::sqlite::statements::timestamp;
+use crate::sqlite::writer::job::Work;
+use crate::{
+    Accepted, QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary, Recipient, StoreError,
+};
+use unwrapd_core::message::Message;
+
+/// Returns how many went for it.
+pub(crate) fn add(
+    connection: &Connection,
+    quarantined: &QuarantinedRequest,
+) -> rusqlite::Result<u64> {
+    let headers = serde_json::to_string(&quarantined.headers).expect("texts make JSON");
+    connection
+        .prepare_cached(
+            "INSERT INTO quarantine (endpoint, received_at, reason, headers, size, body) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            quarantined.endpoint,
+            quarantined.received_at.as_millisecond(),
+            quarantined.reason,
+            headers,
+            quarantined.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
+            quarantined.body.as_deref(),
+        ])?;
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM quarantine")?
+        .query_row((), |row| row.get(0))?;
+    let mut gone = 0;
+    for _ in QUARANTINED_MAX..count {
+        gone += connection
+            .prepare_cached(
+                "DELETE FROM quarantine WHERE id = (
+                     SELECT id FROM quarantine WHERE endpoint = (
+                         SELECT endpoint FROM quarantine GROUP BY endpoint ORDER BY count(*) DESC, endpoint = ? DESC LIMIT 1
+                     ) ORDER BY body IS NOT NULL, id LIMIT 1)",
+            )?
+            .execute(params![quarantined.endpoint])?;
+    }
+    Ok(gone as u64)
+}
+
+pub(crate) fn list(
+    connection: &Connection,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<QuarantinedRequest>> {
+    connection
+        .prepare_cached(
+            "SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )?
+        .query_map(
+            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
+            quarantined,
+        )?
+        .collect()
+}
+
+/// The size of a value stands in the head of its row: no page of a body is read.
+pub(crate) fn summaries(
+    connection: &Connection,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<QuarantinedSummary>> {
+    connection
+        .prepare_cached(
+            "SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )?
+        .query_map(
+            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| {
+                Ok(QuarantinedSummary {
+                    id: row.get(0)?,
+                    endpoint: row.get(1)?,
+                    received_at: timestamp(row, 2)?,
+                    reason: row.get(3)?,
+                    headers: headers(row)?,
+                    size: row.get(5)?,
+                    has_body: row.get(6)?,
+                })
+            },
+        )?
+        .collect()
+}
+
+pub(crate) fn accept_quarantined(
+    work: &mut Work<'_>,
+    quarantined: i64,
+    message: &Message,
+    recipients: &[Recipient],
+) -> rusqlite::Result<Result<Accepted, StoreError>> {
+    let outcome = accept::accept(work, IdHashes::of(message), message, recipients)?;
+    if outcome.is_ok() {
+        delete_quarantined(work.connection, &(quarantined..=quarantined))?;
+    }
+    Ok(outcome.map(|outcome| Accepted::from(&outcome)))
+}
+
+pub(crate) fn delete_quarantined(
+    connection: &Connection,
+    quarantined_requests: &RangeInclusive<i64>,
+) -> rusqlite::Result<u64> {
+    let discarded = connection
+        .prepare_cached("DELETE FROM quarantine WHERE id BETWEEN ?1 AND ?2")?
+        .execute(params![
+            quarantined_requests.start(),
+            quarantined_requests.end()
+        ])?;
+    Ok(discarded as u64)
+}
+
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<QuarantinedRequest> {
+    let received_at: Timestamp = timestamp(row, 2)?;
+    Ok(QuarantinedRequest {
+        id: row.get(0)?,
+        endpoint: row.get(1)?,
+        received_at,
+        reason: row.get(3)?,
+        headers: headers(row)?,
+        size: row.get(5)?,
+        body: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+    })
+}
+
+fn headers(row: &Row<'_>) -> rusqlite::Result<Vec<(String, String)>> {
+    let headers: String = row.get(4)?;
+    serde_json::from_str(&headers)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error)))
+}

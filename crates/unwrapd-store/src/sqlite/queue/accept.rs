@@ -1,0 +1,244 @@
+//! A message that arrives: its id, its bytes and its deliveries.
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use crate::ids::deliveries_of;
+use crate::search_keys::SearchKeys;
+use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::writer::job::{Job, Urgency, Work};
+use crate::sqlite::writer::leases::Held;
+use crate::{Accepted, Recipient, StoreError};
+use unwrapd_core::crash::{self, CrashPoint};
+use unwrapd_core::delivery::{Delivery, Lane, later};
+use unwrapd_core::message::Message;
+
+/// The hashes of the ids of a message. They are computed by the task of the request, because the one
+/// writer has less time.
+#[derive(Clone, Copy)]
+pub(crate) struct IdHashes {
+    pub(crate) dedupe: u64,
+    pub(crate) search: SearchKeys,
+}
+
+impl IdHashes {
+    pub(crate) fn of(message: &Message) -> Self {
+        Self {
+            dedupe: dedupe_index::hash(&message.endpoint, &message.webhook_id),
+            search: SearchKeys::of(&message.payload),
+        }
+    }
+}
+
+/// A message to be kept, and who waits until it is durable.
+pub(crate) struct Accepting {
+    pub(crate) message: Message,
+    pub(crate) hashes: IdHashes,
+    pub(crate) recipients: Vec<Recipient>,
+    pub(crate) answer: oneshot::Sender<Result<Accepted, StoreError>>,
+    /// As the transaction under way would have it.
+    pub(crate) outcome: Option<Result<AcceptOutcome, StoreError>>,
+}
+
+/// Result of storing a message.
+pub(crate) enum AcceptOutcome {
+    /// The message is new. The leased deliveries are to be handed over.
+    Fresh(Vec<Leased>),
+    Known,
+}
+
+/// A delivery that is leased as it is kept.
+pub(crate) struct Leased {
+    id: i64,
+    /// Which recipient it is for.
+    place: usize,
+    claim: i64,
+}
+
+impl From<&AcceptOutcome> for Accepted {
+    fn from(outcome: &AcceptOutcome) -> Self {
+        match outcome {
+            AcceptOutcome::Fresh(_) => Self::New,
+            AcceptOutcome::Known => Self::Duplicate,
+        }
+    }
+}
+
+impl Job for Accepting {
+    fn urgency(&self) -> Urgency {
+        Urgency::NextCommit
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        self.outcome = Some(accept(work, self.hashes, &self.message, &self.recipients)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self {
+            message,
+            mut recipients,
+            answer,
+            outcome: then,
+            ..
+        } = *self;
+        let outcome = outcome.and_then(|()| then.ok_or_else(StoreError::closed)?);
+        if let Ok(AcceptOutcome::Fresh(leased)) = &outcome {
+            for Leased { id, place, claim } in leased {
+                let Recipient {
+                    destination,
+                    reservation,
+                    ..
+                } = &mut recipients[*place];
+                let Some(reservation) = reservation.take() else {
+                    continue;
+                };
+                reservation.complete(Delivery {
+                    id: *id,
+                    destination: std::mem::take(destination),
+                    lane: lane_of(&message),
+                    attempt: 1,
+                    claim: *claim,
+                    uncounted_attempts: 0,
+                    since: message.received_at,
+                    message: message.clone(),
+                });
+            }
+        }
+        // Places that stay empty are free before anyone hears of it.
+        drop(recipients);
+        // Who asked may have gone away meanwhile; the message stands all the same.
+        drop(answer.send(outcome.as_ref().map(Accepted::from).map_err(Clone::clone)));
+    }
+}
+
+pub(crate) fn accept(
+    work: &mut Work<'_>,
+    hashes: IdHashes,
+    message: &Message,
+    recipients: &[Recipient],
+) -> rusqlite::Result<Result<AcceptOutcome, StoreError>> {
+    let connection = work.connection;
+    for seq in work.state.dedupe_index.candidates(hashes.dedupe) {
+        if is_of(connection, seq, message)? {
+            return Ok(Ok(AcceptOutcome::Known));
+        }
+    }
+    if let Err(full) = work.state.has_room(recipients.len()) {
+        return Ok(Err(full));
+    }
+    let received_at = message.received_at.as_millisecond();
+    let seq = work.state.dedupe_index.add(hashes, received_at);
+    connection
+        .prepare_cached(
+            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            seq,
+            message.endpoint,
+            message.webhook_id,
+            message.event_type,
+            message.sent_at.as_millisecond(),
+            received_at,
+            message.secret,
+            message.origin.column(),
+        ])?;
+    connection
+        .prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?
+        .execute(params![seq, &*message.payload])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO delivery (id, message, destination, lane, since, due_at) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    let lane = lane_of(message).as_str();
+    let mut leased = Vec::new();
+    for (id, (place, recipient)) in deliveries_of(seq).zip(recipients.iter().enumerate()) {
+        let due_at = recipient.due_at(message).as_millisecond();
+        insert.execute(params![
+            id,
+            seq,
+            recipient.destination,
+            lane,
+            received_at,
+            due_at
+        ])?;
+        if let Some(reservation) = &recipient.reservation {
+            let claim = work.state.leases.next_claim();
+            let from = work.state.leases.steady(reservation.from());
+            let held = Held {
+                attempt: 1,
+                claim,
+                ends_at: later(from, reservation.lease()),
+            };
+            work.state.leases.take_with_it(id, held);
+            leased.push(Leased { id, place, claim });
+        }
+    }
+    work.state.pend(message.payload.len(), recipients.len());
+    crash::point(CrashPoint::Written);
+    Ok(Ok(AcceptOutcome::Fresh(leased)))
+}
+
+fn lane_of(message: &Message) -> Lane {
+    Lane::of(message.event_type.as_deref())
+}
+
+fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM message WHERE seq = ? AND endpoint = ? AND webhook_id = ?")?
+        .exists(params![seq, message.endpoint, message.webhook_id])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Bounds;
+    use crate::sqlite::files::store_files::StoreFiles;
+    use crate::sqlite::schema;
+    use crate::sqlite::writer::writer_state::WriterState;
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use unwrapd_core::clock::Clock;
+    use unwrapd_core::message::Origin;
+
+    #[test]
+    fn ids_whose_hashes_clash_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
+        let connection = schema::connect(&mut files).unwrap();
+        let bounds = Bounds::default();
+        let clock = Clock::default();
+        let mut state = WriterState::read(&connection, Timestamp::MIN, &bounds, &clock).unwrap();
+        let clash = IdHashes {
+            dedupe: 42,
+            search: SearchKeys::default(),
+        };
+        let mut accept = |id: &str, endpoint: &str| {
+            let message = Message {
+                origin: Origin::OpenAi,
+                endpoint: endpoint.into(),
+                webhook_id: id.into(),
+                event_type: None,
+                sent_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                secret: None,
+                payload: Bytes::new(),
+            };
+            let mut work = Work {
+                connection: &connection,
+                state: &mut state,
+            };
+            let accepted = super::accept(&mut work, clash, &message, &[]).unwrap();
+            state.commit();
+            Accepted::from(&accepted.unwrap())
+        };
+        for expected in [Accepted::New, Accepted::Duplicate, Accepted::Duplicate] {
+            assert_eq!(accept("wh_1", "production"), expected);
+            assert_eq!(accept("wh_2", "production"), expected);
+            assert_eq!(accept("wh_1", "staging"), expected);
+        }
+    }
+}

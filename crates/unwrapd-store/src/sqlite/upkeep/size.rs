@@ -1,0 +1,50 @@
+//! How large the store is, and how its file becomes as small.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::sqlite::files::checkpoint::{self, Mode};
+use crate::sqlite::files::store_files::StoreFiles;
+use crate::sqlite::schema;
+
+/// Writes the file anew without the space in it that is free, and gives its size before and after.
+/// Nobody may be using it, and until it is done it needs as much space again, twice.
+pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
+    let mut files = StoreFiles::take(path)?;
+    let database = files.path().to_owned();
+    let size = || {
+        std::fs::metadata(&database)
+            .map(|file| file.len())
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
+    };
+    let before = size()?;
+    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let connection = schema::connect(&mut files)?;
+    connection.execute_batch("VACUUM").map_err(problem)?;
+    // The file becomes shorter when the whole log is in it.
+    let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;
+    schema::keep_log(&connection, moved.is_busy).map_err(problem)?;
+    if moved.is_busy {
+        return Err(StoreError::Unavailable(
+            "another program is reading the database (a backup, a check, a shell), so the space is not freed yet; end that program and run the command again".into(),
+        ));
+    }
+    drop(connection);
+    Ok((before, size()?))
+}
+
+/// Bytes in use: those of the file less the pages that are free to be used again. The log beside it does not count.
+pub(crate) fn used(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages = ask(connection, "PRAGMA page_count")?;
+    let free = ask(connection, "PRAGMA freelist_count")?;
+    let page_bytes = ask(connection, "PRAGMA page_size")?;
+    Ok(pages.saturating_sub(free) * page_bytes)
+}
+
+fn ask(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(pragma)?
+        .query_row((), |row| row.get(0))
+}

@@ -1,0 +1,262 @@
+//! The thread that writes. It takes everything that waits the moment it is free and makes one
+//! commit of it, so that many requests share an fsync and a lone one waits for nobody.
+
+mod connect;
+pub(in crate::sqlite) mod dedupe_index;
+mod ending;
+mod failure;
+mod files;
+pub(in crate::sqlite) mod job;
+pub(in crate::sqlite) mod leases;
+pub(in crate::sqlite) mod pulse;
+pub(in crate::sqlite) mod writer_state;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::watch;
+
+use crate::StoreError;
+use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
+use crate::sqlite::files::filesystem;
+use crate::sqlite::files::readers::Readers;
+use crate::sqlite::files::store_files::{Loss, StoreFiles, Trouble};
+use crate::sqlite::schema;
+use crate::sqlite::writer::job::{Job, Urgency, Work};
+use crate::sqlite::writer::pulse::Pulse;
+use crate::sqlite::writer::writer_state::WriterState;
+use failure::Failure;
+use unwrapd_core::observe::repeated::Repeated;
+
+/// Most changes in one commit. More would only make the first of them wait.
+const BATCH_MAX: usize = 256;
+/// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long the next transactions wait for another program that one has waited for in vain: what
+/// came meanwhile has waited already.
+const LOCKED_WAIT: Duration = Duration::from_millis(250);
+
+/// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) struct Writer {
+    /// `None` after a failed write, until the next one.
+    pub(crate) connection: Option<Connection>,
+    /// `PRAGMA data_version` of the connection: it changes when another program has written.
+    pub(crate) data_version: i64,
+    /// Below the connection, which is closed first.
+    pub(crate) files: StoreFiles,
+    /// Damage to the files, after which nothing may be written any more.
+    pub(crate) lost: Option<Loss>,
+    /// Why everything is refused from now on, for those who ask.
+    pub(crate) ended: Arc<OnceLock<StoreError>>,
+    pub(crate) pulse: Arc<Pulse>,
+    /// Why it is `None`.
+    pub(crate) failed: Option<StoreError>,
+    /// On this file system a commit without room would end the process ([`filesystem::check_room`]).
+    pub(crate) needs_room: bool,
+    /// Failures by their text. Each is logged at once and then counted, once a minute at most.
+    pub(crate) failures: Repeated<String>,
+    /// A failure was logged, and no commit has succeeded since.
+    pub(crate) has_logged_failure: bool,
+    /// The last transaction could not be begun, as another program writes.
+    pub(crate) is_locked: bool,
+    /// Until when it is not opened again, and why.
+    pub(crate) rest: Option<(Instant, StoreError)>,
+    /// When a damaged file may be looked through again.
+    pub(crate) next_check: Option<Instant>,
+    pub(crate) state: WriterState,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    /// Those of them that the last look at the files knew of.
+    pub(crate) passes: Passes,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) jobs: Receiver<Box<dyn Job>>,
+    /// Dropped when the thread ends, by a panic too: that is the signal.
+    pub(crate) _alive: watch::Sender<()>,
+}
+
+impl Writer {
+    /// Ends when the store is closed and everything asked for before is done, or when the files are not ours any more.
+    pub(crate) fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            match self.jobs.recv_timeout(IDLE_LOOK) {
+                Ok(job) => self.work(job, &mut batch),
+                Err(RecvTimeoutError::Timeout) => self.look_after_files(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.pulse.end();
+            if self.lost.is_some() {
+                return self.abandon();
+            }
+        }
+        self.pulse.begin();
+        self.look_after_files();
+        if self.lost.is_some() {
+            return self.abandon();
+        }
+        self.checkpoints.close();
+        self.leave_one_file();
+        self.pulse.end();
+        self.pulse.stop();
+    }
+
+    fn work(&mut self, job: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+        self.gather(job, batch);
+        if batch.is_empty() {
+            return;
+        }
+        match self.commit(batch) {
+            // One change that cannot be made is no reason to refuse the others.
+            Err(Failure::OfAChange(_)) if batch.len() > 1 => {
+                for job in batch.drain(..) {
+                    self.commit_alone(job);
+                }
+            }
+            outcome => self.answer(batch, outcome),
+        }
+        self.finish_checkpoint();
+    }
+
+    /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that
+    /// is waited for does not wait for ever new looks. If nobody waits for one, it gives others
+    /// that moment to come.
+    fn gather(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+        let until = Instant::now() + PATIENCE;
+        let mut is_awaited = false;
+        let mut next = Some(first);
+        loop {
+            if is_awaited && Instant::now() >= until {
+                return;
+            }
+            match next.take().or_else(|| self.jobs.try_recv().ok()) {
+                Some(job) if job.urgency() == Urgency::ReadOnly => self.look(job),
+                Some(job) => {
+                    is_awaited |= job.urgency() == Urgency::NextCommit;
+                    batch.push(job);
+                    if batch.len() == BATCH_MAX {
+                        return;
+                    }
+                }
+                None if is_awaited || batch.is_empty() => return,
+                None => match self
+                    .jobs
+                    .recv_timeout(until.saturating_duration_since(Instant::now()))
+                {
+                    Ok(job) => next = Some(job),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                },
+            }
+        }
+    }
+
+    fn look(&mut self, mut job: Box<dyn Job>) {
+        // The disk was stuck, and nobody waits any more. A claim would lease deliveries to nobody.
+        if !job.is_awaited() {
+            return;
+        }
+        self.pulse.begin();
+        let outcome = self.connect().and_then(|connection| {
+            let mut work = Work {
+                connection: &connection,
+                state: &mut self.state,
+            };
+            let done = match self.files.check_index() {
+                Ok(()) => job.run(&mut work).map_err(Failure::from),
+                Err(trouble) => Err(Failure::OfTheStore(trouble.into())),
+            };
+            match &done {
+                Err(Failure::OfTheStore(error)) => {
+                    self.failed = Some(error.clone());
+                    self.give_up(connection);
+                }
+                Ok(()) => self.connection = Some(connection),
+                Err(Failure::OfAChange(_) | Failure::Locked(_)) => self.give_up(connection),
+            }
+            done
+        });
+        self.answer(&mut vec![job], outcome);
+    }
+
+    fn commit_alone(&mut self, job: Box<dyn Job>) {
+        let mut batch = vec![job];
+        let outcome = self.commit(&mut batch);
+        self.answer(&mut batch, outcome);
+    }
+
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        self.pulse.begin();
+        if let Some(loss) = &self.lost {
+            return Err(Failure::OfTheStore(Trouble::Lost(loss.clone()).into()));
+        }
+        if self.needs_room {
+            filesystem::check_room(self.files.path()).map_err(Failure::OfTheStore)?;
+        }
+        let mut connection = self.connect()?;
+        connection.busy_timeout(if self.is_locked {
+            LOCKED_WAIT
+        } else {
+            schema::LOCK_WAIT_MAX
+        })?;
+        let outcome = self
+            .check_index()
+            .map_err(Failure::OfTheStore)
+            .and_then(|()| run_in_transaction(&mut connection, &mut self.state, batch))
+            .and_then(|()| self.check_files(&connection).map_err(Failure::OfTheStore));
+        self.is_locked = matches!(outcome, Err(Failure::Locked(_)));
+        match &outcome {
+            Ok(()) => {
+                self.state.commit();
+                self.connection = Some(connection);
+                self.failed = None;
+                self.log_success();
+            }
+            Err(Failure::Locked(_)) => {
+                self.state.rollback();
+                self.connection = Some(connection);
+            }
+            Err(Failure::OfTheStore(error)) => {
+                self.state.rollback();
+                self.failed = Some(error.clone());
+                self.give_up(connection);
+            }
+            Err(Failure::OfAChange(_)) => {
+                self.state.rollback();
+                self.give_up(connection);
+            }
+        }
+        outcome
+    }
+
+    fn answer(&mut self, batch: &mut Vec<Box<dyn Job>>, outcome: Result<(), Failure>) {
+        if let Err(failure) = &outcome {
+            self.log_failure(failure);
+        }
+        let outcome = outcome.map_err(Failure::into_error);
+        for job in batch.drain(..) {
+            job.answer(outcome.clone());
+        }
+    }
+}
+
+fn run_in_transaction(
+    connection: &mut Connection,
+    state: &mut WriterState,
+    batch: &mut [Box<dyn Job>],
+) -> Result<(), Failure> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| Failure::of_beginning(&error))?;
+    let mut work = Work {
+        connection: &transaction,
+        state,
+    };
+    for job in batch {
+        job.run(&mut work)?;
+    }
+    state.write(&transaction)?;
+    Ok(transaction.commit()?)
+}
