@@ -19,7 +19,7 @@ pub const KEYS_MAX: usize = 16 * 1024;
 /// logged as one number once [`INTERVAL`] has passed.
 ///
 /// ```
-/// # use unwrapd::observe::repeated::Repeated;
+/// # use unwrapd_core::observe::repeated::Repeated;
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let refused = Repeated::default();
 /// assert_eq!(refused.count(&"production"), Some(1));
