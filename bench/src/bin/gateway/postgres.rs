@@ -16,7 +16,7 @@ use crate::process::with_us;
 
 /// Where Debian puts the programs of its versions.
 const VERSIONS: &str = "/usr/lib/postgresql";
-/// As docs/guide/operating.md advises. Whatever keeps a commit safe stays as it is, which is on.
+/// As docs/guide/postgresql.md advises. Whatever keeps a commit safe stays as it is, which is on.
 const SETTINGS: [&str; 4] = [
     "shared_buffers=1GB",
     "max_wal_size=4GB",

@@ -1,4 +1,4 @@
-//! A load balancer (`HAProxy`), as `docs/guide/operating.md` shows it, before gateways of our own.
+//! A load balancer (`HAProxy`), as `docs/guide/several-gateways.md` shows it, before gateways of our own.
 
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, loopback};
 
-const DOCUMENT: &str = include_str!("../../../../../docs/guide/operating.md");
+const DOCUMENT: &str = include_str!("../../../../../docs/guide/several-gateways.md");
 
 pub(crate) struct Balancer {
     /// Where OpenAI would post.
