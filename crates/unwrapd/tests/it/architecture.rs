@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each module and what it may name of the crate. What is not listed is a leaf and may name nothing.
-const ARROWS: &[(&str, &[&str])] = &[
+pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
@@ -112,7 +112,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Leaves that every module with input or output may name.
-const FOR_ALL: &[&str] = &[
+pub(crate) const FOR_ALL: &[&str] = &[
     "VERSION",
     "certificates",
     "clock",
@@ -271,7 +271,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// Every source file: its path below `src`, with its crate's module before it, and its text.
-fn sources() -> Vec<(String, String)> {
+pub(crate) fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -21,6 +21,7 @@ mod deliver;
 mod destinations;
 mod destructive;
 mod dispatch;
+mod documentation;
 mod failover;
 mod fleet;
 mod hostile;
