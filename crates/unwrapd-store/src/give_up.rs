@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, Lease, Settled, Store, StoreError, Terms};
+use super::{Attempt, DeliveryQueue, Lease, Settled, StoreError, Terms};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::{Delivery, Lane, Next};
@@ -35,7 +35,7 @@ pub struct GivenUp {
 /// Gives up what waits for `destination`, for about `time`, and not after `may_go_on` has said no:
 /// the destination was configured again.
 pub async fn give_up(
-    store: &Arc<dyn Store>,
+    store: &Arc<impl DeliveryQueue + ?Sized + 'static>,
     destination: &str,
     clock: &Clock,
     time: Duration,
@@ -44,7 +44,7 @@ pub async fn give_up(
     let until = Instant::now() + time;
     let mut deliveries = 0;
     for lane in Lane::ALL {
-        while let Some(batch) = next_batch(store, destination, lane, clock, until).await? {
+        while let Some(batch) = next_batch(&**store, destination, lane, clock, until).await? {
             if !may_go_on() {
                 let leases = batch.iter().map(Lease::from).collect();
                 store.release(leases).await?;
@@ -70,7 +70,7 @@ pub async fn give_up(
 
 /// Claims some deliveries, whenever they are due. `None`: no other waits.
 async fn next_batch(
-    store: &Arc<dyn Store>,
+    store: &(impl DeliveryQueue + ?Sized),
     destination: &str,
     lane: Lane,
     clock: &Clock,
@@ -98,7 +98,7 @@ async fn next_batch(
 
 /// Settles all of them at once, so that they share a commit. Returns how many counted.
 async fn settle(
-    store: &Arc<dyn Store>,
+    store: &Arc<impl DeliveryQueue + ?Sized + 'static>,
     batch: Vec<Delivery>,
     clock: &Clock,
 ) -> Result<u64, StoreError> {

@@ -1,11 +1,11 @@
-//! The store as receiving uses it: stores messages and quarantined requests.
+//! The store as receiving uses it: stores messages.
 
 use async_trait::async_trait;
 
-use super::{Accepted, QuarantinedRequest, Recipient, StoreError};
+use super::{Accepted, Recipient, StoreError};
 use unwrapd_core::message::Message;
 
-/// The store as receiving uses it: stores messages and quarantined requests.
+/// The store as receiving uses it: stores messages.
 #[async_trait]
 pub trait Inbox: Send + Sync {
     /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once,
@@ -18,19 +18,5 @@ pub trait Inbox: Send + Sync {
         &self,
         message: Message,
         recipients: Vec<Recipient>,
-    ) -> Result<Accepted, StoreError>;
-
-    /// Keeps a request that could not be proven. Beyond [`QUARANTINED_MAX`](super::QUARANTINED_MAX) one goes of the
-    /// endpoint that holds the most, which is this one's where several hold as much: the oldest
-    /// without a body, or else the oldest. So no endpoint loses a request to another one's while it
-    /// holds no more than an equal share of the room. Returns how many went.
-    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError>;
-
-    /// As [`accept`](Self::accept), and takes the request out of the quarantine, in one commit.
-    async fn accept_quarantined(
-        &self,
-        quarantined: i64,
-        message: Message,
-        destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 }

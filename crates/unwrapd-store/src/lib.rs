@@ -7,17 +7,20 @@
 
 mod capacity;
 mod copy;
+mod destination_control;
 pub mod filter;
 mod fleet;
 mod give_up;
 mod ids;
 mod inbox;
+mod lifecycle;
 mod maintenance;
 mod operate;
 mod operations;
 pub mod postgres;
 mod precheck;
 mod put_off;
+mod quarantine;
 mod queue;
 pub mod replay;
 mod retention;
@@ -46,12 +49,15 @@ use unwrapd_core::message::Message;
 use unwrapd_core::observe::warnings::Warnings;
 
 pub use copy::{Copied, CopyError, Progress, Step, copy};
+pub use destination_control::DestinationControl;
 pub use fleet::{Configuration, FRESH, Fleet, FleetGateway, GatewayIdentity, SharedCircuit};
 pub use give_up::{GivenUp, give_up};
 pub use inbox::Inbox;
+pub use lifecycle::Lifecycle;
 pub use maintenance::Maintenance;
 pub use operations::Operations;
 pub use precheck::precheck;
+pub use quarantine::QuarantineStore;
 pub use queue::DeliveryQueue;
 pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
 pub use traffic::{TrafficCount, TrafficKind};
@@ -69,7 +75,9 @@ pub const DELIVERIES_MAX: usize = 256;
 ///
 /// A method of these traits that returns `Ok` has made its change durable: it survives a crash of
 /// this process and of the machine.
-pub trait Store: Inbox + DeliveryQueue + Operations + Maintenance {
+pub trait Store:
+    Inbox + QuarantineStore + DeliveryQueue + Operations + DestinationControl + Lifecycle + Maintenance
+{
     /// The other gateways on the store; `None`: the store is not shared.
     fn fleet(&self) -> Option<&dyn Fleet>;
 }
@@ -294,19 +302,6 @@ pub struct Pruned {
     pub is_more: bool,
 }
 
-/// How many there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Messages kept.
-    pub messages: u64,
-    /// Deliveries waiting for an attempt, or being attempted.
-    pub pending: u64,
-    /// Deliveries done.
-    pub delivered: u64,
-    /// Deliveries given up.
-    pub dead: u64,
-}
-
 /// Largest number of messages that is counted for a [`Summary`].
 pub const SUMMARY_MESSAGES_MAX: u64 = 100_000;
 
@@ -380,7 +375,7 @@ pub fn gateways(store: &dyn Store) -> Vec<FleetGateway> {
 }
 
 /// Waiting deliveries by destination; a destination without any is left out.
-pub async fn waiting(store: &dyn Store) -> Result<Vec<(String, u64)>, StoreError> {
+pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)>, StoreError> {
     let counts = store.destination_counts().await?.into_iter();
     Ok(counts
         .filter(|counts| counts.waiting > 0)

@@ -1,19 +1,14 @@
-//! The store as operators use it: lists, replays, pauses, dead letters and the quarantine.
-
-use std::ops::RangeInclusive;
+//! The store as operators use it: lists and replays messages, and drops dead letters.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::{
-    DestinationCounts, MessagePage, MessageView, Page, QuarantinedRequest, QuarantinedSummary,
-    StoreError, TrafficCount,
-};
+use super::{MessagePage, MessageView, Page, StoreError, TrafficCount};
 use unwrapd_core::clock::Moment;
 
-/// The store as operators use it: lists, replays, pauses, dead letters and the quarantine.
+/// The store as operators use it: lists and replays messages, and drops dead letters.
 #[async_trait]
 pub trait Operations: Send + Sync {
     /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
@@ -32,20 +27,6 @@ pub trait Operations: Send + Sync {
         id: &str,
         with_payload: bool,
     ) -> Result<Vec<MessageView>, StoreError>;
-
-    /// How many deliveries each destination has still to get, and how many were given up; a
-    /// destination with neither is left out.
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError>;
-
-    /// Remembers that `destination` is to get nothing until it is resumed, whatever restarts
-    /// meanwhile. Pausing it again changes nothing.
-    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError>;
-
-    /// Forgets that.
-    async fn resume(&self, destination: &str) -> Result<(), StoreError>;
-
-    /// The destinations that are paused, by name, and since when.
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
 
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
@@ -79,27 +60,6 @@ pub trait Operations: Send + Sync {
         now: Timestamp,
         limit: usize,
     ) -> Result<Dropped, StoreError>;
-
-    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
-    /// their arrival, with their bodies.
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError>;
-
-    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError>;
-
-    /// Removes the requests with these numbers from the quarantine. Returns how many were there.
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError>;
 
     /// The counts of the minutes that begin at `since` or later, in the order of minute, kind and
     /// name.

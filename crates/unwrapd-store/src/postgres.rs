@@ -29,9 +29,12 @@ use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
     GatewayIdentity, Lease, MessagePage, MessageView, Page, Pruned, QuarantinedRequest,
     QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError,
-    Summary, Tally, Terms, TrafficCount,
+    Summary, Terms, TrafficCount,
 };
-use super::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations};
+use super::{
+    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
+    QuarantineStore,
+};
 use connect::failure::Failure;
 use connect::hosts::{Connected, Hosts};
 use connect::pool::Pool;
@@ -217,7 +220,10 @@ impl Inbox for PostgresStore {
         crash::point(CrashPoint::Committed);
         accepted?
     }
+}
 
+#[async_trait]
+impl QuarantineStore for PostgresStore {
     async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
         Ok(quarantine::add(self.pool(), &quarantined).await?)
     }
@@ -235,6 +241,29 @@ impl Inbox for PostgresStore {
             quarantined: Some(quarantined),
         };
         self.queues()?.accepting.ask(accept).await?
+    }
+
+    async fn read_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        Ok(quarantine::list(self.pool(), after, limit).await?)
+    }
+
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        Ok(quarantine::summaries(self.pool(), after, limit).await?)
+    }
+
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        Ok(quarantine::delete_quarantined(self.pool(), &quarantined_requests).await?)
     }
 }
 
@@ -287,26 +316,6 @@ impl Operations for PostgresStore {
         rules::browse::show(self, id, with_payload).await
     }
 
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        Ok(pause::destination_counts(self.pool()).await?)
-    }
-
-    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
-        pause::pause(self.pool(), destination, now).await?;
-        self.shared.notifications.notify_pauses();
-        Ok(())
-    }
-
-    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
-        pause::resume(self.pool(), destination).await?;
-        self.shared.notifications.notify_pauses();
-        Ok(())
-    }
-
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        Ok(pause::paused(self.pool()).await?)
-    }
-
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
         rules::replay::plan(self, replay, now).await
     }
@@ -331,29 +340,6 @@ impl Operations for PostgresStore {
         limit: usize,
     ) -> Result<Dropped, StoreError> {
         rules::dead::step(self, filter, as_of, after, now, limit).await
-    }
-
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        Ok(quarantine::list(self.pool(), after, limit).await?)
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        Ok(quarantine::summaries(self.pool(), after, limit).await?)
-    }
-
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        Ok(quarantine::delete_quarantined(self.pool(), &quarantined_requests).await?)
     }
 
     async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
@@ -408,7 +394,30 @@ impl Fleet for PostgresStore {
 }
 
 #[async_trait]
-impl Maintenance for PostgresStore {
+impl DestinationControl for PostgresStore {
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        Ok(pause::destination_counts(self.pool()).await?)
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        pause::pause(self.pool(), destination, now).await?;
+        self.shared.notifications.notify_pauses();
+        Ok(())
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        pause::resume(self.pool(), destination).await?;
+        self.shared.notifications.notify_pauses();
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        Ok(pause::paused(self.pool()).await?)
+    }
+}
+
+#[async_trait]
+impl Lifecycle for PostgresStore {
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         pause::ready(self.pool(), now).await?;
         self.shared.capacity.reserve(1).map(drop)
@@ -418,31 +427,14 @@ impl Maintenance for PostgresStore {
         Ok(time::remember(&self.shared, trusted).await?)
     }
 
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
-        let mut pruner = self.pruner.lock().await;
-        Ok(pruner.step(&self.shared, now).await?)
-    }
-
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        Ok(traffic::add(self.pool(), &counts).await?)
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        Ok(pause::tally(self.pool()).await?)
-    }
-
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(Some(Summary {
-            schema: migration::VERSION,
-            is_new: Some(self.is_new),
-            messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
-        }))
-    }
-
     async fn failed(&self) {
         let mut ended = self.ended.clone();
         // An error: the workers are gone without a word, which is an end as well.
         drop(ended.wait_for(|has_ended| *has_ended).await);
+    }
+
+    async fn hangs(&self) {
+        std::future::pending::<()>().await;
     }
 
     async fn close(&self) {
@@ -461,9 +453,25 @@ impl Maintenance for PostgresStore {
         }
         self.pool().close().await;
     }
+}
 
-    async fn hangs(&self) {
-        std::future::pending::<()>().await;
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruner = self.pruner.lock().await;
+        Ok(pruner.step(&self.shared, now).await?)
+    }
+
+    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
+        Ok(traffic::add(self.pool(), &counts).await?)
+    }
+
+    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
+        Ok(Some(Summary {
+            schema: migration::VERSION,
+            is_new: Some(self.is_new),
+            messages: pause::count(self.pool(), SUMMARY_MESSAGES_MAX).await?,
+        }))
     }
 }
 

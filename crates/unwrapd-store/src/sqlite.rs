@@ -30,9 +30,12 @@ use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
     Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
-    Tally, Terms, TrafficCount,
+    Terms, TrafficCount,
 };
-use super::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations};
+use super::{
+    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
+    QuarantineStore,
+};
 use files::checkpoint::{Checkpoints, Passes};
 use files::filesystem;
 use files::readers::Readers;
@@ -327,7 +330,10 @@ impl Inbox for SqliteStore {
         crash::point(CrashPoint::Committed);
         accepted
     }
+}
 
+#[async_trait]
+impl QuarantineStore for SqliteStore {
     async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
         self.ask(Urgency::Deferred, move |work| {
             quarantine::add(work.connection, &quarantined)
@@ -346,6 +352,34 @@ impl Inbox for SqliteStore {
             quarantine::accept_quarantined(work, quarantined, &message, &recipients)
         })
         .await?
+    }
+
+    async fn read_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        self.read(move |connection| quarantine::list(connection, after, limit))
+            .await
+    }
+
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        self.read(move |connection| quarantine::summaries(connection, after, limit))
+            .await
+    }
+
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError> {
+        self.ask(Urgency::NextCommit, move |work| {
+            quarantine::delete_quarantined(work.connection, &quarantined_requests)
+        })
+        .await
     }
 }
 
@@ -416,30 +450,6 @@ impl Operations for SqliteStore {
         rules::browse::show(self, id, with_payload).await
     }
 
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        self.read(pause::destination_counts).await
-    }
-
-    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
-        let destination = destination.to_owned();
-        self.ask(Urgency::NextCommit, move |work| {
-            pause::pause(work.connection, &destination, now)
-        })
-        .await
-    }
-
-    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
-        let destination = destination.to_owned();
-        self.ask(Urgency::NextCommit, move |work| {
-            pause::resume(work.connection, &destination)
-        })
-        .await
-    }
-
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.read(pause::paused).await
-    }
-
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
         rules::replay::plan(self, replay, now).await
     }
@@ -466,34 +476,6 @@ impl Operations for SqliteStore {
         rules::dead::step(self, filter, as_of, after, now, limit).await
     }
 
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        self.read(move |connection| quarantine::list(connection, after, limit))
-            .await
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        self.read(move |connection| quarantine::summaries(connection, after, limit))
-            .await
-    }
-
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        self.ask(Urgency::NextCommit, move |work| {
-            quarantine::delete_quarantined(work.connection, &quarantined_requests)
-        })
-        .await
-    }
-
     async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
         self.read(move |connection| traffic::since(connection, since))
             .await
@@ -501,7 +483,34 @@ impl Operations for SqliteStore {
 }
 
 #[async_trait]
-impl Maintenance for SqliteStore {
+impl DestinationControl for SqliteStore {
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        self.read(pause::destination_counts).await
+    }
+
+    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.ask(Urgency::NextCommit, move |work| {
+            pause::pause(work.connection, &destination, now)
+        })
+        .await
+    }
+
+    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
+        let destination = destination.to_owned();
+        self.ask(Urgency::NextCommit, move |work| {
+            pause::resume(work.connection, &destination)
+        })
+        .await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(pause::paused).await
+    }
+}
+
+#[async_trait]
+impl Lifecycle for SqliteStore {
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
         self.ask(Urgency::NextCommit, move |work| {
             statements::ready(work, now)
@@ -517,6 +526,28 @@ impl Maintenance for SqliteStore {
         .await
     }
 
+    async fn failed(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+    }
+
+    async fn hangs(&self) {
+        pulse::stuck(self.stuck.clone()).await;
+    }
+
+    async fn close(&self) {
+        lock(&self.queue).take();
+        let writer = lock(&self.writer).take();
+        if let Some(writer) = writer {
+            let joined = tokio::task::spawn_blocking(move || join(writer)).await;
+            joined.expect("joining does not panic");
+        }
+        self.readers.close();
+    }
+}
+
+#[async_trait]
+impl Maintenance for SqliteStore {
     async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
         let mut pruner = self.pruner.lock().await;
         let mut stepped = pruner.clone();
@@ -547,31 +578,8 @@ impl Maintenance for SqliteStore {
         .await
     }
 
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        self.read(statements::tally).await
-    }
-
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
         self.read(statements::summary).await.map(Some)
-    }
-
-    async fn failed(&self) {
-        let mut alive = self.alive.clone();
-        while alive.changed().await.is_ok() {}
-    }
-
-    async fn hangs(&self) {
-        pulse::stuck(self.stuck.clone()).await;
-    }
-
-    async fn close(&self) {
-        lock(&self.queue).take();
-        let writer = lock(&self.writer).take();
-        if let Some(writer) = writer {
-            let joined = tokio::task::spawn_blocking(move || join(writer)).await;
-            joined.expect("joining does not panic");
-        }
-        self.readers.close();
     }
 }
 

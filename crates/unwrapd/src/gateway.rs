@@ -34,7 +34,7 @@ use crate::observe::warnings::Warnings;
 use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
 use crate::receive::Receiver;
-use crate::store::{GatewayIdentity, Store};
+use crate::store::{GatewayIdentity, Lifecycle, Store};
 use crate::tls::Tls;
 use crate::{admin, destinations, listen, prune, receive};
 use core::Core;
@@ -387,7 +387,7 @@ impl Gateway {
 }
 
 /// Waits until the disk of the store has been hanging for `time`.
-async fn disk_hangs(store: &dyn Store, time: Duration) {
+async fn disk_hangs(store: &dyn Lifecycle, time: Duration) {
     loop {
         store.hangs().await;
         let comes_back = async {

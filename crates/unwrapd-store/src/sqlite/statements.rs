@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::sqlite::migration;
 use crate::sqlite::writer::job::Work;
-use crate::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary, Tally};
+use crate::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary};
 use unwrapd_core::delivery::{Delivery, Lane, Next};
 use unwrapd_core::message::{Message, Origin};
 
@@ -107,25 +107,6 @@ pub(crate) fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
                 schema: migration::version(),
                 is_new: None,
                 messages: row.get(0)?,
-            })
-        })
-}
-
-pub(crate) fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
-    connection
-        .prepare_cached(
-            "SELECT (SELECT count(*) FROM message),
-                    count(*) FILTER (WHERE state = 'waiting'),
-                    count(*) FILTER (WHERE state = 'delivered'),
-                    count(*) FILTER (WHERE state = 'dead' AND dropped_at IS NULL)
-             FROM delivery",
-        )?
-        .query_row((), |row| {
-            Ok(Tally {
-                messages: row.get(0)?,
-                pending: row.get(1)?,
-                delivered: row.get(2)?,
-                dead: row.get(3)?,
             })
         })
 }

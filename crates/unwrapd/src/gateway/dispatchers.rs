@@ -17,11 +17,13 @@ use crate::delivery::limits::Limits;
 use crate::destinations::{self, Configured, Destination, DestinationHandle, Gate, Registry};
 use crate::dispatch::LaneContext;
 use crate::pipeline_events::EventBus;
-use crate::store::{Store, StoreError};
+use crate::store::{DeliveryQueue, StoreError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) struct Dispatchers {
-    store: Arc<dyn Store>,
+    store: Arc<dyn DeliveryQueue>,
+    /// Whether other gateways use the store.
+    is_shared: bool,
     clock: Clock,
     events: EventBus,
     registry: Registry,
@@ -88,7 +90,8 @@ impl Dispatchers {
             None => Vec::new(),
         };
         let mut dispatchers = Self {
-            store: Arc::clone(&core.store),
+            store: core.store.clone(),
+            is_shared: core.store.fleet().is_some(),
             clock: core.clock.clone(),
             events: core.events.clone(),
             registry: core.registry.clone(),
@@ -172,7 +175,7 @@ impl Dispatchers {
     }
 
     fn gate(&self, handle: &Arc<DestinationHandle>) -> Arc<Gate> {
-        if self.store.fleet().is_none() {
+        if !self.is_shared {
             return Arc::new(Gate::new(Arc::clone(handle)));
         }
         let reports = Arc::clone(&self.circuits.reports);

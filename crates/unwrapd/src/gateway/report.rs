@@ -9,7 +9,9 @@ use tokio::time::timeout;
 use crate::admin::remedy;
 use crate::config::{Changes, Config};
 use crate::printable::counted;
-use crate::store::{SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary, waiting};
+use crate::store::{
+    DestinationControl, SUMMARY_MESSAGES_MAX, Store, StoreError, StoreUrl, Summary, waiting,
+};
 
 /// Longest wait for the store to count the waiting deliveries, so that a store that hangs delays
 /// neither a reload nor a stop.
@@ -87,7 +89,7 @@ impl Opened {
 /// Logs the deliveries that wait for destinations that a new configuration has removed. Returns all
 /// that wait, by destination, if they could be counted.
 pub(super) async fn log_removed(
-    store: &dyn Store,
+    store: &dyn DestinationControl,
     changes: &Changes,
 ) -> Option<Vec<(String, u64)>> {
     let waiting = match timeout(COUNT_TIME_MAX, waiting(store)).await {

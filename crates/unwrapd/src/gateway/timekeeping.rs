@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::{Clock, DOUBT_LASTS, Doubt};
 use crate::observe::warnings::Warnings;
-use crate::store::Maintenance;
+use crate::store::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
 /// How often the clock is read.
@@ -25,7 +25,7 @@ const BEHIND: &str = "clock behind";
 /// Runs until shutdown. A failing store does not end it.
 pub(super) async fn run(
     clock: Clock,
-    store: Arc<dyn Maintenance>,
+    store: Arc<dyn Lifecycle>,
     warnings: Warnings,
     shutdown: CancellationToken,
 ) {
@@ -71,7 +71,7 @@ pub(super) fn log_doubt(clock: &Clock, warnings: &Warnings) {
     }
 }
 
-async fn remember(clock: &Clock, store: &dyn Maintenance) {
+async fn remember(clock: &Clock, store: &dyn Lifecycle) {
     if let Err(error) = store.remember(clock.trusted()).await {
         tracing::debug!("cannot store the time: {error}");
     }

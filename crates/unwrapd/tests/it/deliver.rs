@@ -13,10 +13,11 @@ use unwrapd::pipeline_events::PipelineEvent;
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Inbox as _, Maintenance as _, Operations as _, Tally, TrafficKind};
+use unwrapd::store::{Inbox as _, Lifecycle as _, Operations as _, TrafficKind};
 
 use crate::store_conformance::message;
 use crate::support::application::{Answer, Application};
+use crate::support::tally::{Counted as _, Tally};
 use crate::support::{PATIENCE, TestGateway, Webhook, destination};
 
 /// Nothing that OpenAI did not send may look as if it had.
@@ -144,7 +145,7 @@ async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
         assert!(answer.starts_with(&format!("HTTP {status}")), "{answer}");
         assert_eq!(next == Next::Delivered, status == 204);
     }
-    let tally = test.gateway.store().tally().await.unwrap();
+    let tally = test.gateway.store().tally().await;
     assert_eq!(
         tally,
         Tally {
@@ -173,7 +174,7 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
             Next::Dead
         )
     );
-    let tally = test.gateway.store().tally().await.unwrap();
+    let tally = test.gateway.store().tally().await;
     assert_eq!(
         tally,
         Tally {
@@ -398,7 +399,7 @@ async fn a_call_that_nobody_took_within_seconds_is_given_up_and_not_rung_later()
     };
     let test = TestGateway::start_in(folder, vec![destination("app", &app.url)]).await;
     let store = Arc::clone(test.gateway.store());
-    while store.tally().await.unwrap().dead == 0 {
+    while store.tally().await.dead == 0 {
         tokio::task::yield_now().await;
     }
     assert!(!app.has_more());

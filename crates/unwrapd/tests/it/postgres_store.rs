@@ -32,6 +32,7 @@ use crate::store_conformance::{
 use crate::support::PATIENCE;
 use crate::support::postgres::{self as server, Server};
 use crate::support::relay::Relay;
+use crate::support::tally::Counted as _;
 
 async fn open(address: &PostgresAddress) -> Result<Arc<dyn Store>, StoreError> {
     let store = PostgresStore::open(address, &Bounds::default()).await?;

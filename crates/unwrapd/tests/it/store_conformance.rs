@@ -1,4 +1,5 @@
-//! The contract of [`Store`] as a suite that every implementation runs.
+//! The contract of [`Store`] as a suite that every implementation runs. The model runs the part of
+//! it that it models.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{
-    Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, QUARANTINED_MAX,
-    QuarantinedRequest, Recipient, Settled, Store, StoreError, Tally,
+    Accepted, Attempt, Bounds, Claimed, DeliveryQueue, DestinationCounts, Inbox, Lease,
+    QUARANTINED_MAX, QuarantinedRequest, Recipient, Settled, Store, StoreError,
 };
 
-use crate::support::memory_store::{Disk, MemoryStore};
+use crate::support::memory_store::{Disk, MemoryStore, Modelled};
 use crate::support::postgres as server;
+use crate::support::tally::{Counted as _, Tally};
 
 pub(crate) const DAY: i64 = 24 * 3600;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -39,6 +41,12 @@ pub(crate) trait Place: Sync {
     async fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store>;
 }
 
+/// A place of a store or of its model, for the promises that the model makes too.
+#[async_trait]
+pub(crate) trait ModelledPlace: Sync {
+    async fn open(&self) -> Arc<dyn Modelled>;
+}
+
 pub(crate) struct SqlitePlace(pub(crate) TempDir);
 
 impl SqlitePlace {
@@ -51,8 +59,12 @@ impl SqlitePlace {
     }
 
     pub(crate) fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
+        Arc::new(self.store(bounds))
+    }
+
+    fn store(&self, bounds: &Bounds) -> SqliteStore {
         let path = self.0.path().join("store.db");
-        Arc::new(SqliteStore::open(&path, bounds, at(0)).unwrap())
+        SqliteStore::open(&path, bounds, at(0)).unwrap()
     }
 }
 
@@ -64,8 +76,15 @@ impl Place for SqlitePlace {
 }
 
 #[async_trait]
-impl Place for Disk {
-    async fn open_within(&self, _: &Bounds) -> Arc<dyn Store> {
+impl ModelledPlace for SqlitePlace {
+    async fn open(&self) -> Arc<dyn Modelled> {
+        Arc::new(self.store(&Bounds::default()))
+    }
+}
+
+#[async_trait]
+impl ModelledPlace for Disk {
+    async fn open(&self) -> Arc<dyn Modelled> {
         Arc::new(MemoryStore::open(self))
     }
 }
@@ -105,6 +124,14 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
 impl Place for PostgresPlace {
     async fn open_within(&self, bounds: &Bounds) -> Arc<dyn Store> {
         Arc::new(PostgresStore::open(&self.0, bounds).await.unwrap())
+    }
+}
+
+#[async_trait]
+impl ModelledPlace for PostgresPlace {
+    async fn open(&self) -> Arc<dyn Modelled> {
+        let bounds = Bounds::default();
+        Arc::new(PostgresStore::open(&self.0, &bounds).await.unwrap())
     }
 }
 
@@ -180,14 +207,14 @@ pub(crate) fn message(id: &str, received_at: Timestamp) -> Message {
     }
 }
 
-pub(crate) async fn accept(store: &Arc<dyn Store>, id: &str, second: i64) -> Accepted {
+pub(crate) async fn accept(store: &Arc<impl Inbox + ?Sized>, id: &str, second: i64) -> Accepted {
     store
         .accept(message(id, at(second)), vec!["app".into()])
         .await
         .unwrap()
 }
 
-pub(crate) async fn claim(store: &Arc<dyn Store>, second: i64) -> Claimed {
+pub(crate) async fn claim(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64) -> Claimed {
     store
         .claim("app", Lane::Standard, at(second), LEASE, 100)
         .await
@@ -195,7 +222,7 @@ pub(crate) async fn claim(store: &Arc<dyn Store>, second: i64) -> Claimed {
 }
 
 pub(crate) async fn settle(
-    store: &Arc<dyn Store>,
+    store: &Arc<impl DeliveryQueue + ?Sized>,
     delivery: i64,
     number: u32,
     next: Next,

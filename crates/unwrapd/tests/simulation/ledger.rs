@@ -12,8 +12,9 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::rate_limiter::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Tally, Terms};
+use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Terms};
 
+use crate::tally::Tally;
 use crate::world::payload;
 
 /// By how much a process may take a jump of the clock for true: as far as it may have been down, and a small step.

@@ -19,6 +19,8 @@ mod ledger;
 mod memory_store;
 mod script;
 mod store;
+#[path = "../it/support/tally.rs"]
+mod tally;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

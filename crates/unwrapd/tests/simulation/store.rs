@@ -1,6 +1,5 @@
 //! A store that is slow, that fails before or after it has done its work, and that tells the ledger the truth.
 
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,25 +7,19 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use unwrapd::clock::Moment;
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limit_share::LimitShare;
-use unwrapd::message::Message;
-use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use unwrapd::store::{
-    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
-    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
-    TrafficCount,
-};
-use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
-
 use unwrapd::handoff::{DirectHandoff, Reservation};
+use unwrapd::message::Message;
+use unwrapd::store::{
+    Accepted, Attempt, Claimed, DeliveryQueue, Inbox, Lease, Recipient, Settled, StoreError, Terms,
+};
 
 use crate::ledger::{Claim, Ledger};
+use crate::memory_store::Modelled;
 
 pub(crate) struct Troubled {
-    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) inner: Arc<dyn Modelled>,
     /// Whether threads of its own do its work, which paused time does not know of.
     pub(crate) has_threads: bool,
     pub(crate) rng: Mutex<Rng>,
@@ -83,7 +76,7 @@ impl Troubled {
     }
 
     /// While this is pending time stands still, or it would run away from a thread that is at work.
-    async fn real<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn real<T>(&self, work: impl Future<Output = T>) -> T {
         if !self.has_threads {
             return work.await;
         }
@@ -158,23 +151,6 @@ impl Inbox for Troubled {
         self.ledger.accepted(&endpoint, &id);
         Ok(accepted)
     }
-
-    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError> {
-        self.real(self.inner.quarantine(quarantined)).await
-    }
-
-    async fn accept_quarantined(
-        &self,
-        quarantined: i64,
-        message: Message,
-        destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        self.real(
-            self.inner
-                .accept_quarantined(quarantined, message, destinations),
-        )
-        .await
-    }
 }
 
 #[async_trait]
@@ -233,143 +209,5 @@ impl DeliveryQueue for Troubled {
 
     fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
         true
-    }
-}
-
-#[async_trait]
-impl Operations for Troubled {
-    async fn list_messages(
-        &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        self.real(self.inner.list_messages(filter, now, page)).await
-    }
-
-    async fn get_message(
-        &self,
-        webhook_id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        self.real(self.inner.get_message(webhook_id, with_payload))
-            .await
-    }
-
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        self.real(self.inner.destination_counts()).await
-    }
-
-    async fn pause(&self, destination: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.pause(destination, now)).await
-    }
-
-    async fn resume(&self, destination: &str) -> Result<(), StoreError> {
-        self.real(self.inner.resume(destination)).await
-    }
-
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        self.real(self.inner.paused()).await
-    }
-
-    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        self.real(self.inner.plan(replay, now)).await
-    }
-
-    async fn replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError> {
-        self.real(self.inner.replay(replay, token, as_of, now, limit))
-            .await
-    }
-
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError> {
-        self.real(self.inner.drop_dead(filter, as_of, after, now, limit))
-            .await
-    }
-
-    async fn read_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        self.real(self.inner.read_quarantined(after, limit)).await
-    }
-
-    async fn list_quarantined(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        self.real(self.inner.list_quarantined(after, limit)).await
-    }
-
-    async fn delete_quarantined(
-        &self,
-        quarantined_requests: RangeInclusive<i64>,
-    ) -> Result<u64, StoreError> {
-        self.real(self.inner.delete_quarantined(quarantined_requests))
-            .await
-    }
-
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.real(self.inner.traffic(since)).await
-    }
-}
-
-#[async_trait]
-impl Maintenance for Troubled {
-    async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.check_writable(now)).await
-    }
-
-    async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError> {
-        self.real(self.inner.remember(trusted)).await
-    }
-
-    async fn prune(&self, now: Timestamp) -> Result<Pruned, StoreError> {
-        self.real(self.inner.prune(now)).await
-    }
-
-    async fn add_traffic(&self, counts: Vec<TrafficCount>) -> Result<(), StoreError> {
-        self.real(self.inner.add_traffic(counts)).await
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        self.real(self.inner.tally()).await
-    }
-
-    async fn failed(&self) {
-        self.inner.failed().await;
-    }
-
-    async fn close(&self) {
-        self.real(self.inner.close()).await;
-    }
-
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(None)
-    }
-
-    async fn hangs(&self) {
-        std::future::pending::<()>().await;
-    }
-}
-
-impl Store for Troubled {
-    fn fleet(&self) -> Option<&dyn Fleet> {
-        None
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use unwrapd::store::{Inbox as _, Maintenance as _, Operations as _};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -21,10 +20,10 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Recipient, Store, waiting};
+use unwrapd::store::{Bounds, Inbox as _, Maintenance, Recipient, waiting};
 
 use crate::ledger::Ledger;
-use crate::memory_store::{Disk, MemoryStore};
+use crate::memory_store::{Disk, MemoryStore, Modelled};
 use crate::script::{Mood, Scripted};
 use crate::store::Troubled;
 
@@ -72,6 +71,8 @@ struct Known {
 /// What a crash ends.
 struct Process {
     store: Arc<Troubled>,
+    /// The store in `store`, if it prunes.
+    prunable: Option<Arc<dyn Maintenance>>,
     registry: Registry,
     dispatchers: JoinSet<()>,
     shutdown: CancellationToken,
@@ -227,12 +228,13 @@ impl World {
     async fn set_paused(&mut self, which: usize, is_paused: bool) {
         let known = &mut self.destinations[which];
         let process = self.process.as_ref().unwrap();
-        if is_paused {
-            let now = self.clock.now();
-            process.store.pause(&known.name, now).await.unwrap();
+        let store = &process.store;
+        let recorded = if is_paused {
+            store.inner.pause(&known.name, self.clock.now())
         } else {
-            process.store.resume(&known.name).await.unwrap();
-        }
+            store.inner.resume(&known.name)
+        };
+        store.real(recorded).await.unwrap();
         known.is_paused = is_paused;
         self.ledger
             .note(|| format!("{} is paused: {is_paused}", known.name));
@@ -294,19 +296,17 @@ impl World {
     /// What a gateway does beside its deliveries: remembers the time, and forgets what is old.
     /// Nothing is, in any schedule.
     async fn keep_time(&mut self) {
-        let process = self.process.as_ref().unwrap();
+        let Process {
+            store, prunable, ..
+        } = self.process.as_ref().unwrap();
         if self.remembered_at.elapsed() >= REMEMBER_EVERY {
             self.remembered_at = Instant::now();
-            process.store.remember(self.clock.trusted()).await.unwrap();
+            let trusted = self.clock.trusted();
+            store.real(store.inner.remember(trusted)).await.unwrap();
         }
-        if let Place::Sqlite(_) = &self.place {
-            while process
-                .store
-                .prune(self.clock.believed())
-                .await
-                .unwrap()
-                .is_more
-            {}
+        if let Some(prunable) = prunable {
+            let step = async || store.real(prunable.prune(self.clock.believed())).await;
+            while step().await.unwrap().is_more {}
         }
     }
 
@@ -323,25 +323,28 @@ impl World {
     }
 
     async fn start(&mut self) {
-        let (inner, has_threads): (Arc<dyn Store>, bool) = match &self.place {
-            Place::Memory(disk) => (Arc::new(MemoryStore::open_by(disk, &self.clock)), false),
+        let (inner, prunable): (Arc<dyn Modelled>, Option<Arc<dyn Maintenance>>) = match &self.place
+        {
+            Place::Memory(disk) => (Arc::new(MemoryStore::open_by(disk, &self.clock)), None),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("store.db");
                 let warnings = Warnings::default();
                 let store =
                     SqliteStore::open_with(&path, &Bounds::default(), &self.clock, &warnings);
-                (Arc::new(store.unwrap()), true)
+                let store = Arc::new(store.unwrap());
+                (store.clone(), Some(store))
             }
         };
         let store = Arc::new(Troubled {
             inner,
-            has_threads,
+            has_threads: prunable.is_some(),
             rng: Mutex::new(self.rng.fork()),
             trouble: Arc::clone(&self.trouble),
             ledger: Arc::clone(&self.ledger),
         });
-        store.remember(self.clock.trusted()).await.unwrap();
-        let paused = store.paused().await.unwrap();
+        let trusted = self.clock.trusted();
+        store.real(store.inner.remember(trusted)).await.unwrap();
+        let paused = store.real(store.inner.paused()).await.unwrap();
         let registry = Registry::default();
         let shutdown = CancellationToken::new();
         let mut dispatchers = JoinSet::new();
@@ -375,6 +378,7 @@ impl World {
         }
         self.process = Some(Process {
             store,
+            prunable,
             registry,
             dispatchers,
             shutdown,
@@ -401,8 +405,10 @@ impl World {
             let what = "the dispatchers ended before their attempts";
             self.ledger.breaks_promise(what.into());
         }
-        process.store.remember(self.clock.trusted()).await.unwrap();
-        process.store.close().await;
+        let store = &process.store;
+        let trusted = self.clock.trusted();
+        store.real(store.inner.remember(trusted)).await.unwrap();
+        store.real(store.inner.close()).await;
         self.wait_for_the_end_of(process).await;
         self.start().await;
     }
@@ -429,7 +435,8 @@ impl World {
         if process.dispatchers.try_join_next().is_some() {
             return Err("a dispatcher ended".into());
         }
-        let tally = process.store.tally().await.unwrap();
+        let store = &process.store;
+        let tally = store.real(store.inner.tally()).await;
         self.ledger.compare(tally);
         self.ledger.verdict().map(drop)
     }
@@ -464,7 +471,8 @@ impl World {
             self.post_to_all(event_type).await?;
         }
         let process = self.process.as_ref().unwrap();
-        let tally = process.store.tally().await.unwrap();
+        let store = &process.store;
+        let tally = store.real(store.inner.tally()).await;
         self.ledger.close(tally);
         Ok(())
     }
@@ -495,7 +503,8 @@ impl World {
         loop {
             self.look_over().await?;
             let process = self.process.as_ref().unwrap();
-            let mut backlog = waiting(&*process.store).await.unwrap();
+            let store = &process.store;
+            let mut backlog = store.real(waiting(&*store.inner)).await.unwrap();
             backlog.retain(|(name, _)| Some(name) != except.as_ref());
             if backlog.is_empty() {
                 return Ok(());

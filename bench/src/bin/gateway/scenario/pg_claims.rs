@@ -6,7 +6,7 @@ use anyhow::ensure;
 use jiff::Timestamp;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
-use unwrapd::store::{Attempt, Bounds, DeliveryQueue as _, Maintenance as _};
+use unwrapd::store::{Attempt, Bounds, DeliveryQueue as _, Lifecycle as _};
 
 use super::{Scale, milliseconds};
 use crate::contestants::Installed;

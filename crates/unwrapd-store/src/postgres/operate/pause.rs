@@ -1,14 +1,14 @@
-//! Counts for each destination, pauses, and totals.
+//! Counts for each destination, pauses, and checks of the store.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::DestinationCounts;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Purpose};
 use crate::postgres::rows::{natural, timestamp};
-use crate::{DestinationCounts, Tally};
 
 /// Each count walks an index that holds little else.
 const STANDINGS: &str = "
@@ -17,13 +17,6 @@ const STANDINGS: &str = "
         UNION ALL
         SELECT destination, 0, count(*) FROM delivery WHERE state = 'dead' AND dropped_at IS NULL GROUP BY destination
     ) AS counted GROUP BY destination ORDER BY destination";
-
-const TALLY: &str = "
-    SELECT (SELECT count(*) FROM message),
-           count(*) FILTER (WHERE state = 'waiting'),
-           count(*) FILTER (WHERE state = 'delivered'),
-           count(*) FILTER (WHERE state = 'dead' AND dropped_at IS NULL)
-    FROM delivery";
 
 pub(crate) async fn destination_counts(
     pool: &Arc<Pool>,
@@ -38,19 +31,6 @@ pub(crate) async fn destination_counts(
             })
         })
         .collect()
-}
-
-pub(crate) async fn tally(pool: &Arc<Pool>) -> Result<Tally, Failure> {
-    let rows = pool.once(Purpose::Looking, TALLY, &[]).await?;
-    let Some(row) = rows.first() else {
-        return Ok(Tally::default());
-    };
-    Ok(Tally {
-        messages: natural(row, 0)?,
-        pending: natural(row, 1)?,
-        delivered: natural(row, 2)?,
-        dead: natural(row, 3)?,
-    })
 }
 
 /// How many messages there are, up to so many.

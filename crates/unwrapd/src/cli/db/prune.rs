@@ -17,7 +17,7 @@ use crate::delivery::later;
 use crate::printable::counted;
 use crate::store::sqlite;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Bounds, Maintenance as _, StoreError};
+use crate::store::{Bounds, Lifecycle as _, Maintenance as _, StoreError};
 
 #[derive(Args)]
 #[command(

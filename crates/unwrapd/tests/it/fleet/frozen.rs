@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::store::postgres::PostgresStore;
-use unwrapd::store::{Bounds, DeliveryQueue as _, Maintenance as _, Store as _};
+use unwrapd::store::{Bounds, DeliveryQueue as _, Lifecycle as _, Store as _};
 
 use super::{POLL, store_url};
 use crate::support::application::{Answer, Application};

@@ -6,10 +6,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use unwrapd::delivery::{Delivery, Next};
 use unwrapd::handoff::DirectHandoff;
-use unwrapd::store::{Accepted, Lease, Recipient, Settled, Store};
+use unwrapd::store::{Accepted, Inbox, Lease, Recipient, Settled};
 
 use super::{
-    Disk, LEASE, Place, PostgresPlace, SqlitePlace, accept, at, claim, ids, message, settle,
+    Disk, LEASE, ModelledPlace, Place, PostgresPlace, SqlitePlace, accept, at, claim, ids, message,
+    settle,
 };
 use crate::support::PATIENCE;
 
@@ -30,7 +31,11 @@ fn place_at_app(wakeup: &Arc<Notify>) -> Arc<DirectHandoff> {
     handoff
 }
 
-async fn accept_for(store: &Arc<dyn Store>, id: &str, handoff: &Arc<DirectHandoff>) -> Accepted {
+async fn accept_for(
+    store: &Arc<impl Inbox + ?Sized>,
+    id: &str,
+    handoff: &Arc<DirectHandoff>,
+) -> Accepted {
     let recipient = Recipient {
         destination: "app".into(),
         reservation: handoff.reserve(at(0)),
@@ -49,7 +54,7 @@ fn handed(handoff: &DirectHandoff) -> Delivery {
     handed.remove(0).delivery
 }
 
-pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &dyn Place) {
+pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     let accepted = accept_for(&store, "wh_1", &handoff).await;
@@ -64,10 +69,12 @@ pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &
     assert_eq!(claim(&store, 59).await.deliveries, []);
     let settled = settle(&store, delivery.id, 1, Next::Delivered).await;
     assert_eq!(settled, Settled::Settled);
-    assert_eq!(store.tally().await.unwrap().delivered, 1);
+    assert_eq!(store.tally().await.delivered, 1);
 }
 
-pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(place: &dyn Place) {
+pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(
+    place: &dyn ModelledPlace,
+) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     accept_for(&store, "wh_1", &handoff).await;
@@ -80,7 +87,7 @@ pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(place:
     assert_eq!(settled, Settled::Settled);
 }
 
-pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn Place) {
+pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     accept_for(&store, "wh_1", &handoff).await;
@@ -93,7 +100,7 @@ pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn Place) {
     assert_eq!(claim(&store, 1).await.deliveries, []);
 }
 
-pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &dyn Place) {
+pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let (one, two) = (Arc::default(), Arc::default());
     let (one, two) = (place_at_app(&one), place_at_app(&two));
@@ -128,7 +135,7 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
 
 /// The place is free again, and the lane looks into the store: something may be there that the
 /// copy's sender has not heard of.
-pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
+pub(super) async fn a_copy_is_not_handed_over(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let wakeup = Arc::new(Notify::new());
@@ -143,7 +150,9 @@ pub(super) async fn a_copy_is_not_handed_over(place: &dyn Place) {
 }
 
 /// OpenAI may hang up while its webhook is kept.
-pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(place: &dyn Place) {
+pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(
+    place: &dyn ModelledPlace,
+) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     let recipient = Recipient {

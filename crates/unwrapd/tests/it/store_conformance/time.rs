@@ -15,7 +15,7 @@ every_store!(
 const HOUR: i64 = 3600;
 
 /// Lets every delivery that is due fail, and puts it off.
-async fn put_off(store: &Arc<dyn Store>, second: i64, until: i64) -> usize {
+async fn put_off(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64, until: i64) -> usize {
     let claimed = claim(store, second).await;
     for delivery in &claimed.deliveries {
         let next = Next::Retry { due_at: at(until) };
@@ -24,7 +24,7 @@ async fn put_off(store: &Arc<dyn Store>, second: i64, until: i64) -> usize {
     claimed.deliveries.len()
 }
 
-async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn Place) {
+async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn ModelledPlace) {
     let store = place.open().await;
     // By a clock that is years ahead.
     accept(&store, "wh_1", 1000 * DAY).await;
@@ -94,7 +94,7 @@ async fn what_was_put_off_and_what_is_due_do_not_hold_each_other_up(place: &dyn 
 }
 
 /// The message arrived by a clock that may have jumped ahead; the delivery is due by the one that claims go by.
-async fn a_delivery_is_due_when_its_recipient_says(place: &dyn Place) {
+async fn a_delivery_is_due_when_its_recipient_says(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let recipient = Recipient {
         destination: "app".into(),

@@ -10,7 +10,7 @@ every_store!(
     who_waits_for_the_end_does_not_hold_it_up;
 );
 
-pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Place) {
+pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn ModelledPlace) {
     let store = place.open().await;
     assert_eq!(store.paused().await.unwrap(), []);
     store.pause("b", at(1)).await.unwrap();
@@ -28,7 +28,7 @@ pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Plac
     assert_eq!(store.paused().await.unwrap(), both[..1]);
 }
 
-async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
+async fn what_stands_is_counted_for_each_destination(place: &dyn ModelledPlace) {
     let store = place.open().await;
     assert_eq!(store.destination_counts().await.unwrap(), []);
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
@@ -56,7 +56,7 @@ async fn what_stands_is_counted_for_each_destination(place: &dyn Place) {
     );
 }
 
-pub(super) async fn everything_is_there_after_opening_again(place: &dyn Place) {
+pub(super) async fn everything_is_there_after_opening_again(place: &dyn ModelledPlace) {
     let store = place.open().await;
     for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
         accept(&store, id, 0).await;
@@ -84,11 +84,11 @@ pub(super) async fn everything_is_there_after_opening_again(place: &dyn Place) {
         delivered: 1,
         dead: 1,
     };
-    assert_eq!(store.tally().await.unwrap(), tally);
+    assert_eq!(store.tally().await, tally);
     assert_eq!(ids(&claim(&store, 9).await), ["wh_waiting", "wh_retried"]);
 }
 
-async fn a_closed_store_is_unavailable(place: &dyn Place) {
+async fn a_closed_store_is_unavailable(place: &dyn ModelledPlace) {
     let store = place.open().await;
     store.close().await;
     store.close().await;
@@ -96,7 +96,7 @@ async fn a_closed_store_is_unavailable(place: &dyn Place) {
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
 }
 
-async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn Place) {
+async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn ModelledPlace) {
     let store = place.open().await;
     tokio::join!(store.failed(), store.close());
 }

@@ -2,7 +2,6 @@
 //! simulation takes it for its speed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,18 +10,25 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
-use unwrapd::clock::{Clock, Moment};
+use unwrapd::clock::Clock;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
-    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
-    TrafficCount,
+    Accepted, Attempt, Claimed, DeliveryQueue, DestinationControl, DestinationCounts, Inbox, Lease,
+    Lifecycle, Recipient, Settled, StoreError, Terms,
 };
-use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
+
+use super::tally::{Counted, Tally};
+
+/// The promises of a store that [`MemoryStore`] makes too: it receives and delivers. Real stores
+/// also quarantine, replay and prune.
+pub(crate) trait Modelled:
+    Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted
+{
+}
+
+impl<S: Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted> Modelled for S {}
 
 /// What outlives a crash.
 #[derive(Clone, Default)]
@@ -197,19 +203,6 @@ impl Inbox for MemoryStore {
         }
         Ok(Accepted::New)
     }
-
-    async fn quarantine(&self, _suspect: QuarantinedRequest) -> Result<u64, StoreError> {
-        Err(beyond())
-    }
-
-    async fn accept_quarantined(
-        &self,
-        _suspect: i64,
-        _message: Message,
-        _destinations: Vec<String>,
-    ) -> Result<Accepted, StoreError> {
-        Err(beyond())
-    }
 }
 
 #[async_trait]
@@ -322,24 +315,7 @@ impl DeliveryQueue for MemoryStore {
 }
 
 #[async_trait]
-impl Operations for MemoryStore {
-    async fn list_messages(
-        &self,
-        _filter: &Filter,
-        _now: Timestamp,
-        _page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        Err(beyond())
-    }
-
-    async fn get_message(
-        &self,
-        _webhook_id: &str,
-        _with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        Err(beyond())
-    }
-
+impl DestinationControl for MemoryStore {
     async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
         let mut destination_counts: BTreeMap<String, DestinationCounts> = BTreeMap::new();
         for row in self.kept()?.deliveries.values() {
@@ -372,60 +348,10 @@ impl Operations for MemoryStore {
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
         Ok(self.kept()?.paused.clone().into_iter().collect())
     }
-
-    async fn plan(&self, _replay: &Replay, _now: Timestamp) -> Result<Plan, StoreError> {
-        Err(beyond())
-    }
-
-    async fn replay(
-        &self,
-        _replay: &Replay,
-        _token: &Token,
-        _as_of: Option<AsOf>,
-        _now: Moment,
-        _limit: usize,
-    ) -> Result<ReplayStep, StoreError> {
-        Err(beyond())
-    }
-
-    async fn drop_dead(
-        &self,
-        _filter: &Filter,
-        _as_of: AsOf,
-        _after: Option<i64>,
-        _now: Timestamp,
-        _limit: usize,
-    ) -> Result<Dropped, StoreError> {
-        Err(beyond())
-    }
-
-    async fn read_quarantined(
-        &self,
-        _after: i64,
-        _limit: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        Err(beyond())
-    }
-
-    async fn list_quarantined(
-        &self,
-        _after: i64,
-        _limit: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        Err(beyond())
-    }
-
-    async fn delete_quarantined(&self, _suspects: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        Err(beyond())
-    }
-
-    async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(Vec::new())
-    }
 }
 
 #[async_trait]
-impl Maintenance for MemoryStore {
+impl Lifecycle for MemoryStore {
     async fn check_writable(&self, _now: Timestamp) -> Result<(), StoreError> {
         self.kept().map(drop)
     }
@@ -435,54 +361,33 @@ impl Maintenance for MemoryStore {
         Ok(())
     }
 
-    async fn prune(&self, _now: Timestamp) -> Result<Pruned, StoreError> {
-        Err(beyond())
-    }
-
-    async fn add_traffic(&self, _: Vec<TrafficCount>) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        let kept = self.kept()?;
-        let count = |state| {
-            kept.deliveries
-                .values()
-                .filter(|row| row.state == state)
-                .count() as u64
-        };
-        Ok(Tally {
-            messages: kept.seen.len() as u64,
-            pending: count(State::Waiting),
-            delivered: count(State::Delivered),
-            dead: count(State::Dead),
-        })
-    }
-
     async fn failed(&self) {
         let mut is_open = self.is_open.subscribe();
         drop(is_open.wait_for(|is_open| !is_open).await);
     }
 
-    async fn close(&self) {
-        self.is_open.send_replace(false);
-    }
-
-    async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(None)
-    }
-
     async fn hangs(&self) {
         std::future::pending::<()>().await;
     }
-}
 
-impl Store for MemoryStore {
-    fn fleet(&self) -> Option<&dyn Fleet> {
-        None
+    async fn close(&self) {
+        self.is_open.send_replace(false);
     }
 }
-/// The model is of delivering; what else is kept, the real stores show.
-fn beyond() -> StoreError {
-    StoreError::Unavailable("the model does not do this".into())
+
+#[async_trait]
+impl Counted for MemoryStore {
+    async fn tally(&self) -> Tally {
+        let kept = self.disk.0.lock().unwrap();
+        let count = |state| {
+            let of_state = kept.deliveries.values().filter(|row| row.state == state);
+            of_state.count() as u64
+        };
+        Tally {
+            messages: kept.seen.len() as u64,
+            pending: count(State::Waiting),
+            delivered: count(State::Delivered),
+            dead: count(State::Dead),
+        }
+    }
 }

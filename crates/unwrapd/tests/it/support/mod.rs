@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod stuck_store;
+pub(crate) mod tally;
 pub(crate) mod tls_server;
 pub(crate) mod wall_clock;
 pub(crate) mod wire;

@@ -13,10 +13,13 @@ use unwrapd::store::filter::Filter;
 use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use unwrapd::store::{
     Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
-    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Tally, Terms,
+    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Terms,
     TrafficCount,
 };
-use unwrapd::store::{DeliveryQueue, Fleet, Inbox, Maintenance, Operations, Summary};
+use unwrapd::store::{
+    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
+    QuarantineStore, Summary,
+};
 
 pub(crate) struct StuckStore;
 
@@ -25,7 +28,10 @@ impl Inbox for StuckStore {
     async fn accept(&self, _: Message, _: Vec<Recipient>) -> Result<Accepted, StoreError> {
         pending().await
     }
+}
 
+#[async_trait]
+impl QuarantineStore for StuckStore {
     async fn quarantine(&self, _: QuarantinedRequest) -> Result<u64, StoreError> {
         pending().await
     }
@@ -36,6 +42,26 @@ impl Inbox for StuckStore {
         _: Message,
         _: Vec<String>,
     ) -> Result<Accepted, StoreError> {
+        pending().await
+    }
+
+    async fn read_quarantined(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
+        pending().await
+    }
+
+    async fn list_quarantined(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
+        pending().await
+    }
+
+    async fn delete_quarantined(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
         pending().await
     }
 }
@@ -85,22 +111,6 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
-        pending().await
-    }
-
-    async fn pause(&self, _: &str, _: Timestamp) -> Result<(), StoreError> {
-        pending().await
-    }
-
-    async fn resume(&self, _: &str) -> Result<(), StoreError> {
-        pending().await
-    }
-
-    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        pending().await
-    }
-
     async fn plan(&self, _: &Replay, _: Timestamp) -> Result<Plan, StoreError> {
         pending().await
     }
@@ -127,37 +137,55 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn read_quarantined(
-        &self,
-        _: i64,
-        _: usize,
-    ) -> Result<Vec<QuarantinedRequest>, StoreError> {
-        pending().await
-    }
-
-    async fn list_quarantined(
-        &self,
-        _: i64,
-        _: usize,
-    ) -> Result<Vec<QuarantinedSummary>, StoreError> {
-        pending().await
-    }
-
-    async fn delete_quarantined(&self, _: RangeInclusive<i64>) -> Result<u64, StoreError> {
-        pending().await
-    }
-
     async fn traffic(&self, _: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
         pending().await
     }
 }
 
 #[async_trait]
-impl Maintenance for StuckStore {
+impl DestinationControl for StuckStore {
+    async fn destination_counts(&self) -> Result<Vec<DestinationCounts>, StoreError> {
+        pending().await
+    }
+
+    async fn pause(&self, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn resume(&self, _: &str) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        pending().await
+    }
+}
+
+#[async_trait]
+impl Lifecycle for StuckStore {
     async fn check_writable(&self, _: Timestamp) -> Result<(), StoreError> {
         pending().await
     }
 
+    async fn remember(&self, _: Timestamp) -> Result<(), StoreError> {
+        pending().await
+    }
+
+    async fn failed(&self) {
+        pending::<()>().await;
+    }
+
+    async fn hangs(&self) {
+        pending::<()>().await;
+    }
+
+    async fn close(&self) {
+        pending::<()>().await;
+    }
+}
+
+#[async_trait]
+impl Maintenance for StuckStore {
     async fn prune(&self, _: Timestamp) -> Result<Pruned, StoreError> {
         pending().await
     }
@@ -166,26 +194,8 @@ impl Maintenance for StuckStore {
         pending().await
     }
 
-    async fn tally(&self) -> Result<Tally, StoreError> {
-        pending().await
-    }
-
-    async fn failed(&self) {
-        pending::<()>().await;
-    }
-
-    async fn close(&self) {}
-
-    async fn remember(&self, _: Timestamp) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     async fn summary(&self) -> Result<Option<Summary>, StoreError> {
-        Ok(None)
-    }
-
-    async fn hangs(&self) {
-        std::future::pending::<()>().await;
+        pending().await
     }
 }
 

@@ -1,0 +1,49 @@
+//! The store as the quarantine uses it: keeps requests that could not be verified.
+
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+
+use super::{Accepted, QuarantinedRequest, QuarantinedSummary, StoreError};
+use unwrapd_core::message::Message;
+
+/// The store as the quarantine uses it: keeps requests that could not be verified.
+#[async_trait]
+pub trait QuarantineStore: Send + Sync {
+    /// Stores a request that could not be verified. Beyond
+    /// [`QUARANTINED_MAX`](super::QUARANTINED_MAX), a request of the endpoint with the most
+    /// requests is deleted; of endpoints with equally many, the one of the new request. It is the
+    /// oldest request without a body, or else the oldest. So no endpoint loses a request to another
+    /// one while it has no more than an equal share. Returns the number of deleted requests.
+    async fn quarantine(&self, quarantined: QuarantinedRequest) -> Result<u64, StoreError>;
+
+    /// As [`Inbox::accept`](super::Inbox::accept), and deletes the request from the quarantine in
+    /// the same commit.
+    async fn accept_quarantined(
+        &self,
+        quarantined: i64,
+        message: Message,
+        destinations: Vec<String>,
+    ) -> Result<Accepted, StoreError>;
+
+    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
+    /// their arrival, with their bodies.
+    async fn read_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRequest>, StoreError>;
+
+    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
+    async fn list_quarantined(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedSummary>, StoreError>;
+
+    /// Deletes the requests with these numbers from the quarantine. Returns how many there were.
+    async fn delete_quarantined(
+        &self,
+        quarantined_requests: RangeInclusive<i64>,
+    ) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,53 @@
+//! Counts of what a store has, for tests.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use unwrapd::store::filter::{Filter, Status};
+use unwrapd::store::{Operations, PAGE_MAX, Page};
+
+/// Messages, and deliveries by their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) messages: u64,
+    /// Deliveries that wait for an attempt, or for the end of one.
+    pub(crate) pending: u64,
+    pub(crate) delivered: u64,
+    /// Dead letters, without those that were dropped.
+    pub(crate) dead: u64,
+}
+
+/// A store whose messages and deliveries can be counted.
+#[async_trait]
+pub(crate) trait Counted: Send + Sync {
+    async fn tally(&self) -> Tally;
+}
+
+/// Reads all pages that an operator can see.
+#[async_trait]
+impl<S: Operations + ?Sized> Counted for S {
+    async fn tally(&self) -> Tally {
+        let all = Filter::default();
+        let mut tally = Tally::default();
+        let mut page = Page {
+            after: None,
+            limit: PAGE_MAX,
+        };
+        loop {
+            let read = self.list_messages(&all, Timestamp::MIN, page).await;
+            let read = read.unwrap();
+            tally.messages += read.messages.len() as u64;
+            for delivery in read.messages.iter().flat_map(|message| &message.deliveries) {
+                match delivery.status {
+                    Status::Waiting => tally.pending += 1,
+                    Status::Delivered => tally.delivered += 1,
+                    Status::Dead => tally.dead += 1,
+                    Status::Dropped => {}
+                }
+            }
+            page.after = read.next;
+            if page.after.is_none() {
+                return tally;
+            }
+        }
+    }
+}
