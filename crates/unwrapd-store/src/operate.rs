@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::filter::{Filter, Selection};
-use super::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use super::{MessageView, StoreError};
+use super::replay::{AsOf, Dropped, Existing, Plan, Replay, ReplayStep, Token};
+use super::{MessagePage, MessageView, Operations, Page, StoreError, TrafficCount};
 use replay_batch::ReplayRecord;
 use scan::{Order, ScanPage, SelectedPage};
 use unwrapd_core::clock::Moment;
@@ -85,4 +85,57 @@ pub(super) trait Statements: Send + Sync {
         dead_at: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError>;
+
+    /// Counts of the traffic since then, a row for each minute.
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
+}
+
+#[async_trait]
+impl<S: Statements> Operations for S {
+    async fn list_messages(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        page: Page,
+    ) -> Result<MessagePage, StoreError> {
+        browse::list(self, filter, now, page).await
+    }
+
+    async fn get_message(
+        &self,
+        id: &str,
+        with_payload: bool,
+    ) -> Result<Vec<MessageView>, StoreError> {
+        browse::show(self, id, with_payload).await
+    }
+
+    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
+        replay::plan(self, replay, now).await
+    }
+
+    async fn replay(
+        &self,
+        replay: &Replay,
+        token: &Token,
+        as_of: Option<AsOf>,
+        now: Moment,
+        limit: usize,
+    ) -> Result<ReplayStep, StoreError> {
+        replay::step(self, replay, token, as_of, now, limit).await
+    }
+
+    async fn drop_dead(
+        &self,
+        filter: &Filter,
+        as_of: AsOf,
+        after: Option<i64>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Dropped, StoreError> {
+        dead::step(self, filter, as_of, after, now, limit).await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Statements::traffic(self, since).await
+    }
 }

@@ -21,19 +21,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::filter::Filter;
-use super::operate as rules;
 use super::put_off::PutOff;
-use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
-    GatewayIdentity, Lease, MessagePage, MessageView, Page, Pruned, QuarantinedRequest,
-    QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError,
-    Summary, Terms, TrafficCount,
+    GatewayIdentity, Lease, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient,
+    SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError, Summary, Terms, TrafficCount,
 };
 use super::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
-    QuarantineStore,
+    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
 };
 use connect::failure::Failure;
 use connect::hosts::{Connected, Hosts};
@@ -47,7 +42,7 @@ use queue::batch::Queue;
 use queue::capacity::{self, Capacity};
 use queue::claim::{self, Leases};
 use queue::claim_floor::ClaimFloors;
-use unwrapd_core::clock::{Clock, Moment};
+use unwrapd_core::clock::Clock;
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::delivery::limit_share::LimitShare;
@@ -294,56 +289,6 @@ impl DeliveryQueue for PostgresStore {
 
     fn lease_is_valid(&self, claimed_at: Instant) -> bool {
         self.shared.membership.still_holds(claimed_at)
-    }
-}
-
-#[async_trait]
-impl Operations for PostgresStore {
-    async fn list_messages(
-        &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        rules::browse::list(self, filter, now, page).await
-    }
-
-    async fn get_message(
-        &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        rules::browse::show(self, id, with_payload).await
-    }
-
-    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        rules::replay::plan(self, replay, now).await
-    }
-
-    async fn replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError> {
-        rules::replay::step(self, replay, token, as_of, now, limit).await
-    }
-
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError> {
-        rules::dead::step(self, filter, as_of, after, now, limit).await
-    }
-
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        Ok(traffic::since(self.pool(), since).await?)
     }
 }
 

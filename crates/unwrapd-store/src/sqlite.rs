@@ -24,17 +24,12 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::filter::Filter;
-use super::operate as rules;
-use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
 use super::{
-    Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page,
-    Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary,
-    Terms, TrafficCount,
+    Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, Pruned, QuarantinedRequest,
+    QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary, Terms, TrafficCount,
 };
 use super::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, Operations,
-    QuarantineStore,
+    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
 };
 use files::checkpoint::{Checkpoints, Passes};
 use files::filesystem;
@@ -43,7 +38,7 @@ use files::store_files::StoreFiles;
 use operate::{pause, quarantine, traffic};
 use queue::accept::{Accepting, IdHashes};
 use queue::claim;
-use unwrapd_core::clock::{Clock, Moment};
+use unwrapd_core::clock::Clock;
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::delivery::{Lane, earlier};
@@ -428,57 +423,6 @@ impl DeliveryQueue for SqliteStore {
 
     fn lease_is_valid(&self, _: tokio::time::Instant) -> bool {
         true
-    }
-}
-
-#[async_trait]
-impl Operations for SqliteStore {
-    async fn list_messages(
-        &self,
-        filter: &Filter,
-        now: Timestamp,
-        page: Page,
-    ) -> Result<MessagePage, StoreError> {
-        rules::browse::list(self, filter, now, page).await
-    }
-
-    async fn get_message(
-        &self,
-        id: &str,
-        with_payload: bool,
-    ) -> Result<Vec<MessageView>, StoreError> {
-        rules::browse::show(self, id, with_payload).await
-    }
-
-    async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError> {
-        rules::replay::plan(self, replay, now).await
-    }
-
-    async fn replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError> {
-        rules::replay::step(self, replay, token, as_of, now, limit).await
-    }
-
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError> {
-        rules::dead::step(self, filter, as_of, after, now, limit).await
-    }
-
-    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
-        self.read(move |connection| traffic::since(connection, since))
-            .await
     }
 }
 

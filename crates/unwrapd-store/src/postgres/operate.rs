@@ -20,7 +20,7 @@ use crate::operate::Statements;
 use crate::operate::replay_batch::ReplayRecord;
 use crate::operate::scan::{Order, ScanPage, SelectedPage};
 use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError};
+use crate::{MessageView, StoreError, TrafficCount};
 use unwrapd_core::clock::Moment;
 
 #[async_trait]
@@ -88,5 +88,9 @@ impl Statements for PostgresStore {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         Ok(replay::drop_dead(self.pool(), filter, messages, dead_at, now).await?)
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        Ok(traffic::since(self.pool(), since).await?)
     }
 }

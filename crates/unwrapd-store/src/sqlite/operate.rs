@@ -22,7 +22,7 @@ use crate::operate::Statements;
 use crate::operate::replay_batch::ReplayRecord;
 use crate::operate::scan::{Order, ScanPage, SelectedPage};
 use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError};
+use crate::{MessageView, StoreError, TrafficCount};
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
@@ -126,5 +126,10 @@ impl Statements for SqliteStore {
             replay::drop_dead(work.connection, &filter, &messages, dead_at, now)
         })
         .await
+    }
+
+    async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {
+        self.read(move |connection| traffic::since(connection, since))
+            .await
     }
 }
