@@ -202,6 +202,7 @@ impl Next {
 }
 
 /// `time` plus `delay`; the last representable moment where that is beyond it.
+#[must_use]
 pub fn later(time: Timestamp, delay: Duration) -> Timestamp {
     SignedDuration::try_from(delay)
         .ok()
@@ -210,6 +211,7 @@ pub fn later(time: Timestamp, delay: Duration) -> Timestamp {
 }
 
 /// `time` less `delay`; the first representable moment where that is before it.
+#[must_use]
 pub fn earlier(time: Timestamp, delay: Duration) -> Timestamp {
     SignedDuration::try_from(delay)
         .ok()

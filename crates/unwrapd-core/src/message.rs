@@ -29,11 +29,13 @@ impl Origin {
     }
 
     /// The value of the column `origin` in both stores; `None` (NULL) means OpenAI.
+    #[must_use]
     pub fn column(self) -> Option<&'static str> {
         (self != Self::OpenAi).then(|| self.as_str())
     }
 
     /// The origin for that column. A name that this version does not know is read as `Gateway`.
+    #[must_use]
     pub fn of_column(name: Option<&str>) -> Self {
         name.map_or(Self::OpenAi, |_| Self::Gateway)
     }
@@ -127,6 +129,7 @@ const SHOWN_KIND_BYTES_MAX: usize = 64;
 
 /// The type that a body names, for a log line. One that this version does not know is repeated where
 /// it has the form of OpenAI's types; any other text is payload, and is not repeated.
+#[must_use]
 pub fn shown_kind(event_type: Option<&str>) -> &str {
     let is_letter = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
     match event_type {

@@ -22,26 +22,18 @@
 )]
 
 mod alone;
-mod application;
 mod audit;
 mod chronicle;
 mod database;
 mod fleet;
-mod gateway;
 mod jumps;
 mod kill;
-mod ledger;
-mod openai;
-mod store;
-#[path = "../it/support/mod.rs"]
-#[allow(dead_code, reason = "the other tests use the rest")]
-mod support;
-mod verdict;
-mod webhooks;
 
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use unwrapd_testkit as support;
+use unwrapd_testkit::crash::{application, gateway, ledger, openai, store, verdict, webhooks};
 
 use audit::Audit;
 use database::Database;

@@ -38,7 +38,7 @@ impl Unsettled {
         let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
         let answer = webhook.request(&client(), &serving.url).send().await;
         assert_eq!(answer.unwrap().status(), 200);
-        webhook.is(&application.next().await);
+        is_delivery_of(&webhook, &application.next().await);
 
         shim.inject(&Fault::new(SYNC, Errno::IO));
         told.notify_one();
@@ -54,12 +54,10 @@ impl Unsettled {
     }
 }
 
-impl Webhook {
-    fn is(&self, delivered: &Delivered) {
-        assert_eq!(delivered.webhook_id(), "wh_1");
-        assert_eq!(delivered.payload, self.payload.as_bytes());
-        assert!(delivered.verified().is_ok());
-    }
+fn is_delivery_of(webhook: &Webhook, delivered: &Delivered) {
+    assert_eq!(delivered.webhook_id(), "wh_1");
+    assert_eq!(delivered.payload, webhook.payload.as_bytes());
+    assert!(delivered.verified().is_ok());
 }
 
 fn start(folder: &TempDir, shim: &Shim) -> Serving {
@@ -103,5 +101,5 @@ async fn what_is_delivered_and_cannot_be_settled_is_delivered_again() {
 
     let _serving = start(folder, shim);
     let again = unsettled.application.next().await;
-    unsettled.webhook.is(&again);
+    is_delivery_of(&unsettled.webhook, &again);
 }

@@ -360,6 +360,10 @@ fn a_store_in_postgresql_is_left_to_its_own_tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    not(feature = "server-tests"),
+    ignore = "needs PostgreSQL: run scripts/test"
+)]
 async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_unsound() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("unwrapd.toml");

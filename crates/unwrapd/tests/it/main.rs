@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
-mod support;
+use unwrapd_testkit as support;
 
 mod admin_port;
 mod architecture;
@@ -15,6 +15,7 @@ mod config;
 mod crash;
 mod database_file;
 mod db;
+#[cfg(feature = "server-tests")]
 mod db_copy;
 mod deduplicate;
 mod deliver;
@@ -22,9 +23,12 @@ mod destinations;
 mod destructive;
 mod dispatch;
 mod documentation;
+#[cfg(feature = "server-tests")]
 mod failover;
+#[cfg(feature = "server-tests")]
 mod fleet;
 mod hostile;
+#[cfg(feature = "server-tests")]
 mod interleaved;
 mod listen;
 mod migrate;
@@ -34,6 +38,7 @@ mod night;
 mod odd_events;
 mod operate;
 mod ports;
+#[cfg(feature = "server-tests")]
 mod postgres_store;
 mod prune;
 mod quarantine;
@@ -50,3 +55,14 @@ mod stopping;
 mod store_conformance;
 mod tls;
 mod wrong_paths;
+
+/// Shows in the output which tests this build left out. `scripts/test` runs them all, and fails if
+/// a test is ignored.
+#[cfg(not(all(
+    feature = "crash-points",
+    feature = "peer-tests",
+    feature = "server-tests"
+)))]
+#[test]
+#[ignore = "left to scripts/test: tests of PostgreSQL, pgbouncer and HAProxy (feature server-tests), of the official SDKs (peer-tests), and those that kill the gateway at a point (crash-points)"]
+const fn tests_of_other_features() {}

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::sqlite::check;
-use unwrapd::store::{Accepted, Bounds, Lifecycle as _};
+use unwrapd::store::{Accepted, Bounds};
 
 use crate::store_conformance::{LEASE, SqlitePlace, at, claim, message, settle};
 use crate::support::application::Application;
@@ -275,6 +275,7 @@ fn dump(path: &Path) -> String {
 /// The migration of a later version (`UNWRAPD_NEXT_MIGRATION`), which these tests interrupt.
 #[cfg(feature = "crash-points")]
 mod interrupted {
+    use unwrapd::store::Lifecycle as _;
     use unwrapd::store::sqlite::SqliteStore;
 
     use super::*;

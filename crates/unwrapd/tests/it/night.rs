@@ -57,6 +57,10 @@ async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(feature = "server-tests"),
+    ignore = "needs PostgreSQL: run scripts/test"
+)]
 async fn a_store_in_postgresql_is_told_as_new_once() {
     let folder = TempDir::new().unwrap();
     let server = postgres::shared();

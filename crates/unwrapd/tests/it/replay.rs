@@ -17,52 +17,12 @@ use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{
-    Attempt, Bounds, DeliveryQueue as _, Inbox as _, Lifecycle as _, Operations as _, waiting,
-};
+use unwrapd::store::{Attempt, Bounds, DeliveryQueue as _, Inbox as _, Lifecycle as _, waiting};
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::unwrapd;
 use crate::support::tally::Counted as _;
-use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
-
-impl TestGateway {
-    fn admin(&self) -> String {
-        format!("http://{}", self.gateway.admin().unwrap())
-    }
-
-    async fn receive(&self, id: &str, event_type: EventType) {
-        assert_eq!(self.post(&Webhook::new(id, event_type)).await, 200);
-    }
-
-    /// Waits until nothing is waiting.
-    async fn settled(&self) {
-        let mut events = self.gateway.events().subscribe();
-        while !waiting(&**self.gateway.store()).await.unwrap().is_empty() {
-            tokio::time::timeout(PATIENCE, events.recv())
-                .await
-                .unwrap()
-                .unwrap();
-        }
-    }
-
-    async fn ask(&self, path: &str, body: &Value) -> (u16, Value) {
-        ask(&self.admin(), path, body).await
-    }
-}
-
-async fn ask(admin: &str, path: &str, body: &Value) -> (u16, Value) {
-    let response = client()
-        .post(format!("{admin}/api/v1/{path}"))
-        .header("content-type", "application/json")
-        .body(body.to_string())
-        .send()
-        .await
-        .unwrap();
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap())
-}
+use crate::support::{TestGateway, Webhook, ask, client, destination};
 
 /// Runs `unwrapd` with these arguments against the gateway at `admin`.
 async fn run(admin: &str, arguments: &[&str]) -> Output {
@@ -377,7 +337,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
     use std::collections::BTreeSet;
 
     use unwrapd::store::filter::{Filter, Status};
-    use unwrapd::store::{PAGE_MAX, Page};
+    use unwrapd::store::{Operations, PAGE_MAX, Page};
 
     use crate::support::process::{Serving, write_config};
 
@@ -417,6 +377,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         // What was under way when it was killed the application may get twice; it is not replayed twice.
         let database = folder.path().join("unwrapd.db");
         let store = SqliteStore::open(&database, &Bounds::default(), Timestamp::now()).unwrap();
+        let store: &dyn Operations = &store;
         let mut page = Page {
             after: None,
             limit: PAGE_MAX,

@@ -100,6 +100,10 @@ impl PostgresPlace {
 
 /// Nothing that is done depends on the session it is done in.
 #[tokio::test]
+#[cfg_attr(
+    not(feature = "server-tests"),
+    ignore = "needs PostgreSQL: run scripts/test"
+)]
 async fn a_pooler_in_transaction_mode_changes_nothing() {
     let pooler = server::Pooler::start(server::shared());
     let place = || PostgresPlace(pooler.schema());
@@ -155,12 +159,14 @@ macro_rules! every_store {
         mod postgres {
             $(
                 #[tokio::test]
+                #[cfg_attr(not(feature = "server-tests"), ignore = "needs PostgreSQL: run scripts/test")]
                 async fn $modelled() {
                     super::$modelled(&super::PostgresPlace::new()).await;
                 }
             )*
             $(
                 #[tokio::test]
+                #[cfg_attr(not(feature = "server-tests"), ignore = "needs PostgreSQL: run scripts/test")]
                 async fn $promise() {
                     super::$promise(&super::PostgresPlace::new()).await;
                 }

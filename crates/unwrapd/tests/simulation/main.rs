@@ -15,17 +15,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod ledger;
-#[path = "../it/support/memory_store.rs"]
-mod memory_store;
 mod script;
 mod store;
-#[path = "../it/support/tally.rs"]
-mod tally;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
+use unwrapd_testkit::{memory_store, tally};
 
 use memory_store::Disk;
 use world::Place;

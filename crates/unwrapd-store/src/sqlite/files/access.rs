@@ -24,6 +24,7 @@ pub enum Wish {
 }
 
 /// The error of the system with its cause and a remedy. The text begins with the path.
+#[must_use]
 pub fn explain(path: &Path, wish: Wish, error: &io::Error) -> String {
     let place = path.display();
     let folder = folder_of(path);

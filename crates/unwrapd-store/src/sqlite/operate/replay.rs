@@ -30,7 +30,7 @@ pub(crate) fn make_due(
     for &seq in &page.messages {
         messages.extend(stored(connection, seq)?);
     }
-    let state = &mut work.state;
+    let state = &mut *work.state;
     let batch = ReplayBatch::decide(record, page, &messages, |deliveries| {
         state.has_room_to_replay(deliveries)?;
         state.pend(0, usize::try_from(deliveries).unwrap_or(usize::MAX));

@@ -127,6 +127,9 @@ async fn a_certificate_is_checked_by_the_right_time() {
         (-1500 * DAY, false),
         (1500 * DAY, true),
     ] {
+        if is_shared && !cfg!(feature = "server-tests") {
+            continue;
+        }
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("ca.pem"), server.0.pem()).unwrap();
         let store = if is_shared {

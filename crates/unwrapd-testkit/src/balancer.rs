@@ -11,23 +11,23 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, loopback};
 
-const DOCUMENT: &str = include_str!("../../../../../docs/guide/several-gateways.md");
+const DOCUMENT: &str = include_str!("../../../docs/guide/several-gateways.md");
 
-pub(crate) struct Balancer {
+pub struct Balancer {
     /// Where OpenAI would post.
-    pub(crate) address: Ipv4Addr,
+    pub address: Ipv4Addr,
     folder: TempDir,
     keeper: Child,
 }
 
 impl Balancer {
     /// Before gateways on these addresses, with their ports as documented.
-    pub(crate) fn start(gateways: [Ipv4Addr; 2]) -> Self {
+    pub fn start(gateways: [Ipv4Addr; 2]) -> Self {
         Self::start_on(documented(), gateways)
     }
 
     /// One that tries nothing a second time: whatever a gateway refuses is refused.
-    pub(crate) fn start_without_retries(gateways: [Ipv4Addr; 2]) -> Self {
+    pub fn start_without_retries(gateways: [Ipv4Addr; 2]) -> Self {
         let is_of_retries = |line: &&str| {
             let key = line.split_whitespace().take(2).collect::<Vec<_>>();
             matches!(
@@ -80,7 +80,7 @@ impl Balancer {
     }
 
     /// Waits until it sends requests to this server of its configuration, or does not.
-    pub(crate) fn wait_until(&self, server: &str, is_up: bool) {
+    pub fn wait_until(&self, server: &str, is_up: bool) {
         let deadline = Instant::now() + PATIENCE;
         while self.is_up(server) != Some(is_up) {
             let log = || std::fs::read_to_string(self.folder.path().join("log"));

@@ -7,18 +7,18 @@ use unwrapd::store::{Operations, PAGE_MAX, Page};
 
 /// Messages, and deliveries by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) messages: u64,
+pub struct Tally {
+    pub messages: u64,
     /// Deliveries that wait for an attempt, or for the end of one.
-    pub(crate) pending: u64,
-    pub(crate) delivered: u64,
+    pub pending: u64,
+    pub delivered: u64,
     /// Dead letters, without those that were dropped.
-    pub(crate) dead: u64,
+    pub dead: u64,
 }
 
 /// A store whose messages and deliveries can be counted.
 #[async_trait]
-pub(crate) trait Counted: Send + Sync {
+pub trait Counted: Send + Sync {
     async fn tally(&self) -> Tally;
 }
 

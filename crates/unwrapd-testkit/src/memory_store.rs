@@ -23,16 +23,13 @@ use super::tally::{Counted, Tally};
 
 /// The promises of a store that [`MemoryStore`] makes too: it receives and delivers. Real stores
 /// also quarantine, replay and prune.
-pub(crate) trait Modelled:
-    Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted
-{
-}
+pub trait Modelled: Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted {}
 
 impl<S: Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted> Modelled for S {}
 
 /// What outlives a crash.
 #[derive(Clone, Default)]
-pub(crate) struct Disk(Arc<Mutex<Rows>>);
+pub struct Disk(Arc<Mutex<Rows>>);
 
 #[derive(Default)]
 struct Rows {
@@ -67,28 +64,28 @@ enum State {
 }
 
 /// A store on a disk in memory; what it knows beside the disk is gone with it.
-pub(crate) struct MemoryStore {
+pub struct MemoryStore {
     disk: Disk,
     leases: Mutex<HashMap<i64, Held>>,
     is_open: watch::Sender<bool>,
     /// How long a claim or a settlement takes.
-    pub(crate) takes: Duration,
+    pub takes: Duration,
     /// How often it was claimed from.
-    pub(crate) claims: AtomicUsize,
+    pub claims: AtomicUsize,
     /// How many leases there were.
     leased: AtomicI64,
     /// Whether others may have taken what was claimed here.
-    pub(crate) is_doubtful: AtomicBool,
+    pub is_doubtful: AtomicBool,
     /// Whether anything can be given back.
-    pub(crate) releases: AtomicBool,
+    pub releases: AtomicBool,
     /// One for each settlement that may be made.
-    pub(crate) may_settle: Semaphore,
+    pub may_settle: Semaphore,
     /// Leases last by its steady time.
     clock: Option<Clock>,
 }
 
 impl MemoryStore {
-    pub(crate) fn open(disk: &Disk) -> Self {
+    pub fn open(disk: &Disk) -> Self {
         Self {
             disk: disk.clone(),
             leases: Mutex::default(),
@@ -105,7 +102,7 @@ impl MemoryStore {
 
     /// By this clock, which is held against the time that the disk remembers.
     #[allow(dead_code, reason = "the simulation has a clock that jumps")]
-    pub(crate) fn open_by(disk: &Disk, clock: &Clock) -> Self {
+    pub fn open_by(disk: &Disk, clock: &Clock) -> Self {
         clock.anchor(disk.0.lock().unwrap().trusted);
         Self {
             clock: Some(clock.clone()),

@@ -21,7 +21,7 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 const PORT: u16 = 5432;
 
 /// The server that the tests of this process share.
-pub(crate) fn shared() -> &'static Server {
+pub fn shared() -> &'static Server {
     static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
     &SERVER
 }
@@ -29,7 +29,7 @@ pub(crate) fn shared() -> &'static Server {
 /// Variables, with their values.
 type Environment = Vec<(&'static str, String)>;
 
-pub(crate) struct Server {
+pub struct Server {
     folder: PathBuf,
     /// The number in the name of the socket, or of the port where it listens on this machine.
     port: u16,
@@ -39,12 +39,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// A new one, with these settings.
-    pub(crate) fn start(settings: &[&str]) -> Self {
+    pub fn start(settings: &[&str]) -> Self {
         Self::start_after(settings, |_| {})
     }
 
     /// A new one, with these settings, to be reached at a port of this machine.
-    pub(crate) fn start_on_loopback(settings: &[&str]) -> Self {
+    pub fn start_on_loopback(settings: &[&str]) -> Self {
         let (address, port) = (
             "listen_addresses=127.0.0.1",
             format!("port={}", free_port()),
@@ -53,12 +53,12 @@ impl Server {
     }
 
     /// A new one with this wall clock, whose files are in a folder that everybody may read.
-    pub(crate) fn start_with_clock(clock: &WallClock) -> Self {
+    pub fn start_with_clock(clock: &WallClock) -> Self {
         Self::start_in(&[], clock.environment().into(), |_| {})
     }
 
     /// A new one, once `prepare` has put more files beside its data.
-    pub(crate) fn start_after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+    pub fn start_after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         Self::start_in(settings, Vec::new(), prepare)
     }
 
@@ -97,7 +97,7 @@ impl Server {
     }
 
     /// One that follows this one, which knows it by the name `standby`, and can be promoted.
-    pub(crate) fn start_standby(&self) -> Self {
+    pub fn start_standby(&self) -> Self {
         let folder = new_folder("unwrapd-pg-");
         let copied = as_owner(&program("pg_basebackup"))
             .args(["--username=postgres", "--host=127.0.0.1", "--port"])
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// Has it take over.
-    pub(crate) fn promote(&self) {
+    pub fn promote(&self) {
         let promoted = as_owner(&program("pg_ctl"))
             .args(["promote", "--pgdata"])
             .arg(self.folder.join("data"))
@@ -124,16 +124,16 @@ impl Server {
     }
 
     /// A new schema on it.
-    pub(crate) fn schema(&self) -> PostgresAddress {
+    pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
 
     /// For this role and schema.
-    pub(crate) fn address(&self, role: &str, schema: &str) -> PostgresAddress {
+    pub fn address(&self, role: &str, schema: &str) -> PostgresAddress {
         self.url(role, schema).parse().unwrap()
     }
 
-    pub(crate) fn url(&self, role: &str, schema: &str) -> String {
+    pub fn url(&self, role: &str, schema: &str) -> String {
         if self.listens {
             let port = self.port;
             return format!("postgres://{role}@127.0.0.1:{port}/postgres?schema={schema}");
@@ -142,25 +142,25 @@ impl Server {
     }
 
     /// Where it listens on this machine.
-    pub(crate) fn listens_at(&self) -> std::net::SocketAddr {
+    pub fn listens_at(&self) -> std::net::SocketAddr {
         assert!(self.listens);
         ([127, 0, 0, 1], self.port).into()
     }
 
     /// What this gives, in text, without head or foot.
-    pub(crate) fn sql(&self, sql: &str) -> String {
+    pub fn sql(&self, sql: &str) -> String {
         self.sql_at(self.port, sql)
     }
 
     /// As [`sql`](Self::sql), if the server is there.
-    pub(crate) fn try_sql(&self, sql: &str) -> Option<String> {
+    pub fn try_sql(&self, sql: &str) -> Option<String> {
         let output = self.psql(self.port, sql);
         let text = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| text.trim().to_owned())
     }
 
     /// As [`sql`](Self::sql), where the socket has another number.
-    pub(crate) fn sql_at(&self, port: u16, sql: &str) -> String {
+    pub fn sql_at(&self, port: u16, sql: &str) -> String {
         let output = self.psql(port, sql);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -185,7 +185,7 @@ impl Server {
     }
 
     /// Kills all of it at once, as far as processes go as a power cut would, and waits until nothing of it is left.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let server = self.pid();
         // Or it would make more of them meanwhile.
         signal(server, Signal::STOP);
@@ -203,7 +203,7 @@ impl Server {
 
     /// Ends it by a signal (`INT`: whoever is connected is cut off, `QUIT`: nothing is put in
     /// order), and waits until nothing is left.
-    pub(crate) fn stop(&self, by: Signal) {
+    pub fn stop(&self, by: Signal) {
         let server = self.pid();
         signal(server, by);
         let deadline = Instant::now() + PATIENCE;
@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// Starts it again after that.
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
         let mut keeper = self.keeper.lock().unwrap();
         keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         drop(keeper);
@@ -254,7 +254,7 @@ impl Drop for Server {
 }
 
 /// A pooler before a server: it hands each transaction to whichever of its few sessions is free.
-pub(crate) struct Pooler {
+pub struct Pooler {
     folder: PathBuf,
     keeper: Child,
 }
@@ -262,12 +262,12 @@ pub(crate) struct Pooler {
 impl Pooler {
     const SESSIONS: u8 = 3;
 
-    pub(crate) fn start(server: &Server) -> Self {
+    pub fn start(server: &Server) -> Self {
         Self::start_as(server, "transaction", Self::SESSIONS)
     }
 
     /// In this mode, with so many sessions.
-    pub(crate) fn start_as(server: &Server, mode: &str, sessions: u8) -> Self {
+    pub fn start_as(server: &Server, mode: &str, sessions: u8) -> Self {
         let folder = new_folder("unwrapd-pooler-");
         let of_server = server.folder.display();
         let config = format!(
@@ -308,7 +308,7 @@ impl Pooler {
     }
 
     /// A new schema behind it.
-    pub(crate) fn schema(&self) -> PostgresAddress {
+    pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
 }
@@ -335,7 +335,7 @@ fn new_folder(prefix: &str) -> PathBuf {
 }
 
 /// A port that nobody uses, below those that connections of others get: who listens there finds it again.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(20_000..32_000))
         .find(is_free)
@@ -410,7 +410,7 @@ fn as_owner(program: &Path) -> Command {
 }
 
 /// User and group of the server, if that is not ourselves.
-pub(crate) fn server_owner() -> Option<(u32, u32)> {
+pub fn server_owner() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }

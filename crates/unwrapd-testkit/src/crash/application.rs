@@ -13,15 +13,15 @@ use openai_webhooks::{WEBHOOK_ID, WEBHOOK_TIMESTAMP, Webhooks};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-use crate::ledger::{Ledger, Reception, known};
-use crate::verdict::Wrong;
-use crate::webhooks::{self, Destination};
+use crate::crash::ledger::{Ledger, Reception, known};
+use crate::crash::verdict::Wrong;
+use crate::crash::webhooks::{self, Destination};
 
 /// Of a hundred deliveries, so many fail.
 const FAILING_PERCENT: u8 = 4;
 /// How an application dawdles.
 #[derive(Clone, Copy)]
-pub(crate) struct RateLimiter {
+pub struct RateLimiter {
     /// Of a hundred deliveries, so many are answered late,
     hanging_percent: u8,
     /// by this much at most.
@@ -33,7 +33,7 @@ pub(crate) struct RateLimiter {
 }
 
 impl RateLimiter {
-    pub(crate) const BRISK: Self = Self {
+    pub const BRISK: Self = Self {
         hanging_percent: 6,
         hanging_ms_max: 300,
         knows_time: true,
@@ -41,13 +41,13 @@ impl RateLimiter {
     };
     /// As that, for a gateway whose clock may be off.
     #[allow(dead_code, reason = "the tests of faults have no clock that jumps")]
-    pub(crate) const TIMELESS: Self = Self {
+    pub const TIMELESS: Self = Self {
         knows_time: false,
         ..Self::BRISK
     };
     /// Something is under way wherever a gateway is frozen, and what another took over still is
     /// when the first one comes back.
-    pub(crate) const SLOW: Self = Self {
+    pub const SLOW: Self = Self {
         hanging_percent: 20,
         hanging_ms_max: 2_000,
         knows_time: true,
@@ -59,9 +59,9 @@ const FAILURES: [StatusCode; 2] = [
     StatusCode::TOO_MANY_REQUESTS,
 ];
 
-pub(crate) struct Application {
-    pub(crate) destination: Destination,
-    pub(crate) url: String,
+pub struct Application {
+    pub destination: Destination,
+    pub url: String,
 }
 
 #[derive(Clone)]
@@ -80,7 +80,7 @@ enum Answer {
 }
 
 impl Application {
-    pub(crate) async fn start(
+    pub async fn start(
         destination: Destination,
         ledger: Ledger,
         rng: Rng,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{PATIENCE, Webhook};
 
 /// The head of `webhook`'s request in HTTP/1.1, with these headers instead of `content-length`.
-pub(crate) fn head(webhook: &Webhook, headers: &str) -> String {
+pub fn head(webhook: &Webhook, headers: &str) -> String {
     let mut head = "POST /webhooks/production HTTP/1.1\r\nhost: test\r\n".to_owned();
     for (name, value) in webhook.headers.pairs() {
         head.extend([name, ": ", value, "\r\n"]);
@@ -18,20 +18,20 @@ pub(crate) fn head(webhook: &Webhook, headers: &str) -> String {
 }
 
 /// The whole request.
-pub(crate) fn request(webhook: &Webhook) -> String {
+pub fn request(webhook: &Webhook) -> String {
     let length = format!("content-length: {}\r\n", webhook.payload.len());
     head(webhook, &length) + &webhook.payload
 }
 
 /// Sends these bytes; the server may close before it has all of them.
-pub(crate) async fn send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
+pub async fn send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     drop(stream.write_all(bytes.as_ref()).await);
     stream
 }
 
 /// Everything that is answered until the server closes, which it must. An orderly end or not is the same here.
-pub(crate) async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
+pub async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     drop(end.expect("the server closes"));
@@ -39,7 +39,7 @@ pub(crate) async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// The status of each answer in HTTP/1.1.
-pub(crate) fn statuses(answers: &[u8]) -> Vec<u16> {
+pub fn statuses(answers: &[u8]) -> Vec<u16> {
     String::from_utf8_lossy(answers)
         .split("HTTP/1.1 ")
         .skip(1)
@@ -48,10 +48,10 @@ pub(crate) fn statuses(answers: &[u8]) -> Vec<u16> {
 }
 
 /// What begins a connection of HTTP/2 without TLS: the preface and an empty SETTINGS frame.
-pub(crate) const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A frame of HTTP/2.
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);

@@ -21,7 +21,7 @@ use unwrapd::store::{
     QuarantineStore, Summary,
 };
 
-pub(crate) struct StuckStore;
+pub struct StuckStore;
 
 #[async_trait]
 impl Inbox for StuckStore {

@@ -17,21 +17,21 @@ use tokio::sync::{Notify, mpsc};
 use super::{APP_SECRET, PATIENCE};
 
 /// Listens, tells the test of each request, and answers from its script; 200 once that is used up.
-pub(crate) struct Application {
-    pub(crate) url: String,
+pub struct Application {
+    pub url: String,
     requests: mpsc::UnboundedReceiver<Delivered>,
 }
 
 /// A request that the application got.
 #[derive(Clone, Debug)]
-pub(crate) struct Delivered {
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: Bytes,
+pub struct Delivered {
+    pub headers: HeaderMap,
+    pub payload: Bytes,
 }
 
 /// An answer of the script.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     Status(u16),
     RetryAfter(u16, &'static str),
     Redirect(String),
@@ -50,14 +50,11 @@ struct Script {
 }
 
 impl Application {
-    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), answers).await
     }
 
-    pub(crate) async fn start_at(
-        address: SocketAddr,
-        answers: impl IntoIterator<Item = Answer>,
-    ) -> Self {
+    pub async fn start_at(address: SocketAddr, answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}/webhook", listener.local_addr().unwrap());
         let (told, requests) = mpsc::unbounded_channel();
@@ -72,7 +69,7 @@ impl Application {
     }
 
     /// The next request.
-    pub(crate) async fn next(&mut self) -> Delivered {
+    pub async fn next(&mut self) -> Delivered {
         tokio::time::timeout(PATIENCE, self.requests.recv())
             .await
             .expect("a delivery")
@@ -80,18 +77,18 @@ impl Application {
     }
 
     /// Whether a request has come that was not asked for.
-    pub(crate) fn has_more(&mut self) -> bool {
+    pub fn has_more(&mut self) -> bool {
         self.requests.try_recv().is_ok()
     }
 }
 
 impl Delivered {
-    pub(crate) fn webhook_id(&self) -> &str {
+    pub fn webhook_id(&self) -> &str {
         self.headers["webhook-id"].to_str().unwrap()
     }
 
     /// As an application checks it, now.
-    pub(crate) fn verified(&self) -> Result<Verified<'_>, VerificationError> {
+    pub fn verified(&self) -> Result<Verified<'_>, VerificationError> {
         Webhooks::new(APP_SECRET)
             .unwrap()
             .verify_signature(&self.payload, &self.headers)

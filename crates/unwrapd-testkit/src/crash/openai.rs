@@ -7,10 +7,10 @@ use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::ledger::Ledger;
-use crate::support::{self, Webhook, unix_now};
-use crate::verdict::Wrong;
-use crate::webhooks;
+use crate::crash::ledger::Ledger;
+use crate::crash::verdict::Wrong;
+use crate::crash::webhooks;
+use crate::{self as support, Webhook, unix_now};
 
 /// Of a hundred webhooks, so many are sent as several copies at once,
 const AT_ONCE_PERCENT: u8 = 10;
@@ -20,12 +20,12 @@ const ONCE_MORE_PERCENT: u8 = 5;
 
 /// Where webhooks are posted: at a process that receives, or did a moment ago.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub struct Door {
     /// The number of the process.
-    pub(crate) life: u32,
-    pub(crate) url: String,
+    pub life: u32,
+    pub url: String,
     /// The clock of its machine, which we are sure to agree with.
-    pub(crate) wall: Wall,
+    pub wall: Wall,
 }
 
 /// How long a gateway may take to see that its clock has jumped.
@@ -33,11 +33,11 @@ const JUMP_TIME: Duration = Duration::from_millis(500);
 
 /// A clock that may be off: by how many seconds, and since when.
 #[derive(Clone, Default)]
-pub(crate) struct Wall(Arc<Mutex<(i64, Option<Instant>)>>);
+pub struct Wall(Arc<Mutex<(i64, Option<Instant>)>>);
 
 impl Wall {
     #[allow(dead_code, reason = "the tests of faults have no clock that jumps")]
-    pub(crate) fn is_off_by(&self, seconds: i64) {
+    pub fn is_off_by(&self, seconds: i64) {
         *self.0.lock().unwrap() = (seconds, Some(Instant::now()));
     }
 
@@ -54,7 +54,7 @@ impl Wall {
 }
 
 /// One sender. Ends when everything is acknowledged and nothing new is to come.
-pub(crate) async fn send(
+pub async fn send(
     ledger: Ledger,
     mut doors: watch::Receiver<Vec<Door>>,
     client: reqwest::Client,
@@ -76,7 +76,7 @@ pub(crate) async fn send(
 }
 
 /// Posts copies of a webhook, all at once, and books the answers. Whatever comes again comes to the next door, as behind a load balancer.
-pub(crate) async fn post(
+pub async fn post(
     ledger: &Ledger,
     doors: &mut watch::Receiver<Vec<Door>>,
     client: &reqwest::Client,

@@ -2,15 +2,23 @@
 
 use std::fs::DirEntry;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::{APP_SECRET, OPENAI_SECRET, PATIENCE};
 
-pub(crate) fn unwrapd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_unwrapd"));
+/// The program. Cargo builds it before the tests of its package, into the folder above theirs.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("unwrapd");
+    assert!(program.exists(), "{} is missing", program.display());
+    program
+}
+
+pub fn unwrapd() -> Command {
+    let mut command = Command::new(program());
     command
         .env_remove("UNWRAPD_LOG")
         .env_remove("OPENAI_WEBHOOK_SECRET")
@@ -21,12 +29,12 @@ pub(crate) fn unwrapd() -> Command {
 }
 
 /// Writes a configuration with one endpoint `production` and one destination `app`, on a store in the folder.
-pub(crate) fn write_config(folder: &Path, destination: &str) {
+pub fn write_config(folder: &Path, destination: &str) {
     write_config_on(folder, &sqlite_in(folder), destination, "");
 }
 
 /// As [`write_config`], on this store, with these lines for the destination.
-pub(crate) fn write_config_on(folder: &Path, store: &str, destination: &str, lines: &str) {
+pub fn write_config_on(folder: &Path, store: &str, destination: &str, lines: &str) {
     let destination = format!(
         r#"
         [[destination]]
@@ -40,19 +48,19 @@ pub(crate) fn write_config_on(folder: &Path, store: &str, destination: &str, lin
 }
 
 /// Writes a configuration with one endpoint `production` and these destinations.
-pub(crate) fn write_destinations(folder: &Path, destinations: &str) {
+pub fn write_destinations(folder: &Path, destinations: &str) {
     write(folder, "", &sqlite_in(folder), destinations);
 }
 
 /// A destination that is an application at this URL, with these lines.
-pub(crate) fn destination_table(name: &str, url: &str, lines: &str) -> String {
+pub fn destination_table(name: &str, url: &str, lines: &str) -> String {
     format!(
         "[[destination]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\n{lines}\n"
     )
 }
 
 /// Runs `serve --check` on the configuration in `folder`. Gives its exit code and all that it says.
-pub(crate) fn checked(folder: &Path) -> (Option<i32>, String) {
+pub fn checked(folder: &Path) -> (Option<i32>, String) {
     let output = unwrapd()
         .args(["serve", "--check", "--config"])
         .arg(folder.join("unwrapd.toml"))
@@ -65,7 +73,7 @@ pub(crate) fn checked(folder: &Path) -> (Option<i32>, String) {
 }
 
 /// Writes a configuration with one endpoint `production` and these lines in `[server]`.
-pub(crate) fn write_server_config(folder: &Path, server: &str) {
+pub fn write_server_config(folder: &Path, server: &str) {
     write(folder, server, &sqlite_in(folder), "");
 }
 
@@ -92,10 +100,10 @@ fn write(folder: &Path, server: &str, store: &str, destinations: &str) {
 }
 
 /// `unwrapd serve`, running.
-pub(crate) struct Serving {
+pub struct Serving {
     child: Child,
-    pub(crate) url: String,
-    pub(crate) admin: String,
+    pub url: String,
+    pub admin: String,
     log: mpsc::Receiver<String>,
     /// What it logged before it received.
     begin: Vec<String>,
@@ -103,21 +111,17 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Starts it on the configuration in `folder` and waits until it says that it receives.
-    pub(crate) fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+    pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_with(folder, &[], environment)
     }
 
     /// As [`start`](Self::start), with these arguments more.
-    pub(crate) fn start_with(
-        folder: &Path,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Self {
+    pub fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_by(unwrapd(), folder, arguments, environment)
     }
 
     /// On the configuration in `folder`, with `current` as the folder of the process.
-    pub(crate) fn start_in(current: &Path, folder: &Path) -> Self {
+    pub fn start_in(current: &Path, folder: &Path) -> Self {
         let mut command = unwrapd();
         command.current_dir(current);
         Self::start_by(command, folder, &[], &[])
@@ -133,7 +137,7 @@ impl Serving {
     }
 
     /// As [`start`](Self::start), without waiting.
-    pub(crate) fn begin_to_start(folder: &Path) -> Self {
+    pub fn begin_to_start(folder: &Path) -> Self {
         Self::begin(unwrapd(), folder, &[], &[])
     }
 
@@ -171,14 +175,14 @@ impl Serving {
     }
 
     /// Waits until it says that it receives.
-    pub(crate) fn started(mut self) -> Self {
+    pub fn started(mut self) -> Self {
         self.url = self.announced("receiving on ");
         self.admin = format!("{}/readyz", self.announced("admin API on "));
         self
     }
 
     /// Waits until it logs something with `what` in it, and gives what follows.
-    pub(crate) fn announced(&mut self, what: &str) -> String {
+    pub fn announced(&mut self, what: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
             if let Some((_, url)) = line.split_once(what) {
@@ -189,14 +193,14 @@ impl Serving {
     }
 
     /// As [`announced`](Self::announced), where it may have logged that before it received.
-    pub(crate) fn said(&mut self, what: &str) {
+    pub fn said(&mut self, what: &str) {
         if !self.begin.iter().any(|line| line.contains(what)) {
             self.announced(what);
         }
     }
 
     /// Waits for it to die by itself: its stderr ends with it.
-    pub(crate) fn died(&mut self, case: &str) -> ExitStatus {
+    pub fn died(&mut self, case: &str) -> ExitStatus {
         loop {
             match self.log.recv_timeout(PATIENCE) {
                 Ok(_) => {}
@@ -207,7 +211,7 @@ impl Serving {
     }
 
     /// The most memory it had so far, in KiB; 0 where the system does not tell.
-    pub(crate) fn peak_memory_kib(&self) -> u64 {
+    pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -216,19 +220,19 @@ impl Serving {
     }
 
     /// How many threads it has.
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         let threads = format!("/proc/{}/task", self.child.id());
         std::fs::read_dir(threads).unwrap().count()
     }
 
     /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// SIGSTOP, and waits until none of its threads does anything any more.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
         let deadline = Instant::now() + PATIENCE;
         let threads = format!("/proc/{}/task", self.child.id());
@@ -246,7 +250,7 @@ impl Serving {
     }
 
     /// SIGTERM, then everything it logged.
-    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+    pub fn terminate(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
         let mut log = std::mem::take(&mut self.begin);

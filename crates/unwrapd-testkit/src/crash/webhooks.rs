@@ -16,22 +16,22 @@ const KINDS: [Option<&str>; 8] = [
 const LARGE_ONE_IN: u64 = 17;
 const LARGE_LETTERS: usize = 30_000;
 
-pub(crate) fn id(number: usize) -> String {
+pub fn id(number: usize) -> String {
     format!("wh_{number}")
 }
 
 /// The number in an id that may be anything.
-pub(crate) fn number(id: &str) -> Option<usize> {
+pub fn number(id: &str) -> Option<usize> {
     let number = id.strip_prefix("wh_")?.parse().ok()?;
     // `wh_007` is no id of ours.
     (self::id(number) == id).then_some(number)
 }
 
-pub(crate) fn kind(number: usize) -> Option<&'static str> {
+pub fn kind(number: usize) -> Option<&'static str> {
     KINDS[number % KINDS.len()]
 }
 
-pub(crate) fn payload(number: usize) -> String {
+pub fn payload(number: usize) -> String {
     let letters = match number as u64 % LARGE_ONE_IN {
         0 => LARGE_LETTERS,
         rest => usize::try_from(rest * 13).unwrap(),
@@ -48,22 +48,22 @@ pub(crate) fn payload(number: usize) -> String {
 
 /// The two destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Destination {
+pub enum Destination {
     App,
     Audit,
 }
 
 impl Destination {
-    pub(crate) const ALL: [Self; 2] = [Self::App, Self::Audit];
+    pub const ALL: [Self; 2] = [Self::App, Self::Audit];
 
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::App => "app",
             Self::Audit => "audit",
         }
     }
 
-    pub(crate) fn secret(self) -> &'static str {
+    pub fn secret(self) -> &'static str {
         match self {
             Self::App => "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA",
             Self::Audit => "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3",
@@ -71,7 +71,7 @@ impl Destination {
     }
 
     /// Its patterns, as the configuration has them.
-    pub(crate) fn events(self) -> &'static str {
+    pub fn events(self) -> &'static str {
         match self {
             Self::App => r#"["response.*", "batch.*", "!response.cancelled"]"#,
             Self::Audit => r#"["!response.*"]"#,
@@ -79,7 +79,7 @@ impl Destination {
     }
 
     /// What these patterns mean, in other words than the gateway's.
-    pub(crate) fn wants(self, number: usize) -> bool {
+    pub fn wants(self, number: usize) -> bool {
         match (self, kind(number)) {
             (Self::App, Some("response.cancelled") | None) => false,
             (Self::App, Some(kind)) => kind.starts_with("response.") || kind.starts_with("batch."),

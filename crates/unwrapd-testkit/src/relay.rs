@@ -8,15 +8,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub(crate) struct Relay {
-    pub(crate) port: u16,
+pub struct Relay {
+    pub port: u16,
     is_deaf: Arc<AtomicBool>,
     is_shut: Arc<AtomicBool>,
     cuts: watch::Sender<()>,
 }
 
 impl Relay {
-    pub(crate) async fn start(to: SocketAddr) -> Self {
+    pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let is_deaf = Arc::new(AtomicBool::new(false));
@@ -50,23 +50,23 @@ impl Relay {
     }
 
     /// Ends every connection, and so every new one until it is opened.
-    pub(crate) fn shut(&self) {
+    pub fn shut(&self) {
         self.is_shut.store(true, Ordering::SeqCst);
         self.cut();
     }
 
     /// New connections are whole.
-    pub(crate) fn open(&self) {
+    pub fn open(&self) {
         self.is_shut.store(false, Ordering::SeqCst);
     }
 
     /// From now on what the server says is lost; it is told everything.
-    pub(crate) fn lose_answers(&self) {
+    pub fn lose_answers(&self) {
         self.is_deaf.store(true, Ordering::SeqCst);
     }
 
     /// Ends every connection. New ones are whole.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.is_deaf.store(false, Ordering::SeqCst);
         self.cuts.send_replace(());
     }

@@ -8,19 +8,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Answers 407 without these credentials, and 403 to a tunnel if it makes none.
 #[derive(Clone, Default)]
-pub(crate) struct ProxyRules {
-    pub(crate) authorization: Option<String>,
-    pub(crate) makes_no_tunnels: bool,
+pub struct ProxyRules {
+    pub authorization: Option<String>,
+    pub makes_no_tunnels: bool,
 }
 
-pub(crate) struct ProxyServer {
-    pub(crate) address: SocketAddr,
+pub struct ProxyServer {
+    pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl ProxyServer {
     /// Leads every request to `to`, whatever name it has.
-    pub(crate) async fn start(to: SocketAddr, rules: ProxyRules) -> Self {
+    pub async fn start(to: SocketAddr, rules: ProxyRules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -33,12 +33,12 @@ impl ProxyServer {
         Self { address, heads }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The heads of the requests so far.
-    pub(crate) fn heads(&self) -> Vec<String> {
+    pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }

@@ -5,28 +5,28 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::verdict::{Offence, Wrong};
-use crate::webhooks::{self, Destination};
+use crate::crash::verdict::{Offence, Wrong};
+use crate::crash::webhooks::{self, Destination};
 
 /// Most deliveries still to be made; then no new webhook is sent. So the load lasts, and the drain does not.
 const UNDELIVERED_MAX: usize = 256;
 
 /// Shared by all; who waits for something in it is woken by every entry.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<watch::Sender<Book>>);
+pub struct Ledger(Arc<watch::Sender<Book>>);
 
 #[derive(Default)]
-pub(crate) struct Book {
+pub struct Book {
     /// One for each number that was posted.
-    pub(crate) webhooks: Vec<Entry>,
-    pub(crate) offences: Vec<Offence>,
+    pub webhooks: Vec<Entry>,
+    pub offences: Vec<Offence>,
     /// Requests posted, copies and repetitions included.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Deliveries received, repetitions included.
     receptions: u64,
-    pub(crate) acknowledged: usize,
+    pub acknowledged: usize,
     /// Answers that it cannot be kept now.
-    pub(crate) refused: usize,
+    pub refused: usize,
     /// Posted, not acknowledged, and to be sent again.
     again: VecDeque<usize>,
     /// Deliveries still to be made.
@@ -37,9 +37,9 @@ pub(crate) struct Book {
 
 /// What is known of one webhook.
 #[derive(Default)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// The process that was the first to answer 200.
-    pub(crate) acknowledged_in: Option<u32>,
+    pub acknowledged_in: Option<u32>,
     /// How often.
     posted: usize,
     /// By destination.
@@ -48,23 +48,23 @@ pub(crate) struct Entry {
 
 /// What a destination received of one webhook.
 #[derive(Default)]
-pub(crate) struct Received {
+pub struct Received {
     /// Each time it came.
-    pub(crate) receptions: Vec<Reception>,
+    pub receptions: Vec<Reception>,
     /// Whether it was answered 200, as far as the destination can tell.
-    pub(crate) is_delivered: bool,
+    pub is_delivered: bool,
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct Reception {
+pub struct Reception {
     /// The process that sent it.
-    pub(crate) life: u32,
+    pub life: u32,
     /// The destination answered that it failed.
-    pub(crate) has_failed: bool,
+    pub has_failed: bool,
 }
 
 impl Entry {
-    pub(crate) fn at(&self, destination: Destination) -> &Received {
+    pub fn at(&self, destination: Destination) -> &Received {
         &self.deliveries[destination as usize]
     }
 }
@@ -77,21 +77,21 @@ enum Next {
 }
 
 impl Ledger {
-    pub(crate) fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+    pub fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
         look(&self.0.borrow())
     }
 
-    pub(crate) fn calm(&self) {
+    pub fn calm(&self) {
         self.0.send_modify(|book| book.is_calm = true);
     }
 
-    pub(crate) fn is_calm(&self) -> bool {
+    pub fn is_calm(&self) -> bool {
         self.read(|book| book.is_calm)
     }
 
     /// The number of the webhook to post next: a new one, or (if there is one and `rather_again`) one that was not acknowledged.
     /// `None`: there will be no more.
-    pub(crate) async fn next(&self, rather_again: bool) -> Option<usize> {
+    pub async fn next(&self, rather_again: bool) -> Option<usize> {
         let mut changes = self.0.subscribe();
         loop {
             let mut next = Next::Wait;
@@ -109,18 +109,18 @@ impl Ledger {
 
     /// A new webhook that is not posted by a sender. What it is delivered to is still to come.
     #[allow(dead_code, reason = "the tests of faults do so")]
-    pub(crate) fn announce(&self) -> usize {
+    pub fn announce(&self) -> usize {
         let mut number = 0;
         self.0.send_modify(|book| number = book.announce());
         number
     }
 
-    pub(crate) fn posted(&self) -> usize {
+    pub fn posted(&self) -> usize {
         self.read(|book| book.webhooks.len())
     }
 
     /// By this process.
-    pub(crate) fn acknowledge(&self, number: usize, life: u32) {
+    pub fn acknowledge(&self, number: usize, life: u32) {
         self.0.send_modify(|book| {
             let first = &mut book.webhooks[number].acknowledged_in;
             if first.is_none() {
@@ -130,12 +130,12 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn refuse(&self) {
+    pub fn refuse(&self) {
         self.0.send_modify(|book| book.refused += 1);
     }
 
     /// Has it sent again, unless a copy of it was acknowledged.
-    pub(crate) fn send_again(&self, number: usize) {
+    pub fn send_again(&self, number: usize) {
         self.0.send_modify(|book| {
             if book.webhooks[number].acknowledged_in.is_none() {
                 book.again.push_back(number);
@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// Counts a request that posts it, and gives which one it is, counted from its number: so each begins elsewhere.
-    pub(crate) fn count_request(&self, number: usize) -> usize {
+    pub fn count_request(&self, number: usize) -> usize {
         let mut place = 0;
         self.0.send_modify(|book| {
             book.requests += 1;
@@ -155,7 +155,7 @@ impl Ledger {
         place
     }
 
-    pub(crate) fn receive(&self, number: usize, destination: Destination, reception: Reception) {
+    pub fn receive(&self, number: usize, destination: Destination, reception: Reception) {
         self.0.send_modify(|book| {
             book.receptions += 1;
             book.webhooks[number].deliveries[destination as usize]
@@ -164,12 +164,12 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn has_received(&self, number: usize, destination: Destination) -> bool {
+    pub fn has_received(&self, number: usize, destination: Destination) -> bool {
         self.read(|book| !book.webhooks[number].at(destination).receptions.is_empty())
     }
 
     /// The destination has it and says so.
-    pub(crate) fn deliver(&self, number: usize, destination: Destination) {
+    pub fn deliver(&self, number: usize, destination: Destination) {
         self.0.send_modify(|book| {
             let received = &mut book.webhooks[number].deliveries[destination as usize];
             if !std::mem::replace(&mut received.is_delivered, true) && destination.wants(number) {
@@ -179,7 +179,7 @@ impl Ledger {
     }
 
     /// By this process.
-    pub(crate) fn offend(&self, wrong: Wrong, id: impl Into<String>, life: u32) {
+    pub fn offend(&self, wrong: Wrong, id: impl Into<String>, life: u32) {
         self.0.send_modify(|book| {
             book.offences.push(Offence {
                 wrong,
@@ -189,31 +189,31 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn has_offences(&self) -> bool {
+    pub fn has_offences(&self) -> bool {
         self.read(|book| !book.offences.is_empty())
     }
 
     /// Waits until everything posted is acknowledged and delivered.
-    pub(crate) async fn settled(&self) {
+    pub async fn settled(&self) {
         let is_settled =
             |book: &Book| book.undelivered == 0 && book.acknowledged == book.webhooks.len();
         self.wait_for(is_settled).await;
     }
 
-    pub(crate) fn receptions(&self) -> u64 {
+    pub fn receptions(&self) -> u64 {
         self.read(|book| book.receptions)
     }
 
     /// Waits until so much has been received since the beginning.
-    pub(crate) async fn received_in_all(&self, receptions: u64) {
+    pub async fn received_in_all(&self, receptions: u64) {
         self.wait_for(|book| book.receptions >= receptions).await;
     }
 
-    pub(crate) async fn wait_for(&self, is_so: impl FnMut(&Book) -> bool) {
+    pub async fn wait_for(&self, is_so: impl FnMut(&Book) -> bool) {
         drop(self.0.subscribe().wait_for(is_so).await.unwrap());
     }
 
-    pub(crate) fn progress(&self) -> String {
+    pub fn progress(&self) -> String {
         self.read(|book| {
             format!(
                 "{} posted, {} acknowledged, {} times refused, {} received, {} to be delivered,",
@@ -259,6 +259,6 @@ impl Book {
 }
 
 /// The number of a webhook that was posted.
-pub(crate) fn known(book: &Book, id: &str) -> Option<usize> {
+pub fn known(book: &Book, id: &str) -> Option<usize> {
     webhooks::number(id).filter(|number| *number < book.webhooks.len())
 }

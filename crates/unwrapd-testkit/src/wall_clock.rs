@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A library that shifts what the C library says of the wall clock, and a file with the shift.
-pub(crate) struct WallClock {
+pub struct WallClock {
     folder: PathBuf,
 }
 
 impl WallClock {
     /// Puts both into the folder. The clock is right.
-    pub(crate) fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path) -> Self {
         let clock = Self {
             folder: folder.to_owned(),
         };
@@ -29,14 +29,14 @@ impl WallClock {
     }
 
     /// From now on the clock is off by so many seconds.
-    pub(crate) fn jump_to(&self, seconds: i64) {
+    pub fn jump_to(&self, seconds: i64) {
         let (new, file) = (self.folder.join("shift.new"), self.folder.join("shift"));
         std::fs::write(&new, (seconds * 1000).to_string()).unwrap();
         std::fs::rename(new, file).unwrap();
     }
 
     /// What a process needs in its environment to go by it.
-    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+    pub fn environment(&self) -> [(&'static str, String); 2] {
         let path = |name: &str| self.folder.join(name).to_str().unwrap().to_owned();
         [
             ("LD_PRELOAD", path("wall_clock.so")),

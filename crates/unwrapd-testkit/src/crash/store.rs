@@ -5,31 +5,31 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::webhooks::{self, Destination};
+use crate::crash::webhooks::{self, Destination};
 
 /// By `webhook-id`.
-pub(crate) type MessageView = HashMap<String, KeptWebhook>;
+pub type MessageView = HashMap<String, KeptWebhook>;
 
 #[derive(Default)]
-pub(crate) struct KeptWebhook {
+pub struct KeptWebhook {
     /// How many messages there are with this id.
-    pub(crate) copies: u32,
+    pub copies: u32,
     /// Whether bytes and type are those that were posted.
-    pub(crate) is_exact: bool,
-    pub(crate) deliveries: Vec<DeliveryView>,
+    pub is_exact: bool,
+    pub deliveries: Vec<DeliveryView>,
 }
 
-pub(crate) struct DeliveryView {
-    pub(crate) destination: String,
-    pub(crate) is_delivered: bool,
+pub struct DeliveryView {
+    pub destination: String,
+    pub is_delivered: bool,
     /// Attempts that were settled as a success,
-    pub(crate) succeeded: usize,
+    pub succeeded: usize,
     /// and as anything else.
-    pub(crate) failed: usize,
+    pub failed: usize,
 }
 
 /// Everything in the store, which nobody else has open.
-pub(crate) fn read(path: &Path) -> rusqlite::Result<MessageView> {
+pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
     let store = open(path)?;
     let sound: String = store.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
     assert_eq!(sound, "ok", "the database is damaged");
@@ -72,7 +72,7 @@ pub(crate) fn read(path: &Path) -> rusqlite::Result<MessageView> {
 }
 
 /// How many deliveries are still to be made or to be settled.
-pub(crate) fn open_deliveries(path: &Path) -> u64 {
+pub fn open_deliveries(path: &Path) -> u64 {
     open(path)
         .and_then(|store| {
             store.query_row(
@@ -90,7 +90,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 impl KeptWebhook {
     /// The deliveries to a destination; there should be one at most.
-    pub(crate) fn to(&self, destination: Destination) -> impl Iterator<Item = &DeliveryView> {
+    pub fn to(&self, destination: Destination) -> impl Iterator<Item = &DeliveryView> {
         self.deliveries
             .iter()
             .filter(move |delivery| delivery.destination == destination.name())

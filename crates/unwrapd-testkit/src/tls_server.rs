@@ -13,9 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 /// An authority with its key.
-pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-pub(crate) fn authority(name: &str) -> Authority {
+pub fn authority(name: &str) -> Authority {
     let mut authority = CertificateParams::new([]).unwrap();
     authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,7 +23,7 @@ pub(crate) fn authority(name: &str) -> Authority {
 }
 
 /// What `openssl req -x509` makes: a certificate of `localhost` that signs itself as an authority.
-pub(crate) fn self_signed(years: Option<(i32, i32)>) -> (Certificate, KeyPair) {
+pub fn self_signed(years: Option<(i32, i32)>) -> (Certificate, KeyPair) {
     let mut params = params("localhost", years);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -31,7 +31,7 @@ pub(crate) fn self_signed(years: Option<(i32, i32)>) -> (Certificate, KeyPair) {
 }
 
 /// A certificate of `name`, valid in these years.
-pub(crate) fn signed_by(
+pub fn signed_by(
     authority: &Authority,
     name: &str,
     years: Option<(i32, i32)>,
@@ -51,13 +51,13 @@ fn params(name: &str, years: Option<(i32, i32)>) -> CertificateParams {
 }
 
 /// Listens on a port of `localhost` with this certificate.
-pub(crate) fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
+pub fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     listen(vec![certificate.der().clone()], key)
 }
 
 /// As [`serve`], with a certificate, its chain, and its key in PEM.
-pub(crate) fn serve_pem(chain: &[u8], key: &[u8]) -> SocketAddr {
+pub fn serve_pem(chain: &[u8], key: &[u8]) -> SocketAddr {
     let chain = CertificateDer::pem_slice_iter(chain);
     let chain = chain.collect::<Result<_, _>>().unwrap();
     listen(chain, PrivateKeyDer::from_pem_slice(key).unwrap())

@@ -1,62 +1,75 @@
-//! What the tests share: a gateway in this process or as a process of its own, OpenAI's side, and
-//! an application's side.
+//! Parts that the tests share: a gateway in this process or as a process of its own, the sides of
+//! OpenAI and of an application, servers, and a store in memory. [`crash`] has the load, the ledger
+//! and the verdict of the tests that kill or damage a gateway.
+#![cfg(not(windows))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+#![allow(
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    clippy::new_without_default,
+    clippy::missing_fields_in_debug,
+    reason = "the callers are tests"
+)]
 
-pub(crate) mod application;
-pub(crate) mod balancer;
-pub(crate) mod memory_store;
-pub(crate) mod postgres;
-pub(crate) mod process;
-pub(crate) mod proxy;
-pub(crate) mod relay;
-pub(crate) mod stuck_store;
-pub(crate) mod tally;
-pub(crate) mod tls_server;
-pub(crate) mod wall_clock;
-pub(crate) mod wire;
+pub mod application;
+pub mod balancer;
+pub mod crash;
+pub mod memory_store;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod relay;
+pub mod stuck_store;
+pub mod tally;
+pub mod tls_server;
+pub mod wall_clock;
+pub mod wire;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
+use serde_json::Value;
 use tempfile::TempDir;
 use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use unwrapd::gateway::Gateway;
+use unwrapd::store::waiting;
 
 /// The secret between OpenAI and the gateway.
-pub(crate) const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 /// The secret between the gateway and an application.
-pub(crate) const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
+pub const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
 /// Only to end a test that would hang; nothing is expected to take that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) fn openai() -> Webhooks {
+pub fn openai() -> Webhooks {
     Webhooks::new(OPENAI_SECRET).unwrap()
 }
 
 /// A gateway in this process, on a free port, with an endpoint `production` and a store of its own.
-pub(crate) struct TestGateway {
-    pub(crate) gateway: Gateway,
-    pub(crate) folder: TempDir,
+pub struct TestGateway {
+    pub gateway: Gateway,
+    pub folder: TempDir,
     client: reqwest::Client,
 }
 
 impl TestGateway {
-    pub(crate) async fn start(destinations: Vec<DestinationSettings>) -> Self {
+    pub async fn start(destinations: Vec<DestinationSettings>) -> Self {
         Self::start_in(TempDir::new().unwrap(), destinations).await
     }
 
     /// On the store that is in `folder`, if there is one.
-    pub(crate) async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
+    pub async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
         Self::start_as(openai(), folder, destinations, ServerSettings::default()).await
     }
 
     /// With ports that are served so.
-    pub(crate) async fn served(server: ServerSettings) -> Self {
+    pub async fn served(server: ServerSettings) -> Self {
         Self::start_as(openai(), TempDir::new().unwrap(), vec![], server).await
     }
 
     /// With `webhooks` to prove what arrives at `production`.
-    pub(crate) async fn start_proving(
+    pub async fn start_proving(
         webhooks: Webhooks,
         folder: TempDir,
         destinations: Vec<DestinationSettings>,
@@ -65,7 +78,7 @@ impl TestGateway {
     }
 
     /// On a store that others may share.
-    pub(crate) async fn start_on(store: StoreUrl, destinations: Vec<DestinationSettings>) -> Self {
+    pub async fn start_on(store: StoreUrl, destinations: Vec<DestinationSettings>) -> Self {
         let folder = TempDir::new().unwrap();
         let server = ServerSettings::default();
         Self::start_with(openai(), folder, store, destinations, server).await
@@ -109,16 +122,16 @@ impl TestGateway {
         }
     }
 
-    pub(crate) fn url(&self, endpoint: &str) -> String {
+    pub fn url(&self, endpoint: &str) -> String {
         format!("http://{}/webhooks/{endpoint}", self.gateway.public())
     }
 
     /// Posts it as OpenAI does and gives the status of the answer.
-    pub(crate) async fn post(&self, webhook: &Webhook) -> u16 {
+    pub async fn post(&self, webhook: &Webhook) -> u16 {
         self.post_to("production", webhook).await.status().as_u16()
     }
 
-    pub(crate) async fn post_to(&self, endpoint: &str, webhook: &Webhook) -> reqwest::Response {
+    pub async fn post_to(&self, endpoint: &str, webhook: &Webhook) -> reqwest::Response {
         webhook
             .request(&self.client, &self.url(endpoint))
             .send()
@@ -126,23 +139,63 @@ impl TestGateway {
             .unwrap()
     }
 
-    pub(crate) fn client(&self) -> &reqwest::Client {
+    /// Posts a sample of this type, which must be accepted.
+    pub async fn receive(&self, id: &str, event_type: EventType) {
+        assert_eq!(self.post(&Webhook::new(id, event_type)).await, 200);
+    }
+
+    /// The URL of the admin port.
+    pub fn admin(&self) -> String {
+        format!("http://{}", self.gateway.admin().unwrap())
+    }
+
+    /// Posts a JSON body to a path of the admin API.
+    pub async fn ask(&self, path: &str, body: &Value) -> (u16, Value) {
+        ask(&self.admin(), path, body).await
+    }
+
+    /// Waits until no delivery waits.
+    pub async fn settled(&self) {
+        let mut events = self.gateway.events().subscribe();
+        while !waiting(&**self.gateway.store()).await.unwrap().is_empty() {
+            tokio::time::timeout(PATIENCE, events.recv())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
     /// Stops it and gives back its folder.
-    pub(crate) async fn stop(self) -> TempDir {
+    pub async fn stop(self) -> TempDir {
         self.gateway.stop().await;
         self.folder
     }
 }
 
-pub(crate) fn client() -> reqwest::Client {
+/// Posts a JSON body to a path of the admin API at this address.
+pub async fn ask(admin: &str, path: &str, body: &Value) -> (u16, Value) {
+    let response = client()
+        .post(format!("{admin}/api/v1/{path}"))
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await
+        .unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap())
+}
+
+pub fn client() -> reqwest::Client {
     client_that_waits(PATIENCE)
 }
 
 /// One that waits so long for an answer.
-pub(crate) fn client_that_waits(longest: Duration) -> reqwest::Client {
+pub fn client_that_waits(longest: Duration) -> reqwest::Client {
     // A client must be given a TLS to use, and these tests use none.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(longest).build().unwrap()
@@ -150,20 +203,20 @@ pub(crate) fn client_that_waits(longest: Duration) -> reqwest::Client {
 
 /// A signed request of OpenAI's.
 #[derive(Clone, Debug)]
-pub(crate) struct Webhook {
-    pub(crate) headers: WebhookHeaders,
-    pub(crate) payload: String,
+pub struct Webhook {
+    pub headers: WebhookHeaders,
+    pub payload: String,
 }
 
 impl Webhook {
-    pub(crate) fn new(id: &str, event_type: EventType) -> Self {
+    pub fn new(id: &str, event_type: EventType) -> Self {
         Self::with_payload(
             id,
             UnwrapWebhookEvent::sample(event_type, format!("evt_of_{id}"), 1_750_287_018).to_json(),
         )
     }
 
-    pub(crate) fn with_payload(id: &str, payload: impl Into<String>) -> Self {
+    pub fn with_payload(id: &str, payload: impl Into<String>) -> Self {
         let payload = payload.into();
         Self {
             headers: openai().sign(&payload, id, unix_now()).unwrap(),
@@ -171,7 +224,7 @@ impl Webhook {
         }
     }
 
-    pub(crate) fn request(&self, client: &reqwest::Client, url: &str) -> reqwest::RequestBuilder {
+    pub fn request(&self, client: &reqwest::Client, url: &str) -> reqwest::RequestBuilder {
         let mut request = client
             .post(url)
             .header("content-type", "application/json")
@@ -184,18 +237,18 @@ impl Webhook {
 }
 
 /// An address of this machine that nobody else uses, whatever the port.
-pub(crate) fn loopback() -> Ipv4Addr {
+pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
     // Neither the usual ones nor the ends of a network.
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
 }
 
-pub(crate) fn unix_now() -> i64 {
+pub fn unix_now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 /// A destination `name` at `url`, that is tried again quickly.
-pub(crate) fn destination(name: &str, url: &str) -> DestinationSettings {
+pub fn destination(name: &str, url: &str) -> DestinationSettings {
     let mut settings = DestinationSettings::new(
         name,
         url.parse().unwrap(),

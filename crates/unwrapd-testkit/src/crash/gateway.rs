@@ -14,26 +14,27 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::application::Application;
-use crate::support::{OPENAI_SECRET, PATIENCE};
+use crate::crash::application::Application;
+use crate::process::program;
+use crate::{OPENAI_SECRET, PATIENCE};
 
 /// Most deliveries under way at one destination, and so the most that a kill may have made twice.
-pub(crate) const CONCURRENCY: usize = 16;
+pub const CONCURRENCY: usize = 16;
 /// Much longer than a destination ever hangs, much shorter than [`PATIENCE`].
 const TIMEOUT_SECONDS: u64 = 5;
 const BINARY: &str = "unwrapd";
 /// The file in its folder by which a gateway is told how far its clock is off.
-pub(crate) const CLOCK: &str = "clock";
+pub const CLOCK: &str = "clock";
 /// Lines of the log that are shown if it ends by itself.
 const LOG_LINES: usize = 20;
 
 /// Keeps the binary as it is now: a build during a long run must not change what runs.
-pub(crate) fn copy_binary(folder: &Path) {
-    std::fs::copy(env!("CARGO_BIN_EXE_unwrapd"), folder.join(BINARY)).unwrap();
+pub fn copy_binary(folder: &Path) {
+    std::fs::copy(program(), folder.join(BINARY)).unwrap();
 }
 
 /// Writes the configuration of one life, which receives at this port; 0: at any.
-pub(crate) fn write_config(
+pub fn write_config(
     folder: &Path,
     port: u16,
     store: &str,
@@ -74,24 +75,24 @@ pub(crate) fn write_config(
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
 }
 
-pub(crate) struct Gateway {
+pub struct Gateway {
     child: Child,
     addresses: oneshot::Receiver<Addresses>,
     log: JoinHandle<VecDeque<String>>,
 }
 
 /// Where it is to be found.
-pub(crate) struct Addresses {
+pub struct Addresses {
     /// Where webhooks are posted.
-    pub(crate) webhooks: String,
+    pub webhooks: String,
     /// Where it says whether it is ready.
     #[allow(dead_code, reason = "the tests of faults ask there")]
-    pub(crate) readyz: String,
+    pub readyz: String,
 }
 
 impl Gateway {
     /// Starts it on the configuration in `folder`.
-    pub(crate) fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
+    pub fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
         // There need be no such file: then its clock is right.
         command.env("UNWRAPD_CLOCK_SHIFT", folder.join(CLOCK));
@@ -102,7 +103,7 @@ impl Gateway {
     }
 
     /// Starts it by a command that takes the arguments of the gateway. Every second life has to do with one thread.
-    pub(crate) fn start_by(mut command: Command, folder: &Path, life: u32) -> Self {
+    pub fn start_by(mut command: Command, folder: &Path, life: u32) -> Self {
         if life.is_multiple_of(2) {
             command.args(["serve", "--threads", "1"]);
         } else {
@@ -128,17 +129,17 @@ impl Gateway {
     }
 
     /// Waits until it receives, and says where; `None` if it died before.
-    pub(crate) async fn ready(&mut self) -> anyhow::Result<Option<Addresses>> {
+    pub async fn ready(&mut self) -> anyhow::Result<Option<Addresses>> {
         let addresses = timeout(PATIENCE, &mut self.addresses).await;
         Ok(addresses.context("the gateway does not start")?.ok())
     }
 
-    pub(crate) async fn died(&mut self) {
+    pub async fn died(&mut self) {
         self.child.wait().await.unwrap();
     }
 
     /// SIGKILL, unless it is dead already. An error if it ended in another way.
-    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+    pub async fn kill(mut self) -> anyhow::Result<()> {
         // It may have ended already.
         drop(self.child.start_kill());
         let status = self.child.wait().await?;
@@ -150,7 +151,7 @@ impl Gateway {
     }
 
     /// SIGTERM, and waits for a good end.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         let status = timeout(PATIENCE, self.child.wait())
             .await
@@ -162,12 +163,12 @@ impl Gateway {
 
 impl Gateway {
     /// SIGSTOP: it does nothing more, and everybody else believes it is there.
-    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+    pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
     /// SIGCONT: it goes on where it was.
-    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+    pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
 

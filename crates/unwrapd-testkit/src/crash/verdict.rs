@@ -17,10 +17,10 @@ use std::fmt;
 
 use unwrapd::dispatch::SETTLING_MAX;
 
-use crate::gateway::CONCURRENCY;
-use crate::ledger::{Book, Entry, Ledger, Received, known};
-use crate::store::{DeliveryView, MessageView};
-use crate::webhooks::{self, Destination};
+use crate::crash::gateway::CONCURRENCY;
+use crate::crash::ledger::{Book, Entry, Ledger, Received, known};
+use crate::crash::store::{DeliveryView, MessageView};
+use crate::crash::webhooks::{self, Destination};
 
 /// Most deliveries between being begun and being on the disk as settled, at one destination.
 const IN_FLIGHT_MAX: usize = CONCURRENCY + SETTLING_MAX;
@@ -29,7 +29,7 @@ const SHOWN_MAX: usize = 20;
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wrong {
+pub enum Wrong {
     /// Answered 200 and not in the store.
     NotKept,
     /// Answered 200, wanted, and not delivered.
@@ -56,11 +56,11 @@ pub(crate) enum Wrong {
     Crowded(Destination),
 }
 
-pub(crate) struct Offence {
-    pub(crate) wrong: Wrong,
-    pub(crate) id: String,
+pub struct Offence {
+    pub wrong: Wrong,
+    pub id: String,
     /// The process that answered 200, or that did it.
-    pub(crate) life: Option<u32>,
+    pub life: Option<u32>,
 }
 
 impl Wrong {
@@ -71,22 +71,22 @@ impl Wrong {
 
 /// Why a delivery came more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Again {
+pub struct Again {
     /// Copies that came after one that failed,
-    pub(crate) after_failure: usize,
+    pub after_failure: usize,
     /// after one that was in flight at a kill,
-    pub(crate) after_kill: usize,
+    pub after_kill: usize,
     /// and after one that was in flight at a freeze.
-    pub(crate) after_freeze: usize,
+    pub after_freeze: usize,
     /// Copies without a reason.
-    pub(crate) unexplained: usize,
+    pub unexplained: usize,
 }
 
 /// Gives why the delivery of this id to this destination came as often as it did.
-pub(crate) type Reasons<'a> = dyn Fn(&str, Destination, &Received) -> Again + 'a;
+pub type Reasons<'a> = dyn Fn(&str, Destination, &Received) -> Again + 'a;
 
 #[derive(Default)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     offences: BTreeMap<Wrong, Vec<String>>,
     posted: usize,
     requests: u64,
@@ -99,20 +99,20 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn reach(ledger: &Ledger, kept: &MessageView) -> Self {
+    pub fn reach(ledger: &Ledger, kept: &MessageView) -> Self {
         let mut verdict = Self::default();
         ledger.read(|book| verdict.compare(book, kept, None));
         verdict
     }
 
     /// With what is known of each delivery that came again.
-    pub(crate) fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
+    pub fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
         let mut verdict = Self::default();
         ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
         verdict
     }
 
-    pub(crate) fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.offences.is_empty()
     }
 
