@@ -1,10 +1,10 @@
-//! Puts the commit that is built into `UNWRAPD_VERSION`, where it can be told; without git and
-//! outside of a repository the version stands alone.
+//! Puts the commit of the build into `UNWRAPD_VERSION`, if it can be determined. Without git and
+//! outside of a repository, the version has no commit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Letters of a commit that are shown.
+/// Number of shown letters of a commit.
 const COMMIT_LETTERS: usize = 12;
 
 fn main() {
@@ -18,7 +18,7 @@ fn main() {
     println!("cargo::rustc-env=UNWRAPD_VERSION={version}");
 }
 
-/// The commit that the packager names; else that of the published crate; else that of the
+/// The commit from the packager, or else that of the published crate, or else that of the
 /// repository.
 fn commit() -> Option<String> {
     let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
@@ -30,7 +30,7 @@ fn commit() -> Option<String> {
     is_commit.then(|| commit.chars().take(COMMIT_LETTERS).collect())
 }
 
-/// Cargo writes the commit into what it publishes.
+/// The commit that Cargo writes into a published crate.
 fn published(folder: &Path) -> Option<String> {
     let file = folder.join(".cargo_vcs_info.json");
     let text = std::fs::read_to_string(file).ok()?;
@@ -39,7 +39,7 @@ fn published(folder: &Path) -> Option<String> {
 }
 
 fn checked_out(folder: &Path) -> Option<String> {
-    // In a folder of another project's repository its commit would say nothing about us.
+    // In a folder within another project's repository, the commit would be that project's.
     git(folder, &["ls-files", "--error-unmatch", "Cargo.toml"])?;
     for watched in ["HEAD", "logs/HEAD"] {
         let path = git(folder, &["rev-parse", "--git-path", watched])?;

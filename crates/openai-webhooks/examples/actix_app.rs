@@ -1,5 +1,9 @@
-//! An actix-web server that takes webhooks: proves each one, answers at once, and does the work in the background.
-//! `OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example actix_app`; it prints a request to try.
+//! An actix-web server that verifies each webhook, answers at once, and works in the background. It
+//! prints a request to try.
+//!
+//! ```sh
+//! OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example actix_app
+//! ```
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
@@ -7,16 +11,17 @@ use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
 use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
 
-/// OpenAI's webhooks are a few hundred bytes; those with the SIP headers of a call, some thousand.
+/// OpenAI's webhooks have a few hundred bytes; those with the SIP headers of a call, a few
+/// thousand.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// `web::Bytes` is the body as it was sent. `web::Json` would be too late: the signature is over the bytes.
+/// `web::Bytes` is the exact body, over which the signature is. `web::Json` would lose it.
 async fn receive(
     webhooks: web::Data<Webhooks>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> HttpResponse {
-    // actix-web has a header map of its own; any list of pairs will do.
+    // actix-web has its own header map; any list of pairs works.
     let headers: Vec<(&str, &[u8])> = request
         .headers()
         .iter()
@@ -31,13 +36,14 @@ async fn receive(
                 .body(error.to_string());
         }
     };
-    // A webhook can come more than once, always with the same `webhook-id`: where doing the work twice would hurt, insert the id
-    // into a unique column of your database first, and answer 200 at once if it is there already.
-    println!("proven: {}", verified.webhook_id());
+    // A webhook can arrive more than once, always with the same `webhook-id`. If repeated work does
+    // harm, insert the id into a unique column of your database first, and answer 200 at once if it
+    // is already there.
+    println!("verified: {}", verified.webhook_id());
     match verified.event() {
-        // OpenAI waits only a few seconds for the answer, so the work is done behind it.
+        // OpenAI waits only a few seconds for the answer, so the work comes after it.
         Ok(event) => drop(rt::spawn(work(event))),
-        // Authentic but not an event: a person should look, and OpenAI need not send it again.
+        // Authentic but not an event: a person should look at it, and OpenAI need not retry.
         Err(error) => println!("parked {}: {error}", error.webhook_id()),
     }
     HttpResponse::Ok().finish()
@@ -70,7 +76,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Not for a real program: whoever reads this line can send the webhook for five minutes.
+/// Not for production: everyone who reads this line can send the webhook for five minutes.
 fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
     let body = EventType::ResponseCompleted.sample();
     let headers = webhooks.sign_now(body, format!("wh_{}", std::process::id()))?;

@@ -1,5 +1,9 @@
-//! An axum server that takes webhooks: proves each one, answers at once, and does the work in the background.
-//! `OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example axum_app --features axum`; it prints a request to try.
+//! An axum server that verifies each webhook, answers at once, and works in the background. It
+//! prints a request to try.
+//!
+//! ```sh
+//! OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example axum_app --features axum
+//! ```
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
@@ -14,9 +18,11 @@ use openai_webhooks::{EventType, UnwrapWebhookEvent, Webhooks};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// OpenAI's webhooks are a few hundred bytes; those with the SIP headers of a call, some thousand.
+/// OpenAI's webhooks have a few hundred bytes; those with the SIP headers of a call, a few
+/// thousand.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Webhooks that wait for the worker. Beyond that we answer 503 and OpenAI sends them again.
+/// Maximum number of webhooks that wait for the worker. Beyond it we answer 503, and OpenAI
+/// retries.
 const QUEUE_MAX: usize = 1000;
 
 #[derive(Clone)]
@@ -25,17 +31,18 @@ struct App {
     queue: mpsc::Sender<Webhook>,
 }
 
-/// Where the extractor finds its secret; axum's feature `macros` can derive this.
+/// Gives the extractor its secret; axum's feature `macros` can derive this.
 impl FromRef<App> for Webhooks {
     fn from_ref(app: &App) -> Self {
         app.webhooks.clone()
     }
 }
 
-/// Runs only for a request that is proven; the extractor answers every other.
+/// Runs only for a verified request; the extractor answers every other.
 async fn receive(State(app): State<App>, webhook: Webhook) -> StatusCode {
-    // OpenAI waits only a few seconds, so no work is done here. What is in memory is lost when the program dies: where that
-    // matters, write `webhook_id` and `payload` to your database before you answer 200.
+    // OpenAI waits only a few seconds, so no work is done here. The queue is lost when the program
+    // dies. If that matters, write `webhook_id` and `payload` to your database before you answer
+    // 200.
     match app.queue.try_send(webhook) {
         Ok(()) => StatusCode::OK,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -43,12 +50,13 @@ async fn receive(State(app): State<App>, webhook: Webhook) -> StatusCode {
 }
 
 async fn work(mut queue: mpsc::Receiver<Webhook>) {
-    // A webhook can come more than once, always with the same `webhook-id`. In a real program this is a unique column in the
-    // database, kept for at least the 72 hours in which OpenAI sends again.
+    // A webhook can arrive more than once, always with the same `webhook-id`. A real program has a
+    // unique column in its database instead, and keeps the ids longer than the 72 hours of OpenAI's
+    // retries.
     let mut done = HashSet::new();
     while let Some(webhook) = queue.recv().await {
         if !done.insert(webhook.webhook_id.clone()) {
-            println!("{} came again", webhook.webhook_id);
+            println!("{} is a duplicate", webhook.webhook_id);
             continue;
         }
         match webhook.event {
@@ -77,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Not for a real program: whoever reads this line can send the webhook for five minutes.
+/// Not for production: everyone who reads this line can send the webhook for five minutes.
 fn print_request_to_try(webhooks: &Webhooks) -> anyhow::Result<()> {
     let body = EventType::ResponseCompleted.sample();
     let headers = webhooks.sign_now(body, format!("wh_{}", std::process::id()))?;

@@ -1,5 +1,9 @@
-//! Runs a file of conformance cases and prints each deviation:
-//! `cargo run --release -p openai-webhooks --example conformance -- crates/openai-webhooks/tests/vectors/cases.json`
+//! Runs a file of conformance cases and prints each deviation.
+//!
+//! ```sh
+//! cargo run --release -p openai-webhooks --example conformance -- \
+//!     crates/openai-webhooks/tests/vectors/cases.json
+//! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
 

@@ -1,6 +1,12 @@
-//! Answers the JSON event with which AWS Lambda hands over a request from API Gateway or a function URL: headers in a map, and a body
-//! that may be base64. `cargo run -p openai-webhooks --example lambda_base64_body` answers one it makes itself; with `-` behind it
-//! (`… --example lambda_base64_body -- - < event.json`) one from stdin, proven with `OPENAI_WEBHOOK_SECRET`.
+//! Answers the JSON event in which AWS Lambda passes a request from API Gateway or a function URL:
+//! the headers are a map, and the body may be base64.
+//!
+//! ```sh
+//! # With a request of its own:
+//! cargo run -p openai-webhooks --example lambda_base64_body
+//! # With a request from stdin, verified with OPENAI_WEBHOOK_SECRET:
+//! cargo run -p openai-webhooks --example lambda_base64_body -- - < event.json
+//! ```
 
 #![expect(clippy::print_stdout, reason = "stdout is the answer")]
 
@@ -12,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use openai_webhooks::{EventType, UnwrapError, Webhooks};
 use serde::{Deserialize, Serialize};
 
-/// What matters to us of the event; the crate `aws_lambda_events` has all of it.
+/// The fields of the event that we need; the crate `aws_lambda_events` has all of them.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Request {
@@ -47,10 +53,11 @@ fn handle(webhooks: &Webhooks, request: &Request) -> Response {
         return respond(400, "the body is not base64".to_owned());
     };
     match webhooks.unwrap(&payload, &request.headers) {
-        // A lambda is frozen once it has answered: hand the work to a queue (SQS, Step Functions) before the 200.
+        // AWS freezes a lambda after its answer, so hand the work to a queue (SQS, Step Functions)
+        // before the 200.
         Ok(event) => respond(200, format!("{} {}", event.kind(), event.id())),
         Err(UnwrapError::Verification(error)) => respond(error.http_status(), error.to_string()),
-        // Authentic but not an event: a person should look, and OpenAI need not send it again.
+        // Authentic but not an event: a person should look at it, and OpenAI need not retry.
         Err(error) => respond(200, format!("parked: {error}")),
     }
 }
@@ -70,7 +77,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A request as API Gateway would hand it over where binary bodies are switched on.
+/// A request as API Gateway passes it when binary bodies are enabled.
 fn sample(webhooks: &Webhooks) -> anyhow::Result<Request> {
     let body = EventType::BatchCompleted.sample();
     let signed = webhooks.sign_now(body, "wh_sample")?;

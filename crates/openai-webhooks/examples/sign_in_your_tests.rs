@@ -1,5 +1,9 @@
-//! Tests a webhook handler of your own, without OpenAI: sign a sample, hand it over, look at the answer.
-//! `cargo test -p openai-webhooks --example sign_in_your_tests`, or `cargo run` for one round with its answers printed.
+//! Tests for a webhook handler, without OpenAI: sign a sample, call the handler, check the answer.
+//!
+//! ```sh
+//! cargo test -p openai-webhooks --example sign_in_your_tests
+//! cargo run -p openai-webhooks --example sign_in_your_tests # prints the answers
+//! ```
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
@@ -7,7 +11,8 @@ use openai_webhooks::{
     EventType, HeadersLike, UnwrapError, UnwrapWebhookEvent, WebhookHeaders, Webhooks,
 };
 
-/// The handler under test. It takes [`Webhooks`] as an argument, so a test can bring a secret of its own.
+/// The handler under test. It takes [`Webhooks`] as an argument, so that a test can use its own
+/// secret.
 fn handle(webhooks: &Webhooks, headers: &impl HeadersLike, body: &[u8]) -> (u16, String) {
     match webhooks.unwrap(body, headers) {
         Ok(UnwrapWebhookEvent::ResponseCompleted(event)) => {
@@ -19,12 +24,12 @@ fn handle(webhooks: &Webhooks, headers: &impl HeadersLike, body: &[u8]) -> (u16,
     }
 }
 
-/// Stands in for OpenAI: any key will do, and no environment is needed.
+/// Takes the role of OpenAI. Any key works, and no environment is needed.
 fn test_webhooks() -> Webhooks {
     Webhooks::new("whsec_dGhpcyBrZXkgaXMgZm9yIHRlc3RzIG9ubHkh").expect("a well-formed secret")
 }
 
-/// A documented payload with the headers OpenAI would send now.
+/// A documented payload, with the headers that OpenAI would send at this time.
 fn signed(webhooks: &Webhooks, event_type: EventType) -> (WebhookHeaders, &'static str) {
     let body = event_type.sample();
     let headers = webhooks.sign_now(body, "wh_test_1");

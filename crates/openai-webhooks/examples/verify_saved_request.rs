@@ -1,6 +1,12 @@
-//! Proves a request that was saved or waited in a queue, against the time it arrived instead of now.
-//! `OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example verify_saved_request -- HEADERS BODY ARRIVED_AT`: a file with a
-//! `name: value` on each line, a file with the exact body, and Unix seconds. Without arguments it takes a request it has with it.
+//! Verifies a request that was saved, or that waited in a queue, at the time it arrived.
+//!
+//! ```sh
+//! OPENAI_WEBHOOK_SECRET=whsec_… cargo run -p openai-webhooks --example verify_saved_request -- \
+//!     HEADERS BODY ARRIVED_AT
+//! ```
+//!
+//! `HEADERS` is a file with one `name: value` on each line, `BODY` a file with the exact body, and
+//! `ARRIVED_AT` a time in Unix seconds. Without arguments, the example uses a request of its own.
 
 #![expect(clippy::print_stdout, reason = "shows what it does")]
 
@@ -25,21 +31,21 @@ fn main() -> anyhow::Result<()> {
             (Webhooks::from_env()?, saved)
         }
         [] => (Webhooks::new(SAMPLE_SECRET)?, sample()),
-        _ => anyhow::bail!("give three arguments, HEADERS BODY ARRIVED_AT, or none"),
+        _ => anyhow::bail!("pass three arguments, HEADERS BODY ARRIVED_AT, or none"),
     };
 
     let headers = pairs(&saved.headers);
     let event = webhooks.unwrap_at(&saved.body, &headers, saved.arrived_at)?;
     println!("authentic: {} {}", event.kind(), event.id());
 
-    // Against the clock of today it is what it looks like: an old request, sent again.
+    // At the current time it is refused as an old request.
     if let Err(UnwrapError::Verification(error)) = webhooks.unwrap(&saved.body, &headers) {
-        println!("and if it came now: {error}");
+        println!("at the current time: {error}");
     }
     Ok(())
 }
 
-/// A line without a colon, such as `HTTP/1.1 200 OK`, is no header.
+/// A line without a colon, such as `HTTP/1.1 200 OK`, is not a header.
 fn pairs(text: &str) -> Vec<(&str, &str)> {
     text.lines()
         .filter_map(|line| line.split_once(':'))

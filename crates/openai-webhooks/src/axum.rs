@@ -1,7 +1,7 @@
-//! Extractors for axum: a handler that takes one runs only for a request that is proven.
+//! Extractors for axum. A handler that takes one runs only for a verified request.
 //!
-//! The router's state must give [`Webhooks`]. The body is read up to axum's `DefaultBodyLimit` (2 MB unless you set another); OpenAI's
-//! webhooks are far smaller.
+//! [`Webhooks`] must be available from the router's state, through [`FromRef`]. The body is read up
+//! to axum's `DefaultBodyLimit`, which is 2 MB by default; OpenAI's webhooks are far smaller.
 //!
 //! ```
 //! use axum::{Router, extract::DefaultBodyLimit, routing::post};
@@ -33,24 +33,27 @@ use crate::error::VerificationError;
 use crate::event::{PayloadError, UnwrapWebhookEvent};
 use crate::webhooks::Webhooks;
 
-/// Extracts the event of a proven request.
+/// Extracts the event of a verified request.
 ///
-/// A request that is not proven is answered 400 or 401, a body too large 413. An authentic body that is not an event is answered
-/// 422, so that OpenAI sends it again for 72 hours while you look; take [`Webhook`] to park such bodies yourself.
+/// A request that is not verified is answered with 400 or 401, a body that is too large with 413.
+/// An authentic body that is not an event is answered with 422, so that OpenAI [retries for 72
+/// hours](https://developers.openai.com/api/docs/guides/webhooks) while you investigate. To store
+/// such bodies yourself, take [`Webhook`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event(pub UnwrapWebhookEvent);
 
-/// Extracts a proven request with everything needed to keep it: the event, the exact bytes, and the id to de-duplicate on.
+/// Extracts a verified request with all that is needed to store it: the event, the exact bytes, and
+/// the id for de-duplication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Webhook {
-    /// The value of `webhook-id`: the same for every copy of this webhook.
+    /// The value of `webhook-id`, the same for every copy of this webhook.
     pub webhook_id: String,
-    /// When OpenAI made this attempt to deliver, in Unix seconds.
+    /// Time of this delivery attempt by OpenAI, in Unix seconds.
     pub timestamp: i64,
     /// The exact bytes of the body.
     pub payload: Bytes,
-    /// The event in the body, or why there is none.
+    /// The event in the body, or the reason why it cannot be read.
     pub event: Result<UnwrapWebhookEvent, PayloadError>,
 }
 
@@ -87,23 +90,24 @@ where
     }
 }
 
-/// Why there was nothing to extract. As a response it has the right status and the reason as text, without content of the request.
+/// Reason why nothing was extracted. As a response, it has the right status and the reason as text,
+/// without content of the request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebhookRejection {
     /// The body could not be read, or is larger than the limit.
     #[error("the body cannot be read: {}", .0.body_text())]
     Body(#[from] BytesRejection),
-    /// Not proven.
+    /// The request is not verified.
     #[error(transparent)]
     Verification(#[from] VerificationError),
-    /// Authentic, but not an event.
+    /// The body is authentic, but not an event.
     #[error(transparent)]
     Payload(#[from] PayloadError),
 }
 
 impl WebhookRejection {
-    /// The status of the response.
+    /// The HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {

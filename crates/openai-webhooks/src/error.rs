@@ -1,9 +1,9 @@
-//! Why a request gave no event: not proven, or proven and not to be read.
+//! Errors of a request: not verified, or verified and not readable.
 
 use crate::event::PayloadError;
 use crate::headers::SIGNATURES_MAX;
 
-/// Why a request is not to be trusted. It never holds a secret, a signature or a body.
+/// Reason why a request is refused. No variant holds a secret, a signature or a body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerificationError {
@@ -12,63 +12,64 @@ pub enum VerificationError {
         "the header `{name}` is missing: this is not a webhook, or a proxy dropped the header on its way"
     )]
     MissingHeader {
-        /// Its name.
+        /// Name of the header.
         name: &'static str,
     },
-    /// A header stands more than once, with different values.
-    #[error("the header `{name}` stands more than once with different values: refuse the request")]
+    /// A header is repeated, with different values.
+    #[error("the header `{name}` is repeated with different values: refuse the request")]
     ConflictingHeader {
-        /// Its name.
+        /// Name of the header.
         name: &'static str,
     },
-    /// A header that no sender of webhooks would write.
+    /// A header has a value that no sender of webhooks writes.
     #[error("the header `{name}` is malformed: {reason}")]
     MalformedHeader {
-        /// Its name.
+        /// Name of the header.
         name: &'static str,
-        /// What is wrong with it.
+        /// The problem of its value.
         reason: &'static str,
     },
-    /// The timestamp is not 1 to 19 ASCII digits, or larger than `i64::MAX`.
+    /// The timestamp is not 1 to 19 ASCII digits, or is larger than `i64::MAX`.
     #[error(
-        "the header `webhook-timestamp` is not a Unix time: it must be whole seconds since 1970, in digits alone"
+        "the header `webhook-timestamp` is not a Unix time: it must be whole seconds since 1970, digits only"
     )]
     MalformedTimestamp,
-    /// Sent too long ago.
+    /// The webhook is older than the tolerance.
     #[error(
-        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: it is an old request sent again, it waited in a queue (check it at the time it arrived), or the clock here is fast"
+        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: an old request was replayed, it waited in a queue (pass its arrival time to `unwrap_at`), or the clock here is fast"
     )]
     TimestampTooOld {
-        /// How long ago.
+        /// Age of the webhook, in seconds.
         seconds: u64,
-        /// How much is tolerated.
+        /// The tolerance, in seconds.
         tolerance_seconds: u64,
     },
-    /// Sent in the future.
+    /// The timestamp is further in the future than the tolerance.
     #[error(
         "the webhook was sent {seconds} s in the future, more than the tolerance of {tolerance_seconds} s: {}",
         cause_of_future(*.seconds)
     )]
     TimestampTooNew {
-        /// How far ahead.
+        /// Seconds between the clock here and the timestamp.
         seconds: u64,
-        /// How much is tolerated.
+        /// The tolerance, in seconds.
         tolerance_seconds: u64,
     },
-    /// More signatures than [`SIGNATURES_MAX`].
+    /// The header lists more than [`SIGNATURES_MAX`] signatures.
     #[error(
         "the header `webhook-signature` lists more than {SIGNATURES_MAX} signatures: refuse the request"
     )]
     TooManySignatures,
-    /// No signature matches any secret.
+    /// No signature matches any of the secrets.
     #[error(
-        "no signature matches: the secret is another endpoint's or was rotated, or the body was changed on its way (verify the raw bytes, before any parsing)"
+        "no signature matches: the secret belongs to another endpoint or was rotated, or the body was changed on its way (verify the raw bytes, before any parsing)"
     )]
     SignatureMismatch,
 }
 
 impl VerificationError {
-    /// The HTTP status to answer: 400 where the headers are no webhook's, 401 where they are but do not prove it.
+    /// The HTTP status to answer: 400 if a header is missing or malformed, 401 if the time or the
+    /// signature is wrong.
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self {
@@ -84,25 +85,27 @@ impl VerificationError {
     }
 }
 
-/// Why a request gave no event.
+/// Reason why a request gave no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnwrapError {
-    /// Not proven: refuse it.
+    /// The request is not verified: refuse it.
     #[error(transparent)]
     Verification(#[from] VerificationError),
-    /// Authentic, but not an event that can be read: keep the body for a look and answer 200, or OpenAI sends it for 72 hours.
+    /// The request is authentic, but its body cannot be read as an event. Store the body and answer
+    /// 200; otherwise OpenAI [retries for up to 72
+    /// hours](https://developers.openai.com/api/docs/guides/webhooks).
     #[error(transparent)]
     Payload(#[from] PayloadError),
 }
 
-/// A time this far ahead was not meant: it has 12 digits or more.
+/// A timestamp this far ahead has 12 digits or more, so it is not in seconds.
 const MILLISECONDS_MIN: u64 = 99_999_999_999;
 
 fn cause_of_future(seconds: u64) -> &'static str {
     if seconds < MILLISECONDS_MIN {
         "check the clock here"
     } else {
-        "`webhook-timestamp` is not in seconds; 13 digits are milliseconds, 16 are microseconds, and seconds are wanted"
+        "`webhook-timestamp` is not in seconds; 13 digits are milliseconds, 16 are microseconds; send seconds"
     }
 }

@@ -1,5 +1,8 @@
-//! The events. One table below is the whole catalogue; the enums, the classes, their docs, the samples and the tests follow from
-//! it. OpenAI's next event is one more row and, if its `data` is more than an id, one more struct in a file beside.
+//! Events. The table below is the whole catalogue; the enums, the classes, their docs, the samples
+//! and the tests are generated from it. A new event type is one more row and, if its `data` is more
+//! than an id, one more struct in a file of `event/`.
+//!
+//! Source: [OpenAI's reference](https://developers.openai.com/api/reference/resources/webhooks).
 
 mod agents;
 mod calls;
@@ -48,7 +51,7 @@ catalogue! {
         sent when "an environment was suspended and can be resumed",
         sample r#"{"id": "evt_123", "object": "event", "type": "agent.environment.suspended", "created_at": 1750287018, "data": {"id": "ccarenv_abc123"}}"#;
 
-    AgentSessionActionRequired AgentSessionActionRequiredWebhookEvent "agent.session.action_required": AgentSessionActionRequiredData, "The session and what it waits for.",
+    AgentSessionActionRequired AgentSessionActionRequiredWebhookEvent "agent.session.action_required": AgentSessionActionRequiredData, "The session and the action that it waits for.",
         sent when "an agent session waits for something only you can do",
         sample r#"{"id": "evt_123", "object": "event", "created_at": 1750287018, "type": "agent.session.action_required", "data": {"id": "sess_abc123", "required_action": {"type": "function_call"}}}"#;
 
@@ -108,7 +111,7 @@ catalogue! {
         sent when "a fine-tuning job succeeded",
         sample r#"{"id": "evt_abc123", "type": "fine_tuning.job.succeeded", "created_at": 1719168000, "data": {"id": "ftjob_abc123"}}"#;
 
-    LiveCallIncoming LiveCallIncomingWebhookEvent "live.call.incoming": LiveCallIncomingData, "The call. OpenAI may send `realtime.call.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
+    LiveCallIncoming LiveCallIncomingWebhookEvent "live.call.incoming": LiveCallIncomingData, "The call. OpenAI may also send `realtime.call.incoming` for the same call: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Live API to accept it; the older name of `live.transport.incoming`",
         sample r#"{"id": "evt_abc123", "type": "live.call.incoming", "created_at": 1719168000, "data": {"session_id": "live_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "From", "value": "<sip:alice@example.com>;tag=abc123"}, {"name": "To", "value": "<sip:recipient@example.com>"}, {"name": "Call-ID", "value": "call-123@example.com"}]}}"#;
 
@@ -116,11 +119,11 @@ catalogue! {
         sent when "a Live session is connected over WebRTC",
         sample r#"{"object": "event", "id": "evt_abc123", "type": "live.transport.connected", "created_at": 1750287018, "data": {"type": "webrtc", "session_id": "live_123"}}"#;
 
-    LiveTransportIncoming LiveTransportIncomingWebhookEvent "live.transport.incoming": LiveTransportIncomingData, "The call. OpenAI may send `realtime.call.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
+    LiveTransportIncoming LiveTransportIncomingWebhookEvent "live.transport.incoming": LiveTransportIncomingData, "The call. OpenAI may also send `realtime.call.incoming` for the same call: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Live API to accept it",
         sample r#"{"id": "evt_abc123", "type": "live.transport.incoming", "created_at": 1719168000, "data": {"type": "sip", "session_id": "live_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "From", "value": "<sip:alice@example.com>;tag=abc123"}, {"name": "To", "value": "<sip:recipient@example.com>"}, {"name": "Call-ID", "value": "call-123@example.com"}]}}"#;
 
-    RealtimeCallIncoming RealtimeCallIncomingWebhookEvent "realtime.call.incoming": RealtimeCallIncomingData, "The call. OpenAI may send `live.transport.incoming` for the same call too: answer one of them, see [`RealtimeCallIncomingData`].",
+    RealtimeCallIncoming RealtimeCallIncomingWebhookEvent "realtime.call.incoming": RealtimeCallIncomingData, "The call. OpenAI may also send `live.transport.incoming` for the same call: answer one of them, see [`RealtimeCallIncomingData`].",
         sent when "a phone call rings, over SIP, and waits for the Realtime API to accept it",
         sample r#"{"id": "evt_abc123", "type": "realtime.call.incoming", "created_at": 1719168000, "data": {"call_id": "rtc_u0_479a275623b54bdb9b6fbae2f7cbd408", "sip_media_security": "srtp", "sip_headers": [{"name": "Max-Forwards", "value": "63"}, {"name": "CSeq", "value": "851287 INVITE"}, {"name": "Content-Type", "value": "application/sdp"}]}}"#;
 
@@ -156,7 +159,7 @@ catalogue! {
         sent when "a warning was issued for a safety identifier of the organisation",
         sample r#"{"id": "evt_example", "object": "event", "type": "safety.warning_issued", "created_at": 1787659200, "data": {"id": "C-abc123"}}"#;
 
-    SafetyIdentifierBlocked SafetyIdentifierBlockedWebhookEvent "safety_identifier.blocked": SafetyIdentifierBlockedData, "What was blocked, and why.",
+    SafetyIdentifierBlocked SafetyIdentifierBlockedWebhookEvent "safety_identifier.blocked": SafetyIdentifierBlockedData, "The safety identifier and the reason.",
         sent when "a request tied to a safety identifier was blocked",
         sample r#"{"id": "evt_abc123", "object": "event", "type": "safety_identifier.blocked", "created_at": 1719168000, "data": {"safety_identifier": "safety-id-123", "safety_category": "bio", "model": "gpt-6-astra", "project_id": "proj_abc123", "request_id": "req_123"}}"#;
 
@@ -171,8 +174,8 @@ catalogue! {
 }
 
 impl UnwrapWebhookEvent {
-    /// The event as JSON, as OpenAI would send it: on one line, with a blank behind each comma and colon, as in the test fixture of
-    /// the official SDKs. An unknown event keeps the text it came in.
+    /// The event as JSON in OpenAI's form: one line, with a space after each comma and colon, as in
+    /// the test fixture of the official SDKs. An unknown event keeps its original text.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = Vec::new();
@@ -183,9 +186,10 @@ impl UnwrapWebhookEvent {
     }
 }
 
-/// A blank behind each comma and colon, as `json.dumps` of Python writes.
+/// Writes a space after each comma and colon, as Python's `json.dumps` does.
 ///
-/// An application that parses a body and writes it again, before it verifies, often writes none: samples with blanks show that.
+/// An application that parses a body and serialises it again before it verifies often omits these
+/// spaces. Samples with spaces make such an application fail in its tests.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
@@ -210,11 +214,13 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// The `data` of a thin event: the id of what has moved. Fetch the rest from OpenAI's API.
+/// The `data` of a thin event: the id of a resource. Fetch the resource from [OpenAI's
+/// API](https://developers.openai.com/api/reference/resources/webhooks).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ResourceData {
-    /// The unique ID of the resource: of a batch, a response, a job; the event's class says which.
+    /// The unique ID of the resource, such as a batch, a response or a job. The event's class names
+    /// the kind.
     pub id: String,
 }
 
@@ -222,7 +228,7 @@ impl Shaped for ResourceData {
     const FIELDS: &'static [Field] = &[Field::text("id")];
 }
 
-/// The value of the field `object`, where an event has it: always "event".
+/// The value of the field `object`, if an event has it: always "event".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EventObject;
 
@@ -255,7 +261,8 @@ impl Serialize for EventType {
 }
 
 impl<'de> Deserialize<'de> for EventType {
-    /// From its name, such as `batch.completed`: for a configuration. Text that may name a type of tomorrow stays text.
+    /// Parses a name such as `batch.completed`, for configuration files. For a type that this
+    /// version may not know, use text instead.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NameVisitor;
 
@@ -283,7 +290,7 @@ impl TryFrom<&str> for EventType {
     }
 }
 
-/// The text is no event type of this version's catalogue.
+/// The text is not an event type in the catalogue of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an event type of this version's catalogue, see `EventType::ALL`")]
 pub struct UnknownEventType;

@@ -1,4 +1,4 @@
-//! The three signed headers, read once from whatever a framework keeps headers in.
+//! The three signed headers, read from the header type of any framework.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -6,28 +6,36 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::VerificationError;
 use crate::webhooks::SIGNATURE_LETTERS;
 
-/// Name of the header with the unique id of a webhook. It stays the same when OpenAI sends the
-/// webhook again, so de-duplicate on it.
+/// Name of the header with the unique id of a webhook. A retry by OpenAI has the same id, so
+/// de-duplicate on it ([Standard Webhooks][spec]).
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-metadata
 pub const WEBHOOK_ID: &str = "webhook-id";
-/// Name of the header with the time of this attempt to deliver, in Unix seconds.
+/// Name of the header with the time of the delivery attempt, in Unix seconds ([Standard
+/// Webhooks][spec]).
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-metadata
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
-/// Name of the header with one or several signatures, separated by blanks, or by commas where a
-/// proxy joined header lines.
+/// Name of the header with one or more signatures, separated by spaces ([Standard Webhooks][spec]),
+/// or by commas where a proxy joined repeated headers.
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sending-metadata-to-consumers
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
-/// Most bytes in a `webhook-id`. OpenAI's have 35.
+/// Maximum length of a `webhook-id`, in bytes. Those of OpenAI have 35.
 pub const WEBHOOK_ID_BYTES_MAX: usize = 256;
-/// Most signatures in one request. OpenAI sends one, and perhaps two while a secret is being rotated.
+/// Maximum number of signatures in one request. OpenAI sends one, and possibly two during a
+/// rotation.
 pub const SIGNATURES_MAX: usize = 32;
 
-/// Anything that holds HTTP headers.
+/// A collection of HTTP headers.
 ///
 /// Implemented for `http::HeaderMap` (feature `http`, on by default), for maps from names to values
-/// and for vectors, arrays and slices of pairs. Names count in any case; values may be text, bytes
-/// or lists of either. The spellings of a CGI environment (`HTTP_WEBHOOK_ID`) and the header maps
-/// of AWS Lambda (`headers` and `multiValueHeaders`) are understood.
+/// and for vectors, arrays and slices of pairs. Names are case-insensitive; values are text, bytes
+/// or lists of either. It also reads the variables of a CGI environment (`HTTP_WEBHOOK_ID`) and the
+/// header maps of AWS Lambda (`headers` and `multiValueHeaders`).
 ///
-/// For another type, hand the pairs over:
+/// For another type, offer each pair:
 ///
 /// ```
 /// use openai_webhooks::{HeadersLike, SignedHeaders};
@@ -50,22 +58,22 @@ pub const SIGNATURES_MAX: usize = 32;
     note = "for another type pass a map, or a slice or vector of pairs of name and value, or implement `HeadersLike`"
 )]
 pub trait HeadersLike {
-    /// Offers every header, or at least the signed ones, to `headers`.
+    /// Calls [`SignedHeaders::offer`] for every header, or at least for the signed ones.
     fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>);
 }
 
-/// The signed headers of one request, as they are being collected.
+/// The signed headers of one request, while they are collected.
 #[derive(Debug, Default)]
 pub struct SignedHeaders<'h> {
     id: Single<'h>,
     timestamp: Single<'h>,
     signature: Option<&'h [u8]>,
-    /// Further `webhook-signature` headers; together they are one list.
+    /// Further `webhook-signature` headers. All of them form one list.
     more_signatures: Vec<&'h [u8]>,
 }
 
 impl<'h> SignedHeaders<'h> {
-    /// Takes the header if it is one of the three, and passes over every other.
+    /// Stores the header if it is one of the three signed headers, and ignores it otherwise.
     pub fn offer(&mut self, name: &[u8], value: &'h [u8]) {
         if name.eq_ignore_ascii_case(WEBHOOK_ID.as_bytes()) || name == b"HTTP_WEBHOOK_ID" {
             self.id.offer(value);
@@ -88,12 +96,12 @@ impl<'h> SignedHeaders<'h> {
         if self.signature.is_none() {
             self.signature = Some(value);
         } else if self.more_signatures.len() <= SIGNATURES_MAX {
-            // One more than allowed is kept: enough to see that there are too many.
+            // The limit plus one is enough to detect too many.
             self.more_signatures.push(value);
         }
     }
 
-    /// Reads `source` and checks everything that can be checked without a key or a clock.
+    /// Reads `source` and makes the checks that need neither a key nor a clock.
     pub(crate) fn checked(
         source: &'h (impl HeadersLike + ?Sized),
     ) -> Result<CheckedHeaders<'h>, VerificationError> {
@@ -118,26 +126,27 @@ impl<'h> SignedHeaders<'h> {
 pub(crate) struct CheckedHeaders<'h> {
     pub(crate) id: &'h str,
     pub(crate) timestamp: Timestamp<'h>,
-    /// The first list of signatures, and the only one unless the header stands more than once.
+    /// The first list of signatures; the only one unless the header is repeated.
     pub(crate) signature: &'h [u8],
     more_signatures: Vec<&'h [u8]>,
 }
 
 impl<'h> CheckedHeaders<'h> {
     pub(crate) fn has_too_many_signatures(&self) -> bool {
-        // Most lists need not be counted: they are too short for so many items with a letter between each.
+        // Fast path: a short list cannot hold too many items, since each needs a letter and a
+        // separator.
         let is_short = self.signature.len() < 2 * SIGNATURES_MAX && self.more_signatures.is_empty();
         let mut items = self.tokens().filter(|token| token.is_item());
         !is_short && items.nth(SIGNATURES_MAX).is_some()
     }
 
-    /// Every signature of the list that may be one of ours, in the order of arrival.
+    /// The signatures of the list that can be of scheme `v1`, in their order.
     pub(crate) fn signatures(&self) -> impl Iterator<Item = &'h Signature> + Clone {
         self.tokens().filter_map(Token::signature)
     }
 
-    /// The list, divided at blanks, and where a proxy joined several header lines into one, at
-    /// commas (RFC 9110, section 5.3).
+    /// Splits the list at blanks, and at commas, because a proxy may join repeated headers ([RFC
+    /// 9110, section 5.3](https://www.rfc-editor.org/rfc/rfc9110#section-5.3)).
     fn tokens(&self) -> impl Iterator<Item = Token<'h>> + Clone {
         std::iter::once(self.signature)
             .chain(self.more_signatures.iter().copied())
@@ -156,26 +165,26 @@ impl<'h> CheckedHeaders<'h> {
     }
 }
 
-/// The letters of a signature, without its version.
+/// The base64 letters of a signature, without its version.
 pub(crate) type Signature = [u8; SIGNATURE_LETTERS];
 
-/// A piece of a list of signatures between commas or blanks: a version, a signature, or neither.
+/// A part of the list between commas or blanks: a version, a signature, or neither.
 #[derive(Clone, Copy)]
 struct Token<'h> {
     text: &'h [u8],
-    /// The two tokens before it, the nearer one last, as far as only commas stand between.
+    /// The two tokens before this one, the nearer one last, as long as only commas separate them.
     before: [Option<&'h [u8]>; 2],
 }
 
 impl<'h> Token<'h> {
-    /// Whether an item of the list begins here: a version and its signature are one.
+    /// Whether an item of the list begins here. A version and its signature are one item.
     fn is_item(self) -> bool {
         !self.text.is_empty() && !self.before[1].is_some_and(is_version)
     }
 
-    /// A comma is both what stands behind a version and what lines are joined with, so what stands
-    /// before decides: a signature belongs to `v1`, or to no scheme if nothing, or another
-    /// signature, is before it. One of another scheme is passed over.
+    /// The signature, if it can be of scheme `v1`. A comma separates a version from its signature
+    /// and also joined headers, so the preceding tokens decide. The version must be `v1`, or
+    /// absent: nothing or another signature precedes.
     fn signature(self) -> Option<&'h Signature> {
         let is_ours = match self.before {
             [_, None | Some(b"")] => true,
@@ -186,7 +195,7 @@ impl<'h> Token<'h> {
     }
 }
 
-/// Whether it is base64 of as many bytes as a signature has, or more.
+/// Whether `text` is base64 with at least the length of a signature.
 fn is_encoded_signature(text: &[u8]) -> bool {
     let mut letters = text;
     while let [rest @ .., b'='] = letters {
@@ -196,7 +205,7 @@ fn is_encoded_signature(text: &[u8]) -> bool {
     text.len() >= SIGNATURE_LETTERS && letters.iter().all(is_letter)
 }
 
-/// Whether it is the name of a scheme: `v1`, `v1a`, `v2`.
+/// Whether `text` is the name of a scheme: `v1`, `v1a`, `v2`.
 fn is_version(text: &[u8]) -> bool {
     const BYTES_MAX: usize = 8;
     match text {
@@ -207,24 +216,26 @@ fn is_version(text: &[u8]) -> bool {
     }
 }
 
-/// The timestamp twice: as a number for the clock, and as the text that was signed.
+/// A timestamp as a number for the clock, and as the text that was signed.
 pub(crate) struct Timestamp<'h> {
     pub(crate) seconds: i64,
     pub(crate) text: &'h [u8],
 }
 
 impl<'h> Timestamp<'h> {
-    /// Most digits: as many as the largest 64-bit Unix time has.
+    /// Maximum number of digits: that of the largest 64-bit Unix time.
     pub(crate) const DIGITS_MAX: usize = 19;
 
-    /// Digits only, of a number that fits 63 bits. A sign, a fraction or anything else behind the
-    /// number would let someone move the border between the
-    /// timestamp and the body of an authentic request and have it pass as another one.
+    /// Accepts only digits of a number that fits in 63 bits. With a sign, a fraction or other text
+    /// after the number, an attacker could shift the border between timestamp and body in an
+    /// authentic request and pass it off as another one ([Standard Webhooks][spec]).
+    ///
+    /// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
     pub(crate) fn read(text: &'h [u8]) -> Result<Self, VerificationError> {
         if text.len() > Self::DIGITS_MAX {
             return Err(VerificationError::MalformedTimestamp);
         }
-        // 19 digits always fit 64 unsigned bits.
+        // 19 digits always fit in 64 unsigned bits.
         let mut seconds = 0_u64;
         for &letter in text {
             if !letter.is_ascii_digit() {
@@ -237,7 +248,10 @@ impl<'h> Timestamp<'h> {
     }
 }
 
-/// Checks a `webhook-id`. The signed text is `id.timestamp.body`, so a dot in the id would make it ambiguous.
+/// Checks a `webhook-id`. The signed text is `id.timestamp.body`, so a dot in the id would make it
+/// ambiguous ([Standard Webhooks][spec]).
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 pub(crate) fn webhook_id(id: &[u8]) -> Result<&str, VerificationError> {
     let malformed = |reason| VerificationError::MalformedHeader {
         name: WEBHOOK_ID,
@@ -246,20 +260,20 @@ pub(crate) fn webhook_id(id: &[u8]) -> Result<&str, VerificationError> {
     if id.len() > WEBHOOK_ID_BYTES_MAX {
         return Err(malformed("it is longer than 256 bytes"));
     }
-    // Without an early exit this looks at many letters at a time.
+    // Without an early exit the compiler vectorises this loop.
     let is_allowed = |letter: u8| letter.is_ascii_graphic() && letter != b'.';
     if !id
         .iter()
         .fold(true, |all, &letter| all & is_allowed(letter))
     {
         return Err(malformed(
-            "it holds a dot, a blank, or a letter outside printable ASCII",
+            "it contains a dot, a blank, or a character outside printable ASCII",
         ));
     }
     std::str::from_utf8(id).map_err(|_| malformed("it is not ASCII"))
 }
 
-/// A header that may stand once, or several times with the same value.
+/// A header that may be present once, or several times with the same value.
 #[derive(Debug, Default)]
 struct Single<'h> {
     value: Option<&'h [u8]>,
@@ -285,7 +299,8 @@ impl<'h> Single<'h> {
     }
 }
 
-/// Blanks and tabs around a header's value are not part of it (RFC 9110, section 5.5).
+/// Removes blanks and tabs around a value ([RFC 9110, section
+/// 5.5](https://www.rfc-editor.org/rfc/rfc9110#section-5.5)).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value
         && is_blank(*first)
@@ -312,7 +327,7 @@ fn is_blank(letter: u8) -> bool {
     note = "the header values of another framework, or of another version of `http`, usually have `as_bytes`: `headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>()`"
 )]
 pub trait HeaderValueLike {
-    /// Calls `each` with every value.
+    /// Calls `each` with each value.
     fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8]));
 }
 
@@ -336,7 +351,7 @@ impl<const LENGTH: usize> HeaderValueLike for [u8; LENGTH] {
     }
 }
 
-/// Maps made of JSON may hold a name without a value.
+/// Maps made from JSON may hold a name without a value.
 impl<V: HeaderValueLike> HeaderValueLike for Option<V> {
     fn each<'h>(&'h self, each: &mut dyn FnMut(&'h [u8])) {
         if let Some(value) = self {
@@ -403,7 +418,8 @@ impl<N: AsRef<[u8]>, V: HeaderValueLike> HeadersLike for BTreeMap<N, V> {
 
 #[cfg(feature = "http")]
 impl HeadersLike for http::HeaderMap {
-    /// Looks at every header: for the few dozen a request has that is cheaper than hashing three names.
+    /// Compares every header. A request has a few dozen, for which that is cheaper than hashing
+    /// three names.
     fn read<'h>(&'h self, headers: &mut SignedHeaders<'h>) {
         for (name, value) in self {
             // A `HeaderName` is in lower case.

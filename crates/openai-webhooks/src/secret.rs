@@ -1,4 +1,5 @@
-//! The webhook secret: what OpenAI shows once when an endpoint is made, as the key of an HMAC.
+//! The webhook secret, which is the key of an HMAC. OpenAI shows it once, when an endpoint is
+//! created ([guide](https://developers.openai.com/api/docs/guides/webhooks)).
 
 mod mistaken;
 
@@ -10,32 +11,38 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
-/// The environment variable that the official OpenAI SDKs read the webhook secret from.
+/// Name of the environment variable from which the official OpenAI SDKs read the webhook secret.
 pub const OPENAI_WEBHOOK_SECRET: &str = "OPENAI_WEBHOOK_SECRET";
 
-/// Fewest bytes of key material accepted behind `whsec_`. The Standard Webhooks specification asks for 24 to 64 bytes.
+/// Minimum length of a key after `whsec_`, in bytes. Standard Webhooks asks for [24 to 64
+/// bytes][spec].
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 pub const KEY_BYTES_MIN: usize = 24;
 
 const PREFIX: &str = "whsec_";
 
-/// Padding may be missing, as it often is after copy and paste; every other deviation would be a guess at the key.
+/// Padding may be missing: it is often lost in copy and paste. For any other deviation the key
+/// would be a guess.
 const PADDING_MAY_MISS: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const SECRET_BASE64: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::STANDARD, PADDING_MAY_MISS);
 
-/// A webhook secret, ready to be used as a key.
+/// A webhook secret, usable as a key.
 ///
-/// A text that begins with `whsec_` is standard base64 behind that prefix; any other text is the
-/// key itself, as UTF-8, which is what every official OpenAI SDK does. Blanks of any alphabet, line
-/// ends, a byte order mark and what else cannot be seen are dropped around it, so that a secret
-/// read from a file works.
+/// Text that begins with `whsec_` is the prefix and standard base64 ([Standard Webhooks][spec]).
+/// Any other text is the key itself, as UTF-8, as in every official OpenAI SDK. White space, line
+/// ends, a byte order mark and invisible characters around the secret are dropped, so that a secret
+/// can be read from a file.
 ///
-/// A text that is surely something else is refused, and the error names it: an API key, the id of
-/// an endpoint, a line of a `.env` file, a variable that was not replaced, a placeholder. Taken for
-/// a key, it would refuse every webhook and give no reason.
+/// Text that is certainly something else is refused, and the error names it: an API key, the id of
+/// an endpoint, a line of a `.env` file, a variable that was not expanded, a placeholder. Used as a
+/// key, such text would refuse every webhook without an explanation.
 ///
-/// A `Secret` prints as `[redacted]` and its bytes are wiped when it is dropped.
+/// A `Secret` prints as `[redacted]`. Its bytes are wiped when it is dropped.
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 ///
 /// ```
 /// use openai_webhooks::Secret;
@@ -50,7 +57,11 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Reads a secret. The error says what is wrong with the text and never shows it.
+    /// Parses a secret.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] that names the problem and never shows the text.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let secret = Self::parse_short(text)?;
         if secret.key.len() < KEY_BYTES_MIN && mistaken::trim(text).starts_with(PREFIX) {
@@ -61,8 +72,12 @@ impl Secret {
         Ok(secret)
     }
 
-    /// As [`parse`](Self::parse), but a `whsec_` key may be shorter than [`KEY_BYTES_MIN`]. For
-    /// tests only: such a key can be guessed.
+    /// Does the same as [`parse`](Self::parse), and also accepts a `whsec_` key shorter than
+    /// [`KEY_BYTES_MIN`]. Use it in tests only: a short key can be guessed.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] that names the problem and never shows the text.
     pub fn parse_short(text: &str) -> Result<Self, SecretError> {
         let text = mistaken::trim(text);
         if text.is_empty() {
@@ -77,9 +92,9 @@ impl Secret {
         }
     }
 
-    /// Reads one secret, or several that are divided by blanks, line ends or commas: for a
-    /// rotation, the newest first. Each of several must begin with `whsec_`; text without it may
-    /// hold blanks and commas, and is one secret.
+    /// Parses one or more secrets, separated by blanks, line ends or commas; during a rotation, the
+    /// newest first. If there are several, each must begin with `whsec_`. Text without that prefix
+    /// may contain blanks and commas, and is one secret.
     ///
     /// ```
     /// use openai_webhooks::{Secret, Webhooks};
@@ -88,6 +103,10 @@ impl Secret {
     /// let webhooks: Webhooks = Secret::parse_list(text)?.into_iter().collect();
     /// # Ok::<(), openai_webhooks::SecretError>(())
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] for the first text that is not a secret.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, SecretError> {
         let trimmed = mistaken::trim(text);
         let is_separator = |letter: char| letter.is_whitespace() || letter == ',';
@@ -104,8 +123,12 @@ impl Secret {
         Self::parse(text).map(|secret| vec![secret])
     }
 
-    /// Reads the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`]. Where several stand there, see
-    /// [`Webhooks::from_env`](crate::Webhooks::from_env).
+    /// Parses the secret in the environment variable [`OPENAI_WEBHOOK_SECRET`]. If the variable
+    /// holds several, use [`Webhooks::from_env`](crate::Webhooks::from_env).
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] if the variable is not set, or holds text that is not a secret.
     pub fn from_env() -> Result<Self, SecretError> {
         Self::parse(&env()?)
     }
@@ -114,7 +137,11 @@ impl Secret {
         Self::parse_list(&env()?)
     }
 
-    /// A secret from key bytes, for instance 32 bytes from the operating system's random source. There must be some.
+    /// Makes a secret from key bytes, for instance from 32 random bytes of the operating system.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SecretError::Empty`] if `key` is empty.
     pub fn from_key(key: impl Into<Vec<u8>>) -> Result<Self, SecretError> {
         let key = Zeroizing::new(key.into());
         if key.is_empty() {
@@ -123,13 +150,13 @@ impl Secret {
         Ok(Self { key })
     }
 
-    /// The secret as text to hand to someone: `whsec_` and the key in base64. Mind where it goes.
+    /// The secret as text: `whsec_` and the key in base64. The caller must keep it out of logs.
     #[must_use]
     pub fn expose(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", SECRET_BASE64.encode(&*self.key)))
     }
 
-    /// How many bytes the key has.
+    /// Length of the key, in bytes.
     #[must_use]
     pub fn key_bytes(&self) -> usize {
         self.key.len()
@@ -143,7 +170,7 @@ impl Secret {
 impl FromStr for Secret {
     type Err = SecretError;
 
-    /// As [`Secret::parse`].
+    /// Does the same as [`Secret::parse`].
     fn from_str(text: &str) -> Result<Self, SecretError> {
         Self::parse(text)
     }
@@ -152,14 +179,14 @@ impl FromStr for Secret {
 impl TryFrom<&str> for Secret {
     type Error = SecretError;
 
-    /// As [`Secret::parse`].
+    /// Does the same as [`Secret::parse`].
     fn try_from(text: &str) -> Result<Self, SecretError> {
         Self::parse(text)
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// From text, as [`Secret::parse`], for a configuration. No error shows the value.
+    /// Parses text as [`Secret::parse`] does, for configuration files. No error shows the value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
 
@@ -178,7 +205,7 @@ impl<'de> Deserialize<'de> for Secret {
                 self.visit_str(&Zeroizing::new(text))
             }
 
-            // Their usual errors would show the value.
+            // The default errors of these types would show the value.
             fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
                 Err(not_text())
             }
@@ -200,7 +227,7 @@ impl<'de> Deserialize<'de> for Secret {
             E::custom("a webhook secret is text: put it in quotation marks")
         }
 
-        // Asked for text, a deserializer makes the error itself, and shows the value.
+        // With `deserialize_str`, the deserializer would make the error itself and show the value.
         deserializer.deserialize_any(TextVisitor)
     }
 }
@@ -242,66 +269,66 @@ fn decode(encoded: &str) -> Result<Vec<u8>, SecretError> {
     })
 }
 
-/// What is wrong with a webhook secret. It never holds the secret or a part of it.
+/// Problem of a webhook secret. No variant holds the secret or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// No such environment variable.
+    /// The environment variable is not set.
     #[error(
-        "the environment variable {OPENAI_WEBHOOK_SECRET} is not set: set it to the secret that OpenAI showed when the webhook endpoint was made"
+        "the environment variable {OPENAI_WEBHOOK_SECRET} is not set: set it to the secret that OpenAI showed when you created the webhook endpoint"
     )]
     NotInEnvironment,
-    /// The environment variable is not UTF-8.
+    /// The environment variable is not valid UTF-8.
     #[error(
         "the environment variable {OPENAI_WEBHOOK_SECRET} is not valid UTF-8: copy the secret again"
     )]
     NotUnicode,
-    /// Empty, only blanks, or nothing behind `whsec_`. With such a key anyone could forge a webhook.
-    #[error("the webhook secret is empty: copy the whole secret, beginning with `whsec_`")]
+    /// Empty, blank, or nothing after `whsec_`. With an empty key, anyone could forge a webhook.
+    #[error("the webhook secret is empty: copy the whole secret, which begins with `whsec_`")]
     Empty,
-    /// Quotation marks around the secret would become part of the key.
-    #[error("the webhook secret has quotation marks around it: leave them out")]
+    /// Quotation marks enclose the secret, and would become part of the key.
+    #[error("the webhook secret has quotation marks around it: remove them")]
     Quoted,
     /// The text begins with `v1,`, as signatures do.
     #[error(
-        "the webhook secret begins with `v1,` or `webhook-signature`, which belongs to signatures: leave out everything before `whsec_`"
+        "the webhook secret begins with `v1,` or `webhook-signature`, which belongs to signatures: remove everything before `whsec_`"
     )]
     SignaturePrefix,
-    /// `whsec_` is not at the start: `Bearer whsec_…`, or a line of a `.env` file.
+    /// `whsec_` is not at the beginning: `Bearer whsec_…`, or a line of a `.env` file.
     #[error(
-        "`whsec_` stands inside the text and not at its start: leave out everything before it, and what may stand behind the secret"
+        "`whsec_` is not at the beginning of the text: remove everything before it, and everything after the secret"
     )]
     PrefixInside,
-    /// `whsec-` and the like, or a part of it.
+    /// The prefix is misspelt, such as `whsec-`, or truncated.
     #[error(
-        "the prefix of the webhook secret is misspelt or cut: it is `whsec_`; copy the whole secret again"
+        "the prefix of the webhook secret is misspelt or truncated: it is `whsec_`; copy the whole secret again"
     )]
     PrefixSpelling,
     /// `whsec_whsec_…`
-    #[error("the webhook secret begins with `whsec_` twice: leave out one of them")]
+    #[error("the webhook secret begins with `whsec_` twice: remove one of them")]
     PrefixTwice,
-    /// Several secrets, where one belongs.
-    #[error(
-        "several webhook secrets stand here, and one belongs here: give each a place of its own"
-    )]
+    /// Several secrets, where one is expected.
+    #[error("this holds several webhook secrets, but one is expected: configure each separately")]
     Several,
     /// Several lines, none of which begins with `whsec_`.
     #[error("the webhook secret has several lines: keep the one that begins with `whsec_`")]
     SeveralLines,
     /// `sk-…`
     #[error(
-        "this is an API key, not a webhook secret: copy the secret that OpenAI showed when the webhook endpoint was made, it begins with `whsec_`"
+        "this is an API key, not a webhook secret: copy the secret that OpenAI showed when you created the webhook endpoint; it begins with `whsec_`"
     )]
     ApiKey,
     /// `whe_…`
     #[error(
-        "this is the id of a webhook endpoint, not its secret: the secret begins with `whsec_`, and OpenAI shows it once, when the endpoint is made"
+        "this is the id of a webhook endpoint, not its secret: the secret begins with `whsec_`, and OpenAI shows it once, when you create the endpoint"
     )]
     EndpointId,
-    /// `wh_…`, `evt_…`, `proj_…`: the id of something.
+    /// The id of another object: `wh_…`, `evt_…`, `proj_…`.
     #[error("this is an id, not a webhook secret: the secret begins with `whsec_`")]
     OtherId,
-    /// A key of the asymmetric signatures of Standard Webhooks, of SSH, or in PEM.
+    /// A key of asymmetric signatures: of [Standard Webhooks][spec] or SSH, or in PEM.
+    ///
+    /// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
     #[error(
         "this is a public or private key of asymmetric signatures, which OpenAI does not use: the webhook secret begins with `whsec_`"
     )]
@@ -316,86 +343,84 @@ pub enum SecretError {
     WebToken,
     /// `NAME=…`, `secret: …` or `{"secret": …}`
     #[error(
-        "this is a line of a configuration, with a name and a value: keep the value alone, it begins with `whsec_`"
+        "this is a configuration line with a name and a value: keep only the value, which begins with `whsec_`"
     )]
     Assignment,
     /// A path, a URL, or the name of an entry in a vault.
     #[error(
-        "this says where something is kept, it is no webhook secret: read the secret from there and give that"
+        "this is the location of a secret, not a webhook secret: read the secret from there and use it here"
     )]
     Place,
-    /// `${NAME}`, `$NAME`, `%NAME%`, `{{ name }}`: nothing replaced it.
+    /// A variable that was not expanded: `${NAME}`, `$NAME`, `%NAME%`, `{{ name }}`.
     #[error(
-        "this is the name of a variable that was not expanded: give its value, which begins with `whsec_`"
+        "this is the name of a variable that was not expanded: use its value, which begins with `whsec_`"
     )]
     NotExpanded,
     /// `undefined`, `null`, `<your secret>`, `changeme`
     #[error(
-        "this is a placeholder, not a secret: put the webhook secret in its place, it begins with `whsec_`"
+        "this is a placeholder, not a secret: replace it with the webhook secret, which begins with `whsec_`"
     )]
     Placeholder,
     /// `whsec_…abcd`, `whsec_****abcd`
     #[error(
-        "a part of the webhook secret is left out or masked: OpenAI shows the whole secret once, when the endpoint is made or its secret is rotated; copy that"
+        "a part of the webhook secret is left out or masked: copy the whole secret, which OpenAI shows once, when you create the endpoint or rotate its secret"
     )]
     Masked,
     /// The base64 or hexadecimal form of a text that begins with `whsec_`.
     #[error(
-        "this is a webhook secret that was encoded once more, as base64 or hexadecimal digits: decode it, it begins with `whsec_`"
+        "this is a webhook secret encoded again, as base64 or hexadecimal digits: decode it; the secret begins with `whsec_`"
     )]
     EncodedTwice,
-    /// The secret as a tool for encrypted configurations keeps it.
+    /// The secret in the encrypted form of a configuration tool.
     #[error(
-        "this is an encrypted form of a secret: have the tool that encrypted it decrypt it; the webhook secret begins with `whsec_`"
+        "this is an encrypted form of a secret: decrypt it with the tool that encrypted it; the webhook secret begins with `whsec_`"
     )]
     Encrypted,
-    /// The message of a command that failed to print the secret.
+    /// The error message of a command that should have printed the secret.
     #[error(
-        "this is a message of a program, not a webhook secret: run the command that should print the secret, and see why it fails"
+        "this is the error message of a program, not a webhook secret: run the command that should print the secret, and fix its error"
     )]
     Message,
-    /// A letter that cannot be seen stands inside.
-    #[error(
-        "the webhook secret holds a character that cannot be seen: copy it again, from where it was shown"
-    )]
+    /// The text contains an invisible character.
+    #[error("the webhook secret contains an invisible character: copy it again from its source")]
     Invisible,
-    /// `WHSEC_` and the like.
+    /// The prefix is not in lower case: `WHSEC_`.
     #[error(
-        "the prefix of the webhook secret is not in lower case: it is `whsec_`; copy the secret again, its case matters"
+        "the prefix of the webhook secret is not in lower case: it is `whsec_`; copy the secret again, in its original case"
     )]
     PrefixCase,
-    /// A blank or a line end inside.
-    #[error("the webhook secret has a blank or a line end inside: copy it again, in one piece")]
+    /// A blank or a line end inside the secret.
+    #[error("the webhook secret contains a blank or a line end: copy it again, in one piece")]
     InnerBlank,
     /// `-` or `_`, from the URL-safe alphabet of base64.
     #[error(
-        "the webhook secret holds `-` or `_` behind `whsec_`: it must be standard base64, with `+` and `/`"
+        "the webhook secret contains `-` or `_` after `whsec_`: it must be standard base64, with `+` and `/`"
     )]
     UrlAlphabet,
-    /// A letter that is in no base64 alphabet.
+    /// A character that is in no base64 alphabet.
     #[error(
-        "the webhook secret holds a character that is not base64 behind `whsec_`: copy it again"
+        "the webhook secret contains a character after `whsec_` that is not base64: copy it again"
     )]
     InvalidCharacter,
-    /// `=` in the wrong place or too often.
+    /// `=` in the wrong position, or too often.
     #[error(
-        "the webhook secret has `=` in the wrong place or too often: copy it again, to its end"
+        "the webhook secret has `=` in the wrong position or too often: copy it again, to its end"
     )]
     Padding,
     /// A length that no base64 text has.
     #[error("the webhook secret is cut short: copy it again, to its end")]
     CutShort,
-    /// Bits behind the key that must be zero are not; a letter is wrong or missing.
+    /// The unused bits of the last letter are not zero, so a letter is wrong or missing.
     #[error(
         "the last letter of the webhook secret is impossible in base64: a letter is wrong or missing, copy it again"
     )]
     SpareBits,
-    /// Fewer than [`KEY_BYTES_MIN`] bytes of key.
+    /// The key is shorter than [`KEY_BYTES_MIN`] bytes.
     #[error(
-        "the webhook secret holds {bytes} bytes of key, which is too few to be safe: it needs {KEY_BYTES_MIN} or more; copy the whole secret"
+        "the key of the webhook secret has {bytes} bytes, too few to be safe; the minimum is {KEY_BYTES_MIN}: copy the whole secret"
     )]
     TooShort {
-        /// How many bytes of key there are.
+        /// Length of the key, in bytes.
         bytes: usize,
     },
 }

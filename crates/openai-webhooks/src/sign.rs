@@ -1,4 +1,4 @@
-//! The same arithmetic the other way round: a payload into the three signed headers.
+//! Signing: creates the three signed headers for a payload.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,8 +12,8 @@ use crate::headers::{
 use crate::webhooks::{Webhooks, mac, unix_now};
 
 impl Webhooks {
-    /// Signs a payload as OpenAI would, at `timestamp` in Unix seconds: for your own tests, and to
-    /// pass a verified webhook on. With several secrets there is a signature for each.
+    /// Signs a payload as OpenAI does, at `timestamp` in Unix seconds. Use it in tests, and to
+    /// forward a verified webhook. The header lists one signature for each secret.
     ///
     /// ```
     /// use openai_webhooks::{EventType, Webhooks};
@@ -25,8 +25,11 @@ impl Webhooks {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Fails if no verifier would take them: `webhook_id` is 1 to 256 printable ASCII letters
-    /// without blanks or dots, and `timestamp` is not before 1970.
+    /// # Errors
+    ///
+    /// Returns a [`VerificationError`] if a verifier would refuse the headers: `webhook_id` must be
+    /// 1 to 256 printable ASCII characters without blanks and dots, and `timestamp` must not be
+    /// before 1970.
     pub fn sign(
         &self,
         payload: impl AsRef<[u8]>,
@@ -55,7 +58,7 @@ impl Webhooks {
         })
     }
 
-    /// As [`sign`](Self::sign), with the time of this machine.
+    /// Does the same as [`sign`](Self::sign), with the time of this machine.
     pub fn sign_now(
         &self,
         payload: impl AsRef<[u8]>,
@@ -65,11 +68,12 @@ impl Webhooks {
     }
 }
 
-/// Value of `user-agent` in OpenAI's webhooks.
+/// Value of `user-agent` in OpenAI's webhooks
+/// ([guide](https://developers.openai.com/api/docs/guides/webhooks)).
 #[cfg(feature = "http")]
 const USER_AGENT: &str = "OpenAI/1.0 (+https://platform.openai.com/docs/webhooks)";
 
-/// The three headers that prove a webhook, as OpenAI sends them.
+/// The three signed headers of a webhook, as OpenAI sends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WebhookHeaders {
@@ -95,7 +99,8 @@ impl WebhookHeaders {
 
 #[cfg(feature = "http")]
 impl WebhookHeaders {
-    /// A request as OpenAI would send it, to call a handler with in tests. `payload` is what was signed.
+    /// Builds the request that OpenAI would send, to call a handler in tests. `payload` must be the
+    /// signed one.
     ///
     /// ```
     /// use openai_webhooks::{EventType, Webhooks};
@@ -107,7 +112,9 @@ impl WebhookHeaders {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Fails if `uri` is none, or if a value was changed to one that no header can have.
+    /// # Errors
+    ///
+    /// Fails if `uri` is invalid, or if a field of `self` was changed to an invalid header value.
     pub fn request<U, B>(&self, uri: U, payload: B) -> Result<http::Request<B>, http::Error>
     where
         U: TryInto<http::Uri>,

@@ -1,4 +1,4 @@
-//! [`Webhooks`]: proves that a request came from OpenAI, and when.
+//! [`Webhooks`] verifies that a request comes from OpenAI and is recent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,15 @@ use crate::event::{Envelope, PayloadError, UnwrapWebhookEvent};
 use crate::headers::{CheckedHeaders, HeadersLike, Signature, SignedHeaders, Timestamp};
 use crate::secret::{Secret, SecretError};
 
-/// How far `webhook-timestamp` may be from our clock, both ways, as in the official SDKs: five minutes.
+/// Largest accepted difference between `webhook-timestamp` and the clock, in both directions: five
+/// minutes, as in the official SDKs ([Python], [Node]).
+///
+/// The Standard Webhooks specification asks for a tolerance as a defence against
+/// [replay attacks][spec].
+///
+/// [Python]: https://github.com/openai/openai-python
+/// [Node]: https://github.com/openai/openai-node
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#verifying-webhook-authenticity
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
 const MAC_BYTES: usize = 32;
@@ -20,8 +28,13 @@ pub(crate) const SIGNATURE_LETTERS: usize = MAC_BYTES.div_ceil(3) * 4;
 
 /// Verifies and unwraps the webhooks of one OpenAI endpoint.
 ///
-/// Make one when the program starts, where a bad secret is an error you see at once, and share it: cloning is cheap. From then
-/// on only a request can fail.
+/// Create one value when the program starts, where a bad secret is reported at once, and clone it:
+/// a clone is cheap. After that, only a request can fail.
+///
+/// The signature is the symmetric scheme `v1` of the [Standard Webhooks specification][spec], as
+/// [OpenAI's guide](https://developers.openai.com/api/docs/guides/webhooks) describes.
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 ///
 /// ```
 /// use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
@@ -36,34 +49,47 @@ pub(crate) const SIGNATURE_LETTERS: usize = MAC_BYTES.div_ceil(3) * 4;
 /// ```
 #[derive(Clone)]
 pub struct Webhooks {
-    /// Keyed once; a request clones the state instead of hashing the key again.
+    /// Initialised with the key once. A request clones this state instead of hashing the key again.
     keys: Arc<[Hmac<Sha256>]>,
     tolerance_seconds: u64,
 }
 
 impl Webhooks {
-    /// Webhooks signed with this secret; see [`Secret`] for the forms it may have.
+    /// Accepts webhooks signed with `secret`. [`Secret`] lists the accepted forms.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] if the text cannot be a webhook secret.
     pub fn new(secret: impl AsRef<str>) -> Result<Self, SecretError> {
         Secret::parse(secret.as_ref()).map(|secret| Self::from(&secret))
     }
 
-    /// Webhooks signed with any of the secrets in the environment variable
-    /// [`OPENAI_WEBHOOK_SECRET`](crate::OPENAI_WEBHOOK_SECRET): one, or during a rotation several, divided as
-    /// [`Secret::parse_list`] says.
+    /// Accepts webhooks signed with any secret in the environment variable
+    /// [`OPENAI_WEBHOOK_SECRET`](crate::OPENAI_WEBHOOK_SECRET). During a rotation the variable
+    /// holds several secrets, separated as [`Secret::parse_list`] says.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SecretError`] if the variable is not set, or holds text that is not a secret.
     pub fn from_env() -> Result<Self, SecretError> {
         Ok(Secret::list_from_env()?.into_iter().collect())
     }
 
-    /// Accepts this secret too. While a secret is being rotated both the new and the old one are valid (OpenAI keeps the old
-    /// one for 24 hours if asked to); name the newest first.
+    /// Accepts `secret` too. Add the newest secret first.
+    ///
+    /// During a rotation the new and the old secret are both valid: OpenAI can keep the old one
+    /// active for 24 hours ([guide](https://developers.openai.com/api/docs/guides/webhooks)).
     #[must_use]
     pub fn and(mut self, secret: &Secret) -> Self {
         self.extend([secret]);
         self
     }
 
-    /// How far `webhook-timestamp` may be from the clock, in whole seconds, both ways, the bounds included.
-    /// [`DEFAULT_TOLERANCE`] unless set. What is within it can be replayed by whoever recorded it, so de-duplicate on `webhook-id`.
+    /// Sets the largest accepted difference between `webhook-timestamp` and the clock, in both
+    /// directions, bounds included. The default is [`DEFAULT_TOLERANCE`]; a fraction of a second is
+    /// dropped.
+    ///
+    /// A recorded request can be replayed within this time, so de-duplicate on `webhook-id`.
     #[must_use]
     pub fn tolerance(self, tolerance: Duration) -> Self {
         Self {
@@ -72,10 +98,15 @@ impl Webhooks {
         }
     }
 
-    /// Proves the request and gives its event.
+    /// Verifies the request and parses its event.
     ///
-    /// `payload` must be the exact bytes of the body, before any parsing. An [`UnwrapError::Verification`] means the request is not
-    /// to be trusted; an [`UnwrapError::Payload`] is authentic but not an event this version can read.
+    /// `payload` must be the exact bytes of the body, before any parsing
+    /// ([reason](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme)).
+    ///
+    /// # Errors
+    ///
+    /// [`UnwrapError::Verification`]: the request is not authentic, or too old or too new.
+    /// [`UnwrapError::Payload`]: the request is authentic, but this version cannot read its event.
     pub fn unwrap(
         &self,
         payload: &(impl AsRef<[u8]> + ?Sized),
@@ -84,8 +115,9 @@ impl Webhooks {
         self.unwrap_at(payload, headers, unix_now())
     }
 
-    /// As [`unwrap`](Self::unwrap), with the clock at `now`, in Unix seconds: to check a request that waited in a queue against the
-    /// time it arrived, in tests, and where there is no clock.
+    /// Does the same as [`unwrap`](Self::unwrap), with the clock at `now`, in Unix seconds. Use it
+    /// in tests, without a clock, and for a request that waited in a queue: pass the time it
+    /// arrived.
     pub fn unwrap_at(
         &self,
         payload: &(impl AsRef<[u8]> + ?Sized),
@@ -95,7 +127,11 @@ impl Webhooks {
         Ok(self.verify_signature_at(payload, headers, now)?.event()?)
     }
 
-    /// Proves the request without reading its body.
+    /// Verifies the request without parsing its body.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`VerificationError`] if the request is not authentic, or too old or too new.
     pub fn verify_signature<'r>(
         &self,
         payload: &'r (impl AsRef<[u8]> + ?Sized),
@@ -104,7 +140,8 @@ impl Webhooks {
         self.verify_signature_at(payload, headers, unix_now())
     }
 
-    /// As [`verify_signature`](Self::verify_signature), with the clock at `now`, in Unix seconds.
+    /// Does the same as [`verify_signature`](Self::verify_signature), with the clock at `now`, in
+    /// Unix seconds.
     pub fn verify_signature_at<'r>(
         &self,
         payload: &'r (impl AsRef<[u8]> + ?Sized),
@@ -122,8 +159,15 @@ impl Webhooks {
         })
     }
 
-    /// The checks that need neither the body nor a secret, with the clock at `now`, in Unix seconds: what they refuse need not be
-    /// received to its end. What they let pass is not proven.
+    /// Makes the checks that need neither the body nor a secret, with the clock at `now`, in Unix
+    /// seconds. A server can refuse a request by them before it receives the body.
+    ///
+    /// A request that passes is not verified yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`VerificationError`] if a signed header is missing or malformed, or if the time
+    /// is outside the tolerance.
     pub fn check_headers_at(
         &self,
         headers: &(impl HeadersLike + ?Sized),
@@ -133,8 +177,8 @@ impl Webhooks {
         self.check_time(headers.timestamp.seconds, now)
     }
 
-    /// A fingerprint of each secret, in their order: 16 hexadecimal digits. Two spellings of one
-    /// secret have the same fingerprint. A fingerprint cannot sign.
+    /// Returns a fingerprint of each secret, in their order: 16 hexadecimal digits. Two spellings
+    /// of one secret have the same fingerprint. A fingerprint cannot sign.
     ///
     /// ```
     /// use openai_webhooks::Webhooks;
@@ -148,7 +192,7 @@ impl Webhooks {
     pub fn fingerprints(&self) -> Vec<String> {
         let fingerprint = |key: &Hmac<Sha256>| {
             let mut mac = key.clone();
-            // A signed text contains dots and this one has none, so it is never a signature.
+            // A signed text contains dots and this text has none, so its HMAC is never a signature.
             mac.update(b"fingerprint");
             let mac: [u8; MAC_BYTES] = mac.finalize().into_bytes().into();
             let beginning = u64::from_be_bytes(mac[..8].try_into().expect("8 of 32 bytes"));
@@ -175,7 +219,8 @@ impl Webhooks {
         }
     }
 
-    /// One HMAC a key, however many signatures there are to compare it with; none when there is nothing to compare.
+    /// Returns the index of the key that made one of the signatures. Computes one HMAC for each
+    /// key, and none if the list has no well-formed signature.
     fn matching_key(
         &self,
         headers: &CheckedHeaders<'_>,
@@ -185,7 +230,7 @@ impl Webhooks {
             return Err(VerificationError::TooManySignatures);
         }
         let mut candidates = headers.signatures();
-        // Nearly always the list is one signature, and there is nothing to take apart.
+        // Fast path: the header is nearly always one signature, and needs no splitting.
         let sole = letters_of_signature(headers.signature);
         let Some(first) = sole.or_else(|| candidates.next()) else {
             return Err(VerificationError::SignatureMismatch);
@@ -223,7 +268,8 @@ impl From<&Secret> for Webhooks {
     }
 }
 
-/// Accepts what is signed with any of the secrets, the newest first. Without a secret it refuses every request.
+/// Accepts webhooks signed with any of the secrets; give the newest first. Without a secret, every
+/// request is refused.
 ///
 /// ```
 /// use openai_webhooks::{Secret, Webhooks};
@@ -244,7 +290,7 @@ impl<'s> FromIterator<&'s Secret> for Webhooks {
     }
 }
 
-/// Accepts these secrets too, behind those there are.
+/// Adds these secrets after the present ones.
 impl Extend<Secret> for Webhooks {
     fn extend<I: IntoIterator<Item = Secret>>(&mut self, secrets: I) {
         self.add(secrets.into_iter().map(|secret| keyed(&secret)));
@@ -266,7 +312,7 @@ impl fmt::Debug for Webhooks {
     }
 }
 
-/// A request that is proven to come from OpenAI. Only [`Webhooks`] can make one.
+/// A verified request from OpenAI. Only [`Webhooks`] can create one.
 #[derive(Clone, Copy)]
 pub struct Verified<'r> {
     webhook_id: &'r str,
@@ -276,38 +322,47 @@ pub struct Verified<'r> {
 }
 
 impl<'r> Verified<'r> {
-    /// The event in the body. The error still carries the `webhook-id`.
-    #[inline] // Or it is moved once more.
+    /// Parses the event in the body.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PayloadError`], with the `webhook-id`, if the body is not an event that this
+    /// version can read.
+    #[inline] // Without it the event is moved once more.
     pub fn event(&self) -> Result<UnwrapWebhookEvent, PayloadError> {
         UnwrapWebhookEvent::read(self.payload)
             .map_err(|problem| PayloadError::new(self.webhook_id, self.payload, problem))
     }
 
-    /// The type and the resource that the body names, however odd the rest of it. `None` where it names no type.
+    /// Reads the type and the resource, and tolerates problems elsewhere in the body. `None` if the
+    /// body has no type.
     #[must_use]
     pub fn envelope(&self) -> Option<Envelope<'r>> {
         Envelope::read(self.payload)
     }
 
-    /// The value of `webhook-id`: the same for every copy of this webhook. It is not the id of the event.
+    /// The value of `webhook-id`. Every copy of a webhook has the same ([OpenAI's
+    /// guide](https://developers.openai.com/api/docs/guides/webhooks)). It is not the id of the
+    /// event.
     #[must_use]
     pub fn webhook_id(&self) -> &'r str {
         self.webhook_id
     }
 
-    /// When OpenAI made this attempt to deliver, in Unix seconds.
+    /// Time of this delivery attempt by OpenAI, in Unix seconds.
     #[must_use]
     pub fn timestamp(&self) -> i64 {
         self.timestamp
     }
 
-    /// The exact bytes that were signed.
+    /// The exact bytes of the body, which were signed.
     #[must_use]
     pub fn payload(&self) -> &'r [u8] {
         self.payload
     }
 
-    /// Which secret matched, counted from 0 in the order they were given: tells when an old one is no longer in use.
+    /// Index of the secret that matched, from 0, in the order given. It shows when an old secret is
+    /// no longer in use.
     #[must_use]
     pub fn secret_index(&self) -> usize {
         self.secret_index
@@ -329,11 +384,13 @@ fn keyed(secret: &Secret) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.key()).expect("HMAC takes a key of any length")
 }
 
-/// The HMAC over `id.timestamp.payload` (Standard Webhooks, "Signature scheme").
+/// The HMAC-SHA256 over `id.timestamp.payload`: the [signature scheme][spec] of Standard Webhooks.
+///
+/// [spec]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 pub(crate) fn mac(key: &Hmac<Sha256>, id: &str, timestamp: &[u8], payload: &[u8]) -> Hmac<Sha256> {
     let mut mac = key.clone();
     mac.update(id.as_bytes());
-    // One short update instead of three.
+    // One update with id and timestamp joined by dots is faster than three short updates.
     let mut dotted = [b'.'; 2 + Timestamp::DIGITS_MAX];
     let dotted = &mut dotted[..2 + timestamp.len()];
     dotted[1..=timestamp.len()].copy_from_slice(timestamp);
@@ -342,16 +399,16 @@ pub(crate) fn mac(key: &Hmac<Sha256>, id: &str, timestamp: &[u8], payload: &[u8]
     mac
 }
 
-/// Its letters, if `item` has the form of a signature, with or without `v1,`.
+/// Strips `v1,` from `item` if it is there. `None` if the rest does not have the length of a
+/// signature.
 fn letters_of_signature(item: &[u8]) -> Option<&Signature> {
     item.strip_prefix(b"v1,").unwrap_or(item).try_into().ok()
 }
 
-/// Whether `letters` are the base64 of `mac`, to the last bit, in a time that does not tell how much of it is right.
+/// Compares `letters` with the base64 of `mac`, exactly, in a time that does not depend on `mac`.
 ///
-/// A signature is public, so its letters may choose where a table is read. What they stand for is compared as it is found: to
-/// decode them first, with a decoder for texts of any length, takes longer than a block of
-/// SHA-256.
+/// A signature is public, so its letters may index a table. Each group is compared as it is
+/// decoded: a general decoder takes longer than a block of SHA-256.
 fn is_base64_of(letters: &Signature, mac: &[u8; MAC_BYTES]) -> bool {
     let (groups, _) = letters.as_chunks();
     let (groups_of_bytes, _) = mac.as_chunks();
@@ -359,23 +416,23 @@ fn is_base64_of(letters: &Signature, mac: &[u8; MAC_BYTES]) -> bool {
     for (&letters, &[x, y, z]) in groups.iter().zip(groups_of_bytes) {
         difference |= base64_bits(letters) ^ u32::from_be_bytes([0, x, y, z]);
     }
-    // The last group is one byte and one letter short: they would be zero.
+    // The last group has one byte and one letter less, which count as zero.
     let ([.., x, y, z, padding], [.., last_but_one, last]) = (*letters, *mac);
     difference |= base64_bits([x, y, z, b'A']) ^ u32::from_be_bytes([0, last_but_one, last, 0]);
     difference |= u32::from(padding ^ b'=');
     difference == 0
 }
 
-/// The 24 bits that four letters stand for, and further ones if they are not all letters of base64.
+/// The 24 bits of four base64 letters. A higher bit is set if any of them is not a base64 letter.
 fn base64_bits(letters: [u8; 4]) -> u32 {
     let [a, b, c, d] = letters.map(|letter| u32::from(BASE64_VALUES[usize::from(letter)]));
     a << 18 | b << 12 | c << 6 | d | ((a | b | c | d) & u32::from(NO_BASE64)) << 24
 }
 
-/// In [`BASE64_VALUES`] for what is not a letter of base64. The letters have six bits.
+/// Entry of [`BASE64_VALUES`] for a byte outside the alphabet. Letters have six bits.
 const NO_BASE64: u8 = 1 << 6;
 
-/// The six bits that each letter of base64 stands for.
+/// The six bits of each base64 letter.
 static BASE64_VALUES: [u8; 256] = {
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut values = [NO_BASE64; 256];
@@ -387,7 +444,7 @@ static BASE64_VALUES: [u8; 256] = {
     values
 };
 
-/// Unix time in whole seconds. A clock before 1970 reads as 1970.
+/// Unix time in whole seconds. A clock before 1970 gives 0.
 pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {

@@ -1,4 +1,5 @@
-//! The extractors, in a real router: most over `oneshot`, what depends on the wire over a socket.
+//! The extractors in a real router: most tests use `oneshot`, those that depend on the network a
+//! socket.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
@@ -20,7 +21,7 @@ const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 const OTHER_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
 const BODY_BYTES_MAX: usize = 1024;
 
-/// Authentic when signed, but no event; nothing of it may come back in an answer.
+/// Authentic when signed, but no event; no part of it may appear in an answer.
 const NO_EVENT: &str = r#"{"id":"evt_private","created_at":"private","private":"private"}"#;
 
 #[tokio::test]
@@ -38,7 +39,7 @@ async fn a_proven_request_reaches_the_handler_as_a_typed_event() {
 
 #[tokio::test]
 async fn the_whole_webhook_has_the_exact_bytes_the_id_and_the_time() {
-    // Blanks and an escape, which parsing and writing anew would lose.
+    // Blanks and an escape, which a new serialisation would lose.
     let body = "{ \"id\": \"evt_1\",\t\"type\": \"batch\\u002ecompleted\", \"created_at\": 1, \"data\": {\"id\": \"b\"} }\n";
     let now = unix_now();
     let headers = webhooks().sign(body, "wh_exact", now).unwrap();
@@ -216,7 +217,7 @@ async fn no_refusal_holds_a_secret_a_signature_or_a_piece_of_the_body() {
     }
 }
 
-/// A state of one's own, to see that [`FromRef`] is all the extractor asks for.
+/// A state of the application: [`FromRef`] is all that the extractor needs.
 #[derive(Clone)]
 struct State(Webhooks);
 
@@ -284,7 +285,7 @@ async fn send(path: &str, headers: WebhookHeaders, body: &str) -> (StatusCode, S
     read(app().oneshot(request(path, &headers, body)).await.unwrap()).await
 }
 
-/// Over a socket, as HTTP/1.1 with `transfer-encoding: chunked`; gives the answer as it came.
+/// Sends it over a socket, as HTTP/1.1 with `transfer-encoding: chunked`; returns the raw answer.
 async fn send_in_chunks(body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

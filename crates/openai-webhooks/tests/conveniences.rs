@@ -1,4 +1,4 @@
-//! Conveniences of the library: types in a configuration, requests for tests, one type of time.
+//! Conveniences of the library: types for configurations, requests for tests, one type of time.
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, VerificationError, Webhooks};
 
@@ -101,7 +101,7 @@ fn a_request_for_tests_is_as_openai_would_send_it() {
     assert!(headers.request("not a uri", payload).is_err());
 }
 
-/// An application that writes the JSON again, before it verifies, fails at once: as with the
+/// An application that serialises the JSON again before it verifies fails at once, as with the
 /// fixture of the official SDKs.
 #[test]
 fn samples_have_a_blank_behind_each_comma_and_colon_as_the_fixture_of_the_official_sdks() {
@@ -153,8 +153,7 @@ fn a_time_in_milliseconds_is_refused_as_such() {
             .verify_signature_at("body", &headers, 1_795_000_000)
             .unwrap_err();
         let text = error.to_string();
-        let says_so =
-            text.contains("13 digits are milliseconds") && text.contains("seconds are wanted");
+        let says_so = text.contains("13 digits are milliseconds") && text.contains("send seconds");
         assert_eq!(says_so, is_milliseconds, "{text}");
         assert_eq!(error.http_status(), 401);
     }

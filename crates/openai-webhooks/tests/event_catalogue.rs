@@ -1,4 +1,5 @@
-//! Our types are the published ones: OpenAI's list of events, its documented payloads, and the classes of its reference page.
+//! Our types are the published ones: OpenAI's list of events, its documented payloads, and the
+//! classes of its [reference page](https://developers.openai.com/api/reference/resources/webhooks).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +16,7 @@ use openai_webhooks::{
 };
 use serde_json::{Value, json};
 
-/// How many event types OpenAI's SDKs, API and documentation name.
+/// Number of event types in OpenAI's SDKs, API and documentation.
 const PUBLISHED: usize = 34;
 
 #[test]
@@ -177,7 +178,7 @@ fn an_unknown_event_owes_nothing_but_its_type_and_id() {
     }
 }
 
-/// A reader that serde derives takes `["batch_1"]` for a struct with one field.
+/// A derived `Deserialize` accepts `["batch_1"]` for a struct with one field.
 #[test]
 fn a_list_stands_for_no_object_of_an_event() {
     let list = json!(["evt_1", "note.taken"]);
@@ -221,7 +222,7 @@ fn a_list_stands_for_no_object_of_an_event() {
     }
 }
 
-/// Names and values share one buffer: an empty value once made the two change places.
+/// Names and values share one buffer: an empty value once swapped the two.
 #[test]
 fn a_sip_header_keeps_its_name_and_value_in_either_order_and_when_one_is_empty() {
     let texts = ["", "a", "Via"];
@@ -250,7 +251,7 @@ fn a_sip_header_keeps_its_name_and_value_in_either_order_and_when_one_is_empty()
     assert_eq!(headers, expected);
 }
 
-/// What stands in `data`: fields that are text, and with `headers` a list of names and values.
+/// The content of `data`: text fields, and with `headers` a list of names and values.
 struct Data {
     texts: &'static [&'static str],
     headers: Option<&'static str>,
@@ -261,11 +262,13 @@ const ID: Data = Data {
     headers: None,
 };
 
-/// The classes of the page `webhooks.unwrap()` in OpenAI's reference, with their type and the fields of their `data`. Around it
-/// all have `id: str`, `created_at: int`, `type` and an optional `object`, which is always "event".
+/// The classes of the page `webhooks.unwrap()` in OpenAI's reference, with their type and the
+/// fields of their `data`. All of them have `id: str`, `created_at: int`, `type` and an optional
+/// `object`, which is always "event".
 macro_rules! reference_page {
     ($($class:ident $variant:ident $kind:literal: $data:ident { $($field:ident),+ } = $shape:expr;)+) => {
-        /// Reads through the fields of every class, so that this file compiles only if each has its name and its kind.
+        /// Reads every field of every class, so that this file compiles only with the right names
+        /// and types.
         #[test]
         fn every_class_of_the_reference_page_has_its_fields() {
             $(
@@ -309,7 +312,7 @@ reference_page! {
 }
 
 impl Data {
-    /// One that has every field and no other.
+    /// A payload with every field and no other.
     fn payload(&self, kind: &str) -> Value {
         let mut data: serde_json::Map<String, Value> = self
             .texts
@@ -382,7 +385,7 @@ fn the_classes_of_the_reference_page_take_and_give_exactly_their_fields() {
     }
 }
 
-/// The documented payloads by type, in the order of the alphabet; a file is named after the type in it.
+/// The documented payloads by type, in alphabetical order. A file is named after its type.
 fn published_payloads() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/events");
     fs::read_dir(folder)
@@ -402,7 +405,7 @@ fn as_value(json: &str) -> Value {
     serde_json::from_str(json).expect("JSON")
 }
 
-/// What a user does with a payload: signed, then unwrapped.
+/// Signs a payload and unwraps it, as a user does.
 fn unwrap(payload: &str) -> Result<UnwrapWebhookEvent, UnwrapError> {
     let webhooks = Webhooks::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX").expect("a good secret");
     let headers = webhooks
@@ -418,7 +421,7 @@ fn problem(payload: &Value) -> PayloadProblem {
     }
 }
 
-/// Every order of the numbers below `count`.
+/// All permutations of the numbers below `count`.
 fn orders(count: usize) -> Vec<Vec<usize>> {
     let Some(last) = count.checked_sub(1) else {
         return vec![Vec::new()];

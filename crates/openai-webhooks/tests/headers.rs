@@ -1,4 +1,4 @@
-//! The three signed headers, from everything that may hold them.
+//! The three signed headers, from every type that may hold them.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
@@ -15,7 +15,7 @@ const BODY: &str = r#"{"id":"evt_abc123","type":"response.completed","created_at
 const ID: &str = "wh_685342e6c53c8190a1be43f081506c52";
 const TIMESTAMP: &str = "1750287078";
 const SIGNATURE: &str = "v1,XwQ1PfLRcS+eF4fuKIxhTev9LOfyGjIqIWxmTuxlVZQ=";
-/// Well-formed, and no signature of [`BODY`].
+/// Well-formed, but not a signature of [`BODY`].
 const OTHER_SIGNATURE: &str = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NOW: i64 = 1_750_287_078;
 
@@ -512,7 +512,7 @@ fn assert_proven(headers: &(impl HeadersLike + ?Sized)) {
     assert_eq!(verdict(headers), Ok(()));
 }
 
-/// The good headers, with this one instead.
+/// The good headers, with this one replaced.
 fn with<'a>(name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut headers = without(name);
     headers.push((name, value));

@@ -1,5 +1,5 @@
-//! Texts that are surely no secret are refused by an error that names them, and what is harmless
-//! around a secret is dropped.
+//! Texts that are certainly not a secret are refused by an error that names them, and harmless
+//! characters around a secret are dropped.
 
 use openai_webhooks::{Secret, SecretError, Webhooks};
 
@@ -333,7 +333,7 @@ fn what_is_harmless_around_a_secret_is_dropped() {
     }
 }
 
-/// As the official SDKs do: any of these may be what someone agreed on.
+/// As in the official SDKs, because any of these may be an agreed key.
 #[test]
 fn raw_text_that_may_be_a_key_stays_one() {
     for text in [

@@ -1,4 +1,4 @@
-//! Bodies with something odd in them: what is told of them, and what is read of them all the same.
+//! Bodies with problems: the reported error, and the parts that are still readable.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
@@ -30,7 +30,7 @@ fn unwrap(body: impl AsRef<[u8]>) -> Result<UnwrapWebhookEvent, PayloadError> {
 mod problems {
     use super::*;
 
-    /// The text of the error, and the type it gives.
+    /// The text of the error, and its event type.
     #[track_caller]
     fn told(body: impl AsRef<[u8]>) -> (String, Option<String>) {
         let error = unwrap(body).unwrap_err();
@@ -67,7 +67,7 @@ mod problems {
             ),
             (
                 r#"{"call_id":"rtc_1","sip_headers":[{"name":"a","value":"b","name":"c"}]}"#,
-                "the field `data.sip_headers[0].name` stands more than once",
+                "the field `data.sip_headers[0].name` is duplicated",
             ),
             (
                 r#"{"call_id":"rtc_1","sip_headers":["a"]}"#,
@@ -79,7 +79,7 @@ mod problems {
             ),
             (
                 r#"{"call_id":"rtc_1","call_id":"rtc_2","sip_headers":[]}"#,
-                "the field `data.call_id` stands more than once",
+                "the field `data.call_id` is duplicated",
             ),
             (
                 r#"{"call_id":"rtc_1","sip_headers":[],"sip_media_security":true}"#,
@@ -115,12 +115,12 @@ mod problems {
             ),
             (
                 r#"{"id":"evt_1","type":"batch.failed","type":"response.completed","created_at":1,"data":{"id":"resp_1"}}"#,
-                "the field `type` stands more than once",
+                "the field `type` is duplicated",
                 Some("response.completed"),
             ),
             (
                 r#"{"id":"evt_1","type":"response.completed","created_at":1,"created_at":1,"data":{"id":"resp_1"}}"#,
-                "the field `created_at` stands more than once",
+                "the field `created_at` is duplicated",
                 Some("response.completed"),
             ),
             (
@@ -180,7 +180,7 @@ mod problems {
             ),
             (
                 bom.as_bytes(),
-                "it begins with a byte order mark, which JSON does not allow: whatever wrote it should write UTF-8 without one",
+                "it begins with a byte order mark, which JSON does not allow: send UTF-8 without one",
                 kind,
             ),
         ] {
@@ -191,7 +191,7 @@ mod problems {
         }
     }
 
-    /// A line end inside a text is at fault itself, and a body that is cut off has no byte at fault.
+    /// A line end inside a text is itself at fault, and a truncated body has no byte at fault.
     #[test]
     fn what_is_no_json_is_told_with_the_byte_at_fault_or_as_cut_short() {
         let event =
@@ -215,7 +215,7 @@ mod problems {
                 let (text, _) = told(&body);
                 let is_cut = text
                     == format!(
-                        "it is cut short, its JSON does not end within its {} bytes",
+                        "it is truncated: its JSON is incomplete after {} bytes",
                         body.len()
                     );
                 // A line end within a word or a text is at fault before the end is.
@@ -227,7 +227,7 @@ mod problems {
         }
     }
 
-    /// It was once called no JSON, and the whole webhook was lost to whoever wanted the call.
+    /// It was once reported as "not JSON", and the whole webhook with its call was lost.
     #[test]
     fn half_a_surrogate_pair_is_no_problem_and_reads_as_the_replacement_character() {
         let data = r#"{"call_id":"rtc_1","sip_headers":[{"name":"From","value":"Ren\udce9 \ud83d\ude00 \ud83d\ud83d\ude00\\udce9"},{"name":"\ud800","value":""}],"\udfff":1}"#;
@@ -274,7 +274,8 @@ mod problems {
         assert_eq!(error.field(), Some("data.sip_headers"));
     }
 
-    /// Two readers judge a body, serde and the list of fields: where the first refuses, the second must know why.
+    /// Two parsers judge a body: serde, and the list of fields. If the first refuses it, the second
+    /// must find the reason.
     #[test]
     fn every_refused_body_has_a_reason_that_names_its_place() {
         holds(4000, bodies(), |body| {
@@ -322,7 +323,7 @@ mod envelopes {
             read(r#"{"type":"note.taken","data":{"call_id":"rtc_1","id":"note_1"}}"#),
             Some(("note.taken".into(), Some("note_1".into())))
         );
-        // The types of tomorrow may be about a call, too.
+        // Types that OpenAI adds later may be about a call, too.
         for (data, resource) in [
             (
                 r#"{"session_id":"live_1","call_id":"rtc_1","id":null}"#,
@@ -374,7 +375,7 @@ mod envelopes {
                 r#"{"x":{"type":"b","data":{"id":"2"}},"type":"a\/\u00e9\ud83d\ude00\ud83d\"","data":{"id":"\n"}}"#,
                 Some(("a/é😀\u{fffd}\"", Some("\n"))),
             ),
-            // Behind its type it may be no JSON at all.
+            // After its type, the body may be anything but JSON.
             (r#"{"type":"a","x":NaN,"data":{"id":"1"#, Some(("a", None))),
             (
                 r#"{"type":"a","x":NaN,"data":{"id":"1"}"#,
@@ -406,7 +407,7 @@ mod envelopes {
         }
     }
 
-    /// `serde_json` keeps the last of fields with one name, as the official SDKs do.
+    /// `serde_json` uses the last of duplicate fields, as the official SDKs do.
     #[test]
     fn every_json_object_gives_what_json_gives() {
         holds(4000, bodies(), |body| {

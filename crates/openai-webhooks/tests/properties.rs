@@ -1,4 +1,4 @@
-//! What must hold for every request, whatever is in it.
+//! Properties of every request, whatever its content.
 
 #[path = "support/property.rs"]
 mod property;
@@ -82,7 +82,7 @@ fn every_request_is_answered_as_the_rule_sheet_says() {
         Ok(())
     });
 
-    // The requests are worth asking about: many are good, and each rule is broken by some.
+    // The requests are useful: many are good, and each rule is broken by some.
     let answers = answers.into_inner();
     let all: u32 = answers.values().sum();
     assert_eq!(answers.len(), 6, "{answers:?}");
@@ -253,7 +253,7 @@ fn every_single_bit_change_of_a_signed_request_is_refused() {
             );
         }
         for changed in single_bit_changes(SECRET.as_bytes()) {
-            // A change that leaves no text cannot be given as a secret at all.
+            // A change that is not text cannot be used as a secret.
             let Ok(changed) = String::from_utf8(changed) else {
                 continue;
             };
@@ -305,7 +305,7 @@ fn no_authentic_body_makes_it_panic() {
     let webhooks = Webhooks::new(SECRET).unwrap();
     let bytes = prop_oneof![
         vec(any::<u8>(), 0..200),
-        // Bytes that mean something to a reader of JSON.
+        // Bytes with a meaning in JSON.
         vec(
             select(b"{}[]\",:\\/u0123456789dDeE+-. tfnrbul\xEF\xBB\xBF\xC3\xA9".to_vec()),
             0..60
@@ -372,7 +372,7 @@ fn an_unknown_event_comes_back_without_any_loss() {
     );
 }
 
-/// The secret, the signature and the body are each made of letters that occur nowhere else.
+/// The secret, the signature and the body each consist of letters that occur nowhere else.
 #[test]
 fn no_error_shows_the_secret_the_signature_or_the_body() {
     const PLANTED: &str = "Planted";
@@ -496,7 +496,7 @@ fn no_error_shows_the_secret_the_signature_or_the_body() {
     }
 }
 
-/// An error as a program may show it: itself and its sources, for people and for programmers.
+/// An error as a program may show it: the error and its sources, as `Display` and as `Debug`.
 fn as_shown(error: &dyn std::error::Error) -> Vec<String> {
     let mut shown = Vec::new();
     let mut error = Some(error);
@@ -538,7 +538,7 @@ fn answer(request: &Request, ask: impl Fn(Webhooks) -> Result<(), UnwrapError>) 
     }
 }
 
-/// The place of every value inside this one, as JSON pointers.
+/// The path of every value inside this one, as JSON pointers.
 fn pointers(value: &Value, to_value: &str, found: &mut Vec<String>) {
     let inner: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields
@@ -559,7 +559,7 @@ fn pointers(value: &Value, to_value: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The value with another one at this place, or with none.
+/// The value with the value at this path replaced or removed.
 fn changed(value: &Value, place: &str, other: Option<&Value>) -> Value {
     let mut value = value.clone();
     match (other, place.rsplit_once('/')) {
@@ -582,7 +582,7 @@ fn single_bit_changes(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// The JSON text with every bracket closed; a value that is missing at its end is null.
+/// The JSON text with every bracket closed; a missing value at its end becomes null.
 fn closed(json: &str) -> String {
     let closing: Vec<u8> = json
         .bytes()

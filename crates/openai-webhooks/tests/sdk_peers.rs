@@ -1,4 +1,5 @@
-//! The official SDKs for Python and Node, side by side with the library, over the same requests. Run `scripts/peers` first.
+//! The official SDKs for Python and Node beside the library, with the same requests. Run
+//! `scripts/peers` first.
 
 #[path = "support/peers.rs"]
 mod peers;
@@ -22,7 +23,7 @@ use proptest::sample::select;
 use requests::{Request, bodies, requests, unknown_events};
 use rulings::{WIDER, is_beyond, is_stricter};
 
-/// How often each ruling explained a difference.
+/// Number of differences that each ruling explained.
 type Differences = BTreeMap<&'static str, u32>;
 
 #[test]
@@ -34,7 +35,7 @@ fn we_differ_from_the_official_sdks_only_where_a_ruling_says_so() {
     holds(3000, requests(bodies), |request| {
         for judge in &judges {
             for op in [Op::Verify, Op::Unwrap] {
-                // `unwrap` takes no tolerance in Python.
+                // `unwrap` of the Python SDK takes no tolerance.
                 if op == Op::Unwrap && request.tolerance.is_some() {
                     continue;
                 }
@@ -51,7 +52,8 @@ fn we_differ_from_the_official_sdks_only_where_a_ruling_says_so() {
         Ok(())
     });
 
-    // The requests are worth asking about: many are good, many are bad, and every ruling that is wider was needed.
+    // The requests are useful: many are good, many are bad, and every ruling that accepts more was
+    // needed.
     let (differences, agreements) = (differences.into_inner(), agreements.into_inner());
     println!("agreements {agreements:#?}\ndifferences {differences:#?}");
     if std::env::var_os("PROPTEST_CASES").is_none() {
@@ -133,8 +135,8 @@ fn every_documented_payload_is_unwrapped_by_us_and_by_the_official_sdks() {
     }
 }
 
-/// The rulings that explain the difference between our answer and the SDK's: none where there is no difference, and a failure
-/// where no ruling explains it.
+/// The rulings that explain the difference between our answer and the SDK's. Empty if there is no
+/// difference; a failure if no ruling explains it.
 fn compare(judge: &Judge, op: Op, request: &Request) -> Result<Vec<&'static str>, TestCaseError> {
     let ours = ours(op, request);
     let theirs = judge.ask(op, request);
@@ -174,7 +176,7 @@ fn compare(judge: &Judge, op: Op, request: &Request) -> Result<Vec<&'static str>
     }
 }
 
-/// Our answer; `Err(None)` where the secret is refused.
+/// Our answer; `Err(None)` if the secret is refused.
 fn ours(op: Op, request: &Request) -> Result<(), Option<UnwrapError>> {
     let webhooks = Webhooks::new(&request.secret).map_err(|_| None)?;
     let webhooks = match request.tolerance {
@@ -196,7 +198,7 @@ fn ours(op: Op, request: &Request) -> Result<(), Option<UnwrapError>> {
     }
 }
 
-/// Events with an unknown field that Python or the SDK for it stumbles over.
+/// Events with an unknown field that Python or its SDK cannot handle.
 fn bodies_beyond_python() -> impl Strategy<Value = Vec<u8>> {
     let field = prop_oneof![
         select(vec![4299, 4300, 4301, 10_000])

@@ -1,4 +1,4 @@
-//! Secrets: which texts are one, what is said about those that are not, and that they are never shown.
+//! Secrets: accepted texts, the errors of others, and secrecy.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
@@ -10,9 +10,9 @@ use openai_webhooks::{
     VerificationError, WebhookHeaders, Webhooks,
 };
 
-/// 24 bytes of key, 0 to 23.
+/// A key of 24 bytes, 0 to 23.
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
-/// The same bytes the other way round.
+/// The same bytes in reverse order.
 const OLD_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
 const NOW: i64 = 1_750_287_078;
 
@@ -120,12 +120,12 @@ mod texts {
             (
                 "whsec_AAECAwQFBgcI=QoLDA0ODxAREhMUFRYX",
                 SecretError::Padding,
-                "`=` in the wrong place",
+                "`=` in the wrong position",
             ),
             (
                 "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX=",
                 SecretError::Padding,
-                "`=` in the wrong place",
+                "`=` in the wrong position",
             ),
             (
                 "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXA",
@@ -266,7 +266,8 @@ mod rotation {
     }
 }
 
-/// The environment belongs to the whole process, so each of these tests runs itself once more in a process of its own.
+/// The environment belongs to the whole process, so each of these tests runs itself again in a
+/// child process.
 mod environment {
     use super::*;
 
@@ -321,7 +322,7 @@ mod environment {
 
     const ROLE: &str = "OPENAI_WEBHOOKS_TEST_CHILD";
 
-    /// In the child: answers what the environment gave, and ends the process.
+    /// In the child: prints the result for the environment, and ends the process.
     #[expect(clippy::print_stdout, reason = "the parent reads it")]
     fn answer_if_child() {
         if std::env::var_os(ROLE).is_none() {

@@ -1,4 +1,4 @@
-//! Reads certificates from PEM files, within the bounds of [`files`].
+//! Reads certificates from PEM files, within the limits of [`files`].
 
 mod system;
 
@@ -11,11 +11,12 @@ use crate::files;
 
 pub use system::{SystemRoots, system_roots};
 
-/// Largest file of certificates, in bytes. The list of all public authorities is a fifth of that.
+/// Maximum size of a file of certificates, in bytes. The list of all public authorities has a fifth
+/// of that.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Reads all certificates of a PEM file; there is at least one. The error names the problem and the
-/// remedy, and not the file.
+/// Reads all certificates of a PEM file, at least one. The error names the problem and the remedy,
+/// but not the file.
 pub fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let content = files::read(file, FILE_BYTES_MAX)
         .map_err(|error| format!("cannot read the file: {error}"))?;

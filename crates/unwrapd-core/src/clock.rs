@@ -1,17 +1,19 @@
-//! The time, for every decision of the gateway. Wall clocks jump; this module keeps a jump from
-//! destroying or withholding anything.
+//! The time for every decision of the gateway. Wall clocks jump; this module ensures that a jump
+//! neither destroys nor withholds anything.
 //!
-//! Two clocks are compared at each reading: the wall clock, which may be set, and the monotonic
-//! clock, which only runs. Where they disagree by more than a minute, the wall clock is in doubt
-//! until the disagreement has lasted one hour of real time.
+//! Each reading compares two clocks: the wall clock, which may be set, and the monotonic clock,
+//! which may not. If they disagree by more than a minute, the wall clock is in doubt until the
+//! disagreement has lasted for one hour of real time.
 //!
-//! - [`Clock::now`] runs on as if there had been no jump. What is due, and until when, counts by it.
-//! - [`Clock::believed`] is never ahead of any clock that may be right. What is forgotten or given up counts by it.
-//! - [`Clock::stamp`] is never behind any clock that may be right. Periods after which something is forgotten begin with it.
+//! - [`Clock::now`] continues as if there had been no jump. It decides what is due.
+//! - [`Clock::believed`] is never ahead of any clock that may be right. It decides what is deleted
+//!   or given up.
+//! - [`Clock::stamp`] is never behind any clock that may be right. Periods before a deletion begin
+//!   with it.
 //!
-//! So between a stamp and its end by [`Clock::believed`] at least that much real time has passed,
-//! whatever the wall clock did. On PostgreSQL the clock of the database takes the place of the wall
-//! clock, so that all gateways agree.
+//! So between a stamp and the end of its period by [`Clock::believed`], at least the length of the
+//! period has passed in real time, whatever the wall clock did. On PostgreSQL, the clock of the
+//! database replaces the wall clock, so that all gateways agree.
 
 mod history;
 mod line;
@@ -29,12 +31,12 @@ use state::{Proof, Reading, Reference, State, is_near};
 
 pub use line::{DOUBT_LASTS, SLACK};
 
-/// How far the wall clock may be ahead of the time that the store remembers when a process starts,
-/// without being in doubt: a restart. The store remembers the time once a minute.
+/// At a start, how far the wall clock may be ahead of the stored time without being in doubt: the
+/// duration of a restart. The stored time is updated once a minute.
 pub const START_GAP: Duration = Duration::from_secs(120);
 
-/// How far it must be ahead then for that to be worth a word: a gateway that was down for some
-/// minutes is nothing unusual.
+/// At a start, how far the wall clock must be ahead to be reported: a gateway that was down for
+/// some minutes is nothing unusual.
 pub const START_TOLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The clock of one gateway. Clones share it.
@@ -45,11 +47,11 @@ pub struct Clock(Arc<Inner>);
 struct Inner {
     source: Source,
     state: Mutex<State>,
-    /// Whether [`State::proof`] is set. Most webhooks only ask this.
+    /// Whether [`State::proof`] is set. Most webhooks only read this.
     has_proof: AtomicBool,
 }
 
-/// Change of the proven time by one webhook, which [`Clock::take_back`] undoes.
+/// Change of the proven time by one webhook. [`Clock::take_back`] undoes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown {
     before: Option<Proof>,
@@ -59,13 +61,13 @@ pub struct Shown {
 /// The time since the machine was booted, at some instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// The system's name for it: another boot has another.
+    /// The system's id of the boot, different for each boot.
     pub id: String,
-    /// [`Clock::monotonic`], which runs on from process to process within a boot.
+    /// [`Clock::monotonic`], which continues across processes within a boot.
     pub monotonic: Duration,
 }
 
-/// Two times of one instant: due times use `now`; periods until a delivery is given up begin at
+/// Two times of one instant: due times use `now`; periods before giving up a delivery begin at
 /// `stamp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -84,14 +86,14 @@ impl From<Timestamp> for Moment {
     }
 }
 
-/// The wall clock disagrees with the monotonic one, or with the time that the store remembers.
+/// A disagreement of the wall clock with the monotonic clock, or with the stored time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// By how much the wall clock is ahead of the trusted time; negative: behind it.
+    /// How far the wall clock is ahead of the trusted time. Negative: behind it.
     pub ahead: SignedDuration,
-    /// How much longer it must last until the wall clock is trusted.
+    /// How much longer the disagreement must last until the wall clock is trusted.
     pub left: Duration,
-    /// Whether it is the clock of the database.
+    /// Whether the clock in doubt is that of the database.
     pub is_shared: bool,
 }
 
@@ -111,40 +113,41 @@ impl Clock {
         }))
     }
 
-    /// A clock that shows `time` and goes with Tokio's, which a test may pause.
+    /// A clock that shows `time` and advances with Tokio's clock, which a test may pause.
     #[must_use]
     pub fn simulated(time: Timestamp) -> Self {
         Self::of(Source::simulated(time))
     }
 
-    /// A clock as a new process has it: of the same source, without what this one has seen.
+    /// A clock as a new process has it: with the same source, without the history of this one.
     #[must_use]
     pub fn restarted(&self) -> Self {
         Self::of(self.0.source.clone())
     }
 
-    /// The time by which is decided what is due. It does not follow a jump of the wall clock before that has lasted for
-    /// [`DOUBT_LASTS`]. Where a database is shared, it is the time of the database.
+    /// The time that decides what is due. It follows a jump of the wall clock only when the jump
+    /// has lasted for [`DOUBT_LASTS`]. With a shared database, it is the time of the database.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         timestamp(self.read().now)
     }
 
-    /// The wall clock, or the clock of the database where one is shared: for what others compare with their clocks.
+    /// The wall clock, or the clock of a shared database. Use it for times that others compare with
+    /// their clocks.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         timestamp(self.read().wall)
     }
 
     /// The time as if the wall clock, or the clock of the database, had not jumped. Once the jump
-    /// is believed it is the same as [`wall`](Self::wall).
+    /// is accepted, it equals [`wall`](Self::wall).
     #[must_use]
     pub fn undisturbed(&self) -> Timestamp {
         timestamp(self.read().undisturbed)
     }
 
-    /// By how much the wall clock, or the clock of the database, has jumped ahead of
-    /// [`undisturbed`](Self::undisturbed), while that is in doubt. Negative: it was set back.
+    /// How far the wall clock, or the clock of the database, has jumped ahead of
+    /// [`undisturbed`](Self::undisturbed), while the jump is in doubt. Negative: it was set back.
     #[must_use]
     pub fn jump(&self) -> SignedDuration {
         let reading = self.read();
@@ -154,9 +157,9 @@ impl Clock {
         SignedDuration::from_millis(reading.wall.saturating_sub(reading.undisturbed))
     }
 
-    /// The times that are likely to be right, the likeliest first: the one that a webhook has
-    /// proven, the wall clock, the time as if that had not jumped, and what the store remembers, if
-    /// the monotonic clock has measured the time since then. Times that differ by no more than
+    /// The times that are likely to be right, the likeliest first: the time that a webhook has
+    /// proven, the wall clock, the time as if the wall clock had not jumped, and the stored time,
+    /// if the monotonic clock has measured the time since then. Times that differ by at most
     /// [`SLACK`] count as one.
     #[must_use]
     pub fn plausible(&self) -> Vec<Timestamp> {
@@ -171,8 +174,8 @@ impl Clock {
         apart(times.into_iter().flatten())
     }
 
-    /// As [`plausible`](Self::plausible), with all other times that may be right: what the store
-    /// remembers, however long ago that was, and beside a database the clock of this machine.
+    /// The plausible times, and all other times that may be right: the stored time, however old,
+    /// and with a database the clock of this machine.
     #[must_use]
     pub fn possible(&self) -> Vec<Timestamp> {
         let mut times = self.plausible();
@@ -187,8 +190,8 @@ impl Clock {
         timestamp(state.proven(&reading).unwrap_or(reading.wall))
     }
 
-    /// The time for the signature of an attempt (counted from 1). An application refuses a wrong
-    /// one, so while the clock is in doubt the attempts take turns.
+    /// The time for the signature of an attempt, counted from 1. An application refuses a wrong
+    /// one, so while the clock is in doubt, the attempts use the plausible times in turn.
     #[must_use]
     pub fn to_sign_by(&self, attempt: u32) -> Timestamp {
         let times = self.plausible();
@@ -196,7 +199,7 @@ impl Clock {
         times[turn % times.len()]
     }
 
-    /// A webhook was authentic by this time, and not by the wall clock.
+    /// Records that a webhook was authentic at this time, and not by the wall clock.
     #[must_use]
     pub fn prove(&self, time: Timestamp) -> Shown {
         let (reading, state) = self.read_with();
@@ -207,8 +210,8 @@ impl Clock {
         self.set_proof(state, Some(proof))
     }
 
-    /// A webhook was authentic by the wall clock. An earlier one that was authentic only by another
-    /// time was held back by someone.
+    /// Records that a webhook was authentic by the wall clock. An earlier webhook that was
+    /// authentic only at another time was held back by someone.
     #[must_use]
     pub fn prove_wall(&self) -> Shown {
         if self.0.has_proof.load(Ordering::Relaxed) {
@@ -218,7 +221,8 @@ impl Clock {
         }
     }
 
-    /// The webhook was a copy of a known one, which anyone who has seen it can send.
+    /// Undoes the change by a webhook that was a copy of a known one: anyone who has seen it can
+    /// send it.
     pub fn take_back(&self, shown: Shown) {
         let state = self.state();
         if state.proof == shown.now {
@@ -238,20 +242,21 @@ impl Clock {
         timestamp(self.0.source.read().1)
     }
 
-    /// The latest time that has surely come: for whatever destroys.
+    /// The latest time that has certainly come. Use it to decide about deletion.
     #[must_use]
     pub fn believed(&self) -> Timestamp {
         timestamp(self.read().believed())
     }
 
-    /// The earliest time that has surely not passed yet: for what [`believed`](Self::believed) is compared with later.
+    /// The earliest time that has certainly not passed yet. Use it for times that are later
+    /// compared with [`believed`](Self::believed).
     #[must_use]
     pub fn stamp(&self) -> Timestamp {
         timestamp(self.read().stamp())
     }
 
-    /// The due time of what is due at once. On a database whose clock is ahead for a while, it is
-    /// due after that, too.
+    /// The due time of a delivery that is due at once. With a database whose clock is ahead
+    /// temporarily, it is still due after that.
     #[must_use]
     pub fn due_now(&self) -> Timestamp {
         timestamp(self.read().due_now())
@@ -267,7 +272,7 @@ impl Clock {
         }
     }
 
-    /// As [`moment`](Self::moment), with [`due_now`](Self::due_now).
+    /// Does the same as [`moment`](Self::moment), with [`due_now`](Self::due_now).
     #[must_use]
     pub fn moment_due(&self) -> Moment {
         let reading = self.read();
@@ -277,14 +282,14 @@ impl Clock {
         }
     }
 
-    /// The time to be remembered in the store, for [`anchor`](Self::anchor) of the next process.
+    /// The time to store, for [`anchor`](Self::anchor) of the next process.
     #[must_use]
     pub fn trusted(&self) -> Timestamp {
         timestamp(self.read().trusted)
     }
 
-    /// How much time has passed since this process, or another gateway beside it, took `since` from
-    /// [`stamp`](Self::stamp). What an earlier process has stamped is at least as old as it is by
+    /// Time that has passed since this process, or another gateway beside it, took `since` from
+    /// [`stamp`](Self::stamp). For a stamp of an earlier process, the result is at least its age by
     /// [`believed`](Self::believed).
     #[must_use]
     pub fn age(&self, since: Timestamp) -> Duration {
@@ -293,9 +298,9 @@ impl Clock {
         })
     }
 
-    /// As [`age`](Self::age), but what an earlier process has stamped is as old as the wall clock
-    /// says: a caller of hours ago has hung up, even if that clock is in doubt. Where the monotonic
-    /// clock has measured the time since then, that counts.
+    /// Does the same as [`age`](Self::age), but the age of a stamp of an earlier process is that by
+    /// the wall clock: a caller of hours ago has hung up, even if that clock is in doubt. If the
+    /// monotonic clock has measured the time since then, its result is used.
     #[must_use]
     pub fn age_by_wall(&self, since: Timestamp) -> Duration {
         self.age_by(since, |reading, state, since| {
@@ -313,15 +318,16 @@ impl Clock {
         let (reading, state) = self.read_with();
         let age = match state.stamps.age(since, reading.monotonic) {
             Some(age) => age,
-            // Stamped before that by a clock that was ahead: at least as old as what is remembered.
+            // A clock that was ahead stamped it before the oldest known period, so it is at least
+            // as old as that period.
             None if since > reading.stamp() => state.stamps.reaches_back(reading.monotonic),
             None => by(&reading, &state, since),
         };
         Duration::from_millis(u64::try_from(age).unwrap_or_default())
     }
 
-    /// A time that [`now`](Self::now) has shown, on a line that is never moved: for leases in
-    /// memory. A moment later, when `now` may have been moved, it is the same.
+    /// Converts a time that [`now`](Self::now) has shown to a time line that is never moved, for
+    /// leases in memory. The result stays valid when `now` is moved later.
     #[must_use]
     pub fn steady(&self, time: Timestamp) -> Timestamp {
         let time = time.as_millisecond();
@@ -334,15 +340,15 @@ impl Clock {
         })
     }
 
-    /// A steady time as `now` shows it from here on.
+    /// Converts a steady time to the time that `now` shows for it.
     #[must_use]
     pub fn of_steady(&self, time: Timestamp) -> Timestamp {
         let moved = self.state().moved;
         timestamp(time.as_millisecond().saturating_add(moved))
     }
 
-    /// As [`anchor`](Self::anchor). If the time was remembered in the same `boot` of this machine,
-    /// the monotonic clock tells how much has passed since.
+    /// Does the same as [`anchor`](Self::anchor). If the time was stored in the same `boot` of this
+    /// machine, the monotonic clock gives the time since then.
     pub fn anchor_in(&self, remembered: Option<Timestamp>, boot: Option<&Boot>) {
         let passed = boot
             .filter(|boot| self.0.source.boot().as_deref() == Some(&*boot.id))
@@ -355,7 +361,7 @@ impl Clock {
         self.state().is_measured = measured.is_some();
     }
 
-    /// The boot of this machine, now. `None`: the system does not tell.
+    /// The current boot of this machine. `None` if the system has no id for it.
     #[must_use]
     pub fn boot(&self) -> Option<Boot> {
         Some(Boot {
@@ -364,7 +370,8 @@ impl Clock {
         })
     }
 
-    /// Compares the wall clock with the time that the store remembers, when a process begins. `None`: the store is new.
+    /// Compares the wall clock with the stored time, when a process starts. `None`: the store is
+    /// new.
     pub fn anchor(&self, remembered: Option<Timestamp>) {
         let (monotonic, _) = self.0.source.read();
         let mut state = self.state();
@@ -375,7 +382,7 @@ impl Clock {
         self.read();
     }
 
-    /// Whether the wall clock is in doubt, as far as an operator must know.
+    /// The doubt about the wall clock, if an operator must know of it.
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt> {
         let (_, state) = self.read_with();
@@ -390,13 +397,13 @@ impl Clock {
         is_told.then_some(doubt)
     }
 
-    /// The monotonic time since some instant, which runs on while the machine sleeps.
+    /// The monotonic time since some instant, which includes the time that the machine sleeps.
     #[must_use]
     pub fn monotonic(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.source.monotonic()).unwrap_or_default())
     }
 
-    /// The database answered with its time, to what was asked at `asked` of [`monotonic`](Self::monotonic).
+    /// Records the time of the database, requested when [`monotonic`](Self::monotonic) was `asked`.
     pub fn refer(&self, asked: Duration, server_ms: i64) {
         let asked = i64::try_from(asked.as_millis()).unwrap_or(i64::MAX);
         let (answered, _) = self.0.source.read();
@@ -419,11 +426,11 @@ impl Clock {
         });
     }
 
-    /// Puts a simulated clock forward, or back by a negative amount. The system's clock is left alone.
+    /// Puts a simulated clock forward, or back by a negative amount. A system clock is not changed.
     pub fn shift(&self, milliseconds: i64) {
         self.0.source.shift(milliseconds);
         self.state().last = None;
-        // Seen at once, as a gateway at work would.
+        // Read at once, as a running gateway would.
         self.read();
     }
 
@@ -443,13 +450,13 @@ impl Clock {
         (reading, state)
     }
 
-    /// The state. A panic elsewhere leaves it valid.
+    /// The state. It is valid even after a panic elsewhere.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The times that are not near one before them.
+/// The times that are not near an earlier one in the list.
 fn apart(times: impl Iterator<Item = i64>) -> Vec<Timestamp> {
     let mut kept: Vec<i64> = Vec::new();
     for time in times {

@@ -1,4 +1,4 @@
-//! Named places between two steps of the way, where a test can have the process die as a power cut would have it.
+//! Crash points between two steps, at which a test can kill the process as a power failure would.
 
 use std::fmt;
 
@@ -33,21 +33,21 @@ use CrashPoint::{
 };
 
 impl CrashPoint {
-    /// In the order a webhook passes them.
+    /// In the order in which a webhook passes them.
     pub const SQLITE: &[Self] = &[
         Received, Verified, Written, Committed, Accepted, Claimed, Sent, Settled,
     ];
 
-    /// The same where the store is in PostgreSQL. What is written and its commit are sent together,
-    /// so there is no point between them.
+    /// The same for a PostgreSQL store. Changes and their commit are sent together, so there is no
+    /// point between them.
     pub const POSTGRES: &[Self] = &[
         Received, Verified, Gathered, Committed, Accepted, Claimed, Sent, Settling, Settled,
     ];
 
-    /// In a copy from store to store.
+    /// In a copy between stores.
     pub const COPY: &[Self] = &[CopyBegun, Copying, Copied, CopyCompared, CopyWhole];
 
-    /// The name, as `UNWRAPD_CRASH_AT` has it.
+    /// The name in `UNWRAPD_CRASH_AT`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,7 +79,8 @@ impl fmt::Display for CrashPoint {
     }
 }
 
-/// Dies here if `UNWRAPD_CRASH_AT` names this place (`sent`, or `sent:3` for the third time it is passed).
+/// Kills the process if `UNWRAPD_CRASH_AT` names this point: `sent`, or `sent:3` for the third time
+/// it is passed.
 #[cfg(feature = "crash-points")]
 pub fn point(point: CrashPoint) {
     use std::sync::LazyLock;
@@ -103,6 +104,6 @@ pub fn point(point: CrashPoint) {
     }
 }
 
-/// Does nothing: only builds with the feature `crash-points` can be told to die.
+/// Does nothing. Only builds with the feature `crash-points` have crash points.
 #[cfg(not(feature = "crash-points"))]
 pub fn point(_: CrashPoint) {}

@@ -1,5 +1,5 @@
-//! One message for one destination: what an attempt came to, and what happens next. Pure: the time
-//! and the randomness are arguments.
+//! The state machine of a delivery, which is one message for one destination: the outcome of an
+//! attempt, and the next step. Pure: the time and the randomness are arguments.
 
 pub mod breaker;
 pub mod limit_share;
@@ -17,19 +17,18 @@ use crate::message::Message;
 use response_excerpt::ResponseExcerpt;
 use retry::RetryPolicy;
 
-/// How urgent a delivery is. Each lane has workers of its own, so that no backlog stands between a
-/// caller and an answer.
+/// Priority of a delivery. Each lane has its own workers, so that a backlog does not delay calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// Someone is on the phone: within seconds or not at all.
+    /// Someone is on the phone: only a delivery within seconds is useful.
     Call,
-    /// Everything else: sooner or later, but surely.
+    /// Everything else: a late delivery is useful too.
     Standard,
 }
 
 impl Lane {
-    /// Every lane, the most urgent first.
+    /// All lanes, the most urgent first.
     pub const ALL: [Self; 2] = [Self::Call, Self::Standard];
 
     /// The lane of an event of this type.
@@ -42,7 +41,7 @@ impl Lane {
         }
     }
 
-    /// The lane that is called so.
+    /// The lane with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.as_str() == name)
@@ -58,35 +57,34 @@ impl Lane {
     }
 }
 
-/// A delivery that is ours to make until its lease runs out.
+/// A delivery that is leased to this process until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The store's name for it.
+    /// The id of the delivery in the store.
     pub id: i64,
     /// Name of the destination.
     pub destination: String,
-    /// How urgent it is.
+    /// Priority of the delivery.
     pub lane: Lane,
-    /// Which attempt this is, counted from 1. It fences the settlement: once someone else has
-    /// claimed the delivery, ours is void. A claim that is given back before anything was begun
-    /// gives its number back as well.
+    /// Number of the attempt, from 1. It fences the settlement: after another claim, a settlement
+    /// of this attempt has no effect. A claim that is released without an attempt also returns the
+    /// number.
     pub attempt: u32,
-    /// Which claim of the store took it. No other claim of this delivery by the same process has this number.
+    /// Number of the claim. No other claim of this delivery by the same process has it.
     pub claim: i64,
-    /// How many of the attempts before do not count, neither for the wait until the next one nor
-    /// for giving up: those made before it was replayed, and those of which nobody knows what they
-    /// came to, because a gateway died over them.
+    /// Number of earlier attempts that count neither for the back-off nor for giving up: attempts
+    /// before a replay, and attempts of unknown outcome, because a gateway died during them.
     pub uncounted_attempts: u32,
-    /// When it was first due, or replayed: from here its deadline counts.
+    /// Time at which it was first due, or replayed: the deadline counts from here.
     pub since: Timestamp,
     /// The message to deliver.
     pub message: Message,
 }
 
 impl Delivery {
-    /// Whether nobody waits for it any more, so that it is better not made. A call that rang three
-    /// hours ago must not ring now; what is not a call is made however late. `age` is the time
-    /// since it was first due or replayed, which a clock that jumps does not change.
+    /// Whether the delivery is too late to be useful: a call that rang three hours ago must not
+    /// ring now. Other events never expire here. `age` is the time since the delivery was first due
+    /// or replayed, measured so that a clock that jumps does not change it.
     #[must_use]
     pub fn is_expired(&self, policy: &RetryPolicy, age: Duration) -> bool {
         self.lane == Lane::Call && age > policy.give_up_after
@@ -96,9 +94,9 @@ impl Delivery {
 /// The outcome of an attempt. An expected failure is data, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The destination has it (a 2xx).
+    /// The destination has accepted the message (a 2xx).
     Delivered {
-        /// The answer, for people.
+        /// Summary of the response, for people.
         answer: String,
         /// An excerpt of the response.
         said: ResponseExcerpt,
@@ -107,14 +105,14 @@ pub enum Outcome {
     Failed {
         /// The cause, for people.
         answer: String,
-        /// How long the destination asked us to wait.
+        /// The wait that the destination requested.
         retry_after: Option<Duration>,
         /// An excerpt of the response.
         said: ResponseExcerpt,
     },
-    /// The destination will never accept the message (a 410).
+    /// The destination will never accept the message (a 410), so the delivery is given up.
     Refused {
-        /// The answer, for people.
+        /// Summary of the response, for people.
         answer: String,
         /// An excerpt of the response.
         said: ResponseExcerpt,
@@ -122,7 +120,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// A failure of which nothing is known but what went wrong.
+    /// A failure with only a cause.
     #[must_use]
     pub fn failed(answer: impl Into<String>) -> Self {
         Self::Failed {
@@ -132,7 +130,7 @@ impl Outcome {
         }
     }
 
-    /// The answer of the destination, or the cause of the failure, for people.
+    /// Summary of the response, or the cause of the failure, for people.
     #[must_use]
     pub fn answer(&self) -> &str {
         match self {
@@ -156,21 +154,21 @@ impl Outcome {
 /// The next step of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Done.
+    /// The message is delivered.
     Delivered,
-    /// Due again then.
+    /// The delivery is retried.
     Retry {
-        /// When.
+        /// Due time of the next attempt.
         due_at: Timestamp,
     },
-    /// Given up: a dead letter, kept and visible.
+    /// The delivery is given up: it becomes a dead letter, stored and visible.
     Dead,
 }
 
 impl Next {
     /// The next step after `outcome`. `age` is the time since the delivery was first due or
-    /// replayed; `now` cannot give it, because the clock may have jumped. `random` is uniform in 0
-    /// to 1.
+    /// replayed; it cannot be computed from `now`, because the clock may have jumped. `random` is
+    /// uniform from 0 to 1.
     #[must_use]
     pub fn after(
         outcome: &Outcome,
@@ -193,7 +191,7 @@ impl Next {
         if left.is_zero() {
             return Self::Dead;
         }
-        // However long it is to wait, it has its time, and a last attempt at the end of it.
+        // The last attempt is at the deadline, even if the back-off is longer.
         let wait = policy.delay(attempt, retry_after, random).min(left);
         Self::Retry {
             due_at: later(now, wait),
@@ -201,7 +199,7 @@ impl Next {
     }
 }
 
-/// `time` plus `delay`; the last representable moment where that is beyond it.
+/// `time` plus `delay`, or the last representable moment if that is earlier.
 #[must_use]
 pub fn later(time: Timestamp, delay: Duration) -> Timestamp {
     SignedDuration::try_from(delay)
@@ -210,7 +208,7 @@ pub fn later(time: Timestamp, delay: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// `time` less `delay`; the first representable moment where that is before it.
+/// `time` minus `delay`, or the first representable moment if that is later.
 #[must_use]
 pub fn earlier(time: Timestamp, delay: Duration) -> Timestamp {
     SignedDuration::try_from(delay)
@@ -363,7 +361,7 @@ mod tests {
             let mut attempt = 0;
             loop {
                 attempt += 1;
-                // Even with no jitter at all, an attempt takes a moment.
+                // Even without jitter, an attempt takes some time.
                 now = later(now, Duration::from_millis(100));
                 let age = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap();
                 match Next::after(&failed(None), &delivery(attempt), &policy, now, age, random) {

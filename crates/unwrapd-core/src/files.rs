@@ -1,4 +1,4 @@
-//! Reads a small file completely, within bounds on size and time, whatever kind of file the path
+//! Reads a small file completely, with limits on size and time, whatever kind of file the path
 //! names.
 
 use std::fs::{File, Metadata, OpenOptions};
@@ -16,11 +16,11 @@ use zeroize::Zeroizing;
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one read from a pipe.
 const PIECE_BYTES: usize = 4096;
-/// Permission bits: every user of the machine may read the file, or change it.
+/// Permission bit that lets every user of the machine read the file.
 const READABLE_BY_ALL: u32 = 0o004;
 const WRITABLE_BY_ALL: u32 = 0o002;
 
-/// A file that was read, and whether every user of the machine may read it too.
+/// The content of a file, and whether every user of the machine may read it too.
 pub struct Content {
     /// The bytes. They are wiped when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
@@ -28,10 +28,10 @@ pub struct Content {
     pub is_readable_by_all: bool,
 }
 
-/// Reads a regular file, or a pipe that is filled within ten seconds, of at most `bytes_max` bytes.
-/// The error text has neither the path nor anything of the content.
+/// Reads a regular file, or a pipe that ends within ten seconds, of at most `bytes_max` bytes. The
+/// error text has neither the path nor any content.
 pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
-    // The open must not block: a pipe without a writer would block it for ever.
+    // The open must not block: a pipe without a writer would block it forever.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed() | OFlags::NOCTTY.bits().cast_signed())
@@ -48,7 +48,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Content> {
         if data.len() > bytes_max as u64 {
             return Err(too_large());
         }
-        // Some files of the system report no size, and a file may grow meanwhile.
+        // Some system files report no size, and a file may grow in the meantime.
         let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max.min(64 * 1024)));
         (&file).take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         bytes
@@ -80,7 +80,7 @@ pub fn is_writable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(is_so)
 }
 
-/// Reads to the end of a pipe, or one byte more than `bytes_max`.
+/// Reads to the end of a pipe, up to one byte more than `bytes_max`.
 fn read_pipe(mut file: &File, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let deadline = Instant::now() + PIPE_TIME_MAX;
     let mut bytes = Zeroizing::new(Vec::new());
@@ -151,7 +151,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| not_utf8(bytes))
 }
 
-/// Recognises UTF-16 by its byte order mark, or by a zero in every second one of the first bytes.
+/// Recognises UTF-16 by its byte order mark, or by a zero in every second of the first bytes.
 fn is_utf16(bytes: &[u8]) -> bool {
     let has_mark = bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF");
     let beginning = &bytes[..bytes.len().min(64) / 2 * 2];

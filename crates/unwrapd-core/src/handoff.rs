@@ -1,6 +1,7 @@
-//! Direct hand-off: delivery without a claim. A lane without waiting deliveries offers reservations.
-//! A message for that lane takes one, is leased in the commit that stores it, and goes to the lane
-//! when that commit is durable. This saves a claim, which costs a store as much as storing does.
+//! Direct hand-off: delivery without a claim. A lane without waiting deliveries offers
+//! reservations. A message for that lane takes one, is leased in the commit that stores it, and
+//! goes to the lane when that commit is durable. This saves a claim, which costs a store as much as
+//! storing does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,18 +17,18 @@ use crate::delivery::{Delivery, later};
 pub struct DirectHandoff {
     state: Mutex<State>,
     arrived: Notify,
-    /// Wakes the lane when something must be claimed after all.
+    /// Wakes the lane when it must claim from the store.
     wakeup: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     offered: usize,
-    /// Reservations that were taken, and have no delivery yet.
+    /// Reservations that were taken and have no delivery yet.
     reserved: usize,
-    /// How long an attempt may take,
+    /// Maximum duration of an attempt.
     timeout: Duration,
-    /// and for how long what is handed over must be leased.
+    /// Length of the lease of a delivery that is handed off.
     lease: Duration,
     handed: Vec<HandedOff>,
 }
@@ -37,27 +38,28 @@ struct State {
 pub struct HandedOff {
     /// The delivery.
     pub delivery: Delivery,
-    /// When its reservation was taken: the lease began then.
+    /// Time at which its reservation was taken, where the lease begins.
     pub claimed_at: Instant,
-    /// How long its attempt may take at most.
+    /// Maximum duration of its attempt.
     pub timeout: Duration,
 }
 
-/// A reservation for one delivery that is still to be stored. Dropped without a delivery it is free
-/// again, and the lane claims from the store.
+/// A reservation for one delivery that is not stored yet. If it is dropped without a delivery, it
+/// is free again, and the lane claims from the store.
 #[derive(Debug)]
 pub struct Reservation {
     handoff: Arc<DirectHandoff>,
     claimed_at: Instant,
     timeout: Duration,
-    /// Since when it is leased, and for how long.
+    /// Beginning of the lease.
     from: Timestamp,
     lease: Duration,
     delivery: Option<Delivery>,
 }
 
 impl DirectHandoff {
-    /// A hand-off without reservations. `wakeup` is notified when the lane must claim from the store.
+    /// A hand-off without reservations. `wakeup` is notified when the lane must claim from the
+    /// store.
     #[must_use]
     pub fn new(wakeup: Arc<Notify>) -> Self {
         Self {
@@ -92,19 +94,20 @@ impl DirectHandoff {
         })
     }
 
-    /// Reservations that are taken, with those whose delivery the lane has not taken yet.
+    /// Number of reservations that are taken, including those whose delivery the lane has not
+    /// fetched yet.
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.state().reserved()
     }
 
-    /// Takes the deliveries handed over since the last call.
+    /// Returns the deliveries handed off since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<HandedOff> {
         std::mem::take(&mut self.state().handed)
     }
 
-    /// Waits until a delivery is handed over, or a reservation is dropped without one.
+    /// Waits until a delivery is handed off, or a reservation is dropped without one.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -127,7 +130,7 @@ impl Reservation {
         later(self.from, self.lease)
     }
 
-    /// Begin of the lease.
+    /// Beginning of the lease.
     #[must_use]
     pub fn from(&self) -> Timestamp {
         self.from
@@ -139,7 +142,7 @@ impl Reservation {
         self.lease
     }
 
-    /// Hands over a delivery that is durable and leased.
+    /// Hands off a delivery that is durable and leased.
     pub fn complete(mut self, delivery: Delivery) {
         self.delivery = Some(delivery);
     }

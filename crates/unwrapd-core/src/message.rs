@@ -19,7 +19,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The name, as stores and destinations see it.
+    /// The name, as stores and destinations have it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,14 +34,15 @@ impl Origin {
         (self != Self::OpenAi).then(|| self.as_str())
     }
 
-    /// The origin for that column. A name that this version does not know is read as `Gateway`.
+    /// The origin for a value of that column. A name that this version does not know is read as
+    /// `Gateway`.
     #[must_use]
     pub fn of_column(name: Option<&str>) -> Self {
         name.map_or(Self::OpenAi, |_| Self::Gateway)
     }
 }
 
-/// An event, as it is stored and passed on.
+/// An event, as it is stored and delivered.
 ///
 /// Invariant: a message whose origin is OpenAI was made from a [`Verified`] request.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,24 +51,25 @@ pub struct Message {
     pub origin: Origin,
     /// Name of the endpoint that received it.
     pub endpoint: String,
-    /// The `webhook-id`: the same for every copy, and for every delivery of ours.
+    /// The `webhook-id`: the same for every copy, and for every delivery of this message.
     pub webhook_id: String,
-    /// The type that the body names, however odd the rest of it. `None` where it names none: it is kept all the same.
+    /// The type in the body, whatever the rest of the body is. `None`: the body has no type; the
+    /// message is stored anyway.
     pub event_type: Option<String>,
-    /// When OpenAI sent it.
+    /// Time of the delivery attempt by OpenAI.
     pub sent_at: Timestamp,
-    /// When it arrived here, in whole milliseconds.
+    /// Arrival time, in whole milliseconds.
     pub received_at: Timestamp,
-    /// Which secret of the endpoint proved it, counted from 0 in the order they were configured
-    /// then: tells when an old one is no longer in use. `None` where that was not recorded.
+    /// Index of the endpoint's secret that verified the message, from 0, in the configuration of
+    /// that time. It shows when an old secret is no longer in use. `None` if it was not recorded.
     pub secret: Option<u32>,
     /// The exact bytes that OpenAI signed.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// The message in a proven request to `endpoint`. `payload` is the buffer that was verified, so
-    /// that it is kept, not copied.
+    /// The message in a verified request to `endpoint`. `payload` is the buffer that was verified,
+    /// so that it is stored without a copy.
     #[must_use]
     pub fn new(
         endpoint: &str,
@@ -78,8 +80,9 @@ impl Message {
         Self::read(endpoint, verified, payload, received_at).0
     }
 
-    /// As [`new`](Self::new), with the reason why the body is not an event that the library can
-    /// read, if it is none. Its type, and with it the route and the lane, does not depend on that.
+    /// Does the same as [`new`](Self::new), and also returns the reason why the library cannot read
+    /// the body as an event, if it cannot. The type, and with it route and lane, does not depend on
+    /// that.
     #[must_use]
     pub fn read(
         endpoint: &str,
@@ -105,7 +108,7 @@ impl Message {
         (message, oddity)
     }
 
-    /// The id of what the event is about, such as `resp_…` or `batch_…`, as the payload names it.
+    /// The id of what the event is about, such as `resp_…` or `batch_…`, if the payload names one.
     #[must_use]
     pub fn resource(&self) -> Option<String> {
         resource_in(&self.payload)
@@ -124,11 +127,11 @@ pub fn resource_in(payload: &[u8]) -> Option<String> {
     envelope.resource_id().map(str::to_owned)
 }
 
-/// Longest type that a log line repeats without knowing it, in bytes. The longest that OpenAI sends has 31.
+/// Maximum length of an unknown type in a log line, in bytes. The longest type of OpenAI has 31.
 const SHOWN_KIND_BYTES_MAX: usize = 64;
 
-/// The type that a body names, for a log line. One that this version does not know is repeated where
-/// it has the form of OpenAI's types; any other text is payload, and is not repeated.
+/// The type in a body, for a log line. An unknown type is shown only if it has the form of OpenAI's
+/// types; any other text is payload and must not be logged.
 #[must_use]
 pub fn shown_kind(event_type: Option<&str>) -> &str {
     let is_letter = |letter: u8| matches!(letter, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.');
@@ -143,13 +146,13 @@ pub fn shown_kind(event_type: Option<&str>) -> &str {
     }
 }
 
-/// As it is stored: a message is the same before and after.
+/// Rounds to the precision of the store, so that a message is equal before and after it is stored.
 fn in_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 impl fmt::Debug for Message {
-    /// Without the payload: what is logged is read by more people than what is stored.
+    /// Omits the payload: logs have more readers than stores.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("endpoint", &self.endpoint)

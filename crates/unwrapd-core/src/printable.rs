@@ -49,7 +49,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// As [`line()`], but keeps line ends, for output of several lines.
+/// Does the same as [`line()`], but keeps line ends, for output of several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n')

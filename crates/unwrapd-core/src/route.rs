@@ -1,4 +1,4 @@
-//! Which destinations want an event.
+//! Selects the destinations that want an event.
 
 mod nearest;
 
@@ -8,10 +8,11 @@ use openai_webhooks::EventType;
 
 pub use nearest::{nearest_pattern, nearest_type};
 
-/// The event patterns of one destination: `response.completed`, `response.*`, `*`, and with a `!`
-/// in front what is not wanted.
+/// The event patterns of one destination: `response.completed`, `response.*`, `*`. A `!` in front
+/// excludes what the pattern matches.
 ///
-/// An event is wanted if a pattern matches and no `!` pattern does. A list of `!` patterns alone means everything else.
+/// An event is wanted if a pattern matches and no `!` pattern does. A list of only `!` patterns
+/// wants everything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns {
     wanted: Vec<Pattern>,
@@ -19,7 +20,7 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Patterns that want everything.
+    /// Patterns that match every event.
     #[must_use]
     pub fn everything() -> Self {
         Self {
@@ -28,7 +29,11 @@ impl Patterns {
         }
     }
 
-    /// Reads a list of patterns.
+    /// Parses a list of patterns.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PatternError`] if a text is not a pattern.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let mut patterns = Self {
             wanted: Vec::new(),
@@ -46,13 +51,14 @@ impl Patterns {
         Ok(patterns)
     }
 
-    /// Every type of the catalogue that is wanted.
+    /// The types of the catalogue that are wanted.
     pub fn known(&self) -> impl Iterator<Item = EventType> {
         let all = EventType::ALL.iter().copied();
         all.filter(|event_type| self.want(Some(event_type.as_str())))
     }
 
-    /// Whether an event of this type is wanted. A body that names no type (`None`) is wanted only by a plain `*`.
+    /// Whether an event of this type is wanted. A body without a type (`None`) is wanted only by a
+    /// plain `*`.
     #[must_use]
     pub fn want(&self, event_type: Option<&str>) -> bool {
         let event_type = event_type.unwrap_or_default();
@@ -61,7 +67,7 @@ impl Patterns {
     }
 }
 
-/// Longest pattern, in bytes: several times as long as the longest type.
+/// Maximum length of a pattern in bytes: several times that of the longest type.
 const PATTERN_BYTES_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +106,7 @@ impl FromStr for Pattern {
     }
 }
 
-/// The text is no event pattern.
+/// The text is not an event pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an event pattern is a type such as `response.completed`, a family such as `response.*`, or `*`, with `!` in front to exclude it"

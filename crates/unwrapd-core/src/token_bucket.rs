@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A bucket that is full at first. It is kept as the time up to which its tokens are spent, so it
+/// A token bucket, full at first. Its state is the time up to which its tokens are spent, so it
 /// needs no timer.
 #[derive(Debug, Default)]
 pub struct TokenBucket {
@@ -14,7 +14,7 @@ pub struct TokenBucket {
 pub struct Fill {
     /// Time for one token.
     pub interval: Duration,
-    /// Most tokens in the bucket.
+    /// Maximum number of tokens in the bucket.
     pub burst: u32,
 }
 
@@ -36,7 +36,7 @@ impl TokenBucket {
         may
     }
 
-    /// When there is a token.
+    /// Time of the next token.
     #[must_use]
     pub fn next_at(&self, fill: Fill, now: Instant) -> Instant {
         now + (self.ahead(now) + fill.interval).saturating_sub(fill.room())

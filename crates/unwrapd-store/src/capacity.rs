@@ -4,16 +4,16 @@ use std::fmt::Display;
 
 use super::StoreError;
 
-/// So many deliveries wait, and no more may.
+/// The error for a store with the maximum number of waiting deliveries.
 pub(super) fn is_full(waiting: impl Display) -> StoreError {
     StoreError::Full(format!(
-        "{waiting} deliveries wait already; repair the destinations, or raise `undelivered_max` in [store]"
+        "{waiting} deliveries are waiting; repair the destinations, or raise `undelivered_max` in [store]"
     ))
 }
 
-/// So many wait, and a replay is not to add to them.
+/// The error for a replay that would use the room reserved for new webhooks.
 pub(super) fn is_full_for_replays(waiting: impl Display) -> StoreError {
     StoreError::Full(format!(
-        "{waiting} deliveries wait already, and a replay leaves room for new webhooks; continue with the same token when fewer wait, or raise `undelivered_max` in [store]"
+        "{waiting} deliveries are waiting, and a replay leaves room for new webhooks; continue with the same token when fewer are waiting, or raise `undelivered_max` in [store]"
     ))
 }

@@ -1,8 +1,8 @@
-//! Moves everything that one store knows into another, of whatever kind. No gateway may run on either.
+//! Copies all content of one store into another, of any kind. No gateway may run on either store.
 //!
-//! How far it is stands in the target, and changes in the commit that brings the rows: whatever
-//! ends a copy, the same asked for again goes on from there. As long as that mark is there no
-//! gateway begins on the target. It goes when both were read and are the same.
+//! The target holds a mark with the progress, which changes in the commit that adds rows. So an
+//! interrupted copy continues when the same command is run again. A gateway does not start on a
+//! target with a mark. The mark is removed after both stores were read and found equal.
 
 mod compare;
 mod endpoints;
@@ -19,32 +19,34 @@ use unwrapd_core::crash::{self, CrashPoint};
 
 pub(super) use table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
 
-/// One end of a copy: a store that no gateway runs on, as rows. Each kind of store has one reader
-/// and one writer of them.
+/// One end of a copy: a store, as rows, on which no gateway runs. Each kind of store implements
+/// this once.
 #[async_trait]
 pub(super) trait CopyEndpoint: Send {
-    /// The same for two ends that are the same store, by whatever way.
+    /// Returns the same text for two ends that are the same store, by whatever path.
     async fn identity(&mut self) -> Result<String, StoreError>;
 
-    /// How far a copy into it is; `None`: none is under way.
+    /// The mark of an unfinished copy into it. `None` if there is none.
     async fn mark(&mut self) -> Result<Option<String>, StoreError>;
 
     /// Outline of the content: counts and sums.
     async fn outline(&mut self) -> Result<Outline, StoreError>;
 
-    /// Some rows behind the one with this key, in the order of their keys; none: there are no more.
+    /// Reads some rows after the key `after`, in the order of their keys. Empty at the end.
     async fn read(&mut self, table: &'static Table, after: Row) -> Result<Vec<Row>, StoreError>;
 
-    /// An id that is there more than once, and when the first of them arrived, in milliseconds since 1970.
+    /// An id that occurs more than once, and the arrival time of its first message, in milliseconds
+    /// since 1970.
     async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError>;
 
-    /// Whether an id can be there more than once.
+    /// Whether an id may occur more than once.
     fn takes_repeated(&self) -> bool;
 
     /// Begins a copy into it, unless one has begun.
     async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError>;
 
-    /// Writes rows, and that it is as far now, in one commit. It does neither if it was not as far before.
+    /// Writes rows and the new mark in one commit. Writes neither if the mark differs from the
+    /// expected one.
     async fn write(
         &mut self,
         table: &'static Table,
@@ -53,20 +55,20 @@ pub(super) trait CopyEndpoint: Send {
         mark: String,
     ) -> Result<StepResult, StoreError>;
 
-    /// Makes what else a store of its kind has, and takes the mark away: gateways may run on it. It
-    /// does neither if it was not as far.
+    /// Derives the internal tables of this kind of store, and removes the mark, after which
+    /// gateways may start. Does neither if the mark differs.
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError>;
 
-    /// An error if a gateway runs on it.
+    /// Returns an error if a gateway runs on it.
     async fn check_unused(&mut self) -> Result<(), StoreError>;
 }
 
-/// Whether a copy could do what it was about to.
+/// Result of a step of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StepResult {
-    /// The copy has done its step.
+    /// The step was made.
     Done,
-    /// Another copy into the same target has come before.
+    /// Another copy into the same target has changed the mark.
     Overtaken,
 }
 
@@ -81,72 +83,73 @@ pub enum Step {
     Comparing,
 }
 
-/// How far it is with that.
+/// Progress of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The current step.
     pub step: Step,
     /// Rows that are done.
     pub rows: u64,
-    /// All that there are.
+    /// All rows.
     pub rows_all: u64,
-    /// Bytes in those that are done.
+    /// Bytes in the rows that are done.
     pub bytes: u64,
 }
 
-/// The content of both stores after a copy.
+/// Result of a copy: the content of both stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Each table, and how many rows it has.
+    /// Each table and its number of rows.
     pub rows: Vec<(&'static str, u64)>,
-    /// Bytes in all of them.
+    /// Bytes in all rows.
     pub bytes: u64,
-    /// The SHA-256 of all of them in order, in hexadecimal digits.
+    /// The SHA-256 of all rows in order, in hexadecimal digits.
     pub sha256: String,
-    /// Whether there was nothing to do: it was copied before.
+    /// Whether the target had the complete copy before.
     pub was_there: bool,
 }
 
-/// Why it is not copied, and what to do. What was copied up to now is kept, and the same copy goes on from there.
+/// Reason why a copy was not completed, with the remedy. The rows copied so far stay, and the same
+/// copy continues from there.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// There is no source.
+    /// The source does not exist.
     #[error("{0} does not exist")]
     NotThere(String),
-    /// A gateway runs on one of them.
+    /// A gateway runs on one of the stores.
     #[error(
         "{place} is in use: stop every gateway on it, or wait until another copy has ended{}",
         if *.is_remembered { "; a gateway that was killed counts as running for 12 s" } else { "" }
     )]
     InUse {
-        /// Which.
+        /// Name of the store.
         place: String,
-        /// Whether one that was killed counts for a while.
+        /// Whether a gateway that was killed counts as running for a while.
         is_remembered: bool,
     },
-    /// Another copy is at work on the target, or was until now.
+    /// Another copy works on the target, or did until now.
     #[error(
-        "{0} was changed meanwhile, perhaps by another copy: wait until that has ended, then run this command again, which compares"
+        "{0} was changed during the copy, perhaps by another copy: wait until that has ended, then run this command again to compare the stores"
     )]
     Overtaken(String),
-    /// The copy would do harm.
+    /// The copy was refused because it would do harm.
     #[error("{0}")]
     Refused(String),
-    /// The two are not the same in the end.
+    /// The two stores differ after the copy.
     #[error("{0}")]
     Different(String),
-    /// One of them cannot be read or written.
+    /// One of the stores cannot be read or written.
     #[error("{place}: {error}")]
     Store {
-        /// Which.
+        /// Name of the store.
         place: String,
-        /// Why.
+        /// The error of the store.
         error: StoreError,
     },
 }
 
-/// Copies all of `from` into `to`, which is made if it is not there, and compares the two.
+/// Copies all of `from` into `to`, creates `to` if it does not exist, and compares the two.
 pub async fn copy(
     from: &StoreUrl,
     to: &StoreUrl,
@@ -200,11 +203,11 @@ pub async fn copy(
     crash::point(CrashPoint::CopyCompared);
     let unused = endpoints.from.end.check_unused().await;
     unused.map_err(|error| endpoints.from.problem(error))?;
-    // A gateway may have been there and gone meanwhile.
+    // A gateway may have run in the meantime.
     if endpoints.from.outline().await? != outline {
         return Err(CopyError::Different(match mark {
-            Some(_) => changed("while it was compared"),
-            None => "the source was changed while it was compared: stop every program that writes to it, and run this command again".into(),
+            Some(_) => changed("during the comparison"),
+            None => "the source was changed during the comparison: stop every program that writes to it, and run this command again".into(),
         }));
     }
     if let Some(mark) = mark {
@@ -221,7 +224,7 @@ pub async fn copy(
     })
 }
 
-/// Reads and writes at the same time, and gives how far it is then.
+/// Reads and writes concurrently. Returns the mark after the last row.
 async fn move_all(
     endpoints: &mut CopyEndpoints,
     mut mark: Mark,
@@ -264,7 +267,7 @@ async fn different(
     before: &Outline,
     what: &str,
 ) -> CopyError {
-    // Where another has ended it, gateways may be at work there.
+    // If another copy has finished, gateways may run on the target.
     match endpoints.to.end.mark().await {
         Ok(mark) if mark.as_deref() == Some(ours.text().as_str()) => {}
         Ok(_) => return CopyError::Overtaken(endpoints.to.name.clone()),
@@ -276,10 +279,10 @@ async fn different(
     };
     CopyError::Different(if now == *before {
         format!(
-            "the copy differs from its source ({what}), and no gateway starts on it: please report this; {EMPTY}"
+            "the copy differs from its source ({what}), and no gateway can start on it: please report this bug; {EMPTY}"
         )
     } else {
-        changed(&format!("while it was copied ({what})"))
+        changed(&format!("during the copy ({what})"))
     })
 }
 

@@ -6,48 +6,50 @@ use std::collections::BTreeMap;
 use super::{FleetChanges, StoreError};
 use std::time::Duration;
 
-/// How long after it last reached the store a gateway still goes by what it knew then. Less than
-/// the silence after which it is taken for dead: it stops before others begin.
+/// How long a gateway that cannot reach the store still relies on its last knowledge. This is less
+/// than the silence after which the others declare it dead, so it stops before they take over.
 pub const FRESH: Duration = Duration::from_secs(8);
 
-/// How a gateway introduces itself to the others.
+/// The identity that a gateway announces to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayIdentity {
     /// Name for people.
     pub name: String,
-    /// An address that only one gateway can have at a time. Its earlier owner has ended, and the
-    /// deliveries of that are free.
+    /// An address that only one gateway can have at a time. If a new gateway announces it, its
+    /// earlier owner has ended, and the deliveries of that owner are free.
     pub exclusive_address: Option<String>,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
 }
 
-/// A digest of each part of a configuration, by its name: enough to tell whether two are the same,
-/// too short to betray anything.
+/// A digest of each part of a configuration, by name. It is long enough to compare two
+/// configurations, and too short to reveal anything.
 pub type Configuration = BTreeMap<String, u32>;
 
 /// A gateway on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetGateway {
-    /// The store's number for it. It has another one after each start, and after it was taken for dead.
+    /// The store's number for the gateway. It is new after each start, and after the gateway was
+    /// declared dead.
     pub id: i64,
     /// Name for people.
     pub name: String,
-    /// Whether it is the one that asks.
+    /// Whether this is the asking gateway.
     pub is_ours: bool,
-    /// Whether it has its part of the limits: all of the others count with it.
+    /// Whether it has its share of the limits: every other gateway lists it.
     pub takes_part: bool,
-    /// How long ago it was last heard of.
+    /// Time since its last heartbeat.
     pub silent_for: Duration,
     /// A digest of each part of its configuration.
     pub configuration: Configuration,
-    /// How far the clock of its machine is ahead of that of the store, in milliseconds, if that is
-    /// too far. Known of the one that asks.
+    /// How far the clock of its machine is ahead of the store's clock, in milliseconds, if the
+    /// difference is too large. Known only for the asking gateway.
     pub clock_ahead_ms: Option<i64>,
 }
 
 impl FleetGateway {
-    /// The parts of the configuration in which the other differs, as far as both know them.
+    /// The parts of the configuration in which the gateways differ, as far as both have announced
+    /// them.
     #[must_use]
     pub fn differs_from(&self, other: &Self) -> Vec<String> {
         let ours = self.configuration.iter();
@@ -60,38 +62,39 @@ impl FleetGateway {
     }
 }
 
-/// A destination that was found to be down by one of the gateways, for all of them.
+/// An open circuit of a destination, shared by all gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedCircuit {
-    /// The name.
+    /// Name of the destination.
     pub destination: String,
-    /// How long until it may be tried again, or until someone else may try it.
+    /// Time until the next probe is allowed, or until another gateway may make it.
     pub wait: Duration,
-    /// How long it was left alone when it was last found down.
+    /// Length of the last back-off.
     pub back_off: Duration,
-    /// Whether it is ours to try it.
+    /// Whether this gateway is to make the probe.
     pub is_ours_to_try: bool,
 }
 
-/// The store as the gateways on it use it: they announce themselves and share circuits. A store
-/// that is not shared has none.
+/// The store as its gateways use it: they announce themselves and share circuits. A store that is
+/// not shared has no fleet.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Tells the others on the store who we are, from now on. Until then they do not count with us.
+    /// Announces this gateway to the others. Until then, they divide no limits with it.
     async fn announce(&self, identity: GatewayIdentity) -> Result<(), StoreError>;
 
-    /// The gateways on the store, ourselves included, as far as is known. A store that nobody shares knows of none.
+    /// The gateways on the store, this one included, as far as known.
     fn gateways(&self) -> Vec<FleetGateway>;
 
     /// Waits until other gateways on the store may have changed something, and returns what. Single
-    /// consumer: only one task may await this. A store that is not shared never returns.
+    /// consumer: only one task may await this.
     async fn next_change(&self) -> FleetChanges;
 
-    /// The destinations that are down for all who share the store.
+    /// Returns the open circuits.
     async fn circuits(&self) -> Result<Vec<SharedCircuit>, StoreError>;
 
-    /// `destination` is down, and to be left alone by all for so long. `is_first`: nobody knew of
-    /// it. Otherwise it was ours to try it; if it is not any more, nothing is changed.
+    /// Opens the circuit of `destination` for all gateways, for `back_off`. `is_first`: no circuit
+    /// was open. Otherwise this gateway had the probe; if it has lost the probe, nothing is
+    /// changed.
     async fn open_circuit(
         &self,
         destination: &str,
@@ -99,10 +102,10 @@ pub trait Fleet: Send + Sync {
         is_first: bool,
     ) -> Result<(), StoreError>;
 
-    /// `destination` is up.
+    /// Closes the circuit of `destination`.
     async fn close_circuit(&self, destination: &str) -> Result<(), StoreError>;
 
-    /// Asks to be the one who tries `destination`, for so long. Nobody else is then, unless this
-    /// gateway dies. What came of it is among [`circuits`](Self::circuits).
+    /// Requests the probe of `destination` for `time`. While this gateway has the probe and lives,
+    /// no other gateway probes. The result is among [`circuits`](Self::circuits).
     async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError>;
 }

@@ -1,5 +1,5 @@
-//! Gives up all that waits for a destination: each delivery becomes a dead letter. For a destination
-//! that is not configured any more, since nothing else ends what waits for it.
+//! Gives up all waiting deliveries of a destination: each becomes a dead letter. This is for a
+//! destination that is no longer configured, because its deliveries would wait forever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,27 @@ use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::{Delivery, Lane, Next};
 
-/// The last answer of each dead letter.
+/// The summary of each dead letter.
 const ANSWER: &str = "given up by an operator: the destination is not configured";
-/// Deliveries that share a commit.
+/// Number of deliveries in one commit.
 const BATCH: usize = 100;
-/// Lease of a claim: the time to settle a batch. A store may pass over deliveries that are due within
-/// it.
+/// Lease of a claim: time to settle a batch. A store may skip deliveries that become due within it.
 const LEASE: Duration = Duration::from_secs(2);
-/// Longest wait for a delivery that a claim has passed over. One that is leased to a gateway for
-/// longer is under way, and is left to it.
+/// Longest wait for a delivery that a claim has skipped. A delivery with a longer lease is being
+/// attempted by a gateway, and is left to it.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(5);
 
-/// What a call of [`give_up`] has done.
+/// Result of [`give_up`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp {
-    /// Deliveries that are dead letters now.
+    /// Number of deliveries that became dead letters.
     pub deliveries: u64,
-    /// Whether no other delivery waits, except those under way.
+    /// Whether no delivery is left, except those that are being attempted.
     pub done: bool,
 }
 
-/// Gives up what waits for `destination`, for about `time`, and not after `may_go_on` has said no:
-/// the destination was configured again.
+/// Gives up the waiting deliveries of `destination`, for about `time`. Stops when `may_go_on`
+/// returns false, because the destination was configured again.
 pub async fn give_up(
     store: &Arc<impl DeliveryQueue + ?Sized + 'static>,
     destination: &str,
@@ -68,7 +67,7 @@ pub async fn give_up(
     })
 }
 
-/// Claims some deliveries, whenever they are due. `None`: no other waits.
+/// Claims some deliveries, at any due time. `None` if none is left.
 async fn next_batch(
     store: &(impl DeliveryQueue + ?Sized),
     destination: &str,
@@ -96,7 +95,8 @@ async fn next_batch(
     }
 }
 
-/// Settles all of them at once, so that they share a commit. Returns how many counted.
+/// Settles all of them concurrently, so that they share a commit. Returns how many settlements took
+/// effect.
 async fn settle(
     store: &Arc<impl DeliveryQueue + ?Sized + 'static>,
     batch: Vec<Delivery>,

@@ -1,10 +1,11 @@
-//! How the stores number what they keep.
+//! Ids in the stores.
 
 use std::ops::RangeInclusive;
 
 use super::DELIVERIES_MAX;
 
-/// The ids that deliveries of a message may have: they stand together, and are found without an index of their own.
+/// The ids that the deliveries of a message may have. They are consecutive, and are found without
+/// an index of their own.
 pub(super) fn deliveries_of(seq: i64) -> RangeInclusive<i64> {
     let count = i64::try_from(DELIVERIES_MAX).expect("a small number");
     seq * count..=seq * count + (count - 1)

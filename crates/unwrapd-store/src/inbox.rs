@@ -8,12 +8,14 @@ use unwrapd_core::message::Message;
 /// The store as receiving uses it: stores messages.
 #[async_trait]
 pub trait Inbox: Send + Sync {
-    /// Keeps the message, its dedupe key (endpoint and `webhook-id`) and a delivery, due at once,
-    /// for each recipient: all of it in one commit. A copy of a message that is already kept
-    /// changes nothing, and is told apart only once the original is durable.
+    /// Stores the message, its dedupe key (endpoint and `webhook-id`) and a delivery for each
+    /// recipient, all in one commit. A delivery is due at once unless its recipient has a due time.
+    /// A copy of a stored message changes nothing.
+    /// [`Accepted::Duplicate`](super::Accepted::Duplicate) is returned only once the original is
+    /// durable.
     ///
     /// If a recipient has a reservation, its delivery may be leased in the same commit, as by a
-    /// claim, and handed off there. The hand-off happens even if the caller no longer waits.
+    /// claim, and handed off. The hand-off happens even if the caller no longer waits.
     async fn accept(
         &self,
         message: Message,

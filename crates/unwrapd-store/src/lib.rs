@@ -66,42 +66,42 @@ pub use views::{
     ATTEMPTS_SHOWN_MAX, AttemptView, DeliveryView, MessagePage, MessageView, PAGE_MAX, Page,
 };
 
-/// Most deliveries of one message, and so most destinations. The SQLite store numbers the
-/// deliveries of a message within this.
+/// Maximum number of deliveries of a message, and so of destinations. The SQLite store derives the
+/// ids of deliveries from it.
 pub const DELIVERIES_MAX: usize = 256;
 
-/// Stores messages and their deliveries. Every implementation runs the suite in
+/// A store of messages and their deliveries. Every implementation must pass the suite in
 /// `tests/it/store_conformance.rs`.
 ///
-/// A method of these traits that returns `Ok` has made its change durable: it survives a crash of
-/// this process and of the machine.
+/// If a method of these traits returns `Ok`, its change is durable: it survives a crash of this
+/// process and of the machine.
 pub trait Store:
     Inbox + QuarantineStore + DeliveryQueue + Operations + DestinationControl + Lifecycle + Maintenance
 {
-    /// The other gateways on the store; `None`: the store is not shared.
+    /// The gateways on the store. `None` if the store is not shared.
     fn fleet(&self) -> Option<&dyn Fleet>;
 }
 
 /// Result of storing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// Kept.
+    /// The message is new, and is stored.
     New,
-    /// The message was stored before.
+    /// The message was already stored.
     Duplicate,
 }
 
-/// How long a claim leases, and what is due for it.
+/// The terms of a claim: the length of its leases, and which deliveries are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// How long the lease is.
+    /// Length of the lease.
     pub lease: Duration,
-    /// The longest time that a delivery may have to wait for its next attempt.
+    /// The longest time that a delivery may wait for its next attempt.
     pub longest_wait: Duration,
 }
 
 impl From<Duration> for Terms {
-    /// A lease of that length, and the longest wait of the default policy.
+    /// A lease of this length, with the longest wait of the default policy.
     fn from(lease: Duration) -> Self {
         Self {
             lease,
@@ -111,7 +111,7 @@ impl From<Duration> for Terms {
 }
 
 impl Terms {
-    /// For what is not to be delivered any more, whenever it is due.
+    /// Terms for a claim that takes deliveries at any due time, to end them without an attempt.
     #[must_use]
     pub fn whenever_due(lease: Duration) -> Self {
         Self {
@@ -120,56 +120,59 @@ impl Terms {
         }
     }
 
-    /// Whether nothing is due too late, so that a late due time says nothing about the clock.
+    /// Whether every due time is accepted, so that a late one does not show a clock that was set
+    /// back.
     fn is_whenever_due(&self) -> bool {
         self.longest_wait.is_zero()
     }
 
-    /// Due times beyond this are due at once. A second more than the longest wait: clocks of
-    /// gateways differ by some milliseconds.
+    /// Deliveries due after the returned time are due now. It is one second more than the longest
+    /// wait, because the clocks of gateways differ by some milliseconds.
     fn put_off_from(&self, now: Timestamp) -> Timestamp {
         later(now, self.longest_wait + Duration::from_secs(1))
     }
 }
 
-/// How often opening a store is tried again that another program has locked,
+/// Interval between attempts to open a store that another program has locked.
 const LOCKED_RETRY: Duration = Duration::from_millis(500);
-/// and how often the log says so.
+/// Interval between log lines about such a store.
 const LOCKED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// Longest lease of any delivery: the longest time-out that can be configured, and what a dispatcher adds to it.
+/// Maximum lease of a delivery: the longest time-out that can be configured, plus the margin of the
+/// dispatcher.
 const LEASE_MAX: Duration = Duration::from_secs(660);
 
-/// Deliveries that are leased to us.
+/// Deliveries that are leased to this gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// Ours until the lease ends.
+    /// The deliveries, leased until the lease ends.
     pub deliveries: Vec<Delivery>,
-    /// When the next one of this destination and lane is due, leases that run out included.
+    /// Due time of the next delivery of this destination and lane, ends of leases included.
     pub next_due_at: Option<Timestamp>,
 }
 
 /// Changes that other gateways on the store may have made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetChanges {
-    /// Where something may be due.
+    /// Destinations and lanes in which a delivery may be due.
     pub due: BTreeSet<(String, Lane)>,
-    /// Whether other destinations may be paused than before.
+    /// Whether the set of paused destinations may have changed.
     pub pauses: bool,
-    /// Whether other destinations may be down than before.
+    /// Whether circuits may have opened or closed.
     pub circuits: bool,
-    /// Whether there are others on the store than before, or others that take part, or that are configured differently.
+    /// Whether gateways may have joined or left, got or lost their share of the limits, or changed
+    /// their configuration.
     pub gateways: bool,
 }
 
-/// The destinations of a message.
+/// A destination of a message.
 #[derive(Debug)]
 pub struct Recipient {
     /// Name of the destination.
     pub destination: String,
     /// The reservation of its lane, if the lane has a free one.
     pub reservation: Option<Reservation>,
-    /// When the delivery is due; `None`: when the message arrived.
+    /// Due time of the delivery. `None`: the arrival time of the message.
     pub due_at: Option<Timestamp>,
 }
 
@@ -189,14 +192,14 @@ impl<D: Into<String>> From<D> for Recipient {
     }
 }
 
-/// A claimed delivery, to be given back.
+/// A claimed delivery that is released without an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The store's name for the delivery.
+    /// The id of the delivery in the store.
     pub delivery: i64,
-    /// Which attempt was to be made.
+    /// Number of the attempt that the claim was for.
     pub number: u32,
-    /// Which claim took it.
+    /// Number of the claim.
     pub claim: i64,
 }
 
@@ -213,47 +216,47 @@ impl From<&Delivery> for Lease {
 /// One finished attempt to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The store's name for the delivery.
+    /// The id of the delivery in the store.
     pub delivery: i64,
-    /// Which attempt it was, as claimed.
+    /// Number of the attempt, from the claim.
     pub number: u32,
-    /// When it ended.
+    /// Time at which the attempt ended.
     pub ended_at: Timestamp,
-    /// How long it took.
+    /// Duration of the attempt.
     pub took: Duration,
-    /// The answer of the destination, or the cause of the failure, for people; without content of
-    /// the message.
+    /// Summary for people: the response of the destination, or the cause of the failure. It has no
+    /// content of the message.
     pub answer: String,
-    /// An excerpt of the response. It may have content of the message.
+    /// An excerpt of the response. It may contain content of the message.
     pub said: ResponseExcerpt,
     /// The next step of the delivery.
     pub next: Next,
 }
 
-/// Most requests in the quarantine.
+/// Maximum number of requests in the quarantine.
 pub const QUARANTINED_MAX: i64 = 1000;
 
-/// A request that could not be proven.
+/// A request that could not be verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QuarantinedRequest {
-    /// The number in the quarantine, which the store assigns.
+    /// The number in the quarantine, assigned by the store.
     pub id: i64,
     /// Name of the endpoint.
     pub endpoint: String,
-    /// When it arrived.
+    /// Arrival time.
     pub received_at: Timestamp,
-    /// Why it was refused.
+    /// Reason for the refusal.
     pub reason: String,
-    /// Names and values of the headers that matter.
+    /// Names and values of the headers that are useful for a diagnosis.
     pub headers: Vec<(String, String)>,
-    /// Size of its body in bytes, where that is known.
+    /// Size of the body in bytes, if known.
     pub size: Option<u64>,
-    /// The body, if it is small and was read.
+    /// The body, if it is small and was read completely.
     pub body: Option<Bytes>,
 }
 
 impl fmt::Debug for QuarantinedRequest {
-    /// Without what its sender chose.
+    /// Omits everything that the sender chose.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuarantinedRequest")
             .field("id", &self.id)
@@ -272,33 +275,34 @@ pub struct QuarantinedSummary {
     pub id: i64,
     /// Name of the endpoint.
     pub endpoint: String,
-    /// When it arrived.
+    /// Arrival time.
     pub received_at: Timestamp,
-    /// Why it was refused.
+    /// Reason for the refusal.
     pub reason: String,
-    /// Names and values of the headers that matter. The sender chose the values.
+    /// Names and values of the headers that are useful for a diagnosis. The sender chose the
+    /// values.
     pub headers: Vec<(String, String)>,
-    /// Size of its body in bytes, where that is known.
+    /// Size of the body in bytes, if known.
     pub size: Option<u64>,
-    /// Whether its body is kept.
+    /// Whether the body is stored.
     pub has_body: bool,
 }
 
-/// Whether a settlement counted.
+/// Whether a settlement took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// The settlement took effect.
     Settled,
-    /// The settlement came too late.
+    /// The settlement came too late: another claim has the delivery, or it was already settled.
     Fenced,
 }
 
 /// Result of a step of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Messages whose content is gone: the payload, the deliveries and their attempts.
+    /// Number of messages whose content was deleted: payload, deliveries and attempts.
     pub messages: u64,
-    /// Whether it goes on.
+    /// Whether there is more to prune.
     pub is_more: bool,
 }
 
@@ -308,73 +312,74 @@ pub const SUMMARY_MESSAGES_MAX: u64 = 100_000;
 /// Summary of a store for the log line at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Version of its schema.
+    /// Version of the schema.
     pub schema: usize,
-    /// Whether this process made it. `None`: the store does not know.
+    /// Whether this process created the store. `None` if unknown.
     pub is_new: Option<bool>,
-    /// Messages kept, [`SUMMARY_MESSAGES_MAX`] if there are as many or more.
+    /// Number of stored messages, or [`SUMMARY_MESSAGES_MAX`] if there are at least as many.
     pub messages: u64,
 }
 
 /// Counts of deliveries of one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationCounts {
-    /// The name.
+    /// Name of the destination.
     pub destination: String,
-    /// Deliveries waiting for an attempt, or being attempted.
+    /// Deliveries that wait for an attempt or are being attempted.
     pub waiting: u64,
-    /// Deliveries given up.
+    /// Dead letters.
     pub dead: u64,
 }
 
 /// A check of the store, and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Subject of the check, in a word.
+    /// Subject of the check, one word.
     pub name: &'static str,
-    /// Finding in a sentence: good or bad.
+    /// Finding in one sentence, good or bad.
     pub result: Result<String, String>,
 }
 
-/// Why the store did not do it. Nothing was changed, unless it was
-/// [`Unavailable`](Self::Unavailable): then nobody knows, and to ask for the same again does no
-/// harm.
+/// Reason why an operation failed.
+///
+/// Nothing was changed, except possibly with [`Unavailable`](Self::Unavailable): then the result is
+/// unknown, and the same call may be repeated without harm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The store cannot be reached, read or written. It may come back.
+    /// The store cannot be reached, read or written. The problem may be temporary.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// More is waiting to be written than it takes.
+    /// Too many changes wait to be written.
     #[error("the store is busy")]
     Busy,
-    /// As much is kept as may be.
+    /// A limit on the content of the store is reached.
     #[error("the store is full: {0}")]
     Full(String),
-    /// Another process has it. What is given is the file that the other holds locked.
+    /// Another process uses the store. The text names the file that it has locked.
     #[error(
-        "{0}: another unwrapd is running on this store; stop it, or give this one a store of its own"
+        "{0}: another unwrapd is running on this store; stop it, or configure another store for this one"
     )]
     InUse(String),
-    /// The file is no store of ours, or a newer version's.
+    /// The file is not a store, or belongs to a newer version.
     #[error("the store cannot be used: {0}")]
     Unusable(String),
 }
 
 impl StoreError {
-    /// The error of a store that is closed.
+    /// The error of a closed store.
     pub(crate) fn closed() -> Self {
-        Self::Unavailable("it is closed".into())
+        Self::Unavailable("the store was closed".into())
     }
 }
 
-/// The gateways on the store, as far as is known; none for a store that is not shared.
+/// The gateways on the store, as far as known. Empty for a store that is not shared.
 #[must_use]
 pub fn gateways(store: &dyn Store) -> Vec<FleetGateway> {
     store.fleet().map_or_else(Vec::new, Fleet::gateways)
 }
 
-/// Waiting deliveries by destination; a destination without any is left out.
+/// Number of waiting deliveries by destination, without destinations that have none.
 pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)>, StoreError> {
     let counts = store.destination_counts().await?.into_iter();
     Ok(counts
@@ -383,8 +388,8 @@ pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)
         .collect())
 }
 
-/// Opens the store, and makes it if there is none, and holds `clock` against the time that it
-/// remembers. Lasting conditions of the store are put into `warnings`.
+/// Opens the store, creates it if it does not exist, and compares `clock` with the stored time.
+/// Lasting problems of the store are reported to `warnings`.
 pub async fn open(
     settings: &StoreSettings,
     clock: &Clock,
@@ -400,8 +405,8 @@ pub async fn open(
     }
 }
 
-/// Waits for other programs that lock the database, and says so now and then: to end would be an
-/// outage as well, and a longer one.
+/// Waits while another program locks the database, and logs that from time to time. Giving up would
+/// be a longer outage.
 async fn open_sqlite(
     path: &Path,
     bounds: &Bounds,
@@ -416,7 +421,7 @@ async fn open_sqlite(
             clock.clone(),
             warnings.clone(),
         );
-        // Beside the runtime: the disk may hang.
+        // On a blocking thread, because the disk may not answer.
         let opened = tokio::task::spawn_blocking(move || {
             sqlite::SqliteStore::open_with(&file, &bounds, &clock, &warnings)
         });
@@ -428,7 +433,7 @@ async fn open_sqlite(
                 if told_at.is_none_or(|told_at| told_at.elapsed() >= LOCKED_TOLD_EVERY) {
                     told_at = Some(Instant::now());
                     tracing::warn!(
-                        "cannot open the store {} yet, and receive nothing until then: {error}",
+                        "cannot open the store {} yet, trying again; no webhook is received until then: {error}",
                         path.display()
                     );
                 }

@@ -11,7 +11,8 @@ use unwrapd_core::clock::Moment;
 /// The store as operators use it: lists and replays messages, and drops dead letters.
 #[async_trait]
 pub trait Operations: Send + Sync {
-    /// A page of the messages that a filter wants, the newest first. What arrives between two pages is on neither.
+    /// Returns a page of the messages that match a filter, newest first. Messages that arrive
+    /// between two pages are on neither.
     async fn list_messages(
         &self,
         filter: &Filter,
@@ -19,9 +20,9 @@ pub trait Operations: Send + Sync {
         page: Page,
     ) -> Result<MessagePage, StoreError>;
 
-    /// The messages with this webhook id (one for each endpoint that received it), with their
-    /// attempts and, if asked for, their payloads. If there are none, those whose payload names the
-    /// id as that of its event; if there are none either, as that of its resource.
+    /// Returns the messages with this webhook id, one for each endpoint that received it, with
+    /// their attempts and, if requested, their payloads. If there are none, it looks for messages
+    /// with this event id, and then for messages with this resource.
     async fn get_message(
         &self,
         id: &str,
@@ -38,8 +39,8 @@ pub trait Operations: Send + Sync {
     /// once, and the commit that makes its deliveries due also records the progress. So a second
     /// call with the same token, after a crash or at the same time, makes no delivery twice. A
     /// waiting delivery becomes due at once, under the same number; a leased one stays as it is.
-    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished steps
-    /// stay, and the same token continues later.
+    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished
+    /// steps stay, and the same token continues later.
     async fn replay(
         &self,
         replay: &Replay,
@@ -49,9 +50,9 @@ pub trait Operations: Send + Sync {
         limit: usize,
     ) -> Result<ReplayStep, StoreError>;
 
-    /// Drops up to `limit` dead letters that the filter wants, or a few more, and that were dead at
-    /// `as_of`: they stay visible as dropped, and "the dead" no longer means them. `after` is where
-    /// the step before ended.
+    /// Drops up to `limit` dead letters that match the filter, or a few more, if they were dead at
+    /// `as_of`. They stay visible as dropped, and filters for dead letters no longer match them.
+    /// `after` is where the previous step ended.
     async fn drop_dead(
         &self,
         filter: &Filter,
@@ -61,7 +62,7 @@ pub trait Operations: Send + Sync {
         limit: usize,
     ) -> Result<Dropped, StoreError>;
 
-    /// The counts of the minutes that begin at `since` or later, in the order of minute, kind and
-    /// name.
+    /// Returns the counts of the minutes that begin at `since` or later, ordered by minute, kind
+    /// and name.
     async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError>;
 }

@@ -1,5 +1,5 @@
-//! The store in a PostgreSQL database, which several gateways may share. What many ask for at once
-//! is written in one commit (`batch`), and answered only when that is durable.
+//! The store in a PostgreSQL database, which several gateways may share. Concurrent changes are
+//! written in shared commits (`batch`), and are answered only when they are durable.
 
 mod connect;
 mod fleet;
@@ -54,16 +54,16 @@ pub(super) use rows::storable;
 pub use upkeep::check::check;
 pub(super) use upkeep::copy_endpoint::PostgresCopyEndpoint;
 
-/// Keeps everything in a schema of a PostgreSQL database.
+/// A store in a schema of a PostgreSQL database.
 pub struct PostgresStore {
     shared: Arc<Shared>,
-    /// Whether the schema was made when it was opened.
+    /// Whether opening the store has created its schema.
     is_new: bool,
-    /// `None` once the store is closed.
+    /// `None` after the store is closed.
     queues: Mutex<Option<Queues>>,
     /// Tasks that commit the queues, notify and listen.
     workers: tokio::sync::Mutex<JoinSet<()>>,
-    /// Dropped when the store is closed: that is the signal.
+    /// Dropped when the store is closed, which signals the end.
     open: Mutex<Option<watch::Sender<()>>>,
     /// Becomes true when a worker has ended.
     ended: watch::Receiver<bool>,
@@ -86,13 +86,13 @@ struct Shared {
     leases: Leases,
     claim_floors: ClaimFloors,
     put_off: PutOff,
-    /// Goes by the clock of the database.
+    /// Follows the clock of the database.
     clock: Clock,
 }
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Held by every worker. If one ends, by a panic too, the store has ended.
+/// Held by every worker. If one ends, also by a panic, the store has ended.
 #[derive(Debug)]
 struct Alive(Arc<watch::Sender<bool>>);
 
@@ -103,12 +103,14 @@ impl Drop for Alive {
 }
 
 impl PostgresStore {
-    /// Connects, makes the schema if there is none, and brings it up to date. Others may do so at the same time.
+    /// Connects, creates the schema if it does not exist, and migrates it. Other gateways may do so
+    /// at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
         Self::open_with(address, bounds, &Clock::default()).await
     }
 
-    /// As [`open`](Self::open), by this clock, which goes by that of the database from now on.
+    /// Does the same as [`open`](Self::open), with the given clock, which follows the clock of the
+    /// database from then on.
     pub async fn open_with(
         address: &PostgresAddress,
         bounds: &Bounds,
@@ -119,7 +121,7 @@ impl PostgresStore {
         let Connected { link, does, .. } = connected;
         if does.logs_values {
             tracing::warn!(
-                "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` there"
+                "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` on the server"
             );
         }
         let membership = Membership::new(clock.clone())?;
@@ -136,10 +138,11 @@ impl PostgresStore {
         });
         if let Err(failure) = shared.capacity.count(&shared.pool).await {
             tracing::warn!(
-                "cannot count the waiting deliveries, so `undelivered_max` has no effect for now: {failure:?}"
+                "cannot count the waiting deliveries, so `undelivered_max` has no effect until the next count: {failure:?}"
             );
         }
-        // Who is alone has all of it from the beginning. If this fails, a later beat does it.
+        // A gateway without peers gets all limits at once. If this heartbeat fails, a later one
+        // does it.
         if let Err(failure) = heartbeat::beat_now(&shared).await {
             tracing::debug!("cannot send a heartbeat: {failure:?}");
         }
@@ -188,13 +191,13 @@ impl PostgresStore {
         &self.shared.pool
     }
 
-    /// Nothing will be made any more.
+    /// Releases everything: this gateway makes no more attempts.
     async fn leave(&self) -> Result<(), Failure> {
         heartbeat::deregister(&self.shared, self.shared.membership.id()).await
     }
 }
 
-/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
+/// Locks a mutex. Its value is always valid, even after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -374,7 +377,7 @@ impl Lifecycle for PostgresStore {
 
     async fn failed(&self) {
         let mut ended = self.ended.clone();
-        // An error: the workers are gone without a word, which is an end as well.
+        // An error means that the workers are gone, which is an end as well.
         drop(ended.wait_for(|has_ended| *has_ended).await);
     }
 
@@ -388,12 +391,12 @@ impl Lifecycle for PostgresStore {
         let mut workers = self.workers.lock().await;
         while let Some(ended) = workers.join_next().await {
             if ended.is_err() {
-                tracing::error!("a part of the store ended by a panic (a bug; please report it)");
+                tracing::error!("a part of the store panicked; please report this bug");
             }
         }
         if let Err(failure) = self.leave().await {
             tracing::debug!(
-                "cannot give back claimed deliveries; other gateways take them over later: {failure:?}"
+                "cannot release claimed deliveries; other gateways take them over later: {failure:?}"
             );
         }
         self.pool().close().await;

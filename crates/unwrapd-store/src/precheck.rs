@@ -1,4 +1,4 @@
-//! Checks whether a store could be opened, without opening it and without creating anything.
+//! Checks whether a store can be opened, without opening or creating it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rustix::fs::{Access, access};
 
 use super::{StoreSettings, StoreUrl, sqlite};
 
-/// Checks the file and its folder, or the certificates for the database. It contacts no server. The
+/// Checks the file and its folder, or the certificates for the database. Contacts no server. The
 /// error names the problem and the remedy.
 pub fn precheck(settings: &StoreSettings) -> Result<(), String> {
     match &settings.url {

@@ -1,18 +1,18 @@
-//! Deliveries whose next attempt is due further ahead than any wait, because the clock was set back
-//! or the longest wait was made shorter. They are made at once, and the log says so.
+//! Deliveries whose next attempt is due later than the longest wait, because the clock was set back
+//! or the longest wait was reduced. They are attempted at once, and logged.
 
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::observe::repeated::Repeated;
 
-/// Most deliveries that are counted for the log.
+/// Maximum number of deliveries that is counted for the log.
 pub(super) const COUNT_MAX: i64 = 10_000;
 
-/// Logs their number, at most once a minute for each lane of a destination.
+/// Logs the number of such deliveries, at most once a minute for each destination and lane.
 #[derive(Default)]
 pub(super) struct PutOff(Repeated<(String, Lane)>);
 
 impl PutOff {
-    /// Records that a claim has found some. Returns whether their number is to be logged now.
+    /// Records that a claim has found some. Returns whether to log their number now.
     pub(super) fn is_news(&self, destination: &str, lane: Lane) -> bool {
         self.0.count(&(destination.to_owned(), lane)).is_some()
     }

@@ -13,12 +13,13 @@ use unwrapd_core::delivery::limit_share::LimitShare;
 /// The store as dispatching uses it: claims, settles and releases deliveries.
 #[async_trait]
 pub trait DeliveryQueue: Send + Sync {
-    /// Leases up to `limit` deliveries of `destination` in `lane` that are due, the longest due
-    /// first, each with its next attempt number. Unless settled by then, they are due again when
-    /// the lease ends.
+    /// Leases up to `limit` due deliveries of `destination` in `lane`, in the order of their due
+    /// times, each with its next attempt number. A delivery that is not settled when its lease ends
+    /// is due again.
     ///
-    /// A delivery that would wait longer than [`Terms::longest_wait`] is due as well: a clock that
-    /// was set back since has put it off. The same applies to a lease that is longer than any.
+    /// A delivery that would wait longer than [`Terms::longest_wait`] is due too: it was put off by
+    /// a clock that was set back since. The same applies to a lease that is longer than any lease
+    /// can be.
     async fn claim_within(
         &self,
         destination: &str,
@@ -28,7 +29,8 @@ pub trait DeliveryQueue: Send + Sync {
         limit: usize,
     ) -> Result<Claimed, StoreError>;
 
-    /// As [`claim_within`](Self::claim_within), with the longest wait of the default policy.
+    /// Does the same as [`claim_within`](Self::claim_within), with the longest wait of the default
+    /// policy.
     async fn claim(
         &self,
         destination: &str,
@@ -41,20 +43,20 @@ pub trait DeliveryQueue: Send + Sync {
             .await
     }
 
-    /// Records an attempt and what becomes of its delivery, in one commit. [`Settled::Fenced`]
-    /// means that the lease had run out and someone else has claimed the delivery since: nothing
-    /// was changed.
+    /// Records an attempt and the next state of its delivery, in one commit. [`Settled::Fenced`]
+    /// means that the lease had ended and another claim took the delivery; then nothing was
+    /// changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
-    /// Gives leases back: no attempt was made. Each delivery is due as it was, with the same
-    /// number. One that another claim holds by now is left alone, so that this may be asked again.
-    /// Leases alone need not survive a crash, and so this need not.
+    /// Releases leases without an attempt. Each delivery is due as before, with the same attempt
+    /// number. A delivery that another claim holds is left alone, so this call may be repeated. The
+    /// change need not survive a crash, because leases need not.
     async fn release(&self, leases: Vec<Lease>) -> Result<(), StoreError>;
 
-    /// Our part of what the gateways may do together at `destination`, at this moment.
+    /// This gateway's current share of the limits of `destination`.
     fn share(&self, destination: &str) -> LimitShare;
 
-    /// Whether what was claimed at `claimed_at`, or later, is certain to be still ours, as long as
-    /// its lease lasts: nobody has taken us for dead since.
+    /// Whether a delivery that was claimed at or after `claimed_at` is certainly still leased to
+    /// this gateway, until the lease ends: no other gateway has declared this one dead since.
     fn lease_is_valid(&self, claimed_at: Instant) -> bool;
 }

@@ -1,12 +1,12 @@
-//! Hashes of the ids that stand in a payload, by which a message is found.
+//! Hashes of the ids in a payload, by which messages are found.
 //!
-//! A payload names its event (`evt_…`) and its resource (`resp_…`, `batch_…`). Stored a second time,
-//! these ids would make a message a tenth larger. So a store keeps a hash of four bytes of each, and
-//! compares the payload of what it finds. An id whose payload was deleted is not found.
+//! A payload names its event (`evt_…`) and its resource (`resp_…`, `batch_…`). A second copy of
+//! these ids would make a message a tenth larger. So a store keeps a hash of four bytes of each,
+//! and compares the payloads that it finds. An id whose payload was deleted is not found.
 
 use openai_webhooks::Envelope;
 
-/// The search keys of one message; 0 for an id that the payload does not name.
+/// The search keys of one message; 0 for an id that the payload does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SearchKeys {
     pub(super) event: u32,
@@ -29,12 +29,12 @@ impl SearchKeys {
         (u64::from(self.event) | u64::from(self.resource) << 32).to_le_bytes()
     }
 
-    /// The event's and the resource's, for a column of signed numbers.
+    /// The keys of event and resource, for signed columns.
     pub(super) fn signed(self) -> (i32, i32) {
         (self.event.cast_signed(), self.resource.cast_signed())
     }
 
-    /// From what [`to_bytes`](Self::to_bytes) gave.
+    /// Reads the result of [`to_bytes`](Self::to_bytes).
     #[expect(clippy::cast_possible_truncation, reason = "two halves")]
     pub(super) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let both = u64::from_le_bytes(bytes);
@@ -45,8 +45,8 @@ impl SearchKeys {
     }
 }
 
-/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), which is the same in every version. Only
-/// OpenAI chooses the ids, and equal hashes cost one comparison.
+/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), whose result is fixed across versions.
+/// Only OpenAI chooses the ids, and equal hashes cost one comparison.
 pub(super) fn key(id: &str) -> u32 {
     let hash = id.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

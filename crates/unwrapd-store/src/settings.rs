@@ -1,4 +1,4 @@
-//! Where messages are kept, how long, and how many.
+//! Settings of the store: its location, and how long and how much it keeps.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::postgres::{AddressError, PostgresAddress};
 
-/// Where messages are kept, how long, and how many.
+/// Settings of the store: its location, and how long and how much it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Where.
+    /// Location of the store.
     pub url: StoreUrl,
-    /// How long and how many.
+    /// Limits in time and size.
     pub bounds: Bounds,
 }
 
@@ -26,18 +26,20 @@ impl From<StoreUrl> for StoreSettings {
     }
 }
 
-/// How long things are kept, and how many.
+/// Limits of the store in time and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// How long an id is remembered, so that a copy of its message is known as one. OpenAI sends copies for 72 hours.
+    /// How long an id is stored to recognise copies of its message. OpenAI retries for [72
+    /// hours](https://developers.openai.com/api/docs/guides/webhooks).
     pub dedupe: Duration,
-    /// Most deliveries that wait; while there are more, messages that somebody wants are refused.
+    /// Maximum number of waiting deliveries. Above it, messages that have a destination are
+    /// refused.
     pub undelivered_max: u64,
-    /// How long a message is kept after it arrived and after its last delivery was settled. What
-    /// waits for delivery is kept longer.
+    /// How long a message is stored after its arrival, and after its last delivery was settled.
+    /// Messages with waiting deliveries are stored longer.
     pub retention: Duration,
-    /// Most bytes that are kept. Near it, messages that wait for nothing go before their time; at
-    /// it, new ones are refused. `None`: as many as the disk has.
+    /// Maximum size in bytes. Near it, messages without waiting deliveries are deleted early; at
+    /// it, new messages are refused. `None`: no limit but the disk.
     pub size_max: Option<u64>,
 }
 
@@ -52,7 +54,7 @@ impl Default for Bounds {
     }
 }
 
-/// Where messages are kept.
+/// Location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `sqlite:PATH`
@@ -66,8 +68,8 @@ pub enum StoreUrl {
 const FILE_SUFFIXES: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
 impl StoreUrl {
-    /// The paths of the files that belong to the store, whether or not they exist now. Symbolic
-    /// links are resolved where they exist. A store in PostgreSQL has none.
+    /// The paths of the files that belong to the store, whether or not they exist. Symbolic links
+    /// are resolved where they exist. A store in PostgreSQL has no files.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let Self::Sqlite(path) = self else {
@@ -80,7 +82,8 @@ impl StoreUrl {
             .collect()
     }
 
-    /// Whether `path` names a file of the store: by its path, through links, or as another name of the same file.
+    /// Whether `path` names a file of the store: by its path, through links, or by another name of
+    /// the same file.
     #[must_use]
     pub fn owns(&self, path: &Path) -> bool {
         let identity = |path: &Path| {
@@ -95,12 +98,12 @@ impl StoreUrl {
     }
 }
 
-/// The path with all links resolved. Of a file that does not exist the folder is resolved, or else nothing.
+/// Resolves all links of the path. For a file that does not exist, resolves its folder if possible.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     if let Ok(resolved) = path.canonicalize() {
         return resolved;
     }
-    // A link to a file that does not exist yet, as the store's own path may be one.
+    // A link to a file that does not exist yet, such as the path of a new store.
     if let Ok(target) = std::fs::read_link(path) {
         return resolve_in_folder(&path.parent().unwrap_or(Path::new("")).join(target));
     }
@@ -118,7 +121,7 @@ fn resolve_in_folder(path: &Path) -> PathBuf {
     }
 }
 
-/// The path with `suffix` behind its last component.
+/// The path with `suffix` appended to its last component.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
@@ -145,7 +148,7 @@ impl FromStr for StoreUrl {
             return Ok(Self::Postgres(Box::new(text.parse()?)));
         }
         let path = text.strip_prefix("sqlite:").ok_or(StoreUrlError::Scheme)?;
-        // In other programs these mean something else, and one of them a store that forgets.
+        // In other programs these forms have another meaning; one of them is a database in memory.
         let is_plain = !path.is_empty()
             && !path.starts_with("file:")
             && !path.contains('?')
@@ -160,26 +163,26 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// Why a text names no store. It holds nothing of the text.
+/// Reason why a text is not the URL of a store. It contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreUrlError {
-    /// Of neither kind.
+    /// The text has neither prefix.
     #[error(
         "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     Scheme,
-    /// As other programs write it.
+    /// The text has `//` after `sqlite:`, as other programs write it.
     #[error(
-        "write no \"//\" after \"sqlite:\": the path of the file follows at once, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+        "remove \"//\" after \"sqlite:\": the path of the file follows directly, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
     )]
     Slashes,
-    /// No plain path of a file.
+    /// The path is missing, or is not a plain path.
     #[error(
         "the path of a file is missing after \"sqlite:\", such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
     )]
     Path,
-    /// No URL of a database.
+    /// The text is not a URL of a database.
     #[error(transparent)]
     Address(#[from] AddressError),
 }
@@ -210,7 +213,7 @@ mod tests {
         for name in ["second-name", "link-to-log", "link-to-folder/unwrapd.db"] {
             assert!(url.owns(&at(name)), "{name}");
         }
-        // The store named through a link to its file: the files stand beside the target.
+        // The store is opened through a link to its file: the other files are beside the target.
         std::os::unix::fs::symlink(at("unwrapd.db"), at("named")).unwrap();
         let url = StoreUrl::Sqlite(at("named"));
         assert!(url.owns(&at("unwrapd.db-wal")));

@@ -1,4 +1,5 @@
-//! The store in one SQLite file. One thread writes (`writer`), and answers only when what it wrote is durable.
+//! The store in one SQLite file. One thread writes (`writer`), and answers only when its changes
+//! are durable.
 
 mod files;
 mod migration;
@@ -60,32 +61,33 @@ pub(super) use upkeep::copy_endpoint::SqliteCopyEndpoint;
 pub use upkeep::prune::prunable;
 pub use upkeep::size::vacuum;
 
-/// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
+/// Maximum number of changes that wait for a commit. A further change gets [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
 
-/// Most settlements that wait for a commit. The rest of the queue is for what arrives and is
-/// claimed, however much is delivered.
+/// Maximum number of settlements that wait for a commit. The rest of the queue is reserved for new
+/// messages and claims.
 const SETTLEMENTS_MAX: usize = 512;
 
-/// Longest wait for a writer that the disk holds up, when the store is closed. What it was doing is
-/// found at the next start.
+/// Longest wait for a writer that the disk blocks, when the store is closed. The next start finds
+/// the result of its work.
 const CLOSE_STUCK_MAX: Duration = Duration::from_secs(3);
 
-/// How often a store that is being closed looks whether the disk holds it up.
+/// Interval at which closing checks whether the disk blocks the writer.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Keeps everything in one SQLite file (and its `-wal` and `-shm`), in WAL mode with an fsync for every commit.
+/// Keeps everything in one SQLite file with its `-wal` and `-shm`, in WAL mode, with an fsync for
+/// every commit.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: Arc<Readers>,
-    /// `None` once the store is closed.
+    /// `None` after the store is closed.
     queue: Mutex<Option<SyncSender<Box<dyn Job>>>>,
     writer: Mutex<Option<WriterThread>>,
-    /// Why everything is refused, once the files were found not to be ours.
+    /// Reason why every operation is refused, set once the files turn out not to be ours.
     ended: Arc<OnceLock<StoreError>>,
-    /// Whether the disk holds the writer up.
+    /// Detects a writer that the disk blocks.
     pulse: Arc<Pulse>,
-    /// Told when it does.
+    /// The error for waiting requests while the disk blocks the writer.
     stuck: watch::Receiver<Option<StoreError>>,
     /// Closed when the writer has ended.
     alive: watch::Receiver<()>,
@@ -103,15 +105,15 @@ struct WriterThread {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it if there is none, and brings its schema up to date. What a process
-    /// that is gone was delivering is due again.
+    /// Opens the file, creates it if it does not exist, and migrates its schema. Deliveries that an
+    /// earlier process was attempting are due again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
         let clock = Clock::simulated(now);
         Self::open_with(path, bounds, &clock, &Warnings::default())
     }
 
-    /// As [`open`](Self::open), by this clock, which is held against the time that the store
-    /// remembers, and with a place for the conditions of the file that an operator must know of.
+    /// Does the same as [`open`](Self::open), with the given clock, which is compared with the
+    /// stored time. Problems of the files are reported to `warnings`.
     pub fn open_with(
         path: &Path,
         bounds: &Bounds,
@@ -124,11 +126,12 @@ impl SqliteStore {
         let mut connection = schema::connect(&mut files)?;
         if was_left {
             tracing::info!(
-                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading at its end. Everything that it acknowledged is there"
+                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading when it ended. All acknowledged webhooks are present"
             );
         }
         let problem = |error: rusqlite::Error| schema::store_error(&error);
-        // Before the files are looked at: what another program writes from here on is told apart by it.
+        // Read before the files are checked, so that every later write by another program is
+        // detected.
         let data_version = schema::data_version(&connection).map_err(problem)?;
         files.know_log(schema::tables(&connection)?)?;
         let boot = time::remembered_boot(&connection).map_err(problem)?;
@@ -136,7 +139,7 @@ impl SqliteStore {
             time::remembered(&connection).map_err(problem)?,
             boot.as_ref(),
         );
-        // What a clock that has jumped takes for old would be forgotten here.
+        // With the time of a clock that has jumped, ids would be forgotten too early.
         let horizon = earlier(clock.believed(), bounds.dedupe);
         let mut state = WriterState::read(&connection, horizon, bounds, clock).map_err(problem)?;
         state.tidy(&mut connection).map_err(problem)?;
@@ -195,7 +198,7 @@ impl SqliteStore {
         })
     }
 
-    /// Has the writer do it, and gives the result once that is durable.
+    /// Sends a change to the writer, and returns its result once it is durable.
     async fn ask<T, F>(&self, urgency: Urgency, make: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -212,8 +215,8 @@ impl SqliteStore {
         self.answered(result).await
     }
 
-    /// Waits for the answer of the writer, or until the disk holds the writer up. What was asked
-    /// for may then still be done.
+    /// Waits for the answer of the writer, or until the disk blocks it. In the second case, the
+    /// change may still be made.
     async fn answered<T>(
         &self,
         answer: oneshot::Receiver<Result<T, StoreError>>,
@@ -225,7 +228,7 @@ impl SqliteStore {
         }
     }
 
-    /// Why there is no answer.
+    /// Reason why there is no answer.
     fn closed(&self) -> StoreError {
         self.ended.get().cloned().unwrap_or_else(StoreError::closed)
     }
@@ -234,7 +237,7 @@ impl SqliteStore {
         if let Some(error) = self.ended.get() {
             return Err(error.clone());
         }
-        // Or the queue would fill with what nobody waits for any more.
+        // Otherwise the queue would fill with changes whose callers have given up.
         if let Some(error) = &*self.stuck.borrow() {
             return Err(error.clone());
         }
@@ -245,7 +248,7 @@ impl SqliteStore {
         })
     }
 
-    /// Asks beside the writer, which waits for nobody who only looks.
+    /// Runs a query on a connection for reading, beside the writer.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -266,7 +269,7 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// As closing does: what was asked for is done, and the lock is free when this returns.
+    /// Does the same as closing: pending changes are made, and the lock is free when this returns.
     fn drop(&mut self) {
         lock(&self.queue).take();
         if let Some(writer) = lock(&self.writer).take() {
@@ -276,7 +279,7 @@ impl Drop for SqliteStore {
     }
 }
 
-/// Waits until the thread has ended, but not for a disk that holds it up.
+/// Waits until the thread has ended, unless the disk blocks it.
 fn join(writer: WriterThread) {
     let mut stuck_until = None;
     loop {
@@ -295,13 +298,11 @@ fn join(writer: WriterThread) {
         }
     }
     if writer.thread.join().is_err() {
-        tracing::error!(
-            "the thread that writes the store ended by a panic (a bug; please report it)"
-        );
+        tracing::error!("the thread that writes the store panicked; please report this bug");
     }
 }
 
-/// Locks a mutex. Its value is always valid, also after a panic elsewhere.
+/// Locks a mutex. Its value is always valid, even after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -507,7 +508,7 @@ impl Maintenance for SqliteStore {
             self.ask(Urgency::Deferred, move |work| found.remove(work))
                 .await?
         };
-        // Not before: a step that failed is taken again.
+        // Only after success, so that a failed step is repeated.
         *pruner = stepped;
         Ok(Pruned {
             messages,

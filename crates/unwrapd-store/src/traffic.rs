@@ -1,8 +1,8 @@
-//! Traffic: counts of what happened, by minute, kind and name.
+//! Traffic: counts of webhooks and attempts, by minute, kind and name.
 
 use jiff::Timestamp;
 
-/// A kind of event that is counted: webhooks by endpoint, and attempts by destination.
+/// A kind of event that is counted: webhooks by endpoint, attempts by destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrafficKind {
     /// A webhook that was stored.
@@ -13,14 +13,14 @@ pub enum TrafficKind {
     Refused,
     /// An attempt that delivered.
     Delivered,
-    /// An attempt that failed, and is to be repeated.
+    /// An attempt that failed and will be retried.
     Retried,
     /// A delivery that became a dead letter: its last attempt failed, or it expired.
     Dead,
 }
 
 impl TrafficKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Accepted,
         Self::Duplicate,
@@ -30,7 +30,7 @@ impl TrafficKind {
         Self::Dead,
     ];
 
-    /// The name, as it is stored.
+    /// The name in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl TrafficKind {
         }
     }
 
-    /// The kind of that name. The schema allows no others.
+    /// The kind with this name. The schema allows no other names.
     pub(super) fn named(name: &str) -> Self {
         let mut all = Self::ALL.into_iter();
         all.find(|kind| kind.as_str() == name)
@@ -51,18 +51,18 @@ impl TrafficKind {
     }
 }
 
-/// How often something happened in one minute.
+/// The count of one kind and name in one minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficCount {
-    /// Begin of the minute.
+    /// Start of the minute.
     pub minute: Timestamp,
-    /// What happened.
+    /// The kind.
     pub kind: TrafficKind,
     /// Name of the endpoint or of the destination.
     pub name: String,
-    /// How often.
+    /// The count.
     pub count: u64,
 }
 
-/// Length of the time whose counts are deleted at once.
+/// Deletion granularity: counts are deleted one hour at a time, in milliseconds.
 pub(super) const DELETED_AT_ONCE_MS: i64 = 3_600_000;

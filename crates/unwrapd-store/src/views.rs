@@ -8,47 +8,48 @@ use super::filter::Status;
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::message::Origin;
 
-/// Most messages on a page.
+/// Maximum number of messages on a page.
 pub const PAGE_MAX: usize = 500;
-/// Most attempts of a delivery that are shown, the latest: three days of back-off make some ninety.
-/// Of a message with many deliveries fewer are shown of each.
+/// Maximum number of attempts shown for a delivery, the latest ones. Three days of back-off make
+/// about ninety. For a message with many deliveries, fewer are shown for each.
 pub const ATTEMPTS_SHOWN_MAX: usize = 200;
-/// Most attempts of all deliveries of a message that are shown, but for the latest of each.
+/// Maximum number of attempts shown for all deliveries of a message; the latest of each is always
+/// shown.
 pub(super) const ATTEMPTS_SHOWN_IN_ALL_MAX: usize = 2_000;
-/// Bytes in memory after which a page ends, whatever its limit, and after which no further payload is shown.
+/// Size in memory at which a page ends, whatever its limit, and after which payloads are omitted.
 pub(super) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Where a page begins and how long it is.
+/// The beginning and the length of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The `next` of the previous page; `None`: the newest.
+    /// The `next` of the previous page. `None`: begin with the newest message.
     pub after: Option<i64>,
-    /// Most messages on it; never more than [`PAGE_MAX`].
+    /// Maximum number of messages; at most [`PAGE_MAX`].
     pub limit: usize,
 }
 
-/// A page of messages, the newest first.
+/// A page of messages, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessagePage {
-    /// The selected messages, with their selected deliveries.
+    /// The matching messages, with their matching deliveries.
     pub messages: Vec<MessageView>,
-    /// Where the next page begins; `None`: there is none.
+    /// The `after` of the next page. `None` if there is none.
     pub next: Option<i64>,
 }
 
-/// A message as it is kept.
+/// A stored message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
     /// The `webhook-id`.
     pub webhook_id: String,
     /// Name of the endpoint that received it.
     pub endpoint: String,
-    /// The type of its event, if it is one.
+    /// The type of the event, if the payload names one.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// When OpenAI sent it.
+    /// Time of the delivery attempt by OpenAI.
     pub sent_at: Timestamp,
-    /// When it arrived.
+    /// Arrival time.
     pub received_at: Timestamp,
     /// Author of the event: `openai`, or `gateway` for this gateway.
     #[serde(default)]
@@ -57,9 +58,10 @@ pub struct MessageView {
     /// payload names none, or was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// Which secret of the endpoint proved it, counted from 0 as configured then.
+    /// Index of the endpoint's secret that verified the message, from 0, in the configuration of
+    /// that time.
     pub secret: Option<u32>,
-    /// Size of its body; `None`: the body is removed.
+    /// Size of the body, in bytes. `None` if the body was deleted.
     pub bytes: Option<u64>,
     /// The deliveries.
     pub deliveries: Vec<DeliveryView>,
@@ -68,43 +70,44 @@ pub struct MessageView {
     pub payload: Option<Bytes>,
 }
 
-/// A delivery as it is kept.
+/// A stored delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryView {
     /// Name of the destination.
     pub destination: String,
-    /// How urgent it is.
+    /// Priority of the delivery.
     pub lane: Lane,
     /// The status.
     pub status: Status,
-    /// When it was first due, or replayed.
+    /// Time at which it was first due, or replayed.
     pub since: Timestamp,
-    /// Waiting: when it is due. Else: when it was delivered, given up or dropped.
+    /// If waiting, its due time. Otherwise the time at which it was delivered, given up or dropped.
     pub at: Timestamp,
-    /// How many attempts were made.
+    /// Number of attempts made.
     pub attempts: u32,
-    /// The last of them; all where one message is shown.
+    /// The latest attempt. All attempts if a single message is shown.
     pub latest: Vec<AttemptView>,
 }
 
-/// An attempt as it is kept.
+/// A stored attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {
-    /// Which it was, counted from 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// When it ended.
+    /// Time at which the attempt ended.
     pub ended_at: Timestamp,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub took_ms: u64,
-    /// The answer of the destination, or the cause of the failure.
+    /// Summary: the response of the destination, or the cause of the failure.
     pub answer: String,
-    /// The beginning of the body of the answer, where that is kept. The destination wrote it: hostile text.
+    /// The beginning of the response body, if stored. The destination wrote it, so it is hostile
+    /// text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
 }
 
 impl MessageView {
-    /// About how many bytes it takes in memory.
+    /// Approximate size in memory, in bytes.
     pub(super) fn bytes_held(&self) -> usize {
         let attempt = |attempt: &AttemptView| {
             size_of::<AttemptView>()
@@ -125,7 +128,7 @@ impl MessageView {
     }
 }
 
-/// A page that is being filled, within a number of messages and of bytes.
+/// A page under construction, within limits of messages and bytes.
 #[derive(Default)]
 pub(super) struct PageBuilder {
     pub(super) messages: Vec<MessageView>,
@@ -142,7 +145,7 @@ impl PageBuilder {
         self.messages.len() >= limit || self.is_heavy()
     }
 
-    /// Whether it holds as many bytes as it may.
+    /// Whether the size limit is reached.
     pub(super) fn is_heavy(&self) -> bool {
         self.bytes >= PAGE_BYTES_MAX
     }

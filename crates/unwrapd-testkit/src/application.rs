@@ -1,4 +1,4 @@
-//! An application that answers as a test tells it to.
+//! An application with scripted answers.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,13 +16,14 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{APP_SECRET, PATIENCE};
 
-/// Listens, tells the test of each request, and answers from its script; 200 once that is used up.
+/// Reports each request to the test, and answers it from its script; with 200 once the script is
+/// used up.
 pub struct Application {
     pub url: String,
     requests: mpsc::UnboundedReceiver<Delivered>,
 }
 
-/// A request that the application got.
+/// A request that the application received.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     pub headers: HeaderMap,
@@ -35,11 +36,11 @@ pub enum Answer {
     Status(u16),
     RetryAfter(u16, &'static str),
     Redirect(String),
-    /// 200 if the signature is right, and its time too; else 400.
+    /// 200 if the signature and its time are right, otherwise 400.
     IfVerified,
-    /// None at all.
+    /// No answer.
     Hang,
-    /// 200, once the test lets it.
+    /// 200, once the test allows it.
     WhenTold(Arc<Notify>),
 }
 
@@ -68,7 +69,7 @@ impl Application {
         Self { url, requests }
     }
 
-    /// The next request.
+    /// Waits for the next request.
     pub async fn next(&mut self) -> Delivered {
         tokio::time::timeout(PATIENCE, self.requests.recv())
             .await
@@ -76,7 +77,7 @@ impl Application {
             .expect("the application runs")
     }
 
-    /// Whether a request has come that was not asked for.
+    /// Whether an unexpected request has arrived.
     pub fn has_more(&mut self) -> bool {
         self.requests.try_recv().is_ok()
     }
@@ -87,7 +88,7 @@ impl Delivered {
         self.headers["webhook-id"].to_str().unwrap()
     }
 
-    /// As an application checks it, now.
+    /// Verifies the request as an application does.
     pub fn verified(&self) -> Result<Verified<'_>, VerificationError> {
         Webhooks::new(APP_SECRET)
             .unwrap()

@@ -1,4 +1,5 @@
-//! A load balancer (`HAProxy`), as `docs/guide/several-gateways.md` shows it, before gateways of our own.
+//! A load balancer (`HAProxy`), configured as in `docs/guide/several-gateways.md`, in front of our
+//! gateways.
 
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
@@ -14,19 +15,19 @@ use super::{PATIENCE, loopback};
 const DOCUMENT: &str = include_str!("../../../docs/guide/several-gateways.md");
 
 pub struct Balancer {
-    /// Where OpenAI would post.
+    /// The address to which OpenAI would post.
     pub address: Ipv4Addr,
     folder: TempDir,
     keeper: Child,
 }
 
 impl Balancer {
-    /// Before gateways on these addresses, with their ports as documented.
+    /// In front of gateways on these addresses, with the documented ports.
     pub fn start(gateways: [Ipv4Addr; 2]) -> Self {
         Self::start_on(documented(), gateways)
     }
 
-    /// One that tries nothing a second time: whatever a gateway refuses is refused.
+    /// Without retries: a request that a gateway refuses is refused.
     pub fn start_without_retries(gateways: [Ipv4Addr; 2]) -> Self {
         let is_of_retries = |line: &&str| {
             let key = line.split_whitespace().take(2).collect::<Vec<_>>();
@@ -46,7 +47,7 @@ impl Balancer {
         let config = config
             .replace("10.0.0.1", &gateways[0].to_string())
             .replace("10.0.0.2", &gateways[1].to_string());
-        // Without a certificate, and where nobody else listens.
+        // Without a certificate, and on a free address.
         let (before, rest) = config.split_once("    bind ").unwrap();
         let (_, after) = rest.split_once('\n').unwrap();
         let socket = folder.path().join("stats").display().to_string();
@@ -55,7 +56,7 @@ impl Balancer {
         );
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config).unwrap();
-        // It ends with us, however that comes about.
+        // The process ends with the test process, in whatever way that ends.
         let script = r#"
             haproxy -db -f "$1/haproxy.cfg" >"$1/log" 2>&1 </dev/null &
             balancer=$!
@@ -108,12 +109,12 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // Nothing of it is left when its folder goes.
+        // Waits, so that no process uses the folder when it is removed.
         drop(self.keeper.wait());
     }
 }
 
-/// The configuration that the document shows.
+/// The configuration in the document.
 fn documented() -> &'static str {
     let (_, rest) = DOCUMENT.split_once("```haproxy\n").unwrap();
     rest.split_once("```").unwrap().0

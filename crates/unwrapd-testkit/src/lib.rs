@@ -35,18 +35,18 @@ use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSetti
 use unwrapd::gateway::Gateway;
 use unwrapd::store::waiting;
 
-/// The secret between OpenAI and the gateway.
+/// The secret shared by OpenAI and the gateway.
 pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
-/// The secret between the gateway and an application.
+/// The secret shared by the gateway and an application.
 pub const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
-/// Only to end a test that would hang; nothing is expected to take that long.
+/// Ends a test that would hang; nothing is expected to take that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn openai() -> Webhooks {
     Webhooks::new(OPENAI_SECRET).unwrap()
 }
 
-/// A gateway in this process, on a free port, with an endpoint `production` and a store of its own.
+/// A gateway in this process, on a free port, with an endpoint `production` and its own store.
 pub struct TestGateway {
     pub gateway: Gateway,
     pub folder: TempDir,
@@ -58,17 +58,17 @@ impl TestGateway {
         Self::start_in(TempDir::new().unwrap(), destinations).await
     }
 
-    /// On the store that is in `folder`, if there is one.
+    /// Starts on the store in `folder`, if there is one.
     pub async fn start_in(folder: TempDir, destinations: Vec<DestinationSettings>) -> Self {
         Self::start_as(openai(), folder, destinations, ServerSettings::default()).await
     }
 
-    /// With ports that are served so.
+    /// Starts with these settings of its ports.
     pub async fn served(server: ServerSettings) -> Self {
         Self::start_as(openai(), TempDir::new().unwrap(), vec![], server).await
     }
 
-    /// With `webhooks` to prove what arrives at `production`.
+    /// Starts with `webhooks` for verification at `production`.
     pub async fn start_proving(
         webhooks: Webhooks,
         folder: TempDir,
@@ -77,7 +77,7 @@ impl TestGateway {
         Self::start_as(webhooks, folder, destinations, ServerSettings::default()).await
     }
 
-    /// On a store that others may share.
+    /// Starts on a store that other gateways may share.
     pub async fn start_on(store: StoreUrl, destinations: Vec<DestinationSettings>) -> Self {
         let folder = TempDir::new().unwrap();
         let server = ServerSettings::default();
@@ -126,7 +126,7 @@ impl TestGateway {
         format!("http://{}/webhooks/{endpoint}", self.gateway.public())
     }
 
-    /// Posts it as OpenAI does and gives the status of the answer.
+    /// Posts it as OpenAI does, and returns the status of the response.
     pub async fn post(&self, webhook: &Webhook) -> u16 {
         self.post_to("production", webhook).await.status().as_u16()
     }
@@ -169,7 +169,7 @@ impl TestGateway {
         &self.client
     }
 
-    /// Stops it and gives back its folder.
+    /// Stops it and returns its folder.
     pub async fn stop(self) -> TempDir {
         self.gateway.stop().await;
         self.folder
@@ -194,14 +194,14 @@ pub fn client() -> reqwest::Client {
     client_that_waits(PATIENCE)
 }
 
-/// One that waits so long for an answer.
+/// A client with this time-out.
 pub fn client_that_waits(longest: Duration) -> reqwest::Client {
-    // A client must be given a TLS to use, and these tests use none.
+    // A client needs a TLS provider, although these tests use no TLS.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().timeout(longest).build().unwrap()
 }
 
-/// A signed request of OpenAI's.
+/// A signed request from OpenAI.
 #[derive(Clone, Debug)]
 pub struct Webhook {
     pub headers: WebhookHeaders,
@@ -236,7 +236,7 @@ impl Webhook {
     }
 }
 
-/// An address of this machine that nobody else uses, whatever the port.
+/// A loopback address that no other test uses, at any port.
 pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
     // Neither the usual ones nor the ends of a network.
@@ -247,7 +247,7 @@ pub fn unix_now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// A destination `name` at `url`, that is tried again quickly.
+/// A destination `name` at `url` with quick retries.
 pub fn destination(name: &str, url: &str) -> DestinationSettings {
     let mut settings = DestinationSettings::new(
         name,

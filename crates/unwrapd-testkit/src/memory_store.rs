@@ -1,5 +1,5 @@
-//! The reference: the store in a few lines, in memory. It runs the suite of every store, and the
-//! simulation takes it for its speed.
+//! The reference implementation of the store, in memory. It passes the suite of every store, and is
+//! fast enough for the simulation.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ pub trait Modelled: Inbox + DeliveryQueue + DestinationControl + Lifecycle + Cou
 
 impl<S: Inbox + DeliveryQueue + DestinationControl + Lifecycle + Counted> Modelled for S {}
 
-/// What outlives a crash.
+/// The content that survives a crash.
 #[derive(Clone, Default)]
 pub struct Disk(Arc<Mutex<Rows>>);
 
@@ -49,7 +49,7 @@ struct Row {
     earlier: u32,
 }
 
-/// Whose a delivery is.
+/// The lease of a delivery.
 struct Held {
     number: u32,
     claim: i64,
@@ -63,22 +63,22 @@ enum State {
     Dead,
 }
 
-/// A store on a disk in memory; what it knows beside the disk is gone with it.
+/// A store on a simulated disk. Its other state is lost with it.
 pub struct MemoryStore {
     disk: Disk,
     leases: Mutex<HashMap<i64, Held>>,
     is_open: watch::Sender<bool>,
-    /// How long a claim or a settlement takes.
+    /// Duration of a claim or a settlement.
     pub takes: Duration,
-    /// How often it was claimed from.
+    /// Number of claims.
     pub claims: AtomicUsize,
-    /// How many leases there were.
+    /// Number of leases.
     leased: AtomicI64,
-    /// Whether others may have taken what was claimed here.
+    /// Whether leases are uncertain, because other gateways may have claimed.
     pub is_doubtful: AtomicBool,
-    /// Whether anything can be given back.
+    /// Whether releases succeed.
     pub releases: AtomicBool,
-    /// One for each settlement that may be made.
+    /// One permit for each settlement that may be made.
     pub may_settle: Semaphore,
     /// Leases last by its steady time.
     clock: Option<Clock>,
@@ -100,7 +100,7 @@ impl MemoryStore {
         }
     }
 
-    /// By this clock, which is held against the time that the disk remembers.
+    /// Opens it with a clock, which is compared with the stored time.
     #[allow(dead_code, reason = "the simulation has a clock that jumps")]
     pub fn open_by(disk: &Disk, clock: &Clock) -> Self {
         clock.anchor(disk.0.lock().unwrap().trusted);
@@ -225,10 +225,10 @@ impl DeliveryQueue for MemoryStore {
             })
             .map(|(id, row)| {
                 let held = leases.get(id).filter(|held| held.ends_at > steady_now);
-                // The clock may have been moved since `now`: it is leased all the same.
+                // The clock may have been moved since `now`; it counts as leased anyway.
                 let soon = now + SignedDuration::from_millis(1);
                 let leased_until = held.map(|held| self.of_steady(held.ends_at).max(soon));
-                // Whoever waits longer than anyone may is due.
+                // A delivery that waits longer than the longest wait is due.
                 let put_off_from = now
                     + SignedDuration::try_from(terms.longest_wait).unwrap()
                     + SignedDuration::from_secs(1);

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of our own: in a folder that goes with it, reached by a socket there, and ended with us.
+//! A PostgreSQL server for tests: in a temporary folder, reached by a socket in it, and ended with
+//! the test process.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +15,10 @@ use unwrapd::store::postgres::PostgresAddress;
 use super::PATIENCE;
 use super::wall_clock::WallClock;
 
-/// Where Debian puts the programs of its versions.
+/// The folder where Debian installs PostgreSQL.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
-/// The number in the name of the socket.
+/// The port number in the name of the socket.
 const PORT: u16 = 5432;
 
 /// The server that the tests of this process share.
@@ -26,24 +27,24 @@ pub fn shared() -> &'static Server {
     &SERVER
 }
 
-/// Variables, with their values.
+/// Environment variables.
 type Environment = Vec<(&'static str, String)>;
 
 pub struct Server {
     folder: PathBuf,
-    /// The number in the name of the socket, or of the port where it listens on this machine.
+    /// The port number in the name of the socket, or the TCP port on this machine.
     port: u16,
     listens: bool,
     keeper: Mutex<Child>,
 }
 
 impl Server {
-    /// A new one, with these settings.
+    /// A new server with these settings.
     pub fn start(settings: &[&str]) -> Self {
         Self::start_after(settings, |_| {})
     }
 
-    /// A new one, with these settings, to be reached at a port of this machine.
+    /// A new server with these settings, at a TCP port of this machine.
     pub fn start_on_loopback(settings: &[&str]) -> Self {
         let (address, port) = (
             "listen_addresses=127.0.0.1",
@@ -52,12 +53,12 @@ impl Server {
         Self::start(&[&[address, &port], settings].concat())
     }
 
-    /// A new one with this wall clock, whose files are in a folder that everybody may read.
+    /// A new server with this wall clock, in a folder that every user may read.
     pub fn start_with_clock(clock: &WallClock) -> Self {
         Self::start_in(&[], clock.environment().into(), |_| {})
     }
 
-    /// A new one, once `prepare` has put more files beside its data.
+    /// A new server. `prepare` puts more files beside its data before the start.
     pub fn start_after(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         Self::start_in(settings, Vec::new(), prepare)
     }
@@ -75,7 +76,7 @@ impl Server {
         Self::run(folder, settings, environment)
     }
 
-    /// On what is in the folder.
+    /// Starts a server on the data in the folder.
     fn run(folder: PathBuf, settings: &[&str], environment: Environment) -> Self {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let keeper = Mutex::new(keep(&folder, &settings, environment));
@@ -96,7 +97,8 @@ impl Server {
         server
     }
 
-    /// One that follows this one, which knows it by the name `standby`, and can be promoted.
+    /// A stand-by that follows this server, which knows it by the name `standby`. It can be
+    /// promoted.
     pub fn start_standby(&self) -> Self {
         let folder = new_folder("unwrapd-pg-");
         let copied = as_owner(&program("pg_basebackup"))
@@ -113,7 +115,7 @@ impl Server {
         Self::run(folder, &settings, Vec::new())
     }
 
-    /// Has it take over.
+    /// Promotes the stand-by.
     pub fn promote(&self) {
         let promoted = as_owner(&program("pg_ctl"))
             .args(["promote", "--pgdata"])
@@ -123,12 +125,12 @@ impl Server {
         assert!(promoted.status.success(), "{promoted:?}");
     }
 
-    /// A new schema on it.
+    /// The address of a new schema on it.
     pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
 
-    /// For this role and schema.
+    /// The address for this role and schema.
     pub fn address(&self, role: &str, schema: &str) -> PostgresAddress {
         self.url(role, schema).parse().unwrap()
     }
@@ -141,25 +143,25 @@ impl Server {
         url(role, &self.folder, schema)
     }
 
-    /// Where it listens on this machine.
+    /// Its TCP address.
     pub fn listens_at(&self) -> std::net::SocketAddr {
         assert!(self.listens);
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// What this gives, in text, without head or foot.
+    /// The result of this SQL as text, without headers.
     pub fn sql(&self, sql: &str) -> String {
         self.sql_at(self.port, sql)
     }
 
-    /// As [`sql`](Self::sql), if the server is there.
+    /// The same as [`sql`](Self::sql). `None` if the server is away.
     pub fn try_sql(&self, sql: &str) -> Option<String> {
         let output = self.psql(self.port, sql);
         let text = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| text.trim().to_owned())
     }
 
-    /// As [`sql`](Self::sql), where the socket has another number.
+    /// The same as [`sql`](Self::sql), with another port number of the socket.
     pub fn sql_at(&self, port: u16, sql: &str) -> String {
         let output = self.psql(port, sql);
         assert!(output.status.success(), "{output:?}");
@@ -178,16 +180,16 @@ impl Server {
             .spawn()
             .unwrap();
         let mut input = psql.stdin.take().unwrap();
-        // It may have ended already, and says why.
+        // It may have ended already, and gives the reason.
         drop(input.write_all(sql.as_bytes()));
         drop(input);
         psql.wait_with_output().unwrap()
     }
 
-    /// Kills all of it at once, as far as processes go as a power cut would, and waits until nothing of it is left.
+    /// Kills all its processes at once, like a power failure, and waits until they are gone.
     pub fn kill(&self) {
         let server = self.pid();
-        // Or it would make more of them meanwhile.
+        // Otherwise it would start more processes meanwhile.
         signal(server, Signal::STOP);
         let mut doomed = children_of(server);
         doomed.push(server);
@@ -201,8 +203,8 @@ impl Server {
         }
     }
 
-    /// Ends it by a signal (`INT`: whoever is connected is cut off, `QUIT`: nothing is put in
-    /// order), and waits until nothing is left.
+    /// Stops it by a signal (`INT`: connections are cut, `QUIT`: without any cleanup), and waits
+    /// until its processes are gone.
     pub fn stop(&self, by: Signal) {
         let server = self.pid();
         signal(server, by);
@@ -218,7 +220,7 @@ impl Server {
         pid.lines().next().unwrap().parse().unwrap()
     }
 
-    /// Starts it again after that.
+    /// Restarts it.
     pub fn start_again(&self) {
         let mut keeper = self.keeper.lock().unwrap();
         keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
@@ -253,7 +255,7 @@ impl Drop for Server {
     }
 }
 
-/// A pooler before a server: it hands each transaction to whichever of its few sessions is free.
+/// A pooler in front of a server. It runs each transaction in any free one of its few sessions.
 pub struct Pooler {
     folder: PathBuf,
     keeper: Child,
@@ -266,7 +268,7 @@ impl Pooler {
         Self::start_as(server, "transaction", Self::SESSIONS)
     }
 
-    /// In this mode, with so many sessions.
+    /// A pooler in this mode, with this number of sessions.
     pub fn start_as(server: &Server, mode: &str, sessions: u8) -> Self {
         let folder = new_folder("unwrapd-pooler-");
         let of_server = server.folder.display();
@@ -307,7 +309,7 @@ impl Pooler {
         Self { folder, keeper }
     }
 
-    /// A new schema behind it.
+    /// The address of a new schema behind it.
     pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
@@ -320,7 +322,7 @@ impl Drop for Pooler {
     }
 }
 
-/// A folder that belongs to who runs servers.
+/// A new folder that belongs to the user who runs servers.
 fn new_folder(prefix: &str) -> PathBuf {
     let folder = tempfile::Builder::new()
         .prefix(prefix)
@@ -334,7 +336,8 @@ fn new_folder(prefix: &str) -> PathBuf {
     folder
 }
 
-/// A port that nobody uses, below those that connections of others get: who listens there finds it again.
+/// A free port, below the range of ephemeral ports, so that a server finds it free again after a
+/// restart.
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(20_000..32_000))
@@ -352,8 +355,8 @@ fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
     format!("postgres://{role}@{folder}/postgres?schema={schema}")
 }
 
-/// Starts the server under a process that waits until we are gone, however that comes about, and
-/// then removes both. Until then it starts the server anew for each line that it is sent.
+/// Starts the server under a process that waits for the end of the test process, in whatever way
+/// that ends, and then removes both. For each line of input, it restarts the server.
 fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     let script = r#"
         folder=$1 postgres=$2
@@ -385,13 +388,13 @@ fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     keeper
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
-        // What ends the tests from the terminal does not reach it: it ends in its own way.
+        // Signals from the terminal to the tests do not reach the server, which has its own end.
         .process_group(0)
         .spawn()
         .unwrap()
 }
 
-/// As who may run a server: PostgreSQL refuses root.
+/// Runs a program as a user who may run a server: PostgreSQL refuses root.
 fn as_owner(program: &Path) -> Command {
     if server_owner().is_none() {
         return Command::new(program);
@@ -409,7 +412,7 @@ fn as_owner(program: &Path) -> Command {
     command
 }
 
-/// User and group of the server, if that is not ourselves.
+/// User and group of the server, if they differ from ours.
 pub fn server_owner() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
@@ -429,7 +432,7 @@ fn signal(pid: i32, signal: Signal) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
-/// Neither gone nor waiting for someone to hear of its end.
+/// Whether the process exists and is not a zombie.
 fn is_alive(pid: i32) -> bool {
     stat_of(pid).is_some_and(|stat| !stat.starts_with('Z'))
 }
@@ -448,12 +451,12 @@ fn children_of(parent: i32) -> Vec<i32> {
 /// State, parent and more of a process.
 fn stat_of(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets and may hold anything.
+    // The name is in brackets and may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.trim_start().to_owned())
 }
 
-/// A program of the newest version that is installed.
+/// A program of the newest installed version.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir(VERSIONS)
         .unwrap_or_else(|error| panic!("{VERSIONS}: {error}; install postgresql"));

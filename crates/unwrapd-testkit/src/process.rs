@@ -1,4 +1,4 @@
-//! The gateway as users run it: a process, started from a configuration file.
+//! The gateway as users run it: a process with a configuration file.
 
 use std::fs::DirEntry;
 use std::io::{BufRead as _, BufReader};
@@ -28,12 +28,13 @@ pub fn unwrapd() -> Command {
     command
 }
 
-/// Writes a configuration with one endpoint `production` and one destination `app`, on a store in the folder.
+/// Writes a configuration with one endpoint `production` and one destination `app`, on a store in
+/// the folder.
 pub fn write_config(folder: &Path, destination: &str) {
     write_config_on(folder, &sqlite_in(folder), destination, "");
 }
 
-/// As [`write_config`], on this store, with these lines for the destination.
+/// The same as [`write_config`], with this store and these lines for the destination.
 pub fn write_config_on(folder: &Path, store: &str, destination: &str, lines: &str) {
     let destination = format!(
         r#"
@@ -59,7 +60,7 @@ pub fn destination_table(name: &str, url: &str, lines: &str) -> String {
     )
 }
 
-/// Runs `serve --check` on the configuration in `folder`. Gives its exit code and all that it says.
+/// Runs `serve --check` on the configuration in `folder`. Returns its exit code and its output.
 pub fn checked(folder: &Path) -> (Option<i32>, String) {
     let output = unwrapd()
         .args(["serve", "--check", "--config"])
@@ -99,28 +100,28 @@ fn write(folder: &Path, server: &str, store: &str, destinations: &str) {
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
 }
 
-/// `unwrapd serve`, running.
+/// A running `unwrapd serve`.
 pub struct Serving {
     child: Child,
     pub url: String,
     pub admin: String,
     log: mpsc::Receiver<String>,
-    /// What it logged before it received.
+    /// Its log until it received.
     begin: Vec<String>,
 }
 
 impl Serving {
-    /// Starts it on the configuration in `folder` and waits until it says that it receives.
+    /// Starts it on the configuration in `folder` and waits until it receives.
     pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_with(folder, &[], environment)
     }
 
-    /// As [`start`](Self::start), with these arguments more.
+    /// The same as [`start`](Self::start), with these additional arguments.
     pub fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_by(unwrapd(), folder, arguments, environment)
     }
 
-    /// On the configuration in `folder`, with `current` as the folder of the process.
+    /// Starts it on the configuration in `folder`, with `current` as its working directory.
     pub fn start_in(current: &Path, folder: &Path) -> Self {
         let mut command = unwrapd();
         command.current_dir(current);
@@ -136,7 +137,7 @@ impl Serving {
         Self::begin(command, folder, arguments, environment).started()
     }
 
-    /// As [`start`](Self::start), without waiting.
+    /// The same as [`start`](Self::start), without waiting.
     pub fn begin_to_start(folder: &Path) -> Self {
         Self::begin(unwrapd(), folder, &[], &[])
     }
@@ -161,7 +162,7 @@ impl Serving {
         let (told, log) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                // Nobody may listen any more; the pipe must be read all the same.
+                // The pipe must be read even if the receiver is gone.
                 drop(told.send(line));
             }
         });
@@ -174,14 +175,14 @@ impl Serving {
         }
     }
 
-    /// Waits until it says that it receives.
+    /// Waits until it receives.
     pub fn started(mut self) -> Self {
         self.url = self.announced("receiving on ");
         self.admin = format!("{}/readyz", self.announced("admin API on "));
         self
     }
 
-    /// Waits until it logs something with `what` in it, and gives what follows.
+    /// Waits until it logs a line with `what`, and returns the text after it.
     pub fn announced(&mut self, what: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
@@ -192,14 +193,14 @@ impl Serving {
         }
     }
 
-    /// As [`announced`](Self::announced), where it may have logged that before it received.
+    /// The same as [`announced`](Self::announced), including lines from before it received.
     pub fn said(&mut self, what: &str) {
         if !self.begin.iter().any(|line| line.contains(what)) {
             self.announced(what);
         }
     }
 
-    /// Waits for it to die by itself: its stderr ends with it.
+    /// Waits for it to end by itself: its stderr ends with it.
     pub fn died(&mut self, case: &str) -> ExitStatus {
         loop {
             match self.log.recv_timeout(PATIENCE) {
@@ -210,7 +211,7 @@ impl Serving {
         }
     }
 
-    /// The most memory it had so far, in KiB; 0 where the system does not tell.
+    /// Its peak memory so far in KiB; 0 if the system does not report it.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
@@ -219,19 +220,19 @@ impl Serving {
         peak.map_or(0, |peak| peak.parse().unwrap())
     }
 
-    /// How many threads it has.
+    /// Number of its threads.
     pub fn threads(&self) -> usize {
         let threads = format!("/proc/{}/task", self.child.id());
         std::fs::read_dir(threads).unwrap().count()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to it.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// SIGSTOP, and waits until none of its threads does anything any more.
+    /// Sends SIGSTOP, and waits until all of its threads are stopped.
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
         let deadline = Instant::now() + PATIENCE;
@@ -239,7 +240,7 @@ impl Serving {
         let is_stopped = |thread: std::io::Result<DirEntry>| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
             let stat = stat.unwrap_or_default();
-            // The name stands in brackets and may hold anything.
+            // The name is in brackets and may contain anything.
             stat.rsplit_once(')')
                 .is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
         };
@@ -249,7 +250,7 @@ impl Serving {
         }
     }
 
-    /// SIGTERM, then everything it logged.
+    /// Sends SIGTERM, and returns its exit status and its log.
     pub fn terminate(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! A small HTTP proxy: it makes tunnels (CONNECT) and forwards requests of http URLs.
+//! A small HTTP proxy: it makes tunnels (CONNECT) and forwards requests to http URLs.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers 407 without these credentials, and 403 to a tunnel if it makes none.
+/// Rules: 407 without these credentials, and 403 for tunnels if they are not allowed.
 #[derive(Clone, Default)]
 pub struct ProxyRules {
     pub authorization: Option<String>,
@@ -19,7 +19,7 @@ pub struct ProxyServer {
 }
 
 impl ProxyServer {
-    /// Leads every request to `to`, whatever name it has.
+    /// Forwards every request to `to`, whatever its host name.
     pub async fn start(to: SocketAddr, rules: ProxyRules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -92,6 +92,6 @@ async fn serve(
             .unwrap();
         server.write_all(&request[end..]).await.unwrap();
     }
-    // Either side may hang up.
+    // Either side may disconnect.
     drop(copy_bidirectional(&mut client, &mut server).await);
 }

@@ -1,4 +1,4 @@
-//! A way to a server that can be cut, and that can lose what the server says.
+//! A TCP relay to a server. It can cut connections, and lose the server's answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,23 +49,23 @@ impl Relay {
         }
     }
 
-    /// Ends every connection, and so every new one until it is opened.
+    /// Closes all connections, and every new one until it is opened.
     pub fn shut(&self) {
         self.is_shut.store(true, Ordering::SeqCst);
         self.cut();
     }
 
-    /// New connections are whole.
+    /// Lets new connections work.
     pub fn open(&self) {
         self.is_shut.store(false, Ordering::SeqCst);
     }
 
-    /// From now on what the server says is lost; it is told everything.
+    /// Loses the server's answers from this moment; requests still arrive.
     pub fn lose_answers(&self) {
         self.is_deaf.store(true, Ordering::SeqCst);
     }
 
-    /// Ends every connection. New ones are whole.
+    /// Closes all connections. New ones work.
     pub fn cut(&self) {
         self.is_deaf.store(false, Ordering::SeqCst);
         self.cuts.send_replace(());

@@ -1,4 +1,4 @@
-//! A server that speaks TLS with a certificate that a test makes, and answers each request with 200.
+//! A TLS server with a certificate that a test makes. It answers each request with 200.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ pub fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// What `openssl req -x509` makes: a certificate of `localhost` that signs itself as an authority.
+/// The result of `openssl req -x509`: a certificate of `localhost` that is its own authority.
 pub fn self_signed(years: Option<(i32, i32)>) -> (Certificate, KeyPair) {
     let mut params = params("localhost", years);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -56,7 +56,7 @@ pub fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
     listen(vec![certificate.der().clone()], key)
 }
 
-/// As [`serve`], with a certificate, its chain, and its key in PEM.
+/// The same as [`serve`], with a certificate, its chain, and its key in PEM.
 pub fn serve_pem(chain: &[u8], key: &[u8]) -> SocketAddr {
     let chain = CertificateDer::pem_slice_iter(chain);
     let chain = chain.collect::<Result<_, _>>().unwrap();
@@ -70,7 +70,7 @@ fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> S
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        // It looks at no certificate, so that clients may.
+        // It requests no client certificate, so that all clients may connect.
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
             chain, key,
         ))));
@@ -81,13 +81,13 @@ fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> S
         for connection in listener.incoming() {
             let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
-            // One at a time, so none may stay and hold up the next.
+            // One connection at a time, so none may stay open and delay the next.
             let mut request = Vec::new();
             let mut part = [0; 4096];
             while !request.ends_with(b"{}") {
                 match stream.read(&mut part) {
                     Ok(bytes @ 1..) => request.extend_from_slice(&part[..bytes]),
-                    // Who does not trust it hangs up here.
+                    // A client that does not trust it disconnects here.
                     _ => break,
                 }
             }

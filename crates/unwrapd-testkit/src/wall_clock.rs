@@ -1,15 +1,15 @@
-//! A wall clock of its own for a process that a test starts, without a word of that to the process.
+//! A wall clock for a process that a test starts, without changes to the process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A library that shifts what the C library says of the wall clock, and a file with the shift.
+/// A library that shifts the wall clock of the C library, and a file with the shift.
 pub struct WallClock {
     folder: PathBuf,
 }
 
 impl WallClock {
-    /// Puts both into the folder. The clock is right.
+    /// Puts both into the folder. The clock is right at first.
     pub fn new(folder: &Path) -> Self {
         let clock = Self {
             folder: folder.to_owned(),
@@ -28,14 +28,14 @@ impl WallClock {
         clock
     }
 
-    /// From now on the clock is off by so many seconds.
+    /// Shifts the clock by this number of seconds.
     pub fn jump_to(&self, seconds: i64) {
         let (new, file) = (self.folder.join("shift.new"), self.folder.join("shift"));
         std::fs::write(&new, (seconds * 1000).to_string()).unwrap();
         std::fs::rename(new, file).unwrap();
     }
 
-    /// What a process needs in its environment to go by it.
+    /// The environment variables for a process with this clock.
     pub fn environment(&self) -> [(&'static str, String); 2] {
         let path = |name: &str| self.folder.join(name).to_str().unwrap().to_owned();
         [

@@ -1,4 +1,4 @@
-//! Requests byte by byte, as no honest client would send them.
+//! Requests byte by byte, including malformed ones.
 
 use std::net::SocketAddr;
 
@@ -23,14 +23,14 @@ pub fn request(webhook: &Webhook) -> String {
     head(webhook, &length) + &webhook.payload
 }
 
-/// Sends these bytes; the server may close before it has all of them.
+/// Sends these bytes; the server may close the connection before it has read all of them.
 pub async fn send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     drop(stream.write_all(bytes.as_ref()).await);
     stream
 }
 
-/// Everything that is answered until the server closes, which it must. An orderly end or not is the same here.
+/// Everything that the server sends until it closes, which it must. Any kind of end counts.
 pub async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
@@ -38,7 +38,7 @@ pub async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     answer
 }
 
-/// The status of each answer in HTTP/1.1.
+/// The status of each HTTP/1.1 response.
 pub fn statuses(answers: &[u8]) -> Vec<u16> {
     String::from_utf8_lossy(answers)
         .split("HTTP/1.1 ")
@@ -47,7 +47,7 @@ pub fn statuses(answers: &[u8]) -> Vec<u16> {
         .collect()
 }
 
-/// What begins a connection of HTTP/2 without TLS: the preface and an empty SETTINGS frame.
+/// The beginning of an HTTP/2 connection without TLS: the preface and an empty SETTINGS frame.
 pub const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A frame of HTTP/2.

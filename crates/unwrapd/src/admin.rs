@@ -1,4 +1,4 @@
-//! The port for operators: `/livez` and `/readyz` for machines, `/api/v1` for who may steer.
+//! The admin port: `/livez` and `/readyz` for health checks, `/api/v1` for operators.
 
 mod access;
 mod bounds;
@@ -39,28 +39,28 @@ pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_
 /// The parts of the gateway that the admin port shows and changes.
 #[derive(Clone)]
 pub struct Admin {
-    /// Where messages are kept.
+    /// The store.
     pub store: Arc<dyn Store>,
     /// The quarantine.
     pub quarantine: Arc<Quarantine>,
-    /// Whether it can be written to.
+    /// Whether the store is writable.
     pub readiness: Arc<Readiness>,
-    /// Conditions that last and that an operator must know of.
+    /// Lasting conditions that an operator must know of.
     pub warnings: Warnings,
     /// The clock of the gateway.
     pub clock: Clock,
     /// The destinations.
     pub registry: Registry,
-    /// Counts of deliveries for those who look often.
+    /// Counts of deliveries for frequent requests.
     pub counts: Arc<SharedCounts>,
-    /// Where refusals are counted for the log.
+    /// Counts refusals for the log.
     pub refusals: Arc<Refusals>,
-    /// The token of operators. `None`: every client of the port may do everything, so only this
+    /// The token of operators. `None`: every client of the port has all rights, so only this
     /// machine must reach it.
     pub token: Option<AdminToken>,
 }
 
-/// All routes of the port. There are no others: [`router`] serves these, each within its bounds.
+/// All routes of the port, which [`router`] serves, each within its bounds. There are no others.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     [
@@ -76,7 +76,7 @@ pub fn routes() -> Vec<Route> {
     .collect()
 }
 
-/// Everything that the port answers. What is under `/api` asks for the token, if there is one.
+/// The router of the port. Routes under `/api` require the token, if there is one.
 pub fn router(admin: Admin) -> Router {
     let permits = bounds::Permits::default();
     let guard = access::Guard::new(admin.clone());
@@ -90,7 +90,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Makes every error a problem, and counts it for the log.
+/// Converts every error to a problem, and counts it for the log.
 async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_webhook = request.headers().contains_key(WEBHOOK_SIGNATURE);
@@ -125,7 +125,7 @@ async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: 
             if is_webhook {
                 "webhooks are received at the port that `listen` in [server] sets. Correct the URL at OpenAI or in the reverse proxy".into()
             } else {
-                format!("it was answered {}", response.status().as_u16())
+                format!("the answer was {}", response.status().as_u16())
             }
         });
     }

@@ -1,5 +1,5 @@
-//! The requests and answers of `/api/v1`, as serde types: the admin port writes what the command
-//! line reads. The types of messages and replays are those of [`store`](crate::store).
+//! The requests and responses of `/api/v1`, as serde types: the admin port writes them and the
+//! command line reads them. The types of messages and replays are those of [`store`](crate::store).
 
 mod destinations;
 mod gateways;

@@ -1,4 +1,4 @@
-//! Where messages are delivered: an application behind a URL, a command, or a file of JSON lines.
+//! Destinations of messages: an application behind a URL, a command, or a file of JSON lines.
 
 mod circuit_reports;
 pub mod command;
@@ -31,38 +31,40 @@ pub(crate) use http::{client, client_config_for, describe};
 pub use kind::{Kind, KindSettings};
 pub use registry::{Configured, DestinationHandle, Registry};
 
-/// How much earlier than its caller, at most, a destination ends by itself.
+/// Maximum time by which a destination ends an attempt before its caller does.
 const MARGIN_MAX: Duration = Duration::from_millis(250);
 
-/// Takes messages. A failure we expect (a refusal, nobody there) is an [`Outcome`], not an error.
+/// Delivers messages. An expected failure, such as a refusal or a refused connection, is an
+/// [`Outcome`], not an error.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// Tries once to hand the message over. Whoever calls it bounds the time: dropped, it lets go
-    /// of everything it holds.
+    /// Makes one attempt. The caller limits its time: a dropped future releases everything it
+    /// holds.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 
-    /// The kind in a word: `http`, `command`, `jsonl`.
+    /// The kind, one word: `http`, `command`, `jsonl`.
     fn kind(&self) -> &'static str;
 
-    /// Has deliveries that begin from now on make new connections. What has none does nothing.
+    /// Makes deliveries that begin after this use new connections. Does nothing for kinds without
+    /// connections.
     fn renew_connections(&self) {}
 }
 
-/// Where we deliver.
+/// Settings of a destination.
 #[derive(Clone, PartialEq)]
 pub struct DestinationSettings {
     /// Name in the store, in logs and on the command line.
     pub name: String,
     /// The kind of the destination.
     pub kind: Kind,
-    /// Which events it wants.
+    /// The events that the destination wants.
     pub events: Patterns,
-    /// How hard it may be pressed.
+    /// Limits for the deliveries.
     pub limits: Limits,
 }
 
 impl DestinationSettings {
-    /// An application that wants everything, with everything else as it is unless set.
+    /// An application that wants all events, with defaults otherwise.
     #[must_use]
     #[expect(
         clippy::needless_pass_by_value,
@@ -75,7 +77,7 @@ impl DestinationSettings {
         )
     }
 
-    /// A destination that wants everything, with everything else as it is unless set.
+    /// A destination that wants all events, with defaults otherwise.
     #[must_use]
     pub fn of(name: impl Into<String>, kind: Kind) -> Self {
         Self {
@@ -87,12 +89,12 @@ impl DestinationSettings {
     }
 }
 
-/// Makes a destination of its settings.
+/// Creates a destination from its settings.
 pub fn build(settings: &DestinationSettings) -> anyhow::Result<Box<dyn Destination>> {
     build_by(settings, &Clock::default())
 }
 
-/// As [`build`], where what signs does so by `clock`.
+/// Does the same as [`build`], with the clock for signatures and certificates.
 pub fn build_by(
     settings: &DestinationSettings,
     clock: &Clock,
@@ -101,9 +103,9 @@ pub fn build_by(
     built.with_context(|| format!("destination `{}`", settings.name))
 }
 
-/// Warns of destinations that can take nothing as things are. One that leads to ourselves, at
-/// `public`: what we deliver is not what we accept, and nobody else gets it. What is not there may
-/// come to be, so it is no mistake of the configuration.
+/// Warns of destinations whose deliveries would fail or wait at present, including a destination
+/// that leads to this gateway at `public`. These are not configuration errors, because a missing
+/// target may appear later.
 pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     let is_http = |settings: &DestinationSettings| matches!(settings.kind, Kind::Http(_));
     if destinations.iter().any(is_http)
@@ -118,7 +120,7 @@ pub fn warn_doubts(destinations: &[DestinationSettings], public: SocketAddr) {
     }
 }
 
-/// The number of new and of removed secrets, if the secrets differ.
+/// The numbers of added and removed secrets, if the secrets differ.
 pub(crate) fn changed_secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (old.fingerprints(), new.fingerprints());
     let not_in =
@@ -127,8 +129,8 @@ pub(crate) fn changed_secrets(old: &Webhooks, new: &Webhooks) -> Option<String> 
     (added + removed > 0).then(|| format!("secrets ({added} added, {removed} removed)"))
 }
 
-/// How much longer a destination may take that was called at `started`: until a moment before its
-/// caller gives up, so that what it knows by then counts.
+/// Time left for an attempt that began at `started`. It ends shortly before its caller gives up, so
+/// that its partial result is used.
 fn left(timeout: Duration, started: Instant) -> Duration {
     let margin = (timeout / 10).min(MARGIN_MAX);
     timeout
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn changed_secrets_are_counted_whatever_form_they_have() {
         let webhooks = |secret| Webhooks::new(secret).unwrap();
-        // The same bytes, as base64 and as they are.
+        // The same key, once as base64 and once raw.
         let encoded = webhooks("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
         let raw = webhooks("0123456789abcdef01234567");
         assert_eq!(changed_secrets(&raw, &encoded), None);

@@ -1,10 +1,10 @@
-//! The loop behind a destination: claim what is due, send it, settle it. Each lane of each
-//! destination has its own, so a slow one costs its own deliveries only, and no backlog stands
-//! before a call.
+//! Dispatches the deliveries of a destination: claims due ones, attempts them and settles them.
+//! Each lane of each destination has its own loop. So a slow destination delays only its own
+//! deliveries, and a backlog does not delay calls.
 //!
-//! A slot is free again as soon as the destination has answered; the settlement waits for its
-//! commit in the background. A destination that answers fast has its next deliveries claimed ahead,
-//! so that it does not wait for the store either.
+//! A slot is free again as soon as the destination has answered; the settlement is committed in the
+//! background. For a fast destination, the next deliveries are claimed in advance, so that it does
+//! not wait for the store.
 
 mod attempt;
 mod lane_worker;
@@ -29,29 +29,29 @@ use tokio_util::sync::CancellationToken;
 
 /// The state for deliveries to one destination in one lane.
 pub struct LaneContext {
-    /// The destination, as all parts of the gateway know it.
+    /// The destination, shared by all parts of the gateway.
     pub handle: Arc<DestinationHandle>,
     /// The lane.
     pub lane: Lane,
-    /// Where to deliver.
+    /// Makes the attempts.
     pub destination: Arc<dyn Destination>,
-    /// How hard the destination may be pressed. It may change at any time.
+    /// The limits of the destination, which may change at any time.
     pub limits: watch::Receiver<Limits>,
     /// State that the lanes of the destination share.
     pub gate: Arc<Gate>,
-    /// Where deliveries are kept.
+    /// The store of the deliveries.
     pub store: Arc<dyn DeliveryQueue>,
-    /// Where free places are offered, and work is handed over.
+    /// Offers reservations, and receives deliveries that are handed off.
     pub handoff: Arc<DirectHandoff>,
-    /// The event feed.
+    /// Receives the pipeline events.
     pub events: EventBus,
     /// The clock of the gateway.
     pub clock: Clock,
 }
 
 impl LaneContext {
-    /// Delivers until shutdown, then finishes what is under way, settlements included. A failing
-    /// store does not end it, nor does a destination that panics.
+    /// Delivers until shutdown, then finishes what has begun, settlements included. It survives
+    /// errors of the store, and a destination that panics.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut limits = self.limits.clone();
         let wakeup = self.handle.wakeup(self.lane);
@@ -63,7 +63,7 @@ impl LaneContext {
             lane.claim_if_it_is_time();
             lane.offer();
             let wake_at = lane.wake_at();
-            // In this order, so that a seed makes a simulation go the same way again.
+            // The order is fixed, so that a simulation with the same seed takes the same course.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,

@@ -1,6 +1,6 @@
 //! A concurrency limiter that evicts. When it is full, the client that we have waited on longest
-//! loses its permit, and clients that have not shown that they belong here lose theirs first. So
-//! slow clients push out each other, and a quick one gets a permit.
+//! loses its permit, untrusted clients first. So slow clients replace each other, and a quick
+//! client gets a permit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,29 +10,29 @@ use slab::Slab;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
-/// Limits how many permits there are at once.
+/// Limits the number of permits.
 pub(crate) struct EvictingLimiter {
     state: Mutex<State>,
     /// Notified when the last permit is dropped.
     all_dropped: Notify,
 }
 
-/// A permit. Its slot is free again when this is dropped.
+/// A permit. Dropping it frees its slot.
 pub(crate) struct Permit {
     limiter: Arc<EvictingLimiter>,
     key: usize,
     evict: Arc<Notify>,
 }
 
-/// Invariant, after each change: while a caller waits, the slots that are being evicted are at
-/// least as many as the callers, or no slot is idle.
+/// Invariant, after each change: while callers wait, at least as many slots as callers are being
+/// evicted, or no slot is idle.
 struct State {
     free: usize,
     slots: Slab<Slot>,
-    /// How many slots are [`SlotState::Idle`], and how many [`SlotState::Evicting`].
+    /// Number of slots that are [`SlotState::Idle`], and that are [`SlotState::Evicting`].
     idle: usize,
     evicting: usize,
-    /// Callers that wait for a permit, in the order in which they came.
+    /// Callers that wait for a permit, in the order of arrival.
     waiting: VecDeque<oneshot::Sender<Permit>>,
     is_closing: bool,
 }
@@ -40,9 +40,9 @@ struct State {
 struct Slot {
     state: SlotState,
     is_trusted: bool,
-    /// Whether the connection has many requests at once.
+    /// Whether the connection has many concurrent requests.
     is_crowded: bool,
-    /// Whether it must end, whatever it does meanwhile.
+    /// Whether the connection must end, whatever its client does.
     must_end: bool,
     evict: Arc<Notify>,
 }
@@ -53,7 +53,7 @@ enum SlotState {
     Busy,
     /// We wait for the client.
     Idle { since: Instant },
-    /// It was told to give up its permit, and has not heard it yet.
+    /// The client must give up its permit, and has not been notified yet.
     Evicting,
 }
 
@@ -73,12 +73,13 @@ impl EvictingLimiter {
         })
     }
 
-    /// Whether no permit is free.
+    /// Whether all permits are in use.
     pub(crate) fn is_full(&self) -> bool {
         self.state().free == 0
     }
 
-    /// Takes a permit, where needed that of an idle client. `None` if all clients are busy. The new permit is idle.
+    /// Takes a permit, if necessary from an idle client. `None` if all clients are busy. The new
+    /// permit is idle.
     pub(crate) async fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let acquired = {
             let mut state = self.state();
@@ -90,7 +91,8 @@ impl EvictingLimiter {
         acquired.permit().await
     }
 
-    /// As [`try_acquire`](Self::try_acquire), and waits until a client is idle where all are busy.
+    /// Does the same as [`try_acquire`](Self::try_acquire), but waits until a client is idle if all
+    /// are busy.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Permit {
         let acquired = self.begin(&mut self.state());
         // The limiter keeps the sender until it has sent.
@@ -113,7 +115,7 @@ impl EvictingLimiter {
         self.state().evict_longest_idle()
     }
 
-    /// Evicts everyone, whatever they do.
+    /// Evicts all clients, busy ones included.
     pub(crate) fn evict_all(&self) {
         let mut state = self.state();
         state.is_closing = true;
@@ -122,7 +124,7 @@ impl EvictingLimiter {
         }
     }
 
-    /// Waits until all permits are dropped. No permit may be asked for any more.
+    /// Waits until all permits are dropped. No permit may be requested after this.
     pub(crate) async fn all_dropped(&self) {
         loop {
             let dropped = self.all_dropped.notified();
@@ -133,7 +135,7 @@ impl EvictingLimiter {
         }
     }
 
-    /// A permit for a slot that is taken off the free ones.
+    /// A permit for a slot that was taken from the free ones.
     fn permit(self: &Arc<Self>, state: &mut State) -> Permit {
         let evict = Arc::new(Notify::new());
         let key = state.slots.insert(Slot {
@@ -158,7 +160,7 @@ impl EvictingLimiter {
     }
 }
 
-/// A permit, or the promise of one.
+/// A permit, or the receiver of a later one.
 enum Acquired {
     Now(Permit),
     Later(oneshot::Receiver<Permit>),
@@ -174,13 +176,13 @@ impl Acquired {
 }
 
 impl State {
-    /// Whether an idle slot is left for one more caller, when each of those that wait has had one.
+    /// Whether an idle slot is left for one more caller, after one for each waiting caller.
     fn has_idle_for_one_more(&mut self) -> bool {
         self.forget_cancelled();
         self.idle + self.evicting > self.waiting.len()
     }
 
-    /// Evicts until there is a slot for each caller that waits, as far as there are idle ones.
+    /// Evicts idle clients until there is a slot for each waiting caller, as far as possible.
     fn balance(&mut self) {
         if self.waiting.len() > self.evicting {
             self.forget_cancelled();
@@ -219,7 +221,8 @@ impl State {
         if next != SlotState::Busy {
             self.idle += 1;
         }
-        // A client that was to be evicted has moved before it heard so, or one is idle that a caller has waited for.
+        // Either a client avoided its eviction by activity, or a client became idle while a caller
+        // waits.
         self.balance();
     }
 
@@ -231,7 +234,8 @@ impl State {
         }
     }
 
-    /// Ends the crowded connection that we have waited on longest, unless `enough` of them are ending.
+    /// Ends the crowded connection that we have waited on longest, unless `enough` of them are
+    /// ending.
     fn end_longest_idle_crowded(&mut self, enough: usize) {
         let crowded = self.slots.iter_mut().filter(|(_, slot)| slot.is_crowded);
         let (ending, going_on): (Vec<_>, Vec<_>) = crowded.partition(|(_, slot)| slot.must_end);
@@ -252,7 +256,7 @@ impl State {
 }
 
 impl Permit {
-    /// From now on we wait for the client, and it may be evicted.
+    /// Marks the client as idle: we wait for it, and it may be evicted.
     pub(crate) fn set_idle(&self) {
         let since = Instant::now();
         self.limiter
@@ -260,36 +264,36 @@ impl Permit {
             .enter(self.key, SlotState::Idle { since });
     }
 
-    /// From now on the client waits for us, and is not evicted.
+    /// Marks the client as busy: it waits for us, and is not evicted.
     pub(crate) fn set_busy(&self) {
         self.limiter.state().enter(self.key, SlotState::Busy);
     }
 
-    /// Says whether this connection has many requests at once.
+    /// Sets whether the connection has many concurrent requests.
     pub(crate) fn set_crowded(&self, is_crowded: bool) {
         self.limiter.state().slots[self.key].is_crowded = is_crowded;
     }
 
-    /// From now on this client is evicted after all those who are not trusted.
+    /// Marks the client as trusted: it is evicted only after all untrusted ones.
     pub(crate) fn set_trusted(&self) {
         self.limiter.state().slots[self.key].is_trusted = true;
     }
 
-    /// Ends the connection with many requests that has waited the longest for its client, perhaps
-    /// this one, unless `enough` of them are ending already. A connection with few requests is
-    /// never ended for this: the limit on connections bounds them.
+    /// Ends the crowded connection that has waited longest for its client, possibly this one,
+    /// unless `enough` of them are ending. A connection with few requests is never ended for this
+    /// reason: the limit on connections bounds those.
     pub(crate) fn end_longest_idle_crowded(&self, enough: usize) {
         self.limiter.state().end_longest_idle_crowded(enough);
     }
 
-    /// Waits to be evicted. A client that moves before it hears of it keeps its permit, and another
-    /// one is evicted: a request that had arrived all the while must not be cut off because nothing
-    /// has looked at it yet.
+    /// Waits until the client is evicted. A client that becomes busy before the notification keeps
+    /// its permit, and another one is evicted: a request that has arrived must not be cut off
+    /// because no task has read it yet.
     pub(crate) async fn evicted(&self) {
         loop {
             self.evict.notified().await;
-            // Nor because the runtime has not asked the system yet who has sent something, which it
-            // does before this goes on.
+            // The runtime polls the system for new data before this continues, so that pending
+            // requests count.
             yield_now().await;
             let state = self.limiter.state();
             let slot = &state.slots[self.key];
@@ -316,7 +320,7 @@ impl Drop for Permit {
         let permit = self.limiter.permit(&mut state);
         state.balance();
         drop(state);
-        // A caller that has just gone drops the permit, which then goes to the next.
+        // If the caller has given up, the permit is dropped here and goes to the next one.
         drop(next.send(permit));
     }
 }
@@ -330,7 +334,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until `Instant::now` gives another time.
+    /// Waits until `Instant::now` returns a different time.
     fn tick() {
         let now = Instant::now();
         while Instant::now() == now {}
@@ -347,7 +351,7 @@ mod tests {
         busy.set_busy();
         let longest = limiter.try_acquire().await.unwrap();
         let second = limiter.try_acquire().await.unwrap();
-        // It moved after `second` came, so that one is idle longest now.
+        // It became active after `second` came, so `second` is idle longest.
         tick();
         longest.set_idle();
 
@@ -391,7 +395,7 @@ mod tests {
         tick();
         quick.set_idle();
         few.end_longest_idle_crowded(1);
-        // Whatever it does until it hears it.
+        // A client cannot avoid a forced end by activity.
         slow.set_busy();
         slow.evicted().await;
         // One is enough, and it is ending.
@@ -480,8 +484,8 @@ mod tests {
     }
 
     proptest! {
-        /// In every order of events, no permit is lost or made, and no caller waits beside a free
-        /// slot or an idle client.
+        /// In every order of events, no permit is lost or created, and no caller waits beside a
+        /// free slot or an idle client.
         #[test]
         fn no_permit_is_lost_and_no_caller_waits_in_vain(steps in proptest::collection::vec(step(), 0..60)) {
             const MAX: usize = 3;

@@ -1,13 +1,13 @@
-//! `unwrapd` as a library: the gateway in-process, for tests and for programs that want to carry it themselves.
+//! `unwrapd` as a library: the gateway in-process, for tests and for programs that embed it.
 //!
-//! The modules stand in the order a webhook passes them: [`receive`] proves it with
-//! `openai-webhooks`, [`route`] says who wants it, [`store`] keeps it, [`dispatch`] claims it,
-//! [`destinations`] hands it over and [`delivery`] decides what happens next.
+//! The modules are in the order in which a webhook passes them: [`receive`] verifies it with
+//! `openai-webhooks`, [`route`] selects its destinations, [`store`] keeps it, [`dispatch`] claims
+//! its deliveries, [`destinations`] sends them, and [`delivery`] decides about the next step.
 #![deny(missing_docs)]
 // On Windows the crate is empty, so that the build ends with the one sentence of `main.rs`.
 #![cfg(not(windows))]
 
-/// The version, with the commit in brackets where it was known at the build: `0.1.0 (e0ecbb2c1f3a)`.
+/// The version, with the commit in brackets if it was known at the build: `0.1.0 (e0ecbb2c1f3a)`.
 pub const VERSION: &str = env!("UNWRAPD_VERSION");
 
 pub use unwrapd_core::{

@@ -1,4 +1,4 @@
-//! Takes connections and serves them, within limits that no client can stretch.
+//! Accepts connections and serves them, within limits that no client can extend.
 
 mod activity;
 mod http;
@@ -21,26 +21,28 @@ use crate::observe::refusals::Refusals;
 use crate::tls::Tls;
 use tokio_util::sync::CancellationToken;
 
-/// Longest time from the end of a body's time to the end of the answer: longer than a store ever
-/// waits for its disk or its lock.
+/// Maximum time between the time limit for the body and the end of the response: longer than a
+/// store waits for its disk or its lock.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest wait for requests under way when everything is to stop. Who is cut off is not acknowledged, and sends again.
+/// Longest wait for running requests at shutdown, in seconds. A request that is cut off is not
+/// acknowledged, and OpenAI [retries](https://developers.openai.com/api/docs/guides/webhooks) it.
 const DRAIN_SECONDS_MAX: u64 = 15;
-/// The same for operators, who can ask again. One may wait for a slow destination, and `docker stop` kills after 10 s.
+/// The same for operators, who can repeat a request. A request may wait for a slow destination, and
+/// `docker stop` kills after 10 s.
 const ADMIN_DRAIN_SECONDS_MAX: u64 = 3;
-/// Requests that may be open beside those being received: refused ones, and those whose answer is
-/// under way. Each takes some KiB in HTTP/2, and all connections together could have a hundred
-/// thousand.
+/// Maximum number of open requests besides those being received: refused ones, and those whose
+/// response is being sent. In HTTP/2 each takes some KiB, and all connections together could have a
+/// hundred thousand.
 const OPEN_BEYOND_MAX: usize = 4096;
-/// How long to wait when no connection can be taken (too many open files).
+/// Rest before the next attempt to accept a connection (too many open files).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How a port is served.
+/// Settings of a port.
 pub(crate) struct Listen {
-    /// The key that bounds its connections, for the log.
+    /// The configuration key that limits the connections, for the log.
     limit: &'static str,
     connections_max: usize,
-    /// Requests that may be open at once, with those whose answer nobody takes.
+    /// Maximum number of open requests, including those whose response the client does not read.
     open_max: usize,
     patience: Patience,
     drain_seconds: u64,
@@ -48,7 +50,7 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    /// For OpenAI, and whoever else finds the port.
+    /// Settings for OpenAI, and for everyone else who finds the port.
     pub(crate) fn public(settings: &ServerSettings) -> Self {
         Self {
             limit: "the public port (`connections_max`)",
@@ -65,8 +67,8 @@ impl Listen {
         }
     }
 
-    /// For operators. A request may take `longest`; its answer must then be taken within the idle
-    /// time, as its memory is held.
+    /// Settings for operators. A request may take `longest`; then its response must be read within
+    /// the idle time, because it occupies memory.
     pub(crate) fn admin(settings: &ServerSettings, longest: Duration) -> Self {
         let public = Self::public(settings);
         Self {
@@ -84,7 +86,7 @@ impl Listen {
     }
 }
 
-/// Serves until shutdown, then lets the requests under way finish.
+/// Serves until shutdown, then waits for running requests.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -126,12 +128,12 @@ pub(crate) async fn serve(
             }
         }
     }
-    // From here on the port refuses.
+    // After this, the port refuses connections.
     drop(listener);
     let seconds = port.listen.drain_seconds;
     let drained = timeout(Duration::from_secs(seconds), limiter.all_dropped()).await;
     if drained.is_err() {
-        tracing::warn!("requests were still under way after {seconds} s and are cut off");
+        tracing::warn!("requests were still running after {seconds} s and are cut off");
         limiter.evict_all();
     }
 }
@@ -157,9 +159,9 @@ impl Port {
             });
     }
 
-    /// Serves one connection until it ends or its place is needed for another.
+    /// Serves a connection until it ends or is evicted for another.
     async fn attend(self: Arc<Self>, stream: TcpStream, permit: Permit) {
-        // An acknowledgement is one small packet; waiting to fill it would only delay it.
+        // An acknowledgement is one small packet; buffering would only delay it.
         drop(stream.set_nodelay(true));
         let activity = Activity::new(permit, Arc::clone(&self.load), self.listen.patience);
         let stream = Watched::new(stream, Arc::clone(&activity));
@@ -212,7 +214,7 @@ impl Port {
                 "closed a connection (too slow)",
                 "the client did not send its request, or did not read the answer, in time",
             ),
-            // A client that connects or hangs up without a request is no news.
+            // A client that connects or hangs up without a request is normal.
             Broken::TooSlow | Broken::Gone => return,
         };
         self.refusals.count(kind, None, || detail.into());

@@ -8,8 +8,8 @@ compile_error!(
 #[cfg(not(windows))]
 use std::process::ExitCode;
 
-/// The store's thread frees memory that threads of the runtime have allocated; the system's
-/// allocator makes them wait for each other.
+/// The store's thread frees memory that threads of the runtime have allocated, for which the
+/// system's allocator makes them wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

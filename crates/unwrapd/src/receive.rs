@@ -1,4 +1,5 @@
-//! `POST /webhooks/{endpoint}`: within limits → proven → kept → acknowledged. The only place that answers OpenAI.
+//! `POST /webhooks/{endpoint}`: checked against limits, verified, stored, acknowledged. The only
+//! module that answers OpenAI.
 
 mod limits;
 mod refusal;
@@ -27,20 +28,21 @@ use refusal::Refusal;
 
 pub use limits::Limits;
 
-/// Largest body. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
+/// Maximum size of a body, in bytes. OpenAI's largest ones, calls with many SIP headers, have about
+/// ten thousand.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// The paths that webhooks are received at. All of them are bounded as [`Limits`] says; there are no others.
+/// The paths of webhooks. All of them are limited by [`Limits`]; there are no others.
 pub const PATHS: [&str; 2] = ["/webhooks/{endpoint}", "/webhooks/{endpoint}/"];
 
 /// State of the route that receives webhooks.
 pub struct Receiver {
-    /// Where what is proven goes.
+    /// Receives verified webhooks.
     pub intake: Arc<Intake>,
-    /// Where the rest goes.
+    /// Receives requests that cannot be verified.
     pub quarantine: Arc<Quarantine>,
-    /// How much may be received at once.
+    /// Limits of concurrent requests.
     pub limits: Arc<Limits>,
-    /// Where refusals are counted for the log.
+    /// Counts refusals for the log.
     pub refusals: Arc<Refusals>,
 }
 
@@ -82,7 +84,7 @@ async fn accept(
     };
     let clock = receiver.intake.clock();
     let (parts, body) = request.into_parts();
-    // What can be refused by its headers costs no memory for a body.
+    // A request that its headers refuse needs no memory for its body.
     let (judged_at, checked) = check_headers(webhooks, &parts.headers, clock);
     let received_at = judged_at.time;
     let arrival = Arrival {
@@ -112,7 +114,8 @@ async fn accept(
     });
     crash::point(CrashPoint::Verified);
 
-    // In a task of its own: if the sender hangs up now, what is being committed must still be told to who delivers it.
+    // In a task of its own: if the sender disconnects, a committed message must still be handed
+    // off.
     let intake = Arc::clone(&receiver.intake);
     let odd = oddity.map(|oddity| (endpoint.to_owned(), oddity));
     let kept = tokio::spawn(async move {
@@ -131,7 +134,7 @@ async fn accept(
     Ok(StatusCode::OK)
 }
 
-/// The time by which a request is judged.
+/// The time against which a request is checked.
 struct JudgedAt {
     time: Timestamp,
     /// Whether it is the wall clock.
@@ -139,7 +142,7 @@ struct JudgedAt {
 }
 
 impl JudgedAt {
-    /// An authentic webhook fits this time.
+    /// Records that an authentic webhook fits this time.
     fn prove(self, clock: &Clock) -> Shown {
         if self.is_wall {
             clock.prove_wall()
@@ -149,9 +152,9 @@ impl JudgedAt {
     }
 }
 
-/// The time by which a request is judged, and what its headers alone say. The clock may just have
-/// jumped, and then what is sent now looks old, or not yet sent. So a request also passes by every
-/// other time that may be right. A copy is known by its id.
+/// Checks the headers, and determines the time for that. If the clock has just jumped, a current
+/// request looks too old or too new. So a request also passes at any other time that may be right.
+/// A copy is recognised by its id.
 fn check_headers(
     webhooks: &Webhooks,
     headers: &HeaderMap,
@@ -176,7 +179,7 @@ fn check_headers(
     (judged_at, checked)
 }
 
-/// A request that is being looked at.
+/// A request that is being checked.
 struct Arrival<'r> {
     endpoint: &'r str,
     headers: &'r HeaderMap,

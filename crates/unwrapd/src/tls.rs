@@ -1,4 +1,5 @@
-//! TLS of the public port: a certificate and its key from files, read again when these change.
+//! TLS of the public port: a certificate and its key from files, which are read again when they
+//! change.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,18 +17,20 @@ use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerCon
 
 use crate::{certificates, files};
 
-/// How often at most the files are looked at, when connections come: two calls of the file system.
+/// Minimum interval between checks of the files, which happen at new connections and make two
+/// system calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Largest file of certificates or of a key. A long chain has some ten thousand bytes.
+/// Maximum size of a file of certificates or of a key, in bytes. A long chain has about ten
+/// thousand.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Supported protocols, the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A certificate in use, and where it came from.
+/// The certificate in use, and its files.
 pub struct Tls {
     current: RwLock<Current>,
     opened: Instant,
-    /// When the files were last looked at, in milliseconds from the opening.
+    /// Time of the last check of the files, in milliseconds since the opening.
     looked: AtomicU64,
 }
 
@@ -47,7 +50,8 @@ struct Files {
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Tls {
-    /// Reads a certificate with its chain, and its key. The error says which file is wrong and what to do.
+    /// Reads a certificate with its chain, and its key. The error names the wrong file and the
+    /// remedy.
     pub fn read(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
         let files = Files {
             certificate: certificate.to_owned(),
@@ -64,7 +68,7 @@ impl Tls {
         }))
     }
 
-    /// The problems of both files, so that both can be corrected at once; empty if there are none.
+    /// The problems of both files, so that both can be fixed at once. Empty if there are none.
     pub(crate) fn problems(certificate: &Path, key: &Path) -> Vec<TlsError> {
         let files = Files {
             certificate: certificate.to_owned(),
@@ -78,20 +82,21 @@ impl Tls {
         problems
     }
 
-    /// Reads the files again. After an error everything is as before: the old certificate goes on serving.
+    /// Reads the files again. After an error, the old certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let files = self.with_current(|current| current.files.clone());
-        // Before they are read: what is written while we read is seen as a change later.
+        // Taken before the files are read: a write during the reading is detected as a change
+        // later.
         let seen = files.stamps();
         let read = files.read();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // After an error too: it is told once, until they change again.
+        // Also set after an error, so that it is logged once until the files change again.
         current.seen = seen;
         current.config = read?;
         Ok(())
     }
 
-    /// Whether `other` was read from other files than this one, or from what they hold now.
+    /// Whether `other` was read from other files, or from different content of the same files.
     #[must_use]
     pub fn differs_from(&self, other: &Self) -> bool {
         let read = |tls: &Self| {
@@ -103,7 +108,8 @@ impl Tls {
         read(self) != read(other)
     }
 
-    /// Serves from now on what `other` has read, from its files: for a configuration that was read again.
+    /// Uses the certificate and the files of `other` from this moment, after the configuration was
+    /// reloaded.
     pub fn adopt(&self, other: &Self) {
         let other = other.with_current(|other| Current {
             files: other.files.clone(),
@@ -113,8 +119,8 @@ impl Tls {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// The configuration for a new connection. From time to time this starts a check of the files,
-    /// for later connections.
+    /// The TLS configuration for a new connection. From time to time this starts a check of the
+    /// files, whose result later connections use.
     pub(crate) fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or_default();
         let looked = self.looked.load(Ordering::Relaxed);
@@ -170,7 +176,7 @@ impl Files {
                 )),
                 Error::InvalidCertificate(error) if format!("{error:?}").contains("UnsupportedCertVersion") => {
                     self.certificate_problem(
-                        "its first certificate is of X.509 version 1, which has no subjectAltName: make it anew, with `-extfile` of `openssl x509 -req`",
+                        "its first certificate is of X.509 version 1, which has no subjectAltName: create it again, with `-extfile` of `openssl x509 -req`",
                     )
                 }
                 Error::InvalidCertificate(_) => self.certificate_problem(
@@ -214,12 +220,13 @@ impl Files {
         Ok(key)
     }
 
-    /// Senders check the dates, so they would refuse; but an old certificate may be better than none, so we do not.
+    /// Warns of a certificate outside its validity period. Senders would refuse it, but it stays in
+    /// use, because an old certificate may be better than none.
     fn warn_of_validity(&self, pair: &CertifiedKey, provider: &CryptoProvider) {
         let Ok(certificate) = pair.end_entity_cert().and_then(ParsedCertificate::try_from) else {
             return;
         };
-        // With nobody to trust it must fail, but it looks at the dates before that.
+        // Without a trusted authority the verification must fail, but it checks the dates first.
         let verified = verify_server_cert_signed_by_trust_anchor(
             &certificate,
             &RootCertStore::empty(),
@@ -260,7 +267,7 @@ impl Files {
     }
 }
 
-/// Which of the two files.
+/// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPart {
     /// The certificate with its chain.
@@ -269,7 +276,8 @@ pub enum TlsPart {
     Key,
 }
 
-/// Why a certificate and a key cannot be used, and what to do. It holds nothing of the key.
+/// Reason why a certificate and a key cannot be used, with the remedy. It contains nothing of the
+/// key.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
 pub struct TlsError {
@@ -279,7 +287,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    /// The file that is wrong.
+    /// The wrong file.
     #[must_use]
     pub fn part(&self) -> TlsPart {
         self.part

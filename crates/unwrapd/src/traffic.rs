@@ -1,7 +1,8 @@
-//! Counts what happens, by minute, and writes the counts to the store about once a second.
+//! Counts webhooks and attempts by minute, and writes the counts to the store about once a second.
 //!
-//! Counters in the commits that store and settle would cost each webhook a tenth of its time. Here a
-//! count costs a lock. A crash loses the counts since the last successful write, about a second.
+//! Counters in the commits that store and settle would cost each webhook a tenth of its time. A
+//! count in memory costs a lock. A crash loses the counts since the last successful write, about a
+//! second.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +14,10 @@ use tokio::time::sleep;
 use crate::store::{Maintenance, StoreError, TrafficCount, TrafficKind};
 use tokio_util::sync::CancellationToken;
 
-/// How often counts are written.
+/// Interval between writes of the counts.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// Most unwritten counts in memory: one for each minute, kind and name. More are not counted.
+/// Maximum number of unwritten counts in memory: one for each minute, kind and name. Further ones
+/// are dropped.
 const COUNTS_MAX: usize = 10_000;
 const MINUTE_MS: i64 = 60_000;
 
@@ -25,13 +27,13 @@ pub struct Traffic(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// By the begin of the minute in milliseconds, kind and name.
+    /// By the beginning of the minute in milliseconds, kind and name.
     by_minute: HashMap<(i64, TrafficKind), HashMap<String, u64>>,
     len: usize,
 }
 
 impl Traffic {
-    /// Counts one more at the endpoint or destination `name`.
+    /// Adds one to the count of the endpoint or destination `name`.
     pub fn count(&self, kind: TrafficKind, name: &str, at: Timestamp) {
         self.add(kind, name, at, 1);
     }
@@ -67,8 +69,8 @@ impl Traffic {
             .collect()
     }
 
-    /// Writes what was counted since the last call. On an error it is counted again: it may then
-    /// be written twice, where the store made the change and its answer was lost.
+    /// Writes the counts since the last call. After an error they stay in memory. They are written
+    /// twice if the store made the change and its answer was lost.
     pub async fn write(&self, store: &dyn Maintenance) -> Result<(), StoreError> {
         let counts = self.take();
         if counts.is_empty() {

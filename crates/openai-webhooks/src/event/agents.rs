@@ -1,4 +1,5 @@
-//! Agent sessions. Fetch more with the header `OpenAI-Beta: agents=v1`.
+//! Agent sessions. To fetch one from OpenAI, send the header `OpenAI-Beta: agents=v1`
+//! ([reference](https://developers.openai.com/api/reference/resources/webhooks)).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,8 @@ use super::shape::{Field, Shape, Shaped};
 pub struct AgentSessionData {
     /// The unique ID of the session.
     pub id: String,
-    /// Where the session runs: `none`, `openai_hosted`, `self_hosted`, or what OpenAI adds.
+    /// Location of the session: `none`, `openai_hosted`, `self_hosted`, or a value that OpenAI adds
+    /// later.
     pub environment_type: String,
     /// The unique ID of its environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,12 +26,13 @@ pub struct AgentSessionData {
 pub struct AgentSessionCreatedData {
     /// The unique ID of the session.
     pub id: String,
-    /// Where the session runs: `none`, `openai_hosted`, `self_hosted`, or what OpenAI adds.
+    /// Location of the session: `none`, `openai_hosted`, `self_hosted`, or a value that OpenAI adds
+    /// later.
     pub environment_type: String,
     /// The unique ID of its environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_id: Option<String>,
-    /// How a self-hosted environment connects.
+    /// Address for a self-hosted environment.
     #[serde(
         default,
         deserialize_with = "optional_object",
@@ -38,7 +41,7 @@ pub struct AgentSessionCreatedData {
     pub connect: Option<AgentSessionConnect>,
 }
 
-/// How a self-hosted environment connects to its session.
+/// Address to which a self-hosted environment connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AgentSessionConnect {
@@ -52,16 +55,17 @@ pub struct AgentSessionConnect {
 pub struct AgentSessionActionRequiredData {
     /// The unique ID of the session.
     pub id: String,
-    /// What it waits for; the details are in the session's `required_actions`.
+    /// The action that the session waits for. Details are in `required_actions` of the session.
     #[serde(deserialize_with = "object")]
     pub required_action: AgentSessionRequiredAction,
 }
 
-/// What an agent session waits for.
+/// The action that an agent session waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AgentSessionRequiredAction {
-    /// `function_call`, `environment_connection`, `computer_use_approval_request`, `mcp_approval_request`, or what OpenAI adds.
+    /// `function_call`, `environment_connection`, `computer_use_approval_request`,
+    /// `mcp_approval_request`, or a value that OpenAI adds later.
     pub r#type: String,
 }
 

@@ -1,4 +1,4 @@
-//! Phone calls and live sessions.
+//! Phone calls and Live sessions.
 
 use std::fmt;
 
@@ -9,55 +9,64 @@ use super::shape::{Field, Shape, Shaped};
 
 /// The `data` of `realtime.call.incoming`.
 ///
-/// One call may send two webhooks: this one and `live.transport.incoming` (formerly `live.call.incoming`), with different webhook
-/// ids and different ids of the call. The first accept wins, and the other fails. Subscribe to one of them, or handle both in one
-/// place, join them by the SIP header `Call-ID`, and answer the call once.
+/// OpenAI may send two webhooks for one call: this one and `live.transport.incoming` (formerly
+/// `live.call.incoming`), with different webhook ids and different call ids. The first accept wins,
+/// and the second fails ([guide](https://developers.openai.com/api/docs/guides/voice-sip)).
+/// Subscribe to one of them. Otherwise, handle both in one place, match them by the SIP header
+/// `Call-ID`, and answer the call once.
 ///
-/// Half a surrogate pair in a text, such as a caller's name, reads as U+FFFD. The payload keeps the bytes.
+/// An unpaired surrogate in a text, such as a caller's name, reads as U+FFFD. The payload keeps the
+/// original bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RealtimeCallIncomingData {
-    /// The unique ID of the call: accept, reject, refer or hang it up by this.
+    /// The unique ID of the call, by which it is accepted, rejected, referred or hung up
+    /// ([guide](https://developers.openai.com/api/docs/guides/realtime-sip)).
     pub call_id: String,
     /// Headers from the SIP INVITE.
     pub sip_headers: SipHeaders,
-    /// How the media is secured: `srtp`, `rtp`, or what OpenAI adds; absent when it is not known.
+    /// Protection of the media: `srtp`, `rtp`, or a value that OpenAI adds later; absent if
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_media_security: Option<String>,
 }
 
 /// The `data` of `live.call.incoming`.
 ///
-/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`] for what to do.
+/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LiveCallIncomingData {
-    /// The unique ID of the session: accept, reject, refer or hang it up by this.
+    /// The unique ID of the session, by which the call is accepted, rejected, referred or hung up
+    /// ([guide](https://developers.openai.com/api/docs/guides/voice-sip)).
     pub session_id: String,
     /// Headers from the SIP INVITE.
     pub sip_headers: SipHeaders,
-    /// How the media is secured: `srtp`, `rtp`, or what OpenAI adds; absent when it is not known.
+    /// Protection of the media: `srtp`, `rtp`, or a value that OpenAI adds later; absent if
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_media_security: Option<String>,
 }
 
 /// The `data` of `live.transport.incoming`.
 ///
-/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`] for what to do.
+/// OpenAI may send `realtime.call.incoming` for the same call: see [`RealtimeCallIncomingData`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LiveTransportIncomingData {
-    /// The kind of transport: `sip`, or what OpenAI adds.
+    /// The kind of transport: `sip`, or a value that OpenAI adds later.
     pub r#type: String,
-    /// The unique ID of the session: accept, reject, refer or hang it up by this.
+    /// The unique ID of the session, by which the call is accepted, rejected, referred or hung up
+    /// ([guide](https://developers.openai.com/api/docs/guides/voice-sip)).
     pub session_id: String,
-    /// Headers from the SIP INVITE. Empty where the transport is not `sip`: there is no INVITE then.
+    /// Headers from the SIP INVITE. Empty for a transport other than `sip`, which has no INVITE.
     pub sip_headers: SipHeaders,
-    /// How the media is secured: `srtp`, `rtp`, or what OpenAI adds; absent when it is not known.
+    /// Protection of the media: `srtp`, `rtp`, or a value that OpenAI adds later; absent if
+    /// unknown.
     pub sip_media_security: Option<String>,
 }
 
-/// The transport that has an INVITE.
+/// The only transport with an INVITE.
 const SIP: &str = "sip";
 
 impl<'de> Deserialize<'de> for LiveTransportIncomingData {
@@ -105,7 +114,7 @@ impl Serialize for LiveTransportIncomingData {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LiveTransportConnectedData {
-    /// The kind of transport: `webrtc`, or what OpenAI adds.
+    /// The kind of transport: `webrtc`, or a value that OpenAI adds later.
     pub r#type: String,
     /// The unique ID of the session.
     pub session_id: String,
@@ -140,8 +149,10 @@ impl Shaped for LiveTransportConnectedData {
     const RESOURCE: &'static str = "session_id";
 }
 
-/// The headers of a SIP INVITE, in their order and with their repetitions, without those that authorise. Strangers write them:
-/// show them with care, and never decide by them who may do what.
+/// The headers of a SIP INVITE, in their order and with repetitions, without authorization headers
+/// ([guide](https://developers.openai.com/api/docs/guides/voice-sip)).
+///
+/// The caller controls these values: escape them for display, and never authorise by them.
 ///
 /// ```
 /// # fn show(data: &openai_webhooks::RealtimeCallIncomingData) {
@@ -152,15 +163,16 @@ impl Shaped for LiveTransportConnectedData {
 /// # }
 /// ```
 ///
-/// A call has a dozen of them or a hundred, so they share one buffer instead of two allocations each.
+/// A call has between a dozen and a hundred headers, so one buffer holds them all instead of two
+/// allocations each.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SipHeaders {
-    /// Name, value, name, value…, each behind its [`Length`].
+    /// Name, value, name, value…, each after its [`Length`].
     packed: Vec<u8>,
     count: usize,
 }
 
-/// Of a text, in bytes; packed in the order of bytes that all machines share.
+/// Length of a text in bytes, stored in big-endian order.
 type Length = u32;
 
 /// One header of a SIP INVITE.
@@ -173,25 +185,25 @@ pub struct SipHeader<'a> {
 }
 
 impl SipHeaders {
-    /// How many there are.
+    /// Number of headers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The header at `index`, counted from 0.
+    /// The header at `index`, from 0.
     #[must_use]
     pub fn at(&self, index: usize) -> Option<SipHeader<'_>> {
         self.iter().nth(index)
     }
 
-    /// The value of the first header with this name, in any case.
+    /// The value of the first header with this name. Names are case-insensitive.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter()
@@ -199,7 +211,7 @@ impl SipHeaders {
             .map(|header| header.value)
     }
 
-    /// Every header, in order.
+    /// Iterates over the headers, in order.
     #[must_use]
     pub fn iter(&self) -> SipHeadersIter<'_> {
         SipHeadersIter {
@@ -209,7 +221,7 @@ impl SipHeaders {
     }
 }
 
-/// Goes over [`SipHeaders`].
+/// Iterator over [`SipHeaders`].
 #[derive(Clone, Debug)]
 pub struct SipHeadersIter<'a> {
     packed: &'a [u8],
@@ -270,7 +282,8 @@ impl<'de> Deserialize<'de> for SipHeaders {
     }
 }
 
-/// Room for the headers of an ordinary call. One with more gets sixteen times as much, at once.
+/// Initial capacity in bytes, for an ordinary call. A call with more headers gets sixteen times as
+/// much at once.
 const ORDINARY_CALL_BYTES: usize = 1024;
 
 struct ListVisitor;
@@ -364,7 +377,7 @@ enum HeaderField {
     Other,
 }
 
-/// Appends a text behind its length.
+/// Appends a text after its length.
 struct AppendTo<'p>(&'p mut Vec<u8>);
 
 impl<'de> serde::de::DeserializeSeed<'de> for AppendTo<'_> {

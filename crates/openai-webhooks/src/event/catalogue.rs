@@ -1,13 +1,16 @@
-//! What the table of events is turned into.
+//! The macro that turns the table of events into types.
 
-/// A row is: variant, class, type: class of its `data`, what `data` is, when the event is sent, a documented payload.
+/// A row has: variant, class, type: class of its `data`, description of `data`, when the event is
+/// sent, documented payload.
 macro_rules! catalogue {
     ($(
         $variant:ident $class:ident $type:literal: $data:ident, $data_doc:literal,
         sent when $sent:literal,
         sample $sample:literal;
     )+) => {
-        /// The type of an event OpenAI is known to send. More will come: [`UnwrapWebhookEvent::Unknown`] keeps those.
+        /// The type of an event that OpenAI is known to send
+        /// ([list](https://developers.openai.com/api/reference/resources/webhooks)). OpenAI adds
+        /// types over time: [`UnwrapWebhookEvent::Unknown`] holds those.
         ///
         /// ```
         /// use openai_webhooks::EventType;
@@ -25,7 +28,7 @@ macro_rules! catalogue {
         }
 
         impl EventType {
-            /// Every type, in the order of the alphabet.
+            /// All types, in alphabetical order.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The type as OpenAI spells it.
@@ -36,7 +39,7 @@ macro_rules! catalogue {
                 }
             }
 
-            /// When OpenAI sends it; reads on from "sent when".
+            /// When OpenAI sends the event: a phrase that continues "sent when".
             #[must_use]
             pub const fn sent_when(self) -> &'static str {
                 match self {
@@ -44,9 +47,9 @@ macro_rules! catalogue {
                 }
             }
 
-            /// The payload that OpenAI's documentation gives as an example, as JSON on one line, with a blank behind each comma and
-            /// colon, as in the test fixture of the official SDKs. Its id and time are the same each
-            /// time; [`UnwrapWebhookEvent::sample`] makes one that is new.
+            /// The example payload of OpenAI's documentation, as JSON on one line, with a space
+            /// after each comma and colon, as in the test fixture of the official SDKs. Its id and
+            /// time are fixed; [`UnwrapWebhookEvent::sample`] makes a new event.
             #[must_use]
             pub const fn sample(self) -> &'static str {
                 match self {
@@ -71,13 +74,13 @@ macro_rules! catalogue {
             #[derive(Clone, Debug, PartialEq, Eq)]
             #[non_exhaustive]
             pub struct $class {
-                /// The unique ID of the event. Not the `webhook-id`, which is what to de-duplicate on.
+                /// The unique ID of the event. De-duplicate on the `webhook-id` instead.
                 pub id: String,
-                /// When it happened, in Unix seconds.
+                /// Time of the event, in Unix seconds.
                 pub created_at: i64,
                 #[doc = concat!("Event data payload. ", $data_doc)]
                 pub data: $data,
-                /// The object of the event: always "event", where it is given.
+                /// The object of the event: always "event", if present.
                 pub object: Option<EventObject>,
             }
 
@@ -93,7 +96,7 @@ macro_rules! catalogue {
             }
 
             impl serde::Serialize for $class {
-                /// As OpenAI would send it.
+                /// Serialises the event in OpenAI's form.
                 fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                     use serde::ser::SerializeStruct as _;
                     let fields = 4 + usize::from(self.object.is_some());
@@ -110,7 +113,7 @@ macro_rules! catalogue {
             }
         )+
 
-        /// An event, as `webhooks.unwrap()` gives it.
+        /// An event, as [`Webhooks::unwrap`](crate::Webhooks::unwrap) returns it.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum UnwrapWebhookEvent {
@@ -118,12 +121,12 @@ macro_rules! catalogue {
                 #[doc = concat!("`", $type, "`: ", $sent, ".")]
                 $variant($class),
             )+
-            /// An event this version does not know, kept whole.
+            /// An event of a type that this version does not know, with its complete text.
             Unknown(UnknownWebhookEvent),
         }
 
         impl UnwrapWebhookEvent {
-            /// The unique ID of the event. Not the `webhook-id`, which is what to de-duplicate on.
+            /// The unique ID of the event. De-duplicate on the `webhook-id` instead.
             #[must_use]
             pub fn id(&self) -> &str {
                 match self {
@@ -132,7 +135,8 @@ macro_rules! catalogue {
                 }
             }
 
-            /// When it happened, in Unix seconds. `None` only where an unknown event does not say so.
+            /// Time of the event, in Unix seconds. `None` only if an unknown event has no
+            /// `created_at`.
             #[must_use]
             pub fn created_at(&self) -> Option<i64> {
                 match self {
@@ -141,7 +145,7 @@ macro_rules! catalogue {
                 }
             }
 
-            /// The type of the event; `None` for one this version does not know.
+            /// The type of the event; `None` if this version does not know it.
             #[must_use]
             pub fn event_type(&self) -> Option<EventType> {
                 match self {
@@ -159,7 +163,8 @@ macro_rules! catalogue {
                 }
             }
 
-            /// A new event with the `data` of the documented example, an id of your choice, and `created_at` in Unix seconds.
+            /// Makes an event with the `data` of the documented example, the given id, and
+            /// `created_at` in Unix seconds.
             #[must_use]
             pub fn sample(event_type: EventType, id: impl Into<String>, created_at: i64) -> Self {
                 let sample = Self::read(event_type.sample().as_bytes());
@@ -176,7 +181,7 @@ macro_rules! catalogue {
         }
 
         impl serde::Serialize for UnwrapWebhookEvent {
-            /// As OpenAI would send it.
+            /// Serialises the event in OpenAI's form.
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
                     $(Self::$variant(event) => event.serialize(serializer),)+
@@ -191,7 +196,7 @@ macro_rules! catalogue {
         }
 
         impl Data {
-            /// Reads it in the form that `event_type` has.
+            /// Parses the value as the class of `event_type`.
             fn next<'de, M: serde::de::MapAccess<'de>>(event_type: EventType, map: &mut M) -> Result<Self, M::Error> {
                 match event_type {
                     $(EventType::$variant => map.next_value().map(|Object(data)| Self::$variant(data)),)+
@@ -204,14 +209,14 @@ macro_rules! catalogue {
                 }
             }
 
-            /// The fields of the class of an event's `data`.
+            /// The fields of the class of `data`.
             fn shape(event_type: EventType) -> Shape {
                 match event_type {
                     $(EventType::$variant => Shape::Object(<$data as Shaped>::FIELDS),)+
                 }
             }
 
-            /// The field of an event's `data` that names its resource.
+            /// The field of `data` that names the resource.
             fn resource(event_type: EventType) -> &'static str {
                 match event_type {
                     $(EventType::$variant => <$data as Shaped>::RESOURCE,)+

@@ -1,4 +1,4 @@
-//! A tolerant parser of a body: it reads only the type and the ids.
+//! A tolerant parser that reads only the type and the ids of a body.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use super::{Data, EventType};
 
 /// The type, the id and the resource that an authentic body names.
 ///
-/// The typed classes are strict: with one odd field there is no event. Routing needs only an
-/// envelope, so an envelope tolerates odd fields: `null` instead of text, missing fields, numbers
-/// of any size, half a surrogate pair, any depth, a byte order mark and bytes that are not UTF-8.
-/// It even tolerates a body that is truncated, or not JSON, after its type.
+/// The typed classes are strict: a body with one invalid field is no event. Routing needs only the
+/// envelope, which tolerates `null` instead of text, missing fields, numbers of any size, unpaired
+/// surrogates, any depth, a byte order mark and bytes that are not UTF-8. A body may even be
+/// truncated, or not JSON, after its type.
 ///
-/// If a field is duplicated, the last one counts, as in `JSON.parse` of JavaScript and `json.loads`
-/// of Python, which the official SDKs use. A value that is not text counts as missing. Half a
-/// surrogate pair, and a byte that is not UTF-8, reads as U+FFFD.
+/// The last of duplicate fields counts, as in `JSON.parse` of JavaScript and `json.loads` of
+/// Python, which the official SDKs use. A value that is not text counts as missing. An unpaired
+/// surrogate, and a byte that is not UTF-8, reads as U+FFFD.
 ///
 /// ```
 /// use openai_webhooks::{Envelope, EventType};
@@ -31,11 +31,11 @@ pub struct Envelope<'r> {
 }
 
 impl<'r> Envelope<'r> {
-    /// Reads a body that is known to be authentic, such as one that was verified before it was
-    /// stored. [`Verified::envelope`](crate::Verified::envelope) is for a request. `None` if the
-    /// body names no type.
+    /// Parses a body that is known to be authentic, such as a body that was verified before it was
+    /// stored. For a request, use [`Verified::envelope`](crate::Verified::envelope). `None` if the
+    /// body has no type.
     ///
-    /// Makes one pass over the body, without recursion. It allocates only for text with escapes.
+    /// Makes one pass over the body, without recursion. Allocates only for text with escapes.
     #[must_use]
     pub fn read(payload: &'r [u8]) -> Option<Self> {
         let mut scanner = Scanner { rest: payload };
@@ -85,16 +85,15 @@ impl<'r> Envelope<'r> {
 
     /// The id of the resource that the event is about: `data.call_id` of a `realtime` call,
     /// `data.session_id` of a `live` event, `data.safety_identifier` of
-    /// `safety_identifier.blocked`, and `data.id` of every other known type. Of a type that this
-    /// version does not know, it is the first of these that the body has, `data.id` before the
-    /// others.
+    /// `safety_identifier.blocked`, and `data.id` of every other known type. For an unknown type,
+    /// the first of `data.id` and these fields that the body has.
     #[must_use]
     pub fn resource_id(&self) -> Option<&str> {
         self.resource_id.as_deref()
     }
 }
 
-/// The fields of `data` that may name the resource. The type decides which one counts, and may come
+/// The fields of `data` that may name the resource. The type selects one of them, and may come
 /// after `data`.
 #[derive(Clone, Copy, Default)]
 struct Ids<'t> {
@@ -168,7 +167,7 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Scans the body once. Invalid JSON ends the object it is in; fields before it still count.
+/// Scans the body once. Invalid JSON ends the enclosing object; the fields before it still count.
 struct Scanner<'t> {
     rest: &'t [u8],
 }
@@ -199,7 +198,7 @@ impl<'t> Scanner<'t> {
         self.eat(b'}');
     }
 
-    /// The value, if it is a string. Consumes a value of any kind.
+    /// The value, if it is a string. Consumes any value.
     fn text(&mut self) -> Option<Text<'t>> {
         if self.rest.first() == Some(&b'"') {
             return self.string();
@@ -208,8 +207,8 @@ impl<'t> Scanner<'t> {
         None
     }
 
-    /// Consumes a value of any depth. It counts open brackets instead of recursing, so no stack can
-    /// overflow.
+    /// Consumes a value of any depth. Counts open brackets instead of recursing, so the stack
+    /// cannot overflow.
     fn skip_value(&mut self) {
         let mut depth = 0_usize;
         loop {
@@ -291,7 +290,7 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// Decodes the escapes. An invalid escape stands for the character after its backslash.
+/// Decodes escapes. For an invalid escape, keeps the character after the backslash.
 fn unescape(mut raw: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len());
     while let Some(at) = raw.iter().position(|&byte| byte == b'\\') {
@@ -317,8 +316,8 @@ fn unescape(mut raw: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Decodes the `\uXXXX`, or the surrogate pair of them, at the start. Returns the character and the
-/// rest of the text. Half a pair becomes U+FFFD.
+/// Decodes a `\uXXXX`, or a surrogate pair of them, at the start. Returns the character and the
+/// rest of the text. An unpaired surrogate gives U+FFFD.
 fn unicode_escape(text: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(text)?;
     if (0xD800..0xDC00).contains(&first)
@@ -340,8 +339,8 @@ fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_str_radix(digits, 16).ok()?, rest))
 }
 
-/// The text with every escape that is half a surrogate pair replaced by the escape of U+FFFD, of
-/// equal length; `None` if there is no such escape.
+/// Replaces each escape of an unpaired surrogate by that of U+FFFD, which has the same length.
+/// `None` if there is none.
 #[cold]
 pub(super) fn with_whole_letters(text: &str) -> Option<String> {
     const REPLACEMENT: &[u8] = b"\\ufffd";

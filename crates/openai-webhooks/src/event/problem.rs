@@ -1,4 +1,4 @@
-//! Why an authentic body is not an event, with the place of the problem.
+//! Problems of an authentic body, with the field at fault.
 
 use std::fmt;
 
@@ -8,9 +8,11 @@ use super::envelope::{Envelope, with_whole_letters};
 use super::shape::{Field, Fields, Shape, kind_of};
 use super::{Data, EventType, UnwrapWebhookEvent};
 
-/// An authentic body that this version cannot read as an event. The caller still has the body:
-/// store it under [`webhook_id`](Self::webhook_id) and answer 200, or OpenAI sends it again for 72
-/// hours.
+/// An authentic body that this version cannot read as an event.
+///
+/// The caller still has the body: store it under [`webhook_id`](Self::webhook_id) and answer 200.
+/// Otherwise OpenAI [retries for up to 72
+/// hours](https://developers.openai.com/api/docs/guides/webhooks).
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the body is authentic but not an event: {problem}")]
 pub struct PayloadError {
@@ -35,9 +37,8 @@ impl PayloadError {
         &self.webhook_id
     }
 
-    /// The type of the event, known or not, if it can be read; see [`Envelope`]. It is the only
-    /// part of the body that this error holds. No message shows it, and `Debug` shows only a known
-    /// type.
+    /// The type of the event, known or not, if it is readable; see [`Envelope`]. This error holds
+    /// no other part of the body. No message shows the type, and `Debug` shows only a known one.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
@@ -49,8 +50,8 @@ impl PayloadError {
         &self.problem
     }
 
-    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where
-    /// it is the whole body.
+    /// The path of the field at fault, such as `data.sip_headers[1].value`; `None` if the whole
+    /// body is at fault.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.problem.field()
@@ -71,79 +72,77 @@ impl fmt::Debug for PayloadError {
     }
 }
 
-/// Why a body is not an event. It never quotes the body: the place of a field is made of names that
-/// this library knows.
+/// Reason why a body is not an event. No variant quotes the body: the path of a field consists of
+/// names that this library knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadProblem {
-    /// No bytes, or only blanks.
+    /// The body has no bytes, or only blanks.
     #[error("it is empty")]
     Empty,
     /// The body begins with a byte order mark.
-    #[error(
-        "it begins with a byte order mark, which JSON does not allow: whatever wrote it should write UTF-8 without one"
-    )]
+    #[error("it begins with a byte order mark, which JSON does not allow: send UTF-8 without one")]
     ByteOrderMark,
-    /// Not UTF-8.
+    /// The body is not UTF-8.
     #[error("it is not UTF-8, from byte {at}")]
     NotUtf8 {
-        /// The first byte that is not UTF-8, counted from 1.
+        /// Position of the first byte that is not UTF-8, from 1.
         at: usize,
     },
-    /// Not JSON.
+    /// The body is not JSON.
     #[error("it is not JSON, from line {line}, column {column}")]
     NotJson {
-        /// The line, counted from 1.
+        /// The line, from 1.
         line: usize,
-        /// The byte in the line, counted from 1.
+        /// The byte in the line, from 1.
         column: usize,
     },
     /// The body ends before its JSON does.
-    #[error("it is cut short, its JSON does not end within its {bytes} bytes")]
+    #[error("it is truncated: its JSON is incomplete after {bytes} bytes")]
     CutShort {
-        /// The length of the body.
+        /// Length of the body, in bytes.
         bytes: usize,
     },
-    /// JSON, but not an object.
+    /// The body is JSON, but not an object.
     #[error("it is not a JSON object but {found}")]
     NotAnObject {
-        /// The kind of value it is.
+        /// The kind of the value.
         found: &'static str,
     },
     /// A field is missing.
     #[error("the field `{field}` is missing")]
     MissingField {
-        /// Its place.
+        /// Path of the field.
         field: String,
     },
-    /// A field is duplicated. Two readers may take different values for it.
-    #[error("the field `{field}` stands more than once")]
+    /// A field is duplicated. Two parsers may use different values.
+    #[error("the field `{field}` is duplicated")]
     DuplicateField {
-        /// Its place.
+        /// Path of the field.
         field: String,
     },
     /// A field is of the wrong kind.
     #[error("the field `{field}` must be {expected} and is {found}")]
     WrongField {
-        /// Its place.
+        /// Path of the field.
         field: String,
-        /// The kind of value that is expected.
+        /// The expected kind of value.
         expected: &'static str,
-        /// The kind of value that the body has.
+        /// The kind of the value in the body.
         found: &'static str,
     },
 }
 
 impl PayloadProblem {
-    /// Looks for a problem in a body that is known to be authentic, such as one that was verified
+    /// Finds a problem in a body that is known to be authentic, such as a body that was verified
     /// before it was stored. `None` if the body is an event.
     #[must_use]
     pub fn find(payload: &[u8]) -> Option<Self> {
         UnwrapWebhookEvent::read(payload).err()
     }
 
-    /// The place of the field that is at fault, such as `data.sip_headers[1].value`; `None` where
-    /// it is the whole body.
+    /// The path of the field at fault, such as `data.sip_headers[1].value`; `None` if the whole
+    /// body is at fault.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self {
@@ -154,7 +153,7 @@ impl PayloadProblem {
         }
     }
 
-    /// The problem of a text that serde refused. The message of serde would quote the body.
+    /// Finds the problem of a text that serde refused. The message of serde would quote the body.
     #[cold]
     pub(super) fn of(text: &str) -> Self {
         if text.trim_ascii().is_empty() {
@@ -167,7 +166,7 @@ impl PayloadProblem {
         let text = whole.as_deref().unwrap_or(text).trim_ascii_start();
         in_event(text).unwrap_or(Self::WrongField {
             field: "data".to_owned(),
-            expected: "what events of this type have there",
+            expected: "a value of the kind that events of this type have",
             found: "something else",
         })
     }
@@ -176,10 +175,11 @@ impl PayloadProblem {
         if error.is_eof() {
             return Self::CutShort { bytes: text.len() };
         }
-        // `serde_json` counts up to the byte at fault, but not a control character in a text.
+        // `serde_json` gives the position of the byte at fault, except for a control character in a
+        // text.
         let is_before_fault = error.to_string().starts_with("control character");
         match (error.line(), error.column()) {
-            // The byte at fault is a line end, after which it counts the next line.
+            // The byte at fault is a line end, after which `serde_json` counts the next line.
             (line @ 2.., 0) if !is_before_fault => Self::NotJson {
                 line: line - 1,
                 column: text.split('\n').nth(line - 2).map_or(1, |it| it.len() + 1),
@@ -194,7 +194,7 @@ impl PayloadProblem {
 
 const TYPE: Field = Field::text("type");
 const ID: Field = Field::text("id");
-/// Fields that every event must have.
+/// Fields that an event of any type must have.
 const UNKNOWN: &[Field] = &[TYPE, ID];
 /// Fields that an event of a known type must have.
 const KNOWN: &[Field] = &[

@@ -1,4 +1,4 @@
-//! Bytes into an event, in one pass where `type` stands before `data`, as OpenAI sends it.
+//! Parses a body into an event, in one pass if `type` precedes `data`, as OpenAI sends it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,12 +14,12 @@ use super::{
 };
 
 impl UnwrapWebhookEvent {
-    /// Reads a body that is known to be authentic.
+    /// Parses a body that is known to be authentic.
     pub(crate) fn read(payload: &[u8]) -> Result<Self, PayloadProblem> {
         if payload.starts_with(b"\xEF\xBB\xBF") {
             return Err(PayloadProblem::ByteOrderMark);
         }
-        // Once for the whole body: cheaper than serde_json's own check of each string.
+        // One check of the whole body is cheaper than serde_json's check of each string.
         let text = std::str::from_utf8(payload).map_err(|error| PayloadProblem::NotUtf8 {
             at: error.valid_up_to() + 1,
         })?;
@@ -30,9 +30,9 @@ impl UnwrapWebhookEvent {
         Self::read_strictly(text, text, || Self::read_oddly(text))
     }
 
-    /// Reads `text`; an event of unknown type keeps the text `as_sent`. `otherwise` gives the result
-    /// where `text` cannot be read.
-    #[inline] // Or the event is moved once more.
+    /// Parses `text`. An event of unknown type keeps the text `as_sent`. `otherwise` gives the
+    /// result if `text` cannot be parsed.
+    #[inline] // Without it the event is moved once more.
     fn read_strictly(
         text: &str,
         as_sent: &str,
@@ -46,9 +46,9 @@ impl UnwrapWebhookEvent {
         }
     }
 
-    /// Reads two kinds of event that the usual way refuses. The first has half a surrogate pair in
-    /// it, which serde takes for bad syntax. The second is of unknown type, and has fields of
-    /// another kind than known types have.
+    /// Parses two kinds of event that the strict parser refuses: an event with an unpaired
+    /// surrogate, which is a syntax error for serde, and an event of unknown type whose fields
+    /// differ in kind from those of known types.
     #[cold]
     fn read_oddly(text: &str) -> Result<Self, PayloadProblem> {
         let Some(whole) = with_whole_letters(text) else {
@@ -59,8 +59,8 @@ impl UnwrapWebhookEvent {
         })
     }
 
-    /// An event of unknown type owes us nothing but a type and an id; its other fields may be of
-    /// kinds we do not expect.
+    /// Parses an event of unknown type, which must have a type and an id. Its other fields may be
+    /// of any kind.
     fn read_unknown(text: &str, as_sent: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
@@ -78,15 +78,15 @@ impl UnwrapWebhookEvent {
 }
 
 impl<'de> Deserialize<'de> for UnwrapWebhookEvent {
-    /// From JSON only: an unknown event keeps its text.
+    /// Parses JSON only: an unknown event keeps its text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Box::<RawValue>::deserialize(deserializer)?;
         Self::read_text(json.get()).map_err(D::Error::custom)
     }
 }
 
-/// The fields of an event, as far as they are read. It is filled where it stands: an event is
-/// large, and moving it costs.
+/// The fields of an event, while they are parsed. The struct is filled in place, because an event
+/// is large and expensive to move.
 #[derive(Default)]
 struct EventFields<'t> {
     id: Option<String>,
@@ -147,7 +147,7 @@ impl<'de> Visitor<'de> for &mut EventFields<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key()? {
-            // A field that stands twice could mean either, to us and to the next reader: it is refused.
+            // A duplicate field is ambiguous, for this reader and the next one, so it is refused.
             let once = |is_again: bool, field: &'static str| {
                 if is_again {
                     return Err(A::Error::duplicate_field(field));
@@ -190,7 +190,8 @@ impl<'de> Visitor<'de> for &mut EventFields<'de> {
     }
 }
 
-/// Reads an object only. A reader that serde derives would also take a list of the values, in the order of the fields.
+/// Parses an object only. A derived `Deserialize` also accepts a list of the values, in the order
+/// of the fields.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -213,7 +214,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A field that is an object.
+/// Parses a field that is an object.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -222,7 +223,7 @@ where
     Object::deserialize(deserializer).map(|Object(value)| value)
 }
 
-/// A field that may be an object.
+/// Parses an optional field that is an object.
 pub(super) fn optional_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -307,7 +308,7 @@ impl<'de> Deserialize<'de> for UnixSeconds {
     }
 }
 
-/// `object` says nothing that `type` does not, so nothing in it can cost an event.
+/// The field `object` adds nothing to `type`, so an invalid value in it does not fail the event.
 struct MaybeObject(Option<EventObject>);
 
 impl<'de> Deserialize<'de> for MaybeObject {

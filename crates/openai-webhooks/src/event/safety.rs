@@ -1,18 +1,18 @@
-//! Safety events that say more than an id.
+//! Safety events with more than an id.
 
 use serde::{Deserialize, Serialize};
 
 use super::shape::{Field, Shaped};
 
-/// The `data` of `safety_identifier.blocked`: all there is to know, nothing is to be fetched.
+/// The `data` of `safety_identifier.blocked`. It is complete: there is nothing to fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SafetyIdentifierBlockedData {
     /// The safety identifier that the request named.
     pub safety_identifier: String,
-    /// Why it was blocked, for instance `bio` or `cyber`.
+    /// Reason for the block, for instance `bio` or `cyber`.
     pub safety_category: String,
-    /// The model that was asked.
+    /// The model that the request named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The project of the request.

@@ -1,8 +1,7 @@
-//! The fields of each class, as data. They show which field is at fault in a body that serde
-//! refused.
+//! The fields of each class, as data. They locate the field at fault in a body that serde refused.
 //!
-//! It reads JSON as bytes, and events are read as text. So it shares no function of `serde_json`
-//! with them, and the compiler inlines those that only events use.
+//! This module parses JSON as bytes, while events are parsed as text. It therefore shares no
+//! function of `serde_json` with them, and the compiler inlines those that only events use.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,7 +27,7 @@ pub(super) struct Field {
     presence: Presence,
 }
 
-/// Kind that a value must have.
+/// The kind of a value.
 pub(super) enum Shape {
     Text,
     Seconds,
@@ -75,7 +74,7 @@ impl Field {
 }
 
 impl Shape {
-    /// The first problem of the value `json` at `path`.
+    /// Finds the first problem of the value `json` at `path`.
     pub(super) fn problem(&self, json: &str, path: &str) -> Option<PayloadProblem> {
         let expected = match self {
             Self::Any => return None,
@@ -187,15 +186,15 @@ fn in_list(shape: &'static Shape, json: &str, path: &str) -> Option<PayloadProbl
         .flatten()
 }
 
-/// The values of the known fields. Other fields are skipped, so that a body with many fields takes
-/// no memory.
+/// The values of the known fields. Other fields are skipped, so a body with many fields takes no
+/// memory.
 pub(super) struct Fields<'j> {
     values: Vec<Option<&'j str>>,
     is_twice: Vec<bool>,
 }
 
 impl<'j> Fields<'j> {
-    /// `None` where `json` is not an object.
+    /// Parses the fields. `None` if `json` is not an object.
     pub(super) fn read(fields: &'static [Field], json: &'j str) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(json.as_bytes());
         deserializer
@@ -203,13 +202,13 @@ impl<'j> Fields<'j> {
             .ok()
     }
 
-    /// The JSON of a field.
+    /// The JSON value of a field.
     pub(super) fn raw(&self, fields: &[Field], name: &str) -> Option<&'j str> {
         let at = fields.iter().position(|field| field.name == name)?;
         self.values[at]
     }
 
-    /// The text of a field whose value is a string.
+    /// The text of a field, if its value is a string.
     pub(super) fn text(&self, fields: &[Field], name: &str) -> Option<String> {
         serde_json::from_slice(self.raw(fields, name)?.as_bytes()).ok()
     }

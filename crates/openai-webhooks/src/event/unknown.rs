@@ -1,9 +1,10 @@
-//! What OpenAI adds tomorrow.
+//! Events of types that this version does not know.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// An authentic event of a type this version does not know, kept as it came: no field, digit or order is lost.
+/// An authentic event of a type that this version does not know. It keeps the exact text of the
+/// body.
 #[derive(Clone, Debug)]
 pub struct UnknownWebhookEvent {
     id: String,
@@ -39,19 +40,20 @@ impl UnknownWebhookEvent {
         &self.r#type
     }
 
-    /// When it happened, in Unix seconds, if `created_at` says so.
+    /// Time of the event, in Unix seconds, from `created_at`; `None` if that is missing or not a
+    /// time.
     #[must_use]
     pub fn created_at(&self) -> Option<i64> {
         self.created_at
     }
 
-    /// The whole event, as it was sent.
+    /// The event's JSON, as it was sent.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json.get()
     }
 
-    /// The whole event in a form of your own, until this library knows its type:
+    /// Parses the event into a type of your own, until this library knows the event's type:
     ///
     /// ```
     /// # fn later(event: openai_webhooks::UnknownWebhookEvent) -> serde_json::Result<()> {
@@ -63,7 +65,9 @@ impl UnknownWebhookEvent {
     /// # Ok(()) }
     /// ```
     ///
-    /// A text with half a surrogate pair fails here, as in every reader of `serde_json`.
+    /// # Errors
+    ///
+    /// Fails as `serde_json` does: also for a text with an unpaired surrogate.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
         serde_json::from_str(self.json.get())
     }

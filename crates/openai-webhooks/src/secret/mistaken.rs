@@ -1,5 +1,5 @@
-//! Texts that are certainly not a webhook secret. With such a text as the secret, every webhook
-//! would be refused without an explanation.
+//! Recognises texts that are certainly not a webhook secret. With such a text as the secret, every
+//! webhook would be refused without an explanation.
 
 mod foreign;
 mod placeholder;
@@ -8,12 +8,12 @@ mod reference;
 
 use super::{PREFIX, SecretError};
 
-/// Says what the text is, if it is certainly not a secret; `text` is trimmed. No secret that OpenAI
-/// makes is recognised as something else.
+/// Names the problem of a text that is certainly not a secret. `text` must be trimmed. Secrets that
+/// OpenAI makes always pass.
 pub(super) fn recognise(text: &str) -> Option<SecretError> {
     let lower = text.to_ascii_lowercase();
-    // A password of random letters may begin or end with a quotation mark; so one mark is enough
-    // only if `whsec_` is inside.
+    // A password of random letters may begin or end with a quotation mark. So one mark is enough
+    // only if the text contains `whsec_`.
     let holds_prefix = lower.contains(PREFIX);
     if text.starts_with(is_quote) && (holds_prefix || text.ends_with(is_quote)) {
         return Some(SecretError::Quoted);
@@ -39,7 +39,7 @@ pub(super) fn recognise(text: &str) -> Option<SecretError> {
     })
 }
 
-/// Removes characters around a copied secret that are not part of it: white space of Unicode, line
+/// Removes characters around a copied secret that are not part of it: Unicode white space, line
 /// ends and invisible characters.
 pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || is_invisible(letter))
@@ -111,7 +111,7 @@ fn behind_prefix(text: &str, lower: &str) -> Option<SecretError> {
     foreign::is_encoded_secret(key).then_some(SecretError::EncodedTwice)
 }
 
-/// The first of these that fits names the text.
+/// The order matters: the first check that matches names the problem.
 fn without_prefix(text: &str, lower: &str) -> Option<SecretError> {
     let is_in_backticks = text.len() > 1 && text.starts_with('`') && text.ends_with('`');
     let is_of_bytes = ["b'", "b\""]

@@ -1,4 +1,5 @@
-//! Runs a file of conformance cases: what a verifier must answer to requests that real verifiers disagree about.
+//! Runs a file of conformance cases: requests about which real verifiers disagree, with the
+//! required answers.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use openai_webhooks::{UnwrapError, VerificationError, Webhooks};
 use serde::Deserialize;
 
-/// A file of cases. A case carries everything there is to know: clock, secret, headers in order, body, and the `expected` answer.
+/// A file of cases. A case is complete: clock, secret, headers in order, body, and the `expected`
+/// answer.
 #[derive(Deserialize)]
 pub(crate) struct Cases {
     cases: Vec<Case>,
@@ -19,18 +21,18 @@ pub(crate) struct Cases {
 struct Case {
     name: String,
     op: Op,
-    /// `null`: none was given.
+    /// `null`: no secret was configured.
     secret: Option<String>,
-    /// Unix seconds; a fraction is cut off.
+    /// Unix seconds; a fraction is dropped.
     now: f64,
-    /// Seconds; `null`: the usual. Ours cannot be negative; such cases expect any answer.
+    /// Seconds; `null`: the default. Ours cannot be negative; such cases expect any answer.
     tolerance: Option<f64>,
     headers: Vec<(String, String)>,
     payload_base64: Option<String>,
-    /// Pieces of a large body, each with how often it stands.
+    /// Parts of a large body, each with its number of repetitions.
     payload_parts: Option<Vec<(String, usize)>>,
     expected: Answer,
-    /// What others answered, by name.
+    /// The answers of other verifiers, by name.
     #[serde(default)]
     verdicts: BTreeMap<String, serde_json::Value>,
 }
@@ -63,7 +65,7 @@ impl Cases {
         self.cases.len()
     }
 
-    /// A line for each case whose answer is not the expected one.
+    /// One line for each case with another answer than expected.
     pub(crate) fn deviations(&self) -> Vec<String> {
         self.cases.iter().filter_map(Case::deviation).collect()
     }

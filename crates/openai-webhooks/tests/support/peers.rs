@@ -1,4 +1,4 @@
-//! The official SDKs, asked through the judges that `scripts/peers` installs.
+//! The official SDKs, called through the judges that `scripts/peers` installs.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -46,7 +46,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A process with one of the SDKs in it, which answers one question after the other.
+/// A process with one of the SDKs, which answers one request after the other.
 pub(crate) struct Judge {
     pub(crate) peer: Peer,
     process: Child,
@@ -86,7 +86,7 @@ impl Judge {
     }
 
     pub(crate) fn ask(&self, op: Op, request: &Request) -> Verdict {
-        // HTTP servers in Python and Node hand over the bytes of a header as letters of Latin-1.
+        // HTTP servers in Python and Node decode the bytes of a header as Latin-1.
         let headers: Vec<(&str, String)> = request
             .headers
             .iter()

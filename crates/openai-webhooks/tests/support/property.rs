@@ -1,12 +1,13 @@
-//! Runs a property over random values, and says how to run it over the same ones again.
+//! Checks a property with random values, and reports how to repeat the same values.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestRunner};
 
-/// The property holds for so many values of the strategy; else the smallest counterexample found is shown, and the seed.
-/// `PROPTEST_RNG_SEED` takes that seed, `PROPTEST_CASES` another number of values.
+/// Checks the property with this number of values of the strategy. On failure it shows the smallest
+/// counterexample found, and the seed. `PROPTEST_RNG_SEED` takes that seed, `PROPTEST_CASES`
+/// another number of values.
 pub(crate) fn holds<S: Strategy>(
     cases: u32,
     values: S,

@@ -1,6 +1,6 @@
-//! The rules for what a verifier must answer, stated a second time and in the plainest way: no
-//! early exit, no sharing with the library, the signature compared as text. A request that breaks
-//! several rules may be refused for any of them.
+//! The rules for the answers of a verifier, implemented a second time in the simplest way: without
+//! early exits, without sharing code with the library, with signatures compared as text. A request
+//! that breaks several rules may be refused for any of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(crate) enum Answer {
     Payload,
 }
 
-/// The answers that are right when only the signature is asked about.
+/// The correct answers if only the signature is verified.
 pub(crate) fn verify(request: &Request) -> BTreeSet<Answer> {
     if is_doubtful(&request.secret) {
         let mut answers = verify_with(request, key_of(&request.secret));
@@ -84,14 +84,14 @@ fn verify_with(request: &Request, key: Option<Vec<u8>>) -> BTreeSet<Answer> {
     if wrong.is_empty() {
         wrong.insert(Answer::Ok);
         if count(&lists) > 32 {
-            // The rules do not say whether a header that is repeated counts again.
+            // The rules do not say whether a repeated header counts again.
             wrong.insert(Answer::Signature);
         }
     }
     wrong
 }
 
-/// The answers that are right when the event is asked for too.
+/// The correct answers if the event is parsed too.
 pub(crate) fn unwrap(request: &Request) -> BTreeSet<Answer> {
     let mut answers = verify(request);
     if answers.remove(&Answer::Ok) {
@@ -107,7 +107,7 @@ pub(crate) fn unwrap(request: &Request) -> BTreeSet<Answer> {
     answers
 }
 
-/// Raw text that may look like something else than a secret: its own tests say what is refused.
+/// Raw text that may look like something other than a secret; its own tests decide about it.
 fn is_doubtful(secret: &str) -> bool {
     let secret = trimmed_secret(secret);
     let lower = secret.to_lowercase();
@@ -193,7 +193,8 @@ fn trimmed_secret(secret: &str) -> &str {
 
 fn key_of(secret: &str) -> Option<Vec<u8>> {
     let secret = trimmed_secret(secret);
-    // Around `whsec_` one quotation mark is a slip; a password of random letters may begin or end with one.
+    // Around `whsec_`, one quotation mark is a mistake; a password of random letters may begin or
+    // end with one.
     let marks = ['"', '\''];
     let (opens, closes) = (secret.starts_with(marks), secret.ends_with(marks));
     let is_quoted = opens && closes || secret.contains("whsec_") && (opens || closes);
@@ -204,7 +205,7 @@ fn key_of(secret: &str) -> Option<Vec<u8>> {
         let is_prefix_elsewhere = secret.to_ascii_lowercase().contains("whsec");
         return (!is_prefix_elsewhere).then(|| secret.as_bytes().to_vec());
     };
-    // Padding may be missing, or a part of it; there is never more of it than belongs there.
+    // All or a part of the padding may be missing, but there is never too much of it.
     let digits = encoded.trim_end_matches('=');
     let padding = encoded.len() - digits.len();
     if padding > digits.len().next_multiple_of(4) - digits.len() {
@@ -214,7 +215,7 @@ fn key_of(secret: &str) -> Option<Vec<u8>> {
     (key.len() >= 24).then_some(key)
 }
 
-/// The values of a header, without the blanks around them that do not belong to it.
+/// The values of a header, without blanks around them.
 fn values<'r>(request: &'r Request, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     request
@@ -237,13 +238,13 @@ fn single_value<'r>(request: &'r Request, name: &str) -> Option<&'r [u8]> {
     values.next().is_none().then_some(value)
 }
 
-/// The tokens between commas, of each group between blanks.
+/// The tokens between commas, in each group between blanks.
 fn groups(list: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     list.split(|byte| matches!(byte, b' ' | b'\t'))
         .map(|group| group.split(|&byte| byte == b',').collect())
 }
 
-/// 44 letters of base64 or more, with their padding at the end.
+/// At least 44 letters of base64, with padding at the end.
 fn looks_like_a_signature(token: &[u8]) -> bool {
     let end = token.iter().rposition(|&byte| byte != b'=');
     let digits = &token[..end.map_or(0, |end| end + 1)];
@@ -262,7 +263,7 @@ fn is_version(token: &[u8]) -> bool {
         && token.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// An item is a version and what belongs to it, or a token alone.
+/// Number of items. An item is a version with its signature, or a single token.
 fn count_items(list: &[u8]) -> usize {
     groups(list)
         .map(|tokens| {
@@ -273,8 +274,8 @@ fn count_items(list: &[u8]) -> usize {
         .sum()
 }
 
-/// Whether the list holds this signature, alone, behind another or an empty token, or behind a `v1`
-/// that belongs to no other version.
+/// Whether the list contains this signature: alone, after another signature or an empty token, or
+/// after a `v1` that belongs to no other version.
 fn lists_signature(list: &[u8], good: &[u8]) -> bool {
     groups(list).any(|tokens| {
         (0..tokens.len()).any(|at| {
@@ -289,7 +290,8 @@ fn lists_signature(list: &[u8], good: &[u8]) -> bool {
     })
 }
 
-/// Whether an authentic body is an event; `None` where either answer will do, because a field that counts stands twice.
+/// Whether an authentic body is an event. `None` if both answers are correct, because a relevant
+/// field is duplicated.
 pub(crate) fn is_event(body: &[u8]) -> Option<bool> {
     let text = std::str::from_utf8(body).ok().map(with_whole_surrogates);
     let Some(event) = text.as_deref().and_then(Fields::read) else {
@@ -331,7 +333,7 @@ fn is_whole_seconds(json: &str) -> bool {
                 }))
 }
 
-/// The JSON with U+FFFD for every half of a surrogate pair.
+/// The JSON with U+FFFD for every unpaired surrogate.
 fn with_whole_surrogates(json: &str) -> String {
     let letters: Vec<char> = json.chars().collect();
     let unit = |at: usize| {
@@ -406,7 +408,7 @@ const TRANSPORT_WITHOUT_INVITE: &[Field] = &[
     optional_text("sip_media_security"),
 ];
 
-/// The fields of `data` of the event types, as OpenAI documents them.
+/// The fields of `data` for each event type, as OpenAI documents them.
 fn data_of(kind: &str) -> &'static [Field] {
     match kind {
         "realtime.call.incoming" => {
@@ -489,7 +491,7 @@ fn data_of(kind: &str) -> &'static [Field] {
 }
 
 impl Shape {
-    /// `None` where a field that counts stands twice.
+    /// `None` if a relevant field is duplicated.
     fn fits(&self, json: &str) -> Option<bool> {
         match self {
             Self::Text => Some(serde_json::from_str::<String>(json).is_ok()),
@@ -519,7 +521,7 @@ fn all(mut answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     answers.try_fold(true, |all, answer| Some(all & answer?))
 }
 
-/// The fields of a JSON object, as they stand there.
+/// The fields of a JSON object, in their order.
 struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {

@@ -1,5 +1,5 @@
-//! Where we knowingly differ from the official SDKs, one ruling at a time, with its reason;
-//! whatever is not here must not differ.
+//! Intended differences from the official SDKs, one ruling for each, with its reason. No other
+//! difference is allowed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -12,23 +12,24 @@ use serde_json::value::RawValue;
 use crate::peers::{Op, Peer};
 use crate::requests::Request;
 
-/// A rule by which the library accepts more than an SDK. `rewrite` turns a request into the one that
-/// the SDK accepts, and changes nothing else.
+/// A rule by which the library accepts more than an SDK. `rewrite` turns a request into the one
+/// that the SDK accepts, and changes nothing else.
 pub(crate) struct Wider {
     pub(crate) name: &'static str,
     pub(crate) peers: &'static [Peer],
     pub(crate) rewrite: fn(&mut Request),
 }
 
-/// In the order they are to be applied.
+/// In the order in which they are applied.
 pub(crate) const WIDER: &[Wider] = &[
-    // Files and environments bring a line end along; a key with a blank at its end is nobody's intention.
+    // Files and environments add a line end. A key that ends with a blank is never intended.
     Wider {
         name: "blanks around a secret are dropped",
         peers: &[Peer::Python, Peer::Node],
         rewrite: |request| request.secret = trimmed_secret(&request.secret).to_owned(),
     },
-    // Copy and paste by double click leaves the padding out; no other key can be meant. Node pads it too.
+    // Copying by double click omits the padding, and the key is still unambiguous. Node pads it
+    // too.
     Wider {
         name: "padding that is missing in a secret is added",
         peers: &[Peer::Python],
@@ -42,8 +43,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // They are no part of the value (RFC 9110, 5.5). Node's `Headers` drops them; Python relies on
-    // the server, and http.server drops only those in front.
+    // Such blanks are not part of the value (RFC 9110, 5.5). Node's `Headers` drops them; Python
+    // relies on the server, and http.server drops only those before the value.
     Wider {
         name: "blanks around the value of a header are dropped",
         peers: &[Peer::Python],
@@ -53,7 +54,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // The same thing said twice by a proxy is no contradiction. Python takes the first, Node joins them.
+    // A header repeated by a proxy with the same value is no contradiction. Python takes the first,
+    // Node joins them.
     Wider {
         name: "a header that is repeated with the same value counts once",
         peers: &[Peer::Node],
@@ -66,7 +68,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // Lists may be divided into several headers (RFC 9110, 5.3). Python takes the first, Node joins them with commas.
+    // Lists may be split into several headers (RFC 9110, 5.3). Python takes the first, Node joins
+    // them with commas.
     Wider {
         name: "several webhook-signature headers are one list",
         peers: &[Peer::Python, Peer::Node],
@@ -78,7 +81,7 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // Python divides at any white space, Node at blanks only.
+    // Python splits at any white space, Node only at blanks.
     Wider {
         name: "signatures may be divided by tabs",
         peers: &[Peer::Node],
@@ -94,7 +97,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // A proxy joins header lines with `, ` (RFC 9110, 5.3). To both SDKs the comma is a part of the signature.
+    // A proxy joins header lines with `, ` (RFC 9110, 5.3). For both SDKs the comma is a part of
+    // the signature.
     Wider {
         name: "signatures may be divided by commas",
         peers: &[Peer::Python, Peer::Node],
@@ -109,7 +113,8 @@ pub(crate) const WIDER: &[Wider] = &[
             }
         },
     },
-    // One strange item costs only itself. `hmac.compare_digest` raises a TypeError at letters outside ASCII.
+    // An invalid item affects only itself. `hmac.compare_digest` raises a TypeError for characters
+    // outside ASCII.
     Wider {
         name: "items that are not ASCII are skipped",
         peers: &[Peer::Python],
@@ -130,9 +135,9 @@ pub(crate) const WIDER: &[Wider] = &[
 pub(crate) fn is_beyond(peer: Peer, op: Op, request: &Request) -> Option<&'static str> {
     let body = std::str::from_utf8(&request.body);
     match (peer, op, body) {
-        // Both make text of the body before they verify it. Unwrapping is refused by us too.
+        // Both SDKs decode the body before they verify it. We refuse to unwrap it too.
         (_, Op::Verify, Err(_)) => Some("a body that is not UTF-8 can be authentic"),
-        // Unknown fields are never an error to us, and Python has limits in what it reads as JSON.
+        // We never refuse unknown fields, while Python has limits for JSON.
         (Peer::Python, Op::Unwrap, Ok(body)) => {
             if body.contains(&"7".repeat(4301)) {
                 Some("an unknown field holds an integer of more than 4300 digits")
@@ -148,7 +153,7 @@ pub(crate) fn is_beyond(peer: Peer, op: Op, request: &Request) -> Option<&'stati
     }
 }
 
-/// Why we refuse what an SDK accepts; `None` if there is no good reason.
+/// Reason why we refuse a request that an SDK accepts. `None` if there is no good reason.
 pub(crate) fn is_stricter(
     peer: Peer,
     request: &Request,
@@ -218,7 +223,7 @@ pub(crate) fn is_stricter(
     }
 }
 
-/// The items of a list without blanks: a signature with the `v1` before it, or alone behind another.
+/// The items of a list without blanks: a signature with its `v1`, or one alone after another.
 fn divided_at_commas(list: &[u8]) -> Vec<Vec<u8>> {
     let tokens: Vec<&[u8]> = list.split(|&byte| byte == b',').collect();
     if tokens.len() < 3 && (tokens.len() < 2 || tokens[0] == b"v1") {
@@ -243,12 +248,12 @@ fn is_version(token: &[u8]) -> bool {
     token.len() <= 8 && matches!(token.first(), Some(b'v' | b'V'))
 }
 
-/// Without blanks of any alphabet, and what cannot be seen, around it.
+/// Without white space and invisible characters around it.
 fn trimmed_secret(secret: &str) -> &str {
     secret.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control())
 }
 
-/// Node decodes what it can of an item and ignores the rest.
+/// Node decodes the valid part of an item and ignores the rest.
 fn is_loosely_a_signature(item: &[u8]) -> bool {
     let item = item.strip_prefix(b"v1,").unwrap_or(item);
     let digits: Vec<u8> = item
@@ -264,7 +269,7 @@ fn is_loosely_a_signature(item: &[u8]) -> bool {
         })
         .take(43)
         .collect();
-    // 43 letters hold two bits more than 32 bytes: those may be anything.
+    // 43 letters hold two bits more than 32 bytes, which may have any value.
     digits.len() == 43 && STANDARD_NO_PAD.decode(&digits[..40]).is_ok()
 }
 

@@ -11,11 +11,11 @@ const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 pub struct SystemRoots {
     /// The authorities. There is at least one.
     pub roots: RootCertStore,
-    /// The problem of the list that the environment names, if it has one.
+    /// The problem of the list that the environment names, if there is one.
     pub problem: Option<String>,
 }
 
-/// Reads them at the first call.
+/// The authorities, which the first call reads.
 #[must_use]
 pub fn system_roots() -> &'static SystemRoots {
     &SYSTEM
@@ -44,7 +44,7 @@ static SYSTEM: LazyLock<SystemRoots> = LazyLock::new(|| {
     let problem = match (named.is_empty(), is_empty, cause) {
         (true, ..) | (false, false, None) => None,
         (false, true, cause) => Some(format!(
-            "the gateway trusts the authorities of Mozilla's list, since {} gives no certificate ({}): correct the variable, or remove it",
+            "the gateway trusts the authorities of Mozilla's list, because {} gives no certificate ({}): correct the variable, or remove it",
             named.join(" or "),
             cause.as_deref().unwrap_or("the file has none"),
         )),
@@ -56,12 +56,12 @@ static SYSTEM: LazyLock<SystemRoots> = LazyLock::new(|| {
     SystemRoots { roots, problem }
 });
 
-/// The problem of a list that is no file. A device or a pipe may have no end.
+/// The problem of a list that is not a file. A device or a pipe may have no end.
 fn endless_list() -> Option<String> {
     let [variable, _] = VARIABLES;
     let path = std::env::var_os(variable)?;
     let is_file = std::fs::metadata(path).map_or(true, |data| data.is_file());
     (!is_file).then(|| {
-        format!("the authorities of Mozilla's list are trusted, since {variable} names no regular file: correct the variable, or take it out")
+        format!("the gateway trusts the authorities of Mozilla's list, because {variable} names no regular file: correct the variable, or remove it")
     })
 }

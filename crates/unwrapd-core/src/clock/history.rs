@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-/// Most periods between jumps that are remembered. After more jumps the oldest period is forgotten.
+/// Maximum number of periods between jumps. After more jumps, the oldest period is dropped.
 const PIECES_MAX: usize = 64;
 
 /// Smaller steps begin no new period.
@@ -38,15 +38,15 @@ impl History {
         self.0.push_back((monotonic, offset));
     }
 
-    /// How long ago the oldest period began that is remembered.
+    /// Time since the beginning of the oldest known period.
     pub(super) fn reaches_back(&self, monotonic: i64) -> i64 {
         self.0
             .front()
             .map_or(0, |(from, _)| monotonic.saturating_sub(*from))
     }
 
-    /// How long ago `time` was shown; `None` if it never was. If it was shown several times, the
-    /// latest counts.
+    /// Time since `time` was shown. `None` if it never was; the latest counts if it was shown
+    /// several times.
     pub(super) fn age(&self, time: i64, monotonic: i64) -> Option<i64> {
         self.age_within(time, monotonic, 1)
             .or_else(|| self.age_within(time, monotonic, NEAR_MS))

@@ -31,7 +31,7 @@ const TOLD_MS: i64 = 10_000;
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     offset: i64,
-    /// How far it may still follow the wall clock at once, in microseconds.
+    /// How far the line may still follow the wall clock at once, in microseconds.
     slack_us: i64,
     seen_at: i64,
     doubt: Option<Doubted>,
@@ -41,9 +41,9 @@ pub(super) struct Line {
 struct Doubted {
     /// The smallest difference between the wall clock and the line since the doubt began.
     least: i64,
-    /// The difference now.
+    /// The current difference.
     away: i64,
-    /// How long the doubt has lasted.
+    /// Duration of the doubt.
     lasted: i64,
 }
 
@@ -71,7 +71,7 @@ impl Line {
 
     /// Takes a reading of the wall clock. Returns how far the line was moved.
     pub(super) fn observe(&mut self, monotonic: i64, offset: i64) -> i64 {
-        // Threads may call this in another order than that of their readings.
+        // Threads may call this in a different order from that of their readings.
         let passed = (monotonic - self.seen_at).max(0);
         self.seen_at = self.seen_at.max(monotonic);
         let gained = passed.saturating_mul(1000 / SLACK_EVERY);

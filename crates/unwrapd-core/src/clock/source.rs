@@ -28,7 +28,7 @@ pub(super) enum Source {
 
 #[derive(Debug)]
 pub(super) struct Simulated {
-    /// The time that it showed at `at`.
+    /// The time shown at the instant `at`.
     shown: Timestamp,
     /// The instant of `shown`.
     at: Instant,

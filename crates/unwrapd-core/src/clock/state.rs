@@ -1,14 +1,15 @@
-//! State of the clock: the time lines that it follows, to which each reading of the clocks is applied.
-//! Pure: the readings are arguments.
+//! State of the clock: the time lines that it follows, to which each reading of the clocks is
+//! applied. Pure: the readings are arguments.
 
 use super::START_GAP;
 use super::history::History;
 use super::line::{Line, SLACK};
 
-/// Every time is in milliseconds; an offset is a wall time less the monotonic time of the same instant.
+/// All times are in milliseconds; an offset is a wall time minus the monotonic time of the same
+/// instant.
 #[derive(Debug)]
 pub(super) struct State {
-    /// The offset of the database's clock, where that is known.
+    /// The offset of the database's clock, if known.
     pub(super) reference: Option<Reference>,
     /// The line of [`Clock::now`], which begins with the wall clock.
     pub(super) due: Line,
@@ -18,24 +19,23 @@ pub(super) struct State {
     pub(super) stamps: History,
     /// Past values of `due`.
     pub(super) dues: History,
-    /// How far it was moved since the beginning.
+    /// How far `due` was moved since the beginning.
     pub(super) moved: i64,
     /// Whether the time between the last process and this one was measured by the monotonic clock.
     pub(super) is_measured: bool,
-    /// The time that the store remembered, less the monotonic time. Every new beginning is compared
-    /// with it.
+    /// The stored time minus the monotonic time. Every new beginning is compared with it.
     pub(super) remembered: Option<i64>,
     pub(super) proof: Option<Proof>,
-    /// The last reading. Within one millisecond of the monotonic clock it stands for all others: a
-    /// busy gateway reads its clock some hundred times in that time.
+    /// The last reading. It is reused within one millisecond of the monotonic clock: a busy gateway
+    /// reads its clock some hundred times in that time.
     pub(super) last: Option<Reading>,
 }
 
-/// A webhook has shown that the wall clock is wrong, and which time is right. It holds as long as
-/// the wall clock stays where it was.
+/// A webhook has proven that the wall clock is wrong, and which time is right. The proof holds
+/// until the wall clock is set again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Proof {
-    /// The offset of the wall clock then.
+    /// The offset of the wall clock at that time.
     pub(super) wrong: i64,
     /// The offset of the right time.
     pub(super) right: i64,
@@ -45,7 +45,7 @@ pub(super) struct Proof {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reference {
     pub(super) offset: i64,
-    /// By how much the offset may be wrong, and as of when.
+    /// Uncertainty of the offset, and the time of that estimate.
     pub(super) uncertain: i64,
     pub(super) at: i64,
 }
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// From here on, as if nothing had been seen before but what the store remembers.
+    /// Begins again with these readings, keeping only the stored time.
     pub(super) fn begin(&mut self, monotonic: i64, wall: i64) {
         *self = Self {
             reference: self.reference,
@@ -149,9 +149,10 @@ impl Reading {
 }
 
 impl Reference {
-    /// The better of what was known and what was told: the more certain one, unless both cannot be true.
+    /// The better of the known and the new estimate: the more certain one, unless they contradict
+    /// each other.
     pub(super) fn or(self, told: Self) -> Self {
-        // Clocks of computers drift apart by less than a second in some three hours.
+        // The clocks of two computers drift apart by less than a second in about three hours.
         let aged = self.uncertain + (told.at - self.at).max(0) / 10_000;
         let agree = (told.offset - self.offset).abs() <= aged + told.uncertain;
         if agree && aged < told.uncertain {

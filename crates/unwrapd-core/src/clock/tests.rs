@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
     start() + SignedDuration::from_secs(seconds)
 }
 
-/// Time passes, and the clock is read now and then, as by a gateway.
+/// Lets time pass, and reads the clock from time to time, as a gateway does.
 async fn pass(clock: &Clock, seconds: u64) {
     for _ in 0..seconds / 10 {
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -86,7 +86,7 @@ async fn small_steps_are_followed_and_many_of_them_are_a_jump() {
     assert_eq!(clock.now(), at(30), "the slack is used up");
     assert_eq!(clock.believed(), at(-10));
     clock.shift(40_000);
-    // Now it is fast by an eighth.
+    // The clock is fast by an eighth.
     for _ in 0..360 {
         pass(&clock, 10).await;
         clock.shift(1250);
@@ -168,7 +168,8 @@ async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call
     assert_eq!(clock.age(left), Duration::from_secs(60));
     let wall = Duration::from_secs(5 * 24 * 3600 + 60);
     assert_eq!(clock.age_by_wall(left), wall);
-    // The clock of that process was ahead. Its stamp only shows that it ran before this one.
+    // The clock of that process was ahead. Its stamp only shows that the process ran before this
+    // one.
     let ahead = at(400 * DAY);
     assert_eq!(clock.age(ahead), Duration::ZERO);
     pass(&clock, 500).await;
@@ -207,7 +208,7 @@ async fn by_the_clock_of_the_database_all_gateways_agree() {
         let off = clock.now().duration_since(at(110)).as_millis();
         assert!((-2..=2).contains(&off), "{off}");
     }
-    // The clock of this machine has no effect any more.
+    // The clock of this machine has no effect.
     wrong.shift(-400 * DAY * 1000);
     assert_eq!(wrong.doubt(), None);
     // The clock of the database jumps, as after a change of the server.
@@ -270,7 +271,7 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
     assert_eq!(clock.likeliest(), at(10 - 5 * HOUR));
 }
 
-/// Someone may hold a genuine webhook back, and send it once the clock is in doubt.
+/// An attacker may hold back a genuine webhook, and send it once the clock is in doubt.
 #[tokio::test(start_paused = true)]
 async fn a_webhook_that_is_right_by_the_wall_clock_ends_what_another_has_proven() {
     let clock = Clock::simulated(start());
@@ -282,7 +283,7 @@ async fn a_webhook_that_is_right_by_the_wall_clock_ends_what_another_has_proven(
     assert_eq!(clock.to_sign_by(1), at(2 * HOUR));
 }
 
-/// A machine without a clock of its own begins in 1970, and has been away for two minutes.
+/// A machine without a battery-backed clock begins in 1970, and was down for two minutes.
 #[tokio::test(start_paused = true)]
 async fn the_time_that_the_store_remembers_may_be_right_and_is_not_signed_by() {
     let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
@@ -307,8 +308,8 @@ async fn a_jump_is_the_distance_of_the_wall_clock_while_that_is_in_doubt() {
 }
 
 proptest! {
-    /// The promise of the module: an age by the believed time is never larger than the real time
-    /// that has passed, unless a jump ahead has lasted an hour.
+    /// The promise of the module: an age by the believed time never exceeds the real time that has
+    /// passed, unless a jump ahead has lasted an hour.
     #[test]
     fn nothing_ends_before_its_time(steps in prop::collection::vec((-40_000_000_000i64..40_000_000_000, 0u64..300), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -327,7 +328,7 @@ proptest! {
                 for (stamped, stamp) in &stamps {
                     let passed = begun.elapsed().checked_sub(*stamped).unwrap();
                     let believed = Duration::try_from(clock.believed().duration_since(*stamp)).unwrap_or_default();
-                    // The slack is used once.
+                    // The slack is used only once.
                     prop_assert!(believed <= passed + Duration::from_secs(121), "{believed:?} {passed:?}");
                 }
             }

@@ -1,27 +1,28 @@
-//! Whether a destination is worth trying. Pure: the time is an argument.
+//! The circuit breaker of a destination. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row at which a destination counts as down. Fewer may be one bad message that is tried again and again.
+/// Number of consecutive failures at which the circuit opens. A smaller number may be one bad
+/// message that is retried.
 pub const FAILURES_MAX: u32 = 10;
-/// Most deliveries that find out together whether it is up again. More than one, or a single
-/// message that always fails would speak for all.
+/// Maximum number of concurrent probes. With a single probe, one message that always fails would
+/// keep the circuit open.
 pub const PROBES_MAX: usize = 4;
-/// How long it is left alone after it went down; twice as long after each time that it was found still down,
+/// Back-off when the circuit opens. It doubles each time a probe fails.
 const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
-/// up to this: so long may deliveries wait for nothing when it is up again.
+/// Maximum back-off: a destination that is up again may get nothing for so long.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
-/// Opens on a run of failures, lets a few deliveries through now and then, and closes on the first
-/// that succeeds. While it is open no attempts are used up.
+/// Opens after consecutive failures, admits a few probes after each back-off, and closes on the
+/// first success. While the circuit is open, no attempts are used up.
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: State,
-    /// In a row, while closed.
+    /// Consecutive failures, while closed.
     failures: u32,
-    /// The last wait, while not closed.
+    /// The last back-off, while not closed.
     back_off: Duration,
-    /// Counts the changes of state: what began before one says nothing about the time after it.
+    /// Number of state changes. An attempt that began before a change has no effect after it.
     epoch: u64,
 }
 
@@ -37,43 +38,43 @@ enum State {
     },
 }
 
-/// How things stand with a destination.
+/// State of the circuit of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
-    /// The destination is up, as far as we know.
+    /// The destination is up, as far as known.
     Closed,
-    /// The destination is down, and not tried until then.
+    /// The destination is down, and gets no attempts.
     Open {
-        /// When it is tried again.
+        /// Time of the next probe.
         until: Instant,
     },
-    /// The next deliveries find out.
+    /// The next deliveries are probes.
     HalfOpen,
 }
 
-/// A delivery that was begun; to be given back when it has ended.
+/// Permit for one attempt, which must be passed to [`Breaker::end`] or [`Breaker::withdraw`].
 #[derive(Clone, Copy, Debug)]
 pub struct Permit {
     epoch: u64,
 }
 
-/// The change of the circuit by the end of an attempt.
+/// Change of the circuit by the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitChange {
-    /// Nothing.
+    /// No change.
     Stays,
     /// The first failure after a success.
     Fails,
-    /// The destination is down now.
+    /// The circuit has opened.
     Opens,
-    /// The destination is still down.
+    /// A probe failed, so the circuit stays open.
     Reopens,
-    /// The destination is up again.
+    /// The circuit has closed.
     Closes,
 }
 
 impl Breaker {
-    /// How many deliveries may be begun now.
+    /// Number of attempts that may begin at `now`.
     pub fn admits(&mut self, now: Instant) -> usize {
         if let State::Open { until } = self.state
             && until <= now
@@ -87,7 +88,7 @@ impl Breaker {
         }
     }
 
-    /// Begins one. Whoever begins more than are admitted only adds to what is known.
+    /// Begins an attempt. More attempts than admitted do no harm.
     pub fn begin(&mut self) -> Permit {
         if let State::HalfOpen { probes } = &mut self.state {
             *probes += 1;
@@ -95,7 +96,7 @@ impl Breaker {
         Permit { epoch: self.epoch }
     }
 
-    /// One was not begun after all.
+    /// Takes back a permit whose attempt did not begin.
     pub fn withdraw(&mut self, permit: Permit) {
         if let State::HalfOpen { probes } = &mut self.state
             && permit.epoch == self.epoch
@@ -104,7 +105,7 @@ impl Breaker {
         }
     }
 
-    /// One has ended.
+    /// Ends an attempt.
     pub fn end(&mut self, permit: Permit, is_success: bool, now: Instant) -> CircuitChange {
         if is_success {
             self.failures = 0;
@@ -137,31 +138,31 @@ impl Breaker {
         }
     }
 
-    /// Whether it has been left alone for long enough.
+    /// Whether the back-off has ended.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Open { until } if until <= now)
     }
 
-    /// Whether deliveries are under way that find out.
+    /// Whether probes are running.
     #[must_use]
     pub fn is_probing(&self) -> bool {
         matches!(self.state, State::HalfOpen { probes } if probes > 0)
     }
 
-    /// How long it was left alone when it was last found down.
+    /// Length of the last back-off.
     #[must_use]
     pub fn back_off(&self) -> Duration {
         self.back_off
     }
 
-    /// Counts the changes of state.
+    /// Number of state changes.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Someone else knows: it is down, and to be left alone until then.
+    /// Opens the circuit until `until`, because another gateway found the destination down.
     pub fn leave_alone(&mut self, until: Instant, back_off: Duration) {
         self.back_off = back_off;
         match &mut self.state {
@@ -170,7 +171,7 @@ impl Breaker {
         }
     }
 
-    /// This gateway is to try the destination. `back_off` is the last wait.
+    /// Lets this gateway probe the destination. `back_off` is the last back-off.
     pub fn probe(&mut self, back_off: Duration) {
         self.back_off = back_off;
         if !matches!(self.state, State::HalfOpen { .. }) {
@@ -178,14 +179,14 @@ impl Breaker {
         }
     }
 
-    /// Someone else knows: it is up.
+    /// Closes the circuit, because another gateway found the destination up.
     pub fn close(&mut self) {
         if self.state != State::Closed {
             self.enter(State::Closed);
         }
     }
 
-    /// How things stand.
+    /// State of the circuit.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
         match self.state {
@@ -215,7 +216,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Begins one and ends it at once.
+    /// Begins an attempt and ends it at once.
     fn one(breaker: &mut Breaker, is_success: bool, now: Instant) -> CircuitChange {
         let permit = breaker.begin();
         breaker.end(permit, is_success, now)

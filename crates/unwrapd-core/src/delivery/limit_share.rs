@@ -1,22 +1,22 @@
-//! Which part of a destination's limits one of several gateways has. Pure, and the same wherever it
-//! is worked out: nobody hands the parts out.
+//! The share of a gateway in the limits of a destination. Pure: every gateway computes the same
+//! shares, so none has to distribute them.
 
 use super::limits::Limits;
 
-/// The place of this gateway among those that share a store.
+/// The rank of this gateway among those on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitShare {
-    /// The gateway takes part.
+    /// The gateway has a share.
     Of {
-        /// Rank of the gateway, counted from 0.
+        /// Rank of the gateway, from 0.
         place: usize,
-        /// How many there are.
+        /// Number of gateways.
         gateways: usize,
     },
-    /// Not all of the others count with it yet. Only what has no limit that is shared goes on:
+    /// Some peers do not list this gateway yet. It makes only attempts without a shared limit:
     /// calls, unless there is a rate.
     Joining,
-    /// The others may take it for dead, and what it holds for theirs.
+    /// The others may have declared this gateway dead, and taken over its deliveries.
     Nothing,
 }
 
@@ -27,8 +27,8 @@ impl LimitShare {
         gateways: 1,
     };
 
-    /// The place of `ours` beside these others at `destination`. Each destination has an order of
-    /// its own, so that not the same gateways get the rest wherever something is left over.
+    /// The share of `ours` beside these others at `destination`. The order of gateways depends on
+    /// the destination, so that remainders go to different gateways.
     pub fn beside(destination: &str, ours: i64, others: impl IntoIterator<Item = i64>) -> Self {
         let ours = (mixed(destination, ours), ours);
         let (mut place, mut gateways) = (0, 1);
@@ -42,10 +42,10 @@ impl LimitShare {
     }
 
     /// This gateway's share of `limits`. If a limit is smaller than the number of gateways, the
-    /// first gateways get one each, and the others none. Together the shares are exactly `limits`.
+    /// first gateways get one each, and the others none. The sum of the shares is exactly `limits`.
     ///
-    /// A gateway that counts fewer peers never gets less. So as long as each gateway counts all
-    /// that take part, and perhaps more, the shares together never exceed `limits`.
+    /// A gateway that counts fewer peers never gets less. So while each gateway counts at least all
+    /// that have a share, the shares never exceed `limits` in total.
     #[must_use]
     pub fn of(self, limits: &Limits) -> Limits {
         let (concurrency, rate) = match self {
@@ -73,7 +73,7 @@ impl LimitShare {
     }
 }
 
-/// FNV-1a, which is the same in every version: gateways of two versions may share a store.
+/// FNV-1a, whose result is fixed across versions: gateways of two versions may share a store.
 fn mixed(destination: &str, gateway: i64) -> u64 {
     let bytes = destination.bytes().chain(gateway.to_le_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -142,11 +142,11 @@ mod tests {
             let parts = parts(&limits(concurrency, rate), gateways);
             prop_assert_eq!(parts.iter().map(|part| part.0).sum::<usize>(), concurrency);
             prop_assert_eq!(rate, rate.map(|_| parts.iter().filter_map(|part| part.1).sum()));
-            // None has places without a rate, or a rate without places.
+            // A gateway with concurrency has a rate, and the reverse.
             prop_assert!(parts.iter().all(|part| part.1.is_none_or(|rate| (rate > 0) == (part.0 > 0))));
         }
 
-        /// While some come and go, each may count with others that are not there any more, or that wait.
+        /// While gateways join and leave, each may count peers that are gone or not yet joined.
         #[test]
         fn who_counts_with_everyone_who_takes_part_has_no_more_than_its_own(
             concurrency in 1_usize..40,

@@ -1,4 +1,4 @@
-//! How hard a destination may be pressed.
+//! Limits for the deliveries to a destination.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use super::retry::RetryPolicy;
 /// The limits of one lane of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most deliveries under way at once.
+    /// Maximum number of concurrent attempts.
     pub concurrency: usize,
-    /// Most deliveries begun in a second, both lanes together. `None`: as many as it takes.
+    /// Maximum number of attempts that begin within a second, for both lanes together. `None`: no
+    /// limit.
     pub rate: Option<u32>,
-    /// Longest time an attempt may take.
+    /// Maximum duration of an attempt.
     pub timeout: Duration,
-    /// When to try again.
+    /// The policy for retries.
     pub retry: RetryPolicy,
 }
 
@@ -30,8 +31,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits of `lane`, where `self` are those of the destination. Calls have workers of their own, and an attempt that takes
-    /// long is one the caller has hung up on.
+    /// The limits of `lane`, from those of the destination. Calls have their own workers, and a
+    /// shorter time-out, because the caller hangs up.
     #[must_use]
     pub fn of(&self, lane: Lane) -> Self {
         match lane {

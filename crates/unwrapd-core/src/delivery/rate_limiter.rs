@@ -1,39 +1,39 @@
-//! How many deliveries a second. Pure: the time is an argument.
+//! Limits the number of attempts per second. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
 use super::Lane;
 use crate::token_bucket::{Fill, TokenBucket};
 
-/// Time whose deliveries may be made at once, so that timers need not be exact.
+/// Attempts of this time may begin together, so that timers need not be exact.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A token bucket that both lanes of a destination draw from. The last token is
-/// reserved for the lane for calls, so a backlog of other events cannot delay a call.
+/// A token bucket for both lanes of a destination. The last token is reserved for calls, so that a
+/// backlog of other events does not delay a call.
 #[derive(Debug, Default)]
 pub struct RateLimiter(TokenBucket);
 
 impl RateLimiter {
-    /// How many may be begun now, at `rate` a second.
+    /// Number of attempts that may begin at `now`, with `rate` per second.
     #[must_use]
     pub fn available(&self, rate: u32, lane: Lane, now: Instant) -> usize {
         self.0.available(fill(rate, lane), now)
     }
 
-    /// Begins one, if one may be begun.
+    /// Takes a token for one attempt. Returns false if there is none.
     pub fn take(&mut self, rate: u32, lane: Lane, now: Instant) -> bool {
         self.0.take(fill(rate, lane), now)
     }
 
-    /// When the next may be begun.
+    /// Time at which the next attempt may begin.
     #[must_use]
     pub fn next_at(&self, rate: u32, lane: Lane, now: Instant) -> Instant {
         self.0.next_at(fill(rate, lane), now)
     }
 }
 
-/// Most deliveries at once at `rate` a second, when none were made before: those of a tenth of a
-/// second and one for a call.
+/// Maximum number of attempts that may begin together after a pause, at `rate` per second: those of
+/// a tenth of a second, plus one for a call.
 #[must_use]
 pub fn burst(rate: u32) -> usize {
     let interval = interval(rate).as_nanos();

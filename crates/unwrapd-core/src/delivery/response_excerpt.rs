@@ -4,20 +4,21 @@ use std::fmt;
 
 use crate::printable::is_hidden;
 
-/// Most bytes kept of it. It is kept for each attempt, so it is some lines of an error and no more.
+/// Maximum size in bytes. An excerpt is stored for each attempt, so it is limited to some lines.
 const BYTES_MAX: usize = 2048;
 
-/// An excerpt of the response of a destination: a part of the body of its answer, or of the output
-/// of a command. People see it with the attempt. It may have content of the message, so unlike an
-/// `answer` it is never logged, and not shown by `Debug`.
+/// An excerpt of the response of a destination: a part of the response body, or of the output of a
+/// command. People see it with the attempt. It may contain content of the message, so unlike a
+/// summary it is never logged, and `Debug` omits it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ResponseExcerpt(String);
 
 impl ResponseExcerpt {
-    /// Most bytes worth reading to make one: one more than is kept, which tells that there is more.
+    /// Number of bytes to read for an excerpt: one more than is stored, to detect a longer
+    /// response.
     pub const READ_MAX: usize = BYTES_MAX + 1;
 
-    /// The beginning of an answer.
+    /// The beginning of a response.
     #[must_use]
     pub fn beginning(bytes: &[u8]) -> Self {
         match bytes.get(..BYTES_MAX) {
@@ -28,7 +29,7 @@ impl ResponseExcerpt {
         }
     }
 
-    /// The end of what was printed: that is where a program says why it gives up.
+    /// The end of an output, where a program prints why it fails.
     #[must_use]
     pub fn end(bytes: &[u8]) -> Self {
         match bytes.len().checked_sub(BYTES_MAX) {
@@ -37,7 +38,7 @@ impl ResponseExcerpt {
         }
     }
 
-    /// Text of one line, without control characters. Empty: it said nothing.
+    /// One line of text, without control characters. Empty if there was no response body.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -50,7 +51,7 @@ impl fmt::Debug for ResponseExcerpt {
     }
 }
 
-/// Foreign text with every character escaped that acts on a terminal or a page.
+/// Foreign text, with every character escaped that acts on a terminal or a page.
 fn printable(bytes: &[u8]) -> String {
     let mut printable = String::with_capacity(bytes.len());
     for letter in String::from_utf8_lossy(bytes).trim().chars() {

@@ -1,20 +1,21 @@
-//! How long to wait before the next attempt.
+//! Computes the wait before the next attempt.
 
 use std::time::Duration;
 
-/// Exponential back-off with full jitter (each wait is uniform between nothing and the back-off), so that deliveries which failed
-/// together do not come back together.
+/// Exponential back-off with full jitter: each wait is uniform between zero and the back-off. So
+/// deliveries that failed together are not retried together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The back-off after the first attempt; it doubles with each further one.
+    /// The back-off after the first attempt. It doubles with each further attempt.
     pub first: Duration,
-    /// The longest back-off.
+    /// Maximum back-off.
     pub max: Duration,
-    /// Longest wait a destination may ask for: beyond it, a mistake there would silence it for us.
+    /// Longest wait that a destination may request. Beyond it, a mistake there would stop all
+    /// deliveries.
     pub retry_after_max: Duration,
-    /// How long after its arrival a message is given up.
+    /// Age at which a delivery is given up.
     pub give_up_after: Duration,
-    /// After how many attempts it is given up. `None`: when the time is over.
+    /// Number of attempts after which a delivery is given up. `None`: only its age counts.
     pub attempts_max: Option<u32>,
 }
 
@@ -24,7 +25,8 @@ impl Default for RetryPolicy {
             first: Duration::from_secs(1),
             max: Duration::from_secs(3600),
             retry_after_max: Duration::from_secs(3600),
-            // As long as OpenAI itself keeps trying.
+            // The same time as [OpenAI's own
+            // retries](https://developers.openai.com/api/docs/guides/webhooks).
             give_up_after: Duration::from_secs(72 * 3600),
             attempts_max: None,
         }
@@ -32,7 +34,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// For calls: a caller waits some seconds, and hears every one of them.
+    /// The policy for calls: a caller waits for seconds.
     #[must_use]
     pub fn call() -> Self {
         Self {
@@ -44,15 +46,15 @@ impl RetryPolicy {
         }
     }
 
-    /// The longest wait between two attempts. What is to wait longer was put off by a clock that has been set back since, or under
-    /// another policy.
+    /// The longest wait between two attempts. A longer wait was set by a clock that was set back
+    /// since, or by another policy.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         self.max.max(self.retry_after_max)
     }
 
-    /// The wait after `attempt` (counted from 1). `random` is uniform in 0 to 1; `retry_after` is what the destination asked for
-    /// and is a lower bound.
+    /// The wait after `attempt`, counted from 1. `random` is uniform from 0 to 1; `retry_after` is
+    /// the wait that the destination requested, and is a lower bound.
     #[must_use]
     pub fn delay(&self, attempt: u32, retry_after: Option<Duration>, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use openai_webhooks::EventType;
 
-/// Synonyms. OpenAI uses `succeeded` for some resources and `completed` for others.
+/// Synonyms. OpenAI uses `succeeded` for some resources and `completed` for others
+/// ([list](https://developers.openai.com/api/reference/resources/webhooks)).
 const SYNONYMS: [&[&str]; 6] = [
     &[
         "completed",
@@ -23,10 +24,10 @@ const SYNONYMS: [&[&str]; 6] = [
     &["in_progress", "processing", "running"],
 ];
 
-/// Words for every type.
+/// Words that people use for all types.
 const EVERYTHING: [&str; 5] = ["all", "any", "everything", "all.*", "**"];
 
-/// Least similarity of two families, from 0 to 1, for a suggestion.
+/// Minimum similarity of two families for a suggestion, from 0 to 1.
 const LIKE_MIN: f64 = 0.75;
 
 /// The type nearest to `text`: in the nearest family, the type with the nearest last word, synonyms
@@ -45,7 +46,7 @@ pub fn nearest_type(text: &str) -> EventType {
 }
 
 /// The pattern nearest to `text`: a family such as `response.*` if the text looks like a family,
-/// else a type.
+/// otherwise a type.
 #[must_use]
 pub fn nearest_pattern(text: &str) -> String {
     let text = plain(text);

@@ -1,4 +1,4 @@
-//! Whether two stores hold the same: both are read, row beside row.
+//! Compares two stores: reads both, row by row.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use crate::StoreError;
 
 /// Result of a comparison.
 pub(super) enum Compared {
-    /// The stores agree. The SHA-256 of all rows, in hexadecimal digits.
+    /// The stores are equal. The SHA-256 of all rows, in hexadecimal digits.
     Same(String),
     /// The stores differ. The first difference, without any value but the key.
     Different(String),
 }
 
-/// Reads all of both. `tell` is told of rows and bytes.
+/// Reads all of both stores. Calls `tell` with numbers of rows and bytes.
 pub(super) async fn compare(
     endpoints: &mut CopyEndpoints,
     mut tell: impl FnMut(usize, usize),
@@ -54,7 +54,7 @@ pub(super) async fn compare(
                     format!("{} is missing in the target", key(table, row))
                 }
                 (State::Ended, State::Row(row)) => {
-                    format!("{} is in the target only", key(table, row))
+                    format!("{} exists only in the target", key(table, row))
                 }
                 _ => continue,
             };
@@ -74,13 +74,13 @@ fn difference(table: &Table, row: &Row, copy: &Row) -> Option<String> {
     let (name, ours) = (table.name, key(table, row));
     Some(if place < table.keys {
         let theirs = key(table, copy);
-        format!("where the source has `{name}` {ours} the target has {theirs}")
+        format!("the source has `{name}` {ours} where the target has {theirs}")
     } else {
         format!("`{name}` {ours} differs in `{}`", column.name)
     })
 }
 
-/// For people.
+/// The key of a row, for people.
 fn key(table: &Table, row: &Row) -> String {
     let keys = row.iter().take(table.keys).map(|value| match value {
         Value::Number(number) => number.to_string(),
@@ -90,14 +90,14 @@ fn key(table: &Table, row: &Row) -> String {
     keys.collect::<Vec<_>>().join(" ")
 }
 
-/// Rows of a table that are read, and where the next ones begin.
+/// Rows of a table that were read, and the key after which the next ones begin.
 struct Read {
     rows: VecDeque<Row>,
     after: Row,
     is_over: bool,
 }
 
-/// The next row of a side.
+/// The next row of a store.
 enum State<'r> {
     Row(&'r Row),
     /// The row is not read yet.
@@ -114,7 +114,7 @@ impl Read {
         }
     }
 
-    /// Reads the next ones once all are used up.
+    /// Reads the next rows once all are used.
     async fn fill(
         &mut self,
         end: &mut dyn CopyEndpoint,

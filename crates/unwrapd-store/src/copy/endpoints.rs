@@ -1,4 +1,4 @@
-//! The two ends of a copy are found, and are not in use, and not the same.
+//! Opens the two ends of a copy, and checks that they are unused and different.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use crate::postgres::PostgresCopyEndpoint;
 use crate::sqlite::SqliteCopyEndpoint;
 use crate::{StoreError, StoreUrl};
 
-/// An end and where it is.
+/// An end and its location.
 pub(super) struct Place {
     url: StoreUrl,
     pub(super) name: String,
     pub(super) end: Box<dyn CopyEndpoint>,
 }
 
-/// Where a copy comes from and where it goes.
+/// Source and target of a copy.
 pub(super) struct CopyEndpoints {
     pub(super) from: Place,
     pub(super) to: Place,
@@ -34,7 +34,7 @@ impl Place {
         outline.map_err(|error| self.problem(error))
     }
 
-    /// An error if another copy has come before.
+    /// Returns an error if another copy has changed the mark.
     pub(super) fn is_ours(&self, turn: Result<StepResult, StoreError>) -> Result<(), CopyError> {
         match turn.map_err(|error| self.problem(error))? {
             StepResult::Done => Ok(()),
@@ -58,9 +58,10 @@ fn problem(url: &StoreUrl, error: StoreError) -> CopyError {
     }
 }
 
-/// Opens both, and makes the target if it is not there.
+/// Opens both ends, and creates the target if it does not exist.
 pub(super) async fn open(from: &StoreUrl, to: &StoreUrl) -> Result<CopyEndpoints, CopyError> {
-    let same = || CopyError::Refused("source and target are the same store: name another".into());
+    let same =
+        || CopyError::Refused("source and target are the same store: name another target".into());
     if let (StoreUrl::Sqlite(from), StoreUrl::Sqlite(to)) = (from, to)
         && is_same_file(from, to)
     {

@@ -1,4 +1,4 @@
-//! How far a copy is, as it stands in its target, and whether it is one of this source.
+//! The mark in a target: the progress of a copy, and the source it comes from.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,16 @@ use unwrapd_core::crash::{self, CrashPoint};
 /// Remedy for a target in which a copy cannot continue.
 pub(super) const EMPTY: &str = "remove the file, or drop the schema, and start again";
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// Name of the source, for people,
+    /// Name of the source, for people.
     from: String,
-    /// and what that was when it began.
+    /// Outline of the source when the copy began.
     outline: Outline,
-    /// The table whose rows come next,
+    /// Index of the table whose rows come next.
     pub(super) table: usize,
-    /// and behind which of them.
+    /// Key of the last row that was copied.
     pub(super) after: Row,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -27,11 +27,11 @@ pub(super) struct Mark {
 
 /// Content of a target.
 pub(super) enum Found {
-    /// Nothing, and so the copy has begun.
+    /// The target was empty, and the copy has begun.
     Nothing(Mark),
-    /// Half of a copy of this source.
+    /// An incomplete copy of this source.
     Half(Mark),
-    /// As much as in the source, and perhaps the same.
+    /// As many rows as the source, so possibly a complete copy.
     AsMuch,
 }
 
@@ -41,8 +41,8 @@ impl Mark {
     }
 }
 
-/// Content of the target. An error if it is neither empty nor a copy of this source, which has this
-/// outline.
+/// Determines the content of the target. Returns an error if it is neither empty nor a copy of this
+/// source with this outline.
 pub(super) async fn find(
     endpoints: &mut CopyEndpoints,
     outline: &Outline,
@@ -73,7 +73,7 @@ pub(super) async fn find(
     Ok(Found::Nothing(mark))
 }
 
-/// An id that was forgotten may have come again, and some stores hold each only once.
+/// An id may arrive again after it was pruned, and some stores hold each id only once.
 async fn check_ids(endpoints: &mut CopyEndpoints) -> Result<(), CopyError> {
     if endpoints.to.end.takes_repeated() {
         return Ok(());
@@ -97,7 +97,7 @@ pub(super) fn holds_another(endpoints: &CopyEndpoints, what: &str) -> CopyError 
     ))
 }
 
-/// An earlier copy of the same source, which has not changed since.
+/// Continues an earlier copy of the same source, if the source has not changed since.
 fn resume(text: &str, endpoints: &CopyEndpoints, outline: &Outline) -> Result<Mark, CopyError> {
     let refused = |problem: &str| {
         let name = &endpoints.to.name;
@@ -119,7 +119,7 @@ fn resume(text: &str, endpoints: &CopyEndpoints, outline: &Outline) -> Result<Ma
     }))
 }
 
-/// The first table of which there is more or less, or something else.
+/// The first table whose count or sums differ.
 fn differing(one: &Outline, other: &Outline) -> Option<String> {
     let mut tables = TABLES.iter().zip(one.iter().zip(other));
     let (table, (one, other)) = tables.find(|(_, (one, other))| one != other)?;

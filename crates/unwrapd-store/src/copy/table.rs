@@ -5,21 +5,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::postgres;
 
-/// Rows that are read and written at once,
+/// Rows that are read and written at a time.
 const ROWS_MAX: usize = 4096;
-/// and of a table whose rows may be large.
+/// Rows at a time for a table whose rows may be large.
 const LARGE_ROWS_MAX: usize = 64;
-/// Bytes of payloads that are read and written at once; the last one may go over it.
+/// Bytes of payloads that are read and written at a time; the last payload may exceed it.
 pub(crate) const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bits of a number that count in its outline: the sums of ten million of them fit into a number.
+/// Bits of a number that count in its outline, so that the sum over ten million rows fits in a
+/// number.
 pub(crate) const OUTLINE_BITS: i64 = 0x00FF_FFFF;
 
-/// A table as every kind of store has it. What else one has for its own use is made anew when a copy is whole.
+/// A table that every kind of store has. Internal tables of a store are derived again when a copy
+/// is complete.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) columns: &'static [Column],
-    /// How many of the first columns are the key.
+    /// Number of leading columns that form the key.
     pub(crate) keys: usize,
 }
 
@@ -47,11 +49,11 @@ pub(crate) enum Value {
 
 pub(crate) type Row = Vec<Value>;
 
-/// Of each table how many rows there are, and of each column of numbers the sum: what a gateway
-/// does changes one of them.
+/// The number of rows of each table, and the sum of each numeric column. Every change by a gateway
+/// changes one of them.
 pub(crate) type Outline = Vec<Vec<i64>>;
 
-/// In the order in which they are copied.
+/// The tables, in the order in which they are copied.
 pub(crate) static TABLES: [Table; 7] = [
     Table {
         name: "message",
@@ -64,7 +66,7 @@ pub(crate) static TABLES: [Table; 7] = [
             number("received_at"),
             number("secret"),
             text("origin"),
-            // Where it is removed there is none.
+            // There is no row if the payload was deleted.
             Column {
                 name: "bytes",
                 kind: Kind::Bytes,
@@ -170,17 +172,17 @@ fn list(columns: &[Column]) -> String {
 }
 
 impl Table {
-    /// The names of its columns, as a list in SQL.
+    /// The names of the columns, as an SQL list.
     pub(crate) fn list(&self) -> String {
         list(self.columns)
     }
 
-    /// The names of its key, as a list in SQL.
+    /// The names of the key columns, as an SQL list.
     pub(crate) fn key_list(&self) -> String {
         list(&self.columns[..self.keys])
     }
 
-    /// Before every row.
+    /// A key before every row.
     pub(crate) fn beginning(&self) -> Row {
         let keys = self.columns.iter().take(self.keys);
         keys.map(|column| match column.kind {
@@ -190,9 +192,9 @@ impl Table {
         .collect()
     }
 
-    /// How many rows are read at once.
+    /// Number of rows that are read at a time.
     pub(crate) fn rows_max(&self) -> usize {
-        // The size of a message is looked at, so that many small ones go together.
+        // Messages are limited by size, so that many small ones are read together.
         if ["quarantine", "replay"].contains(&self.name) {
             LARGE_ROWS_MAX
         } else {
@@ -204,7 +206,7 @@ impl Table {
         row.iter().take(self.keys).cloned().collect()
     }
 
-    /// SQL expressions that give the [`Outline`] of the table, as a list.
+    /// SQL expressions for the [`Outline`] of the table, as a list.
     pub(crate) fn outline(&self) -> String {
         let numbers = self
             .columns
@@ -217,7 +219,7 @@ impl Table {
         format!("count(*){}", sums.collect::<String>())
     }
 
-    /// How many numbers its outline has.
+    /// Number of values in the outline.
     pub(crate) fn outline_len(&self) -> usize {
         let is_number = |column: &&Column| column.kind == Kind::Number;
         1 + self.columns.iter().filter(is_number).count()
@@ -234,7 +236,7 @@ impl Value {
         }
     }
 
-    /// Whether it is the same in the eyes of a store that cannot hold all of it.
+    /// Whether the values are equal for a store that cannot hold all of a value.
     pub(super) fn is_as_good_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => {
@@ -244,7 +246,7 @@ impl Value {
         }
     }
 
-    /// Adds it in a way that no other value shares.
+    /// Adds the value to the digest in an encoding that no other value shares.
     pub(super) fn digest(&self, into: &mut Sha256) {
         let mut add = |kind: u8, bytes: &[u8]| {
             into.update([kind]);

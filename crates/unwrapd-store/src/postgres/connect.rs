@@ -1,4 +1,4 @@
-//! Connections: addresses, hosts, TLS, the pool, and what failures mean.
+//! Connections: addresses, hosts, TLS, the pool, and the meaning of failures.
 
 pub(in crate::postgres) mod address;
 pub(in crate::postgres) mod connection;

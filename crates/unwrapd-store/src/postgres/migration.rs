@@ -1,5 +1,5 @@
-//! Brings the schema up to date: forward only, each step in one transaction. Gateways that start at
-//! once wait for each other.
+//! Migrates the schema. Migration only goes forward; each step is one transaction. Gateways that
+//! start at the same time wait for each other.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::postgres::connect::failure::{self, Failure};
 use crate::postgres::fleet::heartbeat;
 use crate::postgres::rows::natural;
 
-/// Each brings the schema from the version before. They are never changed, only followed.
+/// Each migration starts from the previous version. A released migration is never changed.
 const MIGRATIONS: &[&str] = &[include_str!("0001_schema.sql")];
 
-/// Whether a copy is under way.
+/// Finds the mark of an incomplete copy.
 const HALF: &str = "SELECT 1 FROM copying";
 
-/// `unwr` in ASCII: which lock is ours, beside the schema.
+/// `unwr` in ASCII: our part of the key of the advisory lock, besides the schema.
 const LOCK: i32 = 0x756E_7772;
-/// How long a step may take, the wait for another gateway that takes it included.
+/// Maximum duration of a step, including the wait for another gateway that makes it.
 const STEP_TIME: Duration = Duration::from_secs(3600);
 
-/// The present version of the schema.
+/// Version of the schema that this program reads and writes.
 pub(crate) const VERSION: usize = MIGRATIONS.len();
 
-/// Brings it up to the present version, and says whether it was made. A gateway is let in as this
-/// holder, unless half of a copy is there.
+/// Migrates to the present version, and returns whether the schema was created. Registers the
+/// gateway `holder`, if given, unless the schema holds an incomplete copy.
 pub(crate) async fn run(
     link: &PgConnection,
     address: &PostgresAddress,
@@ -63,14 +63,14 @@ pub(crate) async fn run(
     }
 }
 
-/// Keeps off who brings it up to date, who begins and who copies into it, until the transaction ends, whoever ends it.
+/// Locks out other migrations, starts and copies until the transaction ends.
 pub(crate) async fn lock(link: &PgConnection, begin: &Begin, schema: &str) -> Result<(), Failure> {
     let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
     let given = params![LOCK => INT4, schema => TEXT];
     link.query(begin, lock, given).await.map(drop)
 }
 
-/// An error if a copy into it has not ended.
+/// Returns an error if a copy into the schema is incomplete.
 pub(crate) async fn check_whole(
     link: &PgConnection,
     begin: &Begin,
@@ -92,7 +92,8 @@ fn half_copied(schema: &str) -> Failure {
     ))
 }
 
-/// Whether there is a store. An error if it is not of this version, or not ours.
+/// Whether the schema holds a store. Returns an error for another version, or for tables of another
+/// application.
 pub(crate) async fn check_present(
     link: &PgConnection,
     begin: &Begin,
@@ -107,13 +108,13 @@ pub(crate) async fn check_present(
     link.commit(begin).await?;
     if version > 0 && version < MIGRATIONS.len() {
         return Err(unusable(format!(
-            "the schema {schema} is of an earlier version of unwrapd; start a gateway on it once, which migrates it"
+            "the schema {schema} was written by an earlier version of unwrapd; start a gateway on it once to migrate it"
         )));
     }
     Ok(version > 0)
 }
 
-/// How many migrations were made. Makes what they are counted in.
+/// Number of migrations made. Creates the table that counts them.
 async fn version(link: &PgConnection, begin: &Begin, schema: &str) -> Result<usize, Failure> {
     let there = There::look(link, begin, schema).await?;
     if !there.is_there {
@@ -161,13 +162,13 @@ impl There {
         let owner: Option<String> = rows.first().map_or(Ok(None), |row| row.try_get(3))?;
         if let Some(owner) = owner {
             return Err(unusable(format!(
-                "the schema {schema} belongs to the role {owner:?}, and this one may not use it: {}",
+                "the schema {schema} belongs to the role {owner:?}, and the configured role may not use it: {}",
                 failure::SAME_ROLE
             )));
         }
         if has_tables && !is_ours {
             return Err(unusable(format!(
-                "the schema {schema} has tables of another application; name another one with `?schema=NAME` in the URL"
+                "the schema {schema} has tables of another application; name another schema with `?schema=NAME` in the URL"
             )));
         }
         Ok(Self { is_there, is_ours })

@@ -1,4 +1,4 @@
-//! Values as they stand in the tables.
+//! Conversions between values and columns.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use crate::postgres::connect::failure::Failure;
 
-/// The text as PostgreSQL can hold it: without NUL. The payload holds it as it came.
+/// The text as PostgreSQL can store it: without NUL. The payload is stored unchanged.
 pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{FFFD}"))
@@ -28,7 +28,7 @@ pub(crate) fn natural<T: TryFrom<i64> + Default>(row: &Row, column: usize) -> Re
     Ok(T::try_from(number).unwrap_or_default())
 }
 
-/// Where one is asked for that cannot be as large as that in the tables.
+/// Converts a count to a parameter; one that is too large for the tables becomes the maximum.
 pub(crate) fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -1,4 +1,5 @@
-//! The stored time by the clock of the database. The next gateway compares that clock with it.
+//! The stored trusted time, by the clock of the database, with which the next gateway compares that
+//! clock.
 
 use jiff::Timestamp;
 
@@ -28,7 +29,7 @@ pub(crate) async fn remember(shared: &Shared, trusted: Timestamp) -> Result<(), 
         .map(drop)
 }
 
-/// `None`: the store is new.
+/// Reads it. `None`: the store is new.
 pub(crate) async fn remembered(shared: &Shared) -> Result<Option<Timestamp>, Failure> {
     let rows = shared.pool.once(Purpose::Looking, REMEMBERED, &[]).await?;
     let Some(row) = rows.first() else {

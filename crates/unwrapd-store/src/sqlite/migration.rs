@@ -1,5 +1,5 @@
-//! Brings the schema of an earlier version up to date: forward only, and each step in one
-//! transaction, so that whatever interrupts it leaves the file as it was before the step.
+//! Migrates the schema of an earlier version. Migration only goes forward. Each step is one
+//! transaction, so an interruption leaves the file as it was before the step.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::sqlite::schema::{APPLICATION_ID, store_error};
 use crate::sqlite::upkeep::size;
 use unwrapd_core::crash::{self, CrashPoint};
 
-/// How often someone who waits for a large migration is told that it goes on.
+/// Interval between log lines during a long migration.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-/// Steps of SQLite's between two looks at the clock: some milliseconds.
+/// Number of SQLite's virtual machine steps between two checks of the time: some milliseconds.
 const LOOK_EVERY: i32 = 1_000_000;
-/// Space needed beside the database, in parts of its size: what is written anew stands in the log
-/// first and then in the file.
+/// Free space needed, in multiples of the database size: rewritten content is first in the log and
+/// then in the file.
 const SPACE_FACTOR: u64 = 2;
 
-/// Each migration brings the schema from the version before; `PRAGMA user_version` counts them. A
-/// released migration is never changed.
+/// Each migration starts from the previous version; `PRAGMA user_version` counts them. A released
+/// migration is never changed.
 const MIGRATIONS: &[&str] = &[include_str!("0001_schema.sql")];
 
 /// The migrations, in order.
@@ -29,8 +29,8 @@ fn migrations() -> &'static [&'static str] {
     MIGRATIONS
 }
 
-/// The migrations, in order, and one more where `UNWRAPD_NEXT_MIGRATION` names a file of SQL. Tests
-/// interrupt the migration to the next schema before there is one.
+/// The migrations, in order, plus one from the SQL file that `UNWRAPD_NEXT_MIGRATION` names. Tests
+/// use it to interrupt a migration before a next schema exists.
 #[cfg(feature = "crash-points")]
 fn migrations() -> &'static [&'static str] {
     static ALL: std::sync::LazyLock<Vec<&'static str>> = std::sync::LazyLock::new(|| {
@@ -48,13 +48,13 @@ pub(crate) fn version() -> usize {
     migrations().len()
 }
 
-/// From `version` to the present one.
+/// Migrates from `version` to the present version.
 pub(crate) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| store_error(&error);
     let space = size::used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
     if version > 0 {
         tracing::info!(
-            "migrating the store from schema {version} to {}; this needs up to {space} MB of free space",
+            "migrating the store from schema {version} to {}, which needs up to {space} MB of free space",
             migrations().len()
         );
         log_progress(connection).map_err(problem)?;
@@ -64,12 +64,12 @@ pub(crate) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
         step(connection, migration, to).map_err(|error| {
             let hint = match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => {
-                    format!("; make room for {space} MB and start again")
+                    format!("; free {space} MB and start again")
                 }
                 _ => String::new(),
             };
             StoreError::Unavailable(format!(
-                "it could not be migrated from schema {} to {to}, and is unchanged: {}{hint}",
+                "cannot migrate it from schema {} to {to}, so it is unchanged: {}{hint}",
                 to - 1,
                 store_error(&error)
             ))
@@ -79,7 +79,7 @@ pub(crate) fn run(connection: &mut Connection, version: usize) -> Result<(), Sto
         connection
             .progress_handler(0, None::<fn() -> bool>)
             .map_err(problem)?;
-        // What was rewritten stands in the log as well: that space is given back, unless somebody reads.
+        // Rewritten content is in the log too. This frees its space, unless another program reads.
         checkpoint::run_at_once(connection, Mode::Truncate).map_err(problem)?;
         tracing::info!(
             "the store was migrated in {:.1} s",

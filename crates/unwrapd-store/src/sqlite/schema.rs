@@ -1,4 +1,4 @@
-//! Opens the file as we need it, and brings its schema up to date.
+//! Opens database files with the required settings, and migrates their schema.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -14,28 +14,29 @@ use crate::sqlite::files::found_log;
 use crate::sqlite::files::store_files::{self, StoreFiles};
 use crate::sqlite::migration;
 
-/// `unwr` in ASCII: marks the file as ours (`PRAGMA application_id`).
+/// `unwr` in ASCII: marks the file as a store of unwrapd (`PRAGMA application_id`).
 pub(crate) const APPLICATION_ID: i32 = 0x756E_7772;
 
-/// `unwc` in ASCII: half of a copy stands in the file (`unwrapd db copy`). To an earlier version it
-/// is another application's.
+/// `unwc` in ASCII: marks a file with an incomplete copy (`unwrapd db copy`). For an earlier
+/// version, the file belongs to another application.
 pub(crate) const APPLICATION_ID_COPYING: i32 = 0x756E_7763;
 
-/// Before 3.51.3 the write-ahead log could be corrupted by a checkpoint that met a writer.
+/// Before 3.51.3, a checkpoint concurrent with a writer could corrupt the write-ahead log
+/// ([SQLite](https://www.sqlite.org/wal.html)).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// How long to wait for another process (a backup, someone's shell) that holds the lock.
-/// Shorter than the time after which the writer counts as stuck
+/// Longest wait for a lock that another process holds, such as a backup or a shell. It is shorter
+/// than the time after which the writer counts as blocked
 /// ([`pulse`](crate::sqlite::writer::pulse)), so that the error names the lock.
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_millis(2500);
 
-/// Statements kept prepared: all of ours.
+/// Number of cached prepared statements, enough for all of ours.
 const STATEMENTS_MAX: usize = 32;
 
 pub(crate) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(StoreError::Unusable(format!(
-            "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled one",
+            "SQLite {} is older than 3.51.3 and can corrupt its log; build with the bundled version",
             rusqlite::version()
         )));
     }
@@ -44,27 +45,28 @@ pub(crate) fn connect(files: &mut StoreFiles) -> Result<Connection, StoreError> 
     bring_up_to_date(connection, version, files)
 }
 
-/// As [`connect`], for a database that was open before. One that is empty now has lost what it
-/// held, and is no new one: it would take webhooks it has seen for new ones.
+/// Does the same as [`connect`], for a database that was open before. If it is empty now, it has
+/// lost its content. As a new store, it would accept duplicates as new webhooks.
 pub(crate) fn connect_again(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     let connection = open(files, OpenFlags::empty())?;
     let version = check_ours(&connection)?;
     if version == 0 {
         return Err(StoreError::Unusable(
-            "the file was emptied; stop unwrapd, copy all files of the store to another folder, and restore a backup"
+            "the file was emptied; stop unwrapd, copy all files of the store to another folder, then restore a backup"
                 .into(),
         ));
     }
     bring_up_to_date(connection, version, files)
 }
 
-/// As [`connect`], for a copy to be made: also if half of one is there. A store is not brought up to date.
+/// Does the same as [`connect`], for the target of a copy, which may hold an incomplete copy. An
+/// existing store is not migrated.
 pub(crate) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, StoreError> {
     let mut connection = open(files, OpenFlags::SQLITE_OPEN_CREATE)?;
     let (application, _, version) = read_marks(&connection).map_err(|error| store_error(&error))?;
     if application != APPLICATION_ID_COPYING {
         let version = check_ours(&connection)?;
-        // A copy that was killed while it made the file.
+        // The file of a copy that was killed while creating it.
         let is_empty = || {
             connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM message)", (), |row| {
                 row.get(0)
@@ -77,7 +79,7 @@ pub(crate) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, Stor
     }
     if version != migration::version() {
         return Err(StoreError::Unusable(
-            "another version of unwrapd has begun to copy into this file: continue with that version, or remove the file".into(),
+            "another version of unwrapd has begun a copy into this file: continue with that version, or remove the file".into(),
         ));
     }
     prepare(&mut connection).map_err(|error| store_error(&error))?;
@@ -88,7 +90,7 @@ pub(crate) fn connect_to_fill(files: &mut StoreFiles) -> Result<Connection, Stor
 fn open(files: &StoreFiles, more: OpenFlags) -> Result<Connection, StoreError> {
     access::check_writable(files.path())?;
     filesystem::check_room(files.path())?;
-    // Without the flag for URIs: a path is a path.
+    // Without the flag for URIs, so that every path is taken literally.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     Connection::open_with_flags(files.path(), flags).map_err(|error| store_error(&error))
 }
@@ -106,7 +108,7 @@ fn bring_up_to_date(
     Ok(connection)
 }
 
-/// Another connection that may write, to a database that [`connect`] has prepared.
+/// Opens another connection that can write, to a database that [`connect`] has prepared.
 pub(crate) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
     let connect = || {
         let connection = connect_beside_unread(path)?;
@@ -116,8 +118,8 @@ pub(crate) fn connect_beside(path: &Path) -> Result<Connection, StoreError> {
     connect().map_err(|error| store_error(&error))
 }
 
-/// As [`connect_beside`], before anything of the database or its log is opened but the file. To
-/// close it then changes nothing.
+/// Does the same as [`connect_beside`], but opens neither the database nor its log yet, only the
+/// file. Closing this connection then changes nothing.
 pub(crate) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -126,7 +128,7 @@ pub(crate) fn connect_beside_unread(path: &Path) -> rusqlite::Result<Connection>
     Ok(connection)
 }
 
-/// A connection that cannot write.
+/// Opens a connection that cannot write.
 pub(crate) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     access::check_readable(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -136,8 +138,8 @@ pub(crate) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(LOCK_WAIT_MAX)
         .map_err(|error| store_error(&error))?;
     match read_marks(&connection) {
-        // A log is read with the help of its index. Where none can be made, nobody writes either,
-        // unless there is a log already.
+        // Reading a log needs its index. If the index cannot be created, no other process writes
+        // either, unless there is a log already.
         Err(error)
             if matches!(
                 error.sqlite_error_code(),
@@ -154,7 +156,7 @@ pub(crate) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// As [`connect_to_read`], for a command that may run beside a gateway.
+/// Does the same as [`connect_to_read`], for a command that may run beside a gateway.
 pub(crate) fn connect_to_look(path: &Path) -> Result<Connection, StoreError> {
     store_files::check_log_is_here(path)?;
     connect_to_read(path)
@@ -166,7 +168,8 @@ fn has_log(path: &Path) -> bool {
     Path::new(&log).exists()
 }
 
-/// A connection that cannot write, to a file that nobody else writes to either: it makes no files beside it.
+/// Opens a connection that cannot write, to a file that no other process writes to. It creates no
+/// files beside it.
 pub(crate) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let hex = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
     let mut uri = "file:".to_owned();
@@ -185,7 +188,8 @@ pub(crate) fn connect_to_unchanging(path: &Path) -> rusqlite::Result<Connection>
     Connection::open_with_flags(uri, flags)
 }
 
-/// The version of the schema. Before anything is changed: the path may lead to someone else's file.
+/// Returns the version of the schema. It runs before any change, because the path may lead to a
+/// file of another application.
 pub(crate) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     let (application, tables, version) =
         read_marks(connection).map_err(|error| store_error(&error))?;
@@ -197,7 +201,7 @@ pub(crate) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     }
     if application != APPLICATION_ID && tables > 0 {
         return Err(StoreError::Unusable(
-            "the file is another application's database; name another file".into(),
+            "the file is the database of another application; name another file".into(),
         ));
     }
     if version > migration::version() {
@@ -208,12 +212,13 @@ pub(crate) fn check_ours(connection: &Connection) -> Result<usize, StoreError> {
     Ok(version)
 }
 
-/// An error if there is something at `path` that is no store, or a newer version's. Only looks.
+/// Returns an error if the file at `path` is not a store, or belongs to a newer version. Changes
+/// nothing.
 pub(crate) fn check_ours_at(path: &Path) -> Result<(), StoreError> {
     check_ours(&connect_to_read(path)?).map(drop)
 }
 
-/// As [`check_ours`], for who does not make a store where there is none.
+/// Does the same as [`check_ours`], and refuses an empty file.
 pub(crate) fn check_there(connection: &Connection) -> Result<usize, StoreError> {
     match check_ours(connection)? {
         0 => Err(StoreError::Unusable(
@@ -223,11 +228,11 @@ pub(crate) fn check_there(connection: &Connection) -> Result<usize, StoreError> 
     }
 }
 
-/// As [`check_there`], and that it need not be brought up to date first.
+/// Does the same as [`check_there`], and refuses a file that must be migrated first.
 pub(crate) fn check_present(connection: &Connection) -> Result<(), StoreError> {
     if check_there(connection)? < migration::version() {
         return Err(StoreError::Unusable(
-            "the file is of an earlier version of unwrapd; start the gateway on it once, which migrates it".into(),
+            "the file was written by an earlier version of unwrapd; start the gateway on it once to migrate it".into(),
         ));
     }
     Ok(())
@@ -243,35 +248,40 @@ fn read_marks(connection: &Connection) -> rusqlite::Result<(i32, u32, usize)> {
 
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Or statements that a partial index serves would be compiled anew each time their parameters change.
+    // Otherwise SQLite would recompile statements that use a partial index each time their
+    // parameters change.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(LOCK_WAIT_MAX)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
-        // Some file systems cannot; SQLite then quietly stays with what it had.
+        // Some file systems do not support WAL mode; SQLite then silently keeps the previous mode.
         match row.get::<_, String>(0)?.as_str() {
             "wal" => Ok(()),
             _ => Err(rusqlite::Error::SqliteFailure(
                 ffi::Error::new(ffi::SQLITE_IOERR),
-                Some("the file system cannot have a write-ahead log; use a local one".into()),
+                Some(
+                    "the file system does not support a write-ahead log; use a local file system"
+                        .into(),
+                ),
             )),
         }
     })?;
     keep_log(connection, true)?;
-    // NORMAL may roll acknowledged commits back when the power fails.
+    // With NORMAL, a power failure may roll back acknowledged commits.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     flush_the_disk(connection)
 }
 
-/// Says whether the log stays when the last connection is closed. If SQLite removed it after a sync
-/// that had failed, pages that were moved before would be neither in the log nor on the disk.
+/// Sets whether the log stays when the last connection is closed. If SQLite removed the log after a
+/// failed sync, pages that were moved earlier would be in neither the log nor on the disk.
 pub(crate) fn keep_log(connection: &Connection, keeps: bool) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps)
         .map(drop)
 }
 
-/// On macOS a sync alone does not reach the disk. Elsewhere these change nothing.
+/// On macOS, a sync alone does not flush the disk's own cache. Elsewhere these settings change
+/// nothing.
 pub(crate) fn flush_the_disk(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)
@@ -282,14 +292,14 @@ pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
-/// SQLite's number of the tables: it changes with them.
+/// SQLite's schema version, which changes with the tables.
 pub(crate) fn tables(connection: &Connection) -> Result<u32, StoreError> {
     connection
         .pragma_query_value(None, "schema_version", |row| row.get(0))
         .map_err(|error| store_error(&error))
 }
 
-/// An error if any page is damaged. Takes the longer the larger the file is.
+/// Returns an error if any page is damaged. The time grows with the file.
 pub(crate) fn look_through(connection: &Connection) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
@@ -306,15 +316,15 @@ fn damaged() -> StoreError {
     )
 }
 
-/// The error while another program has locked the database.
-const LOCKED: &str = "another process uses the database, such as a check, a backup or a shell; wait until it ends, or end it";
+/// The error while another program locks the database.
+const LOCKED: &str = "another process uses the database, such as a check, a backup or a shell; wait until it ends, or stop it";
 
-/// Whether the error ends when another program unlocks the database.
+/// Whether the error is temporary, because another program locks the database.
 pub(crate) fn is_locked(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(problem) if problem == LOCKED)
 }
 
-/// SQLite's messages name tables and files, never values.
+/// Converts an error of SQLite. Its messages name tables and files, never values.
 pub(crate) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
@@ -330,7 +340,7 @@ pub(crate) fn store_error(error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// SQLite says that it was the disk, and not what it was doing.
+/// SQLite reports a disk error without the operation that failed.
 fn io_error(error: &rusqlite::Error) -> String {
     let code = error.sqlite_error().map(|error| error.extended_code);
     let doing = match code {
@@ -338,7 +348,7 @@ fn io_error(error: &rusqlite::Error) -> String {
         Some(ffi::SQLITE_IOERR_WRITE) => "writing",
         Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => "syncing",
         Some(ffi::SQLITE_IOERR_TRUNCATE) => "truncating",
-        // Also without room for it.
+        // The same error occurs if there is no room for the index.
         Some(ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP) => {
             "creating the index of the log; is the disk full?"
         }
@@ -351,7 +361,7 @@ fn io_error(error: &rusqlite::Error) -> String {
 mod tests {
     use super::*;
 
-    /// Without both, SQLite on macOS syncs a file and leaves it in the cache of the disk.
+    /// Without both settings, a sync by SQLite on macOS leaves data in the cache of the disk.
     #[test]
     fn every_connection_that_writes_flushes_the_disk_where_a_sync_does_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -372,8 +382,8 @@ mod tests {
         assert!(is_set(&connect_again(&mut files).unwrap()));
     }
 
-    /// After a failed sync, pages that were moved before are in the log alone: a later sync succeeds
-    /// without them. So SQLite must not remove the log by itself.
+    /// After a failed sync, pages that were moved before exist only in the log: a later sync
+    /// succeeds without them. So SQLite must not remove the log by itself.
     #[test]
     fn the_log_stays_when_its_last_connection_is_closed_unless_all_of_it_was_moved() {
         let folder = tempfile::tempdir().unwrap();

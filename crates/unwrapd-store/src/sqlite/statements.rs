@@ -1,4 +1,4 @@
-//! The verbs of the store in SQL. Changes run inside the writer's transaction.
+//! SQL statements of the store's operations. Changes run inside the writer's transaction.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ pub(crate) fn settle(work: &mut Work<'_>, attempt: &Attempt) -> rusqlite::Result
     Ok(Settled::Settled)
 }
 
-/// The same settlement, to the last detail, may have been committed before: its caller got an error
-/// because the disk was stuck, and asks again.
+/// Checks whether the same settlement, with equal details, was committed before. This happens when
+/// the caller got an error because the disk blocked the commit, and repeats the call.
 fn settled_before(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Settled> {
     let (state, due_at) = consequence(attempt);
     let is_settled = connection
@@ -146,7 +146,7 @@ pub(crate) fn delivery(
         })
 }
 
-/// The payload, unless it was deleted.
+/// The payload. `None` if it was deleted.
 pub(crate) fn payload(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT bytes FROM payload WHERE seq = ?")?

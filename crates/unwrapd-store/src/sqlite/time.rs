@@ -1,4 +1,4 @@
-//! The stored trusted time. The next process compares its clock with it.
+//! The stored trusted time, with which the next process compares its clock.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::sqlite::schema;
 use crate::sqlite::statements::timestamp;
 use unwrapd_core::clock::Boot;
 
-/// Number of last messages among which the newest arrival is searched, if no time is stored.
+/// Number of latest messages among which the newest arrival is searched, if no time is stored.
 const LOOK_MAX: i64 = 1000;
 
 pub(crate) fn remember(
@@ -32,7 +32,8 @@ pub(crate) fn remember(
     Ok(())
 }
 
-/// The boot of the machine at which the time was stored, and the reading of the monotonic clock.
+/// The boot of the machine during which the time was stored, and the reading of the monotonic
+/// clock.
 pub(crate) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Option<Boot>> {
     connection
         .query_row(
@@ -49,9 +50,8 @@ pub(crate) fn remembered_boot(connection: &Connection) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// The time that the last process trusted. A store that was copied, or that an earlier version
-/// made, has none; then the newest arrival among the last messages counts. `None`: there is
-/// neither.
+/// The time that the last process trusted. If the store has none, because it is a copy, the newest
+/// arrival among the last messages. `None` if there is neither.
 pub(crate) fn remembered(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let remembered = optional(connection, "SELECT max(at), ?1 FROM trusted_time")?;
     if remembered.is_some() {
@@ -73,7 +73,7 @@ fn optional(connection: &Connection, sql: &str) -> rusqlite::Result<Option<Times
     })
 }
 
-/// The trusted time in the store at `path`. This only reads.
+/// Reads the trusted time of the store at `path`.
 pub fn remembered_at(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     let connection = schema::connect_to_look(path)?;
     schema::check_present(&connection)?;

@@ -1,5 +1,5 @@
-//! The thread that writes. It takes everything that waits the moment it is free and makes one
-//! commit of it, so that many requests share an fsync and a lone one waits for nobody.
+//! The thread that writes. As soon as it is free, it takes all waiting changes into one commit. So
+//! many requests share an fsync, and a single one does not wait.
 
 mod connect;
 pub(in crate::sqlite) mod dedupe_index;
@@ -30,56 +30,61 @@ use crate::sqlite::writer::writer_state::WriterState;
 use failure::Failure;
 use unwrapd_core::observe::repeated::Repeated;
 
-/// Most changes in one commit. More would only make the first of them wait.
+/// Maximum number of changes in a commit. A larger number would only delay the first of them.
 const BATCH_MAX: usize = 256;
-/// How long changes that nobody waits for may wait for a commit to ride in. A crash within that time makes them again.
+/// How long a deferred change may wait for a commit that it can join. After a crash within that
+/// time, it is made again.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How long the next transactions wait for another program that one has waited for in vain: what
-/// came meanwhile has waited already.
+/// Lock wait of the next transactions after one has waited for another program in vain. Changes
+/// that arrived meanwhile have waited already.
 const LOCKED_WAIT: Duration = Duration::from_millis(250);
 
-/// How often the files are looked at, and a log that was kept by readers is finished, while nothing is asked for.
+/// Interval, while idle, at which the files are checked and a checkpoint that readers prevented is
+/// finished.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Writer {
     /// `None` after a failed write, until the next one.
     pub(crate) connection: Option<Connection>,
-    /// `PRAGMA data_version` of the connection: it changes when another program has written.
+    /// `PRAGMA data_version` of the connection. It changes when another program has written.
     pub(crate) data_version: i64,
-    /// Below the connection, which is closed first.
+    /// Declared after the connection, so that the connection is closed first.
     pub(crate) files: StoreFiles,
-    /// Damage to the files, after which nothing may be written any more.
+    /// Damage to the files, after which nothing may be written.
     pub(crate) lost: Option<Loss>,
-    /// Why everything is refused from now on, for those who ask.
+    /// The reason why every operation is refused, for callers.
     pub(crate) ended: Arc<OnceLock<StoreError>>,
     pub(crate) pulse: Arc<Pulse>,
-    /// Why it is `None`.
+    /// Reason why there is no connection.
     pub(crate) failed: Option<StoreError>,
-    /// On this file system a commit without room would end the process ([`filesystem::check_room`]).
+    /// Whether a commit on a full disk could end the process on this file system
+    /// ([`filesystem::check_room`]).
     pub(crate) needs_room: bool,
-    /// Failures by their text. Each is logged at once and then counted, once a minute at most.
+    /// Failures by their text. Each is logged at once, then counted and logged at most once a
+    /// minute.
     pub(crate) failures: Repeated<String>,
-    /// A failure was logged, and no commit has succeeded since.
+    /// Whether a failure was logged and no commit has succeeded since.
     pub(crate) has_logged_failure: bool,
-    /// The last transaction could not be begun, as another program writes.
+    /// Whether the last transaction could not begin because another program writes.
     pub(crate) is_locked: bool,
-    /// Until when it is not opened again, and why.
+    /// Until this time the file is not opened again, for this reason.
     pub(crate) rest: Option<(Instant, StoreError)>,
-    /// When a damaged file may be looked through again.
+    /// Earliest time of the next complete check of a damaged file.
     pub(crate) next_check: Option<Instant>,
     pub(crate) state: WriterState,
     pub(crate) checkpoints: Arc<Checkpoints>,
-    /// Those of them that the last look at the files knew of.
+    /// The passes known at the last check of the files.
     pub(crate) passes: Passes,
     pub(crate) readers: Arc<Readers>,
     pub(crate) jobs: Receiver<Box<dyn Job>>,
-    /// Dropped when the thread ends, by a panic too: that is the signal.
+    /// Dropped when the thread ends, also by a panic, which signals the end.
     pub(crate) _alive: watch::Sender<()>,
 }
 
 impl Writer {
-    /// Ends when the store is closed and everything asked for before is done, or when the files are not ours any more.
+    /// Runs until the store is closed and all earlier changes are made, or until the files are no
+    /// longer ours.
     pub(crate) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
@@ -110,7 +115,7 @@ impl Writer {
             return;
         }
         match self.commit(batch) {
-            // One change that cannot be made is no reason to refuse the others.
+            // A change that cannot be made must not fail the others.
             Err(Failure::OfAChange(_)) if batch.len() > 1 => {
                 for job in batch.drain(..) {
                     self.commit_alone(job);
@@ -121,9 +126,9 @@ impl Writer {
         self.finish_checkpoint();
     }
 
-    /// Takes what waits, and answers on the way who only looks, for a moment at most: a commit that
-    /// is waited for does not wait for ever new looks. If nobody waits for one, it gives others
-    /// that moment to come.
+    /// Takes the waiting jobs, and answers those that only read on the way, for a short time at
+    /// most. So a commit does not wait for an endless series of reads. If all changes are deferred,
+    /// it waits for others during that time.
     fn gather(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
         let until = Instant::now() + PATIENCE;
         let mut is_awaited = false;
@@ -154,7 +159,8 @@ impl Writer {
     }
 
     fn look(&mut self, mut job: Box<dyn Job>) {
-        // The disk was stuck, and nobody waits any more. A claim would lease deliveries to nobody.
+        // The disk was blocked, and the caller has given up. A claim would lease deliveries that
+        // nobody attempts.
         if !job.is_awaited() {
             return;
         }

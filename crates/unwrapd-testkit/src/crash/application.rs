@@ -1,4 +1,4 @@
-//! A destination that books what it receives, and fails or hangs now and then.
+//! A destination that records what it receives, and fails or hangs from time to time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::crash::ledger::{Ledger, Reception, known};
 use crate::crash::verdict::Wrong;
 use crate::crash::webhooks::{self, Destination};
 
-/// Of a hundred deliveries, so many fail.
+/// Percentage of deliveries that fail.
 const FAILING_PERCENT: u8 = 4;
-/// How an application dawdles.
+/// How an application delays its responses.
 #[derive(Clone, Copy)]
 pub struct RateLimiter {
-    /// Of a hundred deliveries, so many are answered late,
+    /// Percentage of deliveries with a late response.
     hanging_percent: u8,
-    /// by this much at most.
+    /// Maximum delay of a late response, in milliseconds.
     hanging_ms_max: u64,
-    /// Whether it looks at the time of a signature.
+    /// Whether it checks the time of a signature.
     knows_time: bool,
-    /// And of a hundred copies of what it has received before, so many, as late as that at least half.
+    /// Percentage of copies with a late response, with at least half of the maximum delay.
     copies_percent: u8,
 }
 
@@ -39,14 +39,14 @@ impl RateLimiter {
         knows_time: true,
         copies_percent: 0,
     };
-    /// As that, for a gateway whose clock may be off.
+    /// The same, for a gateway whose clock may be wrong.
     #[allow(dead_code, reason = "the tests of faults have no clock that jumps")]
     pub const TIMELESS: Self = Self {
         knows_time: false,
         ..Self::BRISK
     };
-    /// Something is under way wherever a gateway is frozen, and what another took over still is
-    /// when the first one comes back.
+    /// Deliveries are in progress whenever a gateway is frozen, and those that another gateway took
+    /// over still are when the first one resumes.
     pub const SLOW: Self = Self {
         hanging_percent: 20,
         hanging_ms_max: 2_000,
@@ -146,7 +146,7 @@ async fn receive(
     ledger.receive(number, *destination, Reception { life, has_failed });
     match answer {
         Answer::Failure(status) => return status,
-        // If the gateway is killed meanwhile, this ends here.
+        // If the gateway is killed meanwhile, the task ends here.
         Answer::LateSuccess(delay) => sleep(delay).await,
         Answer::Success => {}
     }

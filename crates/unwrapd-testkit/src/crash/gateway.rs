@@ -1,4 +1,4 @@
-//! The gateway as a process, to be killed.
+//! The gateway as a process that can be killed.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -18,22 +18,23 @@ use crate::crash::application::Application;
 use crate::process::program;
 use crate::{OPENAI_SECRET, PATIENCE};
 
-/// Most deliveries under way at one destination, and so the most that a kill may have made twice.
+/// Concurrency of each destination, which limits the deliveries that a kill may duplicate.
 pub const CONCURRENCY: usize = 16;
-/// Much longer than a destination ever hangs, much shorter than [`PATIENCE`].
+/// Time-out of an attempt: much longer than a destination ever hangs, much shorter than
+/// [`PATIENCE`].
 const TIMEOUT_SECONDS: u64 = 5;
 const BINARY: &str = "unwrapd";
-/// The file in its folder by which a gateway is told how far its clock is off.
+/// File in the folder of a gateway with the shift of its clock.
 pub const CLOCK: &str = "clock";
-/// Lines of the log that are shown if it ends by itself.
+/// Number of log lines that are shown if the process ends by itself.
 const LOG_LINES: usize = 20;
 
-/// Keeps the binary as it is now: a build during a long run must not change what runs.
+/// Copies the binary: a build during a long run must not change what runs.
 pub fn copy_binary(folder: &Path) {
     std::fs::copy(program(), folder.join(BINARY)).unwrap();
 }
 
-/// Writes the configuration of one life, which receives at this port; 0: at any.
+/// Writes the configuration of one process, which receives at this port; 0: at any.
 pub fn write_config(
     folder: &Path,
     port: u16,
@@ -81,11 +82,11 @@ pub struct Gateway {
     log: JoinHandle<VecDeque<String>>,
 }
 
-/// Where it is to be found.
+/// Addresses of a running gateway.
 pub struct Addresses {
     /// Where webhooks are posted.
     pub webhooks: String,
-    /// Where it says whether it is ready.
+    /// Its readiness check.
     #[allow(dead_code, reason = "the tests of faults ask there")]
     pub readyz: String,
 }
@@ -94,7 +95,7 @@ impl Gateway {
     /// Starts it on the configuration in `folder`.
     pub fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
-        // There need be no such file: then its clock is right.
+        // Without the file, the clock is right.
         command.env("UNWRAPD_CLOCK_SHIFT", folder.join(CLOCK));
         if let Some(crash_at) = crash_at {
             command.env("UNWRAPD_CRASH_AT", crash_at);
@@ -102,7 +103,8 @@ impl Gateway {
         Self::start_by(command, folder, life)
     }
 
-    /// Starts it by a command that takes the arguments of the gateway. Every second life has to do with one thread.
+    /// Starts it by a command that accepts the arguments of the gateway. Every second process has
+    /// only one thread.
     pub fn start_by(mut command: Command, folder: &Path, life: u32) -> Self {
         if life.is_multiple_of(2) {
             command.args(["serve", "--threads", "1"]);
@@ -128,7 +130,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until it receives, and says where; `None` if it died before.
+    /// Waits until it receives, and returns its addresses. `None` if it died before.
     pub async fn ready(&mut self) -> anyhow::Result<Option<Addresses>> {
         let addresses = timeout(PATIENCE, &mut self.addresses).await;
         Ok(addresses.context("the gateway does not start")?.ok())
@@ -138,7 +140,7 @@ impl Gateway {
         self.child.wait().await.unwrap();
     }
 
-    /// SIGKILL, unless it is dead already. An error if it ended in another way.
+    /// Sends SIGKILL, unless it is dead. Returns an error if it ended in another way.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         // It may have ended already.
         drop(self.child.start_kill());
@@ -150,7 +152,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// SIGTERM, and waits for a good end.
+    /// Sends SIGTERM, and waits for a successful exit.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         let status = timeout(PATIENCE, self.child.wait())
@@ -162,12 +164,12 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// SIGSTOP: it does nothing more, and everybody else believes it is there.
+    /// Sends SIGSTOP: it does nothing more, while the others believe that it is alive.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT: it goes on where it was.
+    /// Sends SIGCONT: it continues where it was.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -179,7 +181,7 @@ impl Gateway {
     }
 }
 
-/// Reads the log to its end, tells the addresses, and gives the last lines.
+/// Reads the log to its end, sends the addresses, and returns the last lines.
 async fn read_log(stderr: ChildStderr, told: oneshot::Sender<Addresses>) -> VecDeque<String> {
     let mut told = Some(told);
     let mut webhooks = String::new();
@@ -192,7 +194,7 @@ async fn read_log(stderr: ChildStderr, told: oneshot::Sender<Addresses>) -> VecD
         if let Some((_, admin)) = line.split_once("admin API on ")
             && let Some(told) = told.take()
         {
-            // It may have been killed before anyone asked.
+            // It may have been killed before the receiver waited.
             drop(told.send(Addresses {
                 webhooks: std::mem::take(&mut webhooks),
                 readyz: format!("{admin}/readyz"),

@@ -1,4 +1,4 @@
-//! The books: what was posted, what was acknowledged, and what each destination received.
+//! The ledger: what was posted, what was acknowledged, and what each destination received.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,39 +8,40 @@ use tokio::sync::watch;
 use crate::crash::verdict::{Offence, Wrong};
 use crate::crash::webhooks::{self, Destination};
 
-/// Most deliveries still to be made; then no new webhook is sent. So the load lasts, and the drain does not.
+/// Number of undelivered messages at which no new webhook is sent, so that the final drain is
+/// short.
 const UNDELIVERED_MAX: usize = 256;
 
-/// Shared by all; who waits for something in it is woken by every entry.
+/// Shared by all tasks. Every entry wakes the tasks that wait for a change.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<watch::Sender<Book>>);
 
 #[derive(Default)]
 pub struct Book {
-    /// One for each number that was posted.
+    /// One entry for each number that was posted.
     pub webhooks: Vec<Entry>,
     pub offences: Vec<Offence>,
-    /// Requests posted, copies and repetitions included.
+    /// Number of posted requests, copies and repetitions included.
     pub requests: u64,
-    /// Deliveries received, repetitions included.
+    /// Number of received deliveries, repetitions included.
     receptions: u64,
     pub acknowledged: usize,
-    /// Answers that it cannot be kept now.
+    /// Number of 503 answers.
     pub refused: usize,
-    /// Posted, not acknowledged, and to be sent again.
+    /// Webhooks that were posted, not acknowledged, and must be sent again.
     again: VecDeque<usize>,
-    /// Deliveries still to be made.
+    /// Number of deliveries still to be made.
     undelivered: usize,
-    /// No new webhooks, no more failures.
+    /// Whether no new webhooks are sent and no more failures occur.
     is_calm: bool,
 }
 
-/// What is known of one webhook.
+/// The record of one webhook.
 #[derive(Default)]
 pub struct Entry {
-    /// The process that was the first to answer 200.
+    /// The first process that answered 200.
     pub acknowledged_in: Option<u32>,
-    /// How often.
+    /// Number of requests that posted it.
     posted: usize,
     /// By destination.
     deliveries: [Received; Destination::ALL.len()],
@@ -49,9 +50,9 @@ pub struct Entry {
 /// What a destination received of one webhook.
 #[derive(Default)]
 pub struct Received {
-    /// Each time it came.
+    /// Each reception.
     pub receptions: Vec<Reception>,
-    /// Whether it was answered 200, as far as the destination can tell.
+    /// Whether the response was 200, as far as the destination knows.
     pub is_delivered: bool,
 }
 
@@ -59,7 +60,7 @@ pub struct Received {
 pub struct Reception {
     /// The process that sent it.
     pub life: u32,
-    /// The destination answered that it failed.
+    /// Whether the destination answered with a failure.
     pub has_failed: bool,
 }
 
@@ -69,7 +70,7 @@ impl Entry {
     }
 }
 
-/// What a sender is to do next.
+/// The next step of a sender.
 enum Next {
     Post(usize),
     Wait,
@@ -89,8 +90,8 @@ impl Ledger {
         self.read(|book| book.is_calm)
     }
 
-    /// The number of the webhook to post next: a new one, or (if there is one and `rather_again`) one that was not acknowledged.
-    /// `None`: there will be no more.
+    /// The number of the webhook to post next: a new one, or, if there is one and `rather_again`,
+    /// one that was not acknowledged. `None`: the end.
     pub async fn next(&self, rather_again: bool) -> Option<usize> {
         let mut changes = self.0.subscribe();
         loop {
@@ -107,7 +108,7 @@ impl Ledger {
         }
     }
 
-    /// A new webhook that is not posted by a sender. What it is delivered to is still to come.
+    /// A new webhook that no sender posts, whose deliveries are still to come.
     #[allow(dead_code, reason = "the tests of faults do so")]
     pub fn announce(&self) -> usize {
         let mut number = 0;
@@ -119,7 +120,7 @@ impl Ledger {
         self.read(|book| book.webhooks.len())
     }
 
-    /// By this process.
+    /// Records an acknowledgement by this process.
     pub fn acknowledge(&self, number: usize, life: u32) {
         self.0.send_modify(|book| {
             let first = &mut book.webhooks[number].acknowledged_in;
@@ -134,7 +135,7 @@ impl Ledger {
         self.0.send_modify(|book| book.refused += 1);
     }
 
-    /// Has it sent again, unless a copy of it was acknowledged.
+    /// Schedules another request, unless a copy was acknowledged.
     pub fn send_again(&self, number: usize) {
         self.0.send_modify(|book| {
             if book.webhooks[number].acknowledged_in.is_none() {
@@ -143,7 +144,8 @@ impl Ledger {
         });
     }
 
-    /// Counts a request that posts it, and gives which one it is, counted from its number: so each begins elsewhere.
+    /// Counts a request for this webhook and returns its rank plus the number, so that each webhook
+    /// begins at a different gateway.
     pub fn count_request(&self, number: usize) -> usize {
         let mut place = 0;
         self.0.send_modify(|book| {
@@ -168,7 +170,7 @@ impl Ledger {
         self.read(|book| !book.webhooks[number].at(destination).receptions.is_empty())
     }
 
-    /// The destination has it and says so.
+    /// Records a delivery that the destination acknowledges.
     pub fn deliver(&self, number: usize, destination: Destination) {
         self.0.send_modify(|book| {
             let received = &mut book.webhooks[number].deliveries[destination as usize];
@@ -178,7 +180,7 @@ impl Ledger {
         });
     }
 
-    /// By this process.
+    /// Records an offence of this process.
     pub fn offend(&self, wrong: Wrong, id: impl Into<String>, life: u32) {
         self.0.send_modify(|book| {
             book.offences.push(Offence {
@@ -204,7 +206,7 @@ impl Ledger {
         self.read(|book| book.receptions)
     }
 
-    /// Waits until so much has been received since the beginning.
+    /// Waits until this many deliveries have been received since the beginning.
     pub async fn received_in_all(&self, receptions: u64) {
         self.wait_for(|book| book.receptions >= receptions).await;
     }
@@ -249,7 +251,8 @@ impl Book {
         if may_be_new {
             return Next::Post(self.announce());
         }
-        // Who has posted one that is not acknowledged comes here again; nobody has to wait for it.
+        // A sender that has posted an unacknowledged webhook returns here, so none has to wait for
+        // it.
         if self.is_calm {
             Next::Nothing
         } else {

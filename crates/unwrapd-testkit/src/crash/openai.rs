@@ -1,4 +1,5 @@
-//! OpenAI's side: posts new webhooks, now and then some at once or once more, and what was not acknowledged again.
+//! The senders: they post new webhooks, some of them as several copies or again later, and repeat
+//! those that were not acknowledged.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,26 +13,26 @@ use crate::crash::verdict::Wrong;
 use crate::crash::webhooks;
 use crate::{self as support, Webhook, unix_now};
 
-/// Of a hundred webhooks, so many are sent as several copies at once,
+/// Percentage of webhooks that are sent as several copies at once.
 const AT_ONCE_PERCENT: u8 = 10;
 const COPIES_MAX: usize = 4;
-/// and after so many some earlier one comes once more, whether it was acknowledged or not.
+/// Percentage of webhooks after which an earlier one is sent again, acknowledged or not.
 const ONCE_MORE_PERCENT: u8 = 5;
 
-/// Where webhooks are posted: at a process that receives, or did a moment ago.
+/// An address to post to: of a process that receives, or did recently.
 #[derive(Clone)]
 pub struct Door {
     /// The number of the process.
     pub life: u32,
     pub url: String,
-    /// The clock of its machine, which we are sure to agree with.
+    /// The clock of its machine.
     pub wall: Wall,
 }
 
-/// How long a gateway may take to see that its clock has jumped.
+/// Time within which a gateway must notice that its clock has jumped.
 const JUMP_TIME: Duration = Duration::from_millis(500);
 
-/// A clock that may be off: by how many seconds, and since when.
+/// A clock that may be wrong: the shift in seconds, and the time of the last jump.
 #[derive(Clone, Default)]
 pub struct Wall(Arc<Mutex<(i64, Option<Instant>)>>);
 
@@ -53,7 +54,7 @@ impl Wall {
     }
 }
 
-/// One sender. Ends when everything is acknowledged and nothing new is to come.
+/// A sender. It ends when everything is acknowledged and nothing new will come.
 pub async fn send(
     ledger: Ledger,
     mut doors: watch::Receiver<Vec<Door>>,
@@ -75,7 +76,8 @@ pub async fn send(
     }
 }
 
-/// Posts copies of a webhook, all at once, and books the answers. Whatever comes again comes to the next door, as behind a load balancer.
+/// Posts copies of a webhook at once, and records the answers. A repeated webhook goes to the next
+/// address, as behind a load balancer.
 pub async fn post(
     ledger: &Ledger,
     doors: &mut watch::Receiver<Vec<Door>>,
@@ -105,7 +107,7 @@ pub async fn post(
     while let Some(answer) = answers.join_next().await {
         let (door, begun_at, answer) = answer.unwrap();
         let life = door.life;
-        // No answer: the gateway is gone, or frozen.
+        // No answer: the gateway is dead or frozen.
         let Ok(answer) = answer else {
             continue;
         };

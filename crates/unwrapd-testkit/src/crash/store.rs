@@ -1,4 +1,4 @@
-//! Reads what the gateway has kept, in SQL of our own: the tables are what people with any tool would see.
+//! Reads the content of the store with SQL of its own, as people with any tool would.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub type MessageView = HashMap<String, KeptWebhook>;
 
 #[derive(Default)]
 pub struct KeptWebhook {
-    /// How many messages there are with this id.
+    /// Number of messages with this id.
     pub copies: u32,
     /// Whether bytes and type are those that were posted.
     pub is_exact: bool,
@@ -22,13 +22,13 @@ pub struct KeptWebhook {
 pub struct DeliveryView {
     pub destination: String,
     pub is_delivered: bool,
-    /// Attempts that were settled as a success,
+    /// Attempts that were settled as a success.
     pub succeeded: usize,
-    /// and as anything else.
+    /// All other settled attempts.
     pub failed: usize,
 }
 
-/// Everything in the store, which nobody else has open.
+/// Reads the whole store, which no process has open.
 pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
     let store = open(path)?;
     let sound: String = store.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
@@ -71,7 +71,7 @@ pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
     Ok(kept)
 }
 
-/// How many deliveries are still to be made or to be settled.
+/// Number of deliveries that are not settled for good.
 pub fn open_deliveries(path: &Path) -> u64 {
     open(path)
         .and_then(|store| {
@@ -89,7 +89,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 impl KeptWebhook {
-    /// The deliveries to a destination; there should be one at most.
+    /// The deliveries to a destination; at most one is right.
     pub fn to(&self, destination: Destination) -> impl Iterator<Item = &DeliveryView> {
         self.deliveries
             .iter()

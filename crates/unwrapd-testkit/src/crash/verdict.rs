@@ -1,16 +1,18 @@
-//! Compares the books with the store.
+//! Compares the ledger with the store.
 //!
-//! **When may a delivery come again?** If the attempt before it failed, or if the process died between sending it and having its
-//! settlement on the disk. From outside, the second cannot be seen directly; but the store writes a row for an attempt when it is
-//! settled. So:
-//! - one attempt, and no other, is settled as a success: the last. Each of the others is settled as failed, or was in flight when its
-//!   process died, which is the only way to end without a row;
-//! - two copies from the same process need a row that says failed, for a process does not survive its own death;
-//! - a copy that the destination answered well, followed by one of a later process, was in flight at that kill: it occupied one of the
-//!   destination's slots, or was being settled, so of these there are at most [`IN_FLIGHT_MAX`] for each kill and destination.
+//! **When may a message be delivered again?** If the previous attempt failed, or if the process
+//! died between sending the message and having its settlement on the disk. The second case cannot
+//! be observed directly, but the store writes a row for each settled attempt. So:
+//! - exactly one attempt is settled as a success: the last. Each of the others is settled as
+//!   failed, or was in flight when its process died, which is the only way to end without a row;
+//! - two copies from the same process need a row with a failure, because a process does not survive
+//!   its own death;
+//! - a copy with a good answer, followed by one of a later process, was in flight at that kill: it
+//!   occupied one of the destination's slots, or was being settled. So there are at most
+//!   [`IN_FLIGHT_MAX`] of these for each kill and destination.
 //!
-//! Where several processes share a store, and are frozen too, whoever reads what they held there
-//! gives the reasons ([`Again`]).
+//! If several processes share a store, and are also frozen, the audit of their leases gives the
+//! reasons ([`Again`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,37 +24,38 @@ use crate::crash::ledger::{Book, Entry, Ledger, Received, known};
 use crate::crash::store::{DeliveryView, MessageView};
 use crate::crash::webhooks::{self, Destination};
 
-/// Most deliveries between being begun and being on the disk as settled, at one destination.
+/// Maximum number of deliveries to one destination between their beginning and their durable
+/// settlement.
 const IN_FLIGHT_MAX: usize = CONCURRENCY + SETTLING_MAX;
-/// Ids shown of each kind of offence.
+/// Maximum number of ids shown of each kind of offence.
 const SHOWN_MAX: usize = 20;
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// Answered 200 and not in the store.
+    /// Answered with 200, but not in the store.
     NotKept,
-    /// Answered 200, wanted, and not delivered.
+    /// Answered with 200 and wanted, but not delivered.
     NotDelivered(Destination),
-    /// Never posted.
+    /// Delivered, but never posted.
     Invented,
-    /// Not the bytes, or not the type, that were posted.
+    /// With other bytes, or another type, than were posted.
     Altered,
     /// Not signed with the secret of the destination.
     Unproven(Destination),
-    /// Not wanted there.
+    /// Delivered to a destination that does not want it.
     Stray(Destination),
     /// More than one message, or more than one delivery for one destination.
     Doubled,
-    /// An honest webhook that was answered neither 200 nor 503 with `Retry-After`.
+    /// A genuine webhook that was answered neither with 200 nor with 503 and `Retry-After`.
     Refused(u16),
-    /// Never answered 200, although the gateway was there.
+    /// Never answered with 200, although the gateway was there.
     NotAcknowledged,
-    /// Delivered, and the store does not say so.
+    /// Delivered, but not settled in the store.
     NotSettled(Destination),
     /// Delivered again without a reason.
     Again(Destination),
-    /// More deliveries in flight at a kill than may be; the id is the number of the process.
+    /// More deliveries in flight at a kill than allowed; the id is the number of the process.
     Crowded(Destination),
 }
 
@@ -69,20 +72,20 @@ impl Wrong {
     }
 }
 
-/// Why a delivery came more than once.
+/// Numbers of repeated deliveries, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Again {
-    /// Copies that came after one that failed,
+    /// Copies after a failed attempt.
     pub after_failure: usize,
-    /// after one that was in flight at a kill,
+    /// Copies after an attempt that was in flight at a kill.
     pub after_kill: usize,
-    /// and after one that was in flight at a freeze.
+    /// Copies after an attempt that was in flight at a freeze.
     pub after_freeze: usize,
     /// Copies without a reason.
     pub unexplained: usize,
 }
 
-/// Gives why the delivery of this id to this destination came as often as it did.
+/// Returns the reasons why this id was delivered more than once to this destination.
 pub type Reasons<'a> = dyn Fn(&str, Destination, &Received) -> Again + 'a;
 
 #[derive(Default)]
@@ -91,10 +94,10 @@ pub struct Verdict {
     posted: usize,
     requests: u64,
     acknowledged: usize,
-    /// Deliveries made, each counted once.
+    /// Number of deliveries, each counted once.
     delivered: usize,
     again: Again,
-    /// By process and destination: what was in flight when it died and came again.
+    /// By process and destination: deliveries that were in flight at its death and were repeated.
     in_flight: BTreeMap<(u32, Destination), usize>,
 }
 
@@ -105,7 +108,7 @@ impl Verdict {
         verdict
     }
 
-    /// With what is known of each delivery that came again.
+    /// The verdict, with the reasons for each repeated delivery.
     pub fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
         let mut verdict = Self::default();
         ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
@@ -218,7 +221,7 @@ impl Verdict {
         }
     }
 
-    /// Where one process follows another.
+    /// The reasons if one process follows another.
     fn reasons_alone(
         &mut self,
         destination: Destination,
@@ -261,7 +264,7 @@ impl Verdict {
 }
 
 impl fmt::Display for Verdict {
-    /// Ids only, never payloads.
+    /// Shows ids only, never payloads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

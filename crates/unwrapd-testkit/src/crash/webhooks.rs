@@ -1,7 +1,8 @@
-//! What is posted: the number of a webhook decides its id, its bytes and who wants it. Pure, so that nothing has to be remembered.
+//! The posted webhooks: the number of a webhook decides its id, its bytes and its destinations.
+//! Pure, so nothing has to be remembered.
 
-/// Types of events and who wants them: between them the one, the other, both and nobody. `None`: a body that is no event.
-/// Calls are left out: they expire by design when they cannot be delivered at once.
+/// Types of events: wanted by the first destination, the second, both or none. `None`: a body that
+/// is no event. Calls are omitted: they expire by design when they cannot be delivered at once.
 const KINDS: [Option<&str>; 8] = [
     Some("response.completed"),
     Some("batch.completed"),
@@ -12,7 +13,7 @@ const KINDS: [Option<&str>; 8] = [
     Some("fine_tuning.job.succeeded"),
     None,
 ];
-/// One in so many has a body of many pages.
+/// One out of so many webhooks has a body of many pages.
 const LARGE_ONE_IN: u64 = 17;
 const LARGE_LETTERS: usize = 30_000;
 
@@ -20,10 +21,10 @@ pub fn id(number: usize) -> String {
     format!("wh_{number}")
 }
 
-/// The number in an id that may be anything.
+/// The number in an id of any form.
 pub fn number(id: &str) -> Option<usize> {
     let number = id.strip_prefix("wh_")?.parse().ok()?;
-    // `wh_007` is no id of ours.
+    // `wh_007` is not one of our ids.
     (self::id(number) == id).then_some(number)
 }
 
@@ -38,7 +39,7 @@ pub fn payload(number: usize) -> String {
     };
     let note = "x".repeat(letters);
     match kind(number) {
-        // Blanks, escapes and letters that a new serialization would change.
+        // Blanks, escapes and letters that a new serialisation would change.
         Some(kind) => format!(
             "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
         ),
@@ -70,7 +71,7 @@ impl Destination {
         }
     }
 
-    /// Its patterns, as the configuration has them.
+    /// Its patterns, as in the configuration.
     pub fn events(self) -> &'static str {
         match self {
             Self::App => r#"["response.*", "batch.*", "!response.cancelled"]"#,
@@ -78,7 +79,7 @@ impl Destination {
         }
     }
 
-    /// What these patterns mean, in other words than the gateway's.
+    /// The meaning of these patterns, implemented independently of the gateway.
     pub fn wants(self, number: usize) -> bool {
         match (self, kind(number)) {
             (Self::App, Some("response.cancelled") | None) => false,

@@ -1,5 +1,5 @@
-//! Access to the admin port: with the token, or, if there is none, from this machine, but not from
-//! a web page.
+//! Access to the admin port: with the token, or, if there is none, from this machine except from a
+//! web page.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,21 +20,21 @@ use tokio::time::sleep;
 use super::Admin;
 use super::json::Refusal;
 
-/// How long the answer to a wrong token is held back.
+/// Delay of the response to a wrong token.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
-/// Most answers held back at once. Each may hold a connection, of which most must be left to those
-/// with the right token.
+/// Maximum number of delayed responses. Each may occupy a connection, and most connections must be
+/// left to clients with the right token.
 const DELAYED_MAX: usize = 8;
 
 /// The token of operators. It prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken {
-    /// Of a digest, neither the time of a comparison nor a core dump tells the token.
+    /// A digest: neither the time of a comparison nor a core dump reveals the token.
     digest: [u8; 32],
 }
 
 impl AdminToken {
-    /// The token with this text.
+    /// Creates the token from its text.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// The token that lets a request through, and the number of wrong tokens that are being answered.
+/// The token that grants access, and the number of delayed responses.
 #[derive(Clone)]
 pub(super) struct Guard {
     admin: Admin,
@@ -72,7 +72,8 @@ impl Guard {
     }
 }
 
-/// Lets through who may steer. It comes before every bound, so that strangers take no place from operators.
+/// Passes authorised requests. It comes before every bound, so that strangers do not take permits
+/// from operators.
 pub(super) async fn guard(
     State(Guard { admin, delays }): State<Guard>,
     request: Request,
@@ -80,13 +81,13 @@ pub(super) async fn guard(
 ) -> Response {
     let refused = match &admin.token {
         Some(token) if !bears(request.headers(), token) => {
-            // The configuration refuses a weak token, which this would not protect: it makes
-            // guessing slow and easy to see.
+            // The configuration refuses weak tokens, for which this would be no protection: it
+            // makes guessing slow and visible.
             if request.headers().contains_key(AUTHORIZATION) {
                 let Ok(_delay) = delays.try_acquire() else {
                     return Refusal::new(
                         StatusCode::TOO_MANY_REQUESTS,
-                        "too many requests with a wrong token wait for their answer; try again",
+                        "too many requests with a wrong token are waiting for their answer; try again",
                     )
                     .into_response();
                 };
@@ -113,7 +114,7 @@ pub(super) async fn guard(
     }
 }
 
-/// Whether the sender may know paths, roles and other details.
+/// Whether the sender may see paths, roles and other details.
 pub(super) fn may_see_details(admin: &Admin, request: &Request) -> bool {
     match &admin.token {
         Some(token) => bears(request.headers(), token),
@@ -121,7 +122,7 @@ pub(super) fn may_see_details(admin: &Admin, request: &Request) -> bool {
     }
 }
 
-/// Whether the sender has tried a token that is not ours.
+/// Whether the sender has sent a wrong token.
 pub(super) fn has_wrong_token(admin: &Admin, headers: &HeaderMap) -> bool {
     let is_wrong = |token| headers.contains_key(AUTHORIZATION) && !bears(headers, token);
     admin.token.as_ref().is_some_and(is_wrong)
@@ -135,7 +136,7 @@ fn bears(headers: &HeaderMap, token: &AdminToken) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && token.is(text)
 }
 
-/// Against DNS rebinding: a page may have its own name lead to this machine.
+/// Protection against DNS rebinding: a web page may make its own name resolve to this machine.
 fn is_of_this_machine(request: &Request) -> bool {
     let Some(host) = host(request) else {
         return false;
@@ -148,7 +149,7 @@ fn is_of_this_machine(request: &Request) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// Browsers send an `Origin` with everything that a page does beyond looking.
+/// Browsers send an `Origin` with every request of a page other than plain reads.
 fn is_of_a_page_elsewhere(request: &Request) -> bool {
     let Some(origin) = request.headers().get(ORIGIN) else {
         return false;
@@ -158,7 +159,8 @@ fn is_of_a_page_elsewhere(request: &Request) -> bool {
     !own.iter().any(|own| own.as_bytes() == origin.as_bytes())
 }
 
-/// In HTTP/2 it stands in the target, and `host` is optional. Where both stand and differ, somebody plays tricks.
+/// The requested host. In HTTP/2 it is in the target, and the header `host` is optional. `None`
+/// also if both are present and differ, which is an attack.
 fn host(request: &Request) -> Option<&str> {
     let target = request
         .uri()

@@ -21,18 +21,18 @@ use super::json::Refusal;
 
 /// Longest time for the body of a request to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are passed to HTTP/2 at a time. HTTP/2 buffers them until the client
-/// reads them, and asks for more as soon as the client has read one byte. A whole answer would stay
-/// in its buffer after the permit was released.
+/// Number of bytes of a response that are passed to HTTP/2 at a time. HTTP/2 buffers them until the
+/// client reads them, and asks for more as soon as the client has read one byte. A whole response
+/// would stay in its buffer after the permit was released.
 const PIECE_BYTES: usize = 4 * 1024;
-/// Largest body of a request: enough for more than a thousand ids.
+/// Maximum size of a request body, in bytes: enough for more than a thousand ids.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The cost of a route. Requests of one class share a bound of requests in progress, so that no
+/// The cost of a route. Requests of one class share a limit of concurrent requests, so that no
 /// class blocks another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The answer needs no waiting.
+    /// The answer is available at once.
     Alive,
     /// The request waits for a check of the store that all such requests share.
     Ready,
@@ -53,7 +53,8 @@ impl Class {
         Self::Send,
     ];
 
-    /// Most requests in progress. A request counts until its client has read the answer.
+    /// Maximum number of concurrent requests. A request counts until its client has read the
+    /// response.
     #[must_use]
     pub const fn at_once(self) -> usize {
         match self {
@@ -64,8 +65,8 @@ impl Class {
         }
     }
 
-    /// Whether the permit is held until the client has read the answer. The other classes need no
-    /// token, and their answers are one line. There a client that reads nothing must not block a
+    /// Whether the permit is held until the client has read the response. The other classes need no
+    /// token, and their responses are one line: a client that does not read them must not block a
     /// load balancer.
     #[must_use]
     pub const fn holds_answer(self) -> bool {
@@ -78,9 +79,9 @@ impl Class {
 pub struct Bounds {
     /// The class whose permits the route shares.
     pub class: Class,
-    /// Longest time from the complete request to its answer.
+    /// Maximum time from the complete request to its response.
     pub time: Duration,
-    /// Largest body of a request, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub body_bytes_max: usize,
 }
 
@@ -123,15 +124,15 @@ pub(super) struct Bounded {
     pub(super) permits: Permits,
 }
 
-/// Answers within the bounds of the route.
+/// Handles a request within the bounds of its route.
 pub(super) async fn bounded(
     State(Bounded { bounds, permits }): State<Bounded>,
     request: Request,
     next: Next,
 ) -> Response {
     let class = bounds.class;
-    // The routes without a token allow no body. A client may still hold back the end of one until
-    // the time-out, so no permit is held before the request is complete.
+    // Routes without a token allow no body. A client may still delay the end of one until the
+    // time-out, so no permit is held before the request is complete.
     let request = if bounds.body_bytes_max == 0 {
         match arrive(request, 0).await {
             Ok(request) => request,
@@ -209,7 +210,7 @@ fn too_large(body_bytes_max: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-/// Sets `Retry-After`, for an answer without a permit or without the store.
+/// Sets `Retry-After`, for a response without a permit or without the store.
 pub(super) fn retry_after(response: &mut Response) {
     const SECONDS: u64 = 1;
     response
@@ -217,7 +218,8 @@ pub(super) fn retry_after(response: &mut Response) {
         .insert(RETRY_AFTER, HeaderValue::from(SECONDS));
 }
 
-/// The body of an answer. The permit is released once the client has read the body, or has gone.
+/// The body of a response. The permit is released once the client has read the body, or has
+/// disconnected.
 struct Held {
     body: Body,
     rest: Bytes,

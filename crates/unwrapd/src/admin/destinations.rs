@@ -1,4 +1,4 @@
-//! How each destination fares, and the switches of it.
+//! The routes for the state of each destination, and for changing it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -123,9 +123,9 @@ async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<
     switch(admin, name, false).await
 }
 
-/// Durable first, so that what was answered stays so.
+/// Pauses or resumes a destination. The change is durable before the answer.
 async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response, Refusal> {
-    // A pause outlives its destination, and is to be taken away all the same.
+    // A pause outlives its destination, and must be removable without it.
     if is_paused || !is_paused_in(&admin, &name).await? {
         target(&admin, &name)?;
     }
@@ -133,7 +133,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         name: name.clone(),
         paused: is_paused,
     });
-    // In a task of its own: if the operator hangs up now, what is durable must take effect all the same.
+    // In a task of its own: if the operator disconnects, a durable change must still take effect.
     let switched = tokio::spawn(async move {
         let _one_at_a_time = admin.registry.hold_pauses().await;
         if is_paused {
@@ -175,7 +175,7 @@ fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {
         })
 }
 
-/// Sends one sample now, whatever the state of the destination, and keeps nothing of it.
+/// Sends one sample to the destination, whatever its state, and stores nothing.
 async fn test(
     State(admin): State<Admin>,
     Path(name): Path<String>,

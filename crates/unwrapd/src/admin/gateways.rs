@@ -1,4 +1,4 @@
-//! The gateways on the store, as this one knows them.
+//! The route for the gateways on the store, as far as this gateway knows them.
 
 use axum::extract::State;
 use axum::response::Response;

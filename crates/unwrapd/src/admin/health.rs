@@ -1,4 +1,4 @@
-//! For whoever watches over the process.
+//! Health checks: `/livez` and `/readyz`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,22 +18,22 @@ use super::{Admin, Route};
 use crate::api::GatewayView;
 use crate::store::StoreError;
 
-/// How long a look at the store answers further probes. Each look is a commit.
+/// How long the result of a check of the store is reused. Each check is a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
 /// Beginning of the log line for a wrong token at a path that needs none.
 const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
-/// Longest wait for a look. Load balancers give up after a few seconds.
+/// Longest wait for a check. Load balancers time out after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Whether the store can be written to: at most one look at a time and one a second, however many
-/// ask. Whoever reaches the port may.
+/// Whether the store is writable. There is at most one check at a time and one a second, whatever
+/// the number of requests, because every client may request it.
 #[derive(Default)]
 pub struct Readiness {
     is_stopping: AtomicBool,
     last: Mutex<Option<Look>>,
 }
 
-/// A look at the store, under way or done.
+/// A check of the store, running or finished.
 #[derive(Clone)]
 struct Look {
     began: Instant,
@@ -51,13 +51,13 @@ impl Look {
 }
 
 impl Readiness {
-    /// From now on it is not ready, so that nobody sends more here.
+    /// Reports "not ready" from this moment, so that load balancers send nothing more.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Result of a check that ended less than a second ago, or of the one under way. An error if
-    /// that takes too long.
+    /// Result of a check that ended less than a second ago, or of the running one. An error if that
+    /// takes too long.
     async fn of(
         &self,
         probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -69,8 +69,8 @@ impl Readiness {
                 None => last.insert(begin(probe)).clone(),
             }
         };
-        // A look that hangs is waited for by all who ask, each for what is left of its time, and no
-        // further one is begun.
+        // All requests wait for a check that hangs, each for the rest of its time, and no other
+        // check begins.
         let left = LOOK_TIME_MAX.saturating_sub(look.began.elapsed());
         let seen = timeout(left, look.seen.wait_for(Option::is_some)).await;
         match seen {
@@ -87,7 +87,7 @@ impl Readiness {
     }
 }
 
-/// In a task of its own: who asks may hang up, and the look goes on for the others.
+/// Runs in a task of its own: if one caller disconnects, the check continues for the others.
 fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Look {
     let (told, seen) = watch::channel(None);
     tokio::spawn(async move {
@@ -104,8 +104,8 @@ fn broke_off() -> StoreError {
     StoreError::Unavailable("the check of the store ended without a result".into())
 }
 
-/// `/livez`: the process answers. `/readyz`: it can keep what it receives, or why not; and which
-/// others are configured differently.
+/// `/livez`: the process answers. `/readyz`: whether it can store webhooks, with the reason if not,
+/// and the gateways with a different configuration.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::open("/livez", Bounds::ALIVE, async || "ok\n"),
@@ -124,7 +124,7 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
         seen.map_err(|error| format!("{error}\n"))
     };
     let has_details = may_see_details(&admin, &request);
-    // A guess, or a token of yesterday. It is not held back: a probe must be in time.
+    // A guess, or an old token. The response is not delayed: a health check must be in time.
     if has_wrong_token(&admin, request.headers()) {
         admin.refusals.count(WRONG_TOKEN, None, || {
             "the answer had no details, as without a token: correct the token, or remove it".into()
@@ -207,7 +207,7 @@ mod tests {
         );
     }
 
-    /// Counts the looks that begin, each of which takes this long.
+    /// Counts the checks that begin, each of which takes this long.
     fn looks(
         count: &Arc<Semaphore>,
         takes: Duration,

@@ -1,5 +1,5 @@
-//! How operators ask and are answered: JSON in, JSON out, from programs and not from strange web
-//! pages. Every error is a problem as of RFC 9457.
+//! Requests and responses of operators: JSON, only from programs and not from other web sites.
+//! Every error is a problem according to [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -17,10 +17,11 @@ use crate::store::StoreError;
 
 /// The content type of a problem.
 const PROBLEM_JSON: &str = "application/problem+json";
-/// The type of a problem that its status describes well enough (RFC 9457, section 4.2.1).
+/// The type of a problem that its status describes sufficiently ([RFC 9457, section
+/// 4.2.1](https://www.rfc-editor.org/rfc/rfc9457#section-4.2.1)).
 const ABOUT_BLANK: &str = "about:blank";
 
-/// Why a request was not answered as hoped.
+/// Reason why a request failed.
 pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
@@ -79,11 +80,13 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An answer that is a line of text whatever its status: for machines that look at the status only.
+/// Marks a response that is a line of text whatever its status, for clients that only use the
+/// status.
 #[derive(Clone, Copy)]
 pub(super) struct PlainText;
 
-/// Any error as a problem, also one that axum answers by itself: no such path, another method, a path that is no UTF-8.
+/// Converts any error to a problem, including those of axum itself: an unknown path, a wrong
+/// method, a path that is not UTF-8.
 pub(super) fn as_problem(response: Response) -> Response {
     let status = response.status();
     let is_problem = response
@@ -96,7 +99,7 @@ pub(super) fn as_problem(response: Response) -> Response {
     }
     let detail = match status {
         StatusCode::NOT_FOUND => {
-            "there is nothing at this path: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
+            "this path does not exist: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
         }
         StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
         _ => "the request cannot be read",
@@ -111,7 +114,7 @@ pub(super) fn as_problem(response: Response) -> Response {
 /// The value as JSON.
 pub(super) fn answer(value: &impl Serialize) -> Response {
     let Ok(json) = serde_json::to_vec(value) else {
-        // None of ours has a key that is no text.
+        // None of our types has a key that is not text.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let headers = [
@@ -123,7 +126,8 @@ pub(super) fn answer(value: &impl Serialize) -> Response {
     (headers, json).into_response()
 }
 
-/// The body of a request. It must say that it is JSON: a form on a strange web page cannot.
+/// Parses the body of a request. Its content type must be JSON, which a form on another web site
+/// cannot send.
 pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     if !is_json(request.headers()) {
         return Err(Refusal::new(
@@ -131,7 +135,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
             "send JSON, with the header `content-type: application/json`",
         ));
     }
-    // It is all there, and within the bound of the route.
+    // The body is complete, and within the bound of the route.
     let body = to_bytes(request.into_body(), usize::MAX)
         .await
         .map_err(|_| Refusal::bad("the body ended too early"))?;

@@ -1,4 +1,4 @@
-//! `/api/v1`: what is kept, what is dead, and delivering it again.
+//! `/api/v1/messages` and `/api/v1/dead`: stored messages and dead letters.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
 use crate::store::{MessagePage, MessageView, PAGE_MAX, Page, Store};
 
-/// Messages on a page whose length is not asked for.
+/// Default number of messages on a page.
 const PAGE_LENGTH: usize = 50;
-/// Most values of one kind in a filter: each id is looked for.
+/// Maximum number of values of one kind in a filter, because each id is looked up.
 const VALUES_MAX: usize = 1_000;
 
 /// State of these routes.
@@ -148,7 +148,8 @@ fn shown(mut kept: MessageView, with_payload: bool) -> MessageDetail {
     }
 }
 
-/// `type=response.*&since=2h&limit=100`: every key but `since`, `until`, `limit` and `after` as often as wanted.
+/// Parses `type=response.*&since=2h&limit=100`: every key except `since`, `until`, `limit` and
+/// `after` may be repeated.
 fn read_query(query: Option<&str>) -> Result<(Filter, Page), Refusal> {
     let mut filter = Filter::default();
     let mut types = Vec::new();
@@ -193,7 +194,7 @@ fn read_limit(text: &str) -> Result<usize, Refusal> {
         .ok_or_else(|| Refusal::bad(format!("`limit` must be 1 to {PAGE_MAX}")))
 }
 
-/// Within bounds.
+/// Checks the limits of a filter.
 pub(super) fn check(filter: &Filter) -> Result<(), Refusal> {
     let lengths = [
         filter.destination.len(),

@@ -1,4 +1,4 @@
-//! `/api/v1/quarantine`: what could not be proven, to look at, prove again, or drop.
+//! `/api/v1/quarantine`: requests that could not be verified: list, verify again, or drop.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::store::{QuarantinedRequest, QuarantinedSummary};
 
-/// Most requests on a page.
+/// Maximum number of requests on a page.
 const PAGE_MAX: usize = 100;
 
 pub(super) fn routes() -> Vec<Route> {

@@ -1,4 +1,5 @@
-//! Replays: first the plan, then the run, in requests that end within seconds and go on where the one before ended.
+//! Replays: first the plan, then the run, in requests of a few seconds, each of which continues the
+//! previous one.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Replay, ReplayStep, Token};
 
-/// Deliveries changed in one commit: some ten milliseconds, for which what arrives may have to wait.
+/// Number of deliveries changed in one commit: about ten milliseconds, during which new messages
+/// may wait.
 const STEP: usize = 500;
-/// How long a request goes on taking steps.
+/// How long one request takes steps.
 const RUN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn replay(
@@ -84,7 +86,7 @@ async fn run(
                     "this token was used for another replay; use a new one",
                 ));
             }
-            // What is done is done, and worth telling.
+            // Finished steps stay, and are reported.
             (Err(StoreError::Full(_)), Some(counts)) => {
                 return Ok(ReplayProgress {
                     token,
@@ -104,7 +106,7 @@ async fn run(
         if done && !repeated {
             tracing::info!(
                 token = token.as_str(),
-                "replayed: {} of {}; {} more waited already and are due now",
+                "replayed: {} of {}; {} more were waiting already and are due now",
                 counted(counts.deliveries, "delivery", "deliveries"),
                 counted(counts.messages, "message", "messages"),
                 counts.waiting
@@ -141,7 +143,7 @@ pub(super) async fn drop_dead(
         return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
     }
     let mut filter = asked.filter;
-    // By the time that has surely come: a clock that has jumped makes nothing old enough to be dropped.
+    // By the believed time: a clock that has jumped makes no dead letter old enough to be dropped.
     let believed = clock.believed();
     let now = asked.as_of.map_or(believed, |as_of| as_of.at.min(believed));
     filter.until = filter.until.map(|when| when.as_time(now));

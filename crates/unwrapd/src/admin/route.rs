@@ -40,7 +40,7 @@ impl Route {
         }
     }
 
-    /// A route by which operators read.
+    /// A route for reading.
     pub(super) fn get<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
     where
         H: Handler<T, Admin>,
@@ -55,7 +55,7 @@ impl Route {
         }
     }
 
-    /// A route by which operators change something.
+    /// A route for changes.
     pub(super) fn post<H, T>(path: &'static str, bounds: Bounds, handler: H) -> Self
     where
         H: Handler<T, Admin>,
@@ -94,7 +94,8 @@ impl Route {
         self.is_open
     }
 
-    /// As a router. A request passes the guard, then the bounds, then the handler.
+    /// Converts the route to a router. A request passes the guard, then the bounds, then the
+    /// handler.
     pub(super) fn served(self, permits: &Permits, who: &Guard) -> Router<Admin> {
         let bounds = Bounded {
             bounds: self.bounds,

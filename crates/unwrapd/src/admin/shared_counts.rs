@@ -1,8 +1,8 @@
 //! Counts of deliveries, which several callers share.
 //!
 //! A count reads an index of the waiting deliveries and one of the dead letters. With millions of
-//! them it takes a second, and a dashboard asks every second. So a count that took long is repeated
-//! only after a multiple of its time. Counters beside each delivery would cost receiving more.
+//! them it takes a second, and a dashboard requests it every second. So a slow count is repeated
+//! only after a multiple of its duration. Counters beside each delivery would cost receiving more.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use crate::store::DestinationCounts;
 
-/// Reuse of a slow count, as a multiple of its duration: slow counts take at most a twentieth of a
-/// core. A count may also be slow because a connection was waited for, so there is a longest time.
+/// Maximum reuse of a slow count, as a multiple of its duration, so that slow counts use at most a
+/// twentieth of a core. It is limited because a count may also be slow for lack of a connection.
 const AGE_FACTOR_MAX: u32 = 20;
 const AGE_MAX: Duration = Duration::from_secs(60);
-/// A count that takes no longer is never reused.
+/// A count that takes at most this long is never reused.
 const IS_QUICK: Duration = Duration::from_millis(20);
 
 /// The latest count of deliveries by destination.

@@ -1,5 +1,6 @@
-//! Deliveries that wait for a destination that is not configured (any more). Nothing delivers them and
-//! nothing removes them, so an operator must know of them and be able to end them.
+//! Deliveries that wait for a destination that is not configured (any more). No dispatcher delivers
+//! them and pruning does not delete them, so an operator must know of them and be able to give them
+//! up.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,11 +22,11 @@ use crate::store::{Store, gateways, give_up, waiting};
 
 /// The condition that such deliveries wait.
 const CONDITION: &str = "unconfigured-destinations";
-/// Most destinations that `/readyz` names.
+/// Maximum number of destinations that `/readyz` names.
 const NAMES_MAX: usize = 5;
-/// How long a request goes on giving up.
+/// How long one request gives up deliveries.
 const RUN_MAX: Duration = Duration::from_secs(5);
-/// How often the deliveries are counted while some wait.
+/// Interval between counts while such deliveries wait.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Vec<Route> {
@@ -44,7 +45,7 @@ pub(crate) fn remedy(name: &str, other: &str) -> String {
     )
 }
 
-/// Has `/readyz` name the destinations that are not configured, of those for which deliveries wait.
+/// Makes `/readyz` name the destinations for which deliveries wait and that are not configured.
 pub(crate) fn note(waiting: &[(String, u64)], registry: &Registry, warnings: &Warnings) {
     let waiting: Vec<_> = waiting
         .iter()
@@ -53,7 +54,7 @@ pub(crate) fn note(waiting: &[(String, u64)], registry: &Registry, warnings: &Wa
     if waiting.is_empty() {
         return warnings.end(
             CONDITION,
-            "nothing waits any more for a destination that is not configured",
+            "no delivery waits for an unconfigured destination any more",
         );
     }
     let more = match waiting.len().saturating_sub(NAMES_MAX) {
@@ -74,8 +75,8 @@ pub(crate) fn note(waiting: &[(String, u64)], registry: &Registry, warnings: &Wa
     );
 }
 
-/// Keeps the warning true, until `end`: another gateway on the database may make the deliveries,
-/// or give them up.
+/// Updates the warning until `end`: another gateway on the database may deliver them, or give them
+/// up.
 pub(crate) async fn watch(
     store: Arc<dyn Store>,
     registry: Registry,
@@ -107,7 +108,7 @@ async fn give_up_waiting(
         return Err(Refusal::new(
             StatusCode::CONFLICT,
             format!(
-                "`{name}` is configured: its deliveries are made, or given up after `deadline_hours`"
+                "`{name}` is configured: its deliveries are attempted, or given up after `deadline_hours`"
             ),
         ));
     }
@@ -124,7 +125,7 @@ async fn give_up_waiting(
     let Some((_, deliveries)) = all.into_iter().find(|(waiting, _)| *waiting == name) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("nothing waits for `{}`", shown(&name)),
+            format!("no delivery waits for `{}`", shown(&name)),
         ));
     };
     if asked.dry_run {
@@ -150,7 +151,7 @@ async fn give_up_waiting(
     }))
 }
 
-/// Another gateway that lives and has other destinations.
+/// A live gateway with other destinations.
 fn configured_differently(store: &dyn Store) -> Option<String> {
     let gateways = gateways(store);
     let ours = gateways.iter().find(|gateway| gateway.is_ours)?;

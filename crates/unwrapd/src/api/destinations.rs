@@ -13,7 +13,7 @@ pub(crate) struct DestinationList {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DestinationView {
     pub(crate) name: String,
-    /// `None`: it is not configured (any more), but the store has deliveries for it.
+    /// `None`: not configured (any more), but the store has deliveries for it.
     #[serde(flatten)]
     pub(crate) configured: Option<ConfiguredView>,
     pub(crate) is_configured: bool,
@@ -28,9 +28,9 @@ pub(crate) struct ConfiguredView {
     pub(crate) kind: String,
     pub(crate) state: CircuitState,
     pub(crate) next_probe_at: Option<Timestamp>,
-    /// Claimed since this process began.
+    /// Number of claims since the start of this process.
     pub(crate) claimed: u64,
-    /// Delivered since this process began.
+    /// Number of successful deliveries since the start of this process.
     pub(crate) delivered: u64,
     pub(crate) last_answer: Option<String>,
     pub(crate) last_answer_at: Option<Timestamp>,
@@ -84,7 +84,7 @@ pub(crate) enum TestOutcome {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GiveUpRequest {
-    /// Only count.
+    /// Count only.
     pub(crate) dry_run: bool,
 }
 
@@ -92,6 +92,6 @@ pub(crate) struct GiveUpRequest {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct GiveUpResult {
     pub(crate) deliveries: u64,
-    /// Whether that is all; if not, send the same request again.
+    /// Whether all are done. If not, send the same request again.
     pub(crate) done: bool,
 }

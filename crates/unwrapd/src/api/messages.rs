@@ -17,7 +17,8 @@ pub(crate) struct MessageDetails {
 pub(crate) struct MessageDetail {
     #[serde(flatten)]
     pub(crate) message: MessageView,
-    /// Why its payload is not an event that this version can read, with the path of the odd field.
+    /// Reason why this version cannot read its payload as an event, with the path of the field at
+    /// fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oddity: Option<String>,
     /// The payload, if it was requested and is UTF-8.
@@ -33,7 +34,7 @@ pub(crate) struct MessageDetail {
 pub(crate) struct DeadPage {
     /// Dead letters, the newest messages first.
     pub(crate) letters: Vec<DeadLetter>,
-    /// Where the next page begins; `None`: there is none.
+    /// The `after` of the next page. `None` if there is none.
     pub(crate) next: Option<i64>,
 }
 
@@ -50,10 +51,10 @@ pub(crate) struct DeadLetter {
     pub(crate) destination: String,
     /// Dead or dropped.
     pub(crate) status: Status,
-    /// When it was given up, or dropped.
+    /// Time at which it was given up, or dropped.
     pub(crate) at: Timestamp,
     /// Number of attempts.
     pub(crate) attempts: u32,
-    /// Answer of the last attempt.
+    /// Summary of the last attempt.
     pub(crate) answer: Option<String>,
 }

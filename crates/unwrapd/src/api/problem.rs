@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An error, as of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
+/// An error according to [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Problem {
     #[serde(rename = "type")]

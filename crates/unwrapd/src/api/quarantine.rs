@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// A page of requests.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QuarantinePage {
-    /// In the order of their arrival.
+    /// The requests, in the order of arrival.
     pub(crate) requests: Vec<QuarantinedView>,
-    /// Where the next page begins; `None`: there is none.
+    /// The `after` of the next page. `None` if there is none.
     pub(crate) next: Option<i64>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct QuarantinedView {
     pub(crate) received_at: Timestamp,
     pub(crate) reason: String,
     pub(crate) webhook_id: Option<String>,
-    /// Size of its body in bytes, if it is known.
+    /// Size of the body in bytes, if known.
     pub(crate) size: Option<u64>,
     /// Whether its body is stored, so that it can be verified.
     pub(crate) has_body: bool,
@@ -57,7 +57,7 @@ pub(crate) struct QuarantineSelection {
 }
 
 impl QuarantineSelection {
-    /// This request, or all without one.
+    /// Selects this request, or all if `None`.
     pub(crate) fn of(id: Option<i64>) -> Self {
         Self {
             id,

@@ -5,21 +5,21 @@ use serde::{Deserialize, Serialize};
 use crate::store::filter::Filter;
 use crate::store::replay::{AsOf, Counts, Plan, Token};
 
-/// Request to deliver messages again.
+/// Request to replay messages.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ReplayRequest {
     pub(crate) filter: Filter,
-    /// To this destination, instead of those that had it.
+    /// Deliver to this destination, instead of the original ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
-    /// Names the replay: under the same token it happens once.
+    /// Identifies the replay: the same token replays only once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<Token>,
-    /// From the plan: the replay selects the same messages as its plan.
+    /// From the plan, so that the replay selects the same messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<AsOf>,
-    /// Only plan.
+    /// Plan only.
     pub(crate) dry_run: bool,
 }
 
@@ -36,9 +36,9 @@ pub(crate) struct ReplayPlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReplayProgress {
     pub(crate) token: Token,
-    /// Whether that is all; if not, send the same request again.
+    /// Whether all is done. If not, send the same request again.
     pub(crate) done: bool,
-    /// Whether all of it was done before this request.
+    /// Whether everything was done before this request.
     #[serde(default)]
     pub(crate) repeated: bool,
     #[serde(flatten)]
@@ -50,12 +50,12 @@ pub(crate) struct ReplayProgress {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DropDeadRequest {
     pub(crate) filter: Filter,
-    /// All dead letters. Without it the filter must name some.
+    /// All dead letters. Without it, the filter must not be empty.
     pub(crate) all: bool,
     /// From the plan: newer dead letters are not dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) as_of: Option<AsOf>,
-    /// Only count.
+    /// Count only.
     pub(crate) dry_run: bool,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct DropDeadRequest {
 pub(crate) struct DropDeadResult {
     pub(crate) as_of: AsOf,
     pub(crate) deliveries: u64,
-    /// Whether that is all; if not, send the same request again.
+    /// Whether all are done. If not, send the same request again.
     pub(crate) done: bool,
-    /// Of the ids in the request, those of no stored message.
+    /// The ids in the request that match no stored message.
     pub(crate) unknown: Vec<String>,
 }

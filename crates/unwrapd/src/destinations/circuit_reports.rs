@@ -10,14 +10,14 @@ use tokio::sync::Notify;
 /// A change of the circuit of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitReport {
-    /// The destination is newly down, and not tried for this long.
+    /// The destination is newly down.
     Down {
-        /// How long.
+        /// Time until the first probe.
         back_off: Duration,
     },
-    /// The destination was tried, and is still down.
+    /// A probe found the destination still down.
     StillDown {
-        /// How long it is left alone this time.
+        /// Time until the next probe.
         back_off: Duration,
     },
     /// The destination is up.
@@ -34,7 +34,7 @@ pub struct CircuitReports {
 }
 
 impl CircuitReports {
-    /// Adds a report.
+    /// Adds a report, which replaces an earlier one.
     pub fn tell(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
         if report != CircuitReport::ProbeWanted || !to_tell.contains_key(destination) {
@@ -54,7 +54,7 @@ impl CircuitReports {
         self.to_tell().clone()
     }
 
-    /// This was told. What was found out since is still to be told.
+    /// Removes a published report, unless a newer one has replaced it.
     pub fn told(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
         if to_tell.get(destination) == Some(&report) {

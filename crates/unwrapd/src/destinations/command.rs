@@ -1,5 +1,5 @@
-//! Runs a command for each message: the payload on its stdin, what is known about it in its
-//! environment, and its exit code decides. No shell: the arguments are passed as they are.
+//! Runs a command for each message: the payload is its stdin, its environment describes the
+//! message, and its exit code decides. There is no shell: arguments are passed unchanged.
 
 mod family;
 
@@ -27,20 +27,19 @@ use crate::delivery::{Delivery, Outcome};
 use crate::message::Origin;
 use family::Mark;
 
-/// The variables that a command gets from the environment of the gateway. The others may hold
-/// secrets.
+/// Variables that a command inherits from the gateway. Others may hold secrets.
 const ENVIRONMENT_KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_ALL",
 ];
-/// Longest text of a message that is put in the environment. A command whose environment is too
-/// large cannot be started at all.
+/// Maximum length of a text of a message in the environment, in bytes. A command with too large an
+/// environment cannot be started.
 const VALUE_BYTES_MAX: usize = 1024;
-/// `EX_TEMPFAIL` of sysexits.h: not now.
+/// `EX_TEMPFAIL` of `sysexits.h`: try again later.
 const TRY_LATER: i32 = 75;
-/// How long a command that says "not now" is left in peace, at least: the first back-offs would ask
-/// again within a second.
+/// Minimum wait after this exit code. The first back-offs would retry within a second.
 const TRY_LATER_WAIT: Duration = Duration::from_secs(10);
-/// How long the output is waited for once the command is gone: something it left behind may hold it open for ever.
+/// Longest wait for output after the end of the command: a process that it started may keep the
+/// output open forever.
 const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// A command, run for each message.
@@ -53,7 +52,7 @@ pub struct CommandSettings {
 }
 
 impl CommandSettings {
-    /// Whether the program is there and executable.
+    /// Whether the program exists and is executable.
     #[must_use]
     pub fn can_start(&self) -> bool {
         if self.program.contains('/') {
@@ -86,7 +85,7 @@ impl KindSettings for CommandSettings {
         })
     }
 
-    /// Each has pipes for its input and its output.
+    /// Each command has pipes for its input and its output.
     fn open_files(&self, deliveries: u64) -> u64 {
         4 * deliveries
     }
@@ -103,14 +102,14 @@ pub struct CommandDestination {
 }
 
 impl CommandDestination {
-    /// A destination that runs a command of its own for each message.
+    /// A destination that runs a separate command for each message.
     #[must_use]
     pub fn new(settings: CommandSettings, limits: Limits) -> Self {
         Self { settings, limits }
     }
 
     fn start(&self, delivery: &Delivery) -> io::Result<(Group, ChildStdin, pipe::Receiver)> {
-        // One pipe for both, so that what was printed stays in order.
+        // One pipe for both, so that the output stays in order.
         let (output, printed) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(output.into())?;
         let mark = Mark::new();
@@ -172,7 +171,7 @@ impl Destination for CommandDestination {
             .await;
             drop(group);
             if !has_talked {
-                // What it printed last may still be in the pipe.
+                // The last output may still be in the pipe.
                 drop(timeout(OUTPUT_WAIT_MAX, talk).await);
             }
             ended
@@ -212,7 +211,8 @@ fn outcome(status: ExitStatus, said: ResponseExcerpt) -> Outcome {
     }
 }
 
-/// A running command and all that it has started. Dropped before its end, all of it is killed.
+/// A running command and all processes that it has started. If this is dropped early, all of them
+/// are killed.
 struct Group {
     child: Child,
     mark: Mark,
@@ -220,15 +220,16 @@ struct Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Until its end is known its id is nobody else's; afterwards there is none.
+        // Until the exit code is collected, the id belongs to this process; afterwards there is no
+        // id.
         let leader = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.try_into().ok()?));
         if let Some(leader) = leader {
-            // They are found by their parents, so before these are gone.
+            // Descendants are found through their parents, so before the parents are killed.
             let descendants = family::descendants_of(leader);
-            // It may have ended at this very moment.
+            // The process may have ended at this moment.
             let _ = kill_process_group(leader, Signal::KILL);
             descendants.kill();
             self.mark.kill_all_that_carry_it();
@@ -236,8 +237,8 @@ impl Drop for Group {
     }
 }
 
-/// The environment variables of a command that describe the message. A value that is missing, or
-/// cannot be a variable, is left out.
+/// The environment variables that describe the message. A value that is missing, or cannot be a
+/// variable, is omitted.
 fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
     let message = &delivery.message;
     let envelope = Envelope::read(&message.payload);
@@ -262,11 +263,11 @@ fn about(delivery: &Delivery) -> impl Iterator<Item = (&'static str, String)> {
 }
 
 async fn tell(mut stdin: ChildStdin, payload: &[u8]) {
-    // A command need not read it, or not to its end: its exit code decides.
+    // A command need not read its input completely: its exit code decides.
     drop(stdin.write_all(payload).await);
 }
 
-/// Keeps the end of what is printed; the rest is read so that the command does not wait for us.
+/// Keeps the end of the output. The rest is read so that the command does not block.
 async fn listen(mut output: pipe::Receiver, printed: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
     while let Ok(bytes @ 1..) = output.read(&mut buffer).await {

@@ -1,5 +1,5 @@
-//! The log lines of failed attempts: the first of each cause at once, further ones as a number once
-//! a minute. A destination that fails every other time would otherwise fill the log.
+//! Log lines of failed attempts: the first of each cause at once, further ones as a number once a
+//! minute. Otherwise, a destination that fails every other attempt would fill the log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ pub(crate) enum Failure {
 pub(crate) struct Failures {
     counted: Repeated<(Failure, String)>,
     downs: Repeated<()>,
-    /// Whether the latest line about it says that it is down.
+    /// Whether the latest line about its state says that it is down.
     is_told_down: AtomicBool,
     looked_at: Mutex<Instant>,
 }
@@ -42,14 +42,14 @@ impl Default for Failures {
 }
 
 impl Failures {
-    /// Counts one failure. Returns the number that the caller must log now, or `None` if it must
-    /// not log yet.
+    /// Counts a failure. Returns the number that the caller must log, or `None` if it must not log
+    /// yet.
     pub(crate) fn count(&self, failure: Failure, answer: &str) -> Option<u64> {
         let cause = answer.chars().take(CAUSE_CHARS_MAX).collect();
         self.counted.count(&(failure, cause))
     }
 
-    /// Counts that the destination went down. Returns whether the caller must log that now.
+    /// Counts that the destination went down. Returns whether the caller must log it.
     pub(crate) fn goes_down(&self) -> bool {
         let is_news = self.downs.count(&()).is_some();
         if is_news {
@@ -58,8 +58,8 @@ impl Failures {
         is_news
     }
 
-    /// The destination is up again. Returns whether the caller must log that now: if the log says
-    /// that it is down.
+    /// Records that the destination is up again. Returns whether the caller must log it: only if
+    /// the log says that it is down.
     pub(crate) fn comes_up(&self) -> bool {
         self.is_told_down.swap(false, Ordering::Relaxed)
     }
@@ -80,7 +80,7 @@ impl Failures {
         self.log_downs(destination, &self.downs.take_due(), is_down);
     }
 
-    /// Logs all counts that were not logged yet. For the end of the process.
+    /// Logs all counts that were not logged yet, at the end of the process.
     pub(crate) fn flush(&self, destination: &str, is_down: bool) {
         log(destination, self.counted.take_all());
         self.log_downs(destination, &self.downs.take_all(), is_down);

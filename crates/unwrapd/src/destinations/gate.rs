@@ -1,4 +1,4 @@
-//! Whether another delivery may be begun at a destination: what both of its lanes share.
+//! Decides whether a delivery to a destination may begin. Both of its lanes share a gate.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +14,11 @@ use crate::delivery::rate_limiter::RateLimiter;
 use crate::delivery::{Lane, Outcome, later};
 use crate::store::SharedCircuit;
 
-/// Shut while the destination is paused or down, and narrow while it has a rate. Calls pass while
-/// it is down: they have seconds, and are the best probes there are.
+/// Closed while the destination is paused or down, and limited by its rate. Calls pass while it is
+/// down: they have seconds, and are the best probes.
 pub struct Gate {
     handle: Arc<DestinationHandle>,
-    /// Changes for the other gateways; `None`: the store is not shared.
+    /// Reports for the other gateways. `None`: the store is not shared.
     reports: Option<Arc<CircuitReports>>,
     failures: Failures,
     state: Mutex<State>,
@@ -28,9 +28,9 @@ pub struct Gate {
 struct State {
     breaker: Breaker,
     pace: RateLimiter,
-    /// Whether the others were asked if it is for us to find out whether the destination is up.
+    /// Whether this gateway has requested the probe.
     has_asked: bool,
-    /// Whether the name is another destination's by now, of which nothing is known here.
+    /// Whether the name belongs to another destination, about which this gate has no information.
     is_retired: bool,
 }
 
@@ -38,7 +38,7 @@ impl Gate {
     /// A gate for the dispatchers of a destination.
     #[must_use]
     pub fn new(handle: Arc<DestinationHandle>) -> Self {
-        // Its breaker is closed, whatever was known of a destination of that name that was configured otherwise.
+        // The breaker is closed, whatever was known of an earlier destination with this name.
         handle.state().set_circuit(Circuit::Closed);
         Self {
             handle,
@@ -48,8 +48,8 @@ impl Gate {
         }
     }
 
-    /// As [`new`](Self::new), where others on the store deliver to the same destination. What is
-    /// found here is told to `reports`; what they know is to be told to
+    /// Does the same as [`new`](Self::new), for a store with several gateways. Changes of the
+    /// circuit here go to `reports`; those of other gateways come through
     /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
     pub fn shared(handle: Arc<DestinationHandle>, reports: Arc<CircuitReports>) -> Self {
@@ -63,19 +63,19 @@ impl Gate {
         &self.failures
     }
 
-    /// Logs what was only counted, once a minute.
+    /// Logs counted failures, once a minute.
     pub(crate) fn log_due(&self) {
         self.failures
             .log_due(self.handle.name(), self.handle.state().is_down());
     }
 
-    /// Logs what was only counted, at the end.
+    /// Logs counted failures, at the end.
     pub(crate) fn flush(&self) {
         self.failures
             .flush(self.handle.name(), self.handle.state().is_down());
     }
 
-    /// How many may be begun now.
+    /// Number of attempts that may begin.
     pub(crate) fn admits(&self, lane: Lane, rate: Option<u32>) -> usize {
         if self.handle.state().is_paused() {
             return 0;
@@ -86,7 +86,7 @@ impl Gate {
         in_pace.min(self.admits_probes(&mut state, lane, now))
     }
 
-    /// Begins one, if one may be begun.
+    /// Begins an attempt, if one may begin.
     pub(crate) fn begin(&self, lane: Lane, rate: Option<u32>) -> Option<Permit> {
         if self.is_shut(lane) {
             return None;
@@ -99,13 +99,13 @@ impl Gate {
         Some(state.breaker.begin())
     }
 
-    /// Whether none may be begun, however slowly.
+    /// Whether no attempt may begin, apart from the rate.
     pub(crate) fn is_shut(&self, lane: Lane) -> bool {
         let now = Instant::now().into_std();
         self.handle.state().is_paused() || self.admits_probes(&mut self.state(), lane, now) == 0
     }
 
-    /// When one may be begun, if time alone brings that about.
+    /// Time at which an attempt may begin, if that depends only on time.
     pub(crate) fn opens_at(&self, lane: Lane, rate: Option<u32>) -> Option<Instant> {
         let now = Instant::now().into_std();
         let mut state = self.state();
@@ -119,19 +119,19 @@ impl Gate {
         (!self.handle.state().is_paused()).then(|| up_at.max(in_pace_at).into())
     }
 
-    /// One was not begun after all.
+    /// Takes back a permit whose attempt did not begin.
     pub(crate) fn withdraw(&self, permit: Permit) {
         self.state().breaker.withdraw(permit);
     }
 
-    /// One has ended so.
+    /// Ends an attempt.
     pub(crate) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
         let instant = Instant::now().into_std();
         let is_delivered = matches!(outcome, Outcome::Delivered { .. });
         self.handle
             .state()
             .answered(outcome.answer(), now, is_delivered.then_some(instant));
-        // Who refuses a message is up.
+        // A destination that refuses a message is up.
         let is_success = !matches!(outcome, Outcome::Failed { .. });
         let (change, circuit) = {
             let mut state = self.state();
@@ -142,13 +142,14 @@ impl Gate {
         if let CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes = change {
             self.changed(change, circuit, outcome, now);
         } else if circuit == breaker::Circuit::Closed && self.handle.state().is_down() {
-            // The last that were under way to who bore the name before have ended meanwhile.
+            // These were the last attempts at the destination that had the name before.
             self.handle.state().set_circuit(Circuit::Closed);
         }
         change
     }
 
-    /// Others are told while nobody else changes the state: who has seen it can rely on that.
+    /// Publishes a change while the state is locked, so that every observer of the state can rely
+    /// on the publication.
     fn tell(&self, change: CircuitChange, state: &State) {
         let Some(reports) = &self.reports else {
             return;
@@ -194,7 +195,8 @@ impl Gate {
         self.handle.notify_all();
     }
 
-    /// Calls may always be tried. Where there are others, they are asked before the first probe.
+    /// Calls are always admitted. With other gateways, the right to probe is requested from them
+    /// first.
     fn admits_probes(&self, state: &mut State, lane: Lane, now: std::time::Instant) -> usize {
         if lane == Lane::Call {
             return usize::MAX;
@@ -217,24 +219,25 @@ impl Gate {
         admits
     }
 
-    /// The name is another destination's from now on. What ends here after that is not told to anyone.
+    /// Gives the name to another destination. Later results of this gate are not reported.
     pub fn retire(&self) {
         self.state().is_retired = true;
     }
 
-    /// Counts what was found here. Whoever asks others what they know asks for this before.
+    /// Number of state changes. Read it before the shared circuits, to pass it to
+    /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.state().breaker.epoch()
     }
 
-    /// Whether deliveries are under way that find out whether the destination is up.
+    /// Whether probes are running.
     #[must_use]
     pub fn is_probing(&self) -> bool {
         self.state().breaker.is_probing()
     }
 
-    /// Follows the shared circuit as it was read at `epoch`; `None`: the destination is up. A later
+    /// Follows the shared circuit as it was read at `epoch`. `None`: the destination is up. A later
     /// change of this gateway takes precedence.
     pub fn sync_from_fleet(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
         let instant = Instant::now().into_std();
@@ -286,7 +289,7 @@ impl Gate {
     }
 }
 
-/// As it is shown to people.
+/// The circuit in the form for people.
 fn shown(circuit: breaker::Circuit, now: Timestamp) -> Circuit {
     match circuit {
         breaker::Circuit::Closed => Circuit::Closed,

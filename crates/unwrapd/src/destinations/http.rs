@@ -1,6 +1,6 @@
-//! Delivers as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and signature
-//! under the destination's own secret, so that the unmodified official SDK unwraps it, however long
-//! after.
+//! Delivers over HTTP as OpenAI does: the same bytes and `webhook-id`, with a fresh timestamp and
+//! signature under the destination's own secret. So an unmodified official SDK unwraps it, however
+//! late.
 
 mod answer;
 mod connections;
@@ -34,50 +34,52 @@ pub(crate) use failure::describe;
 pub use trust::Authorities;
 pub(crate) use trust::{client_config_for, environment_problem};
 
-/// How long to wait for a connection, unless set.
+/// Default maximum wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of an answer is read, so that its connection can be used again; more is not worth it.
+/// Maximum number of bytes of a response that are read so that its connection can be reused.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long the body of an answer is waited for. What matters stood in its head.
+/// Longest wait for the body of a response. The outcome depends only on its head.
 const BODY_WAIT_MAX: Duration = Duration::from_millis(300);
-/// Names the author of an event that OpenAI did not send.
+/// Header with the author of an event that OpenAI did not send.
 const ORIGIN_HEADER: &str = "unwrapd-origin";
-/// Most header fields of an answer. A few applications send more than the hundred that clients take
-/// by default; an answer beyond this is a failure.
+/// Maximum number of header fields of a response. A few applications send more than the hundred
+/// that clients accept by default; a response beyond this limit is a failure.
 const HEADERS_MAX: usize = 1024;
 
 /// An application behind a URL.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// Where it listens.
+    /// The URL.
     pub url: reqwest::Url,
     /// The signer: one signature for each secret, so that the application may have the old or the
     /// new one during a rotation.
     pub webhooks: Webhooks,
-    /// How long to wait for a connection, a look-up of its name included.
+    /// Maximum wait for a connection, including the lookup of its name.
     pub connect_timeout: Duration,
-    /// Whether its name may lead to an address that is not of the public internet. An address in
-    /// the URL itself always may be. Of no effect with a proxy, which looks names up itself.
+    /// Whether its name may resolve to an address outside the public internet. An address in the
+    /// URL itself is always allowed. Without effect if there is a proxy, which resolves names
+    /// itself.
     pub allow_private: bool,
-    /// The authorities that are trusted beside the system's; `None`: no others.
+    /// Authorities that are trusted in addition to the system's. `None`: no others.
     pub authorities: Option<Authorities>,
-    /// The proxy that requests go through; `None`: none, whatever the environment names.
+    /// The proxy for requests. `None`: no proxy, whatever the environment names.
     pub proxy: Option<ProxySettings>,
-    /// Longest time for which a connection is given new requests.
+    /// Maximum age of a connection that gets new requests.
     pub connection_age_max: Duration,
 }
 
-/// An HTTP proxy. A URL of http is sent through it, and for one of https it makes a tunnel (CONNECT).
+/// An HTTP proxy. Requests to a URL of http are sent through it; for a URL of https it makes a
+/// tunnel (CONNECT).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// Where it listens.
+    /// The URL of the proxy.
     pub url: reqwest::Url,
-    /// The user and the password it asks for.
+    /// The user and the password, if the proxy requires them.
     pub user: Option<(String, Zeroizing<String>)>,
 }
 
 impl PartialEq for HttpSettings {
-    /// Secrets that sign alike are the same.
+    /// Secrets are equal if they make equal signatures.
     fn eq(&self, other: &Self) -> bool {
         self.url == other.url
             && self.connect_timeout == other.connect_timeout
@@ -90,7 +92,7 @@ impl PartialEq for HttpSettings {
 }
 
 impl HttpSettings {
-    /// With everything as it is unless set.
+    /// The settings for this URL, with defaults otherwise.
     #[must_use]
     pub fn new(url: reqwest::Url, webhooks: Webhooks) -> Self {
         Self {
@@ -104,7 +106,7 @@ impl HttpSettings {
         }
     }
 
-    /// Whether it names this machine, which through a proxy is the proxy's.
+    /// Whether the URL names this machine, which for a proxy means the proxy's machine.
     pub(super) fn names_this_machine(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default();
         egress::is_localhost(host)
@@ -114,8 +116,8 @@ impl HttpSettings {
                 .is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Whether it leads to a server that listens on `address` of this machine, as far as can be
-    /// seen without asking anyone.
+    /// Whether the URL leads to a server that listens on `address` of this machine, as far as that
+    /// is known without a lookup.
     #[must_use]
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         if self.proxy.is_some() {
@@ -140,7 +142,7 @@ impl KindSettings for HttpSettings {
         Ok(Box::new(HttpDestination::by(self.clone(), limits, clock)?))
     }
 
-    /// The proxy is left out, because it depends on the network of each gateway.
+    /// The proxy is omitted, because it depends on the network of each gateway.
     fn digest(&self, add: &mut dyn FnMut(&[u8])) {
         add(self.url.as_str().as_bytes());
         add(format!("{:?} {}", self.connect_timeout, self.allow_private).as_bytes());
@@ -210,18 +212,18 @@ pub struct HttpDestination {
 }
 
 impl HttpDestination {
-    /// A destination with connections of its own, so that none waits for another's.
+    /// Creates a destination with its own connections, so that it does not wait for another's.
     pub fn new(settings: HttpSettings, limits: Limits) -> anyhow::Result<Self> {
         Self::by(settings, limits, &Clock::default())
     }
 
-    /// As [`new`](Self::new), signing and checking certificates by this clock.
+    /// Does the same as [`new`](Self::new), with a clock for signatures and certificates.
     pub fn by(settings: HttpSettings, limits: Limits, clock: &Clock) -> anyhow::Result<Self> {
         Self::make(settings, limits, Arc::new(Lookup::default()), clock)
     }
 
-    /// As [`new`](Self::new), with `lookup` instead of the system's to tell what addresses a name
-    /// has. They are vetted all the same.
+    /// Does the same as [`new`](Self::new), with `lookup` instead of the system's name resolution.
+    /// Its addresses are filtered too.
     pub fn with_lookup(
         settings: HttpSettings,
         limits: Limits,
@@ -236,7 +238,8 @@ impl HttpDestination {
         lookup: Arc<dyn Resolve>,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        // The name of a proxy is the only one that is looked up here then, and it was meant.
+        // The name of a proxy is the only name that is looked up then, and the operator has
+        // configured it.
         let policy = match &settings.proxy {
             Some(_) => AddressPolicy::Anywhere,
             None => AddressPolicy::of(&settings),
@@ -252,7 +255,7 @@ impl HttpDestination {
         } = settings;
         let proxied = proxy.as_ref().map(through).transpose();
         let proxied = proxied.context("cannot use the proxy")?;
-        // Made once: a new connection goes on with the TLS session of an old one.
+        // Shared, so that a new connection can resume the TLS session of an old one.
         let tls = trust::client_config_by(clock, authorities.as_ref());
         let make = move || {
             let mut client = client_with(tls.clone())
@@ -341,7 +344,7 @@ impl Destination for HttpDestination {
     }
 }
 
-/// The start of the HTTP clients of commands, which trust what the system trusts.
+/// The basis of the HTTP clients of commands, which trust what the system trusts.
 pub(crate) fn client() -> ClientBuilder {
     client_with(trust::client_config(None))
 }
@@ -349,13 +352,13 @@ pub(crate) fn client() -> ClientBuilder {
 fn client_with(tls: rustls::ClientConfig) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("unwrapd/", env!("CARGO_PKG_VERSION")))
-        // A redirect would hand a signed event to someone nobody configured.
+        // A redirect would send a signed event to a host that is not configured.
         .redirect(redirect::Policy::none())
-        // Nor through a proxy that only the environment names.
+        // Proxies of the environment are ignored for the same reason.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .http1_max_headers(HEADERS_MAX)
-        // The status decides. An odd field beside it is no reason to deliver again.
+        // The status decides. An invalid field beside it is no reason to deliver again.
         .http1_ignore_invalid_headers_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .tls_backend_preconfigured(tls)
@@ -369,8 +372,9 @@ fn through(settings: &ProxySettings) -> reqwest::Result<Proxy> {
     })
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). A date counts by the clock of
-/// the destination, which its `Date` shows.
+/// `Retry-After`, in seconds or as a date ([RFC 9110, section
+/// 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). A date is relative to the clock
+/// of the destination, which its `Date` shows.
 fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -388,8 +392,8 @@ fn retry_after(response: &Response, clock: &Clock) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// The beginning of the body. The head has decided the outcome: a body that is slow or long costs
-/// its connection and nothing else.
+/// The beginning of the body. The head has decided the outcome, so a slow or long body costs only
+/// its connection.
 async fn said(mut response: Response, time: Duration) -> ResponseExcerpt {
     let mut beginning = Vec::new();
     let read = async {
@@ -403,7 +407,7 @@ async fn said(mut response: Response, time: Duration) -> ResponseExcerpt {
             }
         }
     };
-    // Late or not: what has come by then is what it said.
+    // At the time limit, the part that has arrived is the excerpt.
     drop(timeout(time, read).await);
     ResponseExcerpt::beginning(&beginning)
 }

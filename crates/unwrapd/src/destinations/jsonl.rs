@@ -3,9 +3,10 @@
 //! ```json
 //! {"webhook_id":"wh_1","endpoint":"production","type":"batch.completed","received_at":"2026-01-01T00:00:00.123Z","attempt":1,"payload":{"id":"evt_1","type":"batch.completed"}}
 //! ```
-//! `payload` is what OpenAI signed, byte for byte: from behind the first `,"payload":` up to the `}` that ends the line. Where it
-//! could not stand there unchanged, because there are line ends in it or blanks around it, they are blanks or gone, and
-//! `payload_base64` has the exact bytes; what is no JSON is only there.
+//! `payload` is the exact JSON that OpenAI signed: everything after the first `,"payload":` up to
+//! the `}` at the end of the line. If it contains line ends, or has blanks around it, these are
+//! replaced by blanks or removed, and `payload_base64` has the exact bytes. A payload that is not
+//! JSON is only in `payload_base64`.
 
 mod check;
 mod file;
@@ -30,21 +31,21 @@ use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use file::LinesFile;
 
-/// Most lines that share a sync of the disk, and most that wait for the next one.
+/// Maximum number of lines that share a sync of the disk, and that wait for the next one.
 const BATCH_MAX: usize = 64;
 
-/// Where the lines go.
+/// Target of the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonLinesSettings {
-    /// To the end of this file. It may be moved away at any time; then a new one is begun.
+    /// The end of this file. If the file is moved away, a new one is created.
     File(PathBuf),
-    /// To stdout of this process.
+    /// Stdout of this process.
     Stdout,
 }
 
 impl JsonLinesSettings {
-    /// Whether lines can be written, as far as can be told without writing one. What is not there may
-    /// still come to be. The error says what to do.
+    /// Checks whether lines can be written, without writing one. A missing folder may be created
+    /// later. The error names the remedy.
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::File(path) => check::check(path),
@@ -81,7 +82,7 @@ impl KindSettings for JsonLinesSettings {
         })
     }
 
-    /// The file, and the one that takes its place.
+    /// The file, and its replacement.
     fn open_files(&self, _: u64) -> u64 {
         2
     }
@@ -93,7 +94,8 @@ pub struct JsonLinesDestination {
 }
 
 impl JsonLinesDestination {
-    /// A destination with a thread of its own, since a disk, or whoever reads stdout, may take as long as it likes.
+    /// Creates a destination with its own thread, because a disk, or the reader of stdout, may be
+    /// slow.
     pub fn new(settings: JsonLinesSettings) -> anyhow::Result<Self> {
         let (lines, waiting) = mpsc::channel(BATCH_MAX);
         let output = match settings {
@@ -135,9 +137,9 @@ impl Destination for JsonLinesDestination {
     }
 }
 
-/// A line and who waits for it.
+/// A line, and the caller that waits for it.
 struct Line {
-    /// Begins with a line end, which is left out unless what stands before it has none.
+    /// Begins with a line end, which is omitted unless the preceding line lacks one.
     bytes: Vec<u8>,
     written: oneshot::Sender<Result<(), String>>,
 }
@@ -151,13 +153,13 @@ impl Line {
 enum Output {
     File(LinesFile),
     Stdout {
-        /// Whether the last line may have been cut short.
+        /// Whether the last line may be truncated.
         is_torn: bool,
     },
 }
 
-/// Takes all lines that wait, writes each at once, and makes them durable together. One that fails
-/// takes the others with it, and they all come again.
+/// Takes all waiting lines, writes each with one write, and makes them durable together. If one
+/// fails, all of them fail and are retried.
 fn write_all(mut waiting: mpsc::Receiver<Line>, mut output: Output) {
     let mut batch = Vec::new();
     while let Some(line) = waiting.blocking_recv() {
@@ -167,7 +169,7 @@ fn write_all(mut waiting: mpsc::Receiver<Line>, mut output: Output) {
         {
             batch.push(line);
         }
-        // Who no longer waits comes again.
+        // The caller has given up, so the delivery is retried.
         batch.retain(|line| !line.written.is_closed());
         let fate = match &mut output {
             Output::File(file) => file.append(&batch),
@@ -184,7 +186,8 @@ fn write_all(mut waiting: mpsc::Receiver<Line>, mut output: Output) {
 }
 
 fn print(batch: &[Line], mut is_torn: bool) -> io::Result<()> {
-    // Whoever else prints waits for the lock. Behind it there is no buffer of ours that could cut a line in two.
+    // Serialises with other output of this process. Nothing after the lock buffers, so no line is
+    // split.
     let lock = io::stdout().lock();
     let mut stdout = std::fs::File::from(lock.as_fd().try_clone_to_owned()?);
     for line in batch {
@@ -194,7 +197,7 @@ fn print(batch: &[Line], mut is_torn: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The line of a delivery, between line ends.
+/// The line of a delivery, with a line end before and after it.
 fn line(delivery: &Delivery) -> Vec<u8> {
     #[derive(Serialize)]
     struct Record<'a> {
@@ -236,8 +239,8 @@ fn line(delivery: &Delivery) -> Vec<u8> {
     line
 }
 
-/// The payload, if it is JSON, without the line ends: in JSON they stand between the words only,
-/// where a blank means the same.
+/// The payload without line ends, if it is JSON. In JSON, line ends are only between tokens, where
+/// a blank has the same meaning.
 fn on_one_line(payload: &[u8]) -> Option<Box<RawValue>> {
     let text = str::from_utf8(payload).ok()?;
     RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
@@ -267,7 +270,7 @@ mod tests {
             message: Message {
                 origin: Origin::OpenAi,
                 endpoint: "production".into(),
-                // No id looks like this; it shows that the key is found for certain.
+                // No id looks like this; it shows that the key is found reliably.
                 webhook_id: r#"x","payload":"#.into(),
                 event_type: Some(r#"","payload":{"#.into()),
                 sent_at: Timestamp::UNIX_EPOCH,
@@ -278,7 +281,7 @@ mod tests {
         })
     }
 
-    /// As the documentation says that they are found.
+    /// Finds the payload as the documentation describes.
     fn payload_in(line: &[u8]) -> Vec<u8> {
         let line = str::from_utf8(line).unwrap();
         let line = line.strip_prefix('\n').unwrap().strip_suffix('\n').unwrap();

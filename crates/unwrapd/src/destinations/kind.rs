@@ -27,13 +27,13 @@ pub enum Kind {
 /// The settings of one kind of destination, and the code that depends on the kind. Each kind
 /// implements this trait in its own folder.
 pub trait KindSettings: PartialEq + Sized {
-    /// The key of `[[destination]]` that makes a destination of this kind.
+    /// The key of `[[destination]]` that creates a destination of this kind.
     const KEY: &'static str;
 
-    /// Makes the destination. `clock` is the time by which it signs and checks certificates.
+    /// Creates the destination. `clock` is the clock for signatures and certificates.
     fn build(&self, limits: Limits, clock: &Clock) -> anyhow::Result<Box<dyn Destination>>;
 
-    /// Adds what should be the same at all gateways, without a secret.
+    /// Adds the parts that should be equal at all gateways, without a secret.
     fn digest(&self, add: &mut dyn FnMut(&[u8]));
 
     /// A warning that deliveries would fail or wait, or that a setting has no effect. This is not a
@@ -55,11 +55,11 @@ pub trait KindSettings: PartialEq + Sized {
         self == other
     }
 
-    /// Most files that this many deliveries at once keep open.
+    /// Maximum number of files that this many concurrent deliveries keep open.
     fn open_files(&self, deliveries: u64) -> u64;
 }
 
-/// Evaluates an expression with the settings of a kind, whichever it is: the list of all kinds.
+/// Evaluates an expression with the settings of any kind. This is the list of all kinds.
 macro_rules! each_kind {
     ($kind:expr, $settings:ident => $value:expr) => {
         match $kind {
@@ -79,7 +79,7 @@ macro_rules! each_kind {
 }
 
 impl Kind {
-    /// The key of `[[destination]]` that makes a destination of this kind.
+    /// The key of `[[destination]]` that creates a destination of this kind.
     #[must_use]
     pub fn key(&self) -> &'static str {
         fn key<S: KindSettings>(_: &S) -> &'static str {
@@ -96,7 +96,7 @@ impl Kind {
         each_kind!(self, settings => settings.build(limits, clock))
     }
 
-    /// Adds what should be the same at all gateways, without a secret.
+    /// Adds the parts that should be equal at all gateways, without a secret.
     pub(crate) fn digest(&self, add: &mut dyn FnMut(&[u8])) {
         add(self.key().as_bytes());
         each_kind!(self, settings => settings.digest(add));
@@ -118,7 +118,7 @@ impl Kind {
         each_kind!(self, other, (settings, others) => settings.has_same_target(others), else false)
     }
 
-    /// Most files that this many deliveries at once keep open.
+    /// Maximum number of files that this many concurrent deliveries keep open.
     pub(crate) fn open_files(&self, deliveries: u64) -> u64 {
         each_kind!(self, settings => settings.open_files(deliveries))
     }

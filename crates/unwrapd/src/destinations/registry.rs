@@ -20,12 +20,12 @@ pub struct Registry(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     by_name: RwLock<BTreeMap<String, Arc<DestinationHandle>>>,
-    /// Held while a destination is paused or resumed, so that memory and store agree on what was
-    /// last.
+    /// Held while a destination is paused or resumed, so that memory and store agree on the last
+    /// change.
     pausing: Mutex<()>,
 }
 
-/// One destination, as long as the gateway runs.
+/// One destination, for the whole life of the gateway.
 ///
 /// It also exists for a destination that is not configured: that one may be paused, and is paused
 /// from the beginning if it is configured later.
@@ -33,9 +33,9 @@ pub struct DestinationHandle {
     name: String,
     state: DestinationState,
     lanes: [LaneEntrance; Lane::ALL.len()],
-    /// `None`: it is not configured.
+    /// `None`: not configured.
     configured: RwLock<Option<Configured>>,
-    /// The latest gate, if there ever was one. Its dispatchers keep it alive.
+    /// The latest gate, if there was one. Its dispatchers keep it alive.
     gate: RwLock<Option<Weak<Gate>>>,
 }
 
@@ -57,7 +57,7 @@ struct LaneEntrance {
 }
 
 impl Registry {
-    /// The handle of this destination; it begins with the first call.
+    /// The handle of this destination, which is created by the first call.
     #[must_use]
     pub fn of(&self, name: &str) -> Arc<DestinationHandle> {
         if let Some(handle) = self.get(name) {
@@ -98,7 +98,7 @@ impl Registry {
         }
     }
 
-    /// As long as this is held, nothing is paused or resumed.
+    /// While the guard is held, nothing is paused or resumed.
     pub async fn hold_pauses(&self) -> impl Drop + '_ {
         self.0.pausing.lock().await
     }
@@ -134,7 +134,7 @@ impl DestinationHandle {
         &self.state
     }
 
-    /// Its implementation and time-out; `None`: it is not configured.
+    /// Its implementation and time-out. `None`: not configured.
     #[must_use]
     pub fn configured(&self) -> Option<Configured> {
         let configured = self
@@ -144,7 +144,7 @@ impl DestinationHandle {
         configured.clone()
     }
 
-    /// Sets its implementation and time-out; `None`: it is no longer configured.
+    /// Sets its implementation and time-out. `None`: it is no longer configured.
     pub fn configure(&self, configured: Option<Configured>) {
         *self
             .configured
@@ -234,7 +234,7 @@ impl Default for LaneEntrance {
 mod tests {
     use super::*;
 
-    /// Other gateways may have found since that the destination is down.
+    /// Other gateways may have found the destination down in the meantime.
     #[test]
     fn a_destination_that_comes_back_replaces_no_gate() {
         let handle = Registry::default().of("app");

@@ -1,5 +1,5 @@
-//! State of a destination in memory: counters, circuit, pause and last answer. Reading it costs next
-//! to nothing, and asks no store.
+//! State of a destination in memory: counters, circuit, pause and last answer. Reading it is cheap,
+//! and needs no store.
 
 mod backpressure;
 
@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use backpressure::Backpressure;
 
-/// Open deliveries at one destination above which receiving keeps pace with it: less than half a
-/// second of what a fast one takes.
+/// Number of open deliveries at one destination above which receiving is throttled to its speed:
+/// less than half a second of the throughput of a fast destination.
 const OPEN_MAX: i64 = 4096;
 
 /// State of one destination, both lanes together, since the start of this process.
@@ -20,8 +20,7 @@ const OPEN_MAX: i64 = 4096;
 pub struct DestinationState {
     claimed: AtomicU64,
     delivered: AtomicU64,
-    /// Deliveries that are neither made nor given up, of those stored since the start of this
-    /// process.
+    /// Deliveries stored since the start of this process that are not settled for good.
     open: AtomicI64,
     backpressure: Backpressure,
     is_paused: AtomicBool,
@@ -79,7 +78,7 @@ impl DestinationState {
         self.is_paused.load(Ordering::SeqCst)
     }
 
-    /// Whether it takes no deliveries for now: it is paused or down.
+    /// Whether it gets no deliveries at present, because it is paused or down.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.is_paused() || self.is_down()
@@ -114,12 +113,12 @@ impl DestinationState {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
-    /// Counts one more open delivery.
+    /// Counts an open delivery.
     pub fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one open delivery less: it was made or given up, durably, or it was never stored.
+    /// Counts a closed delivery: it was settled for good, durably, or was never stored.
     pub fn closed(&self) {
         // Never below zero: deliveries from before the start of this process were not counted.
         let less = |open: i64| Some((open - 1).max(0));
@@ -129,17 +128,17 @@ impl DestinationState {
         self.backpressure.release(before.unwrap_or_default() - 1);
     }
 
-    /// Limits the number of open deliveries to those that a claim has found. Another gateway may have
-    /// made some, which are not counted here.
+    /// Limits the number of open deliveries to those that a claim has found. Another gateway may
+    /// have delivered some, which are not counted here.
     pub fn caught_up(&self, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         let before = self.open.fetch_min(open, Ordering::Relaxed);
         self.backpressure.release(before.min(open));
     }
 
-    /// Waits if many deliveries are open and the destination is fast: until one more is made, and for
-    /// a quarter of a second at most. It does not wait for a destination that is down or slow, whose
-    /// backlog waits in the store. Returns whether it waited.
+    /// Waits if many deliveries are open and the destination is fast: until one more is closed, and
+    /// for a quarter of a second at most. It does not wait for a destination that is down or slow,
+    /// whose backlog stays in the store. Returns whether it waited.
     pub async fn throttle(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
         let waits = is_ahead && !self.is_stopped() && self.backpressure.is_fast(self.delivered());

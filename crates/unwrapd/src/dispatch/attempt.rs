@@ -9,8 +9,8 @@ use super::LaneContext;
 use crate::crash::{self, CrashPoint};
 use crate::delivery::{Delivery, Outcome};
 
-/// Hands the delivery over, within `longest`. `None`: it is not certain any more that it is ours,
-/// and nothing was begun.
+/// Makes the attempt within `longest`. `None`: the lease is no longer certain, so nothing was
+/// begun.
 pub(super) async fn make(
     lane: Arc<LaneContext>,
     delivery: Arc<Delivery>,
@@ -28,7 +28,8 @@ pub(super) async fn make(
     Some(outcome)
 }
 
-/// The outcome of an attempt that panicked. Whether the destination has the message nobody knows, so it gets it again.
+/// The outcome of an attempt that panicked. Whether the destination has the message is unknown, so
+/// it is sent again.
 pub(super) fn broke_off() -> Outcome {
     Outcome::failed("the attempt ended early in unwrapd (a bug; please report it)")
 }

@@ -1,4 +1,4 @@
-//! One lane of one destination, at work: all that changes while it is.
+//! The state of one running lane of one destination.
 
 mod claims;
 
@@ -24,31 +24,32 @@ use crate::handoff::HandedOff;
 use crate::store::{Attempt, Lease};
 use claims::{Due, Looked};
 
-/// How much longer a lease is than the longest attempt: room to settle.
+/// How much longer a lease is than the longest attempt: time to settle.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Most settlements of a lane under way: as many as fill one commit of the store while another is
-/// being made. Above, nothing new is begun. What is being settled when the process dies is
-/// delivered again, like what is being delivered.
+/// Maximum number of running settlements of a lane: as many as fill one commit of the store while
+/// another one runs. Above it, no attempt begins. If the process dies, these messages are delivered
+/// again, like those being attempted.
 pub const SETTLING_MAX: usize = 512;
 
-/// One lane of one destination, at work.
+/// A running lane of a destination.
 pub(super) struct LaneWorker {
     lane: Arc<LaneContext>,
     limits: Limits,
     due: Due,
-    /// The claim that is being made, or none,
+    /// The running claim, if there is one.
     pub(super) claim: JoinSet<Looked>,
-    /// and when the last one was begun.
+    /// When the last claim began.
     claimed_at: Option<Instant>,
-    /// How many the claim that is being made may bring.
+    /// Maximum number of deliveries that the running claim may return.
     claiming: usize,
-    /// Whether the last one left something that has waited for long: it goes before what comes.
+    /// Whether the last claim left a delivery that has waited for long, and that new messages must
+    /// not overtake.
     is_behind: bool,
-    /// Claimed and not yet begun.
+    /// Deliveries that are claimed and not begun.
     prefetched: Prefetched,
     pub(super) attempts: JoinSet<Option<Outcome>>,
     under_way: HashMap<Id, UnderWay>,
-    /// Each says when its delivery is due again, if it is.
+    /// Running settlements. Each returns the next due time of its delivery, if there is one.
     pub(super) settling: JoinSet<Option<Timestamp>>,
     is_store_failing: bool,
 }
@@ -77,7 +78,7 @@ impl LaneWorker {
         }
     }
 
-    /// Takes what was leased to us as it was kept.
+    /// Takes deliveries that were leased in the commit that stored them.
     pub(super) fn take_handed_off(&mut self) {
         for handed in self.lane.handoff.take() {
             crash::point(CrashPoint::Claimed);
@@ -87,14 +88,15 @@ impl LaneWorker {
                 claimed_at,
                 timeout,
             } = handed;
-            // Unless it is settled by then.
+            // Unless the delivery is settled by then.
             let ends_at = claimed_at + lease(timeout);
             self.due.comes_by(ends_at);
             self.prefetch(vec![delivery], claimed_at, timeout);
         }
     }
 
-    /// Adds claimed deliveries. A delivery is given back if its lease may end before its attempt.
+    /// Adds claimed deliveries. A delivery is released if its lease may end before its attempt
+    /// does.
     fn prefetch(&mut self, deliveries: Vec<Delivery>, claimed_at: Instant, timeout: Duration) {
         if claimed_at.elapsed() > LEASE_MARGIN {
             self.release(&deliveries);
@@ -103,7 +105,7 @@ impl LaneWorker {
         }
     }
 
-    /// Begins what is claimed, as far as there is room.
+    /// Begins claimed deliveries, as far as there are free slots.
     pub(super) fn begin_prefetched(&mut self) {
         self.limits = limits_of(&self.lane);
         let store = &self.lane.store;
@@ -170,8 +172,8 @@ impl LaneWorker {
         }
     }
 
-    /// While the clock is in doubt, an attempt may have failed because of that: a signature or a
-    /// certificate is checked by the time. So no number of attempts is too many.
+    /// While the clock is in doubt, an attempt may fail for that reason, because signatures and
+    /// certificates are checked against the time. So the number of attempts is not limited then.
     fn retry_policy(&self) -> Cow<'_, RetryPolicy> {
         let policy = &self.limits.retry;
         if policy.attempts_max.is_none() || self.lane.clock.doubt().is_none() {
@@ -183,7 +185,7 @@ impl LaneWorker {
         })
     }
 
-    /// How long ago it was first due, or replayed.
+    /// Time since the delivery was first due, or replayed.
     fn age(&self, delivery: &Delivery) -> Duration {
         let clock = &self.lane.clock;
         match delivery.lane {
@@ -218,7 +220,7 @@ impl LaneWorker {
         }
     }
 
-    /// Decides what follows from the outcome, and has that recorded.
+    /// Decides about the next step, and records it.
     fn settle(
         &mut self,
         delivery: &Arc<Delivery>,
@@ -252,12 +254,12 @@ impl LaneWorker {
         self.lane.gate.log_due();
     }
 
-    /// Where a delivery is due again, it is claimed then.
+    /// Schedules the next claim for the time at which the delivery is due again.
     pub(super) fn settled(&mut self, settled: Result<Option<Timestamp>, JoinError>) {
         match settled {
             Ok(Some(due_at)) => self.due_by(due_at, self.lane.clock.now()),
             Ok(None) => {}
-            // A bug. The lease runs out.
+            // A bug. The lease will end.
             Err(error) => {
                 tracing::error!(
                     destination = self.lane.handle.name(),
@@ -267,7 +269,7 @@ impl LaneWorker {
         }
     }
 
-    /// Takes what else has ended by now, so that its slots are filled together.
+    /// Handles everything else that has ended, so that the free slots are filled together.
     pub(super) fn drain(&mut self) {
         while let Some(ended) = self.attempts.try_join_next_with_id() {
             self.ended(ended);
@@ -286,10 +288,11 @@ impl LaneWorker {
         });
     }
 
-    /// Gives back what is not begun, and waits for what is and for what was promised a place.
+    /// Releases deliveries that have not begun, and waits for running attempts, settlements and
+    /// reservations.
     pub(super) async fn finish(mut self) {
         let gate = Arc::clone(&self.lane.gate);
-        // Twice, for what is under way may take longer than this is waited for.
+        // Flushed twice, because the caller may stop waiting before the attempts end.
         gate.flush();
         while let Some(looked) = self.claim.join_next().await {
             if let Ok(Looked {
@@ -317,19 +320,19 @@ impl LaneWorker {
                 () = handoff.arrived(), if handoff.reserved() > 0 => {}
                 else => break,
             }
-            // A dispatcher that takes over has seen it leased until now.
+            // A dispatcher that takes over has seen the delivery as leased until this moment.
             self.lane.handle.notify(self.lane.lane);
         }
         gate.flush();
     }
 }
 
-/// For how long a delivery is leased whose attempt may take `timeout`.
+/// The length of the lease for an attempt that may take `timeout`.
 fn lease(timeout: Duration) -> Duration {
     timeout + prefetch::WAIT_MAX + LEASE_MARGIN
 }
 
-/// The part of the limits that this gateway has at this moment.
+/// This gateway's current share of the limits.
 fn limits_of(lane: &LaneContext) -> Limits {
     let share = lane.store.share(lane.handle.name());
     share.of(&lane.limits.borrow()).of(lane.lane)

@@ -1,4 +1,4 @@
-//! Deliveries that are claimed and not yet begun.
+//! Deliveries that are claimed and not begun.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,38 +7,39 @@ use tokio::time::Instant;
 
 use crate::delivery::Delivery;
 
-/// How long a claim may take: it waits for a commit, and a slow disk takes its time. As much is
-/// claimed ahead as ends within this.
+/// Assumed duration of a claim, which waits for a commit, possibly on a slow disk. As many
+/// deliveries are prefetched as are attempted within this time.
 const CLAIM_TIME: Duration = Duration::from_millis(20);
-/// Most claimed ahead of the slots, whatever the speed: all of it is in memory.
+/// Maximum number of prefetched deliveries beyond the free slots: all of them are in memory.
 const AHEAD_MAX: usize = 256;
-/// Longest wait between claim and attempt. Then the lease is given back: whoever is faster may have it.
+/// Longest wait between claim and attempt. After it, the lease is released, so that a faster
+/// gateway may claim the delivery.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A queue of deliveries, and how many it should hold: none for a destination that answers slowly,
-/// more the faster it answers.
+/// A queue of deliveries, and its target length: zero for a slow destination, and larger the faster
+/// the destination answers.
 #[derive(Default)]
 pub(super) struct Prefetched {
     deliveries: VecDeque<Waiting>,
     ahead: usize,
-    /// Attempts that ended
+    /// Attempts that ended since `counted_from`.
     finished: u32,
-    /// since then.
+    /// Beginning of the count.
     counted_from: Option<Instant>,
 }
 
-/// One of them.
+/// A delivery in the queue.
 pub(super) struct Waiting {
     pub(super) delivery: Delivery,
-    /// When its claim began, or its place was taken.
+    /// When its claim began, or its reservation was taken.
     pub(super) claimed_at: Instant,
-    /// How long its attempt may take at most.
+    /// Maximum duration of its attempt.
     pub(super) timeout: Duration,
     since: Instant,
 }
 
 impl Prefetched {
-    /// Adds these, whose claim began at `claimed_at`. Their leases leave room for attempts of `timeout`.
+    /// Adds deliveries whose claim began at `claimed_at`. Their leases allow attempts of `timeout`.
     pub(super) fn add(
         &mut self,
         deliveries: Vec<Delivery>,
@@ -55,19 +56,19 @@ impl Prefetched {
         self.deliveries.extend(waiting);
     }
 
-    /// The next to begin, if it has not waited too long.
+    /// The next delivery to begin, unless it has waited too long.
     pub(super) fn first(&self) -> Option<&Delivery> {
         let first = self.deliveries.front()?;
         (first.since.elapsed() < WAIT_MAX).then_some(&first.delivery)
     }
 
-    /// The next.
+    /// Removes and returns the next delivery.
     pub(super) fn take_first(&mut self) -> Option<Waiting> {
         self.deliveries.pop_front()
     }
 
-    /// Takes the deliveries whose leases may have ended: the first ones, or all. A direct handoff
-    /// may be slightly out of order; its lease is checked again when it is begun.
+    /// Removes the deliveries whose leases may have ended: the first ones, or all. A hand-off may
+    /// be slightly out of order; its lease is checked again when it begins.
     pub(super) fn take_lost(&mut self, still_holds: impl Fn(Instant) -> bool) -> Vec<Delivery> {
         let lost = self
             .deliveries
@@ -76,18 +77,18 @@ impl Prefetched {
         lost.map(|waiting| waiting.delivery).collect()
     }
 
-    /// Another attempt ended.
+    /// Counts an attempt that ended.
     pub(super) fn finished(&mut self) {
         self.finished += 1;
     }
 
-    /// Whether it was counted for as long as a claim may take.
+    /// Whether the count has run for the duration of a claim.
     pub(super) fn is_counted(&self) -> bool {
         self.counted_from
             .is_none_or(|from| from.elapsed() >= CLAIM_TIME)
     }
 
-    /// From here on it is counted how many end.
+    /// Computes the target length, and starts a new count.
     pub(super) fn count_anew(&mut self) {
         let now = Instant::now();
         let per = self.counted_from.map_or(CLAIM_TIME, |from| now - from);
@@ -103,12 +104,12 @@ impl Prefetched {
         self.counted_from = Some(now);
     }
 
-    /// How many to claim beyond what there are slots for.
+    /// Number of deliveries to claim beyond the free slots.
     pub(super) fn ahead(&self) -> usize {
         self.ahead
     }
 
-    /// Whether a claim would be made too early to be a large one.
+    /// Whether the queue is so full that a claim would be small.
     pub(super) fn is_plenty(&self) -> bool {
         self.deliveries.len() > self.ahead / 2
     }
@@ -117,13 +118,13 @@ impl Prefetched {
         self.deliveries.len()
     }
 
-    /// When the first of them has waited too long.
+    /// When the first delivery will have waited too long.
     pub(super) fn stale_at(&self) -> Option<Instant> {
         self.deliveries.front().map(|first| first.since + WAIT_MAX)
     }
 
-    /// Takes the deliveries that have waited too long. The destination has become slow, so nothing
-    /// is claimed ahead for now.
+    /// Removes the deliveries that have waited too long. The destination has become slow, so
+    /// nothing is prefetched until the next count.
     pub(super) fn take_stale(&mut self) -> Vec<Delivery> {
         let now = Instant::now();
         let stale = self

@@ -14,12 +14,12 @@ use crate::destinations::{Failure, Failures};
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease, Settled, StoreError, TrafficKind};
 
-/// How long to wait before asking a store again that has much to do.
+/// Rest before a busy store is called again.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
-/// And one that did not answer.
+/// Rest before a store that did not answer is called again.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// Gives when the delivery is due again, if it is.
+/// Records the attempt. Returns the next due time of the delivery, if there is one.
 pub(super) async fn settle(
     lane: &LaneContext,
     delivery: &Delivery,
@@ -61,7 +61,7 @@ pub(super) async fn settle(
             );
             None
         }
-        // The lease runs out and it is delivered again: at least once, as promised.
+        // The lease ends, and the message is delivered again: delivery is at least once.
         Err(error) => {
             tracing::error!(
                 destination,
@@ -73,9 +73,9 @@ pub(super) async fn settle(
     }
 }
 
-/// Gives back deliveries that were not begun.
+/// Releases deliveries that were not begun.
 pub(super) async fn release(lane: &LaneContext, leases: Vec<Lease>) {
-    // Else the leases run out.
+    // Otherwise they wait until their leases end.
     if let Err(error) = patiently(|| lane.store.release(leases.clone())).await {
         let destination = lane.handle.name();
         tracing::error!(
@@ -85,8 +85,8 @@ pub(super) async fn release(lane: &LaneContext, leases: Vec<Lease>) {
     }
 }
 
-/// Asks again while the lease lasts: what is not settled is delivered a second time, and what is
-/// not given back waits for its end.
+/// Repeats a call while the lease lasts: without a settlement, the message is delivered again, and
+/// without a release, the delivery waits until its lease ends.
 async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
@@ -106,8 +106,8 @@ where
     }
 }
 
-/// One line when a destination begins to fail, and not one for every attempt while it does. Where it
-/// begins again and again, and for what is given up, lines of one cause are counted.
+/// Logs one line when a destination begins to fail, instead of one for every attempt. For a
+/// destination that fails repeatedly, and for dead letters, failures of the same cause are counted.
 pub(super) fn log(
     failures: &Failures,
     delivery: &Delivery,

@@ -10,28 +10,30 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::evicting_limiter::Permit;
 
-/// How long a connection may keep us waiting.
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For the head of a request to arrive, from its first byte; of the first request, from the connection on.
+    /// Until the head of a request is complete, from its first byte; for the first request, from
+    /// the connection.
     pub(super) head: Duration,
-    /// For anything to move: between requests, and while the client takes nothing of what it is answered.
+    /// Without progress: between requests, and while the client reads nothing of a response.
     pub(super) idle: Duration,
-    /// For one request, from its head to the end of its answer.
+    /// For one request, from its head to the end of its response.
     pub(super) request: Duration,
-    /// For the client to take a whole answer. `None`: as long as the request may take.
+    /// For the client to read a whole response. `None`: the limit of the request.
     pub(super) answer: Option<Duration>,
 }
 
-/// Requests of all connections of a port that are not answered to the end, with those whose answer nobody takes.
+/// The open requests of all connections of a port, including those whose response the client does
+/// not read.
 pub(super) struct Load {
     open: AtomicUsize,
     max: usize,
 }
 
 impl Load {
-    /// When more than `max` are open, connections that have many are ended, those that wait for
-    /// their client the longest first.
+    /// If more than `max` requests are open, connections with many of them are ended, those that
+    /// have waited longest for their client first.
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
@@ -39,7 +41,8 @@ impl Load {
         })
     }
 
-    /// Counts one more. Gives how many connections should be ending: one for every [`STREAMS_FREED`] requests too many.
+    /// Counts a request. Returns the number of connections that should be ending: one for every
+    /// [`STREAMS_FREED`] requests above the limit.
     fn add(&self) -> usize {
         let too_many = (self.open.fetch_add(1, Ordering::Relaxed) + 1).saturating_sub(self.max);
         too_many.div_ceil(STREAMS_FREED)
@@ -50,13 +53,14 @@ impl Load {
     }
 }
 
-/// Streams that a connection that ends sets free, if it has many.
+/// Number of requests that the end of a crowded connection is assumed to free.
 const STREAMS_FREED: usize = 64;
 
-/// Requests at once from which on a connection has many. It may be ended where the port has too many of them.
+/// Number of concurrent requests from which a connection is crowded. It may be ended if the port
+/// has too many.
 const MANY: usize = 8;
 
-/// One connection as seen by who has to end it.
+/// The state of one connection.
 pub(super) struct Activity {
     permit: Permit,
     load: Arc<Load>,
@@ -65,14 +69,14 @@ pub(super) struct Activity {
 }
 
 struct State {
-    /// Requests that are not answered to the end, in the order they began. HTTP/2 has several.
+    /// Open requests, in the order in which they began. HTTP/2 has several.
     open: Vec<Open>,
     began: u64,
-    /// Whether the client has sent anything yet.
+    /// Whether the client has sent anything.
     has_arrived: bool,
     /// The state while no request is open.
     between: Between,
-    /// Since when the client takes nothing of what it is answered.
+    /// Time since which the client has read nothing of a response.
     stalled: Option<Instant>,
     is_http2: bool,
 }
@@ -80,7 +84,7 @@ struct State {
 struct Open {
     id: u64,
     phase: Phase,
-    /// Until when it must be answered to the end.
+    /// Time at which its response must be complete.
     due: Instant,
 }
 
@@ -101,7 +105,7 @@ enum Phase {
 }
 
 impl Activity {
-    /// A connection that was just taken.
+    /// The state of a new connection.
     pub(super) fn new(permit: Permit, load: Arc<Load>, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             permit,
@@ -118,11 +122,11 @@ impl Activity {
         })
     }
 
-    /// Some bytes came.
+    /// Records that bytes have arrived.
     pub(super) fn arrived(&self) {
         let mut state = self.state();
         state.has_arrived = true;
-        // In HTTP/2 they may be about anything: there a head has the idle time.
+        // In HTTP/2 the bytes may belong to anything, so a head has the idle time there.
         if state.open.is_empty()
             && !state.is_http2
             && let Between::Idle(_) = state.between
@@ -131,12 +135,12 @@ impl Activity {
         }
     }
 
-    /// The client takes no more bytes (true), or does again.
+    /// Records whether the client has stopped reading the response.
     pub(super) fn stalls(&self, is_stalled: bool) {
         self.state().stalled = is_stalled.then(Instant::now);
     }
 
-    /// The head of a request has arrived.
+    /// Records that the head of a request has arrived.
     pub(super) fn begin(self: &Arc<Self>, is_http2: bool) -> Exchange {
         let mut state = self.state();
         state.is_http2 = is_http2;
@@ -160,14 +164,15 @@ impl Activity {
         }
     }
 
-    /// Waits until the connection has kept us waiting for too long. Whether it is idle then: there is no request on it.
+    /// Waits until a time limit of the connection has passed. Returns whether it is idle: no
+    /// request is open.
     pub(super) async fn overdue(&self) -> bool {
         let mut alarm = pin!(sleep_until(self.due().0));
         std::future::poll_fn(|context| {
             loop {
                 let (due, is_idle) = self.due();
-                // It rings early rather than late, and is set anew only when it rings: most
-                // connections move on long before.
+                // The timer fires early rather than late, and is set again only when it fires: most
+                // connections make progress long before.
                 if due < alarm.deadline() {
                     alarm.as_mut().reset(due);
                 }
@@ -175,7 +180,7 @@ impl Activity {
                 if due <= alarm.deadline() {
                     return Poll::Ready(is_idle);
                 }
-                // An answer of HTTP/2 ends in another task, which wakes nobody here.
+                // A response of HTTP/2 ends in another task, which does not wake this one.
                 alarm
                     .as_mut()
                     .reset(due.min(Instant::now() + self.patience.idle));
@@ -184,12 +189,12 @@ impl Activity {
         .await
     }
 
-    /// Waits until the place is needed for another.
+    /// Waits until the connection is evicted for another.
     pub(super) async fn evicted(&self) {
         self.permit.evicted().await;
     }
 
-    /// Until when it may go on as it is, and whether it is idle.
+    /// The next time limit, and whether the connection is idle.
     fn due(&self) -> (Instant, bool) {
         let state = self.state();
         let first = state.open.iter().map(|open| open.due).min();
@@ -207,7 +212,7 @@ impl Activity {
     fn enter(&self, id: u64, phase: Phase) {
         let mut state = self.state();
         if let Some(open) = state.open.iter_mut().find(|open| open.id == id)
-            // An answer may be there before the body.
+            // A response may be ready before the body has arrived.
             && open.phase != Phase::Answering
         {
             open.phase = phase;
@@ -218,12 +223,12 @@ impl Activity {
         }
     }
 
-    /// Whether the head of a request has arrived that is not answered to the end.
+    /// Whether a request is open.
     pub(super) fn has_request(&self) -> bool {
         !self.state().open.is_empty()
     }
 
-    /// Whether a request has arrived whole and waits for us.
+    /// Whether a complete request waits for us.
     pub(super) fn has_work(&self) -> bool {
         let works = |open: &Open| open.phase == Phase::Working;
         self.state().open.iter().any(works)
@@ -234,7 +239,7 @@ impl Activity {
         self.state().has_arrived
     }
 
-    /// Whether it has sent a request by HTTP/2.
+    /// Whether the client has sent a request by HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.state().is_http2
     }
@@ -253,20 +258,21 @@ impl Activity {
     }
 }
 
-/// One request and its answer. Dropped when the answer is at its end.
+/// One request and its response. Dropped at the end of the response.
 pub(super) struct Exchange {
     activity: Arc<Activity>,
     id: u64,
 }
 
 impl Exchange {
-    /// To be called when the whole request has arrived.
+    /// A function to call when the whole request has arrived.
     pub(super) fn arrival(&self) -> impl FnOnce() + Send + Unpin + use<> {
         let (activity, id) = (Arc::clone(&self.activity), self.id);
         move || activity.enter(id, Phase::Working)
     }
 
-    /// From now on it is being answered. Who is answered well belongs here: strangers are only ever refused.
+    /// Records that the response is being sent. A successful response makes the client trusted:
+    /// requests from strangers are always refused.
     pub(super) fn answer(&self, is_success: bool) {
         if is_success {
             self.activity.permit.set_trusted();

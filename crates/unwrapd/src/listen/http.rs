@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/2 on one connection, with limits that no client can stretch.
+//! HTTP/1.1 and HTTP/2 on one connection, within limits that no client can extend.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,32 +22,36 @@ use tokio::time::{Instant, interval, timeout};
 use super::activity::{Activity, Exchange};
 use tokio_util::sync::CancellationToken;
 
-/// Largest head of a request, in either protocol. OpenAI's have less than 1 KiB.
+/// Maximum size of the head of a request in bytes, in both protocols. Those of OpenAI have less
+/// than 1 KiB.
 const HEAD_BYTES_MAX: u16 = 16 * 1024;
-/// Most headers of a request in HTTP/1.1, as in most servers. HTTP/2 bounds them by their bytes, of
-/// which each costs 32.
+/// Maximum number of headers of a request in HTTP/1.1, as in most servers. HTTP/2 limits their
+/// bytes, and counts 32 for each header.
 const HEADERS_MAX: usize = 100;
-/// Most requests at once on one connection. A proxy may send us everything on one or two; this is
-/// four shared commits' worth.
+/// Maximum number of concurrent requests on one connection. A proxy may send everything on one or
+/// two connections; this number fills four shared commits.
 const STREAMS_MAX: u32 = 128;
-/// Bytes of bodies that may arrive unasked, of one request and of all on a connection: the smallest
-/// the protocol begins with. They are read as they come, so it bounds memory and not speed.
+/// Bytes of bodies that may arrive unread, for one request and for a connection: the initial window
+/// of the protocol. Bodies are read as they arrive, so this limits memory and not speed.
 const WINDOW_BYTES: u32 = 65_535;
-/// Largest frame: the smallest bound that the protocol allows.
+/// Maximum size of a frame in bytes: the smallest limit that the protocol allows.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// Most bytes of one stream that may wait to be sent. Our answers are a line.
+/// Maximum number of bytes of one stream that wait to be sent. Our responses are one line.
 const SEND_BYTES_MAX: usize = 16 * 1024;
-/// Requests that may be taken back before we have seen them ("rapid reset", CVE-2023-44487). Then the connection ends.
+/// Maximum number of requests that a client resets before we have read them ("rapid reset",
+/// [CVE-2023-44487](https://nvd.nist.gov/vuln/detail/CVE-2023-44487)). Then the connection ends.
 const RESETS_PENDING_MAX: usize = 20;
-/// Streams that may break the protocol (CVE-2024-2758 and its kin) before the connection ends. Some
-/// are honest: a client may open more than it may until it has read our settings, and sends them
-/// again.
+/// Maximum number of streams that violate the protocol
+/// ([CVE-2024-2758](https://nvd.nist.gov/vuln/detail/CVE-2024-2758) and similar) before the
+/// connection ends. Some are legitimate: a client may open too many streams until it has read our
+/// settings, and repeats them.
 const STREAM_FAULTS_MAX: usize = 256;
-/// How long a client may take to understand that an idle connection ends. HTTP/2 says goodbye and waits for an echo.
+/// Time for a client to react to the end of an idle connection. HTTP/2 sends GOAWAY and waits for
+/// the echo of a ping.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How long a body may go on arriving when everything is to stop. `docker stop` kills after 10 s.
+/// Time for a body to arrive completely at shutdown. `docker stop` kills after 10 s.
 const ARRIVAL_MAX: Duration = Duration::from_secs(5);
-/// Time between two looks at what a connection waits for, when everything is to stop.
+/// Interval between checks of a connection at shutdown.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How connections are served.
@@ -56,14 +60,15 @@ pub(super) struct Http(auto::Builder<TokioExecutor>);
 impl Http {
     pub(super) fn new() -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // No time-outs and no pings here: `Activity` sees to it, for both protocols, and ends what
-        // is idle though it lives.
+        // No time-outs and no pings here: `Activity` limits both protocols, and ends connections
+        // that are alive but idle.
         builder
             .http1()
             .max_buf_size(usize::from(HEAD_BYTES_MAX))
             .max_headers(HEADERS_MAX)
             .header_read_timeout(None)
-            // Who has sent all and closes that half of the connection still wants the answer.
+            // A client that has sent everything and closes its half of the connection still wants
+            // the response.
             .half_close(true);
         builder
             .http2()
@@ -78,7 +83,7 @@ impl Http {
         Self(builder)
     }
 
-    /// Serves until the client closes, keeps us waiting for too long, or everything is to stop.
+    /// Serves until the client closes the connection, a time limit passes, or shutdown.
     pub(super) async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -123,12 +128,11 @@ impl Http {
     }
 }
 
-/// Waits, when everything is to stop, until the connection holds nothing worth waiting for: a
-/// request whose head has not arrived is dropped at once, one whose body is arriving after
-/// [`ARRIVAL_MAX`], and one that waits for us is not.
+/// Waits, at shutdown, until the connection may end. A request whose head is incomplete is dropped
+/// at once, one whose body is incomplete after [`ARRIVAL_MAX`]. A complete request is not dropped.
 async fn may_end(activity: &Activity) {
-    // An answer that was just made must still be sent, so each time counts from the last moment in
-    // which there was more to do.
+    // A finished response must still be sent, so each time counts from the last moment with more to
+    // do.
     let (mut worked, mut asked) = (Instant::now(), Instant::now());
     let mut looks = interval(LOOK_EVERY);
     loop {
@@ -146,12 +150,12 @@ async fn may_end(activity: &Activity) {
     }
 }
 
-/// How a connection ended that a client is to blame for.
+/// How a connection ended that the client is responsible for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
     /// The request is not HTTP, or its head is too large.
     NotHttp,
-    /// A request did not arrive, or an answer was not taken, in time.
+    /// A request did not arrive, or a response was not read, in time.
     TooSlow,
     /// The connection ended early.
     Gone,
@@ -167,7 +171,7 @@ impl Broken {
     }
 }
 
-/// The body of a request, with someone to tell when it is all there.
+/// The body of a request, with a function to call when it has arrived.
 struct Arriving<T> {
     body: Incoming,
     arrived: Option<T>,
@@ -222,7 +226,7 @@ impl<T: FnOnce() + Unpin> HttpBody for Arriving<T> {
     }
 }
 
-/// The body of an answer, with the exchange that ends with it.
+/// The body of a response, with the exchange that ends with it.
 struct Answer {
     body: Body,
     #[expect(dead_code, reason = "dropped at the end of the answer")]

@@ -1,4 +1,4 @@
-//! A connection's bytes, watched.
+//! The byte stream of a connection, observed.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::activity::Activity;
 
-/// Tells when bytes come, and when the client takes none.
+/// Reports when bytes arrive, and when the client stops reading.
 pub(super) struct Watched {
     stream: TcpStream,
     activity: Arc<Activity>,

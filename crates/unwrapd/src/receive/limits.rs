@@ -1,4 +1,4 @@
-//! How much may be received at once, and the reading of a body within that.
+//! Limits of concurrent requests, and the reading of bodies within them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +14,13 @@ use super::BODY_BYTES_MAX;
 use super::refusal::Refusal;
 use crate::evicting_limiter::{EvictingLimiter, Permit};
 
-/// Bytes of the body that every request may hold: twice OpenAI's largest. Only a larger body needs
-/// the room below, so a client that fills that room does not delay OpenAI.
+/// Bytes of a body that every request may hold: twice OpenAI's largest. A larger body needs the
+/// shared room below, so a client that fills that room does not delay OpenAI.
 const BODY_BYTES_SHARE: usize = 32 * 1024;
-/// Room for all that is larger, together.
+/// Shared room for the parts of bodies beyond that, in bytes.
 const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How much may be received at once.
+/// Limits of concurrent requests.
 pub struct Limits {
     requests: Arc<EvictingLimiter>,
     endpoints: RwLock<HashMap<String, (usize, Arc<EvictingLimiter>)>>,
@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// So many requests of all endpoints, and so long for a body to arrive.
+    /// `requests_max` limits the requests of all endpoints, `body_timeout` the arrival of a body.
     #[must_use]
     pub fn new(requests_max: usize, body_timeout: Duration) -> Self {
         Self {
@@ -40,8 +40,8 @@ impl Limits {
         }
     }
 
-    /// From now on so many requests of each of these endpoints. Where that is unchanged, those
-    /// under way go on counting.
+    /// Sets the maximum number of requests of each endpoint. If that is unchanged, running requests
+    /// still count.
     pub fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
         let mut limiter = self
             .endpoints
@@ -57,7 +57,8 @@ impl Limits {
         }
     }
 
-    /// Lets a request in. If need be, the one whose body has been under way the longest is refused for it.
+    /// Admits a request. At the limit, the request whose body has been arriving longest is refused
+    /// instead.
     pub(super) async fn admit(&self, endpoint: &str) -> Result<Admission, Refusal> {
         let endpoint = {
             let endpoints = self
@@ -109,8 +110,8 @@ impl Admission {
 }
 
 async fn gather(mut body: Body, share: &mut LimitShare) -> Result<Bytes, Refusal> {
-    // Most come in one piece, which is then not copied. A thousand small ones would each hold a
-    // piece of a larger buffer.
+    // Most bodies arrive in one piece, which is not copied. A thousand small pieces would each keep
+    // a part of a larger buffer alive.
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -126,7 +127,7 @@ async fn gather(mut body: Body, share: &mut LimitShare) -> Result<Bytes, Refusal
             continue;
         }
         if length > whole.capacity() {
-            // Twice as much, so that it is seldom moved, but never more than could come.
+            // Doubled, so that the body is rarely moved, but never above the maximum size.
             let capacity = length.max(2 * whole.capacity()).min(BODY_BYTES_MAX);
             share.hold(capacity)?;
             whole.reserve_exact(capacity - whole.len());
@@ -140,7 +141,7 @@ async fn gather(mut body: Body, share: &mut LimitShare) -> Result<Bytes, Refusal
     Ok(whole.into())
 }
 
-/// The part of the room for large bodies that one request has taken.
+/// The part of the shared room that one request occupies.
 struct LimitShare {
     room: Arc<AtomicUsize>,
     taken: usize,

@@ -1,4 +1,4 @@
-//! One gateway on a store of its own, killed and started again and again.
+//! One gateway on its own store, killed and restarted again and again.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,26 +20,26 @@ use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
 
-/// How long to wait for a process to come to its named point; then it is killed where it is.
+/// Longest wait for a process to reach its crash point; then it is killed wherever it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long everything may take to be acknowledged and delivered after the last kill. Shorter than
-/// a lease: what was leased when the process died must not wait for the lease to end.
+/// Longest wait for everything to be acknowledged and delivered after the last kill. It is shorter
+/// than a lease: deliveries leased by a dead process must not wait for the end of the lease.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// Restarts after the last kill until nothing waits in the store.
+/// Maximum number of restarts after the last kill until no delivery waits.
 const DRAINS_MAX: u32 = 8;
 
-/// Everything around the gateway, which comes and goes.
+/// The state of a run around the gateway processes.
 pub(crate) struct Run<'a> {
     folder: &'a Path,
     database: &'a Path,
     pub(crate) ledger: Ledger,
     applications: Vec<Application>,
     senders: JoinSet<()>,
-    /// Where the senders post; nowhere while there is no gateway.
+    /// Where the senders post; empty while no gateway runs.
     doors: watch::Sender<Vec<Door>>,
     wall: Wall,
     rng: Rng,
-    /// Processes started so far.
+    /// Number of processes started so far.
     lives: u32,
     pub(crate) tally: Tally,
     pub(crate) started: Instant,
@@ -117,7 +117,8 @@ impl<'a> Run<'a> {
                 sleep(after).await;
                 self.tally.running += 1;
             }
-            // What an earlier process left to do may bring it there before it receives, and too few passes may come.
+            // Work left by an earlier process may reach the point before the gateway receives, and
+            // the point may be passed too rarely.
             Kill::AtPoint { .. } => match timeout(POINT_WAIT_MAX, gateway.died()).await {
                 Ok(()) => self.tally.at_point += 1,
                 Err(_) => self.tally.running += 1,
@@ -128,7 +129,7 @@ impl<'a> Run<'a> {
         killed
     }
 
-    /// Lets everything be acknowledged and delivered, and stops the gateway in peace.
+    /// Waits until everything is acknowledged and delivered, and stops the gateway gracefully.
     async fn drain(&mut self) -> anyhow::Result<()> {
         self.ledger.calm();
         let mut gateway = self.start(None);
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
             .await?
             .context("it ended before it received")?;
         self.open_door(addresses.webhooks);
-        // What is missing when the time is up is for the verdict to say.
+        // The verdict reports what is missing at the time limit.
         let in_time = timeout(DRAIN_MAX, self.ledger.settled()).await.is_ok();
         gateway.stop().await?;
         if !in_time {
@@ -145,7 +146,8 @@ impl<'a> Run<'a> {
         }
         while self.senders.join_next().await.transpose()?.is_some() {}
 
-        // What was delivered and not settled when the process died is still to be delivered again.
+        // A message that was delivered, but not settled when the process died, must be delivered
+        // again.
         for _ in 0..DRAINS_MAX {
             let open = store::open_deliveries(self.database);
             if open == 0 {
@@ -163,8 +165,8 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, crash_at: Option<&str>) -> Gateway {
         self.lives += 1;
-        // Each process delivers to URLs of its own: so it is known which one a request is from,
-        // even if it is read late.
+        // Each process delivers to its own URLs, which identify the process of a request even if it
+        // is read late.
         let store = format!("sqlite:{}", self.database.display());
         write_config(self.folder, 0, &store, &self.applications, self.lives);
         Gateway::start(self.folder, self.lives, crash_at)

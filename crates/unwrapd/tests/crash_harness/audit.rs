@@ -1,9 +1,9 @@
-//! Who held which delivery from when to when, as the database saw it.
+//! Records which gateway leased which delivery during which time, as the database saw it.
 //!
-//! Triggers note every change of a delivery, and who holds it as it is kept, in the transaction
-//! that makes it: what is noted was committed, and nothing that was is missing. Whoever changes a
-//! row holds its lock, so what is noted of one delivery stands in the order in which it happened.
-//! Gateways tell their number as the name of the application.
+//! Triggers record every change of a delivery, and every lease given at its insertion, in the same
+//! transaction. So a recorded change was committed, and no committed change is missing. A
+//! transaction that changes a row locks it, so the records of one delivery are in their real order.
+//! Gateways pass their process number as the application name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,14 +15,15 @@ use crate::store::MessageView;
 use crate::verdict::{Again, Verdict};
 use crate::webhooks::Destination;
 
-/// How long a gateway must have been silent to be taken for dead.
+/// Silence after which a gateway is declared dead, in milliseconds.
 const SILENCE_MS: u64 = 10_000;
-/// What makes a gateway silent lies at most so long before it is taken for dead: it is looked for every two seconds.
+/// Maximum time between the cause of a silence and the declaration, in milliseconds: it is checked
+/// every two seconds.
 const SILENCE_SEEN_MS: u64 = 16_000;
-/// Offences told of each kind.
+/// Maximum number of offences reported of each kind.
 const TOLD_MAX: usize = 20;
 
-/// Begins to note. The tables of the gateways must be there.
+/// Installs the triggers. The tables of the gateways must exist.
 pub(crate) fn install(database: &Database) {
     database.0.sql(&format!(
         "CREATE SCHEMA audit;
@@ -71,7 +72,7 @@ pub(crate) fn install(database: &Database) {
     ));
 }
 
-/// Whether this process holds something. Not while the database is away.
+/// Whether this process holds a lease. False while the database is away.
 pub(crate) fn holds(database: &Database, life: u32) -> bool {
     let asked = database.0.try_sql(&format!(
         "SELECT EXISTS (
@@ -81,7 +82,8 @@ pub(crate) fn holds(database: &Database, life: u32) -> bool {
     asked.is_some_and(|is_so| is_so == "t")
 }
 
-/// Whether another has claimed what this process held when it was taken for dead. Not while the database is away.
+/// Whether another gateway has claimed a delivery that this process held when it was declared dead.
+/// False while the database is away.
 pub(crate) fn is_inherited(database: &Database, life: u32) -> bool {
     let asked = database.0.try_sql(&format!(
         "SELECT EXISTS (
@@ -95,31 +97,31 @@ pub(crate) fn is_inherited(database: &Database, life: u32) -> bool {
     asked.is_some_and(|is_so| is_so == "t")
 }
 
-/// A gateway held a delivery.
+/// A lease of a delivery by a gateway.
 struct Hold {
     life: u32,
     number: u32,
     end: End,
 }
 
-/// How that ended.
+/// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Not yet.
+    /// It has not ended.
     Open,
-    /// What came of it was recorded.
+    /// The attempt was settled.
     Settled,
-    /// It was given back before anything was sent.
+    /// The delivery was released before an attempt.
     Released,
-    /// Another took it for dead,
+    /// Another gateway declared the holder dead.
     Buried { at_ms: u64 },
-    /// it left itself,
+    /// The holder deregistered.
     Left,
-    /// or its lease had run out when another one claimed.
+    /// The lease had ended when another gateway claimed the delivery.
     RanOut,
 }
 
-/// One gateway took another for dead, or left.
+/// A gateway was declared dead, or deregistered.
 struct Burial {
     at_ms: u64,
     by: u32,
@@ -129,12 +131,12 @@ struct Burial {
 
 #[derive(Default)]
 pub(crate) struct Audit {
-    /// By the id of the webhook and the name of the destination, in the order of time.
+    /// By webhook id and destination, in the order of time.
     holds: HashMap<(String, String), Vec<Hold>>,
-    /// Which process a holder is.
+    /// The process number of each holder.
     lives: HashMap<i64, u32>,
     burials: Vec<Burial>,
-    /// Promises that were broken, by what was wrong.
+    /// Broken promises, by kind.
     broken: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -182,7 +184,7 @@ impl Audit {
         audit
     }
 
-    /// What a change made of who holds the delivery.
+    /// Applies a change to the leases of the delivery.
     fn follow(&mut self, id: &str, destination: &str, change: &Change) {
         let holds = self
             .holds
@@ -218,15 +220,15 @@ impl Audit {
         }
     }
 
-    /// Compares the books with the store, with the reasons that stand here.
+    /// Compares the ledger with the store, using the reasons found here.
     pub(crate) fn verdict(&self, ledger: &Ledger, kept: &MessageView, deeds: &Deeds) -> Verdict {
         Verdict::reach_by(ledger, kept, &|id, destination, received| {
             self.reasons(id, destination, received, deeds)
         })
     }
 
-    /// Each time it was sent, the sender held it anew. How a hold ends that was not the last,
-    /// [`follow`](Self::follow) has checked.
+    /// For each time the message was sent, the sender must have had a new lease.
+    /// [`follow`](Self::follow) has checked how the leases before the last one ended.
     fn reasons(
         &self,
         id: &str,
@@ -246,7 +248,7 @@ impl Audit {
             let may_send = of_life.filter(|hold| hold.end != End::Released).count();
             again.unexplained += times.saturating_sub(may_send);
         }
-        // The last one is the one that counts.
+        // The last reception needs no reason.
         for reception in received.receptions.iter().rev().skip(1) {
             let life = reception.life;
             let was_killed = holds.iter().any(|hold| match hold.end {
@@ -264,7 +266,7 @@ impl Audit {
         again
     }
 
-    /// What no gateway may do to another, and what was done without a reason.
+    /// Lists forbidden interactions between gateways, and actions without a reason.
     pub(crate) fn offences(&self, deeds: &Deeds) -> Vec<String> {
         let mut broken: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (wrong, whom) in &self.broken {
@@ -272,7 +274,7 @@ impl Audit {
         }
         for burial in &self.burials {
             let Some(&life) = self.lives.get(&burial.holder) else {
-                // It never held anything.
+                // It never held a lease.
                 continue;
             };
             let during = burial.at_ms.saturating_sub(SILENCE_SEEN_MS)..burial.at_ms;
@@ -301,7 +303,7 @@ fn claim(holds: &mut Vec<Hold>, change: &Change) -> Option<&'static str> {
         && last.end == End::Open
     {
         last.end = End::RanOut;
-        // By the clock of the database, which is that of all of them here.
+        // By the clock of the database, which all gateways of this run use.
         if change.at_ms < change.lease_before {
             wrong = Some("held by two at once");
         }
@@ -314,7 +316,7 @@ fn claim(holds: &mut Vec<Hold>, change: &Change) -> Option<&'static str> {
     wrong
 }
 
-/// Whoever was taken for dead may settle late, unless another has claimed since.
+/// A gateway that was declared dead may settle late, unless another one has claimed the delivery.
 fn settle(holds: &mut [Hold], change: &Change) -> Option<&'static str> {
     let Some(last) = holds.last_mut() else {
         return Some("settled by one that never held it");

@@ -1,4 +1,4 @@
-//! What was done to the gateways and to the database, and when.
+//! Records the faults that were caused to gateways and to the database, with their times.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,30 +8,30 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::kill::Tally;
 
-/// Shared by all who do something.
+/// Shared by everything that causes faults.
 #[derive(Default)]
 pub(crate) struct Chronicle(Mutex<Deeds>);
 
 #[derive(Default)]
 pub(crate) struct Deeds {
     pub(crate) tally: Tally,
-    /// Freezes shorter than it takes to be taken for dead,
+    /// Number of freezes too short for a declaration of death.
     pub(crate) short_freezes: u32,
-    /// and longer ones.
+    /// Number of longer freezes.
     pub(crate) long_freezes: u32,
-    /// Times that the database was stopped in peace,
+    /// Number of smart shutdowns of the database.
     pub(crate) stopped: u32,
-    /// at once,
+    /// Number of immediate shutdowns.
     pub(crate) aborted: u32,
-    /// and killed.
+    /// Number of kills of the database.
     pub(crate) killed: u32,
-    /// Processes that ended at their start because the database was away.
+    /// Number of processes that ended at their start because the database was away.
     pub(crate) turned_away: u32,
-    /// When each process was killed that was.
+    /// Time of death of each killed process.
     ends: HashMap<u32, u64>,
     freezes: HashMap<u32, Vec<Range<u64>>>,
     outages: Vec<Range<u64>>,
-    /// Since when the database is away, if it is.
+    /// Time since which the database has been away.
     away_since: Option<u64>,
 }
 
@@ -46,44 +46,44 @@ impl Chronicle {
 }
 
 impl Deeds {
-    /// Kills and freezes of gateways.
+    /// Number of kills and freezes of gateways.
     pub(crate) fn blows(&self) -> u32 {
         self.tally.kills() + self.short_freezes + self.long_freezes
     }
 
-    /// It is dead from here on.
+    /// Records that the process is dead from this moment.
     pub(crate) fn ended(&mut self, life: u32) {
         self.ends.insert(life, now_ms());
     }
 
-    /// It was frozen from then until now.
+    /// Records that the process was frozen from `from` until this moment.
     pub(crate) fn thawed(&mut self, life: u32, from: u64) {
         self.freezes.entry(life).or_default().push(from..now_ms());
     }
 
-    /// The database is being taken away.
+    /// Records that the database is being taken away.
     pub(crate) fn goes_away(&mut self, from: u64) {
         self.away_since = Some(from);
     }
 
-    /// It was away from then until now.
+    /// Records that the database was away from `from` until this moment.
     pub(crate) fn is_back(&mut self, from: u64) {
         self.away_since = None;
         self.outages.push(from..now_ms());
     }
 
-    /// Whether it was dead by then.
+    /// Whether the process was dead at this time.
     pub(crate) fn was_dead(&self, life: u32, at: u64) -> bool {
         self.ends.get(&life).is_some_and(|end| *end <= at)
     }
 
-    /// Whether it was frozen at some time of these.
+    /// Whether the process was frozen at any time in the range.
     pub(crate) fn was_frozen(&self, life: u32, during: &Range<u64>) -> bool {
         let freezes = self.freezes.get(&life).map_or(&[][..], Vec::as_slice);
         freezes.iter().any(|freeze| overlap(freeze, during))
     }
 
-    /// Whether the database was away at some time of these.
+    /// Whether the database was away at any time in the range.
     pub(crate) fn was_away(&self, during: &Range<u64>) -> bool {
         self.away_since.is_some_and(|since| since < during.end)
             || self.outages.iter().any(|outage| overlap(outage, during))

@@ -1,4 +1,4 @@
-//! The PostgreSQL server that several gateways share, and what they have kept in it.
+//! The PostgreSQL server that several gateways share, and its content.
 
 use std::fmt::Write as _;
 
@@ -16,13 +16,13 @@ impl Database {
         Self(Server::start_on_loopback(&[]))
     }
 
-    /// As it stands in the configuration of a process: the database knows it by its number.
+    /// The URL in the configuration of a process, with its number as the application name.
     pub(crate) fn url(&self, life: u32) -> String {
         let url = self.0.url("postgres", SCHEMA);
         format!("{url}&application_name=life_{life}")
     }
 
-    /// Everything in it, one value after the other.
+    /// Reads all stored messages.
     pub(crate) fn read(&self) -> MessageView {
         let mut kept = MessageView::new();
         for [id, kind, payload] in self.rows(
@@ -55,7 +55,7 @@ impl Database {
         kept
     }
 
-    /// How many deliveries are still to be made or to be settled.
+    /// Number of deliveries that are not settled for good.
     pub(crate) fn open_deliveries(&self) -> u64 {
         let [count] = self
             .rows("SELECT count(*) FROM delivery WHERE state = 'waiting'")
@@ -63,7 +63,7 @@ impl Database {
         count.parse().unwrap()
     }
 
-    /// What waits, who holds it, and what the triggers noted of it, for people.
+    /// The waiting deliveries, their holders, and the records of the triggers, for people.
     pub(crate) fn waiting(&self) -> String {
         let rows = self.rows::<6>(
             "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)
@@ -84,7 +84,7 @@ impl Database {
         told.collect::<Vec<_>>().join("\n")
     }
 
-    /// The values of each row. None of ours holds the mark between them.
+    /// The values of each row. None of them contains the separator.
     pub(crate) fn rows<const COUNT: usize>(&self, sql: &str) -> Vec<[String; COUNT]> {
         let text = self
             .0

@@ -1,5 +1,5 @@
-//! Three gateways on one database. Each is killed, frozen and started again by a hand of its own,
-//! all at the same time, and one more hand stops and kills the database.
+//! Three gateways on one database. A task for each gateway kills, freezes and restarts it, all at
+//! the same time, and another task stops and kills the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,31 +28,31 @@ use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS};
 
 const GATEWAYS: usize = 3;
-/// How long OpenAI waits for an answer before it tries another gateway. A frozen one gives none.
+/// Time after which a sender tries another gateway. A frozen gateway does not answer.
 const ANSWER_MAX: Duration = Duration::from_millis(700);
-/// How long a gateway that did not find the database waits until it is started again.
+/// Rest before a gateway that did not find the database is restarted.
 const TURNED_AWAY: Duration = Duration::from_millis(200);
-/// Of ten processes, so many are frozen once before they are killed,
+/// Number of processes out of ten that are frozen once before they are killed.
 const FROZEN_IN_TEN: u8 = 3;
-/// and one in so many of these for longer than the others wait for a sign of life.
+/// One out of so many freezes is longer than the silence after which the others declare a gateway
+/// dead.
 const LONG_ONE_IN: u8 = 5;
-/// How long others wait for one, and how long a freeze lasts at most.
+/// Silence after which a gateway is declared dead, and longest freeze, in milliseconds.
 const SILENCE_MS: u64 = 10_000;
 const LONG_MS_MAX: u64 = 16_000;
 const SHORT_MS_MAX: u64 = 1_500;
-/// The latest instant of a freeze after the process received.
+/// Latest beginning of a freeze after the process receives, in milliseconds.
 const FREEZING_MS_MAX: u64 = 400;
-/// How long to wait for a process to come to its named point; then it is killed where it is.
+/// Longest wait for a process to reach its crash point; then it is killed wherever it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Kills and freezes between two times that the database is taken away.
+/// Number of kills and freezes between two outages of the database.
 const SPARED: std::ops::Range<u32> = 4..9;
-/// How long the database is away at most, beside what it takes to start.
+/// Longest outage of the database, besides its start, in milliseconds.
 const AWAY_MS_MAX: u64 = 700;
-/// How long everything may take to be acknowledged and delivered after the last blow. Shorter than
-/// a lease: what was held by the dead must not wait for the lease to end, but at most until the
-/// others take them for dead.
+/// Longest wait for everything to be acknowledged and delivered after the last fault. It is shorter
+/// than a lease: deliveries of dead gateways must wait only until the others declare these dead.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// How often the end is looked for.
+/// Interval between checks for the end of a run.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) struct Fleet<'a> {
@@ -64,14 +64,15 @@ pub(crate) struct Fleet<'a> {
     senders: tokio::sync::Mutex<JoinSet<()>>,
     /// Where the senders post.
     doors: watch::Sender<Vec<Door>>,
-    /// A folder for each gateway, and where it receives: one that is started again takes the place of the one before.
+    /// The folder and the port of each gateway. A restarted gateway replaces the one before.
     seats: Vec<(PathBuf, u16)>,
     rng: std::sync::Mutex<Rng>,
-    /// Processes started so far.
+    /// Number of processes started so far.
     lives: AtomicU32,
-    /// Which gateways are frozen for long. The one in the next seat lives as long, or nobody would notice.
+    /// The gateways that are in a long freeze. The neighbour of each stays alive, or no gateway
+    /// would notice.
     frozen: watch::Sender<[bool; GATEWAYS]>,
-    /// Becomes more with every blow.
+    /// Increases with every fault.
     blows: watch::Sender<u32>,
     is_over: AtomicBool,
 }
@@ -108,7 +109,7 @@ impl<'a> Fleet<'a> {
             blows: watch::Sender::new(0),
             is_over: AtomicBool::new(false),
         };
-        // It makes the tables.
+        // The first gateway creates the tables.
         let (_, mut first) = fleet.start_gateway(0, None);
         first.ready().await.unwrap().expect("it starts");
         first.stop().await.unwrap();
@@ -137,7 +138,7 @@ impl<'a> Fleet<'a> {
                 self.strike_gateways(2, plan),
             );
             self.is_over.store(true, Ordering::SeqCst);
-            // Whoever waits for a blow sees that there are no more.
+            // Wakes waiting tasks, so that they see the end of the run.
             self.blows.send_modify(|_| {});
             ended
         };
@@ -149,10 +150,10 @@ impl<'a> Fleet<'a> {
         self.drain([one, other, third]).await
     }
 
-    /// One process after the other in this seat. The last one is to stay.
+    /// Runs one process after another in this place. The last one stays.
     async fn strike_gateways(&self, seat: usize, plan: &Plan) -> anyhow::Result<(u32, Gateway)> {
         let mut rng = self.fork();
-        // The very first is frozen for long, so that no run is without.
+        // The first process of each run gets a long freeze, so that no run lacks one.
         let mut freeze = (seat == 0).then_some(Freeze::Long);
         while self.chronicle.read(Deeds::blows) < plan.kills && !self.is_over() {
             let mut kill = Kill::draw(&mut rng, CrashPoint::POSTGRES);
@@ -235,7 +236,7 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Its door stays open: nobody knows.
+    /// Freezes the process. The senders are not told.
     async fn freeze(
         &self,
         seat: usize,
@@ -248,7 +249,7 @@ impl<'a> Fleet<'a> {
         }
         let from = now_ms();
         if gateway.freeze().is_err() {
-            // It came to its named point before.
+            // It reached its crash point before.
             return Ok(());
         }
         match freeze {
@@ -272,7 +273,7 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Waits until it holds something, or there is nothing.
+    /// Waits until the process holds a lease, or nothing is waiting.
     async fn holds(&self, life: u32) {
         let deadline = Instant::now() + POINT_WAIT_MAX;
         while Instant::now() < deadline
@@ -282,7 +283,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Waits until another holds what it held, or it held nothing: that is the worst moment to wake up.
+    /// Waits until another gateway holds what the process held, or the process held nothing: that
+    /// is the worst moment to resume.
     async fn inherited(&self, life: u32, from: u64) {
         sleep(Duration::from_millis(SILENCE_MS)).await;
         let deadline = from + LONG_MS_MAX;
@@ -293,7 +295,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Takes the database away now and then: in peace, at once, or as a power cut would.
+    /// Takes the database away from time to time: by a smart shutdown, at once, or as a power
+    /// failure would.
     async fn strike_database(&self) -> anyhow::Result<()> {
         let mut rng = self.fork();
         let mut blows = self.blows.subscribe();
@@ -342,13 +345,13 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Lets everything be acknowledged and delivered, and stops the gateways in peace.
+    /// Waits until everything is acknowledged and delivered, and stops the gateways gracefully.
     async fn drain(&self, gateways: [(u32, Gateway); GATEWAYS]) -> anyhow::Result<()> {
         self.ledger.calm();
-        // What is missing when the time is up is for the verdict to say.
+        // The verdict reports what is missing at the time limit.
         let drained = timeout(DRAIN_MAX, async {
             self.ledger.settled().await;
-            // What was delivered and not settled is still to be delivered again.
+            // A message that was delivered and not settled must be delivered again.
             let mut looks = interval(LOOK_EVERY);
             while tokio::task::block_in_place(|| self.database.open_deliveries()) > 0 {
                 looks.tick().await;
@@ -391,7 +394,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open_door(&self, life: u32, url: String) {
-        // They go by the clock of the database, which is right.
+        // They use the clock of the database, which is right.
         let wall = Wall::default();
         self.doors
             .send_modify(|doors| doors.push(Door { life, url, wall }));
@@ -416,17 +419,17 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// The seat that this one watches.
+/// The gateway that this one watches.
 fn neighbour(seat: usize) -> usize {
     (seat + GATEWAYS - 1) % GATEWAYS
 }
 
-/// How long a process is frozen.
+/// Length of a freeze.
 #[derive(Clone, Copy)]
 enum Freeze {
-    /// So that nobody notices.
+    /// Too short to be noticed.
     Short(Duration),
-    /// Until another does what it was doing.
+    /// Until another gateway has taken over.
     Long,
 }
 

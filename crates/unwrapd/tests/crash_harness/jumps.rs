@@ -1,4 +1,5 @@
-//! Clocks on walls that jump: ahead and back, by hours and by years, for some milliseconds or for several lives of a process.
+//! Wall clocks that jump: ahead and back, by hours and by years, for milliseconds or for the lives
+//! of several processes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,14 +11,16 @@ use tokio::time::sleep;
 use crate::gateway::CLOCK;
 use crate::openai::Wall;
 
-/// How long a clock stays as it is.
+/// How long a clock stays unchanged, in milliseconds.
 const STAYS_MS: std::ops::Range<u64> = 20..1_500;
-/// Smallest jump: what was put off by less is made within the longest wait of the retries, which no run waits for.
+/// Smallest jump in hours. A delivery that was put off by less is attempted within the longest
+/// back-off, for which no run waits.
 const HOURS_MIN: f64 = 2.0;
-/// Largest jump: some ten years.
+/// Largest jump in hours: about ten years.
 const HOURS_MAX: f64 = 1e5;
 
-/// Has the clock of the gateways in this folder jump, until it is dropped. Then it is right.
+/// Makes the clock of the gateways in this folder jump until it is dropped, which sets the clock
+/// right.
 pub(crate) struct Jumps {
     file: PathBuf,
     wall: Wall,
@@ -51,7 +54,7 @@ impl Drop for Jumps {
     }
 }
 
-/// In seconds; every other time it is right.
+/// A shift in seconds; every other shift is zero.
 fn draw(rng: &mut Rng) -> i64 {
     if rng.bool() {
         return 0;
@@ -63,7 +66,7 @@ fn draw(rng: &mut Rng) -> i64 {
 }
 
 fn jump(file: &Path, wall: &Wall, seconds: i64) {
-    // What is sent from here on may meet the one time or the other.
+    // A request sent after this may be checked against either time.
     wall.is_off_by(seconds);
     let new = file.with_extension("new");
     std::fs::write(&new, (seconds * 1000).to_string()).unwrap();

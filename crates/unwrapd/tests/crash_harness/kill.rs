@@ -1,4 +1,4 @@
-//! How a process is killed, and how often that was done.
+//! How a process is killed, and a tally of the kills.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use fastrand::Rng;
 use unwrapd::crash::CrashPoint;
 
-/// The latest instant of a kill after the start of the process: about when it begins to receive.
+/// Latest kill after the start of the process, in milliseconds: about when it begins to receive.
 const STARTING_MS_MAX: u64 = 60;
-/// The latest instant of a kill once it receives.
+/// Latest kill after it receives, in milliseconds.
 const RUNNING_MS_MAX: u64 = 500;
-/// How often a named point may be passed before the process dies there.
+/// Maximum number of times that a crash point is passed before the process dies there.
 const PASSES_MAX: u32 = 24;
 
 /// How to kill one process.
 pub(crate) enum Kill {
-    /// So long after it was started.
+    /// This long after its start.
     Starting(Duration),
-    /// So long after it began to receive.
+    /// This long after it began to receive.
     Running(Duration),
-    /// By itself at a named point, the `pass`th time it comes there.
+    /// By itself at a crash point, at the `pass`th time it reaches the point.
     AtPoint { point: CrashPoint, pass: u32 },
 }
 
 impl Kill {
-    /// At one of these points, or anywhere else.
+    /// Draws a kill at one of these points, or at any time.
     pub(crate) fn draw(rng: &mut Rng, points: &[CrashPoint]) -> Self {
         match rng.u8(..10) {
             0 => Self::Starting(Duration::from_millis(rng.u64(..STARTING_MS_MAX))),
@@ -36,7 +36,7 @@ impl Kill {
         }
     }
 
-    /// What the process is told of it.
+    /// The value of `UNWRAPD_CRASH_AT`.
     pub(crate) fn crash_at(&self) -> Option<String> {
         match self {
             Self::AtPoint { point, pass } => Some(format!("{point}:{pass}")),
@@ -45,7 +45,7 @@ impl Kill {
     }
 }
 
-/// Kills that were made.
+/// Number of kills of each kind.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) starting: u32,

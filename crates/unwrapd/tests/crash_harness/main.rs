@@ -1,20 +1,26 @@
-//! Kills the gateway again and again while webhooks pour in, and then checks the books.
+//! Kills the gateway again and again while webhooks arrive, and then compares the ledger with the
+//! store.
 //!
-//! Several senders ([`openai`]) post signed webhooks to the real binary ([`gateway`]), which delivers to two destinations of ours
-//! ([`application`]) that fail and hang now and then. It is killed ([`kill`]) with SIGKILL at random instants, while it starts, and at
-//! the named points of `src/crash.rs`, and started again on the same store. Everything that was posted, acknowledged and delivered is
-//! written down ([`ledger`]). In the end all calms down, the store is read with plain SQL ([`store`]), and both are compared
-//! ([`verdict`]).
+//! Several senders ([`openai`]) post signed webhooks to the real binary ([`gateway`]), which
+//! delivers to two destinations ([`application`]) that fail and hang from time to time. It is
+//! killed ([`kill`]) with SIGKILL at random instants, while it starts, and at the crash points of
+//! `src/crash.rs`, and restarted on the same store. Everything that was posted, acknowledged and
+//! delivered is recorded ([`ledger`]). At the end the faults stop, the store is read with plain SQL
+//! ([`store`]), and both are compared ([`verdict`]).
 //!
-//! On SQLite that is one gateway ([`alone`]). On PostgreSQL there are three ([`fleet`]), which are frozen too, while the database is
-//! stopped and killed as well. What was done to whom is written down ([`chronicle`]). Triggers in the database note who held which
-//! delivery from when to when ([`audit`]), so that two that held one at once are found, and whatever came twice has its reason there.
+//! On SQLite this is one gateway ([`alone`]). On PostgreSQL there are three ([`fleet`]), which are
+//! also frozen, while the database is stopped and killed. These faults are recorded too
+//! ([`chronicle`]). Triggers in the database record which gateway leased which delivery during
+//! which time ([`audit`]), so that double leases are found, and every repeated delivery must have a
+//! reason there.
 //!
-//! Meanwhile the wall clocks of the gateways jump ([`jumps`]), ahead and back, by hours and by years. Nothing is given up or held back
-//! by that. On PostgreSQL they go by the clock of the database.
+//! Meanwhile the wall clocks of the gateways jump ([`jumps`]), ahead and back, by hours and by
+//! years. This must neither give up nor withhold anything. On PostgreSQL the gateways use the clock
+//! of the database.
 //!
-//! `scripts/crash-test --kills 1000` makes a long run of it. The seed decides every choice (what is killed when, who fails, who is sent
-//! twice), but not how threads and processes interleave: the same seed makes a similar run, not the same one.
+//! `scripts/crash-test --kills 1000` makes a long run. The seed decides every choice: which process
+//! is killed when, which delivery fails, which webhook is sent twice. It does not decide how
+//! threads and processes interleave, so the same seed makes a similar run, not the same one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 #![allow(
     clippy::print_stderr,
@@ -40,10 +46,10 @@ use database::Database;
 use fleet::Fleet;
 use verdict::Verdict;
 
-/// Kills of a run that is not told how many.
+/// Default number of kills of a run.
 const KILLS: u32 = 25;
 const SENDERS: usize = 6;
-/// How often a run tells how far it is.
+/// Interval between reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +87,7 @@ async fn the_books_balance_in_postgresql() {
     plan.conclude(fleet.started, ended, is_clean, folder);
 }
 
-/// What is asked for, by environment variables: the arguments of a test belong to its harness.
+/// The plan of a run, from environment variables: the arguments of a test belong to its harness.
 struct Plan {
     seed: u64,
     kills: u32,
@@ -103,7 +109,7 @@ impl Plan {
         plan
     }
 
-    /// Fails the test unless all was well, and keeps what there is to look at.
+    /// Fails the test unless the verdict is good, and keeps the evidence.
     fn conclude(
         &self,
         started: Instant,

@@ -1,4 +1,4 @@
-//! Commits that are slow or fail, and who is told what about them.
+//! Commits that are slow or fail, and the answers that their callers get.
 
 use std::time::Duration;
 
@@ -11,23 +11,25 @@ use crate::rig::Rig;
 use crate::shim::{Fault, LOG, SYNC, WRITE};
 use crate::support::Webhook;
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_104;
-/// Requests at once,
+/// Number of concurrent requests.
 const CROWD: usize = 64;
-/// and most commits that they may need if they share: one for who comes first, one for who comes meanwhile, and some for a busy machine.
+/// Maximum number of commits for them if they share: one for the first, one for those that arrive
+/// meanwhile, and some for a busy machine.
 const SHARED_COMMITS_MAX: u64 = 8;
 const SLOW: Duration = Duration::from_millis(200);
-/// Copies of a webhook that are sent at once.
+/// Number of concurrent copies of a webhook.
 const COPIES: usize = 8;
 const DOUBLED_WEBHOOKS: usize = 40;
-/// Of a hundred writes to the log and syncs of it, so many fail: of the commits, which take about twenty, nearly half.
+/// Percentage of writes and syncs of the log that fail. A commit makes about twenty, so nearly half
+/// of the commits fail.
 const FAILING_PERCENT: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_slow_disk_many_requests_share_a_sync_and_a_lone_one_waits_for_nobody() {
     let rig = Rig::start(SEED).await;
-    // The first sync of a log has its header to save as well.
+    // The first sync of a log also writes its header.
     assert_eq!(post(&rig, "wh_first").await, 200);
     rig.shim.slow_down(SLOW);
 
@@ -46,7 +48,8 @@ async fn on_a_slow_disk_many_requests_share_a_sync_and_a_lone_one_waits_for_nobo
     assert!(commits <= SHARED_COMMITS_MAX, "{commits} commits");
 }
 
-/// Only with `fdatasync`, which SQLite must be told to use, can a commit spare itself the journal of the file system.
+/// With `fdatasync`, which SQLite must be configured to use, a commit avoids the journal of the
+/// file system.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_waits_for_bytes_and_not_for_the_times_of_files() {
     let rig = Rig::start(SEED).await;
@@ -57,7 +60,7 @@ async fn a_commit_waits_for_bytes_and_not_for_the_times_of_files() {
     assert_eq!(counters.times_synced, 0, "{counters:?}");
 }
 
-/// The sync is held up while the original and its copies wait.
+/// The sync is delayed while the original and its copies wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
     let rig = Rig::start(SEED).await;
@@ -85,7 +88,7 @@ async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
             assert_eq!(answer.unwrap().status(), expected);
         }
         rig.shim.lift();
-        // As long as it took to find that the store cannot be opened, everyone is told so at once.
+        // For as long as the failed attempt took, everyone gets the same error at once.
         while rig.readyz().await.0 != 200 {}
     }
     assert_eq!(rig.count("wh_200"), 1);
@@ -120,7 +123,7 @@ async fn post(rig: &Rig, id: &str) -> u16 {
     unwanted(id, rig).send().await.unwrap().status().as_u16()
 }
 
-/// What no destination wants is kept and costs no commit but its own.
+/// An event that no destination wants: it needs no commit but its own.
 fn unwanted(id: &str, rig: &Rig) -> reqwest::RequestBuilder {
     let url = rig.doors.borrow()[0].url.clone();
     Webhook::new(id, EventType::ResponseCancelled).request(&rig.client, &url)

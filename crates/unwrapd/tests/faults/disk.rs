@@ -1,14 +1,16 @@
-//! A disk that fails under load: what cannot be kept is answered 503, `/readyz` says why, and receiving goes on when the cause is gone.
+//! A disk that fails under load: webhooks that cannot be stored are answered with 503, `/readyz`
+//! gives the reason, and receiving continues when the cause is gone.
 
 use rustix::io::Errno;
 
 use crate::rig::Rig;
 use crate::shim::{Fault, OPEN, SYNC, TRUNCATE, WRITE};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_101;
 
-/// Under load, everything is refused while the fault lasts and received when it is lifted; in the end the books balance.
+/// Under load, everything is refused during the fault and received after it; at the end the ledger
+/// and the store agree.
 async fn is_refused_while_it_lasts(fault: Fault, why: &str) {
     let rig = Rig::start_under_load(SEED).await;
     rig.shim.inject(&fault);

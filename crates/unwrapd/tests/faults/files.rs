@@ -1,4 +1,4 @@
-//! Files that are damaged, emptied or taken away behind the back of the running gateway.
+//! Files that are damaged, emptied or removed while the gateway runs.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -13,16 +13,16 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{PATIENCE, Webhook, client};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_103;
-/// The first page of a database says that it is one; the garbage comes behind it.
+/// The first page of a database identifies it; the garbage comes after it.
 const HEADER_BYTES: u64 = PAGE_BYTES;
 const PAGE_BYTES: u64 = 4096;
 const SOME: usize = 40;
-/// More than a page holds.
+/// More than the size of a page.
 const LARGE_BYTES: usize = 30_000;
 
-/// The disk gives other bytes than were written, for a while.
+/// For a while, the disk returns other bytes than were written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_reads_as_garbage_is_refused_until_it_reads_well() {
     let mut rig = Rig::start(SEED).await;
@@ -55,7 +55,7 @@ async fn a_damaged_database_acknowledges_nothing() {
     acknowledges_nothing(rig, "the file is damaged").await;
 }
 
-/// Not a new database in the place of the old one: it would take webhooks it has seen for new ones.
+/// A new database in the place of the old one would accept duplicates as new webhooks.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_database_acknowledges_nothing() {
     let mut rig = Rig::start(SEED).await;
@@ -78,7 +78,7 @@ async fn acknowledges_nothing(mut rig: Rig, why: &str) {
     assert_eq!(rig.ledger.read(|book| book.acknowledged), acknowledged);
 }
 
-/// It is somewhere else, or gone. Whatever is in its place is not ours.
+/// The database was moved or removed. A file in its place is not ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vanished_database_ends_the_gateway_and_the_books_balance_when_it_is_back() {
     let mut rig = Rig::start_under_load(SEED).await;
@@ -100,7 +100,8 @@ async fn a_vanished_lock_is_taken_again() {
     rig.balances().await;
 }
 
-/// What is written to a removed log is gone with the process: it is put back before the process ends.
+/// Content written to a removed log is lost with the process, so it is saved before the process
+/// ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
     let mut rig = Rig::start_under_load(SEED).await;
@@ -111,10 +112,10 @@ async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
     rig.balances().await;
 }
 
-/// Accepting goes well, for it never meets the damage; delivering does not.
+/// Accepting never meets the damage; delivering does.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
-    // Later, when the damage is done.
+    // After the damage was done.
     let mut app = Application::start([Answer::RetryAfter(503, "3")]).await;
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("unwrapd.db");
@@ -149,11 +150,11 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
         count: 1,
         ..Fault::new(SYNC, Errno::IO)
     });
-    // It, or the record of a delivery that failed, is what fails.
+    // Either this, or the record of a failed attempt, fails.
     post("wh_while_the_sync_fails".into()).await;
     assert_eq!(shim.counters().faults, 1);
 
-    // Until the delivery is tried again.
+    // Until the delivery is retried.
     let refused = async {
         for number in 0.. {
             if post(format!("wh_{number}")).await == 503 {
@@ -162,7 +163,7 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
         }
     };
     timeout(PATIENCE, refused).await.expect("it is refused");
-    // A look at the store may be a second old.
+    // A check of the store may be a second old.
     let damaged = async {
         loop {
             let why = client.get(&serving.admin).send().await.unwrap();

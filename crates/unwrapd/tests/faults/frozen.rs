@@ -1,4 +1,5 @@
-//! A disk that hangs: what waits for it is answered within a bound, and all goes on when it is back.
+//! A disk that hangs: waiting requests are answered within a bound, and everything continues when
+//! the disk answers again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +16,15 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{PATIENCE, Webhook, client};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_108;
-/// Webhooks that arrive while the disk hangs: more than wait for a commit.
+/// Number of webhooks that arrive while the disk hangs: more than may wait for a commit.
 const FLOOD: usize = 3000;
 const AT_ONCE: usize = 64;
-/// Within this a webhook is answered, says the manual.
+/// The documented time within which a webhook is answered.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Less than a container is given to end, and than the thirty seconds within which deliveries are settled.
+/// Less than a container gets to end, and than the thirty seconds within which deliveries are
+/// settled.
 const END_MAX: Duration = Duration::from_secs(20);
 
 fn unwanted(rig: &Rig, id: &str) -> reqwest::RequestBuilder {
@@ -37,7 +39,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_taken_when_it_is_back() {
     let rig = Rig::start(SEED).await;
     assert_eq!(unwanted(&rig, "wh_0").send().await.unwrap().status(), 200);
     rig.shim.hold();
-    // Both while it is being noticed and when it is.
+    // Both while the hang is being noticed and afterwards.
     for number in 1..=2 {
         let answer = unwanted(&rig, &format!("wh_{number}"))
             .send()
@@ -48,7 +50,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_taken_when_it_is_back() {
     }
     rig.says_why("disk of the store has not answered").await;
 
-    // What nobody waits for any more does not pile up: all of it is answered at once.
+    // Changes whose callers have given up do not pile up: all requests are answered at once.
     let mut answers = JoinSet::new();
     for number in 0..FLOOD {
         if answers.len() == AT_ONCE {
@@ -65,7 +67,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_taken_when_it_is_back() {
     while rig.readyz().await != (200, "ok\n".into()) {
         assert!(Instant::now() < deadline, "it goes on");
     }
-    // What was refused may have been kept, and its copy is then known.
+    // A refused webhook may have been stored, and its copy is then a duplicate.
     for number in 0..=2 {
         let id = format!("wh_{number}");
         assert_eq!(unwanted(&rig, &id).send().await.unwrap().status(), 200);
@@ -76,7 +78,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_taken_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
-    // Nobody listens there.
+    // No server listens there.
     write_config(folder.path(), "http://127.0.0.1:9/");
     let shim = Shim::new(
         &folder.path().join("shim"),
@@ -102,7 +104,7 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     assert_eq!(answer.send().await.unwrap().status(), 200);
 }
 
-/// A delivery that was made cannot be settled, and is not waited for as for one that can.
+/// A delivery that was made cannot be settled, and is not waited for as usual.
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_does_a_delivery_that_cannot_be_settled() {
     let folder = TempDir::new().unwrap();
@@ -132,7 +134,7 @@ async fn nor_does_a_delivery_that_cannot_be_settled() {
     assert_eq!(copy.send().await.unwrap().status(), 200);
 }
 
-/// Before it receives, too.
+/// Also before it receives.
 #[tokio::test]
 async fn a_disk_that_hangs_while_the_gateway_starts_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();

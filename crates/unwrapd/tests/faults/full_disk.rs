@@ -10,23 +10,24 @@ use tokio::process::{Child, Command};
 
 use crate::rig::Rig;
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_106;
-/// Enough for what the test has to keep.
+/// Enough for the content of the test.
 const DISK_SIZE: &str = "size=64m";
 
-/// Mounted where only its own processes see it; so it is gone with the last of them, whatever happens to the test.
+/// A file system that is mounted only for its own processes, so it disappears with the last of
+/// them, whatever happens to the test.
 pub(crate) struct SmallDisk {
     /// Waits for the end of its input.
     keeper: Child,
     folder: PathBuf,
-    /// It is in a user namespace.
+    /// Whether it is in a user namespace.
     has_users: bool,
 }
 
 impl SmallDisk {
     pub(crate) async fn mount(folder: &Path) -> Self {
-        // Who is root may mount; who is not, or not quite, may be within a user namespace.
+        // Root may mount; other users may within a user namespace.
         for unshare in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
             if let Some(keeper) = keep(folder, unshare).await {
                 return Self {
@@ -42,7 +43,7 @@ impl SmallDisk {
         );
     }
 
-    /// The program, to be run where the disk is seen.
+    /// A command for this program, run where the disk is mounted.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         if self.has_users {
@@ -55,14 +56,14 @@ impl SmallDisk {
         command
     }
 
-    /// A file on the disk, as it is seen from outside.
+    /// The path of a file on the disk, as seen from outside.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         let root = format!("/proc/{}/root", self.keeper.id().unwrap());
         let folder = self.folder.strip_prefix("/").unwrap();
         Path::new(&root).join(folder).join(name)
     }
 
-    /// Takes all the room there is.
+    /// Fills the disk completely.
     fn fill(&self) {
         let mut ballast = File::create(self.file("ballast")).unwrap();
         let zeros = vec![0; 1 << 16];
@@ -80,7 +81,7 @@ impl SmallDisk {
     }
 }
 
-/// A process that sees the disk and keeps it, if that is allowed.
+/// Starts a process that mounts the disk and keeps it, if that is allowed.
 async fn keep(folder: &Path, unshare: &[&str]) -> Option<Child> {
     let script =
         format!("mount -t tmpfs -o {DISK_SIZE} unwrapd-faults \"$0\" && echo mounted && read -r _");

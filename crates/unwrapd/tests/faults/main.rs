@@ -1,7 +1,8 @@
-//! The gateway on a disk that fails: full, read-only, damaged, gone, slow, or losing what it was told to keep.
+//! The gateway on a disk that fails: full, read-only, damaged, gone, slow, or losing synced data.
 //!
-//! A library in C ([`shim`]) stands between the real binary and its files and has calls fail as a test asks. What it cannot show is
-//! done to a real disk ([`full_disk`]). Mostly the load, the books and the verdict are those of the crash harness.
+//! A C library ([`shim`]) between the real binary and its files makes calls fail as a test
+//! requires. What it cannot simulate is done to a real disk ([`full_disk`]). Load, ledger and
+//! verdict are mostly those of the crash harness.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 use unwrapd_testkit as support;

@@ -1,14 +1,14 @@
-//! What a power cut leaves of the files.
+//! The state of the files after a power failure.
 
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-/// A disk writes so much at once, or nothing of it.
+/// A disk writes this many bytes atomically.
 const SECTOR_BYTES: usize = 4096;
 
-/// Makes the files of the database what they would be after a power cut: of what was written and not synced, all is lost, or some
-/// of it, sector by sector.
+/// Changes the files of the database to their state after a power failure: of unsynced writes, all
+/// are lost, or some of them, sector by sector.
 pub(crate) fn cut(database: &Path, images: &Path, rng: &mut Rng) {
     let of = |suffix: &str| {
         let mut name = database.file_name().unwrap().to_owned();
@@ -19,24 +19,25 @@ pub(crate) fn cut(database: &Path, images: &Path, rng: &mut Rng) {
     for suffix in ["", "-wal"] {
         let (live, image) = of(suffix);
         let Some(seen) = read(&live) else {
-            // It was removed.
+            // The file was removed.
             assert!(read(&image).is_none());
             continue;
         };
         let left = leave(&seen, &read(&image).unwrap_or_default(), rng);
-        // The next process goes on from here.
+        // The next process continues from this state.
         std::fs::write(&live, &left).unwrap();
         std::fs::write(&image, &left).unwrap();
     }
     drop(std::fs::remove_file(of("-shm").0));
 }
 
-/// What is in the database now, which was made by someone else and is closed, is on the disk.
+/// Declares the present content of the database, which another process has created and closed, to
+/// be on the disk.
 pub(crate) fn save(database: &Path, images: &Path) {
     std::fs::copy(database, images.join(database.file_name().unwrap())).unwrap();
 }
 
-/// `seen` is what the page cache showed, `synced` what is on the disk for certain.
+/// `seen` is the content in the page cache, `synced` the content that is certainly on the disk.
 fn leave(seen: &[u8], synced: &[u8], rng: &mut Rng) -> Vec<u8> {
     if rng.bool() {
         return synced.to_owned();

@@ -1,4 +1,5 @@
-//! Programs that read the database while the gateway dies and starts, on a disk that loses what no sync has brought to it.
+//! Programs that read the database while the gateway dies and starts, on a disk that loses unsynced
+//! writes.
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -6,7 +7,7 @@ use rustix::io::Errno;
 use crate::rig::Rig;
 use crate::shim::{DATABASE, Fault, SYNC};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_107;
 const SOME: usize = 40;
 const ROUNDS: usize = 3;
@@ -26,12 +27,13 @@ fn begin(reader: &Connection) {
         .unwrap();
 }
 
-/// The reader comes when the process is dead, and reads the log anew: with the commit that the process died in, which nobody has
-/// synced. The reader keeps the log from being moved when the gateway starts.
+/// The reader comes after the death of the process, and reads the log again, with the commit during
+/// which the process died, which was not synced. The reader prevents the checkpoint when the
+/// gateway starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_synced_is_not_acknowledged_beside_a_reader() {
     let mut rig = Rig::start_under_load(SEED).await;
-    // Not every time does the fault come when there is something to lose.
+    // Not every fault comes when there is something to lose.
     for _ in 0..ROUNDS {
         rig.shim.inject(&Fault::new(SYNC, Errno::IO));
         rig.refuses().await;
@@ -50,7 +52,8 @@ async fn what_was_not_synced_is_not_acknowledged_beside_a_reader() {
     rig.balances().await;
 }
 
-/// A disk that fails for a while beside a reader kept everything refused until the reader was gone.
+/// A disk that failed for a while beside a reader kept everything refused until the reader was
+/// gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn receiving_goes_on_beside_a_reader_when_the_disk_is_well_again() {
     let mut rig = Rig::start_under_load(SEED).await;
@@ -66,8 +69,8 @@ async fn receiving_goes_on_beside_a_reader_when_the_disk_is_well_again() {
     rig.balances().await;
 }
 
-/// SQLite moves a part of the log without a sync of the database, and remembers in the index, which a reader keeps, that it is moved.
-/// If the sync of the rest fails, nothing moves that part again.
+/// SQLite moves a part of the log without syncing the database, and records in the index, which a
+/// reader keeps, that it is moved. If the sync of the rest fails, nothing moves that part again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_moved_before_a_sync_failed_is_moved_again_beside_a_reader() {
     let mut rig = Rig::start(SEED).await;
@@ -75,7 +78,7 @@ async fn what_was_moved_before_a_sync_failed_is_moved_again_beside_a_reader() {
     let reader = reader(&rig);
     rig.deliver(SOME).await;
     rig.kill().await;
-    // Moves what the reader sees, and no more.
+    // Moves the frames that the reader sees, and no more.
     rig.start_gateway().await.unwrap();
     rig.kill().await;
     reader.execute_batch("COMMIT").unwrap();

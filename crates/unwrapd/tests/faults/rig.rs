@@ -1,5 +1,5 @@
-//! A gateway on a disk of ours, and all around it that the books need: senders that pour webhooks
-//! in, applications that get them.
+//! A gateway on a simulated disk, and everything around it that the ledger needs: senders of
+//! webhooks, and applications that receive them.
 
 use std::path::{Path, PathBuf};
 
@@ -25,15 +25,15 @@ use crate::webhooks::Destination;
 use crate::{openai, store};
 
 const SENDERS: usize = 4;
-/// Answers of a kind that make it plain: more than the senders can have on the way at once.
+/// Number of equal answers that prove a state: more than the senders can have in flight at once.
 const PLAIN: usize = 40;
-/// Restarts until nothing waits in the store.
+/// Maximum number of restarts until no delivery waits.
 const DRAINS_MAX: u32 = 8;
 
 pub(crate) struct Rig {
     pub(crate) shim: Shim,
     pub(crate) ledger: Ledger,
-    /// Where the senders post; nowhere while there is no gateway.
+    /// Where the senders post; empty while no gateway runs.
     pub(crate) doors: watch::Sender<Vec<Door>>,
     pub(crate) client: reqwest::Client,
     folder: TempDir,
@@ -45,7 +45,7 @@ pub(crate) struct Rig {
     /// SQL of one more migration of the gateways.
     next_migration: Option<&'static str>,
     readyz: String,
-    /// Processes started so far.
+    /// Number of processes started so far.
     lives: u32,
 }
 
@@ -57,7 +57,7 @@ impl Rig {
         rig
     }
 
-    /// Everything but the gateway and the senders.
+    /// Starts everything but the gateway and the senders.
     pub(crate) async fn before_start(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let folder = TempDir::new().unwrap();
@@ -89,7 +89,7 @@ impl Rig {
         }
     }
 
-    /// Starts everything, and waits until webhooks pour in.
+    /// Starts everything, and waits until webhooks arrive.
     pub(crate) async fn start_under_load(seed: u64) -> Self {
         let mut rig = Self::start(seed).await;
         rig.load();
@@ -108,7 +108,8 @@ impl Rig {
         }
     }
 
-    /// Posts so many webhooks and waits until they are delivered and settled: then it is quiet.
+    /// Posts this many webhooks and waits until they are delivered and settled, so that nothing is
+    /// in progress.
     pub(crate) async fn deliver(&mut self, count: usize) {
         for _ in 0..count {
             let number = self.ledger.next(false).await.unwrap();
@@ -116,7 +117,7 @@ impl Rig {
             openai::post(&self.ledger, &mut doors, &self.client, number, 1).await;
         }
         timeout(PATIENCE, self.ledger.settled()).await.unwrap();
-        // The changes are made in order: when this one is made, so is the last settlement.
+        // Changes are made in order: after this one, the last settlement is made.
         let [destination, ..] = Destination::ALL;
         let api = self.readyz.replace("/readyz", "/api/v1/destinations");
         let resume = format!("{api}/{}/resume", destination.name());
@@ -128,12 +129,12 @@ impl Rig {
         self.file("")
     }
 
-    /// The database, or a file beside it.
+    /// The path of the database, or of a file beside it.
     pub(crate) fn file(&self, suffix: &str) -> PathBuf {
         self.folder.path().join(format!("disk/unwrapd.db{suffix}"))
     }
 
-    /// How many messages there are with this id, as anyone with any tool sees it.
+    /// Number of messages with this id, as any tool sees it.
     pub(crate) fn count(&self, id: &str) -> u32 {
         let connection = Connection::open(self.database()).unwrap();
         connection.busy_timeout(PATIENCE).unwrap();
@@ -146,23 +147,23 @@ impl Rig {
             .unwrap()
     }
 
-    /// Has the gateway open its database anew when it is next asked for something.
+    /// Makes the gateway reopen its database at the next operation.
     pub(crate) async fn close_database(&self) {
         self.shim.inject(&Fault {
             count: 1,
             ..Fault::new(SYNC, Errno::IO)
         });
-        // Or it has noticed before the sync.
+        // It may have noticed before the sync.
         self.says_why("").await;
         self.shim.lift();
     }
 
-    /// The database is to be on a disk that can be filled, instead of one that can be told to fail.
+    /// Puts the database on a disk that can be filled, instead of one with simulated faults.
     pub(crate) async fn use_small_disk(&mut self) {
         self.small_disk = Some(SmallDisk::mount(&self.folder.path().join("disk")).await);
     }
 
-    /// The gateways are of a later version, which migrates the store by this file of SQL.
+    /// Makes the gateways a later version, which migrates the store with this SQL file.
     pub(crate) fn migrate_by(&mut self, sql: &'static str) {
         self.next_migration = Some(sql);
     }
@@ -182,7 +183,7 @@ impl Rig {
         self.small_disk.as_ref().unwrap()
     }
 
-    /// Starts a process on what is on the disk. An error if it ended before it received.
+    /// Starts a process on the present files. Returns an error if it ended before it received.
     pub(crate) async fn start_gateway(&mut self) -> anyhow::Result<()> {
         self.lives += 1;
         let folder = self.folder.path();
@@ -232,21 +233,21 @@ impl Rig {
         self.doors.send_replace(Vec::new());
     }
 
-    /// Takes the power away: the process is gone, and so is what no sync has brought to the disk, or some of it.
+    /// Cuts the power: the process is dead, and unsynced writes are lost completely or in part.
     pub(crate) async fn cut_power(&mut self) {
         self.kill().await;
         self.shim.lift();
         power::cut(&self.database(), self.shim.images(), &mut self.rng);
     }
 
-    /// Waits until more are acknowledged: it receives.
+    /// Waits until more webhooks are acknowledged, which shows that it receives.
     pub(crate) async fn acknowledges(&self) {
         let aim = self.ledger.read(|book| book.acknowledged) + PLAIN;
         self.wait_for("acknowledges", |book| book.acknowledged >= aim)
             .await;
     }
 
-    /// Waits until more are refused.
+    /// Waits until more webhooks are refused.
     pub(crate) async fn refuses(&self) {
         let aim = self.ledger.read(|book| book.refused) + PLAIN;
         self.wait_for("refuses", |book| book.refused >= aim).await;
@@ -261,19 +262,19 @@ impl Rig {
         );
     }
 
-    /// What `/readyz` says.
+    /// The answer of `/readyz`.
     pub(crate) async fn readyz(&self) -> (u16, String) {
         let answer = self.client.get(&self.readyz).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// `/readyz` comes to say that it is not, and why: a look at the store may be a second old.
+    /// Waits until `/readyz` reports this reason: a check of the store may be a second old.
     pub(crate) async fn says_why(&self, why: &str) {
         self.says(|status, text| status == 503 && text.contains(why))
             .await;
     }
 
-    /// `/readyz` comes to say that it is.
+    /// Waits until `/readyz` reports that the gateway is ready.
     pub(crate) async fn is_ready(&self) {
         self.says(|status, text| status == 200 && text == "ok\n")
             .await;
@@ -290,17 +291,17 @@ impl Rig {
         }
     }
 
-    /// Lets everything be acknowledged and delivered, and checks the books.
+    /// Waits until everything is acknowledged and delivered, and checks the verdict.
     pub(crate) async fn balances(mut self) {
         self.shim.lift();
         self.ledger.calm();
-        // What is missing when the time is up is for the verdict to say.
+        // The verdict reports what is missing at the time limit.
         let settled = timeout(PATIENCE, self.ledger.settled()).await;
         if settled.is_ok() {
             while let Some(sender) = self.senders.join_next().await {
                 sender.unwrap();
             }
-            // What was delivered when its settlement failed is still to be delivered again.
+            // A message that was delivered when its settlement failed must be delivered again.
             for _ in 0..DRAINS_MAX {
                 self.stop().await;
                 self.take_from_small_disk();
@@ -324,12 +325,13 @@ impl Rig {
         }
     }
 
-    /// Its paths lead elsewhere from outside, which SQLite does not care for.
+    /// Copies the files of the database from the small disk, because SQLite cannot open them
+    /// through the paths that the disk has outside its namespace.
     fn take_from_small_disk(&self) {
         if let Some(disk) = &self.small_disk {
             for suffix in ["", "-wal"] {
                 let taken = self.file(suffix);
-                // What was there before may be gone now.
+                // Files from before may be gone by then.
                 drop(std::fs::remove_file(&taken));
                 let name = taken.file_name().unwrap().to_str().unwrap();
                 let file = disk.file(name);
@@ -348,7 +350,7 @@ impl Rig {
     }
 }
 
-/// Has everything in the database and nothing in its log.
+/// Moves the whole log into the database.
 pub(crate) fn move_log(database: &Path) -> Connection {
     let connection = Connection::open(database).unwrap();
     connection.busy_timeout(PATIENCE).unwrap();

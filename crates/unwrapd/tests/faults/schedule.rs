@@ -1,6 +1,6 @@
-//! Faults at random under load, with power cuts between them, and the books at the end.
+//! Random faults under load, with power failures between them, and the verdict at the end.
 //!
-//! `FAULT_SEED` is the seed of an earlier run, for a similar one; `FAULT_ROUNDS` makes a long run of it.
+//! `FAULT_SEED` is the seed of an earlier run, for a similar one; `FAULT_ROUNDS` makes a long run.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use tokio::time::sleep;
 use crate::rig::Rig;
 use crate::shim::{ALL_FILES, Fault, OPEN, READ, SYNC, TRUNCATE, WRITE};
 
-/// Faults of a run that is not told how many.
+/// Default number of faults of a run.
 const ROUNDS: u64 = 10;
-/// Longest time that a fault lasts.
+/// Longest duration of a fault, in milliseconds.
 const LASTING_MS_MAX: u64 = 300;
-/// Of a hundred faults, so many end with a power cut.
+/// Percentage of faults that end with a power failure.
 const POWER_CUT_PERCENT: u8 = 30;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_books_balance_after_many_faults() {
     let seed = number("FAULT_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("FAULT_ROUNDS").unwrap_or(ROUNDS);
-    // Shown if it fails.
+    // Shown if the test fails.
     println!("FAULT_SEED={seed} FAULT_ROUNDS={rounds}");
     let mut rng = Rng::with_seed(seed);
     let mut rig = Rig::start_under_load(rng.u64(..)).await;

@@ -1,4 +1,5 @@
-//! A disk that fails between a delivery and its settlement: it is settled once it can be, or else delivered again.
+//! A disk that fails between a delivery and its settlement: the delivery is settled when possible,
+//! or made again.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::support::application::{Answer, Application, Delivered};
 use crate::support::process::{Serving, write_config};
 use crate::support::{Webhook, client};
 
-/// A gateway with one webhook that is delivered, and a disk that has failed since.
+/// A gateway with one delivered webhook, whose disk has failed since.
 struct Unsettled {
     folder: TempDir,
     shim: Shim,

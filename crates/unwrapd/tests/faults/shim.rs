@@ -1,4 +1,4 @@
-//! The test's end of `shim.c`.
+//! The test's side of `shim.c`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::support::PATIENCE;
 
-/// As `enum word` of `shim.c`.
+/// The same as `enum word` of `shim.c`.
 #[derive(Clone, Copy)]
 enum Word {
     Armed,
@@ -37,41 +37,41 @@ enum Word {
 }
 const WORD_BYTES: u64 = 8;
 
-/// As `enum call`.
+/// The same as `enum call`.
 pub(crate) const OPEN: u64 = 1;
 pub(crate) const WRITE: u64 = 2;
 pub(crate) const SYNC: u64 = 4;
 pub(crate) const TRUNCATE: u64 = 8;
 pub(crate) const READ: u64 = 16;
 
-/// As `enum file`.
+/// The same as `enum file`.
 pub(crate) const DATABASE: u64 = 1;
 pub(crate) const LOG: u64 = 2;
 pub(crate) const ALL_FILES: u64 = 15;
 
-/// What goes wrong, from being injected until it is lifted.
+/// A fault, from its injection until it is lifted.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// Which calls fail,
+    /// The calls that fail.
     pub(crate) calls: u64,
-    /// on which files,
+    /// The files for which they fail.
     pub(crate) files: u64,
-    /// and how.
+    /// The error that they return.
     pub(crate) error: Errno,
-    /// So many calls of a hundred fail,
+    /// Percentage of calls that fail.
     pub(crate) percent: u64,
-    /// but not the first ones,
+    /// Number of calls before the first failure.
     pub(crate) skip: u64,
-    /// and not more than that.
+    /// Maximum number of failures.
     pub(crate) count: u64,
-    /// Half of what is to be written is written before it fails.
+    /// Whether half of the bytes are written before the failure.
     pub(crate) torn: bool,
-    /// What is read is garbage, instead of an error.
+    /// Whether a read returns garbage instead of an error.
     pub(crate) garbled: bool,
 }
 
 impl Fault {
-    /// All these calls fail.
+    /// A fault of all these calls.
     pub(crate) fn new(calls: u64, error: Errno) -> Self {
         Self {
             calls,
@@ -86,20 +86,20 @@ impl Fault {
     }
 }
 
-/// What has happened in the shim.
+/// Counters of the shim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counters {
-    /// Syncs that succeeded.
+    /// Successful syncs.
     pub(crate) syncs: u64,
-    /// Syncs that were held up.
+    /// Delayed syncs.
     pub(crate) held: u64,
-    /// Calls that were made to fail.
+    /// Injected failures.
     pub(crate) faults: u64,
-    /// Syncs of a file's times as well as of its bytes.
+    /// Syncs of the times of a file as well as of its bytes.
     pub(crate) times_synced: u64,
 }
 
-/// The disk under one gateway.
+/// The simulated disk of one gateway.
 pub(crate) struct Shim {
     database: String,
     images_path: String,
@@ -135,7 +135,7 @@ impl Shim {
         shim
     }
 
-    /// What a process needs in its environment to have its disk here.
+    /// The environment variables that put the disk of a process here.
     pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
         [
             ("LD_PRELOAD", &LIBRARY),
@@ -146,12 +146,12 @@ impl Shim {
         ]
     }
 
-    /// Where there is what a power cut would leave.
+    /// The folder with the state that a power failure would leave.
     pub(crate) fn images(&self) -> &Path {
         Path::new(&self.images_path)
     }
 
-    /// Decides which calls fail of those that fail now and then. Not 0.
+    /// Seeds the choice of calls for faults below 100 percent. Not 0.
     pub(crate) fn seed(&self, seed: u64) {
         self.write(Word::Seed, seed);
     }
@@ -172,23 +172,23 @@ impl Shim {
         self.write(Word::Armed, 1);
     }
 
-    /// The cause is gone.
+    /// Lifts the fault.
     pub(crate) fn lift(&self) {
         self.write(Word::Armed, 0);
     }
 
-    /// Each sync takes so much longer.
+    /// Delays each sync by this time.
     pub(crate) fn slow_down(&self, delay: Duration) {
         let delay = u64::try_from(delay.as_micros()).unwrap();
         self.write(Word::DelayMicroseconds, delay);
     }
 
-    /// Syncs wait until they are let go.
+    /// Makes syncs wait until they are released.
     pub(crate) fn hold(&self) {
         self.write(Word::Hold, 1);
     }
 
-    /// What earlier processes have written and not synced will never be on the disk: their syncs have failed.
+    /// Loses the unsynced writes of earlier processes, whose syncs have failed.
     pub(crate) fn lose_what_is_not_synced(&self) {
         self.write(Word::Lost, 1);
     }
@@ -206,11 +206,11 @@ impl Shim {
         }
     }
 
-    /// Waits until that has happened.
+    /// Waits until the counters satisfy the condition.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(Counters) -> bool) {
         let happened = async {
             while !is_so(self.counters()) {
-                // Every step of a counter is followed by a byte, or by a queue full of them.
+                // Every change of a counter is followed by a byte, or by a full queue of them.
                 self.events.recv(&mut [0]).await.unwrap();
             }
         };
@@ -233,11 +233,11 @@ impl Shim {
     }
 }
 
-/// Compiled when it is first needed.
+/// The library, compiled at the first use.
 static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
-    // Moved into its place whole: another run may be starting a process with it.
+    // Moved into its place as a whole: another run may be starting a process with it.
     let new = folder.join(format!("libshim.{}.so", std::process::id()));
     let status = Command::new("cc")
         .args([

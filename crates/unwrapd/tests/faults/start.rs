@@ -1,4 +1,4 @@
-//! A disk that fails while a database is made, opened or migrated.
+//! A disk that fails while a database is created, opened or migrated.
 
 use rusqlite::{Connection, params};
 use rustix::io::Errno;
@@ -9,24 +9,25 @@ use crate::rig::Rig;
 use crate::shim::{Fault, OPEN, SYNC, TRUNCATE, WRITE};
 use crate::webhooks::{self, Destination};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_105;
-/// Each start is stopped so many calls after the one before.
+/// Number of calls between the failures of two starts.
 const STRIDE: usize = 9;
-/// Most of them are waiting for something.
+/// Number of concurrent runs, most of which are waiting.
 const AT_ONCE: usize = 8;
-/// The present schema,
+/// The present schema.
 const PRESENT_SCHEMA: &str = include_str!("../../../unwrapd-store/src/sqlite/0001_schema.sql");
-/// its marks,
+/// Its marks in the file.
 const PRESENT_MARKS: &str =
     "PRAGMA application_id = 0x756E7772; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;";
-/// and the migration of a later version.
+/// The migration of a later version.
 const NEXT_SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/next_schema.sql");
-/// Webhooks kept by the version before.
+/// Number of webhooks stored by the earlier version.
 const KEPT_BEFORE: usize = 8;
 
-/// A start fails at its first call to the disk, at a later one, and so on, until one does not fail; the power is cut after each.
-/// Whatever is left, the next start makes a good database of it.
+/// A start fails at its first call to the disk, the next start at a later call, and so on, until
+/// one succeeds; after each, the power is cut. From every state, the next start must make an intact
+/// database.
 async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&mut Rig)) {
     let mut skips = (0..).step_by(STRIDE);
     let mut have_failed = 0;
@@ -69,7 +70,7 @@ async fn faults_before_a_good_start(fault: Fault, prepare: fn(&mut Rig)) -> u64 
 
 fn nothing(_: &mut Rig) {}
 
-/// A database of the present schema with webhooks that are still to be delivered, for the gateway of a later version.
+/// A database of the present schema with undelivered webhooks, for the gateway of a later version.
 fn present_schema(rig: &mut Rig) {
     rig.migrate_by(NEXT_SCHEMA);
     let database = Connection::open(rig.database()).unwrap();

@@ -1,15 +1,17 @@
-//! Only what a sync has brought to the disk is kept: the power is cut after syncs that failed, and the books must balance.
+//! Only synced data survives: the power is cut after failed syncs, and the ledger and the store
+//! must agree.
 
 use rustix::io::Errno;
 
 use crate::rig::Rig;
 use crate::shim::{Fault, SYNC};
 
-/// Any; each test has a run of its own.
+/// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_102;
 
-/// After a failed sync, what was written looks as if it were kept: the page cache shows it, and the next sync succeeds without it.
-/// It must not be acknowledged as a duplicate, nor may anything that is kept rest on it.
+/// After a failed sync, written data seems to be stored: the page cache shows it, and the next sync
+/// succeeds without it. Such a webhook must not be acknowledged as a duplicate, and no stored data
+/// may depend on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_sync_did_not_keep_is_not_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;
@@ -33,7 +35,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
     rig.balances().await;
 }
 
-/// A commit that the process died in is found in the log when it starts again; nobody has synced it.
+/// After a restart, the log has the commit during which the process died, which was not synced.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_synced_when_the_process_died_is_not_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;

@@ -1,4 +1,4 @@
-//! The admin port on a network: TLS, wrong tokens, probes, and errors that are all of one form.
+//! The admin port on a network: TLS, wrong tokens, health checks, and errors of one form.
 
 use std::path::Path;
 use std::process::Output;
@@ -77,7 +77,7 @@ async fn wrong_tokens_are_slow_and_logged_and_keep_nobody_out() {
     let url = at(&serving, "/api/v1/gateways");
     let began = Instant::now();
     let mut guesses = JoinSet::new();
-    // Fewer connections than there may be, and more than there are answers held back.
+    // Fewer connections than allowed, and more than there are delayed responses.
     for number in 0..100 {
         let url = url.clone();
         guesses.spawn(async move {
@@ -127,7 +127,7 @@ async fn http2_is_refused_and_let_in_as_http1_is() {
     };
     assert_eq!(status(None, "gateway.example", address).await, 401);
     assert_eq!(status(Some(TOKEN), "gateway.example", address).await, 200);
-    // Without a token only this machine may ask, by an address and not by a name.
+    // Without a token only this machine has access, by an address and not by a name.
     let test = TestGateway::start(vec![]).await;
     let address = test.gateway.admin().unwrap();
     assert_eq!(status(None, "127.0.0.1:8081", address).await, 200);
@@ -258,7 +258,7 @@ async fn the_admin_port_speaks_tls_with_its_own_certificate_or_the_servers() {
             format!("{table} = {{ certificate = \"{path}/tls.pem\", key = \"{path}/tls.key\" }}");
         let serving = serve(folder.path(), admin, &lines);
         assert!(serving.admin.starts_with("https://"), "{}", serving.admin);
-        // Found in the configuration, with the certificate that stands there, whatever its name.
+        // From the configuration, with its certificate, whatever name that has.
         let config = folder.path().join("unwrapd.toml");
         let bound = serving
             .admin
@@ -283,7 +283,7 @@ async fn the_admin_port_speaks_tls_with_its_own_certificate_or_the_servers() {
         assert!(named.status.success(), "{named:?}");
         let untrusted = list(&token);
         assert_eq!(untrusted.status.code(), Some(1), "{untrusted:?}");
-        // By another name than its own the authority does not count.
+        // The authority has no effect for other names than the certificate's.
         let url = format!("https://127.0.0.1:{port}");
         let other = list(
             &[

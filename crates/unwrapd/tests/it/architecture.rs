@@ -1,9 +1,10 @@
-//! The arrows of ARCHITECTURE.md: which module may name which.
+//! The arrows of ARCHITECTURE.md: which module may use which.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Each module and what it may name of the crate. What is not listed is a leaf and may name nothing.
+/// Each module, with the modules of the crate that it may use. An unlisted module is a leaf and may
+/// use none.
 pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
@@ -111,7 +112,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("handoff", &["delivery"]),
 ];
 
-/// Leaves that every module with input or output may name.
+/// Leaves that every module with input or output may use.
 pub(crate) const FOR_ALL: &[&str] = &[
     "VERSION",
     "certificates",
@@ -121,7 +122,7 @@ pub(crate) const FOR_ALL: &[&str] = &[
     "printable",
 ];
 
-/// Pure: they await nothing, read no clock and do no I/O.
+/// Pure modules: they await nothing, read no clock and do no I/O.
 const PURE: &[&str] = &[
     "clock/history.rs",
     "clock/line.rs",
@@ -165,7 +166,7 @@ fn each_module_names_only_what_it_may() {
     }
 }
 
-/// Or the arrows would not show: `super::super` leaves a module unnamed.
+/// Otherwise arrows would be hidden: `super::super` does not name the module.
 #[test]
 fn only_the_command_line_climbs_above_its_own_module() {
     for (path, text) in sources() {
@@ -196,7 +197,7 @@ fn no_allowed_arrow_is_left_over() {
 fn the_pure_row_awaits_nothing_and_reads_no_clock() {
     for (path, text) in sources() {
         if PURE.contains(&path.as_str()) {
-            // Its tests may: they need some instant to begin with.
+            // Tests may, because they need some instant to begin with.
             let text = text.split("#[cfg(test)]").next().unwrap();
             for impure in [
                 "async ", ".await", "::now()", "std::fs", "std::net", "fastrand",

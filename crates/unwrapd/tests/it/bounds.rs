@@ -1,5 +1,5 @@
-//! Every route of every port has bounds: requests in progress, time, the size of a body, and so
-//! memory. The tests walk the tables that the ports are made of.
+//! Every route of every port has bounds: concurrent requests, time, body size, and so memory. The
+//! tests go through the tables from which the ports are built.
 
 mod attack;
 
@@ -37,10 +37,10 @@ use crate::support::stuck_store::StuckStore;
 use crate::support::wire::{head, request, send, statuses, until_closed};
 use crate::support::{PATIENCE, TestGateway, Webhook, client};
 
-/// The path with something in place of its parameters.
+/// The path with values for its parameters.
 fn path(route: &Route) -> String {
     let path = route.path();
-    // Only what waits for a destination that is not configured can be given up.
+    // Only deliveries of a destination that is not configured can be given up.
     let name = if path.ends_with("/give-up") {
         "gone"
     } else {
@@ -51,7 +51,7 @@ fn path(route: &Route) -> String {
         .replace("{webhook_id}", "wh_1")
 }
 
-/// A body with which the route goes to work. A new route must say one here.
+/// A body with which the route does its work. A new route needs one here.
 fn body(route: &Route) -> &'static str {
     match (route.method().as_str(), route.path()) {
         ("GET", _) => "",
@@ -130,7 +130,7 @@ async fn problem(response: Response<Body>) -> Value {
     problem
 }
 
-/// Else a route could be added that is in no table.
+/// Otherwise a route outside the tables could be added.
 #[test]
 fn routes_are_made_in_two_places_only() {
     fn look(folder: &Path, found: &mut Vec<String>) {
@@ -151,7 +151,7 @@ fn routes_are_made_in_two_places_only() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     look(&sources, &mut found);
     found.sort();
-    // The first is the application that `dev` starts for who has none: no port of the gateway.
+    // The first is the application that `dev` starts if there is none, not a port of the gateway.
     assert_eq!(found, ["app.rs", "receive.rs", "route.rs"]);
 }
 
@@ -178,7 +178,7 @@ async fn every_admin_route_answers_in_its_time_while_the_store_hangs() {
     }
     let expected = [
         "/livez",
-        // Its time is that of an attempt, and the answer says that it failed.
+        // Its time is that of an attempt, and its answer reports the failure.
         "/api/v1/destinations/{name}/test",
         "/api/v1/gateways",
     ];
@@ -213,11 +213,11 @@ async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
     for route in routes() {
         let class = route.bounds().class;
         if class == Class::Alive {
-            // It waits for nothing, so none is ever in progress.
+            // It waits for nothing, so no request is ever in progress.
             continue;
         }
         if route.path() == "/api/v1/gateways" {
-            // Neither does this, but its answer is held: see below.
+            // Neither does this route, but its response is held: see below.
             continue;
         }
         let router = stuck();
@@ -226,7 +226,7 @@ async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
             let (router, request) = (router.clone(), asked(&route, body(&route)));
             waiting.spawn(async move { router.call(request).await });
         }
-        // A round of the runtime polls some of them.
+        // Each round of the runtime polls some of them.
         for _ in 0..class.at_once() {
             tokio::task::yield_now().await;
         }
@@ -245,7 +245,7 @@ async fn every_admin_route_refuses_more_requests_at_once_than_its_bound() {
     }
 }
 
-/// A client of HTTP/2 that opens windows of so many bytes for its answers.
+/// An HTTP/2 client with windows of this size for responses.
 pub(crate) async fn http2(address: std::net::SocketAddr, window: u32) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
@@ -258,7 +258,7 @@ pub(crate) async fn http2(address: std::net::SocketAddr, window: u32) -> SendReq
     client
 }
 
-/// Sends it and waits for the head of its answer.
+/// Sends the request and waits for the head of its response.
 async fn headed(
     client: &SendRequest<Bytes>,
     method: &Method,
@@ -313,7 +313,7 @@ async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
     }
 }
 
-/// Anyone may begin as many of these as there are connections.
+/// Any client may begin as many of these as there are connections.
 #[tokio::test]
 async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
     let test = TestGateway::start(vec![]).await;
@@ -326,7 +326,8 @@ async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
                 format!("GET {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
             held.push(send(address, begun).await);
         }
-        // Each connection is looked at in the order in which it came, or the next one finds it waiting.
+        // Connections are read in the order of their arrival, or the next one would find it
+        // waiting.
         for _ in 0..3 {
             let url = format!("http://{address}{path}");
             let answer = client().get(url).send().await.unwrap();
@@ -385,7 +386,7 @@ async fn every_public_route_has_its_bounds() {
             [408]
         );
 
-        // While another holds the lock, what is received waits for it.
+        // While another program holds the lock, received webhooks wait for it.
         let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
         lock.execute_batch("BEGIN IMMEDIATE").unwrap();
         let first = elsewhere(request(&webhook));
@@ -395,7 +396,7 @@ async fn every_public_route_has_its_bounds() {
         let refused = loop {
             let other = Webhook::new("wh_2", EventType::BatchCompleted);
             let answer = other.request(&client(), &url).send();
-            // One that came before the first waits for the lock instead.
+            // A request that arrived before the first waits for the lock instead.
             match tokio::time::timeout(Duration::from_secs(1), answer).await {
                 Ok(answer) => break answer.unwrap(),
                 Err(_) => assert!(Instant::now() < deadline),
@@ -408,7 +409,8 @@ async fn every_public_route_has_its_bounds() {
     }
 }
 
-/// A body of this many pieces of eight bytes, whose length is not announced; or one that never comes.
+/// A body of this many pieces of eight bytes without an announced length, or one that never
+/// arrives.
 enum Unannounced {
     Pieces(usize),
     Never,

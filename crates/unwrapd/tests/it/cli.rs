@@ -1,4 +1,4 @@
-//! The command line, as a user meets it.
+//! The command line, as users meet it.
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -40,7 +40,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// As it would be saved from the wire.
+/// A request as it would be saved from the network.
 fn saved(webhook: &Webhook) -> Vec<u8> {
     let mut text = "POST /webhook HTTP/1.1\r\nHost: example.com\r\n".to_owned();
     for (name, value) in webhook.headers.pairs() {

@@ -1,4 +1,5 @@
-//! Gateways, as processes, whose wall clock jumps while they run, between two starts, or all the time.
+//! Gateways, as processes, whose wall clock jumps while they run, between two starts, or all the
+//! time.
 
 mod asked;
 mod checked;
@@ -18,14 +19,14 @@ use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// Retries come within a second, and deliveries are given up after an hour.
+/// Retries within a second; deliveries are given up after an hour.
 const QUICK: &str = "
     retry_first_seconds = 1
     retry_max_seconds = 1
     deadline_hours = 1
 ";
 
-/// A folder with a configuration, and a clock for the gateway that runs on it.
+/// A folder with a configuration, and a clock for its gateway.
 struct Place {
     folder: TempDir,
     clock: PathBuf,
@@ -42,7 +43,7 @@ impl Place {
         Self::with(folder, store, &app.url, "")
     }
 
-    /// With these lines more for the destination.
+    /// With these additional lines for the destination.
     fn with(folder: TempDir, store: &str, url: &str, lines: &str) -> Self {
         write_config_on(folder.path(), store, url, &format!("{QUICK}{lines}"));
         let clock = folder.path().join("clock");
@@ -51,7 +52,7 @@ impl Place {
         place
     }
 
-    /// From now on the wall clock of the gateway is off by so many seconds.
+    /// Shifts the wall clock of the gateway by this number of seconds.
     fn jump_to(&self, seconds: i64) {
         let new = self.folder.path().join("clock.new");
         std::fs::write(&new, (seconds * 1000).to_string()).unwrap();
@@ -64,7 +65,7 @@ impl Place {
     }
 }
 
-/// A webhook, as somebody sends it whose clock is off by so many seconds.
+/// A webhook from a sender whose clock is shifted by `off` seconds.
 fn webhook(id: &str, off: i64) -> Webhook {
     let mut webhook = Webhook::new(id, EventType::BatchCompleted);
     let time = unix_now() + off;
@@ -82,7 +83,7 @@ async fn readyz(serving: &Serving) -> String {
     answer.text().await.unwrap()
 }
 
-/// Waits until it says at `/readyz` that the clock is in doubt, or that it is not.
+/// Waits until `/readyz` reports that the clock is in doubt, or that it is not.
 async fn doubts(serving: &Serving, is_in_doubt: bool) {
     let deadline = Instant::now() + PATIENCE;
     while readyz(serving).await.contains("the clock of") != is_in_doubt {
@@ -110,13 +111,14 @@ async fn dies(serving: &Serving, id: &str) {
     }
 }
 
-/// One that is given up at once, and attempts that fail for some seconds: pruning has its turn every five.
+/// One delivery is given up at once, and then attempts fail for some seconds: pruning runs every
+/// five.
 fn answers() -> impl Iterator<Item = Answer> {
     std::iter::once(Answer::Status(410)).chain(std::iter::repeat_n(Answer::Status(500), 9))
 }
 
-/// What has been delivered before, what fails meanwhile, and what is known: nothing of it is lost
-/// by a clock that is off by so much for some seconds.
+/// A clock that is wrong for some seconds destroys nothing: earlier messages, failing deliveries,
+/// and known ids.
 async fn nothing_is_destroyed(off: i64, restarts: bool) {
     let mut app = Application::start(answers()).await;
     let place = Place::new(&app);
@@ -142,7 +144,7 @@ async fn nothing_is_destroyed(off: i64, restarts: bool) {
         "wh_fails",
         "and then it is delivered"
     );
-    // A copy is known as one, in the middle of it and afterwards.
+    // A copy is recognised, during the jump and afterwards.
     post(&serving, "wh_dead", off).await;
     place.jump_to(0);
     doubts(&serving, false).await;
@@ -181,7 +183,8 @@ async fn nor_does_one_that_is_set_back() {
     );
 }
 
-/// Who has a right clock is not refused by one that has just jumped, nor is who goes by the same clock.
+/// Neither a sender with a right clock is refused by a gateway whose clock has just jumped, nor a
+/// sender with the same wrong clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_now_is_received_while_the_clock_is_off() {
     for off in [31 * DAY, -31 * DAY, 2 * HOUR, -2 * HOUR] {
@@ -198,7 +201,7 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
         }
         let (status, _) = serving.terminate();
         assert!(status.success());
-        // Within a boot, the next process knows as much.
+        // Within a boot, the next process has the same information.
         let serving = place.start();
         doubts(&serving, true).await;
         post(&serving, "wh_restarted", 0).await;
@@ -213,8 +216,8 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
     }
 }
 
-/// A start within a boot knows how much time has passed: a call is not given up by a clock that has
-/// jumped, and no hours later made.
+/// After a start within a boot, the passed time is known: a clock that has jumped neither gives up
+/// a call nor delivers it hours late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_as_old_as_it_is_after_a_restart() {
     let mut app = Application::start([Answer::Hang]).await;
@@ -233,7 +236,7 @@ async fn a_call_is_as_old_as_it_is_after_a_restart() {
     assert_eq!(dead(&serving).await, BTreeSet::new());
 }
 
-/// What is named by its age is not dropped on the word of a clock that has just jumped.
+/// Dead letters selected by age are not dropped because of a clock that has just jumped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped() {
     let app = Application::start([Answer::Status(410)]).await;
@@ -257,7 +260,7 @@ async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped(
     assert_eq!(drop("2100-01-01").await, 1);
 }
 
-/// The clock was fast when deliveries were put off, and is right when the gateway starts again.
+/// The clock was fast when deliveries were put off, and is right when the gateway restarts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
     let mut app = Application::start([Answer::Status(500)]).await;
@@ -276,8 +279,8 @@ async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
     assert!(log.contains("put off for longer"), "{log}");
 }
 
-/// A store that no gateway has touched for long: what is old goes only once the clock is known to
-/// be right, and what waits goes at once.
+/// A store that no gateway has opened for long: old content is deleted only once the clock is known
+/// to be right, and waiting deliveries are attempted at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
     let app = Application::start([]).await;
@@ -308,8 +311,8 @@ async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
     assert_eq!(prune(&["--trust-clock"]), "");
 }
 
-/// Two gateways on one database whose own clocks are minutes and days ahead: both take part, and
-/// nothing is made twice or given up.
+/// Two gateways on one database, whose own clocks are ahead by minutes and by days: both have their
+/// share, and nothing is delivered twice or given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_with_wrong_clocks_go_by_that_of_the_database() {
     const WEBHOOKS: usize = 20;

@@ -1,4 +1,4 @@
-//! A configuration with a mistake is refused at the start, with file, line and remedy.
+//! A mistake in the configuration is refused at the start, with file, line and remedy.
 
 use std::process::Output;
 
@@ -38,7 +38,7 @@ fn serve(config: &str) -> Output {
         .unwrap()
 }
 
-/// The complaint about `GOOD` with `right` replaced by `wrong`: it must name the line of it.
+/// The complaint about `GOOD` with `right` replaced by `wrong`. It must name the line.
 fn complaint(right: &str, wrong: &str) -> String {
     assert!(GOOD.contains(right), "{right}");
     let config = GOOD.replacen(right, wrong, 1);
@@ -77,7 +77,7 @@ fn bad_addresses_and_urls_are_refused() {
     }
     for wrong in ["\"sqlite://x.db\"", "\"sqlite:///var/x.db\""] {
         assert!(
-            complaint("\"sqlite:STORE\"", wrong).contains("the path of the file follows at once")
+            complaint("\"sqlite:STORE\"", wrong).contains("the path of the file follows directly")
         );
     }
 }
@@ -244,7 +244,7 @@ fn a_destination_is_exactly_one_thing() {
         let both = complaint("events = [\"response.*\"]", second);
         assert!(both.contains("make another [[destination]]"), "{both}");
     }
-    // What belongs to a URL alone.
+    // Keys that only a URL may have.
     for kind in ["command = [\"true\"]", "jsonl = \"-\""] {
         for key in [
             "secret = { env = \"APP_WEBHOOK_SECRET\" }",
@@ -372,7 +372,7 @@ fn the_examples_are_good_configurations() {
         include_str!("../../examples/gateway.toml"),
         include_str!("../../examples/gateway.full.toml"),
     ] {
-        // Their secrets come from wherever they are kept; here, from a file.
+        // The secrets come from a file here.
         let text = example
             .replace("env = \"OPENAI_WEBHOOK_SECRET\"", &from_file)
             .replace("env = \"APP_WEBHOOK_SECRET\"", &from_file);

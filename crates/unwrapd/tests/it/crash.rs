@@ -1,4 +1,4 @@
-//! kill −9 between any two steps of the way: what was answered 200 is delivered all the same.
+//! kill −9 between any two steps: a webhook that was answered with 200 is still delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ const WEBHOOKS: usize = 12;
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_a_kill_at_any_step() {
     for &point in CrashPoint::SQLITE {
-        // At the first webhook, and in the middle of them.
+        // At the first webhook, and in the middle.
         for pass in [1, 5] {
             kill_at(point, pass).await;
         }
@@ -48,7 +48,7 @@ async fn kill_at(point: CrashPoint, pass: u32) {
 
     let serving = Serving::start(folder.path(), &[]);
     let mut delivered = BTreeSet::new();
-    // What was not acknowledged OpenAI sends again; what was, it does not.
+    // OpenAI sends unacknowledged webhooks again, and only those.
     for (id, webhook) in &sent {
         if !acknowledged.contains(id) {
             let answer = webhook.request(&client, &serving.url).send().await.unwrap();

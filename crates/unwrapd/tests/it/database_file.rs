@@ -1,5 +1,5 @@
-//! The files of the SQLite store and what others do to them: second names, removal, replacement,
-//! cuts, and readers that stay.
+//! Other programs and the files of the SQLite store: second names, removal, replacement,
+//! truncation, and long readers.
 
 mod beside;
 mod left;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::support::process::{Serving, unwrapd, write_config};
 use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, client};
 
-/// Webhooks that are acknowledged before the hand.
+/// Number of webhooks acknowledged before the change.
 const SOME: usize = 20;
 
 struct Place {
@@ -30,7 +30,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        // Nobody listens there: everything waits.
+        // No server listens there, so all deliveries wait.
         write_config(folder.path(), "http://127.0.0.1:9/");
         Self {
             folder,
@@ -69,7 +69,7 @@ impl Place {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// How many of the first webhooks are kept, as a start finds them.
+    /// Number of the first webhooks that a start finds.
     fn kept(&self) -> usize {
         let connection = Connection::open(self.file("")).unwrap();
         connection
@@ -81,7 +81,7 @@ impl Place {
             .unwrap()
     }
 
-    /// A read transaction that lasts, in a program of its own as far as SQLite is concerned.
+    /// A long read transaction, for SQLite in another program.
     fn reader(&self) -> Connection {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let reader = Connection::open_with_flags(self.file(""), flags).unwrap();
@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// Starts `serve` on the configuration in the folder, and waits for it to end.
+/// Runs `serve` on the configuration in the folder, and waits for its end.
 fn serve(folder: &Path, prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = unwrapd();
     command

@@ -1,4 +1,4 @@
-//! `unwrapd db`: the store is checked, copied and made smaller, beside a running gateway and without one.
+//! `unwrapd db`: the store is checked, copied and shrunk, with and without a running gateway.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(output)))
 }
 
-/// A store, closed, with a message in every state, and what is long enough ago for a block of ids to be full.
+/// A closed store with a message in every state, and enough old messages to fill a block of ids.
 async fn a_store() -> (SqlitePlace, PathBuf) {
     let place = SqlitePlace::new();
     let store = place.open();
@@ -90,7 +90,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
 #[tokio::test]
 async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
     let (_place, path) = a_store().await;
-    // Now, or else its ids need not be known.
+    // At present; otherwise its ids may be missing.
     change(&path, "UPDATE message SET received_at = unixepoch() * 1000");
     let file = path.to_str().unwrap();
     let sound = db(&["check", file]);
@@ -118,7 +118,7 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
         (
             "UPDATE message SET webhook_id = 'wh_1' WHERE webhook_id = 'wh_2'",
             "messages",
-            "exist twice",
+            "are stored twice",
         ),
         (
             "UPDATE message SET webhook_id = 'wh_other' WHERE webhook_id = 'wh_2'",
@@ -222,7 +222,7 @@ async fn a_backup_beside_a_running_gateway_is_whole_and_works() {
     let config = config.to_str().unwrap();
     let backup = folder.path().join("backup.db");
     let to = backup.to_str().unwrap().to_owned();
-    // While it goes on receiving.
+    // While it continues to receive.
     let (copied, ()) = tokio::join!(
         tokio::task::spawn_blocking({
             let (config, to) = (config.to_owned(), to.clone());
@@ -244,7 +244,7 @@ async fn a_backup_beside_a_running_gateway_is_whole_and_works() {
         .collect();
     assert_eq!(left, ["backup.db"], "nothing beside it");
 
-    // Beside it as well.
+    // Also beside the gateway.
     let checked = db(&["check", "--config", config]);
     assert!(checked.status.success(), "{}", told(&checked));
     let would = db(&["prune", "--dry-run", "--config", config]);
@@ -285,7 +285,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
         assert!(told(&refused).contains("the store itself"));
     }
 
-    // Someone's log would be taken for the backup's.
+    // The log of another database would be taken for the backup's.
     let used = place.0.path().join("used.db");
     std::fs::write(place.0.path().join("used.db-wal"), "").unwrap();
     assert_eq!(backup(&used, &[]).status.code(), Some(2));
@@ -301,7 +301,7 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
     let (place, path) = a_store().await;
     let file = path.to_str().unwrap();
     let size = || std::fs::metadata(&path).unwrap().len();
-    // What its gateway keeps is kept, wherever the command is given.
+    // What its gateway keeps is kept, wherever the command is run.
     let guessed = db(&["prune", file]);
     assert_eq!(guessed.status.code(), Some(2), "{}", told(&guessed));
     assert!(told(&guessed).contains("--config"), "{}", told(&guessed));
@@ -312,7 +312,7 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
         let config = config.to_str().unwrap();
         db(&[
             &["prune", file, "--config", config, "--output", "json"][..],
-            // No gateway ran on it for more than a year.
+            // No gateway has used it for more than a year.
             &["--trust-clock"][..],
             more,
         ]
@@ -348,7 +348,7 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
 fn a_store_in_postgresql_is_left_to_its_own_tools() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("unwrapd.toml");
-    // Nobody asks for the password of what is not opened.
+    // The password of a database that is not opened is not needed.
     let text = "[store]\nurl = \"postgres://me@db/events\"\npassword = { env = \"NO_SUCH\" }\n";
     std::fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
@@ -384,7 +384,7 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
         (
             "UPDATE current_partition SET partition = 1",
             "messages",
-            "3 have their payload in a partition that is to be filled again",
+            "3 have their payload in a partition that will be filled again",
         ),
         (
             "DELETE FROM message WHERE webhook_id = 'wh_waiting'",
@@ -427,7 +427,7 @@ async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_un
         for (delivery, next) in claimed.deliveries.iter().zip([Next::Delivered, Next::Dead]) {
             settle(&store, delivery.id, 1, next).await;
         }
-        // Beside it.
+        // Beside the gateway.
         server.sql(&format!("SET search_path TO {schema}; {sql}"));
         let checked = check(schema);
         let report = json_of(&checked);

@@ -1,4 +1,4 @@
-//! `unwrapd db copy`: a store moves from SQLite into PostgreSQL and back, whatever happens on the way.
+//! `unwrapd db copy`: a store moves from SQLite into PostgreSQL and back, whatever interrupts it.
 
 mod beside;
 mod home;
@@ -50,7 +50,7 @@ fn assert_copied(output: &Output) {
     );
 }
 
-/// What a replay under this token comes to: nothing, where it is done.
+/// The result of repeating a replay with this token: nothing, if it is done.
 async fn replay_again(store: &Arc<dyn Store>, token: &str) -> Replayed {
     let token = token.parse().unwrap();
     let now = Timestamp::now();
@@ -109,7 +109,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
     let folder = TempDir::new().unwrap();
     let (home, away) = (Home::schema(), Home::file(&folder, "away.db"));
     fill(&home, 7, Timestamp::now()).await;
-    // Numbers have gaps there, also wide ones.
+    // Numbers in PostgreSQL have gaps, also wide ones.
     home.change("SELECT setval('message_seq', 300000000)");
     let store = home.open(&Bounds::default()).await;
     let about = br#"{"type":"batch.completed","id":"evt_last","data":{"id":"batch_last"}}"#;
@@ -134,7 +134,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
             let found = store.get_message(id, false).await.unwrap();
             assert_eq!(found[0].webhook_id, "wh_last");
         }
-        // The oldest that is kept for its id only.
+        // The oldest message of which only the id is kept.
         let old = store.get_message("wh_1_0", true).await.unwrap();
         assert_eq!(old.len(), 1);
         let copy = Message {
@@ -144,7 +144,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
         assert_eq!(store.accept(copy, vec![]).await, Ok(Accepted::Duplicate));
         let new = message("wh_new".into(), Timestamp::now(), vec![]);
         assert_eq!(store.accept(new, vec![]).await, Ok(Accepted::New));
-        // What was done under a token is done, and what was begun goes on from where it was.
+        // A finished replay stays finished, and an unfinished one continues.
         assert_eq!(replay_again(&store, "done").await.due, [].into());
         replay_again(&store, "begun").await;
         assert_eq!(replay_again(&store, "begun").await.due, [].into());
@@ -156,7 +156,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
     }
 }
 
-/// It hands each transaction to another session.
+/// It runs each transaction in another session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_transaction_mode_changes_nothing() {
     let folder = TempDir::new().unwrap();
@@ -191,7 +191,7 @@ async fn a_gateway_on_a_copy_delivers_what_waited_and_nothing_twice() {
             webhooks.push((id, webhook));
         }
         assert!(serving.terminate().0.success());
-        // The source is the one that the configuration names.
+        // The source is the store of the configuration.
         let config = folder.path().join("unwrapd.toml");
         let copied = unwrapd()
             .args(["db", "copy", "--to", &next.url(), "--config"])

@@ -1,4 +1,5 @@
-//! From the store to the application: the same bytes, proven afresh, until it has them.
+//! From the store to the application: the same bytes, signed afresh, until the application has
+//! them.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::tally::{Counted as _, Tally};
 use crate::support::{PATIENCE, TestGateway, Webhook, destination};
 
-/// Nothing that OpenAI did not send may look as if it had.
+/// An event that OpenAI did not send must not look like one.
 #[tokio::test]
 async fn an_application_is_told_of_an_event_that_openai_did_not_send() {
     let mut app = Application::start([]).await;
@@ -84,7 +85,7 @@ async fn what_happens_is_counted_by_endpoint_and_destination() {
     }
 }
 
-/// The next attempt that is settled.
+/// Waits for the next settled attempt.
 async fn attempted(
     events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>,
 ) -> (u32, String, Next) {
@@ -236,7 +237,7 @@ async fn a_retry_survives_a_restart() {
 
 #[tokio::test]
 async fn an_application_that_starts_late_gets_what_came_before() {
-    // Bound and dropped: a port where nobody is.
+    // Bound and dropped: a port without a listener.
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -286,7 +287,7 @@ async fn each_destination_gets_what_it_asked_for() {
 async fn a_destination_that_hangs_holds_nobody_else_up() {
     let mut hanging = Application::start(vec![Answer::Hang; 100]).await;
     let mut fine = Application::start([]).await;
-    // Longer than any test waits: were anyone behind it, it would not be served in time.
+    // Longer than any test waits: a delivery behind it would be late.
     let mut slow = destination("hanging", &hanging.url);
     slow.limits.timeout = 10 * PATIENCE;
     let test = TestGateway::start(vec![slow, destination("fine", &fine.url)]).await;
@@ -296,7 +297,7 @@ async fn a_destination_that_hangs_holds_nobody_else_up() {
         assert_eq!(test.post(&webhook).await, 200);
         sent.push(webhook.headers.id);
     }
-    // It holds all of its slots.
+    // It occupies all of its slots.
     for _ in 0..Limits::default().concurrency {
         hanging.next().await;
     }
@@ -320,7 +321,7 @@ async fn stopping_finishes_what_is_under_way() {
 
     let public = test.gateway.public();
     let stopping = tokio::spawn(test.stop());
-    // Once the port refuses, stopping has begun.
+    // Once the port refuses connections, stopping has begun.
     while tokio::net::TcpStream::connect(public).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -337,7 +338,7 @@ async fn stopping_finishes_what_is_under_way() {
 async fn a_sender_that_hangs_up_early_loses_nothing() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    // The database is busy, as it would be on a slow disk, and the sender does not wait for it.
+    // The database is busy, as on a slow disk, and the sender does not wait for it.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut events = test.gateway.events().subscribe();
@@ -361,7 +362,7 @@ async fn verified(events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>) 
 async fn a_call_overtakes_a_backlog() {
     let mut app = Application::start(vec![Answer::Hang; 16]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    // More than the application takes at once, and it answers none of them.
+    // More than the concurrency of the application, which answers none of them.
     for number in 0..40 {
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
         assert_eq!(test.post(&webhook).await, 200);
@@ -378,7 +379,7 @@ async fn a_call_overtakes_a_backlog() {
 async fn a_call_that_nobody_took_within_seconds_is_given_up_and_not_rung_later() {
     let mut app = Application::start([]).await;
     let folder = {
-        // Arrives while nobody delivers.
+        // It arrives while no dispatcher runs.
         let test = TestGateway::start(vec![]).await;
         let folder = test.stop().await;
         let store = SqliteStore::open(

@@ -1,4 +1,4 @@
-//! Each kind of destination: what it hands over, and what it makes of what comes back.
+//! Each kind of destination: what it delivers, and how it interprets the result.
 
 mod answers;
 mod command;
@@ -19,7 +19,7 @@ use unwrapd::message::{Message, Origin};
 
 use crate::support::PATIENCE;
 
-/// A destination that may take longer than any test waits.
+/// A destination with a time-out longer than any test waits.
 fn patient(kind: Kind) -> DestinationSettings {
     let mut settings = DestinationSettings::of("app", kind);
     settings.limits.timeout = 10 * PATIENCE;

@@ -1,4 +1,4 @@
-//! Commands that destroy: the plan with its count first, then a question on the terminal or `--yes`.
+//! Destructive commands: first the plan with its count, then a question on the terminal or `--yes`.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use crate::support::process::{Serving, unwrapd, write_config, write_destinations
 use crate::support::tally::Counted as _;
 use crate::support::{Webhook, client};
 
-/// Runs it where there is no terminal.
+/// Runs it without a terminal.
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     told(&command(arguments).stdin(Stdio::null()).output().unwrap())
 }
@@ -31,12 +31,12 @@ fn told(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// Runs it on a terminal, where someone types this.
+/// Runs it on a terminal, with this input.
 fn run_on_a_terminal(arguments: &[&str], typed: &str) -> (Option<i32>, String) {
     run_on_a_terminal_and(arguments, || {}, typed)
 }
 
-/// As [`run_on_a_terminal`], where something happens between the question and the answer.
+/// The same as [`run_on_a_terminal`], with an action between the question and the answer.
 fn run_on_a_terminal_and(
     arguments: &[&str],
     meanwhile: impl FnOnce(),
@@ -57,7 +57,7 @@ fn run_on_a_terminal_and(
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Nothing else holds it open then: what was said ends when the child does.
+    // No other process has the terminal open then, so the output ends with the child.
     drop(theirs);
     let mut ours = std::fs::File::from(ours);
     let mut said = Vec::new();
@@ -68,7 +68,7 @@ fn run_on_a_terminal_and(
     meanwhile();
     // It may have ended without a question.
     drop(ours.write_all(typed.as_bytes()));
-    // On Linux a terminal whose last user has gone gives an error, and not an end.
+    // On Linux, reading a terminal after its last user has gone is an error, not an end.
     drop(ours.read_to_end(&mut said));
     let mut stdout = String::new();
     child
@@ -162,7 +162,7 @@ async fn what_arrives_after_the_question_is_not_dropped() {
     );
 }
 
-/// One rule: all of nothing is nothing, and what is named must be there.
+/// The common rule: "all" may be empty, but a named item must exist.
 #[tokio::test]
 async fn to_destroy_all_of_nothing_is_no_failure_and_what_is_not_there_is_not_found() {
     let folder = TempDir::new().unwrap();
@@ -330,7 +330,7 @@ async fn messages_are_forgotten_only_by_who_says_so() {
     let (code, told) = run(&[&prune[..], &["--yes"]].concat());
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("deleted 2 messages"), "{told}");
-    // Nothing is destroyed, so nobody is asked.
+    // Nothing is destroyed, so there is no question.
     let (code, told) = run(&prune);
     assert_eq!(code, Some(0), "{told}");
 }

@@ -1,4 +1,4 @@
-//! The dispatcher by itself, with a store and a destination of the test's.
+//! The dispatcher alone, with a store and a destination of the test.
 
 mod handoff;
 
@@ -26,10 +26,10 @@ use unwrapd::store::Inbox as _;
 use crate::support::memory_store::{Disk, MemoryStore};
 use crate::support::tally::Counted as _;
 
-/// How long a claim or a settlement takes.
+/// Duration of a claim or a settlement.
 const STORE_TAKES: Duration = Duration::from_millis(1);
 
-/// A store that takes its time, and has so much to be delivered.
+/// A slow store with this backlog.
 async fn store_with_backlog(deliveries: usize) -> Arc<MemoryStore> {
     let mut store = MemoryStore::open(&Disk::default());
     store.takes = STORE_TAKES;
@@ -53,7 +53,7 @@ fn numbered(number: usize, received_at: Timestamp) -> Message {
     }
 }
 
-/// A destination that is quick, and panics as often as it is told to.
+/// A fast destination that panics a given number of times.
 #[derive(Default)]
 struct Quick {
     sent: AtomicUsize,
@@ -138,7 +138,8 @@ async fn a_backlog_is_claimed_in_batches_and_the_destination_does_not_wait_for_t
     until(async || store.tally().await.delivered == 4000).await;
     let claims = store.claims.load(Ordering::SeqCst);
     assert!(claims < 100, "{claims} claims for 4000 deliveries");
-    // A millisecond and the granularity of a timer each, 16 at once: half a second if it never waited.
+    // A millisecond and the granularity of a timer for each, 16 at once: half a second without
+    // waiting.
     let took = begun_at.elapsed();
     assert!(took < Duration::from_millis(700), "{took:?}");
 }
@@ -204,7 +205,7 @@ async fn a_retry_is_made_when_it_is_due_without_a_bell() {
     let begun_at = tokio::time::Instant::now();
     let (_switch, _running) = dispatch(&store, &quick, 1);
     until(async || store.tally().await.pending == 0).await;
-    // Back-offs of 1, 2 and 4 seconds at most.
+    // Back-offs of at most 1, 2 and 4 seconds.
     let took = begun_at.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! A stand-by takes the place of the primary: two real servers, streaming, synchronous.
+//! A stand-by replaces the primary: two real servers with synchronous streaming replication.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 const SCHEMA: &str = "replicated";
 const SENDERS: usize = 4;
 
-/// A primary that waits for its stand-by, and that one.
+/// A primary that waits for its stand-by, and the stand-by.
 fn pair() -> [Server; 2] {
     let primary = Server::start_on_loopback(&["synchronous_standby_names=standby"]);
     let standby = primary.start_standby();
@@ -46,7 +46,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Sends without end, and what was refused again.
+/// Sends webhooks without end, and repeats refused ones.
 struct Load {
     seen: Arc<Seen>,
     senders: JoinSet<()>,
@@ -83,7 +83,7 @@ impl Load {
         self.seen.acknowledged.lock().unwrap().len()
     }
 
-    /// Waits until so many more are acknowledged.
+    /// Waits until this many more are acknowledged.
     async fn goes_on(&self, more: usize) {
         let aim = self.acknowledged() + more;
         until("it does not go on", || self.acknowledged() >= aim).await;
@@ -106,7 +106,7 @@ impl Load {
 }
 
 impl Seen {
-    /// Until it is acknowledged.
+    /// Sends it until it is acknowledged.
     async fn send(&self, client: &reqwest::Client, url: &str, id: &str) {
         loop {
             let webhook = Webhook::new(id, EventType::BatchCompleted);
@@ -165,22 +165,23 @@ async fn a_stand_by_that_takes_over_has_all_that_was_acknowledged() {
     new.promote();
     load.goes_on(300).await;
 
-    // The old primary comes back and would take writes. Every connection is made anew, and none to it.
+    // The old primary comes back and would accept writes. Connections are made again, and none to
+    // it.
     old.start_again();
     let left_behind = messages(&old);
     for _ in 0..3 {
         new.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'");
         load.goes_on(100).await;
     }
-    // Not even when there is no other.
+    // Not even when there is no other server.
     new.stop(Signal::INT);
     load.is_refused().await;
-    says_why(&test, "was the primary before").await;
+    says_why(&test, "is a former primary").await;
     new.start_again();
     load.goes_on(100).await;
     assert_eq!(messages(&old), left_behind);
 
-    // A gateway that begins knows nothing of it, and asks both.
+    // A gateway that starts has no knowledge of it, and contacts both.
     let other = TestGateway::start_on(url, destinations).await;
     let late = Webhook::new("wh_late", EventType::BatchCompleted);
     assert_eq!(other.post(&late).await, 200);
@@ -210,8 +211,8 @@ async fn a_stand_by_that_takes_over_has_all_that_was_acknowledged() {
     assert_eq!(new.sql(&waiting), "0");
 }
 
-/// A primary that was stopped while a commit waited for the stand-by shows it afterwards, though
-/// the stand-by never got it. A copy that arrives then must not be told that all is well.
+/// A primary that was stopped while a commit waited for the stand-by shows the commit afterwards,
+/// although the stand-by never got it. A copy that arrives then must not be acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
@@ -237,7 +238,8 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     primary.start_again();
     assert!(messages(&primary).contains("wh_2"));
 
-    // The second one too: the first number that is drawn after a crash makes a commit wait by itself.
+    // The second one too: the first sequence number drawn after a crash makes a commit wait by
+    // itself.
     let mut copies = Vec::new();
     while copies.len() < 2 {
         let copy = accept("wh_2");
@@ -247,7 +249,7 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
         })
         .await;
         if copy.is_finished() {
-            // The connections of before had ended.
+            // The earlier connections had ended.
             assert!(copy.await.unwrap().is_err(), "acknowledged and not safe");
         } else {
             copies.push(copy);
@@ -262,7 +264,7 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     assert!(messages(&standby).contains("wh_2"));
 }
 
-/// Two take writes, and the one that was left behind is named first and answers.
+/// Both accept writes, and the former primary is named first and answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
     let old = Server::start_on_loopback(&[]);
@@ -274,7 +276,7 @@ async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
     let count = format!("SELECT count(*) FROM {SCHEMA}.message");
     until("it follows", || new.try_sql(&count).as_deref() == Some("1")).await;
     new.promote();
-    // Connections that are there know nothing of it. Each that is made anew asks both.
+    // Existing connections have no knowledge of it. Each new connection contacts both hosts.
     old.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unwrapd'",
     );
@@ -290,7 +292,7 @@ async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
     store.close().await;
 }
 
-/// Commits wait for a stand-by, and nobody knows for how long.
+/// Commits wait for a stand-by for an unknown time.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
@@ -323,7 +325,7 @@ async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
     store.close().await;
 }
 
-/// Its stand-by was promoted, so that nobody confirms its commits any more, and it hangs in them.
+/// Its stand-by was promoted, so its commits are never confirmed, and it hangs in them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
@@ -332,7 +334,7 @@ async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
     let store: Arc<dyn Store> = Arc::new(opened.unwrap());
     assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
     new.promote();
-    // Both places for what arrives are taken by commits that will not end.
+    // Both connections for new messages are occupied by commits that will not end.
     let mut hanging = JoinSet::new();
     for (id, waiting) in [("wh_1", "1"), ("wh_2", "2")] {
         let store = Arc::clone(&store);

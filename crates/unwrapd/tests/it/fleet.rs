@@ -36,13 +36,13 @@ async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
     gateways
 }
 
-/// As a configuration names it.
+/// The URL for a configuration.
 fn store_url() -> String {
     let schema = format!("test_{}", uuid::Uuid::now_v7().simple());
     postgres::shared().url("postgres", &schema)
 }
 
-/// Waits until this gateway knows of so many that all have their part of the limits.
+/// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(test: &TestGateway, gateways: usize) {
     let wait = async {
         loop {
@@ -67,7 +67,7 @@ async fn shown(test: &TestGateway) -> Value {
     answer["destinations"][0].take()
 }
 
-/// How often to look for what will come about.
+/// Interval between checks of a condition.
 const POLL: Duration = Duration::from_millis(20);
 
 async fn post(test: &TestGateway, id: &str) {
@@ -82,7 +82,7 @@ async fn switch(test: &TestGateway, verb: &str) {
     assert_eq!(response.unwrap().status(), 200);
 }
 
-/// How often each of so many came.
+/// How often each of `count` webhooks was delivered.
 async fn got(app: &mut Application, count: usize) -> BTreeMap<String, usize> {
     let mut got = BTreeMap::new();
     while got.len() < count {
@@ -101,7 +101,7 @@ async fn what_either_accepts_is_delivered_once_whoever_does_it() {
         for (gateway, test) in gateways.iter().enumerate() {
             let id = format!("wh_{number}_{gateway}");
             post(test, &id).await;
-            // A copy, at the other one.
+            // A copy, at the other gateway.
             post(&gateways[1 - gateway], &id).await;
         }
     }
@@ -109,7 +109,7 @@ async fn what_either_accepts_is_delivered_once_whoever_does_it() {
     assert!(got.values().all(|times| *times == 1), "{got:?}");
     let [one, other] = gateways;
     one.stop().await;
-    // Whoever is left does all of it.
+    // The remaining gateway does everything.
     post(&other, "wh_last").await;
     assert_eq!(app.next().await.webhook_id(), "wh_last");
     other.stop().await;
@@ -121,7 +121,7 @@ async fn what_is_paused_at_one_is_paused_at_the_other() {
     let mut app = Application::start([]).await;
     let [one, other] = two(&[destination("app", &app.url)]).await;
     switch(&one, "pause").await;
-    // It has heard of it once it leaves one alone; until then it delivers.
+    // It has been notified once it claims nothing; until then it delivers.
     let mut number = 0;
     let waits = loop {
         number += 1;

@@ -1,7 +1,8 @@
-//! A hostile network: crowds of slow and silent clients, endless bodies, and what is no HTTP at all. Good webhooks arrive all the while
-//! and are all accepted, bad connections end, and the memory of the process stays bounded.
+//! A hostile network: many slow and silent clients, endless bodies, and malformed HTTP. Good
+//! webhooks arrive meanwhile and are all accepted, bad connections end, and the memory of the
+//! process stays bounded.
 //!
-//! `scripts/hostile-test` makes the crowds large.
+//! `scripts/hostile-test` runs it with many more clients.
 #![allow(
     clippy::print_stderr,
     reason = "a run at full size tells what memory it took"
@@ -21,14 +22,14 @@ use crate::support::Webhook;
 use crate::support::wire::{head, send, statuses, until_closed};
 use siege::{Siege, size};
 
-/// Good webhooks that must get through while an attack lasts.
+/// Number of good webhooks that must be accepted during an attack.
 const GOOD: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_by_the_thousand_keep_nobody_out() {
     const PLACES: usize = 768;
     let crowd = size(1_000, 10_000);
-    // So long that nobody goes because of them.
+    // Time-outs so long that they end no connection.
     let siege = Siege::begin(&format!(
         "connections_max = {PLACES}
         head_timeout_seconds = 300
@@ -45,7 +46,7 @@ async fn idle_connections_by_the_thousand_keep_nobody_out() {
             _ => "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         };
         connections.spawn(async move {
-            // A place may be given up at once.
+            // The connection may be evicted at once.
             drop(stream.write_all(begin.as_bytes()).await);
             until_closed(stream).await;
         });
@@ -72,7 +73,7 @@ async fn clients_that_drip_keep_nobody_out() {
     for n in 0..crowd {
         let address = siege.address;
         clients.spawn(async move {
-            // Who is cut off comes again.
+            // A client that was evicted comes again.
             loop {
                 let webhook = Webhook::new(&format!("wh_drip_{n}"), EventType::BatchFailed);
                 let head = head(&webhook, "content-length: 1000000\r\n");
@@ -96,7 +97,7 @@ async fn clients_that_drip_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_a_gigabyte_is_cut_off_at_the_limit() {
     const GIGABYTE: usize = 1 << 30;
-    /// The limit, what is on its way in buffers of both systems, and some.
+    /// The limit, plus the buffers of both systems, plus a margin.
     const TAKEN_MAX: usize = 32 * 1024 * 1024;
     let siege = Siege::begin("");
     let mut senders = JoinSet::new();
@@ -112,12 +113,12 @@ async fn a_body_of_a_gigabyte_is_cut_off_at_the_limit() {
                 sent += chunk.len();
             }
             assert!(sent < TAKEN_MAX, "{sent} bytes were taken");
-            // The answer may be lost with the connection.
+            // The response may be lost with the connection.
             let answer = statuses(&until_closed(stream).await);
             assert!(answer.is_empty() || answer == [413], "{answer:?}");
         });
     }
-    // One byte each: what it costs to keep them must not be more than what they are.
+    // One byte each: keeping them must not cost more than their size.
     for n in 0..2 {
         let webhook = Webhook::new(&format!("wh_grain_{n}"), EventType::BatchFailed);
         let head = head(&webhook, "transfer-encoding: chunked\r\n");

@@ -1,5 +1,5 @@
-//! Two PostgreSQL stores take turns as a seed has it, and each step gives what a model of one table
-//! says. Time is an argument.
+//! Two PostgreSQL stores take turns according to a seed, and each step must give the result of a
+//! model of one table. Time is an argument.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::support::tally::Counted as _;
 
 const STEPS: u64 = 300;
 const SEEDS: u64 = 4;
-/// Longer than it takes to look.
+/// Longer than the interval between two searches.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Most claimed at once.
+/// Maximum number of deliveries in a claim.
 const LIMIT: usize = 4;
-/// A lease may end some milliseconds later, so that claims can be told apart.
+/// A lease may end some milliseconds later, because each claim has its own end.
 const LEASE_SECONDS: i64 = 60;
 
-/// What is to be so of a delivery.
+/// The expected state of a delivery.
 #[derive(Debug, Default)]
 struct Model {
     due: i64,
-    /// The last claim that was not given back, and who holds it until when.
+    /// Number of the last claim that was not released, with its holder and its end.
     number: u32,
     held: Option<Held>,
-    /// The last one that was settled.
+    /// Number of the last settled attempt.
     settled: u32,
     is_over: bool,
 }
 
 impl Model {
-    /// Whether this is the last claim, and nothing came of it yet. Whether its lease has ended does not matter.
+    /// Whether this is the last claim, and was not settled. Its end does not matter.
     fn is_open(&self, number: u32) -> bool {
         self.number == number && self.settled < number && !self.is_over
     }
@@ -56,7 +56,7 @@ struct World {
     step: u64,
     accepted: u64,
     deliveries: BTreeMap<i64, Model>,
-    /// Every claim ever made, to be settled in time, late, twice or never.
+    /// All claims so far, to be settled in time, late, twice or never.
     claims: Vec<Lease>,
 }
 
@@ -65,7 +65,7 @@ async fn whatever_turns_two_stores_take_a_delivery_has_one_holder() {
     let asked = std::env::var("INTERLEAVED_SEED").ok();
     let first = asked.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     for seed in first..first.saturating_add(SEEDS) {
-        // To be seen when it fails.
+        // Shown if the test fails.
         println!("INTERLEAVED_SEED={seed}");
         World::begin(seed).await.live().await;
     }
@@ -100,7 +100,7 @@ impl World {
                 _ => self.open_again(by).await,
             }
         }
-        // In the end everything is claimed once more, and settled.
+        // At the end everything is claimed again, and settled.
         self.now += 1_000_000;
         while self.deliveries.values().any(|delivery| !delivery.is_over) {
             self.claim(0).await;
@@ -125,7 +125,7 @@ impl World {
         let copy = accept(&self.stores[1 - by], &id, self.now).await;
         assert_eq!(copy, Accepted::Duplicate);
         let due = self.now;
-        // Its number is known once it is claimed; until then it stands under one of its own.
+        // Its id is known once it is claimed; until then it has a temporary key.
         self.deliveries.insert(
             -i64::try_from(self.accepted).unwrap(),
             Model {
@@ -138,7 +138,8 @@ impl World {
     async fn claim(&mut self, by: usize) {
         let limit = self.rng.usize(1..=LIMIT);
         let mut claimed = self.claim_at_most(by, limit).await;
-        // What nobody holds is not passed over; what the other store gave back may be until the next look.
+        // A free delivery is not skipped; one that the other store released may be until the next
+        // search.
         let deadline = Instant::now() + PATIENCE;
         while claimed < limit && self.free().is_some() {
             let now = Instant::now();
@@ -175,7 +176,7 @@ impl World {
         claimed.deliveries.len()
     }
 
-    /// What may be claimed.
+    /// The deliveries that may be claimed.
     fn free(&self) -> Option<&Model> {
         let now = self.now;
         self.deliveries.values().find(|model| {
@@ -204,7 +205,7 @@ impl World {
             delivery: id,
             number,
             ended_at: at(self.now),
-            // No two are alike: one that is made again to the last detail has counted.
+            // All are different: a repetition with equal details would take effect.
             took: Duration::from_millis(self.step * 1_000 + u64::from(number)),
             answer: "as a seed has it".into(),
             said: ResponseExcerpt::default(),
@@ -213,7 +214,7 @@ impl World {
         self.stores[by].settle(attempt).await.unwrap()
     }
 
-    /// Only the last claim counts, and once.
+    /// Only the last claim can be settled, and only once.
     fn settled(&mut self, id: i64, number: u32, next: Next, settled: Settled) {
         let model = self.deliveries.get_mut(&id).unwrap();
         let counts = model.is_open(number);
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// Whoever has not claimed it gives nothing back.
+    /// A store that has not claimed it releases nothing.
     async fn release(&mut self, by: usize) {
         let Some(lease) = self.rng.choice(&self.claims).copied() else {
             return;
@@ -246,12 +247,12 @@ impl World {
         if is_held && model.is_open(lease.number) {
             model.held = None;
             model.number -= 1;
-            // Under this number it is claimed again.
+            // It is claimed again with this number.
             self.claims.retain(|claimed| *claimed != lease);
         }
     }
 
-    /// What it held is free, and may still be settled.
+    /// Its deliveries are free, and may still be settled.
     async fn open_again(&mut self, by: usize) {
         self.stores[by].close().await;
         self.stores[by] = self.place.open().await;

@@ -1,4 +1,4 @@
-//! Connections: both protocols, and how long and how many.
+//! Connections: both protocols, and their limits in time and number.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_cl
 use crate::support::{PATIENCE, TestGateway, Webhook, client};
 
 const SHORT: Duration = Duration::from_secs(1);
-/// In the tests of one time-out, the others.
+/// For the other time-outs in the tests of one of them.
 const LONG: Duration = Duration::from_secs(300);
 
 fn webhook(id: &str) -> Webhook {
@@ -24,7 +24,7 @@ fn webhook(id: &str) -> Webhook {
 
 async fn http2(test: &TestGateway) -> h2::client::SendRequest<bytes::Bytes> {
     let stream = TcpStream::connect(test.gateway.public()).await.unwrap();
-    // As hyper's client does: what is too much before our settings are read is refused.
+    // As hyper's client does: too many streams before our settings are read are refused.
     let (client, connection) = h2::client::Builder::new()
         .initial_max_send_streams(100)
         .handshake(stream)
@@ -34,7 +34,7 @@ async fn http2(test: &TestGateway) -> h2::client::SendRequest<bytes::Bytes> {
     client
 }
 
-/// Posts it by HTTP/2 and gives the status.
+/// Posts it by HTTP/2 and returns the status.
 pub(crate) async fn post(client: &h2::client::SendRequest<bytes::Bytes>, webhook: &Webhook) -> u16 {
     let mut client = client.clone().ready().await.unwrap();
     let mut request = http::Request::post("http://test/webhooks/production");
@@ -159,7 +159,7 @@ async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive(
     assert_eq!(post(&client, &webhook("wh_2")).await, 200);
     let pinging = async { while pings.ping(h2::Ping::opaque()).await.is_ok() {} };
     timeout(PATIENCE, pinging).await.expect("it is closed");
-    // With a goodbye, so no error.
+    // With GOAWAY, so there is no error.
     connection.await.unwrap().unwrap();
 }
 
@@ -205,7 +205,7 @@ async fn a_client_that_does_not_take_its_answers_is_cut_off() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(test.gateway.public()).await.unwrap();
     let requests = "GET / HTTP/1.1\r\nhost: test\r\n\r\n".repeat(1000);
-    // Until its answers fill all buffers, and then it is stuck, until it is reset.
+    // Until its responses fill all buffers. Then it is stuck until it is reset.
     let asking = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     timeout(PATIENCE, asking).await.expect("it is cut off");
 }
@@ -218,7 +218,7 @@ async fn a_client_of_http2_that_opens_no_window_is_cut_off() {
         ..ServerSettings::default()
     })
     .await;
-    // SETTINGS_INITIAL_WINDOW_SIZE = 0: an answer with a body can never be sent.
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0: a response with a body can never be sent.
     let mut bytes = HTTP2[..24].to_vec();
     bytes.extend(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]));
     // GET, http, path /, from the static table; END_STREAM and END_HEADERS.
@@ -233,14 +233,14 @@ async fn above_the_bound_of_requests_a_webhook_is_answered_503_before_its_body_i
         ..ServerSettings::default()
     })
     .await;
-    // While another holds the lock, what is received waits for it.
+    // While another program holds the lock, received webhooks wait for it.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let address = test.gateway.public();
     let first = send(address, request(&webhook("wh_1"))).await;
     let second = send(address, request(&webhook("wh_2"))).await;
     let refused = loop {
-        // Until both are past their bodies, this pushes one out or is refused; the body never comes.
+        // Until both bodies are complete, this evicts one or is refused; its body never arrives.
         let head = head(&webhook("wh_3"), "content-length: 1000\r\n");
         let mut stream = send(address, head).await;
         let mut answer = [0; 256];
@@ -271,7 +271,7 @@ async fn the_slowest_body_gives_way_to_a_newcomer_and_may_come_again() {
     let slow = send(test.gateway.public(), head).await;
     let newcomer = self::webhook("wh_2");
     let slow = tokio::spawn(until_closed(slow));
-    // Again and again: the first may be there before the slow one.
+    // Repeatedly: the first one may arrive before the slow one.
     while !slow.is_finished() {
         assert_eq!(test.post(&newcomer).await, 200);
     }
@@ -284,7 +284,7 @@ async fn the_slowest_body_gives_way_to_a_newcomer_and_may_come_again() {
 async fn an_endpoint_has_a_bound_of_its_own_and_takes_no_place_from_another() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
-    // The last table of it is the endpoint.
+    // Its last table is the endpoint.
     let file = folder.path().join("unwrapd.toml");
     let config = std::fs::read_to_string(&file).unwrap()
         + "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
@@ -331,7 +331,7 @@ async fn large_bodies_together_have_a_bound_that_is_not_in_the_way_of_usual_ones
         let almost = almost.clone();
         slow.push(tokio::spawn(async move {
             let mut stream = send(address, head).await;
-            // What is refused may be closed before it has sent everything.
+            // The server may close the connection of a refused request before everything is sent.
             drop(stream.write_all(&almost).await);
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).await.map(|_| answer)

@@ -1,4 +1,5 @@
-//! The promises of the gateway, attacked through its public doors: HTTP, the command line, the store.
+//! The promises of the gateway, attacked through its public doors: HTTP, the command line, the
+//! store.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

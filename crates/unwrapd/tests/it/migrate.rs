@@ -1,9 +1,9 @@
-//! A store that an earlier version has written is brought up to date, or stays as it was.
+//! A store of an earlier version is migrated, or stays unchanged.
 //!
 //! `fixtures/schema-NNNN.sql` holds a store of each schema as text: the same messages, in every
-//! state there is. That of the present schema is written by `UNWRAPD_WRITE_FIXTURE=1 cargo test -p
-//! unwrapd --test it the_present_schema_has_a_fixture`. A fixture of a released schema is never
-//! changed.
+//! possible state. `UNWRAPD_WRITE_FIXTURE=1 cargo test -p unwrapd --test it
+//! the_present_schema_has_a_fixture` writes the fixture of the present schema. A fixture of a
+//! released schema is never changed.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::support::application::Application;
 use crate::support::tally::{Counted as _, Tally};
 use crate::support::{TestGateway, destination};
 
-/// Each message that the fixtures hold: where it arrived, its id, who is to get it.
+/// Each message in the fixtures: its endpoint, its id, its destinations.
 const MESSAGES: [(&str, &str, &[&str]); 10] = [
     ("production", "wh_delivered", &["app"]),
     ("production", "wh_dead", &["app"]),
@@ -34,7 +34,7 @@ const MESSAGES: [(&str, &str, &[&str]); 10] = [
     ("staging", "wh_waiting", &["audit"]),
 ];
 
-/// What stands in each of them, as it arrived.
+/// The content of each message on arrival.
 fn kept(endpoint: &str, id: &str) -> Message {
     let mut message = message(id, at(0));
     message.endpoint = endpoint.into();
@@ -99,7 +99,7 @@ fn version_of(path: &Path) -> u32 {
         .unwrap()
 }
 
-/// What was created, in any order.
+/// The definitions of the schema, in any order.
 fn schema_of(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let mut statement = connection
@@ -138,7 +138,7 @@ async fn a_database_of_each_earlier_schema_opens_and_delivers() {
             for delivery in claimed.unwrap().deliveries {
                 let id = delivery.message.webhook_id.as_str();
                 let mut expected = kept(&delivery.message.endpoint, id);
-                // Which secret proved it was not always recorded.
+                // The secret that verified it was not always recorded.
                 expected.secret = delivery.message.secret;
                 assert_eq!(delivery.message, expected, "{version}");
                 assert_eq!(delivery.since, at(0), "{version}");
@@ -284,7 +284,7 @@ mod interrupted {
 
     const NEXT_SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/next_schema.sql");
 
-    /// A store of the present schema, too large to be migrated in memory.
+    /// A store of the present schema, too large for a migration in memory.
     fn present_store() -> (TempDir, PathBuf) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("unwrapd.db");
@@ -301,7 +301,7 @@ mod interrupted {
         (folder, path)
     }
 
-    /// What a gateway of the later version says that ends as it starts on the store.
+    /// The output of a gateway of the later version that fails to start on the store.
     async fn serve_the_next_version(
         folder: &Path,
         shell: &str,
@@ -327,7 +327,7 @@ mod interrupted {
         String::from_utf8(ended.stderr).unwrap()
     }
 
-    /// Whether the store is of the present schema, and whole.
+    /// Checks that the store has the present schema and is intact.
     async fn is_as_before(path: &Path) {
         assert_eq!(version_of(path), 1);
         for found in check(path, Bounds::default().dedupe, false, at(0)).unwrap() {
@@ -342,7 +342,7 @@ mod interrupted {
     #[tokio::test]
     async fn a_migration_that_cannot_be_made_leaves_the_store_as_it_was() {
         let (folder, path) = present_store();
-        // In the way of the last statement of the migration.
+        // Blocks the last statement of the migration.
         let connection = Connection::open(&path).unwrap();
         connection
             .execute_batch("CREATE TABLE of_the_next_version (x)")
@@ -359,7 +359,7 @@ mod interrupted {
     #[tokio::test]
     async fn a_disk_that_is_full_in_the_middle_of_a_migration_leaves_the_store_as_it_was() {
         let (folder, path) = present_store();
-        // No file may have more than 5 MiB: too little for the log of the migration.
+        // No file may exceed 5 MiB, which is too little for the log of the migration.
         let limited = "trap '' XFSZ; ulimit -f 10000;";
         let complaint = serve_the_next_version(folder.path(), limited, &[]).await;
         assert!(complaint.contains("from schema 1 to 2"), "{complaint}");

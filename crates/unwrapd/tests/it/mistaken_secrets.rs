@@ -1,4 +1,5 @@
-//! A text that is surely no secret is refused at the start, wherever it is read from; what is harmless around one is dropped.
+//! A text that is certainly not a secret is refused at the start, wherever it is read from;
+//! harmless characters around a secret are dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -15,10 +16,10 @@ const CASES: [(&str, &str); 12] = [
     ("sk-proj-planted", "this is an API key"),
     ("whe_planted0123", "the id of a webhook endpoint"),
     ("whsec-planted", "it is `whsec_`"),
-    ("Bearer whsec_planted", "leave out everything before it"),
+    ("Bearer whsec_planted", "remove everything before it"),
     (
         "OPENAI_WEBHOOK_SECRET=whsec_planted",
-        "leave out everything before it",
+        "remove everything before it",
     ),
     ("\u{201c}whsec_planted\u{201d}", "quotation marks"),
     ("${PLANTED_SECRET}", "not expanded"),
@@ -26,7 +27,7 @@ const CASES: [(&str, &str); 12] = [
     ("whpk_planted", "asymmetric signatures"),
     ("whsec_planted...planted", "left out or masked"),
     ("planted\nplanted", "several lines"),
-    ("/run/secrets/planted", "where something is kept"),
+    ("/run/secrets/planted", "the location of a secret"),
 ];
 
 fn write_config(folder: &Path, endpoint: &str, destination: &str) {
@@ -79,7 +80,7 @@ fn each_is_named_whether_it_stands_in_the_environment_or_in_a_file() {
     }
     let list = format!("{OPENAI_SECRET},{OPENAI_SECRET}");
     std::fs::write(&file, list).unwrap();
-    assert_refused(&serve(folder.path(), &good), "give each a place of its own");
+    assert_refused(&serve(folder.path(), &good), "configure each separately");
     let bytes = OsString::from_vec(b"whsec_planted\xff".to_vec());
     write_config(
         folder.path(),

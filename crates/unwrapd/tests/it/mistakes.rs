@@ -1,4 +1,5 @@
-//! All mistakes of a configuration are told in one run, and paths in it count from its folder.
+//! All mistakes in a configuration are reported in one run, and its paths are relative to its
+//! folder.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -29,7 +30,7 @@ fn serve_in(folder: &Path, config: &[u8], arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The lines of the configuration that the refusal names, in its order, and what it says.
+/// The lines of the configuration that the refusal names, in its order, and its text.
 fn refused(config: &str) -> (Vec<usize>, String) {
     let folder = TempDir::new().unwrap();
     let output = serve_in(folder.path(), config.as_bytes(), &[]);
@@ -209,7 +210,7 @@ rate
 "#,
     );
     assert_eq!(lines, [2, 3, 5, 6, 8, 9, 12, 14], "{told}");
-    // What stands in a line that cannot be read is not missing.
+    // A key in a line that cannot be parsed is not missing.
     assert!(!told.contains("is missing"), "{told}");
 }
 
@@ -291,7 +292,7 @@ fn a_secret_file_that_is_missing_is_told_with_the_way_to_make_it() {
     );
 }
 
-/// The certificate of the server is what such a command trusts.
+/// The certificate of the server, which such a command trusts.
 #[test]
 fn a_command_repeats_no_secret_that_stands_where_its_configuration_has_a_path() {
     let folder = TempDir::new().unwrap();
@@ -508,7 +509,7 @@ fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_proc
 
     let mut serving = Serving::start_in(elsewhere.path(), folder.path());
     serving.said(&format!("store sqlite:{} (found)", store.display()));
-    // Other commands that take the configuration mean the same file.
+    // Other commands that take the configuration use the same file.
     let checked = unwrapd()
         .args(["db", "check", "--config"])
         .arg(folder.path().join("unwrapd.toml"))
@@ -581,7 +582,7 @@ fn a_url_or_a_secret_in_the_place_of_a_path_is_not_repeated() {
     }
 }
 
-/// The folder of a pipe is one of the system, where a store would be lost.
+/// The folder of a pipe belongs to the system, and a store there would be lost.
 #[test]
 fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
     let folder = TempDir::new().unwrap();

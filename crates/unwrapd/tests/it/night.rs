@@ -1,4 +1,5 @@
-//! What an operator reads in the log alone: what runs, on what, what changed, and how it ended.
+//! The log for an operator without other information: what runs, on which store, what changed, and
+//! how it ended.
 
 use std::path::Path;
 
@@ -30,7 +31,7 @@ async fn post(serving: &Serving, id: &str) {
 #[tokio::test]
 async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
     let folder = TempDir::new().unwrap();
-    // Nobody listens there.
+    // No server listens there.
     write(folder.path(), &destination("app", "http://127.0.0.1:9", ""));
     let mut serving = Serving::start(folder.path(), &[]);
     let at = folder.path().display().to_string();
@@ -138,7 +139,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
         "{told}"
     );
 
-    // What is advised does it.
+    // The advised command works.
     let admin = serving.admin.trim_end_matches("/readyz");
     let replayed = unwrapd()
         .args(["replay", "--destination", "app", "--status", "waiting"])
@@ -153,7 +154,7 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     );
 }
 
-/// Nothing else ends what waits for it.
+/// Nothing else ends these deliveries.
 #[tokio::test]
 async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() {
     let folder = TempDir::new().unwrap();
@@ -203,10 +204,10 @@ async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() 
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("given up: 2."), "{told}");
     serving.announced("2 waiting deliveries given up by an operator");
-    serving.announced("nothing waits any more for a destination that is not configured");
+    serving.announced("no delivery waits for an unconfigured destination any more");
     assert_eq!(ready(&serving).await, "ok\n");
 
-    // What is given up can still be delivered elsewhere.
+    // A delivery that was given up can still go to another destination.
     let (code, told) = run(&[
         "dead",
         "replay",
@@ -253,7 +254,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
     serving.announced("unwrapd.toml:9: `retention_days` must be 1 to 3650");
-    // What is announced is the address of /readyz.
+    // The log announces the address of /readyz.
     let ready = client().get(&serving.admin).send().await.unwrap();
     let text = ready.text().await.unwrap();
     assert!(text.contains("runs on an earlier configuration"), "{text}");
@@ -281,7 +282,7 @@ async fn what_was_under_way_at_the_end_is_finished_and_counted_as_done() {
 #[test]
 fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
     let folder = TempDir::new().unwrap();
-    // The same bytes: as base64 and as they are.
+    // The same key: once as base64 and once raw.
     let (encoded, raw) = (
         "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3",
         "0123456789abcdef01234567",
@@ -333,7 +334,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
 
 #[tokio::test]
 async fn what_was_only_counted_is_logged_at_the_end() {
-    // A failure after a success is the beginning of a new series, and the second of them only counted.
+    // A failure after a success begins a new series, and the second series is only counted.
     let answers = [500, 200, 500, 200].map(Answer::Status);
     let mut app = Application::start(answers).await;
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,4 @@
-//! A verified body with something odd in it is routed by the type that it names, like any other,
-//! and the oddity is shown.
+//! A verified body with a problem is routed by its type, like any other, and the problem is shown.
 
 use std::process::Output;
 
@@ -30,7 +29,7 @@ async fn said(admin: &str, arguments: &[&str]) -> String {
 
 const CALL: &str = "realtime.call.incoming";
 
-/// Bodies that the field sent: what they are about, and what is told of them, if anything is.
+/// Bodies from the field: their resource, and the reported problem, if there is one.
 const BODIES: &[(&str, &str, &str, Option<&str>)] = &[
     (
         CALL,
@@ -72,7 +71,7 @@ const BODIES: &[(&str, &str, &str, Option<&str>)] = &[
         "batch.completed",
         "-",
         r#"{"id":"evt_1","type":"batch.failed","data":null,"created_at":1e999,"type":"batch.completed"}"#,
-        Some("the field `type` stands more than once"),
+        Some("the field `type` is duplicated"),
     ),
     (
         "note.taken",
@@ -150,8 +149,8 @@ async fn a_body_that_names_no_type_is_kept_for_who_wants_everything() {
     }
 }
 
-/// A known event with odd values in some of its fields, with others missing, there twice or
-/// unknown, in any order and any spelling; and the type that a JSON parser reads in it.
+/// A known event in which some fields have unexpected values, and others are missing, duplicated or
+/// unknown, in any order and spelling; and the type that a JSON parser reads in it.
 fn odd_bodies() -> impl Strategy<Value = (EventType, String)> {
     let odd = select(vec![
         "null",
@@ -234,7 +233,7 @@ fn odd_bodies() -> impl Strategy<Value = (EventType, String)> {
         })
 }
 
-/// Each type has a destination of its own here.
+/// Each type has its own destination here.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_one_warning_tells_what_is_odd()
  {
@@ -313,7 +312,7 @@ async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_o
     );
 }
 
-/// Bodies with the same problem may have it at another item of a list, line or byte.
+/// Bodies with the same problem may have it in different items, lines or bytes.
 fn in_general(oddity: &str) -> String {
     let parts = oddity.split('[').map(|part| match part.split_once(']') {
         Some((_, rest)) => format!("]{rest}"),

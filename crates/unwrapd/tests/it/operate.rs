@@ -1,4 +1,4 @@
-//! What an operator sees of the destinations, and the switches.
+//! The view of an operator of the destinations, and the commands that change them.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-/// The only destination, as the port shows it.
+/// The only destination, as the admin port shows it.
 async fn shown(test: &TestGateway) -> Value {
     let (status, mut answer) = ask(test, Method::GET, "/api/v1/destinations").await;
     assert_eq!(status, 200);
@@ -126,7 +126,7 @@ async fn what_is_not_there_cannot_be_switched() {
     assert_eq!(test.gateway.store().paused().await.unwrap(), []);
 }
 
-/// It was renamed, or is configured at another gateway.
+/// The destination was renamed, or is configured at another gateway.
 #[tokio::test]
 async fn a_pause_outlives_its_destination_and_can_be_taken_away_without_it() {
     let mut app = Application::start([]).await;
@@ -289,7 +289,7 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
         let sent = webhook.request(&client(), &serving.url).send().await;
         assert_eq!(sent.unwrap().status(), 200);
     }
-    // The failures of the script, and each message delivered.
+    // The failures of the script, and each delivered message.
     for _ in 0..2 * failures {
         app.next().await;
     }
@@ -300,7 +300,8 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     assert_eq!(lines("up again"), 1, "{log}");
 }
 
-/// With many deliveries under way it comes up as soon as one of them succeeds, and goes down again.
+/// With many attempts in progress, the circuit closes as soon as one of them succeeds, and opens
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the_log() {
     const ROUNDS: usize = 30;
@@ -403,7 +404,7 @@ async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
         "#
     );
     write_destinations(folder.path(), &destinations);
-    // A file that may not be executed, as an editor makes it.
+    // A file without execute permission, as editors create it.
     std::fs::write(folder.path().join("plain.sh"), "#!/bin/sh\n").unwrap();
     let (status, log) = Serving::start(folder.path(), &[]).terminate();
     assert!(status.success());

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::process::{unwrapd, write_server_config};
 use crate::support::{OPENAI_SECRET, Webhook, client};
 
-/// What `serve` says of this address before it ends.
+/// The output of `serve` for this address before it ends.
 fn refused(listen: &str) -> (Output, String) {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
@@ -44,7 +44,7 @@ fn each_reason_that_a_port_cannot_be_opened_has_its_own_remedy() {
     assert!(!said.contains("another program"), "{said}");
 }
 
-/// The process in a shell that allows it so many open files.
+/// Runs the process in a shell with this limit of open files.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_follow_the_limit_of_open_files() {
     let folder = TempDir::new().unwrap();
@@ -80,7 +80,7 @@ async fn connections_follow_the_limit_of_open_files() {
         "{said}"
     );
     let url = url.expect(&said);
-    // More connections than there are files, all of which a newcomer pushes out.
+    // More connections than files. A new connection evicts each of them.
     let address = reqwest::Url::parse(&url)
         .unwrap()
         .socket_addrs(|| None)
@@ -92,7 +92,7 @@ async fn connections_follow_the_limit_of_open_files() {
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     loop {
-        // It may be pushed out itself before it has sent anything.
+        // It may be evicted itself before it has sent anything.
         match webhook.request(&client(), &url).send().await {
             Ok(answer) => {
                 assert_eq!(answer.status(), 200);

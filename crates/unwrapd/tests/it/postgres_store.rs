@@ -1,5 +1,5 @@
-//! What the PostgreSQL store promises beyond what every store does: several on one database, and a
-//! database that goes away.
+//! Promises of the PostgreSQL store beyond those of every store: several stores on one database,
+//! and a database that goes away.
 
 mod clock;
 mod cut;

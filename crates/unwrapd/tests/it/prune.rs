@@ -1,4 +1,4 @@
-//! The gateway forgets by itself what it has kept long enough.
+//! The gateway prunes old content by itself.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What could not be proven, and what becomes of it.
+//! Requests that could not be verified, and their later fate.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::support::{TestGateway, Webhook, client, destination, openai, unix_now
 
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
-/// Writing is not waited for by who is refused; so ask until it is there.
+/// A refused sender does not wait for the write, so this waits until the requests are stored.
 async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedRequest> {
     loop {
         let quarantined_requests = store.read_quarantined(0, 100).await.unwrap();
@@ -84,8 +84,8 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
     );
 }
 
-/// Beyond the horizon, its copies are forgotten: OpenAI may have sent it again under the right
-/// secret, and it was delivered.
+/// Beyond the dedupe horizon, copies are no longer recognised: OpenAI may have sent the webhook
+/// again under the right secret, and it was delivered.
 #[tokio::test]
 async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
     let test = TestGateway::start(vec![]).await;
@@ -188,7 +188,7 @@ async fn only_what_matters_of_a_request_is_kept() {
     assert_eq!(retried.without_body, 2);
 }
 
-/// A list may hold 32 signatures, on one line or on many.
+/// A list may hold 32 signatures, on one line or on several.
 #[tokio::test]
 async fn a_long_list_of_signatures_is_kept_whole_for_the_retry() {
     let folder = TempDir::new().unwrap();
@@ -228,7 +228,7 @@ async fn a_flood_of_forgeries_writes_little() {
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
         assert_eq!(test.post(&webhook).await, 401);
     }
-    // What is in the store when it is closed and opened again is all there will be.
+    // After a restart, the store has everything that it will ever have.
     let folder = test.stop().await;
     let test = TestGateway::start_proving(openai(), folder, vec![]).await;
     let kept = test

@@ -1,4 +1,4 @@
-//! `POST /webhooks/{endpoint}`: what is accepted, and what is refused and how.
+//! `POST /webhooks/{endpoint}`: accepted and refused requests, with their answers.
 
 use openai_webhooks::EventType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -83,7 +83,7 @@ async fn a_body_over_the_limit_is_refused_also_when_its_length_is_not_announced(
     assert_eq!(post_in_chunks(&test, &small).await, 200);
 }
 
-/// Without a `content-length`. Gives the status of the answer.
+/// Posts it without a `content-length`. Returns the status of the response.
 async fn post_in_chunks(test: &TestGateway, webhook: &Webhook) -> u16 {
     let mut stream = TcpStream::connect(test.gateway.public()).await.unwrap();
     let mut request = "POST /webhooks/production HTTP/1.1\r\nhost: test\r\n".to_owned();
@@ -97,7 +97,7 @@ async fn post_in_chunks(test: &TestGateway, webhook: &Webhook) -> u16 {
         request.extend([&length, "\r\n", chunk, "\r\n"]);
     }
     request += "0\r\n\r\n";
-    // A server that has refused already may close before it has read everything.
+    // A server that has refused already may close the connection before it has read everything.
     drop(stream.write_all(request.as_bytes()).await);
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
@@ -149,8 +149,8 @@ async fn operators_see_that_it_lives_and_is_ready() {
     }
 }
 
-/// What a webhook is answered and what `/readyz` says, once it says the same: a look at the store
-/// is a second old at the most.
+/// The answer to a webhook and that of `/readyz`, once they agree: a check of the store is at most
+/// a second old.
 async fn answers(test: &TestGateway, id: &str) -> (u16, bool, u16, String) {
     let webhook = Webhook::new(id, EventType::BatchCompleted);
     let answer = test.post_to("production", &webhook).await;
@@ -197,7 +197,7 @@ async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start
     assert!(!database.exists());
 
     std::fs::rename(&elsewhere, &database).unwrap();
-    // A process of its own has no locks of the one before.
+    // A new process has no locks of the previous one.
     let output = crate::support::process::unwrapd()
         .args(["db", "check"])
         .arg(&database)
@@ -213,12 +213,12 @@ async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start
 async fn a_database_that_is_locked_refuses_and_goes_on_when_it_is_free() {
     let test = TestGateway::start(vec![]).await;
     assert_eq!(answers(&test, "wh_1").await.0, 200);
-    // Longer than we wait.
+    // Longer than the store waits.
     let lock = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (status, retry_after, ready, mut why) = answers(&test, "wh_2").await;
     assert_eq!((status, retry_after, ready), (503, true, 503));
-    // A look that takes long is told before it is over.
+    // A slow check is reported before it has ended.
     let deadline = Instant::now() + PATIENCE;
     while why.contains("has not answered") && Instant::now() < deadline {
         (_, why) = readiness(&test).await;
@@ -226,7 +226,7 @@ async fn a_database_that_is_locked_refuses_and_goes_on_when_it_is_free() {
     assert!(why.contains("another process uses the database"), "{why}");
 
     lock.execute_batch("ROLLBACK").unwrap();
-    // For a moment everyone is told at once.
+    // For a moment everyone gets the error at once.
     while answers(&test, "wh_2").await.0 != 200 {}
     assert_eq!(answers(&test, "wh_2").await.2, 200);
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and nothing is dropped on the way.
+//! SIGHUP: the configuration is reloaded, and nothing is dropped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::support::{OPENAI_SECRET, Webhook, client, unix_now};
 
 const NEW_SECRET: &str = "whsec_////////////////////////////////";
 
-/// Writes a configuration with these files of secrets, and these names and URLs of destinations.
+/// Writes a configuration with these files of secrets, and destinations with these names and URLs.
 fn configure(folder: &TempDir, secrets: &[&str], destinations: &[(&str, &str)]) {
     let folder = folder.path().display();
     let secrets: Vec<String> = secrets

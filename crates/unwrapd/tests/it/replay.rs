@@ -1,4 +1,5 @@
-//! Looking at what is kept, delivering it again, and dropping what is dead: by the command line and by the admin port.
+//! Listing stored messages, replaying them, and dropping dead letters: by the command line and by
+//! the admin port.
 
 mod look;
 mod refuse;
@@ -37,7 +38,7 @@ async fn run(admin: &str, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What it prints, if it ends well.
+/// Its output, if it succeeds.
 async fn said(admin: &str, arguments: &[&str]) -> String {
     let output = run(admin, arguments).await;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -45,7 +46,7 @@ async fn said(admin: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Its exit code and what it says on stderr.
+/// Its exit code and its output on stderr.
 async fn complained(admin: &str, arguments: &[&str]) -> (i32, String) {
     let output = run(admin, arguments).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
@@ -64,7 +65,7 @@ async fn next_ids(app: &mut Application, count: usize) -> Vec<String> {
     ids
 }
 
-/// A store in `folder` with so many messages that are delivered to `destination`.
+/// A store in `folder` with this number of messages, delivered to `destination`.
 async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
     let now = Timestamp::now();
     let store = SqliteStore::open(&folder.join("unwrapd.db"), &Bounds::default(), now).unwrap();
@@ -162,7 +163,7 @@ async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
     );
     assert_eq!(again["deliveries"], first["deliveries"]);
 
-    // One that nobody named is said before anything is done.
+    // A missing token is reported before anything is done.
     let unnamed = ["replay", "wh_1", "--yes", "--output", "json"];
     let output = run(&test.admin(), &unnamed).await;
     let ran: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -374,7 +375,8 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         let (status, _) = serving.terminate();
         assert!(status.success(), "{case}");
 
-        // What was under way when it was killed the application may get twice; it is not replayed twice.
+        // The application may get attempts twice that were in progress at the kill; they are not
+        // replayed twice.
         let database = folder.path().join("unwrapd.db");
         let store = SqliteStore::open(&database, &Bounds::default(), Timestamp::now()).unwrap();
         let store: &dyn Operations = &store;

@@ -1,4 +1,4 @@
-//! The unmodified official SDKs, for Python and for Node, unwrap what `unwrapd serve` delivers to them.
+//! The unmodified official SDKs for Python and Node unwrap what `unwrapd serve` delivers to them.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::process::{Serving, write_config};
 use crate::support::{APP_SECRET, Webhook, client};
 
-/// An application that takes webhooks with an official SDK.
+/// An application that receives webhooks with an official SDK.
 struct Peer {
     child: Child,
     told: Lines<BufReader<ChildStdout>>,

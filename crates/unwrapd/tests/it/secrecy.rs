@@ -1,4 +1,4 @@
-//! No secret and no payload in what the gateway says.
+//! No output of the gateway contains a secret or a payload.
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;

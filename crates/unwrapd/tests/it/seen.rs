@@ -13,20 +13,21 @@ use unwrapd::store::{Accepted, Bounds, Store};
 use crate::store_conformance::{DAY, SqlitePlace, at, message, prune};
 
 const HOUR: i64 = 3600;
-/// Ids in a block of the set; as many messages at once make one.
+/// Ids in a block of the dedupe index. This number of messages fills one.
 const BLOCK: i64 = 4096;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// These arrive, at once.
+    /// These messages arrive at once.
     Accept(Vec<u8>),
-    /// They arrive while nothing of the kind can be written. A constraint spoils one change, a missing table the whole commit.
+    /// They arrive while the write fails. A constraint fails one change, a missing table the whole
+    /// commit.
     Fail(Vec<u8>, Spoiler),
     /// Time passes.
     Wait(i64),
-    /// What is old is forgotten.
+    /// Old content is pruned.
     Prune,
-    /// The store is opened again.
+    /// The store is reopened.
     Reopen,
     /// So many others have arrived that their ids fill a block.
     Grow,
@@ -70,13 +71,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..30)
 }
 
-/// The store, and what it must know.
+/// The store, and the ids that it must know.
 struct Tested {
     place: SqlitePlace,
     bounds: Bounds,
     store: Arc<dyn Store>,
     now: i64,
-    /// When each id arrived first, as far as it must be known.
+    /// First arrival of each id, as far as it must be known.
     arrived: HashMap<u8, i64>,
     others: i64,
 }
@@ -112,7 +113,7 @@ impl Tested {
                 let answers = self.ask(ids).await;
                 self.beside().execute_batch(spoiler.end()).unwrap();
                 for (id, accepted) in answers {
-                    // What is known can be told without writing anything.
+                    // A known id can be reported without a write.
                     assert_ne!(accepted, Some(Accepted::New), "{id}");
                     let is_duplicate = accepted == Some(Accepted::Duplicate);
                     assert!(!is_duplicate || self.arrived.contains_key(&id), "{id}");
@@ -161,7 +162,7 @@ impl Tested {
             let horizon = self.now - 7 * DAY;
             match self.arrived.get(&id) {
                 Some(arrived) if *arrived >= horizon => assert_eq!(times_new, 0, "{id}"),
-                // Older than that it may be known or not.
+                // Older ids may be known or not.
                 Some(_) => assert!(times_new <= 1, "{id}"),
                 None => assert_eq!(times_new, 1, "{id}"),
             }

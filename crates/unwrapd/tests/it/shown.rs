@@ -1,4 +1,4 @@
-//! What is shown to people: bounded, escaped, and for no one else.
+//! Output for people is bounded, escaped, and visible to no one else.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use crate::support::process::{Serving, unwrapd, write_destinations};
 use crate::support::{OPENAI_SECRET, Webhook, client};
 
-/// Text that would show as something else than it is, and in the end much of it.
+/// Text that is not displayed as it is, and much of it.
 const HOSTILE: &str = "no\u{1B}[2J\u{202E}\u{200B}\u{E0041}\u{2028}";
 
-/// An application with a body to its answers.
+/// An application whose responses have this body.
 async fn application() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -138,7 +138,7 @@ fn what_dev_keeps_is_for_its_user_only_whatever_the_umask() {
         .spawn()
         .unwrap();
     let stdout = BufReader::new(dev.stdout.take().unwrap());
-    // By then it has begun to receive.
+    // It has begun to receive by then.
     let is_there = stdout
         .lines()
         .map_while(Result::ok)

@@ -1,4 +1,4 @@
-//! What the SQLite store promises beyond the suite that every store runs.
+//! Promises of the SQLite store beyond the suite that every store passes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,8 @@ async fn a_row_that_cannot_be_read_holds_up_its_own_destination_only() {
     }
 }
 
-/// While the database cannot be opened, each look takes as long as to wait for its lock, and there is always another.
+/// While the database cannot be opened, each read waits for its lock, and there is always another
+/// read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_is_answered_while_dispatchers_ask_a_locked_database_again_and_again() {
     let place = SqlitePlace::new();
@@ -154,7 +155,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
-/// Messages `wh_0` and so on that nobody wants.
+/// Stores messages `wh_0` and so on without destinations.
 pub(crate) async fn accept_many(store: &Arc<dyn Store>, count: usize) {
     let ids: Vec<String> = (0..count).map(|number| format!("wh_{number}")).collect();
     // As many as share a commit.
@@ -181,7 +182,7 @@ fn bytes_in_use(place: &SqlitePlace) -> u64 {
         .unwrap()
 }
 
-/// Large enough for a few of them to fill a small store.
+/// Large enough that a few of them fill a small store.
 fn large(id: &str, second: i64) -> Message {
     Message {
         payload: Bytes::from(vec![b'x'; 100_000]),
@@ -271,7 +272,7 @@ async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delive
     accept_until_refused(200).await;
 }
 
-/// The ids of what is kept with its payload, the oldest first.
+/// The ids of the messages that still have their payload, oldest first.
 fn kept(place: &SqlitePlace) -> Vec<String> {
     let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
     connection
@@ -283,7 +284,7 @@ fn kept(place: &SqlitePlace) -> Vec<String> {
         .unwrap()
 }
 
-/// Another program keeps the writer waiting, as a disk that hangs does.
+/// Another program blocks the writer, as a disk that hangs does.
 struct Held(rusqlite::Connection);
 
 impl Held {
@@ -306,7 +307,7 @@ impl Held {
     }
 }
 
-/// Much longer than a writer that is free takes.
+/// Much longer than a free writer takes.
 const SOON: Duration = Duration::from_millis(100);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What holds up a stop, and what does not.
+//! Connections that delay a stop, and those that do not.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
 }
 
-/// Where no time-out is what ends a connection.
+/// Settings in which no time-out ends a connection.
 fn patient() -> ServerSettings {
     ServerSettings {
         head_timeout: LONG,
@@ -59,7 +59,7 @@ async fn an_incomplete_head_is_dropped_at_once_on_either_port() {
         for address in [test.gateway.public(), test.gateway.admin().unwrap()] {
             held.push(send(address, begin).await);
         }
-        // So that what was sent has arrived.
+        // So that everything sent has arrived.
         assert_eq!(test.post(&webhook("wh_2")).await, 200);
         stops(test, case).await;
         drop(held);
@@ -104,7 +104,7 @@ async fn a_body_that_is_arriving_is_taken_and_one_that_never_comes_is_dropped_in
     assert_eq!(test.post(&webhook("wh_2")).await, 200);
     let began = Instant::now();
     let stop = tokio::spawn(test.stop());
-    // The port refuses once the stop has begun.
+    // The port refuses connections once the stop has begun.
     while tokio::net::TcpStream::connect(address).await.is_ok() {}
     arriving
         .write_all(&slow.payload.as_bytes()[1..])

@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(path, &Bounds::default(), at(0))
 }
 
-/// A place where a store can be opened again and again.
+/// A location in which a store can be opened repeatedly.
 #[async_trait]
 pub(crate) trait Place: Sync {
     async fn open(&self) -> Arc<dyn Store> {
@@ -89,7 +89,7 @@ impl ModelledPlace for Disk {
     }
 }
 
-/// A schema of its own on the server of this process.
+/// A separate schema on the server of this process.
 pub(crate) struct PostgresPlace(pub(crate) PostgresAddress);
 
 impl PostgresPlace {
@@ -98,7 +98,7 @@ impl PostgresPlace {
     }
 }
 
-/// Nothing that is done depends on the session it is done in.
+/// No operation depends on its session.
 #[tokio::test]
 #[cfg_attr(
     not(feature = "server-tests"),
@@ -140,7 +140,7 @@ impl ModelledPlace for PostgresPlace {
 }
 
 macro_rules! every_store {
-    // Promises of the model too, and those of the real stores only.
+    // Promises that the model passes too, and those of the real stores only.
     ($($modelled:ident),* $(,)?; $($promise:ident),* $(,)?) => {
         mod sqlite {
             $(
@@ -245,7 +245,7 @@ pub(crate) async fn settle(
     store.settle(attempt).await.unwrap()
 }
 
-/// Steps until nothing is left to forget, and how many messages that was.
+/// Prunes until nothing is left to prune. Returns the number of messages.
 pub(crate) async fn prune(store: &Arc<dyn Store>, second: i64) -> u64 {
     let mut messages = 0;
     loop {

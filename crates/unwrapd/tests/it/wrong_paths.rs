@@ -1,5 +1,5 @@
-//! Nothing is refused silently: requests that come by a wrong path or method, and whatever else is
-//! refused at the public port.
+//! No request is refused silently: wrong paths and methods, and all other refusals of the public
+//! port.
 
 use openai_webhooks::EventType;
 use reqwest::{Method, StatusCode};
@@ -27,7 +27,7 @@ fn address(serving: &Serving) -> std::net::SocketAddr {
     url.socket_addrs(|| None).unwrap()[0]
 }
 
-/// How many lines of the log hold all of these.
+/// Number of log lines that contain all of these.
 fn lines(log: &str, parts: &[&str]) -> usize {
     log.lines()
         .filter(|line| parts.iter().all(|part| line.contains(part)))
@@ -74,7 +74,7 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
         }
     }
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
-    // One for each kind, and one for those that were counted when it ended.
+    // One for each kind, and one for those that were only counted until the end.
     for (kind, further) in [
         (
             "wrong path",
@@ -124,7 +124,7 @@ async fn what_comes_to_the_wrong_one_of_the_two_ports_is_told_so() {
     assert_eq!(lines(&log, &lost), 1, "{log}");
 }
 
-/// Or noise at all endpoints would hide which of them has a wrong secret.
+/// Otherwise noise at all endpoints would hide the endpoint with a wrong secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_refusal_is_told_for_each_of_many_endpoints() {
     const ENDPOINTS: usize = 150;
@@ -159,7 +159,7 @@ async fn each_kind_of_refusal_is_told_for_each_of_many_endpoints() {
         assert_eq!(answer.status(), 401);
     }
     let (_, log) = tokio::task::block_in_place(|| serving.terminate());
-    // Those that were refused just before the end are kept too.
+    // Requests refused shortly before the end are stored too.
     assert_eq!(lines(&log, &["was not kept"]), 0, "{log}");
     for endpoint in ["\"e0\"", "\"production\""] {
         let told = ["401 (signature)", "endpoint=", endpoint];
@@ -195,7 +195,8 @@ async fn another_method_is_explained() {
     );
 }
 
-/// What a scanner writes is neither many lines nor long ones, hides no webhook, and cannot turn the terminal.
+/// Requests of a scanner cause neither many nor long log lines, hide no webhook, and cannot change
+/// the terminal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scanner_fills_no_log_and_hides_nothing() {
     let (serving, _folder) = start("");
@@ -285,7 +286,8 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
     assert!(lines(&log, &["no signature matches"]) >= 1, "{log}");
 }
 
-/// A wrong secret is the usual reason: all that OpenAI sends meanwhile is kept, and what is not is said.
+/// A wrong secret is the usual reason: all webhooks from OpenAI meanwhile are stored, and losses
+/// are reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_quarantine_does_not_keep_is_counted_and_noise_elsewhere_is_no_reason() {
     let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Watches every step and knows the promises. The first that is broken is kept.
+//! Watches every step and checks the promises. The first broken promise is kept.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -17,14 +17,15 @@ use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Terms};
 use crate::tally::Tally;
 use crate::world::payload;
 
-/// By how much a process may take a jump of the clock for true: as far as it may have been down, and a small step.
+/// Largest jump of the clock that a process may accept at once: the time that it may have been
+/// down, plus a small step.
 const BELIEVED_AT_ONCE: Duration = Duration::from_secs(120 + 2 * 60);
 
-/// How long a schedule lasts at most before a jump that lasts would be believed.
+/// Maximum length of a schedule before a lasting jump would be accepted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Ledger {
-    /// Of the process that lives.
+    /// The clock of the running process.
     clock: Mutex<Clock>,
     is_told: bool,
     books: Mutex<Books>,
@@ -37,17 +38,17 @@ struct Books {
     begun_at: Option<Instant>,
     /// By destination and `webhook-id`.
     entries: BTreeMap<(String, String), Entry>,
-    /// By the store's name for a delivery.
+    /// Destination and `webhook-id` by the store's id of the delivery.
     names: HashMap<i64, (String, String)>,
     places: BTreeMap<String, Place>,
     messages: u64,
-    /// Something happened after which a delivery may be made twice.
+    /// Something happened after which a message may be delivered twice.
     may_repeat: bool,
-    /// How often the process was started again.
+    /// Number of restarts of the process.
     restarts: u32,
-    /// Whether its clock has made a small step since.
+    /// Whether its clock has made a small step since the last restart.
     has_stepped: bool,
-    /// Or any jump: what it knew before may be off by a small step.
+    /// Whether its clock has jumped at all: earlier observations may be wrong by a small step.
     has_jumped: bool,
     looks: HashMap<(String, Lane), u32>,
 }
@@ -55,31 +56,31 @@ struct Books {
 /// One message for one destination.
 struct Entry {
     lane: Lane,
-    /// When it was first offered, and in which life of the process it was last.
+    /// When it was first offered, and the process in which it was last offered.
     came_at: Instant,
     life: u32,
     is_stored: bool,
     is_accepted: bool,
     due_at: Timestamp,
-    /// When it may be made at the earliest, in this life of the process, whatever the clock shows.
-    /// Small steps are followed: after one nobody knows.
+    /// The earliest instant of its next attempt in this process, whatever the clock shows. Small
+    /// steps are followed, so after a small step it is unknown.
     not_before: Option<Instant>,
-    /// The last attempt that is settled.
+    /// Number of the last settled attempt.
     attempt: u32,
     end: Option<Next>,
-    /// Settlements under way,
+    /// Running settlements.
     settling: Vec<Attempt>,
-    /// and those that a crash cut off: they may have counted.
+    /// Settlements that a crash interrupted: they may have taken effect.
     unknown: Vec<Attempt>,
     held: Option<Held>,
-    /// The last attempt that was made, in this life of the process.
+    /// Number of the last attempt in this process.
     made: u32,
-    /// What each attempt came to, in this life of the process.
+    /// The outcome of each attempt in this process.
     came: HashMap<u32, Came>,
     delivered: u32,
 }
 
-/// What a claim has taken, and until when.
+/// The lease of a claim.
 #[derive(Clone, Copy)]
 struct Held {
     lease: Lease,
@@ -102,14 +103,14 @@ pub(crate) enum Came {
     Delivered,
     Failed,
     Refused,
-    /// Dropped by who waited for it, or by a panic.
+    /// Dropped by its caller, or by a panic.
     BrokeOff,
 }
 
 /// One destination.
 struct Place {
     limits: Limits,
-    /// The concurrency before the last change, which counts until that instant is over.
+    /// The concurrency before the last change, which is allowed until this instant.
     before: (usize, Instant),
     under_way: HashMap<Lane, usize>,
     begun: VecDeque<Instant>,
@@ -129,8 +130,8 @@ impl Ledger {
         self.clock.lock().unwrap().now()
     }
 
-    /// The clock has jumped by so much; `before` is how far it had been moved until then. After a
-    /// small step back two instants bear the same time, and the later one counts.
+    /// The clock has jumped by this many milliseconds; `before` is its shift until then. After a
+    /// small step back, two instants have the same time, and the later one counts.
     pub(crate) fn jumped(&self, milliseconds: i64, before: SignedDuration) {
         let is_small = Duration::from_millis(milliseconds.unsigned_abs()) <= SLACK;
         let has_stepped = is_small || self.moved() != before;
@@ -150,7 +151,7 @@ impl Ledger {
         self.books.lock().unwrap()
     }
 
-    /// Writes down what happens; the digest of it all tells two schedules apart.
+    /// Records an event; the digest of all events distinguishes two schedules.
     pub(crate) fn note(&self, what: impl FnOnce() -> String) {
         let mut books = self.books();
         let begun_at = *books.begun_at.get_or_insert_with(Instant::now);
@@ -189,7 +190,7 @@ impl Ledger {
         self.books().may_repeat = true;
     }
 
-    // What the schedule does.
+    // Called by the schedule.
 
     pub(crate) fn limited(&self, name: &str, limits: &Limits) {
         let mut books = self.books();
@@ -218,7 +219,7 @@ impl Ledger {
         place.paused_at = is_paused.then(|| place.paused_at.unwrap_or_else(Instant::now));
     }
 
-    /// Everything in memory is gone, leases too. The next process has this clock.
+    /// Everything in memory is lost, leases too. The next process has this clock.
     pub(crate) fn restarted(&self, clock: Clock) {
         *self.clock.lock().unwrap() = clock;
         let mut books = self.books();
@@ -243,12 +244,12 @@ impl Ledger {
         places.flat_map(|place| place.under_way.values()).sum()
     }
 
-    /// How often each lane has looked into the store since the last time.
+    /// Number of claims of each lane since the last call.
     pub(crate) fn take_looks(&self) -> HashMap<(String, Lane), u32> {
         std::mem::take(&mut self.books().looks)
     }
 
-    // What the store sees.
+    // Called by the store.
 
     pub(crate) fn offered(&self, message: &Message, destinations: &[String]) {
         let mut books = self.books();
@@ -385,7 +386,7 @@ impl Ledger {
                 format!("{key:?} is made before its wait is over")
             });
             self.check(is_free, || format!("{key:?} is leased to two"));
-            // Where nothing is lost, no lease need run out.
+            // Without lost answers, no lease needs to end.
             self.check(
                 attempt == last + 1 || (may_repeat && attempt > last),
                 || format!("{key:?}: attempt {attempt} comes after {last}"),
@@ -407,7 +408,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the decision is right.
+    /// Checks the decision of a settlement.
     pub(crate) fn settles(&self, attempt: &Attempt) {
         let mut books = self.books();
         let restarts = books.restarts;
@@ -422,7 +423,7 @@ impl Ledger {
         let early = match (entry.lane, is_of_this_life) {
             // To the millisecond.
             (_, true) => Duration::from_millis(2),
-            // The clock on the wall counts: nobody's phone rings hours late.
+            // The wall clock counts: no phone must ring hours late.
             (Lane::Call, false) => policy.give_up_after,
             (Lane::Standard, false) => BELIEVED_AT_ONCE * restarts,
         };
@@ -460,8 +461,8 @@ impl Ledger {
             .settling
             .retain(|under_way| under_way.number != attempt.number);
         let held = entry.held.map(|held| held.lease.number);
-        // Its answer was lost: it is asked for again, and counts as before. Meanwhile the delivery
-        // may be claimed for its next attempt.
+        // Its answer was lost, so it is repeated, and takes effect as before. Meanwhile the
+        // delivery may be claimed for its next attempt.
         let is_repeated = entry.attempt == attempt.number;
         let is_settled = settled == Some(&Settled::Settled) && !is_repeated;
         if is_settled {
@@ -471,7 +472,7 @@ impl Ledger {
                 Next::Retry { due_at } => {
                     entry.due_at = due_at;
                     let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
-                    // The step may lie between the decision and now.
+                    // The step may have happened between the decision and this moment.
                     entry.not_before = (!has_stepped).then(|| Instant::now() + wait);
                 }
                 end => entry.end = Some(end),
@@ -491,7 +492,7 @@ impl Ledger {
         );
     }
 
-    // What a destination sees.
+    // Called by a destination.
 
     pub(crate) fn begins(self: &Arc<Self>, name: &str, delivery: &Delivery) -> UnderWay {
         let now = Instant::now();
@@ -560,7 +561,7 @@ impl Ledger {
                 format!("{name}: {begun} in a second, {most} allowed")
             });
         }
-        // One of an earlier life is as old as the clock says, and that may be wrong.
+        // A delivery of an earlier process is as old as the clock says, which may be wrong.
         let steps = if has_jumped { SLACK } else { Duration::ZERO };
         let longest = limits.retry.give_up_after + steps + Duration::from_millis(2);
         let is_too_late = age.is_some_and(|age| age > longest);
@@ -575,9 +576,9 @@ impl Ledger {
         }
     }
 
-    // In the end.
+    // Called at the end.
 
-    /// Whether the store and the ledger agree on what there is.
+    /// Checks that the store and the ledger agree about the present state.
     pub(crate) fn compare(&self, tally: Tally) {
         let books = self.books();
         let stored = books
@@ -593,7 +594,7 @@ impl Ledger {
         });
     }
 
-    /// Whether everything came to an end, and to which.
+    /// Checks that everything came to an end, and to the right one.
     pub(crate) fn close(&self, tally: Tally) {
         self.compare(tally);
         self.check(tally.pending == 0, || {

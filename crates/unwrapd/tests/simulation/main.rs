@@ -1,17 +1,20 @@
-//! Lives the life of a gateway's deliveries thousands of times over, in no time, each time otherwise.
+//! Simulates the deliveries of a gateway in thousands of different schedules, in paused time.
 //!
-//! A schedule ([`world`]) is what a seed makes of it: messages arrive, single and doubled; destinations ([`script`]) succeed, fail, hang,
-//! panic and refuse; the store ([`store`]) is slow and fails before and after it has done its work; the process crashes and starts
-//! again; the clock on the wall jumps; destinations are paused and resumed, and their limits change. The dispatchers are the real ones,
-//! and time is Tokio's, paused: it jumps to whatever happens next. A ledger ([`ledger`]) watches every claim, attempt and settlement, and
-//! the first broken promise ends the schedule with its seed.
+//! A seed determines a schedule ([`world`]): single and duplicate messages arrive; destinations
+//! ([`script`]) succeed, fail, hang, panic and refuse; the store ([`store`]) is slow, and fails
+//! before or after its work; the process crashes and restarts; the wall clock jumps; destinations
+//! are paused and resumed, and their limits change. The dispatchers are the real ones, and the time
+//! is Tokio's paused time, which advances to the next event. A ledger ([`ledger`]) watches every
+//! claim, attempt and settlement. The first broken promise ends the schedule and reports its seed.
 //!
-//! There is no schedule on PostgreSQL: paused time jumps ahead while bytes are on their way to a server, and every answer would come too
-//! late. What stands in its place is the crash harness with three gateways in real time (`scripts/crash-test --store postgres`), where the
-//! database itself notes who holds what, and `tests/it/interleaved.rs`, which has two stores take turns by a seed.
+//! There is no schedule on PostgreSQL: paused time advances while bytes are in transit to a server,
+//! so every answer would be too late. Its place is taken by the crash harness with three gateways
+//! in real time (`scripts/crash-test --store postgres`), in which the database records the leases,
+//! and by `tests/it/interleaved.rs`, in which a seed alternates two stores.
 //!
-//! - `SIM_SEED=7 cargo test --test simulation` goes through one schedule again and tells each step;
-//! - `SIM_SCHEDULES=100000 cargo test --release --test simulation` makes a long run of it, from `SIM_SEED` on if that is set too.
+//! - `SIM_SEED=7 cargo test --test simulation` repeats one schedule and prints each step;
+//! - `SIM_SCHEDULES=100000 cargo test --release --test simulation` makes a long run, from
+//!   `SIM_SEED` on if that is set.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod ledger;
@@ -27,11 +30,11 @@ use unwrapd_testkit::{memory_store, tally};
 use memory_store::Disk;
 use world::Place;
 
-/// Schedules of a run that is not told how many.
+/// Default number of schedules of a run.
 const SCHEDULES: u64 = 1000;
-/// For so many of them one on SQLite, where time does not jump while the disk is at work.
+/// One of so many schedules runs on SQLite, where time does not advance while the disk works.
 const FOR_ONE_ON_SQLITE: u64 = 100;
-/// A processor each.
+/// One for each processor.
 const THREADS: usize = 2;
 
 #[test]
@@ -68,7 +71,7 @@ fn run_all(for_one: u64, place: impl Fn() -> Place + Sync) {
                     return None;
                 }
                 if let Err(broken) = run(seed, place(), is_told) {
-                    // The other thread need not go on.
+                    // Stops the other thread.
                     next.store(u64::MAX / 2, Ordering::SeqCst);
                     return Some(format!("SIM_SEED={seed}: {broken}"));
                 }
@@ -81,9 +84,9 @@ fn run_all(for_one: u64, place: impl Fn() -> Place + Sync) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// One schedule. Gives a digest of everything that happened in it.
+/// Runs one schedule. Returns a digest of all its events.
 fn run(seed: u64, place: Place, is_told: bool) -> Result<u64, String> {
-    // The jitter of retries is drawn from here.
+    // Seeds the jitter of retries.
     fastrand::seed(seed);
     tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -1,4 +1,4 @@
-//! Destinations that do as the schedule says.
+//! Destinations that behave as the schedule says.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,12 @@ use unwrapd::destinations::Destination;
 
 use crate::ledger::{Came, Ledger};
 
-/// How a destination is for a while.
+/// The behaviour of a destination for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mood {
     Good,
     Slow,
-    /// Sometimes one thing, sometimes another.
+    /// Different each time.
     Flaky,
     Down,
     Hung,

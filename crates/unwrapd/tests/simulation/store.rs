@@ -1,4 +1,5 @@
-//! A store that is slow, that fails before or after it has done its work, and that tells the ledger the truth.
+//! A store that is slow, that fails before or after its work, and that reports the truth to the
+//! ledger.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,10 +21,10 @@ use crate::memory_store::Modelled;
 
 pub(crate) struct Troubled {
     pub(crate) inner: Arc<dyn Modelled>,
-    /// Whether threads of its own do its work, which paused time does not know of.
+    /// Whether it works on its own threads, which paused time does not see.
     pub(crate) has_threads: bool,
     pub(crate) rng: Mutex<Rng>,
-    /// How many of a hundred calls fail.
+    /// Percentage of calls that fail.
     pub(crate) trouble: Arc<Mutex<u32>>,
     pub(crate) ledger: Arc<Ledger>,
 }
@@ -56,7 +57,7 @@ impl Troubled {
         }
     }
 
-    /// Does `work` with all that may come before and after it.
+    /// Does `work`, with possible delays and failures before and after it.
     async fn troubled<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
@@ -75,7 +76,7 @@ impl Troubled {
         }
     }
 
-    /// While this is pending time stands still, or it would run away from a thread that is at work.
+    /// While this is pending, time stands still; otherwise it would advance while a thread works.
     pub(crate) async fn real<T>(&self, work: impl Future<Output = T>) -> T {
         if !self.has_threads {
             return work.await;
@@ -89,10 +90,10 @@ impl Troubled {
     }
 }
 
-/// The place of a destination, and where that can be seen which it gets in its stead.
+/// A destination, the reservation taken for it, and the observed hand-off that replaces it.
 type Watched = (String, Reservation, Arc<DirectHandoff>);
 
-/// Takes their slots, and gives them others where it can be seen what is handed over.
+/// Takes the reservations, and replaces them by observed ones.
 fn watched(recipients: Vec<Recipient>) -> (Vec<Recipient>, Vec<Watched>) {
     let mut watched = Vec::new();
     let recipients = recipients.into_iter().map(|mut recipient| {

@@ -1,4 +1,4 @@
-//! A schedule: what happens, one thing after another, and what is asked of it in the end.
+//! A schedule: the sequence of its events, and the checks at its end.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,21 +27,21 @@ use crate::memory_store::{Disk, MemoryStore, Modelled};
 use crate::script::{Mood, Scripted};
 use crate::store::Troubled;
 
-/// Longest time for everything to come to an end once all is well: the longest wait of a policy,
-/// however far the clock has jumped, and the breakers.
+/// Longest time for everything to come to an end once the faults have stopped: the longest wait of
+/// a policy, however far the clock has jumped, and the breakers.
 const CALM_MAX: Duration = Duration::from_secs(3600 + 600);
-/// Every so often the process has the store remember the time, as a gateway does.
+/// Interval at which the process stores the trusted time, as a gateway does.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
-/// How long a destination that is fine may wait for what has just arrived: a claim, a timer and a slow store.
+/// Longest wait of a new message for a healthy destination: a claim, a timer and a slow store.
 const PROMPT: Duration = Duration::from_millis(500);
 
-/// Where messages outlive a crash.
+/// Where messages survive a crash.
 pub(crate) enum Place {
     Memory(Disk),
     Sqlite(TempDir),
 }
 
-/// The bytes of a message: each has its own.
+/// The bytes of a message, different for each.
 pub(crate) fn payload(id: &str) -> Bytes {
     format!("{{\"id\":\"{id}\"}}").into()
 }
@@ -49,7 +49,7 @@ pub(crate) fn payload(id: &str) -> Bytes {
 struct World {
     rng: Rng,
     clock: Clock,
-    /// How far it is off, in milliseconds.
+    /// The shift of the clock, in milliseconds.
     off: i64,
     remembered_at: Instant,
     place: Place,
@@ -60,7 +60,7 @@ struct World {
     trouble: Arc<Mutex<u32>>,
 }
 
-/// A destination, as the world knows it.
+/// A destination of the schedule.
 struct Known {
     name: String,
     mood: Arc<Mutex<Mood>>,
@@ -68,7 +68,7 @@ struct Known {
     is_paused: bool,
 }
 
-/// What a crash ends.
+/// The state that a crash ends.
 struct Process {
     store: Arc<Troubled>,
     /// The store in `store`, if it prunes.
@@ -78,7 +78,7 @@ struct Process {
     shutdown: CancellationToken,
 }
 
-/// One schedule, from its beginning to its end.
+/// Runs one schedule from its beginning to its end.
 pub(crate) async fn live(seed: u64, place: Place, is_told: bool) -> Result<u64, String> {
     let mut rng = Rng::with_seed(seed);
     let clock = Clock::simulated(Timestamp::from_second(1_750_000_000).unwrap());
@@ -106,7 +106,7 @@ pub(crate) async fn live(seed: u64, place: Place, is_told: bool) -> Result<u64, 
         });
     }
     world.start().await;
-    // Some schedules know no trouble, so that nothing in them may happen twice.
+    // Some schedules have no faults, so nothing in them may happen twice.
     let is_quiet = rng.u32(0..4) == 0;
     for _ in 0..rng.u32(10..50) {
         world.step(is_quiet).await;
@@ -180,7 +180,8 @@ impl World {
         }
     }
 
-    /// As the intake does: what is not handed over is rung for once it is durable.
+    /// Receives as the intake does: without a hand-off, the lane is woken once the message is
+    /// durable.
     async fn receive(&mut self, message: Message, names: Vec<String>) {
         let lane = Lane::of(message.event_type.as_deref());
         let id = message.webhook_id.clone();
@@ -218,7 +219,7 @@ impl World {
         *known.mood.lock().unwrap() = mood;
     }
 
-    /// As the port for operators does.
+    /// Pauses or resumes as the admin port does.
     async fn switch(&mut self) {
         let which = self.any();
         let is_paused = !self.destinations[which].is_paused;
@@ -242,7 +243,7 @@ impl World {
         process.registry.of(&known.name).set_paused(is_paused);
     }
 
-    /// What may end a delivery stays as it is, so that the ledger can tell what is right.
+    /// Changes only limits that end no delivery, so that the ledger can tell what is right.
     fn limits(&mut self, of: Option<&Limits>) -> Limits {
         let rng = &mut self.rng;
         let mut limits = of.cloned().unwrap_or_else(|| {
@@ -274,12 +275,12 @@ impl World {
         known.limits.send_replace(limits);
     }
 
-    /// By some seconds or some years, and sometimes it is set right again.
+    /// Jumps by seconds or years, and sometimes sets the clock right again.
     fn jump(&mut self) {
         let milliseconds = if self.off != 0 && self.rng.bool() {
             -self.off
         } else {
-            // A second, and three hundred million of them.
+            // From one second to three hundred million.
             let size = 1000.0 * 10f64.powf(self.rng.f64() * 8.5);
             #[allow(clippy::cast_possible_truncation, reason = "below ten years")]
             let size = size as i64;
@@ -293,8 +294,8 @@ impl World {
         self.ledger.jumped(milliseconds, moved);
     }
 
-    /// What a gateway does beside its deliveries: remembers the time, and forgets what is old.
-    /// Nothing is, in any schedule.
+    /// Does what a gateway does besides deliveries: stores the time, and prunes. Nothing is old in
+    /// any schedule.
     async fn keep_time(&mut self) {
         let Process {
             store, prunable, ..
@@ -413,7 +414,7 @@ impl World {
         self.start().await;
     }
 
-    /// Tasks that were aborted hold the store until they are polled.
+    /// Aborted tasks hold the store until they are polled.
     async fn wait_for_the_end_of(&mut self, process: Process) {
         while Arc::strong_count(&process.store) > 1 {
             tokio::task::yield_now().await;
@@ -423,7 +424,7 @@ impl World {
         self.ledger.restarted(self.clock.clone());
     }
 
-    /// Lets everything run that can run now.
+    /// Runs everything that can run at this time.
     async fn quiesce(&self) {
         for _ in 0..12 {
             tokio::task::yield_now().await;
@@ -448,7 +449,7 @@ impl World {
             self.set_paused(which, false).await;
             *self.destinations[which].mood.lock().unwrap() = Mood::Good;
         }
-        // Except for one, now and then, that hangs and must hold nobody up.
+        // Sometimes one of them hangs, which must delay nothing else.
         let hung = self.rng.bool().then(|| self.any());
         if let Some(hung) = hung {
             *self.destinations[hung].mood.lock().unwrap() = Mood::Hung;
@@ -456,7 +457,7 @@ impl World {
             *self.destinations[hung].mood.lock().unwrap() = Mood::Good;
         }
         self.drain(None).await?;
-        // The breakers are ready to try again, and nothing is to be done.
+        // By then the breakers are ready to try again, and nothing is left to do.
         sleep(Duration::from_secs(61)).await;
         self.ledger.take_looks();
         sleep(Duration::from_secs(600)).await;
@@ -477,7 +478,7 @@ impl World {
         Ok(())
     }
 
-    /// What arrives while all is well is delivered at once.
+    /// A message that arrives while everything is healthy is delivered at once.
     async fn post_to_all(&mut self, event_type: &str) -> Result<(), String> {
         self.post().await;
         let (mut message, _) = self.sent.last().cloned().unwrap();
@@ -496,7 +497,7 @@ impl World {
         self.look_over().await
     }
 
-    /// Waits until nothing waits, at the hung one or elsewhere.
+    /// Waits until no delivery waits, at the hanging destination or elsewhere.
     async fn drain(&mut self, except: Option<usize>) -> Result<(), String> {
         let except = except.map(|which| self.destinations[which].name.clone());
         let begun_at = Instant::now();

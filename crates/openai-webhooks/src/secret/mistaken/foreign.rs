@@ -1,4 +1,4 @@
-//! Credentials, ids and keys of another kind, and forms of a secret that must be undone first.
+//! Recognises credentials, ids and keys of other kinds, and encrypted or encoded secrets.
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::{PADDING_MAY_MISS, PREFIX, SECRET_BASE64, SecretError};
 
-/// Beginnings of the API keys and tokens of OpenAI and of others.
+/// Prefixes of API keys and tokens, of OpenAI and of others.
 const API_KEYS: [&str; 24] = [
     "sess-",
     "ek_",
@@ -34,10 +34,10 @@ const API_KEYS: [&str; 24] = [
     "pypi-",
     "dop_v1_",
 ];
-/// Fewest letters behind the beginning of a key or an id that a password may have too.
+/// Minimum length after a prefix that a password may have too.
 const REST_MIN: usize = 16;
 
-/// Says what the text is, if it is a credential or an id of another kind, or an encrypted or encoded
+/// Names the problem of a credential or an id of another kind, or of an encrypted or encoded
 /// secret.
 pub(super) fn recognise(text: &str, lower: &str) -> Option<SecretError> {
     let starts = |starts: &[&str]| starts.iter().any(|start| lower.starts_with(start));
@@ -68,7 +68,7 @@ pub(super) fn recognise(text: &str, lower: &str) -> Option<SecretError> {
     if lower.starts_with("eyj") && lower.matches('.').count() == 2 {
         return Some(SecretError::WebToken);
     }
-    // `whsec_` in base64 and in hexadecimal digits; the rest may be cut.
+    // `whsec_` in base64 and in hexadecimal digits; the rest may be truncated.
     let is_encoded = starts(&["d2hzzwnf", "77687365635f"]) || is_encoded_secret(text);
     is_encoded.then_some(SecretError::EncodedTwice)
 }
@@ -100,7 +100,7 @@ fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect()
 }
 
-/// Whether the text is what a tool for encrypted configurations writes.
+/// Whether the text is the output of a tool for encrypted configurations.
 fn is_encrypted(text: &str, lower: &str) -> bool {
     let starts = [
         "enc[",
@@ -117,7 +117,7 @@ fn is_encrypted(text: &str, lower: &str) -> bool {
     is_blob || starts.iter().any(|start| lower.starts_with(start))
 }
 
-/// API keys always begin in lower case; a key of random letters seldom does so.
+/// API keys always begin in lower case; a key of random letters rarely does.
 fn is_api_key(text: &str) -> bool {
     let is_of_key = |letter: u8| letter.is_ascii_alphanumeric() || b"_-.".contains(&letter);
     let rest = API_KEYS.iter().find_map(|start| text.strip_prefix(start));
@@ -126,8 +126,8 @@ fn is_api_key(text: &str) -> bool {
         || rest.is_some_and(|rest| rest.len() >= REST_MIN && rest.bytes().all(is_of_key))
 }
 
-/// Whether the text is the header `Authorization` or its value: a scheme and exactly one word,
-/// because a sentence may begin with the same word.
+/// Whether the text is the header `Authorization` or its value: a scheme and exactly one word. A
+/// password may be a sentence that begins with the same word.
 fn is_authorization(lower: &str) -> bool {
     let value = ["bearer ", "basic ", "token "]
         .iter()
@@ -136,7 +136,7 @@ fn is_authorization(lower: &str) -> bool {
         || value.is_some_and(|value| !value.trim().contains(char::is_whitespace))
 }
 
-/// Whether the text is the id of an object at OpenAI. A password of several words may have the same
+/// Whether the text is the id of an OpenAI object. A password of several words may have the same
 /// beginning.
 fn is_id(text: &str) -> bool {
     const STARTS: [&str; 8] = [

@@ -1,6 +1,6 @@
-//! Placeholders for a secret, and what programs print where there is none.
+//! Recognises placeholders for a secret, and what programs print when a secret is missing.
 
-/// Words of placeholders for a secret.
+/// Words of placeholders.
 const PLACEHOLDERS: [&str; 12] = [
     "your",
     "replace",
@@ -49,7 +49,7 @@ const NOTHING: [&str; 29] = [
     "openai_webhook_secret",
 ];
 
-/// Parts of messages that a command prints where it fails to print a secret.
+/// Parts of the error messages of commands that should print a secret.
 const MESSAGES: [&str; 12] = [
     "command not found",
     "no such file or directory",
@@ -89,7 +89,7 @@ pub(super) fn is_placeholder(lower: &str) -> bool {
     let is_blank_form =
         lower.len() > 2 && lower.bytes().all(|letter| letter == b'x' || letter == b'*');
     let holds = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    // A key of random letters may hold such a word by chance, but then usually has digits too.
+    // A key of random letters may contain such a word by chance, but then usually has digits too.
     let is_in_words = !lower.contains(|letter: char| letter.is_ascii_digit())
         || PLACEHOLDERS.iter().any(|word| lower.starts_with(word));
     let is_of_words = is_in_words

@@ -1,4 +1,4 @@
-//! Misspelt forms of the prefix `whsec_`.
+//! Recognises misspelt forms of the prefix `whsec_`.
 
 /// Beginnings that only a misspelt prefix has.
 const STARTS: [&str; 8] = [
@@ -6,11 +6,11 @@ const STARTS: [&str; 8] = [
 ];
 /// The letters of the prefix.
 const LETTERS: &str = "whsec";
-/// Shortest key behind a prefix with a slip, in base64.
+/// Minimum length of a key after a misspelt prefix, in base64 letters.
 const KEY_LETTERS_MIN: usize = 24;
 
-/// Whether the text begins with a misspelt prefix. Letters that only look like those of the prefix
-/// count as them.
+/// Whether the text begins with a misspelt prefix. Characters that look like the letters of the
+/// prefix count as those letters.
 pub(super) fn is_misspelt(text: &str) -> bool {
     let lower: String = text.chars().map(look_alike).collect();
     let lower = lower.to_lowercase();
@@ -28,7 +28,7 @@ pub(super) fn is_misspelt(text: &str) -> bool {
         .is_some_and(|(head, key)| is_one_slip_from(head, LETTERS) && is_key(key))
 }
 
-/// The ASCII letter that a letter of another alphabet, or of full width, looks like.
+/// The ASCII letter that a letter of another alphabet, or of full width, resembles.
 fn look_alike(letter: char) -> char {
     match letter {
         '\u{ff01}'..='\u{ff5e}' => {
@@ -45,8 +45,8 @@ fn look_alike(letter: char) -> char {
     }
 }
 
-/// Whether the words differ by one letter that is wrong, missing or too much, or by two neighbours
-/// that changed places.
+/// Whether the words differ by one letter that is wrong, missing or extra, or by two swapped
+/// neighbours.
 fn is_one_slip_from(word: &str, other: &str) -> bool {
     let (word, other): (Vec<char>, Vec<char>) = (word.chars().collect(), other.chars().collect());
     let same = word.iter().zip(&other).take_while(|(a, b)| a == b).count();

@@ -1,11 +1,11 @@
-//! Names of variables, lines of configurations, and places where a secret is kept.
+//! Recognises names of variables, configuration lines, and locations of a secret.
 
 use super::is_quote;
 
-/// Words that the name of a variable with a secret has.
+/// Words in the names of variables that hold a secret.
 const ABOUT_SECRETS: [&str; 6] = ["secret", "webhook", "openai", "api_key", "apikey", "token"];
 
-/// Beginnings of an expression of a language or a tool that stands for a value.
+/// Beginnings of an expression, of a language or a tool, that is replaced by a value.
 const EXPRESSIONS: [&str; 25] = [
     "process.env",
     "deno.env",
@@ -34,7 +34,8 @@ const EXPRESSIONS: [&str; 25] = [
     "!vault ",
 ];
 
-/// Whether the text is the name of a variable, or an expression, that was not replaced by its value.
+/// Whether the text is the name of a variable, or an expression, that was not replaced by its
+/// value.
 pub(super) fn is_variable(text: &str) -> bool {
     let encloses = |open: &str, close: &str| {
         text.len() > open.len() + close.len() && text.starts_with(open) && text.ends_with(close)
@@ -43,7 +44,7 @@ pub(super) fn is_variable(text: &str) -> bool {
         encloses(open, close) && is_name(&text[open.len()..text.len() - close.len()])
     };
     let lower = text.to_ascii_lowercase();
-    // A password of random letters may hold the opening mark, but seldom a name and the closing
+    // A password of random letters may contain the opening mark, but rarely a name and the closing
     // mark after it.
     let holds = |open: &str, close: &str| {
         let name = text
@@ -86,8 +87,8 @@ fn is_name(text: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// Whether the text is a name in capitals and of several words, as variables have; other text may be
-/// a key.
+/// Whether the text is a name in capitals and of several words, as variables have. Other text may
+/// be a key.
 fn is_in_capitals(text: &str) -> bool {
     is_name(text) && text.contains('_') && !text.bytes().any(|letter| letter.is_ascii_lowercase())
 }

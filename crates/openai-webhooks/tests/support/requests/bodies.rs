@@ -1,4 +1,4 @@
-//! Bodies: events of today and tomorrow, broken ones, and other JSON.
+//! Bodies: events of known and unknown types, broken ones, and other JSON.
 
 use openai_webhooks::EventType;
 use proptest::collection::vec;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
 
-/// Bodies of every kind; most are events.
+/// Bodies of all kinds; most are events.
 pub(crate) fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![
         12 => select(EventType::ALL).prop_map(|kind| kind.sample().to_owned()),
@@ -35,7 +35,7 @@ pub(crate) fn bodies() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Events with fields in another order, with fields we do not know, with blanks between.
+/// Events with fields in any order, with unknown fields, and with blanks between tokens.
 fn events() -> impl Strategy<Value = String> {
     (select(EventType::ALL), unknown_fields(), layout()).prop_map(|(kind, unknown, layout)| {
         let mut fields = fields_of(kind.sample());
@@ -44,7 +44,7 @@ fn events() -> impl Strategy<Value = String> {
     })
 }
 
-/// Events of types that OpenAI may add.
+/// Events of types that OpenAI may add later.
 pub(crate) fn unknown_events() -> impl Strategy<Value = String> {
     let kind = prop_oneof![
         "[a-z_]{0,8}(\\.[a-z_]{1,8}){0,3}",
@@ -72,7 +72,8 @@ pub(crate) fn unknown_events() -> impl Strategy<Value = String> {
         })
 }
 
-/// Known events with a field, or a field of their `data`, that is missing, of another kind, or there twice.
+/// Known events with a field, or a field of their `data`, that is missing, of another kind, or
+/// duplicated.
 fn broken_events() -> impl Strategy<Value = String> {
     let wrong = prop_oneof![
         select(vec![
@@ -157,7 +158,7 @@ fn unknown_fields() -> impl Strategy<Value = Vec<(String, String)>> {
     prop_oneof![2 => Just(Vec::new()), 1 => vec((name, any_json()), 0..4)]
 }
 
-/// JSON as text, in all the ways that it can be written.
+/// JSON as text, in all possible spellings.
 fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         select(vec![

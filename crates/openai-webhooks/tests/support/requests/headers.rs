@@ -1,11 +1,11 @@
-//! How the headers are written down on their way.
+//! The forms in which headers arrive.
 
 use openai_webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
-/// How the headers are written down.
+/// The form in which the headers arrive.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderForm {
     case: usize,

@@ -1,5 +1,6 @@
-//! Random requests: most are honest in most of their parts, and odd in one or two. What is odd is what senders, proxies, operators
-//! and attackers do, and what the official SDKs disagree about.
+//! Random requests: most are regular in most of their parts, and unusual in one or two. The unusual
+//! parts are those of senders, proxies, operators and attackers, and those about which the official
+//! SDKs disagree.
 
 mod bodies;
 mod headers;
@@ -24,7 +25,7 @@ use times::times;
 
 pub(crate) use bodies::{bodies, unknown_events};
 
-/// Everything that a verdict depends on.
+/// All inputs of a verdict.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) secret: String,
@@ -48,7 +49,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The signature that a sender with this key gives.
+/// The signature of a sender with this key.
 pub(crate) fn sign(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(&[id, b".", timestamp, b".", body].concat());
@@ -90,7 +91,7 @@ fn ids() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A byte that an HTTP server may hand over in the value of a header.
+/// A byte that an HTTP server may pass in the value of a header.
 fn header_byte() -> impl Strategy<Value = u8> {
     any::<u8>().prop_filter("ends the header", |byte| !b"\0\r\n".contains(byte))
 }

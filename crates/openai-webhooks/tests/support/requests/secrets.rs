@@ -1,4 +1,4 @@
-//! Secrets as operators write them down, and the keys that senders sign with.
+//! Secrets as operators configure them, and the keys of senders.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// What the receiver has in its settings, and the key the sender signs with.
+/// The configured text of the receiver, and the key of the sender.
 #[derive(Clone, Debug)]
 pub(super) struct SecretInUse {
     pub(super) text: String,
@@ -33,7 +33,7 @@ pub(super) fn secrets() -> impl Strategy<Value = SecretInUse> {
             text: format!("whsec_{}", STANDARD_NO_PAD.encode(&key)),
             key,
         }),
-        // The sender of a raw secret may know it with or without the blanks.
+        // The sender of a raw secret may have it with or without the blanks.
         3 => (blanks(), blanks(), prop_oneof![key().prop_map(move |key| SecretInUse { text: whsec(&key), key }), "[!-~]{1,60}".prop_map(raw)], any::<bool>())
             .prop_map(|(before, behind, secret, is_signed_as_written)| {
                 let text = format!("{before}{}{behind}", secret.text);
@@ -49,7 +49,7 @@ pub(super) fn secrets() -> impl Strategy<Value = SecretInUse> {
     ]
 }
 
-/// Secrets that verifiers treat differently, made of a key.
+/// Spellings of a key that verifiers treat differently.
 const ODD_SECRETS: &[fn(&[u8]) -> String] = &[
     |_| String::new(),
     |_| " \n".to_owned(),

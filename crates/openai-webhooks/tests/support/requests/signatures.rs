@@ -1,4 +1,4 @@
-//! What stands in `webhook-signature`.
+//! Values of `webhook-signature`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
@@ -8,7 +8,7 @@ use proptest::sample::{Index, select};
 
 use super::header_byte;
 
-/// The items of `webhook-signature`, and where it is divided into several headers.
+/// The items of `webhook-signature`, and where it is split into several headers.
 #[derive(Clone, Debug)]
 pub(super) struct SignatureList {
     items: Vec<Item>,
@@ -20,7 +20,7 @@ pub(super) struct SignatureList {
 pub(super) enum Item {
     Good,
     GoodBare,
-    /// The good one in a form of base64 that is not ours.
+    /// The good signature in a form of base64 that we do not use.
     GoodOddly(usize),
     Wrong(Vec<u8>),
     Text(Vec<u8>),
@@ -80,7 +80,8 @@ const ODD_SIGNATURES: &[fn(&[u8]) -> String] = &[
         let (start, end) = encoded.split_at(9);
         format!("v1,{start}*{end}")
     },
-    // The letter before the padding with a spare bit set: it decodes to the same bytes where that is not checked.
+    // The letter before the padding with an unused bit set: it decodes to the same bytes if that is
+    // not checked.
     |mac| {
         let encoded = STANDARD.encode(mac);
         let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

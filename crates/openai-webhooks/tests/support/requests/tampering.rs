@@ -1,11 +1,11 @@
-//! A bit that changes on the way.
+//! A bit that changes in transit.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::Request;
 
-/// What happens to a request on its way.
+/// A change of a request in transit.
 #[derive(Clone, Debug)]
 pub(super) enum Tampering {
     None,

@@ -1,4 +1,4 @@
-//! When a request was signed, sent and received, and how its timestamp is written.
+//! Times at which a request is signed, sent and received, and spellings of its timestamp.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -34,7 +34,7 @@ pub(super) fn times() -> impl Strategy<Value = Time> {
                 };
                 let seconds = (if is_future { now + ago } else { now - ago }).max(0);
                 let sent = TIMESTAMP_FORMS[form](seconds).into_bytes();
-                // One sender in four signs the number and writes something else.
+                // One sender in four signs the number and writes another spelling.
                 let signed = if as_number == 0 {
                     seconds.to_string().into_bytes()
                 } else {

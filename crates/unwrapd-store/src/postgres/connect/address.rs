@@ -1,4 +1,5 @@
-//! Where the database is, as one URL: `postgres://USER@HOST:PORT/DATABASE?schema=NAME&sslmode=verify-full`.
+//! The location of the database as one URL:
+//! `postgres://USER@HOST:PORT/DATABASE?schema=NAME&sslmode=verify-full`.
 
 use std::error::Error as _;
 use std::fmt;
@@ -13,19 +14,20 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::postgres::connect::tls::Tls;
 
-/// Where PostgreSQL listens, unless the URL says otherwise.
+/// Default port of PostgreSQL.
 const PORT: u16 = 5432;
-/// The schema that holds our tables, unless the URL names another.
+/// Default schema for our tables.
 const SCHEMA: &str = "unwrapd";
-/// Longest name of a schema: PostgreSQL cuts off what is longer, and the name of our channel is made from it.
+/// Maximum length of a schema name in bytes. PostgreSQL truncates longer names, and the name of our
+/// notification channel is derived from it.
 const SCHEMA_BYTES_MAX: usize = 48;
-/// How long to wait for a connection.
+/// Maximum wait for a connection.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long bytes may be on their way to a host that does not answer, and how long a connection may
-/// be silent before it is tried.
+/// How long sent bytes may stay unacknowledged, and how long a connection may be silent before it
+/// is probed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// A PostgreSQL database and the schema in it that is ours. It is shown without its user and their password.
+/// A PostgreSQL database and our schema in it. Its text form omits user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAddress {
     config: Config,
@@ -34,38 +36,38 @@ pub struct PostgresAddress {
 }
 
 impl PostgresAddress {
-    /// With this password, in the place of any other.
+    /// Uses this password instead of any other.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
         self.config.password(password);
         self
     }
 
-    /// With the file that `sslrootcert` names counted from this folder.
+    /// Resolves the path of `sslrootcert` relative to this folder.
     #[must_use]
     pub fn with_files_from(mut self, folder: &Path) -> Self {
         self.root_certificate = self.root_certificate.map(|file| folder.join(file));
         self
     }
 
-    /// An error if the file that `sslrootcert` names cannot be used.
+    /// Returns an error if the file of `sslrootcert` is unusable.
     pub fn check_files(&self) -> Result<(), String> {
         self.tls().map(drop)
     }
 
-    /// Whether a password is known.
+    /// Whether there is a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
         self.config.get_password().is_some()
     }
 
-    /// The schema that holds our tables.
+    /// The schema for our tables.
     #[must_use]
     pub fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// The hosts and ports.
+    /// The hosts and ports, for people.
     #[must_use]
     pub fn place(&self) -> String {
         let hosts = self.hosts();
@@ -81,7 +83,7 @@ impl PostgresAddress {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Each host by itself, in their order.
+    /// One configuration for each host, in order.
     pub(crate) fn hosts(&self) -> Vec<Config> {
         let hosts = self.config.get_hosts();
         let ports = self.config.get_ports();
@@ -99,7 +101,7 @@ impl PostgresAddress {
         each.collect()
     }
 
-    /// Everything but the hosts. Which of them is the primary we see for ourselves.
+    /// All settings except the hosts. We find the primary ourselves.
     fn for_any_host(&self) -> Config {
         let from = &self.config;
         let mut config = Config::new();
@@ -122,7 +124,7 @@ impl PostgresAddress {
         config
     }
 
-    /// How connections are encrypted; `None`: not at all.
+    /// The TLS settings. `None`: connections are not encrypted.
     pub(crate) fn tls(&self) -> Result<Option<Arc<Tls>>, String> {
         if self.config.get_ssl_mode() == SslMode::Disable {
             return Ok(None);
@@ -166,7 +168,7 @@ impl FromStr for PostgresAddress {
                 "sslrootcert" => root_certificate = Some(PathBuf::from(value)),
                 // We find the primary in any case.
                 "target_session_attrs" if ["any", "read-write", "primary"].contains(&value) => {}
-                // That a password does not belong here is said by whoever reads it.
+                // The caller reports a password in the URL as an error.
                 "application_name" | "password" => others.push(pair),
                 _ => return Err(AddressError::Parameter),
             }
@@ -212,7 +214,7 @@ impl FromStr for PostgresAddress {
     }
 }
 
-/// A host that cannot be one is found out here, and not at the first connection.
+/// Checks a host in the configuration, instead of at the first connection.
 fn check_host(host: &Host) -> Result<(), AddressError> {
     let Host::Tcp(name) = host else {
         return Ok(());
@@ -224,11 +226,11 @@ fn check_host(host: &Host) -> Result<(), AddressError> {
     let is_name = name
         .chars()
         .all(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '-' | '_'));
-    // With its zone an address is not one that the standard library reads.
+    // The standard library does not parse addresses with a zone.
     let is_zoned = name
         .split_once('%')
         .is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
-    // "3000" would be read as the address 0.0.11.184.
+    // "3000" would be parsed as the address 0.0.11.184.
     let is_number = name
         .rsplit('.')
         .next()
@@ -248,7 +250,7 @@ fn set_times(config: &mut Config) {
         .keepalives_retries(2);
 }
 
-/// The driver says what is wrong, in words that hold nothing of the URL.
+/// The cause in the words of the driver, which contain nothing of the URL.
 fn malformed(error: &tokio_postgres::Error) -> AddressError {
     match error.source() {
         Some(source) if source.to_string().contains("`port`") => AddressError::Port,
@@ -256,7 +258,7 @@ fn malformed(error: &tokio_postgres::Error) -> AddressError {
     }
 }
 
-/// Whether every host is this machine, so that nobody is on the way.
+/// Whether every host is this machine, so that no network is involved.
 fn is_here(config: &Config) -> bool {
     config.get_hosts().iter().all(|host| match host {
         Host::Unix(_) => true,
@@ -269,7 +271,7 @@ fn is_here(config: &Config) -> bool {
     })
 }
 
-/// Why a URL leads to no PostgreSQL database. It holds nothing of the URL.
+/// Reason why a URL is not the address of a PostgreSQL database. It contains nothing of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The URL cannot be read.
@@ -280,7 +282,7 @@ pub enum AddressError {
     /// The port is invalid.
     #[error("the port in the URL must be a number from 1 to 65535, or left out for {PORT}")]
     Port,
-    /// Behind the question mark stands something else than is known.
+    /// The URL has an unknown parameter.
     #[error(
         "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in a name or password is written %3F"
     )]
@@ -295,17 +297,17 @@ pub enum AddressError {
         "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
     )]
     NoHost,
-    /// One of its hosts can be none.
+    /// A host is neither a name nor an address.
     #[error(
         "a host in the URL is neither a name nor an address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
     )]
     Host,
-    /// The schema has a name that would have to be quoted.
+    /// The name of the schema would need quotation marks.
     #[error(
         "`schema` must have 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits and `_`, and does not begin with `pg_`"
     )]
     Schema,
-    /// TLS would be left to chance.
+    /// The TLS mode does not guarantee encryption.
     #[error(
         "`sslmode` is `verify-full` (the default, except on this machine) or `disable`; modes that may or may not encrypt are refused. For a certificate of your own authority add `sslrootcert=FILE`"
     )]

@@ -1,6 +1,6 @@
-//! One connection, and what is done over it. Every piece of work is a transaction that brings its
-//! own settings along, so that nothing depends on the session: a pooler may hand each transaction
-//! to another one. For the same reason no statement is prepared by name.
+//! A connection and its transactions. Every transaction sets its own settings, so nothing depends
+//! on the session: a pooler may run each transaction in another session. For the same reason, no
+//! statement is prepared by name.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,16 +18,18 @@ use crate::postgres::connect::pool::CONNECTIONS_MAX;
 use crate::postgres::connect::tls::{Connector, Tls};
 use crate::postgres::fleet::notify::Notifications;
 
-/// How much longer we wait than the server works: it ends first, and says why.
+/// How much longer we wait than the server, so that the server times out first and gives the
+/// reason.
 const MARGIN: Duration = Duration::from_secs(2);
-/// How long the server waits for us in the middle of a transaction, which holds locks: we may be
-/// frozen, or gone without a word.
+/// How long the server waits for us within a transaction, which holds locks: this process may be
+/// frozen or dead.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Parameters of a statement.
 pub(crate) type Params<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
-/// `params![value => TYPE, …]`: what a statement is given, with the types, so that it takes one message there and back.
+/// `params![value => TYPE, …]`: the parameters of a statement with their types, so that it needs
+/// only one round trip.
 macro_rules! params {
     ($($value:expr => $type:ident),* $(,)?) => {
         &[$((&$value as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::$type)),*]
@@ -38,10 +40,10 @@ pub(crate) use params;
 /// The work of one transaction.
 #[derive(Clone, Copy)]
 pub(crate) enum Work<'w> {
-    /// This statement.
+    /// A statement.
     Statement(&'w str),
-    /// The function of that name, which is given how its commit is to be after all else, and brings
-    /// along its other settings.
+    /// A function with this name. Its last argument is the durability of its commit; it makes its
+    /// other settings itself.
     Function(&'w str),
 }
 
@@ -51,20 +53,21 @@ impl<'w> From<&'w str> for Work<'w> {
     }
 }
 
-/// How every transaction begins.
+/// The settings at the beginning of every transaction.
 #[derive(Debug)]
 pub(crate) struct Begin {
     text: String,
     schema: String,
     synchronous_commit: String,
-    /// How long one statement may take.
+    /// Maximum duration of one statement.
     time: Duration,
 }
 
 impl Begin {
-    /// In this schema, with commits as durable as they were when we looked.
+    /// Settings for this schema, with commits as durable as the server's settings were when they
+    /// were read.
     pub(crate) fn new(schema: &str, synchronous_commit: &str, time: Duration) -> Self {
-        // It may be a word of the language; it holds no quotation mark.
+        // The name may be a keyword, so it is quoted; it contains no quotation mark.
         let schema = format!("\"{schema}\"");
         Self {
             text: format!(
@@ -94,7 +97,7 @@ impl Begin {
         )
     }
 
-    /// With plans for a few rows of large tables, whatever the statistics say.
+    /// Forces plans for a few rows of large tables, whatever the statistics say.
     pub(crate) fn by_index(mut self) -> Self {
         self.text.push_str(
             "; SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off;
@@ -112,7 +115,7 @@ pub(crate) struct PgConnection {
 }
 
 impl PgConnection {
-    /// Connects. `notifications` gets what is told over this connection.
+    /// Connects. `notifications` receives the notifications on this connection.
     pub(crate) async fn open(
         config: &Config,
         tls: Option<Arc<Tls>>,
@@ -129,7 +132,7 @@ impl PgConnection {
         match timeout(CONNECT_TIME + MARGIN, connected).await {
             Ok(Ok((client, driver))) => Ok(Self { client, driver }),
             Ok(Err(error)) => Err(Failure::from(error)),
-            // The time for the connection alone is shorter.
+            // The connection alone has a shorter time limit.
             Err(_) => Err(no_session()),
         }
     }
@@ -138,8 +141,8 @@ impl PgConnection {
         self.client.is_closed()
     }
 
-    /// As [`alone`](Self::alone), for the first statement of a connection: a pooler may have taken
-    /// the connection and have no session of the server for it.
+    /// Does the same as [`alone`](Self::alone), for the first statement of a connection: a pooler
+    /// may have accepted the connection without a session of the server for it.
     pub(crate) async fn first(&self, sql: &str) -> Result<Vec<Row>, Failure> {
         match timeout(CONNECT_TIME, self.client.query_typed(sql, &[])).await {
             Ok(done) => Ok(done?),
@@ -147,12 +150,13 @@ impl PgConnection {
         }
     }
 
-    /// A statement that needs no settings and changes nothing.
+    /// Runs a statement that needs no settings and changes nothing.
     pub(crate) async fn alone(&self, time: Duration, sql: &str) -> Result<Vec<Row>, Failure> {
         in_time(time, self.client.query_typed(sql, &[])).await
     }
 
-    /// This as one transaction. All of it is sent at once: it takes one round, and we cannot be frozen within.
+    /// Runs the work in one transaction. Everything is sent at once: it takes one round trip, and
+    /// this process cannot freeze in the middle.
     pub(crate) async fn once(
         &self,
         begin: &Begin,
@@ -174,7 +178,7 @@ impl PgConnection {
                 self.client.batch_execute("COMMIT"),
             );
             opened?;
-            // Where this failed, the `COMMIT` took it back and says nothing of it.
+            // If the work failed, the `COMMIT` rolled it back without an error.
             let rows = rows?;
             committed?;
             Ok(rows)
@@ -182,17 +186,17 @@ impl PgConnection {
         in_time(begin.time, transaction).await
     }
 
-    /// Begins a transaction of several rounds.
+    /// Begins a transaction of several round trips.
     pub(crate) async fn begin(&self, begin: &Begin) -> Result<(), Failure> {
         in_time(begin.time, self.client.batch_execute(&begin.text)).await
     }
 
-    /// Several statements, without values.
+    /// Runs several statements without parameters.
     pub(crate) async fn batch(&self, time: Duration, sql: &str) -> Result<(), Failure> {
         in_time(time, self.client.batch_execute(sql)).await
     }
 
-    /// A statement within it.
+    /// Runs a statement within the transaction.
     pub(crate) async fn query(
         &self,
         begin: &Begin,
@@ -202,7 +206,7 @@ impl PgConnection {
         in_time(begin.time, self.client.query_typed(sql, params)).await
     }
 
-    /// Ends it.
+    /// Commits the transaction.
     pub(crate) async fn commit(&self, begin: &Begin) -> Result<(), Failure> {
         in_time(begin.time, self.client.batch_execute("COMMIT")).await
     }
@@ -212,14 +216,14 @@ impl PgConnection {
         drop((&mut self.driver).await);
     }
 
-    /// Asks no more, and waits until the server has done what it was asked and the connection has ended.
+    /// Sends nothing more, and waits until the server has finished and the connection has ended.
     pub(crate) async fn abandon(self) {
         let Self { client, driver } = self;
         drop(client);
         drop(driver.await);
     }
 
-    /// Says goodbye to the server, and waits until that is done or takes too long.
+    /// Closes the connection to the server, within a time limit.
     pub(crate) async fn close(self) {
         let Self { client, driver } = self;
         drop(client);
@@ -227,7 +231,7 @@ impl PgConnection {
     }
 }
 
-/// Moves the bytes until the connection ends. What it ends with is told to whoever waits for an answer.
+/// Runs the connection until it ends. Callers that wait for an answer get its error.
 async fn drive<S, T>(mut connection: Connection<S, T>, notifications: Option<Arc<Notifications>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -240,7 +244,7 @@ where
     }
 }
 
-/// The connection was taken, and nothing came back over it.
+/// The connection was accepted, but got no answer.
 fn no_session() -> Failure {
     Failure::unavailable(format!(
         "the connection got no session within {} s: the server hangs, or a pooler has no free session; use a pooler in transaction mode, or allow {CONNECTIONS_MAX} sessions for each gateway",

@@ -1,5 +1,5 @@
-//! Failures of the database. Of an error of PostgreSQL only the code and the message are shown: the
-//! detail may have values.
+//! Failures of the database. Of an error of PostgreSQL, only the code and the message are shown:
+//! the detail may contain values.
 
 use std::error::Error as _;
 
@@ -11,18 +11,19 @@ use crate::postgres::connect::pool::CONNECTIONS_MAX;
 /// Remedy if another role owns the tables.
 pub(crate) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to create a schema a role needs `GRANT CREATE ON DATABASE …`";
 
-/// Why nothing was changed, or why it is not known whether something was.
+/// Reason why a transaction failed, or why its result is unknown.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// Of what was to be written: others may be.
+    /// A failure of this change: others may succeed.
     OfAChange(StoreError),
-    /// Two transactions stood in each other's way, and this one was taken back: the same again may well succeed.
+    /// Two transactions conflicted, and this one was rolled back: a repetition may succeed.
     Crossed,
-    /// The server has not done it, and says so: it took too long, or there is no room. The next one may be done.
+    /// The server refused or timed out, and rolled back: it took too long, or a resource is
+    /// exhausted. The next transaction may succeed.
     Refused(StoreError),
-    /// The connection has ended. What was being committed may be committed.
+    /// The connection has ended. A commit in progress may have taken effect.
     Lost(StoreError),
-    /// Of the database or of the way to it. What was being committed may be committed.
+    /// A failure of the database or of the network. A commit in progress may have taken effect.
     OfTheStore(StoreError),
 }
 
@@ -31,7 +32,8 @@ impl Failure {
         Self::OfTheStore(StoreError::Unavailable(problem.into()))
     }
 
-    /// Whether the connection can be used again, and all others: the server has answered, and ended the transaction.
+    /// Whether this connection and all others remain usable: the server has answered, and ended the
+    /// transaction.
     pub(crate) fn leaves_connection(&self) -> bool {
         matches!(self, Self::OfAChange(_) | Self::Crossed | Self::Refused(_))
     }
@@ -66,9 +68,10 @@ impl From<tokio_postgres::Error> for Failure {
             return Self::Crossed;
         }
         match code.code().get(..2) {
-            // What was given cannot be kept: no such text, too large, against a constraint.
+            // The value cannot be stored: invalid text, too large, or a violated constraint.
             Some("22" | "23" | "54") => Self::OfAChange(StoreError::Unavailable(text)),
-            // It was told to end, or the server ends or begins. A pooler says of the server that it is gone.
+            // The session was terminated, or the server is starting or stopping. A pooler reports a
+            // server that is gone in this way too.
             Some("57") if code.code().starts_with("57P") => {
                 Self::Lost(StoreError::Unavailable(text))
             }
@@ -76,11 +79,11 @@ impl From<tokio_postgres::Error> for Failure {
             Some("53" | "55" | "57") => Self::Refused(StoreError::Unavailable(match *code {
                 SqlState::QUERY_CANCELED => format!("{text}: it takes too long"),
                 SqlState::LOCK_NOT_AVAILABLE => format!(
-                    "{text}: another session holds a lock on a table of the store; find it in `pg_locks` and end it"
+                    "{text}: another session holds a lock on a table of the store; find it in `pg_locks` and terminate it"
                 ),
                 SqlState::DISK_FULL => format!("{text}: its disk is full"),
                 SqlState::TOO_MANY_CONNECTIONS => format!(
-                    "{text}: each gateway takes up to {CONNECTIONS_MAX}; raise `max_connections`"
+                    "{text}: each gateway uses up to {CONNECTIONS_MAX} connections; raise `max_connections`"
                 ),
                 _ => text,
             })),
@@ -98,7 +101,8 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Without the driver's own words, which say "db error" and leave the reason to the source.
+/// The error without the driver's own words, which are only "db error" and leave the reason to the
+/// source.
 fn told(error: &tokio_postgres::Error) -> String {
     match error.source() {
         Some(source) if source.to_string() == "password missing" => {

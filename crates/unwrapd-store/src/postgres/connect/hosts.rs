@@ -1,6 +1,6 @@
-//! Which of the hosts of an address is the primary. A stand-by is passed over, and so is a server
-//! that was the primary before another took its place: whatever is written there is not in the
-//! database of the others.
+//! Finds the primary among the hosts of an address. Stand-bys are skipped, and so is a former
+//! primary that another host has replaced: data written there is missing in the database of the
+//! others.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -21,26 +21,26 @@ use crate::postgres::connect::tls::Tls;
 use crate::postgres::fleet::notify::Notifications;
 use crate::postgres::lock;
 
-/// How long, once a primary has answered, the other hosts may take: of two that take writes one was
-/// left behind. Who knows of none yet waits for all of them.
+/// How long to wait for the other hosts after a primary has answered: if two hosts accept writes,
+/// one is a former primary. If no primary was known before, all hosts are waited for.
 const OTHERS_TIME: Duration = Duration::from_secs(1);
 
-/// The hosts, and what is known of them.
+/// The hosts, and what is known about them.
 pub(crate) struct Hosts {
     each: Vec<Config>,
-    /// For people.
+    /// The hosts, for people.
     place: String,
     tls: Option<Arc<Tls>>,
     known: Mutex<Known>,
-    /// How often another one was found.
+    /// Number of fail-overs that were detected.
     failovers: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// The host that was the primary when we last looked,
+    /// Index of the primary at the last connection.
     place: usize,
-    /// and what was written there.
+    /// Its timeline.
     line: Option<Line>,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Hosts {
     }
 }
 
-/// A connection to the primary, and what that does.
+/// A connection to the primary, and its settings.
 pub(crate) struct Connected {
     pub(crate) link: PgConnection,
     pub(crate) does: Does,
@@ -58,7 +58,7 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// An error if no gateway can work there.
+    /// Returns an error if a gateway cannot work on this server.
     pub(crate) fn for_gateway(self) -> Result<Self, Failure> {
         match self.does.unfit {
             Some(problem) => Err(Failure::OfTheStore(StoreError::Unusable(problem))),
@@ -81,24 +81,24 @@ impl Hosts {
         }))
     }
 
-    /// Where they are.
+    /// The hosts, for people.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// How often another host was found to be the primary. Connections of before lead to one that was left behind.
+    /// Number of fail-overs so far. Earlier connections lead to a former primary.
     pub(crate) fn failovers(&self) -> watch::Receiver<u64> {
         self.failovers.subscribe()
     }
 
-    /// Whether there is another one to be found.
+    /// Whether there is more than one host.
     pub(crate) fn are_many(&self) -> bool {
         self.each.len() > 1
     }
 
-    /// Connects to the primary, and refuses a server that would lose what it has committed.
-    /// `notifications` gets what is told over this connection. All hosts are asked at once: one
-    /// that is gone keeps silent for long, and one that was left behind may answer first.
+    /// Connects to the primary, and refuses a server that could lose commits. `notifications`
+    /// receives the notifications on this connection. All hosts are contacted at once: a dead host
+    /// is silent for long, and a former primary may answer first.
     pub(crate) async fn connect(
         &self,
         notifications: Option<&Arc<Notifications>>,
@@ -138,7 +138,7 @@ impl Hosts {
                         best = Some((place, found));
                     }
                 }
-                // That there is no connection says less than what a server has said.
+                // An answer of a server says more than a failed connection.
                 Some(Ok((_, Err(failure)))) => {
                     if matches!(failed, None | Some(Failure::Lost(_))) {
                         failed = Some(failure);
@@ -160,14 +160,12 @@ impl Hosts {
 
     fn take(&self, place: usize, found: Connected) -> Result<Connected, Failure> {
         let mut known = lock(&self.known);
-        // Another connection, which began later, may have found it.
+        // A connection that began later may have found a newer primary.
         if Line::compare(found.line, known.line).is_some_and(Ordering::is_lt) {
             return Err(left_behind());
         }
         if known.line.is_some() && known.place != place {
-            tracing::warn!(
-                "another host of the database has become the primary, and is used from now on"
-            );
+            tracing::warn!("another host of the database has become the primary; unwrapd uses it");
         }
         if known.place != place
             || Line::compare(found.line, known.line).is_some_and(Ordering::is_gt)
@@ -180,7 +178,7 @@ impl Hosts {
     }
 }
 
-/// Connects to one host, and looks whether it is a primary, and not one of before.
+/// Connects to one host, and checks that it is a primary and not a former one.
 async fn look(
     config: &Config,
     tls: Option<Arc<Tls>>,
@@ -190,7 +188,7 @@ async fn look(
     let link = PgConnection::open(config, tls, notifications).await?;
     let rows = link.first(server::LOOK).await?;
     let does = server::check(&rows).map_err(Failure::OfTheStore)?;
-    // Not every server that speaks as PostgreSQL knows of this.
+    // Some servers that speak the protocol of PostgreSQL do not support this query.
     let on = match link.alone(CONNECT_TIME, server::LINE).await {
         Ok(rows) => Line::read(&rows),
         Err(lost @ Failure::Lost(_)) => return Err(lost),
@@ -208,6 +206,6 @@ async fn look(
 
 fn left_behind() -> Failure {
     Failure::unavailable(
-        "the server that answers was the primary before another one took over, and data written to it would be lost: stop it, or let it follow the new primary. If you went back to it on purpose, restart unwrapd",
+        "the server that answers is a former primary, and data written to it would be lost: stop it, or let it follow the new primary. If you went back to it on purpose, restart unwrapd",
     )
 }

@@ -1,5 +1,5 @@
-//! Says once in the log that the database does not do its part, and once that it does again,
-//! however many ask it meanwhile.
+//! Logs once when the database becomes unusable, and once when it is usable again, however many
+//! callers are affected.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::StoreError;
 use crate::postgres::lock;
 
-/// Where some webhooks are kept and some are refused, for example because the server gives us too
-/// few connections, it is not said each time that they are kept again: no more than so often,
+/// If some webhooks are stored and some refused, for example because the server allows too few
+/// connections, the recovery is not logged each time. This is the maximum number of such lines.
 const CHANGES_MAX: u32 = 2;
-/// and then only once none was refused for this long.
+/// After that, a recovery is logged only if none was refused for this long.
 const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -19,15 +19,15 @@ pub(crate) struct Outage {
     is_away: AtomicBool,
     refuses: AtomicBool,
     changes: Mutex<Changes>,
-    /// How much work came to a good end.
+    /// Number of successful transactions and connections.
     works: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Changes {
-    /// When a webhook was last refused.
+    /// Time of the last refused webhook.
     refused_at: Option<Instant>,
-    /// How often it was said since that they are kept again, without a steady time between.
+    /// Number of recoveries logged since the last steady time.
     said: u32,
 }
 
@@ -43,7 +43,7 @@ impl Changes {
         self.refused_at = Some(Instant::now());
     }
 
-    /// Whether it may be said that they are kept again.
+    /// Whether a recovery may be logged.
     fn takes(&mut self) -> bool {
         let may_say = self.is_steady() || self.said < CHANGES_MAX;
         self.said += u32::from(may_say);
@@ -52,38 +52,39 @@ impl Changes {
 }
 
 impl Outage {
-    /// How much work has come to a good end by now.
+    /// Number of successful transactions and connections so far.
     pub(crate) fn works(&self) -> u64 {
         self.works.load(Ordering::SeqCst)
     }
 
-    /// No connection could be made to any of these hosts, and nothing else came to a good end since there were so many.
+    /// Reports that no host could be reached, unless something succeeded since `works` was read.
     pub(crate) fn is_away(&self, works: u64, hosts: &str, error: &StoreError) {
         if self.works() == works && !self.is_away.swap(true, Ordering::SeqCst) {
             tracing::error!(
-                "{error} ({hosts}): without a connection webhooks are answered 503 and nothing is delivered"
+                "{error} ({hosts}): without a connection, webhooks are answered with 503 and nothing is delivered"
             );
         }
     }
 
-    /// A connection was made, or some work has come to a good end.
+    /// Reports a new connection or a successful transaction.
     pub(crate) fn is_back(&self) {
         self.works.fetch_add(1, Ordering::SeqCst);
-        // Read first, here and below: this is asked for each commit.
+        // A plain read first, here and below, because this runs for each commit.
         if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::SeqCst) {
             tracing::info!("the database is reachable again");
         }
     }
 
-    /// A webhook could not be kept. Where the database is away, that is said already.
+    /// Reports a webhook that could not be stored. If the database is unreachable, that is logged
+    /// already.
     pub(crate) fn refuses(&self, error: &StoreError) {
         lock(&self.changes).refuses();
         if !self.is_away.load(Ordering::SeqCst) && !self.refuses.swap(true, Ordering::SeqCst) {
-            tracing::error!("webhooks are answered 503: {error}");
+            tracing::error!("webhooks are answered with 503: {error}");
         }
     }
 
-    /// Webhooks are kept.
+    /// Reports webhooks that were stored.
     pub(crate) fn takes(&self) {
         if self.refuses.load(Ordering::Relaxed)
             && lock(&self.changes).takes()

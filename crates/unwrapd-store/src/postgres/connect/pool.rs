@@ -1,7 +1,7 @@
-//! The connections of this process. Each kind of work has a bound of its own, so that none keeps
-//! another waiting: whoever looks through millions of messages does not hold up a claim. The bounds
-//! hold for the server too: what it is still at work on, though nobody waits for it here any more,
-//! keeps its place.
+//! The connections of this process. Each purpose has its own limit, so that none blocks another: a
+//! scan of millions of messages does not delay a claim. The limits also protect the server: a
+//! statement that the server still executes occupies its connection, even if its caller has given
+//! up.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,28 +18,27 @@ use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
 use crate::postgres::lock;
 
-/// How long one statement may take that somebody waits for.
+/// Maximum duration of a statement whose caller waits.
 const CHANGE_TIME: Duration = Duration::from_secs(5);
-/// How long one may take that looks through much.
+/// Maximum duration of a statement that scans many rows.
 const LOOK_TIME: Duration = Duration::from_secs(60);
-/// How long to wait for a connection that others have, which may wait for a server that hangs.
+/// Maximum wait for a connection in use, which may itself wait for an unresponsive server.
 const TAKE_TIME: Duration = Duration::from_secs(5);
-/// How long after a connection could not be made the next one is tried. Whoever asks meanwhile is
-/// told what that one was.
+/// Rest after a failed connection. Callers get its error meanwhile.
 const CONNECT_REST: Duration = Duration::from_millis(250);
 
 /// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Messages that arrive.
+    /// New messages.
     Accepting,
-    /// Attempts that were made.
+    /// Finished attempts.
     Settling,
-    /// Deliveries that are due, and what else takes a moment.
+    /// Due deliveries, and other short work.
     Claiming,
-    /// Longer work, which may scan many rows.
+    /// Long work, which may scan many rows.
     Looking,
-    /// Notifications, which nobody waits for.
+    /// Notifications, for which no caller waits.
     Telling,
 }
 
@@ -52,10 +51,11 @@ impl Purpose {
         Self::Telling,
     ];
 
-    /// Most connections at once.
+    /// Maximum number of connections.
     pub(crate) const fn connections_max(self) -> usize {
         match self {
-            // While one commits, the other gathers. More of them make smaller batches, not more messages.
+            // While one commits, the other gathers. More connections would make smaller batches,
+            // not more throughput.
             Self::Accepting | Self::Settling => 2,
             Self::Claiming | Self::Looking => 3,
             Self::Telling => 1,
@@ -63,7 +63,7 @@ impl Purpose {
     }
 }
 
-/// Most connections of a gateway: of all kinds, and the one that listens.
+/// Maximum number of connections of a gateway, for all purposes, including the listening one.
 pub(crate) const CONNECTIONS_MAX: usize = {
     let (mut all, mut place) = (1, 0);
     while place < Purpose::ALL.len() {
@@ -82,37 +82,38 @@ pub(crate) struct Pool {
     bounds: [Arc<Semaphore>; Purpose::ALL.len()],
     idle: Mutex<Idle>,
     outage: Outage,
-    /// Held by who looks for another host.
+    /// Held while searching for another host.
     looking: tokio::sync::Mutex<()>,
-    /// Held by who writes into the quarantine.
+    /// Held while writing into the quarantine.
     quarantine_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
     links: Vec<PgConnection>,
-    /// How often all of them were thrown away. What was taken before does not come back after.
+    /// Generation: number of times that all connections were discarded. A connection of an earlier
+    /// generation is not put back.
     generations: u64,
-    /// How often another host was found by then.
+    /// Number of fail-overs at that time.
     failovers: u64,
     is_closed: bool,
-    /// When a connection could last not be made, and why.
+    /// Time and error of the last failed connection.
     failed: Option<(Instant, Failure)>,
 }
 
-/// A connection, until this is dropped. Unless work came to a good end, it is not used again, and
-/// its place is free once it has ended: the server may still be at work for it.
+/// A connection in use. Unless its work succeeds, it is not used again, and its permit is released
+/// only when it has ended: the server may still be working on it.
 pub(crate) struct PooledConnection {
     pool: Arc<Pool>,
     held: Option<(PgConnection, OwnedSemaphorePermit)>,
     is_fresh: bool,
     generation: u64,
-    /// Which host was the primary then.
+    /// Signals a fail-over since the connection was taken.
     failovers: watch::Receiver<u64>,
 }
 
 impl Pool {
-    /// Begins with this connection, to a server whose commits are durable so.
+    /// Creates the pool with this connection, to a server with this durability of commits.
     pub(crate) fn new(
         hosts: Arc<Hosts>,
         schema: &str,
@@ -120,7 +121,7 @@ impl Pool {
         synchronous_commit: &str,
     ) -> Arc<Self> {
         let begin = |time| Begin::new(schema, synchronous_commit, time);
-        // Nothing is written but that it was told.
+        // Only notifications are written this way, so durability is not needed.
         let tell = Begin::new(schema, "off", CHANGE_TIME);
         Arc::new(Self {
             change: begin(CHANGE_TIME),
@@ -143,7 +144,7 @@ impl Pool {
         &self.hosts
     }
 
-    /// To be held by who writes into the quarantine.
+    /// Must be held while writing into the quarantine.
     pub(crate) fn quarantine_lock(&self) -> &tokio::sync::Mutex<()> {
         &self.quarantine_lock
     }
@@ -153,7 +154,7 @@ impl Pool {
         &self.outage
     }
 
-    /// A connection, when there is one.
+    /// Waits for a connection.
     pub(crate) async fn take(
         self: &Arc<Self>,
         wanted: Purpose,
@@ -196,7 +197,8 @@ impl Pool {
         })
     }
 
-    /// All places are taken by work that does not end: perhaps another host has taken over meanwhile.
+    /// Called when all connections are in use by work that does not end: another host may have
+    /// taken over.
     async fn look_for_another(&self) {
         if !self.hosts.are_many() {
             return;
@@ -209,7 +211,7 @@ impl Pool {
         }
     }
 
-    /// A new connection, and how old it is.
+    /// A new connection, and its generation.
     async fn connect(&self) -> Result<(PgConnection, u64), Failure> {
         let works = self.outage.works();
         let connected = self.hosts.connect(None).await;
@@ -223,11 +225,11 @@ impl Pool {
                 Ok((connected.link, idle.generations))
             }
             Err(failure) => {
-                // Others may have found it there while this one waited: then it says nothing of now.
+                // If others succeeded while this one waited, its failure is outdated.
                 if self.outage.works() == works {
                     idle.failed = Some((Instant::now(), failure.clone()));
                 }
-                // Where there is no room for one more, others may be at work.
+                // A refusal for lack of room does not mean that others cannot work.
                 if !matches!(failure, Failure::Refused(_)) {
                     let error = failure.clone().into();
                     self.outage.is_away(works, self.hosts.place(), &error);
@@ -237,8 +239,8 @@ impl Pool {
         }
     }
 
-    /// This as one transaction, and one that may be made twice: a connection that nobody used for a
-    /// while may have ended since, and shows it only now.
+    /// Runs the work in one transaction, which may run twice: an idle connection may have ended,
+    /// and this shows only when it is used.
     pub(crate) async fn once(
         self: &Arc<Self>,
         wanted: Purpose,
@@ -256,7 +258,7 @@ impl Pool {
         }
     }
 
-    /// Lets nobody have one any more, and ends those that nobody has.
+    /// Hands out no more connections, and closes the idle ones.
     pub(crate) async fn close(&self) {
         for bound in &self.bounds {
             bound.close();
@@ -279,7 +281,8 @@ impl Pool {
         }
     }
 
-    /// After a failure of one connection nothing is known of the others: the server may be gone, or be another.
+    /// After a failure of one connection, the others are suspect: the server may be gone, or be
+    /// another one.
     fn throw_away(&self) {
         lock(&self.idle).throw_away();
     }
@@ -293,7 +296,7 @@ impl Pool {
 }
 
 impl Idle {
-    /// Closes connections from before a fail-over: they lead to the earlier primary.
+    /// Discards connections from before a fail-over: they lead to the former primary.
     fn reconnect_after_failover(&mut self, hosts: &Hosts) {
         let failovers = *hosts.failovers().borrow();
         if self.failovers != failovers {
@@ -309,7 +312,7 @@ impl Idle {
 }
 
 impl PooledConnection {
-    /// This as one transaction.
+    /// Runs the work in one transaction.
     pub(crate) async fn once(
         mut self,
         wanted: Purpose,
@@ -321,7 +324,8 @@ impl PooledConnection {
         self.judge(done)
     }
 
-    /// A transaction of several rounds. Unless it is committed, the connection ends with it.
+    /// Begins a transaction of several round trips. Unless it is committed, its connection is
+    /// closed.
     pub(crate) async fn transaction(self) -> Result<Transaction, Failure> {
         let begun = self.link()?.begin(&self.pool.look).await;
         if begun.is_err() {
@@ -355,11 +359,11 @@ impl Drop for PooledConnection {
         let Some((link, permit)) = self.held.take() else {
             return;
         };
-        // Without a runtime nothing asks any more.
+        // Without a runtime, no task needs the permit.
         if let Ok(runtime) = Handle::try_current() {
             let mut failovers = self.failovers.clone();
             runtime.spawn(async move {
-                // The places are those of the server in use. One that was left behind may never be done.
+                // The permits belong to the server in use. A former primary may never finish.
                 tokio::select! {
                     () = link.abandon() => {}
                     _ = failovers.changed() => {}
@@ -370,7 +374,7 @@ impl Drop for PooledConnection {
     }
 }
 
-/// A transaction under way.
+/// A transaction in progress.
 pub(crate) struct Transaction {
     taken: PooledConnection,
 }

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use crate::StoreError;
 
-/// Oldest version, as the server counts.
+/// Oldest supported version, as the server encodes it.
 const VERSION_MIN: i32 = 150_000;
 
 /// Reads the settings of the server, in one row.
@@ -20,13 +20,13 @@ pub(crate) const LOOK: &str = "
                OR current_setting('log_statement') = 'all'
            )";
 
-/// Which database it is, and which of its time lines is being written.
+/// Reads the identity of the database, and its current timeline.
 pub(crate) const LINE: &str = "
     SELECT (pg_control_system()).system_identifier,
            ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8";
 
-/// A database, and what is written there: each time that a stand-by takes over, a new line begins,
-/// with a higher number.
+/// A database and its timeline. Each time that a stand-by is promoted, a timeline with a higher
+/// number begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     system: i64,
@@ -42,28 +42,28 @@ impl Line {
         })
     }
 
-    /// Which of two came later; `None` if that cannot be told.
+    /// Compares two by age. `None` if they cannot be compared.
     pub(crate) fn compare(one: Option<Self>, other: Option<Self>) -> Option<Ordering> {
         let (one, other) = (one?, other?);
         (one.system == other.system).then(|| one.number.cmp(&other.number))
     }
 }
 
-/// Settings of a server that may be used.
+/// Settings of a usable server.
 pub(crate) struct Does {
-    /// How its commits are durable.
+    /// Durability of its commits.
     pub(crate) synchronous_commit: String,
-    /// Why no gateway can work there, though it can be read from and written to.
+    /// Reason why no gateway can work on it, although it can be read and written.
     pub(crate) unfit: Option<String>,
-    /// Whether it may write values of ours, and with them payloads, into its log.
+    /// Whether it may write our values, and so payloads, into its log.
     pub(crate) logs_values: bool,
 }
 
-/// An error if it may not be used.
+/// Returns an error if the server is not usable.
 pub(crate) fn check(rows: &[Row]) -> Result<Does, StoreError> {
     let row = rows
         .first()
-        .ok_or_else(|| StoreError::Unavailable("the database gives no answer".into()))?;
+        .ok_or_else(|| StoreError::Unavailable("the database did not answer".into()))?;
     let text = |column: usize| {
         row.try_get::<_, String>(column)
             .map_err(|error| StoreError::Unavailable(error.to_string()))
@@ -109,7 +109,7 @@ struct Told {
 }
 
 impl Told {
-    /// Why it cannot be used, and what to do.
+    /// Reason why the server cannot be used, and the remedy.
     fn problem(&self) -> Option<String> {
         if self.version < VERSION_MIN {
             return Some(format!(
@@ -135,7 +135,8 @@ impl Told {
                     .into(),
             );
         }
-        // `local` does not wait for a stand-by, so what is acknowledged may be lost when that takes over.
+        // `local` does not wait for a stand-by, so acknowledged webhooks may be lost when a
+        // stand-by is promoted.
         if !["on", "remote_write", "remote_apply"].contains(&self.synchronous_commit.as_str()) {
             return Some(format!(
                 "`synchronous_commit` is `{}`, so that a commit may be lost after it was acknowledged; set it to `on` in postgresql.conf. If the role or the database sets it, use `ALTER ROLE … RESET synchronous_commit` or `ALTER DATABASE … RESET synchronous_commit`",
@@ -145,9 +146,9 @@ impl Told {
         None
     }
 
-    /// Why no gateway can work there, and what to do.
+    /// Reason why no gateway can work on the server, and the remedy.
     fn unfit(&self) -> Option<String> {
-        // What is called as a function is a transaction of its own, and cannot ask for another kind.
+        // A function that is called as its own transaction cannot choose another access mode.
         if self.read_only != "off" {
             return Some(
                 "`default_transaction_read_only` is on, so that nothing can be stored. Some providers set it when the disk is nearly full: free space, or use `ALTER ROLE … RESET default_transaction_read_only`, or the same for the database"

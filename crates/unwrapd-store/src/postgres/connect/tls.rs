@@ -1,5 +1,5 @@
-//! TLS to the database, by rustls as everywhere. A certificate that does not hold ends it: nothing
-//! is encrypted for just anyone.
+//! TLS to the database, by rustls as everywhere. An invalid certificate ends the connection:
+//! encryption without authentication is refused.
 
 use std::future::Future;
 use std::io;
@@ -17,14 +17,14 @@ use tokio_rustls::client::TlsStream;
 
 use unwrapd_core::certificates;
 
-/// What tells PostgreSQL apart on a port that speaks more than one protocol.
+/// ALPN name, which identifies PostgreSQL on a port with several protocols.
 const ALPN: &[u8] = b"postgresql";
 
 /// The trusted certificate authorities.
 pub(crate) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
-    /// Trusts those in this file, or else those whom the machine trusts.
+    /// Trusts the authorities in this file, or else those that the machine trusts.
     pub(crate) fn new(root_certificate: Option<&Path>) -> Result<Self, String> {
         let roots = match root_certificate {
             Some(file) => read(file)?,
@@ -51,7 +51,7 @@ fn read(file: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// The driver asks for one of these for each host.
+/// The driver requests one connector for each host.
 #[derive(Clone)]
 pub(crate) struct Connector(pub(crate) Arc<Tls>);
 
@@ -60,7 +60,7 @@ pub(crate) struct ToHost {
     name: ServerName<'static>,
 }
 
-/// A connection that is encrypted.
+/// An encrypted connection.
 pub(crate) struct Encrypted<S>(TlsStream<S>);
 
 impl<S> MakeTlsConnect<S> for Connector
@@ -96,7 +96,8 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Encrypted<S> {
-    /// None: the certificate has been checked against the name of the host, which is what it would prove again.
+    /// None: the certificate was verified against the name of the host, which channel binding would
+    /// prove again.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

@@ -1,5 +1,5 @@
-//! The destinations that are down, for all gateways, by the clock of the server. One of them tries
-//! such a destination when it is time; if that one dies, or takes too long, another does.
+//! The open circuits of all gateways, by the clock of the server. When the back-off ends, one
+//! gateway probes the destination; if it dies or takes too long, another one does.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Purpose;
 use crate::postgres::rows::{natural, signed};
 
-/// Whether it is to wait for longer than it was told to: the clock of the server was set back.
+/// Whether the wait is longer than its back-off: the clock of the server was set back.
 const IS_OVERLONG: &str =
     "(prober IS NULL AND until_at > clock_timestamp() + back_off_ms * interval '1 ms')";
 
-/// Whether nobody tries it who is alive.
+/// Whether no live gateway has the probe.
 const IS_FREE: &str = "(prober IS NULL OR NOT EXISTS (SELECT FROM gateway WHERE id = prober))";
 
 pub(crate) async fn list(shared: &Shared) -> Result<Vec<SharedCircuit>, Failure> {
-    // Whose prober is dead had its wait before that one began.
+    // If the prober is dead, no wait is left: the back-off had ended before the probe began.
     let sql = format!(
         "SELECT destination, back_off_ms, coalesce(prober = $1, false),
                 CASE WHEN prober IS NOT NULL AND {IS_FREE} OR {IS_OVERLONG} THEN 0

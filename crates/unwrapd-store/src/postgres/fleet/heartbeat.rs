@@ -1,10 +1,10 @@
-//! Which gateways are alive, by the clock of the server. Leases of one that is not are given to the
-//! others before they end.
+//! Heartbeats: the live gateways, by the clock of the server. Deliveries leased by a dead gateway
+//! are freed before their leases end.
 //!
-//! With each beat a gateway also says whom it counts with when it takes its part of a limit. One
-//! that joins takes none before all of the others count with it; nobody stops counting with one
-//! before it is gone or has been silent for so long that it has stopped by itself. So whoever takes
-//! part is counted with by all who do.
+//! Each heartbeat lists the peers with which this gateway divides limits. A joining gateway gets no
+//! share until every peer lists it. A peer is removed from the list only when it is gone, or so
+//! long silent that it has stopped by itself. So every gateway with a share is listed by all others
+//! with a share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +19,21 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Purpose;
 use crate::postgres::fleet::membership::{ClockNews, Moment, Reply};
 
-/// How often a gateway says that it is alive.
+/// Interval between heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
-/// Least time between two beats, where there is more to say.
+/// Minimum interval between two heartbeats, when there are changes to announce.
 const HEARTBEAT_GAP: Duration = Duration::from_millis(20);
-/// How long after it last did it is taken for dead: five beats, so that a slow commit or a short freeze is none.
+/// Silence after which a gateway is declared dead, in milliseconds: five heartbeats, so that a slow
+/// commit or a short freeze does not count.
 const SILENCE_MAX_MS: i64 = 10_000;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS.unsigned_abs());
-/// Delay of a heartbeat after which a gateway treats no other as dead, until the others have had
-/// time for theirs: the database may have been away, or its clock may have jumped, and then all are
-/// silent.
+/// Delay of a heartbeat, in milliseconds, after which a gateway declares no other dead until they
+/// had time for their own heartbeats. The database may have been unreachable, or its clock may have
+/// jumped, and then all are silent.
 const LATE_MS: i64 = 5000;
 
-/// Says so, and comes back with what everyone has said before, or with one row of nothing. Only a
-/// gateway that joins makes its row: where the row of another is gone, it was taken for dead.
+/// Sends a heartbeat, and returns the state of all others, or one row of NULLs. Only a joining
+/// gateway creates its row: a missing row means that this gateway was declared dead.
 const HEARTBEAT: &str = "
     WITH joined AS (
         INSERT INTO gateway (id, heartbeat_at, peers, name, exclusive_address, configuration)
@@ -50,10 +51,11 @@ const HEARTBEAT: &str = "
            (extract(epoch FROM clock_timestamp()) * 1000)::int8
     FROM (SELECT) AS one LEFT JOIN gateway ON peers IS NOT NULL";
 
-/// Frees what those hold that are silent, or that are not known: whoever claims at the moment at
-/// which it is taken for dead. Whoever was only frozen may still settle, unless someone else claims
-/// before. Who beat in the future did so before the clock was set back, and would have come again.
-/// The delete looks at what is there at its moment: whoever beats meanwhile keeps all it holds.
+/// Frees the deliveries of gateways that are silent or unknown; a gateway is unknown if it claims
+/// while it is declared dead. A frozen gateway may still settle, unless another claim comes first.
+/// A heartbeat in the future was sent before the clock was set back; a live gateway would have sent
+/// another. The delete sees the current rows, so a gateway whose heartbeat arrives meanwhile keeps
+/// its deliveries.
 const REAP: &str = "
     WITH dead AS (
         DELETE FROM gateway WHERE abs(extract(epoch FROM clock_timestamp() - heartbeat_at)) * 1000 > $1 RETURNING id, name
@@ -65,24 +67,24 @@ const REAP: &str = "
     )
     SELECT (SELECT array_agg(name) FROM dead WHERE name <> ''), (SELECT count(*) FROM freed)";
 
-/// Frees what those held whose place another has taken.
+/// Frees the deliveries of an earlier owner of the exclusive address.
 const TAKE_OVER: &str = "
     WITH gone AS (DELETE FROM gateway WHERE exclusive_address = $1 AND id <> $2 RETURNING id)
     UPDATE delivery SET ready_at = due_at, gateway = NULL
     WHERE gateway = ANY (ARRAY (SELECT id FROM gone)) AND state = 'waiting'";
 
-/// Frees what one holds.
+/// Frees the deliveries of one gateway.
 const DEREGISTER: &str = "
     WITH gone AS (DELETE FROM gateway WHERE id = $1)
     UPDATE delivery SET ready_at = due_at, gateway = NULL WHERE gateway = $1 AND state = 'waiting'";
 
-/// Registers the gateway. The others do not count it before its first heartbeat.
+/// Registers the gateway. The others do not list it before its first heartbeat.
 const REGISTER: &str = "
     INSERT INTO gateway (id, heartbeat_at, name, configuration) VALUES ($1, clock_timestamp() - $2 * interval '1 ms', '', '')";
 
 const LIVING: &str = "SELECT count(*) FROM gateway WHERE abs(extract(epoch FROM clock_timestamp() - heartbeat_at)) * 1000 <= $1";
 
-/// One begins.
+/// Registers a gateway that starts.
 pub(crate) async fn register(
     link: &PgConnection,
     begin: &Begin,
@@ -92,7 +94,7 @@ pub(crate) async fn register(
     link.query(begin, REGISTER, given).await.map(drop)
 }
 
-/// An error if any is alive.
+/// Returns an error if a gateway is alive.
 pub(crate) async fn check_none(
     link: &PgConnection,
     begin: &Begin,
@@ -107,7 +109,7 @@ pub(crate) async fn check_none(
     }
 }
 
-/// Goes on until the store is closed.
+/// Sends heartbeats until the store is closed.
 pub(crate) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut beats = interval(HEARTBEAT_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -127,7 +129,7 @@ pub(crate) async fn beat(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
     }
 }
 
-/// Says that we are alive, hears who else is, and says at once whom we count with from now on.
+/// Sends a heartbeat, reads the state of the others, and announces a changed list of peers at once.
 pub(crate) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
     let membership = &shared.membership;
     let _one_at_a_time = membership.one_at_a_time().await;
@@ -146,10 +148,10 @@ pub(crate) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
         let reply = Reply::of(&rows, heartbeat.id)?;
         if !reply.is_counted {
             tracing::warn!(
-                "this gateway sent no heartbeat for so long that the others treat it as dead: they make its deliveries, and it joins again"
+                "this gateway sent no heartbeat for so long that the others treat it as dead: they take over its deliveries, and it joins again"
             );
             membership.begin_anew();
-            // What it claimed while it was dead and did not know.
+            // Frees claims made while it was dead without having noticed.
             deregister(shared, heartbeat.id).await?;
             continue;
         }
@@ -200,7 +202,7 @@ async fn reap(shared: &Shared) -> Result<(), Failure> {
         }
         if let Some(names) = dead {
             tracing::warn!(
-                "no heartbeat for {} s from {}: treated as dead; other gateways make the deliveries that were under way there ({freed})",
+                "no heartbeat for {} s from {}: treated as dead; other gateways take over the deliveries that it was attempting ({freed})",
                 SILENCE_MAX_MS / 1000,
                 names.join(", ")
             );
@@ -218,7 +220,7 @@ pub(crate) async fn take_over(shared: &Shared, place: &str) -> Result<(), Failur
     freed.map(drop)
 }
 
-/// Gives back what is still held, as nothing will be made any more.
+/// Releases all deliveries, because this gateway makes no more attempts.
 pub(crate) async fn deregister(shared: &Shared, holder: i64) -> Result<(), Failure> {
     let given = params![holder => INT8];
     let left = shared.pool.once(Purpose::Claiming, DEREGISTER, given).await;

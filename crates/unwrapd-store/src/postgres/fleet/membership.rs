@@ -14,35 +14,36 @@ use crate::{Configuration, FRESH, FleetGateway, GatewayIdentity, StoreError};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::limit_share::LimitShare;
 
-/// By how much our clock may be wrong before that is said,
+/// Error of our clock, in milliseconds, above which it is logged.
 const CLOCK_MAX_MS: i64 = 2000;
-/// and by how much at most once it is right again.
+/// Error of our clock, in milliseconds, below which it counts as right again.
 const CLOCK_RIGHT_MS: i64 = 1500;
 
 #[derive(Debug)]
 pub(crate) struct Membership {
     clock: Clock,
     known: Mutex<State>,
-    /// Beats are made one after the other, so that what was read last counts.
+    /// Serialises heartbeats, so that the latest reply counts.
     beating: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
     clock: Clock,
-    /// Under which we hold deliveries.
+    /// The id under which this gateway leases deliveries.
     id: i64,
     identity: GatewayIdentity,
-    /// Whether the others have still to hear who we are or whom we count with.
+    /// Whether the identity or the list of peers has changes that the others have not received.
     is_news: bool,
-    /// When the beats began of which none was missed, and when the last of them did.
+    /// Start of the current unbroken run of heartbeats, and start of the latest one.
     alive: Option<(Moment, Moment)>,
     others: Vec<Other>,
-    /// How many beats have said our name, up to two. Another may have said its own at the moment of the first.
+    /// Number of heartbeats that included our name, up to two. A peer may have joined at the moment
+    /// of the first.
     named_beats: u8,
-    /// When we last came late.
+    /// Time of the last late heartbeat.
     late_at: Option<Instant>,
-    /// By how much our clock is ahead of the server's.
+    /// How far our clock is ahead of the server's, in milliseconds.
     clock_ahead_ms: i64,
     is_clock_wrong: bool,
 }
@@ -69,25 +70,25 @@ pub(crate) struct Heartbeat {
 
 /// Reply to a heartbeat.
 pub(crate) struct Reply {
-    /// Whether we are there. If not, others took us for dead.
+    /// Whether this gateway has a row. If not, the others have declared it dead.
     pub(crate) is_counted: bool,
-    /// How long ago we said so before; `None`: never.
+    /// Time since our previous heartbeat, in milliseconds. `None`: this was the first.
     pub(crate) silent_ms: Option<i64>,
-    /// The time by the clock of the server.
+    /// Time on the clock of the server, in milliseconds.
     server_ms: i64,
     others: Vec<Other>,
 }
 
 /// Changes by a heartbeat.
 pub(crate) struct Changes {
-    /// Of what anyone here goes by.
+    /// Whether the state on which this gateway acts has changed.
     pub(crate) are_seen: bool,
-    /// Of whom we count with, so that the others must know.
+    /// Whether the list of peers has changed, so that it must be announced.
     pub(crate) are_to_be_said: bool,
     pub(crate) clock: ClockNews,
 }
 
-/// Whether our clock is right, where that is news.
+/// A change in the correctness of our clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ClockNews {
     AsBefore,
@@ -95,8 +96,8 @@ pub(crate) enum ClockNews {
     RightAgain,
 }
 
-/// A moment by three clocks: the first stands still while the machine sleeps, the second does not,
-/// and the third may be set.
+/// A moment on three clocks: the first stops while the machine sleeps, the second does not, and the
+/// third may be set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     instant: Instant,
@@ -113,7 +114,7 @@ impl Moment {
         }
     }
 
-    /// How long ago it was. No clock that may be set has a say: it would take us for silent.
+    /// Time since the moment. The clock that may be set is ignored: a jump would count as silence.
     fn elapsed(self, clock: &Clock) -> Duration {
         let slept = clock.monotonic().saturating_sub(self.monotonic);
         self.instant.elapsed().max(slept)
@@ -141,7 +142,7 @@ impl Membership {
         })
     }
 
-    /// The number under which we hold deliveries.
+    /// The id under which this gateway leases deliveries.
     pub(crate) fn id(&self) -> i64 {
         lock(&self.known).id
     }
@@ -168,7 +169,7 @@ impl Membership {
         }
     }
 
-    /// This was said at `begun_at`, and that came back.
+    /// Applies the reply to a heartbeat that began at `begun_at`.
     pub(crate) fn reply(
         &self,
         begun_at: Moment,
@@ -199,16 +200,18 @@ impl Membership {
         }
     }
 
-    /// Whether we have not come late for so long that whoever is silent has something wrong with itself.
+    /// Whether this gateway has been on time for so long that silence is a fault of the silent
+    /// gateway.
     pub(crate) fn may_judge(&self, silence_max: Duration) -> bool {
         let late_at = lock(&self.known).late_at;
         late_at.is_none_or(|late_at| late_at.elapsed() > silence_max)
     }
 
-    /// We were taken for dead: we hold nothing any more, and are someone else from now on, with whom nobody counts yet.
+    /// Starts again with a new id after this gateway was declared dead: it holds no leases, and no
+    /// peer lists it.
     pub(crate) fn begin_anew(&self) {
         let mut known = lock(&self.known);
-        // The old one plus one would do as well; it only must not be that of another.
+        // The old id plus one works as well; the new id only must be unique.
         known.id = new_id().unwrap_or(known.id.wrapping_add(1));
         known.alive = None;
         known.others.clear();
@@ -255,7 +258,7 @@ impl Membership {
             configuration: known.identity.configuration.clone(),
             clock_ahead_ms: known.is_clock_wrong.then_some(known.clock_ahead_ms),
         };
-        // What they have said is as old as our last beat.
+        // The state of the others is as old as our last heartbeat.
         let heard_for = ours.silent_for;
         let others = known.others.iter().map(|other| {
             let mut rest = known.others.iter().filter(|third| third.id != other.id);
@@ -274,7 +277,7 @@ impl Membership {
 }
 
 impl State {
-    /// Whether the others cannot have taken us for dead.
+    /// Whether the others certainly have not declared this gateway dead.
     fn is_fresh(&self) -> bool {
         self.alive
             .is_some_and(|(_, last)| last.elapsed(&self.clock) < FRESH)
@@ -288,7 +291,7 @@ impl State {
                 .all(|other| other.sees.contains(&self.id))
     }
 
-    /// The server told its time between the beginning of the beat and now.
+    /// The server read its clock between the beginning of the heartbeat and this call.
     fn compare_clock(&mut self, begun_at: Moment, server_ms: i64) -> ClockNews {
         let took = begun_at.instant.elapsed();
         let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
@@ -340,7 +343,7 @@ impl Reply {
         for row in rows {
             reply.is_counted = row.try_get(0)?;
             reply.server_ms = row.try_get(6)?;
-            // The one row of nothing.
+            // The row of NULLs.
             let Some(id) = row.try_get::<_, Option<i64>>(1)? else {
                 continue;
             };
@@ -350,7 +353,7 @@ impl Reply {
                 continue;
             }
             let name: String = row.try_get(2)?;
-            // Who does not introduce itself delivers nothing.
+            // A gateway without a name makes no deliveries.
             if name.is_empty() {
                 continue;
             }
@@ -367,14 +370,14 @@ impl Reply {
     }
 }
 
-/// A number that no other gateway has.
+/// A unique id.
 fn new_id() -> Result<i64, StoreError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     Ok(i64::from_le_bytes(bytes))
 }
 
-/// `part=digest`, with blanks between.
+/// `part=digest`, separated by blanks.
 fn written(configuration: &Configuration) -> String {
     let parts = configuration.iter();
     let parts: Vec<String> = parts
@@ -383,7 +386,7 @@ fn written(configuration: &Configuration) -> String {
     parts.join(" ")
 }
 
-/// Reads the digests. Text of a later version that cannot be read is left out.
+/// Parses the digests. Skips text of a later version that it cannot parse.
 fn read(parts: &str) -> Configuration {
     let parts = parts.split(' ').filter_map(|part| part.split_once('='));
     parts
@@ -407,7 +410,7 @@ mod tests {
         membership
     }
 
-    /// A beat that finds these others.
+    /// Sends a heartbeat that finds these others.
     fn beat(membership: &Membership, others: &[&Heartbeat]) -> Changes {
         let others = others.iter().map(|other| Other {
             id: other.id,

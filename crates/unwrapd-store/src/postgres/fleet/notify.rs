@@ -1,10 +1,10 @@
 //! Notifications between the gateways on one database: new deliveries, pauses, circuits, and
 //! heartbeats.
 //!
-//! They are sent after the commit and not within it: PostgreSQL makes only one commit with
-//! notifications at a time, on the whole server, so commits side by side would gain nothing. A
-//! notification that is lost, because the process dies or because of a pooler, is replaced by the
-//! next regular look, a moment later.
+//! Notifications are sent after the commit, not within it: PostgreSQL makes only one commit with
+//! notifications at a time, on the whole server, so concurrent commits would gain nothing. If a
+//! notification is lost, because the process dies or because of a pooler, the next regular search
+//! replaces it.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -22,25 +22,25 @@ use crate::postgres::connect::pool::Purpose;
 use crate::postgres::lock;
 use unwrapd_core::delivery::Lane;
 
-/// How long it takes at most until what nobody told is found,
+/// Maximum time until a change without a notification is found.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// unless a look takes long: then so many times as long.
+/// If a search takes long, the rest after it, in multiples of its duration.
 const LOOK_REST: u32 = 10;
-/// Least time between two notifications of ours; what comes meanwhile is told together.
+/// Minimum interval between two notifications of this gateway; changes in between share one.
 const TELL_GAP: Duration = Duration::from_millis(10);
-/// How long after the connection that listens was lost another one is made.
+/// Rest before a lost listening connection is replaced.
 const LISTEN_REST: Duration = Duration::from_secs(1);
-/// Notification that a destination was paused or resumed,
+/// Notification of a pause or a resumption.
 const PAUSES: &str = "paused";
-/// when one is down, or up,
+/// Notification of an opened or closed circuit.
 const CIRCUITS: &str = "circuits";
-/// and when a gateway has come, or says something else than before.
+/// Notification of a gateway that has joined, or has changed its state.
 const MEMBERS: &str = "members";
 
 const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
 
-/// Where something is due, and since when. Goes from one destination and lane to the next, however
-/// many deliveries wait in each.
+/// The lanes with due deliveries, and the time since when. It jumps from one destination and lane
+/// to the next, so the number of waiting deliveries does not matter.
 const LOOK: &str = "
     WITH RECURSIVE found AS (
         (SELECT destination, lane FROM delivery WHERE state = 'waiting' ORDER BY destination, lane LIMIT 1)
@@ -66,7 +66,7 @@ pub(crate) struct Notifications {
     tells: Notify,
     heard: Mutex<FleetChanges>,
     hears: Notify,
-    /// Calls for a beat.
+    /// Requests a heartbeat.
     calls: Notify,
     look_at: Mutex<Instant>,
 }
@@ -85,7 +85,7 @@ impl Notifications {
         })
     }
 
-    /// There is work for these.
+    /// Announces new deliveries for these destinations.
     pub(crate) fn notify_all<'d>(
         &self,
         destinations: impl IntoIterator<Item = &'d String>,
@@ -100,17 +100,17 @@ impl Notifications {
         }
     }
 
-    /// A destination was paused or resumed.
+    /// Announces a pause or a resumption.
     pub(crate) fn notify_pauses(&self) {
         self.notify_of(PAUSES);
     }
 
-    /// A destination is down, or up.
+    /// Announces an opened or closed circuit.
     pub(crate) fn notify_circuits(&self) {
         self.notify_of(CIRCUITS);
     }
 
-    /// We have said something that the others should hear.
+    /// Announces a change of this gateway's state.
     pub(crate) fn notify_gateways(&self) {
         self.notify_of(MEMBERS);
     }
@@ -120,18 +120,18 @@ impl Notifications {
         self.tells.notify_one();
     }
 
-    /// Waits until another has something to say.
+    /// Waits until another gateway announces a change of its state.
     pub(crate) async fn are_called(&self) {
         self.calls.notified().await;
     }
 
-    /// Others were heard that say something else than before.
+    /// Records changes in the state of other gateways.
     pub(crate) fn gateways_changed(&self) {
         lock(&self.heard).gateways = true;
         self.hears.notify_one();
     }
 
-    /// Another gateway, or we ourselves, told this.
+    /// Receives a notification from another gateway or from this one.
     pub(crate) fn hear(&self, told: &str) {
         let Some((origin, notifications)) = told.split_once(' ') else {
             return;
@@ -155,7 +155,7 @@ impl Notifications {
         self.hears.notify_one();
     }
 
-    /// Waits until something was told, or it is time to look.
+    /// Waits for a notification, or until the next regular search.
     pub(crate) async fn next(&self, shared: &Shared) -> FleetChanges {
         let look_at = *lock(&self.look_at);
         tokio::select! {
@@ -163,7 +163,7 @@ impl Notifications {
             () = sleep_until(look_at) => {}
         }
         let mut heard = take(&mut *lock(&self.heard));
-        // It may have been moved forward meanwhile.
+        // The time may have been moved forward meanwhile.
         let next_at = {
             let mut look_at = lock(&self.look_at);
             let now = Instant::now();
@@ -184,7 +184,7 @@ impl Notifications {
                     }
                     let rest = began.elapsed() * LOOK_REST;
                     let mut look_at = lock(&self.look_at);
-                    // Unless someone has asked for one meanwhile.
+                    // Unless an earlier search was requested meanwhile.
                     if rest > LOOK_EVERY && *look_at == next_at {
                         *look_at = Instant::now() + rest;
                     }
@@ -216,7 +216,7 @@ async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
     Ok(due)
 }
 
-/// Tells others what is to be told, until the store is closed.
+/// Sends pending notifications, until the store is closed.
 pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let notifications = &shared.notifications;
     let mut is_closing = false;
@@ -242,8 +242,8 @@ pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
     }
 }
 
-/// Listens to what others tell, until the store is closed. Who listens must have a session of its
-/// own, which a pooler may not give; then it hears nothing.
+/// Listens for notifications, until the store is closed. This needs a session of its own, which a
+/// pooler may not provide; then none arrives.
 pub(crate) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let notifications = &shared.notifications;
     let listen = format!("LISTEN {}", notifications.channel);
@@ -251,7 +251,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>
         let listened = async {
             let mut link = shared.pool.hosts().connect(Some(notifications)).await?.link;
             link.batch(LISTEN_REST, &listen).await?;
-            // What was told while nobody listened is not told again.
+            // Notifications from before the subscription are not repeated.
             notifications.look_now();
             link.ended().await;
             Err::<(), _>(Failure::unavailable(

@@ -1,4 +1,4 @@
-//! Stores messages, their ids and their deliveries, many in one commit.
+//! Stores messages, their ids and their deliveries, many messages in one commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,26 +17,27 @@ use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::{Delivery, Lane};
 use unwrapd_core::message::Message;
 
-/// Nothing is said of those that are there already: they come back as what is missing.
+/// Returns only the positions of new messages. Messages that are already stored are missing in the
+/// result.
 const ACCEPT: Work = Work::Function("accept");
 
-/// Which of these are there, by their places. They are locked, which is to write, so that the
-/// commit waits for a stand-by: what is there may not have.
+/// The positions of messages that are already stored. Their rows are locked, which counts as a
+/// write, so the commit waits for a stand-by: their first commit may not have.
 const KNOWN: &str = "
     SELECT place FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (endpoint, webhook_id, place)
     JOIN message USING (endpoint, webhook_id) FOR KEY SHARE OF message";
 
-/// A message to be kept.
+/// A message to store.
 #[derive(Debug)]
 pub(crate) struct Accept {
     pub(crate) message: Message,
     pub(crate) recipients: Vec<Recipient>,
-    /// The quarantined request that leaves with the message.
+    /// The quarantined request to delete in the same commit.
     pub(crate) quarantined: Option<i64>,
 }
 
 impl Accept {
-    /// The key in the order of the index. Inserts in one order cause no deadlocks.
+    /// The key in the order of the index. A common order of inserts prevents deadlocks.
     fn key(&self) -> (&str, &str) {
         (&self.message.webhook_id, &self.message.endpoint)
     }
@@ -49,11 +50,11 @@ pub(crate) enum Outcome {
     Known,
 }
 
-/// The message is stored under this number.
+/// A message that was stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Fresh {
     seq: i64,
-    /// The claim that has leased the delivery of each recipient, where one has.
+    /// The claim that has leased the delivery of each recipient, if any.
     claims: Vec<Option<i64>>,
 }
 
@@ -69,7 +70,7 @@ impl Change for Accept {
     }
 
     async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Outcome>, Failure> {
-        // Of copies that came together the first counts.
+        // Of copies in the same batch, the first is stored.
         let mut firsts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (place, change) in changes.iter().enumerate() {
             firsts.entry(change.key()).or_insert(place);
@@ -151,7 +152,7 @@ impl Change for Accept {
 }
 
 impl Accept {
-    /// The delivery exists, and may be claimed, now or when its lease has ended.
+    /// Records that the delivery exists and may be claimed, now or when its lease has ended.
     fn comes(&self, shared: &Shared, fresh: &Fresh) {
         let lane = self.lane();
         let recipients = || self.recipients.iter().zip(&fresh.claims);
@@ -173,7 +174,7 @@ impl Accept {
     }
 }
 
-/// Of those for which there is no room, the places of those that are there.
+/// Among messages for which there is no room, the positions of those that are already stored.
 async fn known(
     shared: &Shared,
     changes: &[&Accept],
@@ -276,8 +277,8 @@ async fn insert(
     Ok(fresh)
 }
 
-/// When the leases end of what is handed over with one commit, by destination and lane: by that
-/// they are told apart from other claims.
+/// Ends of the leases of deliveries handed off with one commit, by destination and lane. They
+/// distinguish this claim from others.
 struct Claims(BTreeMap<(String, Lane), i64>);
 
 impl Claims {
@@ -312,8 +313,8 @@ impl Claims {
         self.0.get(&lane).copied()
     }
 
-    /// The deliveries may be committed without an answer: they are given back before the next
-    /// claim.
+    /// The deliveries may be committed although the answer was lost: they are released before the
+    /// next claim.
     fn lose(&self, shared: &Shared) {
         for (lane, ends_ms) in &self.0 {
             shared.leases.lose(lane, *ends_ms);
@@ -321,7 +322,7 @@ impl Claims {
     }
 }
 
-/// Which of the given it is, counted from 0.
+/// Position among the parameters, from 0.
 fn place(row: &tokio_postgres::Row) -> Result<usize, Failure> {
     let place: i64 = row.try_get(0)?;
     usize::try_from(place - 1).map_err(|_| Failure::OfTheStore(StoreError::closed()))

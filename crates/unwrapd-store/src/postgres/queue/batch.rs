@@ -1,7 +1,7 @@
-//! Many changes in one commit. Whoever is free takes everything that waits, makes one transaction
-//! of it and answers each when that is durable; meanwhile others gather. A second commit beside it
-//! is made of many only: most of what a commit costs is the same for few. While none is made nobody
-//! waits to gather more, unless there is no hurry, or other gateways make commits meanwhile.
+//! Shared commits. A free worker takes all waiting changes, makes one transaction of them, and
+//! answers each when it is durable; meanwhile the next changes gather. A second concurrent commit
+//! is made only for many changes, because most of the cost of a commit is fixed. While no commit
+//! runs, a change does not wait for others, unless it is not urgent or other gateways make commits.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,64 +19,67 @@ use crate::postgres::Shared;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Purpose;
 
-/// Most changes that wait for a commit; what comes on top is [`StoreError::Busy`].
+/// Maximum number of changes that wait for a commit. A further change gets [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
-/// Most changes in one commit. More would only make the first of them wait.
+/// Maximum number of changes in a commit. A larger number would only delay the first of them.
 const BATCH_MAX: usize = 256;
 /// Number of changes that justify a second commit beside the first. On two cores shared with the
 /// server, half as many lower the throughput by a seventh.
 const CROWD: usize = 64;
-/// Number of changes in one commit where nobody waits.
+/// Batch size for changes whose callers do not wait.
 pub(crate) const FULL: usize = BATCH_MAX;
-/// While none is made, this part of the largest of the last commits is enough for the next; fewer
-/// wait as long as each look brings more. It keeps those who ask again when they are answered in
-/// groups that take turns: all in one, nobody works at the database while they are answered.
+/// Divisor: while no commit runs, a batch as large as the recently largest one divided by this
+/// suffices. A smaller batch waits as long as more changes arrive. So callers that repeat form
+/// groups that alternate: with a single group, the database would idle while they are answered.
 const TURN: usize = 3;
-/// Beside other gateways it is they whose turn it is meanwhile. So many as were in the largest of
-/// the last commits are waited for, but no longer than this: two gateways that each make commits of
-/// half the size ask a quarter more of the database.
+/// Beside other gateways, the database works for them meanwhile. A batch waits until it is as large
+/// as the recently largest one, but no longer than this: two gateways with commits of half the size
+/// cost the database a quarter more.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
-/// With each commit that is smaller this part of the largest is forgotten. Were only the last one
-/// remembered, one that a few came too late for would make the next ones smaller as well.
+/// Divisor: with each smaller commit, the remembered maximum decreases by the maximum divided by
+/// this. If only the last commit counted, a batch that a few changes missed would make the next ones
+/// smaller too.
 const FADES: usize = 8;
-/// How long fewer than a crowd wait for the commit under way. That one may hang.
+/// Longest wait of a small batch for the running commit, which may hang.
 const PATIENCE: Duration = Duration::from_millis(25);
-/// Most bytes in one commit, but for the last change of it: they are in memory here and there.
+/// Maximum size of a commit in bytes, except for its last change: the bytes are in memory here and
+/// on the server.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often a commit is tried that another one crosses, or that a connection ends under. Each
-/// change may be made twice without harm.
+/// Maximum number of attempts for a commit that conflicts with another one, or whose connection
+/// ends. A change may be made twice without harm.
 const TRIES_MAX: u32 = 3;
-/// How many changes of a batch that are tried apart the server may refuse to work on before the rest is not tried.
+/// When changes are tried one by one, the number of refusals by the server after which the rest is
+/// not tried.
 const REFUSALS_MAX: u32 = 2;
 
-/// Something to be written.
+/// A change to the database.
 #[async_trait]
 pub(crate) trait Change: Send + Sync + Sized + 'static {
     /// Result of the commit for one change.
     type Outcome: Send;
-    /// Answer when the change is durable.
+    /// The answer when the change is durable.
     type Made: Send;
 
-    /// The connections that it uses.
+    /// The purpose of its connections.
     const OVER: Purpose;
 
-    /// How many wait for no more,
+    /// Number of changes that justify a second concurrent commit.
     const CROWD: usize = CROWD;
 
-    /// and how long fewer may wait for others although nothing is being made.
+    /// How long fewer changes wait for others although no commit runs.
     const GATHERS: Duration = Duration::ZERO;
 
-    /// About how large it is.
+    /// Approximate size in bytes.
     fn bytes(&self) -> usize;
 
-    /// Makes all of them in one commit, and gives what came of each, in their order.
+    /// Makes all changes in one commit, and returns their outcomes in the same order.
     async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Self::Outcome>, Failure>;
 
     /// Gives the answer for a durable change, whether or not its caller still waits.
     fn finish(self, outcome: Self::Outcome) -> Self::Made;
 }
 
-/// Where changes wait.
+/// The queue of waiting changes.
 #[derive(Debug)]
 pub(crate) struct Queue<C: Change>(mpsc::Sender<Waiting<C>>);
 
@@ -92,7 +95,8 @@ impl<C: Change> Clone for Queue<C> {
 }
 
 impl<C: Change> Queue<C> {
-    /// Starts those who make them. They end when the last copy of this is gone and everything is done.
+    /// Starts the workers. They end when the last clone of the queue is dropped and all changes are
+    /// made.
     pub(crate) fn start(
         shared: &Arc<Shared>,
         has_ended: &Arc<watch::Sender<bool>>,
@@ -116,7 +120,7 @@ impl<C: Change> Queue<C> {
         Self(queue)
     }
 
-    /// Has it made, and gives what came of it once that is durable.
+    /// Makes the change, and returns its answer once it is durable.
     pub(crate) async fn ask(&self, change: C) -> Result<C::Made, StoreError> {
         let (answer, made) = oneshot::channel();
         self.0
@@ -129,11 +133,11 @@ impl<C: Change> Queue<C> {
     }
 }
 
-/// Commits that are being made.
+/// The running commits.
 #[derive(Default)]
 struct UnderWay {
     commits: AtomicUsize,
-    /// The most changes that one had lately.
+    /// The recently largest number of changes in a commit.
     lately: AtomicUsize,
     ended: Notify,
 }
@@ -160,14 +164,14 @@ impl UnderWay {
     }
 }
 
-/// How many are enough for a commit while none is made, and how long to wait for them.
+/// The number of changes that suffices for a commit while none runs, and the longest wait for it.
 struct Gathering {
     enough: usize,
     wait: Duration,
 }
 
 impl Gathering {
-    /// After commits of so many.
+    /// The rule after commits of `lately` changes.
     fn after(lately: usize, is_alone: bool) -> Self {
         if is_alone || lately <= 1 {
             Self {
@@ -183,8 +187,8 @@ impl Gathering {
     }
 }
 
-/// Takes the waiting changes for one more commit, which is under way from here on. `None`: no
-/// change will come any more.
+/// Takes the waiting changes for the next commit, which counts as running from then on. `None`: the
+/// queue was dropped.
 async fn gather<C: Change>(
     shared: &Shared,
     waiting: &Mutex<mpsc::Receiver<Waiting<C>>>,
@@ -211,7 +215,7 @@ async fn gather<C: Change>(
                 break;
             }
             Err(_) if has_gathered && under_way.is_none() => {
-                // Whoever is about to ask comes along.
+                // Tasks that are about to add a change get the chance.
                 if batch.len() == looked_at || batch.len() >= gathering.enough {
                     break;
                 }
@@ -248,14 +252,15 @@ async fn apply<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
                 shared.pool.outage().takes();
             }
             for (Waiting { change, answer }, outcome) in batch.into_iter().zip(outcomes) {
-                // Who asked may have gone away meanwhile; the change stands all the same.
+                // The caller may have given up; the change is made anyway.
                 drop(answer.send(Ok(change.finish(outcome))));
             }
         }
-        // One change that cannot be made is no reason to refuse the others, nor is one that others
-        // make at the same time.
+        // A change that cannot be made, or that conflicts with another gateway's, must not fail the
+        // others.
         Err(Failure::OfAChange(_) | Failure::Crossed) if batch.len() > 1 => {
-            // With the database away, or one that takes too long for each, all of them would wait for that anew.
+            // If the database is unreachable, or times out for each change, the rest must not wait
+            // for that again.
             let mut gone: Option<Failure> = None;
             let mut refusals = 0;
             for Waiting { change, answer } in batch {
@@ -292,7 +297,7 @@ async fn apply<C: Change>(shared: &Shared, batch: Vec<Waiting<C>>) {
     }
 }
 
-/// The error for the callers. The log says that webhooks are refused.
+/// Converts a failure for the callers. The log reports refused webhooks.
 fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     let error = StoreError::from(failure);
     if C::OVER == Purpose::Accepting {
@@ -301,7 +306,7 @@ fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     error
 }
 
-/// Repeats a commit whose answer was lost: it may have taken effect, and the repetition finds that.
+/// Repeats a commit whose answer was lost. It may have taken effect, which the repetition detects.
 async fn apply_patiently<C: Change>(
     shared: &Shared,
     changes: &[&C],
@@ -330,7 +335,7 @@ mod tests {
         assert_eq!(enough(32), (32, COMPANY_WAIT));
         assert_eq!(enough(5), (28, COMPANY_WAIT));
         assert_eq!(enough(30), (30, COMPANY_WAIT));
-        // Who asks alone is not made to wait for ever.
+        // A single caller must not wait forever.
         let commits = (1..100).find(|_| enough(1).1.is_zero());
         assert!(commits.is_some_and(|commits| commits < 30), "{commits:?}");
         assert_eq!(Gathering::after(32, true).wait, Duration::ZERO);

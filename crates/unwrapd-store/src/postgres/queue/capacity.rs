@@ -16,22 +16,22 @@ use crate::postgres::connect::pool::{Pool, Purpose};
 use crate::postgres::rows::signed;
 use crate::{StoreError, capacity};
 
-/// All that wait.
+/// Counts the waiting deliveries.
 const COUNT: &str = "SELECT count(*) FROM delivery WHERE state = 'waiting'";
-/// How many times as long as a count takes nobody counts again, and at least how long.
+/// The rest between two counts, in multiples of the duration of a count, and its minimum.
 const REST: u32 = 100;
 const REST_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Capacity {
     max: i64,
-    /// Waiting deliveries in the database, as far as we know,
+    /// Waiting deliveries in the database, as far as known.
     kept: AtomicI64,
-    /// and those of commits under way.
+    /// Waiting deliveries of running commits.
     reserved: AtomicI64,
 }
 
-/// Room for some deliveries, given back unless they are kept.
+/// Room for some deliveries. Dropping it returns the room, unless the deliveries were stored.
 pub(crate) struct CapacityReservation {
     capacity: Arc<Capacity>,
     deliveries: i64,
@@ -46,7 +46,7 @@ impl Capacity {
         })
     }
 
-    /// Counts all of them.
+    /// Counts all waiting deliveries.
     pub(crate) async fn count(&self, pool: &Arc<Pool>) -> Result<(), Failure> {
         let before = self.kept.load(Ordering::SeqCst);
         let rows = pool.once(Purpose::Looking, COUNT, &[]).await?;
@@ -54,12 +54,12 @@ impl Capacity {
             Some(row) => row.try_get(0)?,
             None => before,
         };
-        // Not stored: what came and went meanwhile stays counted.
+        // Added, not stored, so that changes during the count stay included.
         self.kept.fetch_add(counted - before, Ordering::SeqCst);
         Ok(())
     }
 
-    /// Room for so many more. The error says what to do.
+    /// Reserves room for so many deliveries. The error names the remedy.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         deliveries: usize,
@@ -71,7 +71,7 @@ impl Capacity {
         Ok(self.hold(deliveries))
     }
 
-    /// As [`reserve`](Self::reserve), for deliveries that are made again.
+    /// Does the same as [`reserve`](Self::reserve), for deliveries that are replayed.
     pub(crate) fn reserve_to_replay(
         self: &Arc<Self>,
         deliveries: u64,
@@ -83,7 +83,7 @@ impl Capacity {
         Ok(self.hold(usize::try_from(deliveries).unwrap_or(usize::MAX)))
     }
 
-    /// One was made or given up.
+    /// Counts a delivery that was settled for good.
     pub(crate) fn done(&self) {
         self.kept.fetch_sub(1, Ordering::SeqCst);
     }
@@ -102,7 +102,7 @@ impl Capacity {
     }
 }
 
-/// Counts now and then, until the store is closed.
+/// Counts regularly, until the store is closed.
 pub(crate) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut rest = REST_MIN;
     loop {
@@ -125,7 +125,7 @@ pub(crate) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
 }
 
 impl CapacityReservation {
-    /// The deliveries are in the database.
+    /// Keeps the room: the deliveries are in the database.
     pub(crate) fn keep(self) {
         self.capacity
             .kept

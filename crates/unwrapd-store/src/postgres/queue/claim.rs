@@ -1,8 +1,9 @@
-//! Taking what is due. Gateways take side by side: what another is taking at the moment is passed over, not waited for.
+//! Claims due deliveries. Gateways claim concurrently: rows that another claim has locked are
+//! skipped.
 //!
-//! A claim may be committed and its answer lost on the way. Nobody knows then what is held, and
-//! everybody would wait for the end of the leases. So each claim of a lane has an end of its own,
-//! by which it is found and given back.
+//! A claim may be committed although its answer is lost. Then its deliveries would wait for the end
+//! of their leases. So each claim of a lane has its own end of leases, by which it is found and
+//! released.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -26,7 +27,7 @@ use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::{Delivery, Lane, earlier, later};
 use unwrapd_core::message::{Message, Origin};
 
-/// In the last row there is no delivery, but the time when the next one may be claimed.
+/// The last row has no delivery, but the time at which the next one may be claimed.
 const CLAIM: Work = Work::Function("claim");
 
 const RELEASE: &str = "
@@ -35,7 +36,7 @@ const RELEASE: &str = "
     WHERE delivery.id = given.id AND gateway = $1 AND claimed_attempt = given.number AND ready_at = given.ends_ms
         AND settled_attempt < given.number AND state = 'waiting'";
 
-/// Gives back deliveries whose claim lost its answer: none of them has begun.
+/// Releases deliveries of a claim whose answer was lost: none of their attempts has begun.
 const GIVE_BACK: &str = "
     UPDATE delivery SET ready_at = due_at, claimed_attempt = claimed_attempt - 1, gateway = NULL
     FROM unnest($4::int8[]) AS lost (ends_ms)
@@ -47,31 +48,33 @@ const COUNT_PUT_OFF: &str = "
         SELECT FROM delivery WHERE destination = $1 AND lane = $2 AND state = 'waiting' AND ready_at > $3 AND gateway IS NULL LIMIT $4
     ) AS found";
 
-/// How far behind our own leases those of others may end that have other time-outs, and still be looked over.
+/// How much later than ours the leases of other time-outs may end to be still considered.
 const LEASES_NEAR: Duration = Duration::from_secs(1);
 
-/// How far behind the end of the last lease another one may lie to be moved behind it: further only
-/// if the clock was set. What is kept may wait so long for its commit.
+/// If the wanted end is at most this long before the previous one, the end follows the previous
+/// one. A larger difference means that the clock was set. A hand-off may wait so long for its
+/// commit.
 const CLOSE_MS: i64 = 30_000;
 
-/// How often what is lost is looked for: its commit may still be under way, and wait for a stand-by.
+/// Interval between searches for a lost claim, whose commit may still be running and wait for a
+/// stand-by.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How far behind a claim the mark of its lane stays beside other gateways: what they have received
-/// may still be on its way into the table.
+/// Distance, beside other gateways, between a claim and the floor of its lane: commits of other
+/// gateways may be in progress.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// How long to wait with what is due and being taken by another: by then it is leased, or free again.
+/// Wait for due deliveries that another claim has locked: after it they are leased, or free again.
 const BEING_TAKEN: Duration = Duration::from_millis(20);
 
-/// The ends of the leases, by which claims are told apart.
+/// Ends of leases, which identify claims.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<BTreeMap<(String, Lane), Ends>>);
 
 #[derive(Debug, Default)]
 struct Ends {
     last_ms: i64,
-    /// Of claims whose answer was lost, until they are found or have passed.
+    /// Claims whose answer was lost, until they are found or their leases have ended.
     lost: Vec<Lost>,
 }
 
@@ -82,7 +85,7 @@ struct Lost {
 }
 
 impl Leases {
-    /// An end that no claim of this lane had lately: this one, or one close behind it.
+    /// An end that no recent claim of this lane has: the wanted one, or one shortly after it.
     pub(crate) fn end_of(&self, lane: &(String, Lane), wanted_ms: i64) -> i64 {
         let mut ends = lock(&self.0);
         let ends = ends.entry(lane.clone()).or_default();
@@ -108,7 +111,7 @@ impl Leases {
             .push(Lost { ends_ms, look_at });
     }
 
-    /// The lost claims to look for now. A claim whose lease has ended is due again by itself.
+    /// The lost claims to search for. When a lease has ended, its deliveries are due again anyway.
     fn to_look_for(&self, lane: &(String, Lane), now_ms: i64) -> Vec<i64> {
         let mut ends = lock(&self.0);
         let Some(ends) = ends.get_mut(lane) else {
@@ -124,7 +127,7 @@ impl Leases {
         .collect()
     }
 
-    /// The lost claims are to be looked for again at once.
+    /// Makes the lost claims due for a search at once.
     fn look_at_once(&self, lane: &(String, Lane)) {
         if let Some(ends) = lock(&self.0).get_mut(lane) {
             for lost in &mut ends.lost {
@@ -145,7 +148,8 @@ impl Leases {
     }
 }
 
-/// Once more if the connection had ended before, which shows only now.
+/// Claims deliveries; tries twice if the connection had ended before, which shows only when it is
+/// used.
 pub(crate) async fn claim(
     shared: &Shared,
     destination: &str,
@@ -174,7 +178,7 @@ async fn claim_once(
     let ends_at = shared
         .leases
         .end_of(&key, later(now, terms.lease).as_millisecond());
-    // Not within the leases: the index holds entries of those that are over.
+    // Beyond the end of all leases, because the index has entries of ended leases.
     let put_off = terms
         .put_off_from(now)
         .max(later(now, terms.lease + LEASES_NEAR));
@@ -223,7 +227,7 @@ async fn claim_once(
         && let Some(next) = &mut next_due_at
         && *next <= now
     {
-        // It may be a lease that lasts although it seems to be over.
+        // A lease may still last although it seems to have ended.
         let is_lasting = lasting.contains(&next.as_millisecond());
         *next = later(now, if is_lasting { LOOK_EVERY } else { BEING_TAKEN });
     }
@@ -245,15 +249,15 @@ async fn claim_once(
     })
 }
 
-/// When those leases end that were given before the clock of the server jumped. They last, although
-/// by that clock they may be over, or longer than any. Without a jump these are the leases that are
-/// not over now.
+/// Range of the ends of leases that were given before the clock of the server jumped. These leases
+/// last, even if they seem to have ended, or seem longer than any lease. Without a jump, these are
+/// the leases that have not ended.
 fn lasting(clock: &Clock, now: Timestamp) -> RangeInclusive<i64> {
     let undisturbed = now.saturating_sub(clock.jump()).unwrap_or(now);
     undisturbed.as_millisecond() + 1..=later(undisturbed, LEASE_MAX).as_millisecond()
 }
 
-/// Says how many were put off; `claimed` of them, and perhaps others, are claimed by now.
+/// Logs the number of put-off deliveries, `claimed` of which are claimed already.
 async fn log_put_off(
     shared: &Shared,
     destination: &str,
@@ -274,14 +278,14 @@ async fn log_put_off(
     PutOff::log(destination, lane, left.saturating_add(signed(claimed)));
 }
 
-/// Gives back what was leased in commits of which nobody heard.
+/// Releases deliveries of lost claims.
 async fn give_back(shared: &Shared, key: &(String, Lane), now: Timestamp) -> Result<(), Failure> {
     let lost = shared.leases.to_look_for(key, now.as_millisecond());
     if lost.is_empty() {
         return Ok(());
     }
     let (destination, lane) = (&key.0, key.1.as_str());
-    // What it held under another number was freed when it was taken for dead.
+    // Leases under an earlier id of this gateway were freed when it was declared dead.
     let holder = shared.membership.id();
     let given = params![
         holder => INT8, destination => TEXT, lane => TEXT, lost => INT8_ARRAY,
@@ -297,7 +301,7 @@ async fn give_back(shared: &Shared, key: &(String, Lane), now: Timestamp) -> Res
     Ok(())
 }
 
-/// Gives leases back. What we held under another number was freed when we were taken for dead.
+/// Releases leases. Those under an earlier id of this gateway were freed when it was declared dead.
 pub(crate) async fn release(shared: &Shared, leases: Vec<Lease>) -> Result<(), Failure> {
     let ids: Vec<i64> = leases.iter().map(|lease| lease.delivery).collect();
     let numbers: Vec<i64> = leases.iter().map(|lease| lease.number.into()).collect();
@@ -311,7 +315,7 @@ pub(crate) async fn release(shared: &Shared, leases: Vec<Lease>) -> Result<(), F
     released.map(drop)
 }
 
-/// One of a claim whose leases end then.
+/// A delivery of a claim whose leases end at `ends_ms`.
 fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<Delivery, Failure> {
     Ok(Delivery {
         id: row.try_get(0)?,
@@ -363,7 +367,7 @@ mod tests {
         assert_eq!(leases.end_of(&app(), 1_000), 1_002);
     }
 
-    /// A lost claim is looked for again, since its commit may come late.
+    /// A lost claim is searched for again, since its commit may come late.
     #[tokio::test(start_paused = true)]
     async fn what_is_lost_is_looked_for_once_a_second_until_it_is_found_or_has_passed() {
         let leases = Leases::default();

@@ -1,11 +1,10 @@
-//! Where to begin to look for what is due. A delivery that is claimed moves on in the index, and
-//! leaves an entry behind that is gone only after a vacuum: whoever began at the beginning each
-//! time would step over everything that was claimed for a minute. So each lane has a mark before
-//! which nothing waits.
+//! The position at which a claim begins to search. A claimed delivery moves in the index, and
+//! leaves an entry behind until a vacuum. A search from the beginning would skip all entries of the
+//! last minute each time. So each lane has a floor before which no delivery waits.
 //!
-//! What we do ourselves moves the mark back where it must. What other gateways do is commonly not
-//! older than the moment that the mark stays behind beside them; whatever is before it all the same
-//! is found by the regular full search, as after a lost notification
+//! This gateway's own changes lower the floor when necessary. The changes of other gateways are
+//! usually not older than the margin by which the floor stays behind beside them. The regular full
+//! search finds the rest, as after a lost notification
 //! ([`notify`](crate::postgres::fleet::notify)).
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,24 +13,24 @@ use std::sync::Mutex;
 use crate::postgres::lock;
 use unwrapd_core::delivery::Lane;
 
-/// From the beginning.
+/// The beginning of the index.
 const BEGINNING: i64 = i64::MIN;
 
-/// The marks of all lanes of which something was claimed, in milliseconds.
+/// The floors of all lanes with a claim, in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimFloors(Mutex<BTreeMap<Lane, HashMap<String, ClaimFloor>>>);
 
 #[derive(Debug)]
 struct ClaimFloor {
     at_ms: i64,
-    /// The earliest that has come since the last claim began. That one may not have seen it.
+    /// The earliest delivery that was added since the last claim began, which may have missed it.
     come_ms: i64,
 }
 
 impl ClaimFloors {
-    /// Where a claim begins to look. There is only one at a time for a lane, but for a moment after
-    /// its destination was changed; then the look at everything finds what one has hidden from the
-    /// other.
+    /// Returns the position at which a claim begins to search. A lane has one claim at a time,
+    /// except shortly after a change of its destination; then the full search finds what one claim
+    /// has hidden from the other.
     pub(crate) fn begin(&self, destination: &str, lane: Lane, now_ms: i64) -> i64 {
         let mut lanes = lock(&self.0);
         let lane = lanes.entry(lane).or_default();
@@ -47,8 +46,8 @@ impl ClaimFloors {
         floor.at_ms
     }
 
-    /// Ends a claim that has looked at everything until this time. `first_ms` is the first delivery
-    /// left.
+    /// Records a claim that has searched everything until `until_ms`. `first_ms` is the first
+    /// delivery left.
     pub(crate) fn end(&self, destination: &str, lane: Lane, until_ms: i64, first_ms: Option<i64>) {
         if let Some(floor) = floor(&mut lock(&self.0), destination, lane) {
             let first_ms = first_ms.unwrap_or(i64::MAX);
@@ -56,26 +55,26 @@ impl ClaimFloors {
         }
     }
 
-    /// Something may be claimed from this time on.
+    /// Records a delivery that may be claimed from `ready_ms` on.
     pub(crate) fn comes(&self, destination: &str, lane: Lane, ready_ms: i64) {
         if let Some(floor) = floor(&mut lock(&self.0), destination, lane) {
             floor.comes(ready_ms);
         }
     }
 
-    /// Something may be claimed from this time on, and nobody knows in which lane.
+    /// Records a delivery in an unknown lane that may be claimed from `ready_ms` on.
     pub(crate) fn comes_somewhere(&self, ready_ms: i64) {
         for floor in lock(&self.0).values_mut().flat_map(HashMap::values_mut) {
             floor.comes(ready_ms);
         }
     }
 
-    /// Something came there, and nobody knows from which time on it may be claimed.
+    /// Records deliveries of a lane that may be claimed from an unknown time on.
     pub(crate) fn forget(&self, destination: &str, lane: Lane) {
         self.comes(destination, lane, BEGINNING);
     }
 
-    /// Something came somewhere.
+    /// Records deliveries in unknown lanes.
     pub(crate) fn forget_all(&self) {
         self.comes_somewhere(BEGINNING);
     }

@@ -15,7 +15,7 @@ use crate::{Attempt, Settled};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Next;
 
-/// Comes back with those that counted.
+/// Returns the settlements that took effect.
 const SETTLE: Work = Work::Function("settle");
 
 #[async_trait]
@@ -25,7 +25,7 @@ impl Change for Attempt {
 
     const OVER: Purpose = Purpose::Settling;
 
-    /// No request waits for a settlement. If the process dies before it, the delivery is made
+    /// No request waits for a settlement. If the process dies before it, the delivery is attempted
     /// again, and not lost.
     const CROWD: usize = FULL;
     const GATHERS: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ impl Change for Attempt {
     }
 
     async fn apply(shared: &Shared, changes: &[&Self]) -> Result<Vec<Settled>, Failure> {
-        // In the order of the table, and each once.
+        // In the order of the table, and each only once.
         let mut firsts: HashMap<(i64, u32), usize> = HashMap::new();
         for (place, attempt) in changes.iter().enumerate() {
             firsts

@@ -1,5 +1,5 @@
-//! Whether what is in a schema fits together. It only reads, so it may be asked beside running
-//! gateways. Whether pages and indexes are sound the server's own tools tell.
+//! Checks whether the content of a schema is consistent. It only reads, so it may run beside
+//! gateways. Use the server's own tools to check pages and indexes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::postgres::migration;
 use crate::postgres::rows::natural;
 use crate::{Check, StoreError};
 
-/// How long one look at everything may take.
+/// Maximum duration of a scan of all rows.
 const LOOK_TIME: Duration = Duration::from_secs(3600);
 
 const SIZE: &str = "
@@ -28,7 +28,7 @@ const WRONG: [(&str, &[(&str, &str)]); 2] = [
                 "SELECT count(*) FROM message LEFT JOIN payload USING (partition, seq) WHERE partition IS NOT NULL AND bytes IS NULL",
             ),
             (
-                "have their payload in a partition that is to be filled again",
+                "have their payload in a partition that will be filled again",
                 "SELECT count(*) FROM message JOIN payload_partition USING (partition)
                  WHERE opened_at IS NULL AND partition <> (SELECT partition FROM current_partition)",
             ),
@@ -69,7 +69,8 @@ const SOUND: [&str; 2] = [
      FROM delivery",
 ];
 
-/// Makes every check; `None`: there is no store in that schema. An error says that it cannot be read.
+/// Makes all checks. `None`: there is no store in that schema. An error means that it cannot be
+/// read.
 pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, StoreError> {
     let Connected { link, does, .. } = Hosts::new(address)?.connect(None).await?;
     let schema = address.schema();
@@ -96,7 +97,7 @@ pub async fn check(address: &PostgresAddress) -> Result<Option<Vec<Check>>, Stor
     Ok(Some(checks))
 }
 
-/// The first of these of which there are any.
+/// The first of these problems that exists.
 async fn wrong(
     link: &PgConnection,
     begin: &Begin,

@@ -15,35 +15,35 @@ use crate::postgres::connect::hosts::Hosts;
 use crate::postgres::fleet::heartbeat;
 use crate::postgres::migration;
 
-/// How long a statement may take that reads or writes some rows,
+/// Maximum duration of a statement that reads or writes some rows.
 const SOME_TIME: Duration = Duration::from_secs(60);
-/// and one that looks at all of them.
+/// Maximum duration of a statement that scans all rows.
 const ALL_TIME: Duration = Duration::from_secs(3600);
 
-/// Which server, database and schema it is, without a right that not every role has.
+/// Identity of server, database and schema, without a privilege that some roles lack.
 const IDENTITY: &str = "
     SELECT concat_ws(' ', 'database', extract(epoch FROM pg_postmaster_start_time()), oid, current_schema())
     FROM pg_database WHERE datname = current_database()";
 
-/// Sets the sequences to free numbers.
+/// Sets the sequences to unused numbers.
 const COUNT_ON: &str = "
     SELECT setval('message_seq', max(seq)) FROM message HAVING max(seq) > 0;
     SELECT setval(pg_get_serial_sequence('quarantine', 'id'), max(id)) FROM quarantine HAVING max(id) > 0;
     SELECT setval(pg_get_serial_sequence('replay', 'id'), max(id)) FROM replay HAVING max(id) > 0;
     ANALYZE message, payload, delivery, attempt";
 
-/// The store in one schema, over a connection of its own.
+/// A store in a schema, with its own connection.
 pub(crate) struct PostgresCopyEndpoint {
     link: PgConnection,
     schema: String,
-    /// For some rows, which are found by an index whatever the statistics say,
+    /// Settings for some rows, which are found through an index whatever the statistics say.
     some: Begin,
-    /// and for all of them.
+    /// Settings for scans of all rows.
     all: Begin,
 }
 
 impl PostgresCopyEndpoint {
-    /// To read from it; `None`: there is no store in that schema.
+    /// Opens the schema for reading. `None`: there is no store in it.
     pub(crate) async fn of_source(address: &PostgresAddress) -> Result<Option<Self>, StoreError> {
         let mut end = Self::connect(address).await?;
         if !migration::check_present(&end.link, &end.all, &end.schema).await? {
@@ -54,7 +54,7 @@ impl PostgresCopyEndpoint {
         Ok(Some(end))
     }
 
-    /// To write into it. Makes the schema and the tables if there are none.
+    /// Opens the schema for writing, and creates the schema and the tables if they do not exist.
     pub(crate) async fn of_target(address: &PostgresAddress) -> Result<Self, StoreError> {
         let mut end = Self::connect(address).await?;
         if !migration::check_present(&end.link, &end.all, &end.schema).await? {
@@ -76,7 +76,8 @@ impl PostgresCopyEndpoint {
         })
     }
 
-    /// While no gateway runs or begins: changes the mark by this, and does more if that was possible.
+    /// While no gateway runs or starts, changes the mark with the statement `change`, then executes
+    /// `more` if that succeeded.
     async fn alone(&self, change: &str, mark: &str, more: &str) -> Result<StepResult, Failure> {
         self.link.begin(&self.all).await?;
         migration::lock(&self.link, &self.all, &self.schema).await?;
@@ -131,7 +132,7 @@ impl CopyEndpoint for PostgresCopyEndpoint {
         Ok(rows::read(&self.link, &self.some, table, &after).await?)
     }
 
-    /// There is an index that sees to it.
+    /// Always `None`: a unique index excludes it.
     async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError> {
         Ok(None)
     }
@@ -141,7 +142,7 @@ impl CopyEndpoint for PostgresCopyEndpoint {
     }
 
     async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError> {
-        // A gateway may have been there since we looked.
+        // A gateway may have run since the check.
         let is_empty = TABLES
             .iter()
             .map(|table| format!("NOT EXISTS (SELECT FROM {})", table.name));

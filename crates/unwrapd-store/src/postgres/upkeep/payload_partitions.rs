@@ -1,6 +1,6 @@
-//! The partitions of payloads. They are filled one after the other. A partition that was closed longer
-//! ago than messages are kept holds little that is still needed: that is moved into the partition being
-//! filled, and the whole of the rest is dropped at once.
+//! The partitions of payloads, which are filled in turn. A partition that was closed longer ago
+//! than the retention holds few payloads that are still needed. Those are moved into the current
+//! partition, and the rest is truncated as a whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,24 +13,25 @@ use crate::postgres::connect::pool::{Pool, Purpose, Transaction};
 use crate::postgres::rows::signed;
 use unwrapd_core::delivery::earlier;
 
-/// Number of partitions that hold the messages of the whole retention. There are twelve, so some are
-/// left if others are emptied late.
+/// Number of partitions that hold the messages of the whole retention. There are twelve, so some
+/// are left if partitions are emptied late.
 const PARTITIONS_FILLED: u32 = 8;
-/// Least time that a partition stays open, and then closed before it is emptied: longer than any
+/// Minimum time that a partition is open, and then closed before it is emptied: longer than any
 /// transaction that uses it.
 const TIME_MIN: Duration = Duration::from_secs(3600);
 /// Payloads moved in one step.
 const MOVE_MAX: i64 = 256;
-/// Longest wait for transactions that read the partition to be emptied. Later ones wait as long.
+/// Longest wait for transactions that read the partition to be emptied, in milliseconds. Later
+/// transactions wait as long.
 const LOCK_TIME_MS: u32 = 200;
 /// Key of the advisory lock for this work.
 const LOCK: i64 = 0x736C_6F74;
 
-/// One gateway at a time does this work. The others do not wait.
+/// Lets one gateway at a time do this work. The others do not wait.
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock($1 # hashtext(current_schema())::int8)";
 
-/// Sets the opening time of the current partition if it has none, or if it lies in the future (a clock
-/// was set back).
+/// Sets the opening time of the current partition if it has none, or if it is in the future (a
+/// clock was set back).
 const DATE: &str = "
     UPDATE payload_partition SET opened_at = $1
     WHERE partition = (SELECT partition FROM current_partition) AND (opened_at IS NULL OR opened_at > $1)";
@@ -49,12 +50,12 @@ const TURN: &str = "
     )
     UPDATE current_partition SET partition = next.partition FROM next";
 
-/// The partition to be emptied next.
+/// Finds the partition to empty next.
 const OLDEST: &str = "
     SELECT partition::int8 FROM payload_partition WHERE closed_at < $1 ORDER BY closed_at LIMIT 1";
 
-/// Takes a step: opens a partition, moves some payloads or empties a partition. Returns whether more
-/// is left to do.
+/// Takes a step: opens a partition, moves some payloads or empties a partition. Returns whether
+/// more is left to do.
 pub(crate) async fn step(
     pool: &Arc<Pool>,
     retention: Duration,
@@ -122,21 +123,22 @@ async fn move_some(transaction: &Transaction, partition: i64) -> Result<bool, Fa
         .map_or(Ok(false), |row| Ok(row.try_get::<_, i64>(0)? > 0))
 }
 
-/// Truncates the partition, unless a transaction reads it or needs a payload in it. Returns `false` if
-/// it is read, and is to be tried later.
+/// Truncates the partition, unless a transaction reads it or a message needs a payload in it.
+/// Returns `false` if it must be tried later.
 async fn empty(transaction: &Transaction, partition: i64) -> Result<bool, Failure> {
     transaction.query("SAVEPOINT before", &[]).await?;
     let lock = format!("SET LOCAL lock_timeout TO {LOCK_TIME_MS}");
     transaction.query(&lock, &[]).await?;
     let lock = format!("LOCK TABLE payload_{partition} IN ACCESS EXCLUSIVE MODE");
     if let Err(failure) = transaction.query(&lock, &[]).await {
-        tracing::debug!("a partition of old payloads is emptied later: {failure:?}");
+        tracing::debug!("cannot empty a partition of old payloads yet: {failure:?}");
         transaction
             .query("ROLLBACK TO SAVEPOINT before", &[])
             .await?;
         return Ok(false);
     }
-    // From here on nobody is within. What someone put there since we looked would show.
+    // From here on no transaction uses the partition. Payloads that were added since the search
+    // would show.
     let needed = format!(
         "SELECT 1 FROM message JOIN payload_{partition} AS old ON old.seq = message.seq WHERE message.partition = $1::int8 LIMIT 1"
     );

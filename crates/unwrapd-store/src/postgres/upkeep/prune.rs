@@ -16,12 +16,12 @@ use crate::postgres::upkeep::payload_partitions;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
 use crate::{Bounds, Pruned};
 
-/// Where the next messages stand.
+/// The range of numbers of the next messages.
 const SPAN: &str = "
     SELECT (SELECT seq FROM message WHERE seq > $1 ORDER BY seq LIMIT 1), (SELECT max(seq) FROM message)";
 
-/// Old messages that wait for no delivery. Of a message without content only the id is kept, until
-/// its dedupe time is over.
+/// Old messages without waiting deliveries. Of a message without content, only the id is kept until
+/// the dedupe horizon.
 const OLD: &str = "
     SELECT seq FROM message
     WHERE seq BETWEEN $1 AND $2 AND received_at < CASE WHEN partition IS NULL THEN $4 ELSE $3 END AND (partition IS NULL OR NOT EXISTS (
@@ -29,10 +29,10 @@ const OLD: &str = "
         WHERE id BETWEEN seq * 256 AND seq * 256 + 255 AND (state = 'waiting' OR due_at >= $3) OFFSET 0))
     ORDER BY seq LIMIT $5";
 
-/// No replay chooses them from here on. What one has chosen before is passed over.
+/// Locks the messages against replays. Messages that a replay has locked are skipped.
 const LOCK: &str = "SELECT seq FROM message WHERE seq = ANY ($1) FOR UPDATE SKIP LOCKED";
 
-/// Sees what a replay did before the lock: unless a delivery waits now.
+/// Deletes content unless a delivery waits. It sees the effect of replays before the lock.
 const FORGET: &str = "
     WITH old AS (
         SELECT seq, partition, received_at FROM message
@@ -61,12 +61,12 @@ pub(crate) struct Pruner {
     schedule: SweepSchedule,
 }
 
-/// A walk through what there is, and how far it has come.
+/// A sweep and its progress.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sweep {
-    /// Messages that are old, behind the one with this number.
+    /// Old messages with numbers above `after`.
     Old { after: i64 },
-    /// Statistics, and payloads that nothing points to any more.
+    /// Traffic counts, and payloads that no message needs.
     Slots,
 }
 
@@ -79,7 +79,7 @@ impl Pruner {
         }
     }
 
-    /// Takes the next step. One that failed is taken again.
+    /// Takes the next step. A failed step is repeated.
     pub(crate) async fn step(
         &mut self,
         shared: &Shared,
@@ -112,8 +112,8 @@ impl Pruner {
         })
     }
 
-    /// Forgets what is old behind `after`, and says of how many messages the content is gone and
-    /// how far that was; `None`: to the end.
+    /// Deletes old content after number `after`. Returns the number of messages whose content was
+    /// deleted, and the number up to which it searched; `None`: to the end.
     async fn forget(
         &self,
         shared: &Shared,

@@ -23,7 +23,7 @@ pub enum Wish {
     Write,
 }
 
-/// The error of the system with its cause and a remedy. The text begins with the path.
+/// The error of the system, with its cause and a remedy. The text begins with the path.
 #[must_use]
 pub fn explain(path: &Path, wish: Wish, error: &io::Error) -> String {
     let place = path.display();
@@ -52,7 +52,7 @@ pub fn explain(path: &Path, wish: Wish, error: &io::Error) -> String {
 
 fn denied(path: &Path, wish: Wish, error: &io::Error) -> String {
     let place = path.display();
-    // The cause is not the permission bits but an immutable file or a security module.
+    // The cause is not the permission bits, but an immutable file or a security module.
     if Errno::from_io_error(error) == Some(Errno::PERM) {
         return format!(
             "{place}: {error}; {} may not change it whatever its mode is: see `lsattr` for an immutable file",
@@ -101,7 +101,7 @@ fn closed_folder(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Returns an error if an existing file of the database, or its folder, cannot be written. SQLite
+/// Returns an error if an existing file of the database, or its folder, is not writable. SQLite
 /// itself only reports that it cannot open a file.
 pub(crate) fn check_writable(database: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
@@ -115,8 +115,7 @@ pub(crate) fn check_writable(database: &Path) -> Result<(), StoreError> {
             )?;
         }
     }
-    // SQLite creates and removes the log in this folder. So the check is that for a file that does
-    // not exist.
+    // SQLite creates and removes the log in this folder, so the folder must allow new files.
     let log = with_suffix(database, "-wal");
     if log.exists() {
         return Ok(());
@@ -129,7 +128,7 @@ pub(crate) fn check_writable(database: &Path) -> Result<(), StoreError> {
     )
 }
 
-/// Returns an error if an existing file of the database cannot be read.
+/// Returns an error if an existing file of the database is not readable.
 pub(crate) fn check_readable(database: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
         let path = with_suffix(database, suffix);
@@ -140,7 +139,8 @@ pub(crate) fn check_readable(database: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns an error if the index of the log can be neither used nor made. Without it a log cannot be read.
+/// Returns an error if the index of the log can be neither used nor created. Without it, a log
+/// cannot be read.
 pub(crate) fn check_index(database: &Path) -> Result<(), StoreError> {
     let index = with_suffix(database, "-shm");
     let folder = folder_of(&index);
@@ -149,7 +149,7 @@ pub(crate) fn check_index(database: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError::Unavailable(format!(
-        "{}: the log beside it can only be read by a user who may write {} ({}); {} may not: run as its owner",
+        "{}: only a user who may write {} ({}) can read the log beside it; {} may not: run as its owner",
         database.display(),
         tested.display(),
         of(tested),
@@ -162,7 +162,7 @@ fn check(tested: &Path, path: &Path, access: Access, wish: Wish) -> Result<(), S
         Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => {
             Err(StoreError::Unavailable(explain(path, wish, &error.into())))
         }
-        // Opening the file reports any other error; an old system cannot answer this check.
+        // Opening the file reports any other error; an old system does not support this check.
         _ => Ok(()),
     }
 }
@@ -171,7 +171,7 @@ fn may(path: &Path, access: Access) -> bool {
     accessat(CWD, path, access, AtFlags::EACCESS) != Err(Errno::ACCESS)
 }
 
-/// The folder that a path is in.
+/// The folder of a path.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),

@@ -1,12 +1,13 @@
-//! Moves the log into the database beside the writer, so that no commit waits for it.
+//! Moves the log into the database beside the writer, so that no commit waits for it (a
+//! checkpoint).
 //!
-//! A thread of its own copies most of the log while the writer goes on; what was written meanwhile,
-//! a little, the writer copies itself between two commits, and then begins the log anew. So the log
-//! stays small under any load.
+//! A thread copies most of the log while the writer continues. The writer copies the rest, which
+//! was written meanwhile, between two commits, and then restarts the log. So the log stays small
+//! under any load.
 //!
-//! A read transaction of another program keeps the log from being moved and from beginning anew.
-//! While much is left behind, the thread tries again by itself, and a warning lasts until the log
-//! was moved and its file is small again.
+//! A read transaction of another program prevents moving the log and restarting it. While much is
+//! left, the thread retries, and a warning lasts until the log was moved and its file is small
+//! again.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -24,50 +25,50 @@ use crate::sqlite::lock;
 use crate::sqlite::schema;
 use unwrapd_core::observe::warnings::Warnings;
 
-/// Pages in the log (4 KiB each) at which they are moved. Fewer would be moved more often than
-/// needed, more take longer at once.
+/// Pages in the log (4 KiB each) at which a checkpoint begins. A smaller number means more
+/// checkpoints, a larger one longer checkpoints.
 const LOG_PAGES: i32 = 4000;
 
-/// Size of the log from which on a warning is given: four times the size at which a checkpoint
+/// Unmoved size of the log at which a warning begins: four times the size at which a checkpoint
 /// begins.
 const LEFT_BEHIND_MAX_MIB: u64 = 64;
 
-/// Size above which the file of the log is cut off when the log begins anew.
+/// File size above which the log is truncated when it restarts.
 const LOG_FILE_MAX_MIB: u64 = 64;
 
-/// How often moving the log is tried again while a reader keeps it.
+/// Interval between attempts while a reader prevents a checkpoint.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 const MIB: u64 = 1024 * 1024;
 
-/// The condition that much of the log cannot be moved, among [`Warnings`].
+/// Name of the warning, among [`Warnings`], that much of the log cannot be moved.
 const WARNING: &str = "store-log";
 
-/// Task of a checkpoint.
+/// Kind of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing but count.
+    /// Only count frames.
     Count,
-    /// Move what it can beside readers and writers.
+    /// Move as many frames as readers and writers allow.
     Passive,
-    /// Move all of it, and have the log begin anew.
+    /// Move all frames, and restart the log.
     Restart,
-    /// Move all of it, and cut the log off.
+    /// Move all frames, and truncate the log.
     Truncate,
 }
 
 /// Result of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Somebody read or wrote, and not everything asked for was done.
+    /// Readers or writers prevented a part of the work.
     pub(crate) is_busy: bool,
-    /// Frames in the log, a page each.
+    /// Frames in the log, one page each.
     pub(crate) frames: u32,
-    /// Frames that are in the database as well.
+    /// Frames that are in the database too.
     pub(crate) moved: u32,
 }
 
-/// Runs a checkpoint. It waits for others as long as the connection may.
+/// Runs a checkpoint. It waits for locks as long as the connection does.
 pub(crate) fn run(connection: &Connection, mode: Mode) -> rusqlite::Result<Counts> {
     let mode = match mode {
         Mode::Count => "NOOP",
@@ -77,7 +78,7 @@ pub(crate) fn run(connection: &Connection, mode: Mode) -> rusqlite::Result<Count
     };
     let pragma = format!("PRAGMA wal_checkpoint({mode})");
     connection.prepare_cached(&pragma)?.query_row((), |row| {
-        // Negative where there is nothing to count.
+        // Negative if there is nothing to count.
         let count = |number: i64| u32::try_from(number).unwrap_or(0);
         Ok(Counts {
             is_busy: row.get(0)?,
@@ -87,7 +88,7 @@ pub(crate) fn run(connection: &Connection, mode: Mode) -> rusqlite::Result<Count
     })
 }
 
-/// As [`run`], waiting for nobody.
+/// Does the same as [`run`], without waiting for locks.
 pub(crate) fn run_at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<Counts> {
     connection.busy_timeout(Duration::ZERO)?;
     let counts = run(connection, mode);
@@ -95,14 +96,14 @@ pub(crate) fn run_at_once(connection: &Connection, mode: Mode) -> rusqlite::Resu
     counts
 }
 
-/// The thread that moves the log, as the writer sees it.
+/// The checkpoint thread, as the writer uses it.
 pub(crate) struct Checkpoints {
     order: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
 }
 
-/// How often the log was moved by us, as of some moment.
+/// Number of checkpoints by this process that have begun and ended at some moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Passes {
     begun: u32,
@@ -110,7 +111,7 @@ pub(crate) struct Passes {
 }
 
 impl Passes {
-    /// Whether the log was being moved at some time from `earlier` on.
+    /// Whether a checkpoint was running at any time since `earlier`.
     pub(crate) fn have_gone_on_since(self, earlier: Self) -> bool {
         self.begun != earlier.ended
     }
@@ -121,28 +122,29 @@ struct Shared {
     log: PathBuf,
     warnings: Warnings,
     is_nearly_done: AtomicBool,
-    /// Much is left in the log, or was and its file is still large.
+    /// Much is left in the log, or was and the file is still large.
     is_behind: AtomicBool,
-    /// A sync of what was moved has failed.
+    /// A sync of moved pages has failed.
     has_failed_to_sync: AtomicBool,
-    /// How often moving the log was begun,
+    /// Number of checkpoints that have begun.
     begun: AtomicU32,
-    /// and how often it was ended.
+    /// Number of checkpoints that have ended.
     ended: AtomicU32,
-    /// Frames in the log after the last commit of the writer; 0 once they were asked for.
+    /// Frames in the log after the writer's last commit; 0 once they were taken.
     frames: AtomicI32,
-    /// Held while the log is moved.
+    /// Held during a checkpoint.
     under_way: Mutex<()>,
 }
 
 impl Checkpoints {
-    /// For the database that `database` knows, and the log beside it.
+    /// Starts the thread for `database` and the log beside it.
     pub(crate) fn start(
         database: Known,
         log: PathBuf,
         warnings: Warnings,
     ) -> Result<Arc<Self>, StoreError> {
-        // One order at a time: while one is carried out there is no room for another, and none is needed.
+        // One pending order suffices: a checkpoint covers everything that is in the log when it
+        // begins.
         let (order, orders) = sync_channel(1);
         let shared = Arc::new(Shared {
             database,
@@ -168,7 +170,8 @@ impl Checkpoints {
         }))
     }
 
-    /// Gives the order whenever a commit on this connection leaves a long log; SQLite itself then moves nothing.
+    /// Orders a checkpoint when a commit on this connection leaves a long log. SQLite itself then
+    /// makes no checkpoints.
     pub(crate) fn watch(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
         let checkpoints = Arc::clone(self);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -180,21 +183,21 @@ impl Checkpoints {
         }))
     }
 
-    /// Has the log moved.
+    /// Orders a checkpoint.
     pub(crate) fn order(&self) {
         if let Some(order) = &*lock(&self.order) {
-            // Full: the order stands already.
+            // If the channel is full, an order is pending already.
             let _: Result<(), _> = order.try_send(());
         }
     }
 
-    /// How many frames the last commit has left in the log, unless that was asked before.
+    /// Number of frames that the last commit left in the log. `None` if they were taken before.
     pub(crate) fn take_frames(&self) -> Option<u32> {
         let frames = self.shared.frames.swap(0, Ordering::Relaxed);
         u32::try_from(frames).ok().filter(|frames| *frames > 0)
     }
 
-    /// How often the log was moved by us until now.
+    /// The checkpoints of this process so far.
     pub(crate) fn passes(&self) -> Passes {
         let ended = self.shared.ended.load(Ordering::Acquire);
         let begun = self.shared.begun.load(Ordering::Acquire);
@@ -205,20 +208,19 @@ impl Checkpoints {
         self.shared.is_nearly_done.load(Ordering::Acquire)
     }
 
-    /// Whether a sync of the database has failed since this was last asked. What was moved may be
-    /// missing on the disk, and SQLite does not move it again, as long as it remembers that it was
+    /// Whether a sync of the database has failed since the last call. Moved pages may then be
+    /// missing on the disk, and SQLite does not move them again while its index records them as
     /// moved.
     pub(crate) fn take_failed_sync(&self) -> bool {
         self.shared.has_failed_to_sync.swap(false, Ordering::AcqRel)
     }
 
-    /// Waits until the log is not being moved; it is not while the guard lives.
+    /// Waits for the end of a running checkpoint. None begins while the guard lives.
     pub(crate) fn wait(&self) -> MutexGuard<'_, ()> {
         lock(&self.shared.under_way)
     }
 
-    /// Moves what is left. Whoever reads keeps the log from beginning anew, and is not waited for:
-    /// there is a next time.
+    /// Moves the rest of the log. If a reader prevents the restart, the next call tries again.
     pub(crate) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
         self.shared.is_nearly_done.store(false, Ordering::Release);
         let is_large = self.shared.log_bytes() > LOG_FILE_MAX_MIB * MIB;
@@ -244,14 +246,14 @@ impl Checkpoints {
             && thread.join().is_err()
         {
             tracing::error!(
-                "the thread that moves the log of the store ended by a panic (a bug; please report it)"
+                "the thread that moves the log of the store panicked; please report this bug"
             );
         }
     }
 }
 
 impl Shared {
-    /// Runs what moves the log.
+    /// Runs a checkpoint and counts it.
     fn counted<T>(&self, run: impl FnOnce() -> T) -> T {
         self.begun.fetch_add(1, Ordering::AcqRel);
         let done = run();
@@ -271,9 +273,9 @@ impl Shared {
     }
 
     fn note(&self, counts: Counts) {
-        // The header of a frame makes little difference.
+        // Headers of frames are neglected.
         let left = u64::from(counts.frames.saturating_sub(counts.moved)) * 4096 / MIB;
-        // Much is left to this thread, so that no commit waits while the writer moves it.
+        // If much is left, this thread goes on, so that no commit waits while the writer moves it.
         self.is_nearly_done
             .store(left < LEFT_BEHIND_MAX_MIB, Ordering::Release);
         if left >= LEFT_BEHIND_MAX_MIB {
@@ -295,18 +297,19 @@ fn carry_out(orders: &Receiver<()>, shared: &Shared) {
         let _under_way = lock(&shared.under_way);
         match shared.counted(|| move_most(shared)) {
             Ok(Some(counts)) => shared.note(counts),
-            // The writer notices as well, and says so.
+            // The writer detects this too, and logs it.
             Ok(None) => {}
             Err(error) => {
                 shared.note_failure(Some(&error));
                 let error = schema::store_error(&error);
-                tracing::warn!("the log of the store was not moved into the database: {error}");
+                tracing::warn!("cannot move the log of the store into the database: {error}");
             }
         }
     }
 }
 
-/// `false`: there will be no more orders. While a reader keeps the log, trying again waits a while, and needs no order.
+/// Waits for the next order. `false`: there will be none. While a reader prevents a checkpoint, it
+/// returns after [`RETRY_EVERY`], without an order.
 fn wait_for_order(orders: &Receiver<()>, shared: &Shared) -> bool {
     if !shared.is_behind.load(Ordering::Acquire) {
         return orders.recv().is_ok();
@@ -321,11 +324,13 @@ fn wait_for_order(orders: &Receiver<()>, shared: &Shared) -> bool {
     }
 }
 
-/// `None`: the database is not where it was.
+/// Moves as much as possible. `None`: the database is no longer at its path.
 fn move_most(shared: &Shared) -> rusqlite::Result<Option<Counts>> {
-    // Opened each time: a log that the writer has given up must not be moved over what it has written since.
+    // Opened each time: after the writer has reopened the log, an old connection would overwrite
+    // newer content.
     let connection = schema::connect_beside_unread(shared.database.path())?;
-    // Before anything is read, or the log would be moved into someone else's file.
+    // Checked before anything is read, or the log would be moved into a file of another
+    // application.
     if shared.database.look().is_err() {
         return Ok(None);
     }

@@ -1,37 +1,38 @@
-//! The file system of the store. The shared memory of the log and the locks need a local one: over
-//! a network both silently have no effect.
+//! Checks the file system of the store. The shared memory of the log and the locks need a local
+//! file system: over a network, both silently have no effect.
 
 use std::path::Path;
 
 use crate::StoreError;
 use crate::settings::with_suffix;
 
-/// Bytes of the index that SQLite gives a block by writing one byte.
+/// SQLite reserves space for the index by writing one byte in each block of this size, in bytes.
 const INDEX_STEP: u64 = 4096;
-/// Free bytes that opening the database takes at most, beside those for the index of its log.
+/// Free space that opening the database needs at most, in bytes, besides the index of its log.
 const ROOM_MIN: u64 = 128 * 1024;
-/// Bytes of the log for which its index has one byte, at least: 32 KiB index 4,096 pages of 4 KiB.
+/// Bytes of the log for each byte of its index, at least: 32 KiB of index cover 4,096 pages of 4
+/// KiB.
 const LOG_TO_INDEX: u64 = 256;
 
-/// A problem of a file system.
+/// Result of the check of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "only Linux tells the kind of a file system")
+    expect(dead_code, reason = "only Linux gives the kind of a file system")
 )]
 enum Verdict {
-    /// Nothing.
+    /// No problem.
     Fine,
     /// A network file system, which cannot be used.
     Network(&'static str),
-    /// A FUSE file system, which may be one of the network.
+    /// A FUSE file system, which may use the network.
     Fuse,
     /// A file system in memory, whose content is lost when the machine restarts.
     Memory,
 }
 
-/// Refuses a path on a file system of the network, and warns of what is doubtful. Where the kind
-/// cannot be found out, or is not known, it is taken to be fine.
+/// Refuses a path on a network file system, and warns of doubtful ones. An unknown kind is
+/// accepted.
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let place = path.display();
     match kind(path) {
@@ -42,7 +43,7 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
             )));
         }
         Verdict::Fuse => tracing::warn!(
-            "{place} is on a FUSE file system: if that is one of the network, such as sshfs, SQLite can lose data there; a local disk is safe"
+            "{place} is on a FUSE file system: if it uses the network, as sshfs does, SQLite can lose data there; use a local disk"
         ),
         Verdict::Memory => tracing::warn!(
             "{place} is in memory (tmpfs): its content is lost when the machine restarts"
@@ -51,20 +52,21 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The disk has no room left.
+/// The error for a full disk.
 pub(crate) fn disk_full() -> StoreError {
     StoreError::Unavailable(
-        "the disk is full; free space on it or grow it, and do not remove files of the store"
+        "the disk is full; free space on it or enlarge it, and do not remove files of the store"
             .into(),
     )
 }
 
-/// Refuses to open the database at `path`, or to write to it, while the disk has no room for the index of its log.
+/// Returns an error if the disk has no room for the index of the log, before the database at `path`
+/// is opened or written.
 ///
-/// SQLite makes the index anew, writes one byte in every 4 KiB of it, and maps it into memory.
-/// Where the blocks of the file system are smaller, as on small ext4 volumes, holes are left, and a
-/// write to a hole of a full disk ends the process with SIGBUS. Where the room is not known, there
-/// is taken to be enough.
+/// SQLite creates the index by writing one byte in every 4 KiB, and maps it into memory. If the
+/// blocks of the file system are smaller, as on small ext4 volumes, the file has holes. A write to
+/// a hole on a full disk ends the process with SIGBUS. If the free space is unknown, it is assumed
+/// to suffice.
 pub(crate) fn check_room(path: &Path) -> Result<(), StoreError> {
     let Ok(found) = rustix::fs::statvfs(path) else {
         return Ok(());
@@ -73,7 +75,8 @@ pub(crate) fn check_room(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let log = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |log| log.len());
-    // Not `f_bfree`, even for the superuser: some of those blocks are reserved for the file system itself.
+    // Not `f_bfree`, even for the superuser: some of those blocks are reserved for the file system
+    // itself.
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     if has_room(free, log) {
         Ok(())
@@ -97,7 +100,7 @@ fn has_room(free_bytes: u64, log_bytes: u64) -> bool {
 
 #[cfg(target_os = "linux")]
 fn kind(path: &Path) -> Verdict {
-    // A file that is not there yet will be on the file system of its folder.
+    // A file that does not exist yet will be on the file system of its folder.
     let folder = match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
@@ -112,7 +115,7 @@ fn kind(path: &Path) -> Verdict {
 #[allow(
     clippy::cast_lossless,
     clippy::cast_sign_loss,
-    reason = "its type is another on other machines"
+    reason = "its type differs on other machines"
 )]
 fn widen(magic: rustix::fs::FsWord) -> u64 {
     magic as u64
@@ -123,10 +126,11 @@ fn kind(_path: &Path) -> Verdict {
     Verdict::Fine
 }
 
-/// By the magic number of `statfs(2)`; those of `linux/magic.h`, and of file systems that live outside the kernel.
+/// Judges by the magic number of `statfs(2)`: those of `linux/magic.h`, and of file systems outside
+/// the kernel.
 #[cfg(target_os = "linux")]
 fn judge(magic: u64) -> Verdict {
-    // On some machines the number is signed, and extended when it is widened.
+    // On some machines the number is signed, and sign-extended when it is widened.
     match magic & 0xFFFF_FFFF {
         0x6969 => Verdict::Network("NFS"),
         0x517B => Verdict::Network("SMB"),
@@ -156,7 +160,7 @@ mod tests {
         for (magic, verdict) in [
             (0x6969_u64, Verdict::Network("NFS")),
             (0xFE53_4D42, Verdict::Network("SMB2")),
-            // As a machine gives it on which the number is signed.
+            // The value on a machine where the number is signed.
             (0xFFFF_FFFF_FE53_4D42, Verdict::Network("SMB2")),
             (0x0102_1997, Verdict::Network("9p")),
             (0x6573_5546, Verdict::Fuse),
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn what_the_system_says_of_memory_is_understood() {
         assert_eq!(kind(Path::new("/dev/shm/no-such-file")), Verdict::Memory);
-        // The kernel's own; no file can be there.
+        // A kernel file system, on which no file can be stored.
         assert_eq!(kind(Path::new("/proc/self")), Verdict::Fine);
     }
 }

@@ -1,19 +1,19 @@
-//! Makes sure that the disk has the content of a log that is found when the database is opened.
+//! Brings the content of a log that exists when the database is opened to the disk.
 //!
 //! A log may hold commits that no sync has brought to the disk: the process died before the sync,
-//! or the sync failed. They can be read from the page cache, and a later sync succeeds without
+//! or the sync failed. They are readable from the page cache, and a later sync succeeds without
 //! writing them again. The gateway must not acknowledge such a commit as a duplicate, or append to
-//! it. So its bytes are written once more before any webhook is answered:
+//! it. So its bytes are written again before any webhook is answered:
 //!
 //! - Without readers in other programs, SQLite moves the whole log into the database, with a sync,
 //!   and truncates the log.
 //! - A reader (a backup, a check, a shell) prevents that. Then every frame is written again to its
 //!   place, with the same bytes, and the log is synced. The reader sees no change.
 //! - A reader also keeps the count of frames that were moved before. SQLite syncs the database only
-//!   when it has moved the whole log, and that sync may have failed. So the latest content of these
-//!   pages is written into the database again, and synced.
+//!   after it has moved the whole log, and that sync may have failed. So the latest content of
+//!   these pages is written into the database again, and synced.
 //!
-//! See decision 13 for the reasons.
+//! Reasons: `docs/decisions/0013-the-files-of-the-sqlite-store.md`.
 
 use std::fs::File;
 use std::io;
@@ -30,10 +30,10 @@ use crate::sqlite::files::store_files::StoreFiles;
 use crate::sqlite::files::wal;
 use crate::sqlite::schema;
 
-/// Wait for the checkpoint of another program.
+/// Longest wait for a checkpoint of another program.
 const OTHERS_CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
 
-/// Size of a log from which on the log of the gateway says that it is written again.
+/// Size of a log, in MiB, at which the log of the gateway reports the rewriting.
 const TOLD_MIB: u64 = 64;
 
 pub(crate) fn make_durable(
@@ -51,7 +51,7 @@ pub(crate) fn make_durable(
         }
     }
     tell_large(found.frames, files);
-    // With the write lock, no other program appends to the log or restarts it.
+    // While we hold the write lock, no other program appends to the log or restarts it.
     connection
         .execute_batch("BEGIN IMMEDIATE")
         .map_err(problem)?;
@@ -63,12 +63,13 @@ pub(crate) fn make_durable(
     Ok(())
 }
 
-/// Writing a large log again takes a while, in which nothing else is said.
+/// Reports that a large log is rewritten, because this takes a while in which nothing else is
+/// logged.
 fn tell_large(frames: u32, files: &StoreFiles) {
     let mib = u64::from(frames) * 4096 / (1024 * 1024);
     if mib >= TOLD_MIB {
         tracing::warn!(
-            "{} MiB of {} are written to the disk again before anything is acknowledged, since {} reads the database (a backup, a check, a shell)",
+            "writing {} MiB of {} to the disk again before any webhook is acknowledged, because {} reads the database (a backup, a check, a shell)",
             mib,
             files.log_path().display(),
             holders::of(&files.log_path()).unwrap_or_else(|| "another program".into())

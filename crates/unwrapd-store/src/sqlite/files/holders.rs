@@ -1,4 +1,4 @@
-//! The other programs that hold a lock on the database, as far as the system shows them.
+//! The other programs that hold a lock on the database, as far as the operating system shows them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Watches the log beside the database: does it still hold the commits that were written to it?
+//! Watches the log beside the database: it must still hold the commits that were written to it.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use crate::StoreError;
 use crate::sqlite::files::store_files::{Damage, Known, Trouble, check_one_name};
 use crate::sqlite::files::wal::{FRAME_HEADER_BYTES, Header};
 
-/// Most restarts of the log by other programs between two checks. A log with more restarts does not
-/// belong to this database.
+/// Maximum number of restarts of the log by other programs between two checks. A log with more
+/// restarts does not belong to this database.
 const RESTARTS_MAX: u32 = 1 << 16;
 
-/// The log that SQLite has open, with our own descriptor, by which the content of a removed log can
-/// still be read.
+/// The log that SQLite has open, with a descriptor of our own, through which the content of a
+/// removed log is still readable.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     known: Known,
@@ -22,7 +22,7 @@ pub(crate) struct LogFile {
     seen: Option<Seen>,
 }
 
-/// The end of the log at the last check. It never changes until the log is restarted.
+/// The end of the log at the last check. It does not change until the log is restarted.
 #[derive(Debug)]
 struct Seen {
     header: Header,
@@ -44,15 +44,17 @@ impl LogFile {
         &self.file
     }
 
-    /// Forgets the end of the log, because another program has restarted the log.
+    /// Drops the known end of the log, because another program has restarted the log.
     pub(crate) fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// Returns an error if the log is another file than before, or lacks some of the `frames` that
-    /// SQLite has in it. The length alone is no proof: after a truncation the next commit makes the
-    /// log long again, with a hole. Returns whether the log was restarted since the last check.
-    /// Then all of its earlier content is in the database.
+    /// Checks the log. Returns an error if it is another file than before, or lacks some of the
+    /// `frames` that SQLite has in it. The length alone is no proof: after a truncation, the next
+    /// commit makes the log long again, with a hole.
+    ///
+    /// Returns whether the log was restarted since the last check. Then all of its earlier content
+    /// is in the database.
     pub(crate) fn check(&mut self, frames: Option<u32>) -> Result<bool, Trouble> {
         let found = self.known.look()?;
         check_one_name(self.known.path(), &found)
@@ -106,7 +108,7 @@ impl LogFile {
         self.seen.is_some()
     }
 
-    /// Whether a frame of the log would make the database begin with these bytes.
+    /// Whether a frame of the log gives the database this beginning.
     pub(crate) fn holds_beginning<const N: usize>(&self, beginning: &[u8; N]) -> bool {
         let Ok(Some(header)) = self.read(0).map(|bytes| Header::parse(&bytes?)) else {
             return false;

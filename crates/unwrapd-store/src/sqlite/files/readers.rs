@@ -1,4 +1,4 @@
-//! Connections for those who only look. They wait for nobody and hold nobody up.
+//! Connections for reading. Readers and the writer do not wait for each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,13 +13,14 @@ use crate::sqlite::files::filesystem;
 use crate::sqlite::lock;
 use crate::sqlite::schema;
 
-/// Most looks at once. Each has a thread, a connection with two files, and a page cache.
+/// Maximum number of concurrent reads. Each has a thread, a connection with two files, and a page
+/// cache.
 const LOOKS_MAX: usize = 6;
-/// Most looks that wait for one of those.
+/// Maximum number of reads that wait for a permit.
 const WAITING_MAX: usize = 64;
-/// Longest wait for one. Each look is short: what takes long is made of many.
+/// Longest wait for a permit. Each read is short: a long task consists of many reads.
 const WAIT_TIME: Duration = Duration::from_secs(5);
-/// Most connections kept open while nobody looks; each holds two files and a page cache.
+/// Maximum number of idle connections. Each has two files and a page cache.
 const IDLE_MAX: usize = 4;
 
 #[derive(Debug)]
@@ -33,9 +34,10 @@ pub(crate) struct Readers {
 #[derive(Debug, Default)]
 struct Idle {
     connections: Vec<Connection>,
-    /// How often all were closed. Who has taken a connection before does not put it back after.
+    /// Number of times that all connections were closed. A connection taken before the last time is
+    /// not put back.
     closings: u64,
-    /// No more are opened: the files are not ours.
+    /// The files are no longer ours, so no connection is opened.
     is_abandoned: bool,
 }
 
@@ -49,7 +51,8 @@ impl Readers {
         }
     }
 
-    /// Waits for a place among those who look. It is held until the look has ended, also if nobody waits for it any more.
+    /// Waits for a permit. It must be held until the read has ended, even if the caller has given
+    /// up.
     pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let looks = Arc::clone(&self.looks);
         if let Ok(place) = Arc::clone(&looks).try_acquire_owned() {
@@ -64,7 +67,7 @@ impl Readers {
         }
     }
 
-    /// Runs the query. It blocks: not for a thread of the runtime.
+    /// Runs the query. It blocks, so it must not run on a thread of the runtime.
     pub(crate) fn read<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -99,7 +102,7 @@ impl Readers {
         idle.closings += 1;
     }
 
-    /// Leaves the connections as they are, for SQLite touches the files when it closes one.
+    /// Leaks the connections, because SQLite touches the files when it closes one.
     pub(crate) fn abandon(&self) {
         let mut idle = lock(&self.idle);
         idle.connections.drain(..).for_each(std::mem::forget);

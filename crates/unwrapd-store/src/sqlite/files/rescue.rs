@@ -1,8 +1,8 @@
 //! Saves data when another program has changed the files of the store.
 //!
-//! A removed file exists as long as a process has it open. The gateway is about to end, so it first
-//! writes content that only it still has to the disk. It never writes to a file that now has a name
-//! of the store.
+//! A removed file exists as long as a process has it open. The gateway is about to stop, so it
+//! first saves content that exists only in its open files. It never writes to a file that has a
+//! name of the store.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -15,7 +15,7 @@ use crate::settings::with_suffix;
 use crate::sqlite::files::access::folder_of;
 use crate::sqlite::files::store_files::{Damage, Loss, StoreFiles};
 
-/// Readable by its owner only, like the store.
+/// Readable only by its owner, like the store.
 const MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 /// Bytes copied at a time.
@@ -23,8 +23,8 @@ const STEP_BYTES: usize = 1 << 20;
 
 /// Saves content that only this process has, and returns the remedy for the operator.
 ///
-/// An error means that the content could not be saved. It can still be saved as long as this
-/// process runs.
+/// An error means that the content could not be saved. It is still there as long as this process
+/// runs.
 pub(crate) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
     let database = files.path();
     let log_path = files.log_path();
@@ -86,7 +86,7 @@ pub(crate) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
     })
 }
 
-/// A free name beside `path`.
+/// An unused name beside `path`.
 fn free_name(path: &Path) -> PathBuf {
     let mut second = Timestamp::now().as_second();
     loop {
@@ -98,13 +98,13 @@ fn free_name(path: &Path) -> PathBuf {
     }
 }
 
-/// Copies the whole file, or nothing: half of a log under the name of the log would be taken for
-/// the log.
+/// Copies the whole file or nothing: a partial log under the name of the log would be taken for the
+/// log.
 fn copy(from: &File, to: &Path) -> io::Result<()> {
     let partial = with_suffix(to, ".partial");
     let copied = copy_to_new(from, &partial).and_then(|()| std::fs::rename(&partial, to));
     if copied.is_err() {
-        // Its space may be all that is missing.
+        // The partial file may occupy the space that is missing.
         drop(std::fs::remove_file(&partial));
     }
     copied
@@ -145,7 +145,7 @@ mod tests {
             folder.path().join("from"),
             folder.path().join("store.db-wal"),
         );
-        // Without leave to read, the copy ends after it was begun.
+        // Without permission to read, the copy fails after it has begun.
         let from = File::create(from).unwrap();
         assert!(copy(&from, &to).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

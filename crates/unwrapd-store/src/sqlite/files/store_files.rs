@@ -1,10 +1,10 @@
-//! The files of the store: whether they are this process's alone, whether they are whole, and what
-//! is wrong if they are not.
+//! The files of the store. Checks that only this process uses them and that they are complete, and
+//! explains problems.
 //!
-//! A lock file beside the database keeps a second gateway off. On Linux the database file itself is
-//! locked too, by its inode, so that another path to the same file (a bind mount) leads to the same
-//! lock. A database with a second name (a hard link) is refused: each name has a log of its own,
-//! and two logs would be moved into one file.
+//! A lock file beside the database prevents a second gateway. On Linux, the database file itself is
+//! locked too, by its inode, so that another path to the same file (a bind mount) meets the same
+//! lock. A database with a second name (a hard link) is refused: each name has its own log, and two
+//! logs would be moved into one file.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -17,28 +17,29 @@ use crate::sqlite::files::filesystem;
 use crate::sqlite::files::log_file::LogFile;
 use crate::sqlite::schema::APPLICATION_ID;
 
-/// The database for its owner only: payloads name callers and users.
+/// Only the owner may access the database: payloads name callers and users.
 const DATABASE_MODE: u32 = 0o600;
 
-/// Bytes of the header of a database. <https://www.sqlite.org/fileformat2.html#the_database_header>
+/// Bytes of the header of a database:
+/// <https://www.sqlite.org/fileformat2.html#the_database_header>.
 const HEAD_BYTES: usize = 100;
 
-/// The database of this process.
+/// The files of the store that this process holds.
 #[derive(Debug)]
 pub(crate) struct StoreFiles {
     database: Known,
-    /// The database at the last look.
+    /// The database at the last check.
     seen: Seen,
-    /// SQLite's number of the tables.
+    /// SQLite's schema version.
     tables: u32,
-    /// The log may hold what another program has written by SQLite's own means, and moving it may
-    /// still change the database so that it does not look like ours: `VACUUM` makes it shorter only
-    /// then.
+    /// Another program may have written to the log through SQLite. When that part is moved, the
+    /// database may stop looking like ours: `VACUUM` shortens it only then.
     is_unsettled: bool,
     lock: Lock,
     /// The log and its index, while SQLite has them open.
     log: Option<(LogFile, Index)>,
-    /// Open until the connections are closed: closing it would end the locks that SQLite holds on the same file.
+    /// Stays open until the connections are closed: closing it would end SQLite's locks on the same
+    /// file.
     file: File,
 }
 
@@ -49,14 +50,15 @@ struct Lock {
     _file: File,
 }
 
-/// The index of the log. SQLite has it mapped into memory, and reading behind the end of the file kills the process.
+/// The index of the log. SQLite maps it into memory, and a read beyond the end of the file kills
+/// the process.
 #[derive(Debug)]
 struct Index {
     known: Known,
     length: u64,
 }
 
-/// Marks of the content of the database, to notice changes.
+/// Marks of the content of the database, by which changes are detected.
 #[derive(Debug)]
 struct Seen {
     length: u64,
@@ -68,9 +70,10 @@ struct Seen {
 /// Result of a check of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Nothing may be written now. The files are ours, and it goes on when this has passed.
+    /// Nothing may be written at this moment. The files are ours, and the condition is temporary.
     Refused(StoreError),
-    /// The files are not ours any more, or not whole. Nothing may be written to them, not even by closing them.
+    /// The files are no longer ours, or are incomplete. They must not be written to, not even by
+    /// closing them.
     Lost(Loss),
 }
 
@@ -87,52 +90,55 @@ pub(crate) enum Damage {
     Removed,
     /// Another file has the name.
     Replaced,
-    /// The file is shorter than what was written to it, or holds something else.
+    /// The file is shorter than what was written to it, or has other content.
     Changed,
 }
 
-/// What is known of the log at a look.
+/// What the writer knows of the log when the files are checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moves {
-    /// Frames that SQLite has in it, if that is known.
+    /// Number of frames that SQLite has in the log, if known.
     pub(crate) frames: Option<u32>,
-    /// Whether we may have moved it into the database since the last look.
+    /// Whether this process may have moved the log into the database since the last check.
     pub(crate) are_ours: bool,
 }
 
 impl Moves {
-    /// Nothing is known.
+    /// The writer knows nothing.
     pub(crate) const UNKNOWN: Self = Self {
         frames: None,
         are_ours: true,
     };
 }
 
-/// A file does not look as our own writing would have left it. Has another program written by SQLite's own means?
+/// Asks whether another program has written through SQLite, because a file differs from the state
+/// after our own writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question {
     /// The database is shorter.
     pub(crate) is_shorter: bool,
-    /// One has, and not everything that it wrote had reached the database at the last look.
+    /// Another program had written before, and not everything had reached the database at the last
+    /// check.
     pub(crate) was_unsettled: bool,
 }
 
 /// The answer to a [`Question`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    /// None has.
+    /// No other program has written.
     NotWritten,
-    /// One has, and the database is whole.
+    /// Another program has written, and the database is intact.
     Written {
-        /// SQLite's number of the tables now.
+        /// SQLite's schema version after that.
         tables: u32,
-        /// Whether this is new since the last check.
+        /// Whether the writing is newer than the last check.
         is_new: bool,
     },
 }
 
 impl StoreFiles {
-    /// Makes the database file if there is none, and locks it. Whatever path leads to it, there is one lock.
+    /// Creates the database file if it does not exist, and locks it. All paths to a file lead to
+    /// the same lock.
     pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
         filesystem::check(path)?;
         let path = resolve(path);
@@ -143,8 +149,8 @@ impl StoreFiles {
             }
         }
         check_not_lost(&path)?;
-        // The lock first. To open and close a database that a store of this process has open would
-        // end that store's locks.
+        // The lock comes first. Opening and closing a database that another store of this process
+        // has open would end the locks of that store.
         let lock = Lock::take(&with_suffix(&path, ".lock"))?;
         let file = open(&path, true)?;
         #[cfg(target_os = "linux")]
@@ -167,17 +173,17 @@ impl StoreFiles {
         })
     }
 
-    /// Where the database is, whatever way was named to it.
+    /// The resolved path of the database.
     pub(crate) fn path(&self) -> &Path {
         &self.database.path
     }
 
-    /// The database file. What SQLite may be writing must not be written here.
+    /// The database file. A part that SQLite may be writing must not be written through it.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Where the log is.
+    /// The path of the log.
     pub(crate) fn log_path(&self) -> PathBuf {
         with_suffix(self.path(), "-wal")
     }
@@ -192,8 +198,8 @@ impl StoreFiles {
         self.database.clone()
     }
 
-    /// From now on the log belongs to the files as well: SQLite has it open. `tables` is SQLite's number of the tables
-    /// (`PRAGMA schema_version`), which the file gets when the log is moved.
+    /// Adds the log to the checked files, because SQLite has it open. `tables` is SQLite's schema
+    /// version (`PRAGMA schema_version`), which the file gets when the log is moved.
     pub(crate) fn know_log(&mut self, tables: u32) -> Result<(), StoreError> {
         let index = with_suffix(self.path(), "-shm");
         let metadata = |path: &Path| {
@@ -214,12 +220,13 @@ impl StoreFiles {
         Ok(())
     }
 
-    /// The database was opened, and readers keep a log that others may have written to, or they do not.
+    /// Records, when the database is opened, whether readers keep a log to which others may have
+    /// written.
     pub(crate) fn found_log(&mut self, is_kept: bool) {
         self.is_unsettled = is_kept;
     }
 
-    /// SQLite no longer has the log open, and may make a new one.
+    /// Records that SQLite has closed the log, and may create a new one.
     pub(crate) fn forget_log(&mut self) {
         self.log = None;
         if let Ok(database) = self.database.look() {
@@ -227,7 +234,7 @@ impl StoreFiles {
         }
     }
 
-    /// Looks at the index of the log, before SQLite uses it.
+    /// Checks the index of the log, before SQLite uses it.
     pub(crate) fn check_index(&mut self) -> Result<(), Trouble> {
         if let Some((_, index)) = &mut self.log {
             let found = index.known.look()?;
@@ -239,8 +246,8 @@ impl StoreFiles {
         Ok(())
     }
 
-    /// Looks at every file. `ask` is asked where the database is shorter than before, or the log or
-    /// it begins otherwise.
+    /// Checks every file. Calls `ask` if the database is shorter than before, or if the beginning
+    /// of the database or the log differs.
     pub(crate) fn check(
         &mut self,
         Moves { frames, are_ours }: Moves,
@@ -273,7 +280,7 @@ impl StoreFiles {
                         ..
                     }),
                 ) => {
-                    // Who begins the log anew writes at that moment.
+                    // Another program that restarts the log writes its beginning at that moment.
                     let question = Question {
                         is_shorter: false,
                         was_unsettled: false,
@@ -292,7 +299,8 @@ impl StoreFiles {
             self.seen.length == found.len() && self.seen.written_at == written_at(&found);
         if !is_as_it_was {
             let seen = Seen::new(&self.file, &found);
-            // Only the log changes the beginning, and as long as nobody has restarted it, that can be seen in it.
+            // Only a moved log changes the beginning, and until the log is restarted, it holds that
+            // beginning.
             let is_explained = are_ours
                 || was_restarted
                 || seen.head == self.seen.head
@@ -318,7 +326,7 @@ impl StoreFiles {
 }
 
 impl Lock {
-    /// Locks the file, and makes it if there is none.
+    /// Locks the file, and creates it if it does not exist.
     fn take(path: &Path) -> Result<Self, StoreError> {
         let file = open(path, true)?;
         try_lock(path, &file)?;
@@ -328,8 +336,8 @@ impl Lock {
         })
     }
 
-    /// Takes the lock again if another program has removed or replaced the file. If a gateway has
-    /// it by then, nothing may be written.
+    /// Locks the file again if another program has removed or replaced it. If another gateway has
+    /// the lock then, nothing may be written.
     fn keep(&mut self) -> Result<(), Trouble> {
         match self.known.look() {
             Err(Trouble::Lost(_)) => {}
@@ -354,9 +362,9 @@ impl Seen {
         }
     }
 
-    /// Whether this may have become of it by moving the log into it: it is not shorter, nothing of
-    /// it was taken back, and its tables are ours. A backup copied over it is older, or has a
-    /// number of its own for its tables.
+    /// Whether moving the log can turn `earlier` into this state: the file is not shorter, no
+    /// change was taken back, and its tables are ours. A backup that was copied over it is older,
+    /// or has another schema version.
     fn follows(&self, earlier: &Self, tables: u32) -> bool {
         let (Some(head), Some(before)) = (&self.head, &earlier.head) else {
             return earlier.head.is_none();
@@ -364,7 +372,8 @@ impl Seen {
         let word = |head: &[u8; HEAD_BYTES], at: usize| {
             u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"))
         };
-        // At these places are the count of changes, that of pages, the number of the tables, and whose file it is.
+        // Offsets in the header: 24 change counter, 28 number of pages, 40 schema version, 68
+        // application id.
         let is_one_of = |at: usize, ours: u32| [word(before, at), ours].contains(&word(head, at));
         self.length >= earlier.length
             && head[..16] == before[..16]
@@ -379,7 +388,7 @@ fn written_at(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// A path and the file that was there when we began.
+/// A path, and the file that it led to when the store was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     path: PathBuf,
@@ -400,7 +409,7 @@ impl Known {
         &self.path
     }
 
-    /// The file, if it is still the same.
+    /// The metadata of the file, if the path still leads to it.
     pub(crate) fn look(&self) -> Result<Metadata, Trouble> {
         match std::fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(found),
@@ -408,7 +417,7 @@ impl Known {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(self.loss(Damage::Removed))
             }
-            // It may be there all the same: a disk that fails, a permission taken away.
+            // The file may still exist: the disk fails, or a permission was taken away.
             Err(error) => Err(Trouble::Refused(StoreError::Unavailable(explain(
                 &self.path,
                 Wish::Write,
@@ -474,7 +483,8 @@ fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
     }
 }
 
-/// Returns an error if there is a log and no database. SQLite would make a new database and remove the log.
+/// Returns an error if there is a log without a database. SQLite would create a new database and
+/// remove the log.
 fn check_not_lost(path: &Path) -> Result<(), StoreError> {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     let log = with_suffix(path, "-wal");
@@ -487,12 +497,13 @@ fn check_not_lost(path: &Path) -> Result<(), StoreError> {
     )))
 }
 
-/// Returns an error if a gateway has the database open by another name (a hard link, a mount of the
-/// single file), where its log is. Without the log, the latest commits are missing.
+/// Returns an error if a gateway has the database open under another name (a hard link, a mount of
+/// the single file), beside which its log is. Without the log, the latest commits are missing.
 #[cfg(target_os = "linux")]
 pub(crate) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
     let path = resolve(path);
-    // A gateway always has a log. To open and close a database that this process has open would end its locks.
+    // A gateway always has a log. Opening and closing a database that this process has open would
+    // end its locks.
     if with_suffix(&path, "-wal").exists() {
         return Ok(());
     }

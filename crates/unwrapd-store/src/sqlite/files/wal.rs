@@ -1,4 +1,5 @@
-//! The format of SQLite's write-ahead log, as far as its content must be checked and written again.
+//! The format of SQLite's write-ahead log, as far as this program checks its content and writes it
+//! again:
 //! <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
 
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// `None` if these bytes are not the header of a log.
+    /// Parses the header. `None` if these bytes are not the header of a log.
     pub(crate) fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four"));
         let page_bytes = word(8);
@@ -48,13 +49,13 @@ impl Header {
         count(self).wrapping_sub(count(earlier))
     }
 
-    /// Offset of frame `number`, counted from 1.
+    /// Offset of frame `number`, counted from 1, in bytes.
     pub(crate) fn frame_offset(&self, number: u32) -> u64 {
         let header = HEADER_BYTES as u64;
         header + u64::from(number - 1) * (u64::from(self.page_bytes) + FRAME_HEADER_BYTES as u64)
     }
 
-    /// Bytes of a log with `frames` frames.
+    /// Length of a log with `frames` frames, in bytes.
     pub(crate) fn length(&self, frames: u32) -> u64 {
         self.frame_offset(frames + 1)
     }
@@ -85,7 +86,7 @@ fn checksum(bytes: &[u8], seed: (u32, u32), is_big_endian: bool) -> (u32, u32) {
 }
 
 /// Reads the first `frames` frames of the log, checks the chain of their checksums, writes the same
-/// bytes to the same place, and syncs the file. Then the disk has them, even if an earlier sync
+/// bytes to the same position, and syncs the file. Then the disk has them, even if an earlier sync
 /// failed and only the page cache still had them.
 ///
 /// Returns the position of the latest content of each page among the first `moved` frames: the
@@ -124,7 +125,7 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
-    /// Writes these pages into the database once more, and syncs it.
+    /// Writes these pages into the database again, and syncs it.
     pub(crate) fn write_again(&self, log: &File, database: &File) -> io::Result<()> {
         let mut page = vec![0; self.page_bytes];
         for (number, offset) in &self.pages {
@@ -139,7 +140,7 @@ impl Moved {
 fn broken() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the log does not hold what was written to it",
+        "the log lacks content that was written to it",
     )
 }
 

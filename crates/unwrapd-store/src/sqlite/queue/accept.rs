@@ -1,4 +1,4 @@
-//! A message that arrives: its id, its bytes and its deliveries.
+//! Accepts a message: stores its id, its bytes and its deliveries.
 
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
@@ -13,8 +13,8 @@ use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::{Delivery, Lane, later};
 use unwrapd_core::message::Message;
 
-/// The hashes of the ids of a message. They are computed by the task of the request, because the one
-/// writer has less time.
+/// The hashes of the ids of a message. The task of the request computes them, because the single
+/// writer is the bottleneck.
 #[derive(Clone, Copy)]
 pub(crate) struct IdHashes {
     pub(crate) dedupe: u64,
@@ -30,27 +30,27 @@ impl IdHashes {
     }
 }
 
-/// A message to be kept, and who waits until it is durable.
+/// A message to store, and the caller that waits until it is durable.
 pub(crate) struct Accepting {
     pub(crate) message: Message,
     pub(crate) hashes: IdHashes,
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) answer: oneshot::Sender<Result<Accepted, StoreError>>,
-    /// As the transaction under way would have it.
+    /// The result in the current transaction.
     pub(crate) outcome: Option<Result<AcceptOutcome, StoreError>>,
 }
 
 /// Result of storing a message.
 pub(crate) enum AcceptOutcome {
-    /// The message is new. The leased deliveries are to be handed over.
+    /// The message is new. The leased deliveries are to be handed off.
     Fresh(Vec<Leased>),
     Known,
 }
 
-/// A delivery that is leased as it is kept.
+/// A delivery that is leased in the commit that stores it.
 pub(crate) struct Leased {
     id: i64,
-    /// Which recipient it is for.
+    /// Index of the recipient.
     place: usize,
     claim: i64,
 }
@@ -109,9 +109,9 @@ impl Job for Accepting {
                 });
             }
         }
-        // Places that stay empty are free before anyone hears of it.
+        // Unused reservations are freed before the caller gets the result.
         drop(recipients);
-        // Who asked may have gone away meanwhile; the message stands all the same.
+        // The caller may have given up; the message is stored anyway.
         drop(answer.send(outcome.as_ref().map(Accepted::from).map_err(Clone::clone)));
     }
 }

@@ -1,4 +1,4 @@
-//! Claims deliveries that are due, and deliveries that were put off for longer than any wait.
+//! Claims due deliveries, and deliveries that were put off beyond the longest wait.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -17,7 +17,7 @@ struct Claim<'c> {
     destination: &'c str,
     lane: Lane,
     now: Timestamp,
-    /// The same time by the clock of leases.
+    /// The same time on the clock of leases.
     steady_now: Timestamp,
     /// Deliveries due after this time are due now.
     put_off_from: Timestamp,
@@ -46,8 +46,8 @@ pub(crate) fn claim(
         taken: Vec::new(),
         next_due_at: None,
     };
-    // Put-off deliveries get half of each claim, or every second claim if claims are for one
-    // delivery. So neither kind blocks the other.
+    // Put-off deliveries get half of each claim, or every second claim for a single delivery. So
+    // neither kind starves the other.
     let share = if number % 2 == 0 {
         limit.div_ceil(2)
     } else {
@@ -68,7 +68,7 @@ pub(crate) fn claim(
         }
         // There may be more put-off deliveries.
         next_due_at = Some(now);
-        // The delivery that is due for longest comes first, and put-off ones come last.
+        // The delivery with the earliest due time comes first, and put-off ones come last.
         taken.rotate_left(was_put_off);
     }
     let ends_at = later(now, terms.lease);
@@ -109,7 +109,7 @@ impl Claim<'_> {
         Ok(self.taken.len())
     }
 
-    /// Takes due deliveries, until there are `limit` in all.
+    /// Takes due deliveries until there are `limit` in total.
     fn take_due(&mut self, limit: usize) -> rusqlite::Result<()> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",

@@ -1,4 +1,4 @@
-//! Copies a database as it is at one moment, beside whoever writes.
+//! Copies a database as it is at one moment, beside a running writer.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,29 +9,29 @@ use rusqlite::{Connection, OpenFlags};
 use crate::StoreError;
 use crate::sqlite::schema;
 
-/// Pages copied at a time, after which it is told how far it is: 16 MiB.
+/// Pages copied between two reports of progress: 16 MiB.
 const STEP_PAGES: i32 = 4096;
 
-/// Content of a backup.
+/// Result of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
     /// Number of messages.
     pub messages: u64,
 }
 
-/// Copies the database at `path` into the empty file `to`, durably, and checks the copy. The
-/// percentage done is told now and then.
+/// Copies the database at `path` into the empty file `to`, durably, and checks the copy. Calls
+/// `tell` with the percentage done from time to time.
 ///
-/// All of it is read as it was when it began, so it need not begin anew when someone writes
-/// meanwhile; until it is done, the log of the database only grows.
+/// The copy reads one snapshot, so it does not restart when a program writes. The log of the
+/// database grows until the copy is done.
 pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let mut from = schema::connect_to_look(path)?;
     schema::check_there(&from)?;
     let snapshot = from.transaction().map_err(problem)?;
-    // A transaction begins when something is read.
+    // SQLite begins the transaction with the first read.
     let _tables: u32 = snapshot
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
         .map_err(problem)?;
@@ -52,7 +52,7 @@ pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreE
 fn copy_pages(from: &Connection, to: &Path, tell: impl Fn(u32)) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut target = Connection::open_with_flags(to, flags)?;
-    // Until it is whole, nobody knows of the copy: it needs no journal, and one fsync at its end.
+    // No other program uses the incomplete copy, so it needs no journal, and one fsync at its end.
     target.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     target.pragma_update(None, "synchronous", "OFF")?;
     schema::flush_the_disk(&target)?;
@@ -65,14 +65,14 @@ fn copy_pages(from: &Connection, to: &Path, tell: impl Fn(u32)) -> rusqlite::Res
                 let percent = done * 100 / i64::from(progress.pagecount.max(1));
                 tell(u32::try_from(percent).unwrap_or(0));
             }
-            // Nobody else has the target, and a reader is never locked out of the source.
+            // No other program has the target open, and a reader is never locked out of the source.
             StepResult::Done => return Ok(()),
             _ => std::thread::yield_now(),
         }
     }
 }
 
-/// How many messages are in the copy, if it is whole.
+/// Number of messages in the copy, if the copy is intact.
 fn check(copy: &Path) -> rusqlite::Result<Result<u64, StoreError>> {
     let copy = schema::connect_to_unchanging(copy)?;
     let damage: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;

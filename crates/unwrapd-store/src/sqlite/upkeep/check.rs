@@ -1,5 +1,5 @@
-//! Whether a database file is whole, and what is in it fits together. It only reads, so it may be
-//! asked beside a running gateway.
+//! Checks whether a database file is intact and its content consistent. It only reads, so it may
+//! run beside a gateway.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::sqlite::writer::dedupe_index;
 use crate::{Check, StoreError};
 use unwrapd_core::delivery::earlier;
 
-/// Most damages that are listed. One is enough to restore a backup.
+/// Maximum number of damages that are listed. One is enough to restore a backup.
 const DAMAGES_MAX: usize = 10;
 
-/// Makes every check. Ids that arrived longer than `dedupe` before `now` need not be known.
-/// `is_quick` leaves out whether the indexes agree with the tables. An error says that the file
-/// cannot be read or is not a store.
+/// Makes all checks. Ids that arrived longer than `dedupe` before `now` may be missing. `is_quick`
+/// skips the comparison of indexes with tables. An error means that the file cannot be read or is
+/// not a store.
 pub fn check(
     path: &Path,
     dedupe: Duration,
@@ -28,7 +28,7 @@ pub fn check(
 ) -> Result<Vec<Check>, StoreError> {
     let problem = |error: rusqlite::Error| schema::store_error(&error);
     let mut connection = schema::connect_to_look(path)?;
-    // All of it as it is at one moment.
+    // One snapshot for all checks.
     let transaction = connection.transaction().map_err(problem)?;
     let version = schema::check_there(&transaction)?;
     let is_present = version == migration::version();
@@ -38,7 +38,7 @@ pub fn check(
     let mut check = |name, result: rusqlite::Result<Result<String, String>>| {
         let result = match result {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-                Err("it cannot be read: the file is damaged".into())
+                Err("the file cannot be read: it is damaged".into())
             }
             result => result.map_err(problem)?,
         };
@@ -47,7 +47,8 @@ pub fn check(
     };
     check("file", file(&transaction, version, is_present).map(Ok))?;
     check("pages", pages(&transaction, is_quick))?;
-    // What an earlier version has written is checked as its schema says, and the rest once it is up to date.
+    // For an earlier version, only the schema and the pages are checked; the rest is checked after
+    // a migration.
     if is_present {
         check("messages", messages(&transaction, horizon))?;
         check("deliveries", deliveries(&transaction))?;
@@ -61,12 +62,12 @@ fn file(connection: &Connection, version: usize, is_present: bool) -> rusqlite::
     let note = if is_present {
         ""
     } else {
-        ", of an earlier version: migrated at the next start of unwrapd"
+        ", of an earlier version: the next start of unwrapd migrates it"
     };
     Ok(format!("schema {version}{note}; {used} bytes in use"))
 }
 
-/// Whether every page is where it belongs, and every row in every index.
+/// Checks that every page is in its place, and every row in every index.
 fn pages(connection: &Connection, is_quick: bool) -> rusqlite::Result<Result<String, String>> {
     let pragma = if is_quick {
         "quick_check"
@@ -94,7 +95,7 @@ fn messages(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<St
         "SELECT count(*) FROM payload WHERE NOT EXISTS (SELECT 1 FROM message WHERE seq = payload.seq)",
     )?;
     Ok(if doubles > 0 {
-        Err(format!("{doubles} ids of one endpoint exist twice"))
+        Err(format!("{doubles} ids of one endpoint are stored twice"))
     } else if strays > 0 {
         Err(format!("{strays} payloads belong to no message"))
     } else {
@@ -134,8 +135,8 @@ fn deliveries(connection: &Connection) -> rusqlite::Result<Result<String, String
     )))
 }
 
-/// Whether a copy of each message would be known as one: by its hash in a block, or because it
-/// stands behind all blocks.
+/// Checks whether a copy of each message would be recognised: its hash is in a block, or the
+/// message is after all blocks.
 fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String, String>> {
     let mut blocks =
         connection.prepare("SELECT first_seq, hashes FROM dedupe_block ORDER BY first_seq")?;
@@ -166,10 +167,10 @@ fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String,
         };
         let hash = dedupe_index::hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
         let is_known = match place {
-            // Behind the last block: read at the start.
+            // After the last block: read at the start.
             Some(None) => true,
             Some(Some(expected)) => expected == hash,
-            // In none, and so forgotten.
+            // In no block, and so missing.
             None => false,
         };
         let is_needed = message.get::<_, i64>(3)? >= horizon;

@@ -17,7 +17,7 @@ use crate::sqlite::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
 use crate::sqlite::writer::dedupe_index;
 use unwrapd_core::crash::{self, CrashPoint};
 
-/// Derives the internal tables of the store from its content. Missing numbers keep a block from
+/// Derives the internal tables of the store from its content. Missing numbers prevent a block from
 /// being recognised as full.
 const DERIVE: &str = "
     INSERT OR REPLACE INTO message_block
@@ -25,18 +25,18 @@ const DERIVE: &str = "
         WHERE seq >> 12 < (SELECT max(seq) >> 12 FROM message) GROUP BY seq >> 12;
     INSERT OR IGNORE INTO message_endpoint SELECT DISTINCT endpoint FROM message;";
 
-/// One that was forgotten and came again.
+/// An id that was pruned and arrived again.
 const REPEATED: &str = "
     SELECT webhook_id, min(received_at) FROM message GROUP BY endpoint, webhook_id HAVING count(*) > 1 LIMIT 1";
 
-/// The store that one file is, held by the lock that a gateway would hold.
+/// A store in one file, with the lock that a gateway would hold.
 pub(crate) struct SqliteCopyEndpoint {
     connection: Arc<Mutex<Connection>>,
     files: StoreFiles,
 }
 
 impl SqliteCopyEndpoint {
-    /// To read from it; `None`: there is no such file.
+    /// Opens the file for reading. `None` if it does not exist.
     pub(crate) fn of_source(path: &Path) -> Result<Option<Self>, StoreError> {
         match path.try_exists() {
             Ok(true) => {}
@@ -51,7 +51,7 @@ impl SqliteCopyEndpoint {
         Ok(Some(Self::of(connection, files)))
     }
 
-    /// To write into it. Makes the file if there is none.
+    /// Opens the file for writing, and creates it if it does not exist.
     pub(crate) fn of_target(path: &Path) -> Result<Self, StoreError> {
         let mut files = StoreFiles::take(path)?;
         let connection = schema::connect_to_fill(&mut files)?;
@@ -168,7 +168,8 @@ impl CopyEndpoint for SqliteCopyEndpoint {
             transaction.execute_batch("DROP TABLE copying")?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.commit()?;
-            // What readers keep in the log is in both files, and is moved when the store is opened.
+            // Pages that readers keep in the log are in both files, and are moved when the store is
+            // opened.
             let moved = checkpoint::run(connection, Mode::Truncate)?;
             schema::keep_log(connection, moved.is_busy)?;
             Ok(StepResult::Done)
@@ -176,13 +177,13 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         .await
     }
 
-    /// The lock is ours.
+    /// Always succeeds: this process holds the lock.
     async fn check_unused(&mut self) -> Result<(), StoreError> {
         Ok(self.files.check(Moves::UNKNOWN, |_| Ok(written()))?)
     }
 }
 
-/// Result of a write. Changes by other SQLite programs during a copy are not checked.
+/// The answer after a write. Changes by other SQLite programs during a copy are not detected.
 fn written() -> Answer {
     Answer::Written {
         tables: 0,
@@ -275,7 +276,7 @@ fn write(
 
 fn insert(table: &Table) -> String {
     let (columns, values) = match table.name {
-        // Its payload stands apart.
+        // The payload is in another table.
         "message" => (
             "seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin"
                 .to_owned(),
@@ -290,7 +291,7 @@ fn insert(table: &Table) -> String {
     format!("INSERT INTO {} ({columns}) VALUES ({values})", table.name)
 }
 
-/// A value as SQLite takes it.
+/// A value, as a parameter for SQLite.
 struct Given<'v>(&'v Value);
 
 impl ToSql for Given<'_> {

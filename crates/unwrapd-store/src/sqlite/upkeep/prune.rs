@@ -20,10 +20,11 @@ use crate::sqlite::writer::job::Work;
 use crate::{Bounds, StoreError};
 use unwrapd_core::delivery::later;
 
-/// How long a store in which everything waits is left alone before settled messages are looked for again.
+/// Rest of a store near its limit in which nearly everything waits, before the next sweep for
+/// settled messages.
 const CROWDED_REST: Duration = Duration::from_secs(10);
 
-/// Condition that no delivery of a message waits or was settled since.
+/// Condition that no delivery of a message is waiting, or was settled after the time.
 const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
     WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 AND (state = 'waiting' OR due_at >= ?1))";
 
@@ -33,39 +34,39 @@ pub(crate) struct Pruner {
     bounds: Bounds,
     sweep: Option<Sweep>,
     schedule: SweepSchedule,
-    /// Until then more than enough waits, and nothing could be done about it.
+    /// Until this time, a store near its limit is left alone, because nearly all of it waits.
     crowded_until: Option<Timestamp>,
 }
 
-/// A walk through what there is, and how far it has come.
+/// A sweep and its progress.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sweep {
-    /// Ids that need not be known any more, and statistics.
+    /// Expired ids and traffic counts.
     Ids,
-    /// Messages that are old, behind the one with this number.
+    /// Old messages with numbers above `after`.
     Old { after: i64 },
-    /// Messages that wait for nothing, behind the one with this number, until there is room.
+    /// Messages without waiting deliveries with numbers above `after`, until there is room.
     Crowded { after: i64 },
 }
 
-/// Rows that a step is to remove.
+/// Rows that a step will delete.
 #[derive(Debug, Default)]
 pub(crate) struct OldPage {
     horizon: Timestamp,
     block: Option<i64>,
     search_block: Option<i64>,
-    /// The end of the minutes whose traffic goes.
+    /// The end of the minutes whose traffic counts will be deleted.
     traffic_until: Option<i64>,
     messages: Vec<Old>,
 }
 
-/// A message of which something need not be kept.
+/// A message to delete completely or in part.
 #[derive(Debug)]
 struct Old {
     seq: i64,
-    /// Payload, deliveries and attempts.
+    /// Whether to delete payload, deliveries and attempts.
     content: bool,
-    /// That it ever arrived.
+    /// Whether to delete the row of the message, so that its id is forgotten.
     row: bool,
 }
 
@@ -79,12 +80,12 @@ impl Pruner {
         }
     }
 
-    /// Whether a sweep is under way.
+    /// Whether a sweep is running.
     pub(crate) fn is_at_it(&self) -> bool {
         self.sweep.is_some()
     }
 
-    /// Takes the next step: finds what it is to remove.
+    /// Takes the next step: finds the rows to delete.
     pub(crate) fn look(
         &mut self,
         connection: &Connection,
@@ -127,10 +128,11 @@ impl Pruner {
         Ok(found)
     }
 
-    /// Begins or ends a sweep as the size and the time demand.
+    /// Begins or ends a sweep, depending on size and time.
     fn begin(&mut self, size: u64, now: Timestamp) {
         if let Some(size_max) = self.bounds.size_max {
-            // Near enough to begin, so that there is room while it lasts; and far enough away to be done for a while.
+            // A sweep begins while there is still room for new messages, and ends well below that,
+            // so that the next one is not due at once.
             let (high, low) = (size_max / 10 * 9, size_max / 10 * 8);
             if let Some(Sweep::Crowded { .. }) = self.sweep {
                 if size <= low {
@@ -143,7 +145,7 @@ impl Pruner {
                     self.sweep = Some(Sweep::Crowded { after: 0 });
                     if self.crowded_until.is_none() {
                         tracing::warn!(
-                            "the store is near the size that `size_max_mb` allows: the oldest messages that wait for no delivery are deleted early"
+                            "the store is near `size_max_mb`: the oldest messages without waiting deliveries are deleted early"
                         );
                     }
                 }
@@ -159,7 +161,7 @@ impl Pruner {
     fn rest_crowded(&mut self, now: Timestamp) {
         if self.crowded_until.is_none() {
             tracing::warn!(
-                "the store is near the size that `size_max_mb` allows, and nearly all of it waits for delivery: repair the destinations, or raise `size_max_mb`"
+                "the store is near `size_max_mb`, and nearly all of it is waiting for delivery: repair the destinations, or raise `size_max_mb`"
             );
         }
         self.crowded_until = Some(later(now, CROWDED_REST));
@@ -174,7 +176,8 @@ impl OldPage {
             && self.messages.is_empty()
     }
 
-    /// Removes it, and gives the number of messages whose content is gone. What was replayed since it was found stays.
+    /// Deletes the rows, and returns the number of messages whose content was deleted. Messages
+    /// that were replayed in the meantime stay.
     pub(crate) fn remove(&self, work: &mut Work<'_>) -> rusqlite::Result<u64> {
         if let Some(block) = self.block {
             work.state
@@ -217,7 +220,8 @@ fn empty_search_block(connection: &Connection) -> rusqlite::Result<Option<i64>> 
         .optional()
 }
 
-/// Unless a delivery of it waits.
+/// Deletes the content of a message. Returns false, and deletes nothing, if one of its deliveries
+/// is waiting.
 fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
     let (first, last) = deliveries_of(seq).into_inner();
     let waits = connection
@@ -238,9 +242,9 @@ fn remove_content(connection: &Connection, seq: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The next messages behind `after` that arrived and were settled before `before`, with what of
-/// each may go, and how far that was looked; `None` at the end. What arrived before `horizon` need
-/// not be known any more.
+/// Finds the next messages after number `after` that arrived and were settled before `before`, or
+/// whose ids arrived before `horizon` and have expired. Returns them with the parts to delete, and
+/// the number up to which it searched; `None` at the end.
 fn look(
     connection: &Connection,
     after: i64,
@@ -268,7 +272,7 @@ fn look(
         let received_at: i64 = row.get(1)?;
         let has_content = row.get(2)?;
         let content = has_content && received_at < before;
-        // The newest one tells the number of the next.
+        // The newest row stays, because the next number is derived from it.
         let row = received_at < horizon && (content || !has_content) && seq != newest;
         if content || row {
             found.push(Old { seq, content, row });
@@ -280,7 +284,8 @@ fn look(
     Ok((found, (last < newest).then_some(last)))
 }
 
-/// How many messages would be forgotten now, and the bytes of their payloads. It only reads, beside whoever writes.
+/// Counts the messages that pruning would delete at `now`, and the bytes of their payloads. Only
+/// reads, beside a running writer.
 pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u64), StoreError> {
     let connection = schema::connect_to_look(path)?;
     schema::check_present(&connection)?;

@@ -1,4 +1,4 @@
-//! How large the store is, and how its file becomes as small.
+//! The size of the store, and how its file is shrunk.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::store_files::StoreFiles;
 use crate::sqlite::schema;
 
-/// Writes the file anew without the space in it that is free, and gives its size before and after.
-/// Nobody may be using it, and until it is done it needs as much space again, twice.
+/// Rewrites the file without its free pages, and returns its size in bytes before and after. No
+/// other program may use the file, and until the end this needs twice as much space again.
 pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     let mut files = StoreFiles::take(path)?;
     let database = files.path().to_owned();
@@ -35,7 +35,7 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     Ok((before, size()?))
 }
 
-/// Bytes in use: those of the file less the pages that are free to be used again. The log beside it does not count.
+/// Bytes in use: the size of the file without its free pages. The log beside it does not count.
 pub(crate) fn used(connection: &Connection) -> rusqlite::Result<u64> {
     let pages = ask(connection, "PRAGMA page_count")?;
     let free = ask(connection, "PRAGMA freelist_count")?;

@@ -1,4 +1,4 @@
-//! The connection of the writer, which is opened anew after a failure.
+//! The connection of the writer, which is opened again after a failure.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,17 +12,18 @@ use crate::StoreError;
 use crate::sqlite::files::store_files::{Moves, Trouble};
 use crate::sqlite::schema;
 
-/// A damaged file is looked through again after so many times as long as that takes,
+/// Minimum rest between two complete checks of a damaged file, in multiples of the duration of a
+/// check.
 const CHECK_RESTS: u32 = 10;
-/// and not before that.
+/// Lower bound of that rest.
 const CHECK_REST_MIN: Duration = Duration::from_secs(1);
 
-/// Longest time for which everyone is told at once that the file could not be opened, where it took
-/// as long to find that out: it waits for a lock.
+/// Longest time for which a failure to open the file is answered from memory. It is as long as the
+/// failed attempt took, which may have waited for a lock.
 const REOPEN_REST_MAX: Duration = Duration::from_secs(1);
 
 impl Writer {
-    /// The connection. A new one first reads what became of the last write.
+    /// Returns the connection. A new connection first reads the result of the last write.
     pub(super) fn connect(&mut self) -> Result<Connection, Failure> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
@@ -46,14 +47,14 @@ impl Writer {
         Failure::OfTheStore(error)
     }
 
-    /// Adds the first error, which says more than that the file cannot be opened since.
+    /// Adds the first error, which is more specific than the error of opening the file.
     fn tell_both(&self, failure: Failure) -> Failure {
         match (failure, &self.failed) {
             (
                 Failure::OfTheStore(StoreError::Unavailable(now)),
                 Some(StoreError::Unavailable(first)),
             ) if now != *first => Failure::OfTheStore(StoreError::Unavailable(format!(
-                "{first}; since then it cannot be opened: {now}"
+                "{first}; after that it could not be opened: {now}"
             ))),
             (failure, _) => failure,
         }
@@ -61,10 +62,11 @@ impl Writer {
 
     fn connect_again(&mut self) -> Result<Connection, Failure> {
         self.wait_with_damage()?;
-        // Or its lock would be taken for someone else's.
+        // Otherwise its lock would be taken for that of another program.
         let checkpoints = Arc::clone(&self.checkpoints);
         let _none_under_way = checkpoints.wait();
-        // Not a new database in the place of one that is gone: it would have forgotten what it has seen.
+        // A database that disappeared must not be replaced by a new one, which would lack the ids
+        // of earlier webhooks.
         if let Err(trouble) = self
             .files
             .check(Moves::UNKNOWN, |question| Ok(unopened(question)))
@@ -74,7 +76,8 @@ impl Writer {
             }
             return Err(Failure::OfTheStore(trouble.into()));
         }
-        // All are opened anew: who has the old log open would mistake it for the new one.
+        // All connections are opened again: one with the old log open would mistake it for the new
+        // one.
         self.readers.close();
         let mut connection = schema::connect_again(&mut self.files).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
@@ -87,8 +90,8 @@ impl Writer {
         Ok(connection)
     }
 
-    /// Where one page is damaged, what is kept today may not be found tomorrow, even if most of the
-    /// file can still be written.
+    /// With a damaged page, messages stored today may be unreadable tomorrow, even if most of the
+    /// file is still writable.
     fn wait_with_damage(&self) -> Result<(), Failure> {
         match (&self.failed, self.next_check) {
             (Some(damage @ StoreError::Unusable(_)), Some(next)) if Instant::now() < next => {

@@ -1,12 +1,13 @@
-//! Which ids were seen, in memory: a look at every new message, and no index on the disk that grows with random ids.
+//! The dedupe index in memory: the ids of all stored messages. New messages need no index on the
+//! disk, which would grow with random ids.
 //!
-//! The set holds a part of each id's hash and the message it belongs to. What looks the same is
-//! compared with the stored id, so a clash of hashes costs one look and never a message. On the
-//! disk the hashes stand in blocks of consecutive messages, from which the set is filled at the
-//! start; it forgets a block when all of it is older than the dedupe horizon.
+//! The set holds a part of each id's hash and the number of its message. An equal hash is verified
+//! against the stored id, so a collision costs one read and never a message. On the disk, the
+//! hashes are in blocks of consecutive messages, from which the set is filled at the start. A block
+//! is removed when all of it is older than the dedupe horizon.
 //!
-//! The times of arrival are those of a clock that may be set, so no order is expected of them: a
-//! block is as young as the youngest in it.
+//! Arrival times come from a clock that may be set, so they may be in any order: a block is as old
+//! as the newest arrival in it.
 
 use hashbrown::HashTable;
 use jiff::Timestamp;
@@ -16,25 +17,27 @@ use sha2::{Digest as _, Sha256};
 use crate::search_keys::SearchKeys;
 use crate::sqlite::queue::accept::IdHashes;
 
-/// Ids in a block: 32 KiB of hashes, the unit that is forgotten at once.
+/// Ids in a block, the unit of removal: 32 KiB of hashes.
 const BLOCK_IDS: usize = 4096;
-/// Most ids in the set, at about 14 bytes each (18 just after it has grown). A hundred ids a second for a week.
+/// Maximum number of ids in the set, at about 14 bytes each (18 just after the set has grown): a
+/// hundred ids a second for a week.
 pub(crate) const IDS_MAX: usize = 64 * 1024 * 1024;
-/// Parts of the set. Each grows by itself, so that no request waits for millions of ids to move.
+/// Parts of the set. Each grows separately, so that no request waits until millions of ids have
+/// moved.
 const SHARDS: usize = 256;
-/// Ids that are read and sorted by shard before they are added: a shard then stays in the
+/// Ids that are read and sorted by shard before they are added, so that a shard stays in the
 /// processor's cache while it is filled.
 const FILL_IDS: usize = 1024 * 1024;
 
-/// The set, and what of it is not on the disk in a block yet.
+/// The set, and its ids that are not yet in a block on the disk.
 pub(crate) struct DedupeIndex {
     shards: Vec<HashTable<Entry>>,
     ids: usize,
-    /// The number of the next message.
+    /// Number of the next message.
     next_seq: i64,
-    /// The last messages, not yet in a block.
+    /// The latest messages, which are not yet in a block.
     tail: Vec<Tail>,
-    /// How much of the tail the transaction under way has added.
+    /// Number of messages at the end of the tail that the current transaction has added.
     uncommitted: usize,
 }
 
@@ -45,18 +48,18 @@ struct Entry {
     seq: u32,
 }
 
-/// A message that stands in no block.
+/// A message that is in no block yet.
 #[derive(Clone, Copy)]
 struct Tail {
     hash: u64,
-    /// `None`: they are read from the payload when the block is written.
+    /// `None`: read from the payload when the block is written.
     search: Option<SearchKeys>,
-    /// In milliseconds since 1970.
+    /// Milliseconds since 1970.
     received_at: i64,
 }
 
 impl Tail {
-    /// In the place of a message that is gone: in no set, and of no age.
+    /// Placeholder for a deleted message: it is in no set, and counts as oldest.
     const NONE: Self = Self {
         hash: 0,
         search: None,
@@ -65,7 +68,7 @@ impl Tail {
 }
 
 impl DedupeIndex {
-    /// Reads what is on the disk; ids that arrived before `horizon` need not be known.
+    /// Reads the index from the disk. Ids that arrived before `horizon` may be missing.
     pub(crate) fn read(connection: &Connection, horizon: Timestamp) -> rusqlite::Result<Self> {
         let mut dedupe_index = Self {
             shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
@@ -106,7 +109,8 @@ impl DedupeIndex {
         Ok(dedupe_index)
     }
 
-    /// Reads the messages that stand in no block. After a write whose fate is unknown, this finds out.
+    /// Reads the messages that are in no block. After a write whose outcome is unknown, this
+    /// determines it.
     pub(crate) fn read_tail(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.rollback();
         let known_to = self.next_seq;
@@ -120,7 +124,7 @@ impl DedupeIndex {
         let first_seq = match last_block {
             Some((mut seq, bytes)) => {
                 for hash in hashes(&bytes) {
-                    // Written by the commit whose fate was unknown.
+                    // Written by the commit whose outcome was unknown.
                     if seq >= known_to {
                         self.insert(hash, seq);
                     }
@@ -141,7 +145,7 @@ impl DedupeIndex {
         while let Some(message) = messages.next()? {
             let seq: i64 = message.get(0)?;
             let tail = Tail::read(message)?;
-            // Messages that are gone leave gaps, which must not move hashes to other messages.
+            // Deleted messages leave gaps, which must not shift hashes to other messages.
             let place = usize::try_from(seq - first_seq)
                 .ok()
                 .filter(|place| *place < IDS_MAX)
@@ -156,12 +160,12 @@ impl DedupeIndex {
         Ok(())
     }
 
-    /// How many ids there are.
+    /// Number of ids.
     pub(crate) fn ids(&self) -> usize {
         self.ids
     }
 
-    /// The messages whose id may be the one with this hash.
+    /// The messages whose id may have this hash.
     pub(crate) fn candidates(&self, hash: u64) -> impl Iterator<Item = i64> {
         let newest = self.next_seq;
         let (shard, entry_hash) = place(hash);
@@ -171,8 +175,8 @@ impl DedupeIndex {
             .map(move |entry| whole_seq(entry.seq, newest))
     }
 
-    /// Adds an id that arrived then (milliseconds since 1970) and gives its message a number. It
-    /// counts when the transaction is committed.
+    /// Adds an id with its arrival time, in milliseconds since 1970, and returns the number of its
+    /// message. The change takes effect when the transaction is committed.
     pub(crate) fn add(&mut self, hashes: IdHashes, received_at: i64) -> i64 {
         let IdHashes { dedupe, search } = hashes;
         let seq = self.next_seq;
@@ -212,10 +216,10 @@ impl DedupeIndex {
         }
     }
 
-    /// Forgets the block that begins with this message if all its ids arrived before `horizon`. The
-    /// newest block stays: it tells where the tail begins. The caller's transaction removes it from
-    /// the disk; should that fail, ids that nobody need know are forgotten in memory only, until
-    /// the next start.
+    /// Removes the block that begins with message `first_seq`, if all its ids arrived before
+    /// `horizon`. The newest block stays, because the tail begins after it. If the caller's
+    /// transaction fails, expired ids are missing in memory until the next start, which does no
+    /// harm.
     pub(crate) fn forget_block(
         &mut self,
         connection: &Connection,
@@ -234,7 +238,7 @@ impl DedupeIndex {
         Ok(())
     }
 
-    /// Adds what is sorted by shard.
+    /// Adds entries that are sorted by shard.
     fn fill(&mut self, sorted: &mut [Vec<Entry>]) {
         for (shard, entries) in self.shards.iter_mut().zip(sorted) {
             self.ids += entries.len();
@@ -262,7 +266,7 @@ impl DedupeIndex {
 }
 
 impl Entry {
-    /// And the shard it belongs to.
+    /// Returns the entry and the index of its shard.
     fn new(hash: u64, seq: i64) -> (usize, Self) {
         let (shard, hash) = place(hash);
         let seq = half_seq(seq);
@@ -271,7 +275,7 @@ impl Entry {
 }
 
 impl Tail {
-    /// From a row of [`messages_from`].
+    /// Reads a row of [`messages_from`].
     fn read(message: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             hash: hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?),
@@ -287,7 +291,8 @@ fn messages_from(first_seq: i64) -> String {
     )
 }
 
-/// Writes blocks of all messages, where there are none. Behind a wide gap between their numbers a new one begins.
+/// Writes blocks of all messages, when there are none. A new block begins after a wide gap between
+/// numbers.
 pub(crate) fn write_all(connection: &Connection) -> rusqlite::Result<()> {
     let mut messages = connection.prepare(&messages_from(i64::MIN))?;
     let mut messages = messages.query(())?;
@@ -333,13 +338,13 @@ fn write_block(connection: &Connection, first_seq: i64, block: &[Tail]) -> rusql
     Ok(())
 }
 
-/// The keys in the beginning of a stored payload. The rest is not read, because this is done for
-/// thousands of messages within a commit, and the ids stand in the beginning.
+/// The keys at the beginning of a stored payload. The rest is not read, because this runs for
+/// thousands of messages within a commit, and the ids are at the beginning.
 fn stored_keys(connection: &Connection, seq: i64) -> rusqlite::Result<SearchKeys> {
     connection
         .prepare_cached("SELECT substr(bytes, 1, 16384) FROM payload WHERE seq = ?")?
         .query_row(params![seq], |row| {
-            // The beginning of an empty payload is NULL.
+            // `substr` of an empty payload is NULL.
             let beginning = row.get_ref(0)?.as_blob_or_null()?;
             Ok(SearchKeys::of(beginning.unwrap_or_default()))
         })
@@ -347,7 +352,7 @@ fn stored_keys(connection: &Connection, seq: i64) -> rusqlite::Result<SearchKeys
         .map(Option::unwrap_or_default)
 }
 
-/// A block that [`DedupeIndex::forget_block`] would forget.
+/// Finds a block that [`DedupeIndex::forget_block`] would remove.
 pub(crate) fn old_block(
     connection: &Connection,
     horizon: Timestamp,
@@ -360,10 +365,10 @@ pub(crate) fn old_block(
         .optional()
 }
 
-/// A hash that is the same in every version, as it stands on the disk.
+/// The hash of an id as it is stored; it is the same in every version.
 pub(crate) fn hash(endpoint: &str, webhook_id: &str) -> u64 {
     let mut hash = Sha256::new();
-    // Neither may hold a NUL.
+    // Neither part may contain a NUL.
     for part in [endpoint, "\0", webhook_id] {
         hash.update(part);
     }
@@ -387,7 +392,7 @@ fn place(hash: u64) -> (usize, u32) {
     (hash as usize % SHARDS, (hash >> 32) as u32)
 }
 
-/// The table wants all 64 bits to be random.
+/// Spreads the hash over 64 bits, because the table needs all of them to be random.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -401,7 +406,8 @@ fn half_seq(seq: i64) -> u32 {
     seq as u32
 }
 
-/// The number that ends in `half` and is the nearest below `next`: there are never more ids than such halves.
+/// The largest number below `next` whose lower half is `half`. It is unique, because there are
+/// fewer ids than halves.
 fn whole_seq(half: u32, next: i64) -> i64 {
     let seq = (next & !i64::from(u32::MAX)) | i64::from(half);
     if seq < next { seq } else { seq - (1 << 32) }
@@ -411,7 +417,7 @@ fn whole_seq(half: u32, next: i64) -> i64 {
 mod tests {
     use super::*;
 
-    /// After a failed sync the change was undone in memory, but is in the file when it is opened
+    /// After a failed sync the change is undone in memory, but may be in the file when it is opened
     /// again.
     #[test]
     fn a_block_of_a_commit_that_seemed_to_fail_is_known() {

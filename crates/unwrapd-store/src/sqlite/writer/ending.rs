@@ -1,4 +1,5 @@
-//! How the writer ends: with one file that is closed, or without a touch to files that are not ours.
+//! How the writer ends: it leaves one closed file, or it does not touch files that are no longer
+//! ours.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::sqlite::files::rescue;
 use crate::sqlite::schema;
 use crate::sqlite::writer::job::Job;
 
-/// How often saving what is only in our hands is tried again.
+/// Interval between attempts to save content that only this process has.
 const RESCUE_EVERY: Duration = Duration::from_secs(10);
 
 impl Writer {
@@ -18,7 +19,7 @@ impl Writer {
     pub(super) fn abandon(mut self) {
         let loss = self.lost.take().expect("it is lost");
         let error = StoreError::Unavailable(format!("{loss}; unwrapd stops"));
-        // From now on nothing is queued.
+        // After this nothing is queued.
         drop(self.ended.set(error.clone()));
         self.readers.abandon();
         if let Some(connection) = self.connection.take() {
@@ -31,7 +32,7 @@ impl Writer {
             match rescue::save(&self.files, &loss) {
                 Ok(advice) => {
                     tracing::error!(
-                        "{loss}. unwrapd acknowledges nothing more, and stops without touching the files. To save acknowledged webhooks: {advice}"
+                        "{loss}. unwrapd acknowledges no more webhooks, and stops without touching the files. To save acknowledged webhooks: {advice}"
                     );
                     break;
                 }
@@ -62,10 +63,9 @@ impl Writer {
         std::mem::forget(self.files);
     }
 
-    /// Moves the log into the database, and SQLite removes it with the last connection: whoever
-    /// moves or copies the database of a gateway that was stopped needs no other file. Who reads it
-    /// meanwhile is not waited for; then the log stays. It also stays after an error, for the next
-    /// start to move.
+    /// Moves the log into the database, after which SQLite removes it with the last connection, so
+    /// that a stopped gateway leaves one file to move or copy. If another program reads it, the log
+    /// stays, without a wait. It also stays after an error, and the next start moves it.
     pub(super) fn leave_one_file(&mut self) {
         self.readers.close();
         if let Some(connection) = self.connection.take() {
@@ -80,7 +80,7 @@ impl Writer {
                     self.files.log_path().display()
                 ),
                 Err(error) => {
-                    tracing::debug!("the log of the store was left beside it: {error}");
+                    tracing::debug!("the log stays beside the store: {error}");
                 }
             }
             self.files.forget_log();

@@ -1,21 +1,21 @@
-//! Why a transaction came to nothing, and what the log says of it.
+//! Failures of a transaction, and their log lines.
 
 use super::Writer;
 use crate::StoreError;
 use crate::sqlite::schema;
 
-/// Why a transaction came to nothing.
+/// Reason why a transaction failed.
 pub(super) enum Failure {
-    /// A failure of the store: no other change would succeed now.
+    /// A failure of the store: no other change would succeed at this time.
     OfTheStore(StoreError),
-    /// One of its changes cannot be made: a row that cannot be read, a constraint.
+    /// One of the changes is impossible: a row that cannot be read, a constraint.
     OfAChange(StoreError),
-    /// It was not begun, as another program writes. What was written before is as it was.
+    /// Another program holds the write lock, so the transaction did not begin. Nothing has changed.
     Locked(StoreError),
 }
 
 impl Failure {
-    /// Why a transaction could not be begun.
+    /// The failure for an error at the beginning of a transaction.
     pub(super) fn of_beginning(error: &rusqlite::Error) -> Self {
         let told = schema::store_error(error);
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
@@ -50,7 +50,7 @@ impl Writer {
         let (error, effect) = match failure {
             Failure::OfTheStore(error) | Failure::Locked(error) => (
                 error,
-                ". Webhooks are answered 503, and OpenAI sends them again",
+                ". Webhooks are answered with 503, and OpenAI retries them",
             ),
             Failure::OfAChange(error) => (error, "; the changes were undone"),
         };
@@ -59,7 +59,7 @@ impl Writer {
         };
         self.has_logged_failure = true;
         let again = if count > 1 {
-            format!(" ({count} such failures since the last such line)")
+            format!(" ({count} such failures since the last line about them)")
         } else {
             String::new()
         };

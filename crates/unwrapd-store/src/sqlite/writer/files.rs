@@ -1,4 +1,4 @@
-//! Whether the files are as the writer has left them, and what becomes of its connection if they are not.
+//! Checks that the files are as the writer left them, and decides about its connection otherwise.
 
 use rusqlite::Connection;
 
@@ -9,11 +9,11 @@ use crate::sqlite::files::store_files::{Answer, Moves, Question, Trouble};
 use crate::sqlite::schema;
 
 impl Writer {
-    /// Once a second while nothing is asked for.
+    /// Checks the files once a second while idle.
     pub(super) fn look_after_files(&mut self) {
         self.pulse.begin();
         if let Some(connection) = self.connection.take() {
-            // A second name of the database is a matter for the next commit.
+            // A second name of the database is left to the next commit.
             let _: Result<(), _> = self.check_files(&connection);
             self.keep(connection);
             self.finish_checkpoint();
@@ -25,16 +25,17 @@ impl Writer {
         }
     }
 
-    /// An error if the files are not as this connection has left them. If they are lost, so is everything.
+    /// Returns an error if the files are not as this connection has left them. If they are lost,
+    /// the writer must end.
     pub(super) fn check_files(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let frames = self.checkpoints.take_frames();
-        // Before SQLite is asked anything.
+        // Checked before SQLite uses the index.
         self.check_index()?;
         let passes = self.checkpoints.passes();
         let are_ours = passes.have_gone_on_since(self.passes);
         let mut checked = self.check_with(connection, frames, are_ours);
         if matches!(checked, Err(Trouble::Lost(_))) {
-            // Another program may have begun the log anew between the commit and the look.
+            // Another program may have restarted the log between the commit and the check.
             checked = self.check_with(connection, None, are_ours);
         }
         if checked.is_ok() {
@@ -72,7 +73,7 @@ impl Writer {
             if let Some(answer) = answer {
                 return Ok(answer);
             }
-            // It may look through the whole file.
+            // The answer may need a check of the whole file.
             pulse.set_checking(true);
             let given = anothers_work(connection, data_version, question);
             pulse.set_checking(false);
@@ -80,7 +81,8 @@ impl Writer {
         })
     }
 
-    /// For the next commit, unless SQLite must not even close it: it would move a log into files that are not ours.
+    /// Keeps the connection for the next commit. If the files are lost, leaks it: closing it would
+    /// move the log into files that are not ours.
     fn keep(&mut self, connection: Connection) {
         if self.lost.is_some() {
             std::mem::forget(connection);
@@ -89,9 +91,10 @@ impl Writer {
         }
     }
 
-    /// Lets go of the connection after a failure. After a failed write nothing it remembers is to be trusted.
+    /// Drops the connection after a failure, because after a failed write its cached state is
+    /// unreliable.
     pub(super) fn give_up(&mut self, connection: Connection) {
-        // What failed may have failed because the files are not ours.
+        // The cause may be that the files are no longer ours.
         let _: Result<(), _> = self.check_files(&connection);
         if self.lost.is_some() {
             std::mem::forget(connection);
@@ -102,7 +105,8 @@ impl Writer {
         }
     }
 
-    /// What the other thread could not: the last pages, while nobody writes, so that the log begins anew.
+    /// Moves the last pages, which the checkpoint thread could not, while no commit runs, so that
+    /// the log restarts.
     pub(super) fn finish_checkpoint(&mut self) {
         let Some(connection) = &self.connection else {
             return;
@@ -112,7 +116,7 @@ impl Writer {
         {
             tracing::warn!("the log of the store was not moved into the database: {error}");
         }
-        // What was moved is to be moved once more, which is done when the database is opened.
+        // Pages whose sync failed must be moved again, which happens when the database is opened.
         if self.checkpoints.take_failed_sync()
             && let Some(connection) = self.connection.take()
         {
@@ -121,14 +125,14 @@ impl Writer {
     }
 }
 
-/// Whether another program has written by SQLite's own means. `VACUUM` in a shell makes the file
-/// shorter; whoever cuts it off does not write by these means.
+/// Whether another program has written through SQLite. `VACUUM` in a shell shortens the file
+/// through SQLite; truncating it does not go through SQLite.
 fn anothers_work(
     connection: &Connection,
     data_version: &mut i64,
     question: Question,
 ) -> Result<Answer, StoreError> {
-    // A file that cannot be read as a database any more was not written by SQLite.
+    // A file that is no longer readable as a database was not written by SQLite.
     let or_not_written = |error: StoreError| match error {
         StoreError::Unusable(_) => Ok(Answer::NotWritten),
         error => Err(error),
@@ -150,8 +154,8 @@ fn anothers_work(
     }
 }
 
-/// While no connection of ours is open, whoever closes the database last moves the log into it; but
-/// that makes it no shorter, unless another program has written.
+/// The answer while no connection of ours is open. Another program that closes the database last
+/// moves the log into it, which does not shorten it, unless that program has written.
 pub(super) fn unopened(question: Question) -> Answer {
     if question.is_shorter && !question.was_unsettled {
         Answer::NotWritten

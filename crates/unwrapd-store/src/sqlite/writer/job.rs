@@ -1,4 +1,4 @@
-//! What the writer is asked to do, and how it answers.
+//! Jobs for the writer, and their answers.
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -6,40 +6,40 @@ use tokio::sync::oneshot;
 use crate::StoreError;
 use crate::sqlite::writer::writer_state::WriterState;
 
-/// What a job works with.
+/// The state that a job works with.
 pub(crate) struct Work<'w> {
-    /// In the writer's transaction, unless the job only looks.
+    /// In the writer's transaction, unless the job only reads.
     pub(crate) connection: &'w Connection,
-    /// What it remembers counts once the transaction is committed.
+    /// State in memory, whose changes take effect when the transaction is committed.
     pub(crate) state: &'w mut WriterState,
 }
 
-/// What a job waits for.
+/// When a job is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Nothing: it changes nothing on the disk, and is answered at once.
+    /// At once, because it changes nothing on the disk.
     ReadOnly,
-    /// The next commit.
+    /// After the next commit.
     NextCommit,
-    /// A commit, and it may be a later one: nobody waits for its answer.
+    /// After a commit, possibly a later one: its caller can wait.
     Deferred,
 }
 
-/// Something to do that waits for the writer.
+/// A job that waits for the writer.
 pub(crate) trait Job: Send {
     fn urgency(&self) -> Urgency;
 
-    /// Whether someone still waits for the answer.
+    /// Whether the caller still waits for the answer.
     fn is_awaited(&self) -> bool;
 
-    /// Does it. It may be asked to again, in another transaction, if the first came to nothing.
+    /// Runs the job. If its transaction fails, it may run again in another one.
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
 
-    /// Tells who asked, once the fate of the whole transaction is known.
+    /// Answers the caller, once the outcome of the transaction is known.
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
-/// The change that `make` makes, and who waits for its result.
+/// A change made by `make`, and the caller that waits for its result.
 pub(crate) struct Change<T, F> {
     pub(crate) urgency: Urgency,
     pub(crate) make: F,
@@ -68,7 +68,7 @@ where
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { value, answer, .. } = *self;
         let result = outcome.and_then(|()| value.ok_or_else(StoreError::closed));
-        // Who asked may have gone away meanwhile; the change stands all the same.
+        // The caller may have given up; the change is made anyway.
         drop(answer.send(result));
     }
 }

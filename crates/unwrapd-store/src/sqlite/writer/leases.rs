@@ -1,5 +1,5 @@
-//! Leases of deliveries. They are only in memory: the process that holds the lock of the database
-//! is its only user, so the next process may claim everything that is due.
+//! Leases of deliveries. They exist only in memory: the process with the lock of the database is
+//! its only user, so the next process may claim everything that is due.
 
 use std::collections::HashMap;
 
@@ -9,24 +9,24 @@ use crate::Lease;
 use unwrapd_core::clock::Clock;
 
 pub(crate) struct Leases {
-    /// Leases last by its steady time: no jump ends one early, or late.
+    /// Leases last by its steady time, so a jump of the clock ends none early or late.
     clock: Clock,
     held: HashMap<i64, Held>,
-    /// How many claims there were.
+    /// Number of claims so far.
     claims: i64,
-    /// Settled in the transaction under way,
+    /// Deliveries settled in the current transaction.
     settled: Vec<i64>,
-    /// and taken as they were kept in it.
+    /// Deliveries leased in the current transaction, which stores them.
     kept: Vec<i64>,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Held {
-    /// The attempt that is being made,
+    /// Number of the attempt.
     pub(crate) attempt: u32,
-    /// and the claim that it came of.
+    /// Number of the claim.
     pub(crate) claim: i64,
-    /// By the steady time of the clock.
+    /// End of the lease, in steady time.
     pub(crate) ends_at: Timestamp,
 }
 
@@ -41,17 +41,17 @@ impl Leases {
         }
     }
 
-    /// `now` as leases know it.
+    /// Converts `now` to the steady time of leases.
     pub(crate) fn steady(&self, now: Timestamp) -> Timestamp {
         self.clock.steady(now)
     }
 
-    /// When the lease ends, if it has not by `now`, a steady time.
+    /// End of the lease, if it has not ended by `now`, a steady time.
     pub(crate) fn ends_at(&self, held: Held, now: Timestamp) -> Option<Timestamp> {
         (held.ends_at > now).then(|| self.clock.of_steady(held.ends_at))
     }
 
-    /// The last lease of a delivery, ended or not, if it is not settled.
+    /// The last lease of a delivery, ended or not, unless the delivery is settled.
     pub(crate) fn of(&self, delivery: i64) -> Option<Held> {
         self.held.get(&delivery).copied()
     }
@@ -66,14 +66,14 @@ impl Leases {
         self.held.insert(delivery, held);
     }
 
-    /// Takes it with the transaction under way, in which it is kept.
+    /// Leases a delivery in the transaction that stores it.
     pub(crate) fn take_with_it(&mut self, delivery: i64, held: Held) {
         self.kept.push(delivery);
         self.take(delivery, held);
     }
 
-    /// Ends the lease of an attempt that was not made. The attempt before it counts again if it is
-    /// late: nobody has taken its place.
+    /// Ends the lease of an attempt that was not made. The previous attempt is the latest again, so
+    /// its late settlement takes effect: no attempt has replaced it.
     pub(crate) fn release(&mut self, lease: &Lease) {
         if let Some(held) = self.held.get_mut(&lease.delivery)
             && (held.attempt, held.claim) == (lease.number, lease.claim)

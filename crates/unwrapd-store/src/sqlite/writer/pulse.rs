@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use crate::StoreError;
 use unwrapd_core::observe::warnings::Warnings;
 
-/// How long one piece of work may take before the writer counts as stuck. A webhook must be
-/// answered within five seconds; with [`LOOK_EVERY`] this leaves one of them. A commit that is only
-/// slow ends before.
+/// Time after which a piece of work counts as blocked by the disk. A webhook must be answered
+/// within five seconds; with [`LOOK_EVERY`], one of them is left. A commit that is merely slow ends
+/// earlier.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The condition that the disk does not answer, among [`Warnings`].
+/// Name of the warning, among [`Warnings`], that the disk does not answer.
 const WARNING: &str = "store-disk";
 
 /// The state that the writer shares with the requests that wait for it.
@@ -33,7 +33,8 @@ pub(crate) struct Pulse {
     /// there is none.
     since: AtomicU64,
     stuck: watch::Sender<Option<StoreError>>,
-    /// Whether the file is being checked for damage. The larger the file, the longer that takes.
+    /// Whether the current piece of work is a check of the whole file, which takes longer the
+    /// larger the file is.
     is_checking: AtomicBool,
     /// Dropped to end the thread.
     stop: Mutex<Option<Sender<()>>>,
@@ -108,14 +109,14 @@ impl Pulse {
                 let seconds = lasted.as_secs();
                 let text = if self.is_checking.load(Ordering::Acquire) {
                     format!(
-                        "the file of the store has been checked for damage for {seconds} s, and the check goes on"
+                        "a check of the file of the store for damage has been running for {seconds} s"
                     )
                 } else {
                     format!(
-                        "the disk of the store has not answered for {seconds} s; see whether it is frozen, overloaded or failing"
+                        "the disk of the store has not answered for {seconds} s; check whether it is frozen, overloaded or failing"
                     )
                 };
-                warnings.begin(WARNING, format!("{text}: webhooks are answered 503"));
+                warnings.begin(WARNING, format!("{text}: webhooks are answered with 503"));
                 self.stuck.send_replace(Some(StoreError::Unavailable(text)));
             }
             _ if self.stuck.borrow().is_some() => {
@@ -127,7 +128,7 @@ impl Pulse {
     }
 }
 
-/// Waits until the writer is stuck.
+/// Waits until the disk blocks the writer.
 pub(crate) async fn stuck(mut told: watch::Receiver<Option<StoreError>>) -> StoreError {
     loop {
         if let Some(error) = &*told.borrow_and_update() {

@@ -1,4 +1,4 @@
-//! State of the writer in memory. Changes during a transaction are undone if the transaction fails.
+//! State of the writer in memory. Changes by a transaction are undone if it fails.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,18 +14,18 @@ pub(crate) struct WriterState {
     pub(crate) dedupe_index: DedupeIndex,
     pub(crate) leases: Leases,
     pub(crate) put_off: PutOff,
-    /// Deliveries neither made nor given up,
+    /// Number of waiting deliveries after the last commit.
     pending: u64,
-    /// as the transaction under way would have it.
+    /// Number of waiting deliveries in the current transaction.
     pending_then: u64,
     pending_max: u64,
-    /// Bytes in use when the last transaction was to be committed, and what the one under way has added.
+    /// Bytes in use before the last commit, plus what the current transaction has added.
     size: u64,
     size_max: Option<u64>,
 }
 
 impl WriterState {
-    /// Reads what there is. Ids from before `horizon` need not be known.
+    /// Reads the state from the database. Ids from before `horizon` may be missing.
     pub(crate) fn read(
         connection: &Connection,
         horizon: Timestamp,
@@ -45,7 +45,7 @@ impl WriterState {
         })
     }
 
-    /// Puts ids of many messages that stand in no block into blocks: after a migration nobody else has.
+    /// Writes the blocks of messages that are in no block, which a migration leaves behind.
     pub(crate) fn tidy(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.write(&transaction)?;
@@ -54,7 +54,7 @@ impl WriterState {
         Ok(())
     }
 
-    /// After a write whose fate is unknown: finds out.
+    /// Reads the state again after a write whose outcome is unknown.
     pub(crate) fn read_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.dedupe_index.read_tail(connection)?;
         self.pending = count_pending(connection)?;
@@ -62,26 +62,28 @@ impl WriterState {
         Ok(())
     }
 
-    /// Whether one more message with so many deliveries may be kept. The error says what to do.
+    /// Returns an error with the remedy if there is no room for another message with so many
+    /// deliveries.
     pub(crate) fn has_room(&self, deliveries: usize) -> Result<(), StoreError> {
         if deliveries > 0 && self.pending_then >= self.pending_max {
             return Err(capacity::is_full(self.pending_then));
         }
         if self.dedupe_index.ids() >= IDS_MAX {
             return Err(StoreError::Full(format!(
-                "it already knows {IDS_MAX} ids, the limit; shorten `dedupe_days` in [store]"
+                "it has {IDS_MAX} ids, the limit; shorten `dedupe_days` in [store]"
             )));
         }
         if self.size_max.is_some_and(|max| self.size >= max) {
             return Err(StoreError::Full(
-                "it has the size that `size_max_mb` in [store] allows, and the rest waits for delivery or is being deleted; repair the destinations, or raise `size_max_mb`"
+                "it has reached `size_max_mb` in [store], and its messages are waiting for delivery or being deleted; repair the destinations, or raise `size_max_mb`"
                     .into(),
             ));
         }
         Ok(())
     }
 
-    /// Whether so many deliveries more may be made again. They leave half of the room to what arrives.
+    /// Returns an error if a replay may not make so many more deliveries wait. Replays leave half
+    /// of the room to new webhooks.
     pub(crate) fn has_room_to_replay(&self, deliveries: u64) -> Result<(), StoreError> {
         if self.pending_then + deliveries > self.pending_max / 2 {
             return Err(capacity::is_full_for_replays(self.pending_then));
@@ -89,13 +91,13 @@ impl WriterState {
         Ok(())
     }
 
-    /// A message of so many bytes more is kept, and so many deliveries more wait.
+    /// Counts a stored message of so many bytes with so many waiting deliveries.
     pub(crate) fn pend(&mut self, bytes: usize, deliveries: usize) {
         self.size += bytes as u64;
         self.pending_then += deliveries as u64;
     }
 
-    /// A delivery was made or given up.
+    /// Counts a delivery that was settled for good.
     pub(crate) fn done(&mut self) {
         self.pending_then = self.pending_then.saturating_sub(1);
     }

@@ -1,11 +1,11 @@
-//! Summarises the head of an answer in one line, without any of its body.
+//! Summarises the head of a response in one line, without its body.
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{StatusCode, Url};
 
 use crate::delivery::response_excerpt::ResponseExcerpt;
 
-/// Longest target of a redirect that is shown, in bytes.
+/// Maximum length of the target of a redirect in a summary, in bytes.
 const LOCATION_BYTES_MAX: usize = 200;
 
 /// The status and the remedy.

@@ -1,5 +1,5 @@
-//! The connections of a destination. Each has a greatest age. Otherwise a host name with a new
-//! address would lead to the old server for as long as there is traffic.
+//! The connections of a destination, with a maximum age. Otherwise, after a host name got a new
+//! address, busy connections would lead to the old server forever.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use reqwest::Client;
 use tokio::time::Instant;
 
-/// Longest time for which a connection gets new requests, by default. A request under way may take
-/// longer. A new connection costs one look-up and one handshake in that time.
+/// Default maximum age of a connection that gets new requests. A running request may take longer. A
+/// new connection costs one lookup and one handshake in that time.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// A client whose connections are replaced. Requests under way stay on their connections.
+/// A client whose connections are replaced. Running requests stay on their connections.
 pub(super) struct Connections {
     make: Box<dyn Fn() -> reqwest::Result<Client> + Send + Sync>,
     age_max: Duration,

@@ -1,8 +1,7 @@
-//! Where a name may lead. A name is not an address: whoever rules over it can turn it to this
-//! machine, to its neighbours, or to the service that hands out the credentials of a cloud. So each
-//! address is looked at when a connection is made, and nothing connects to another than the one
-//! that was looked at. An address that stands in the URL itself was meant, and no name is looked
-//! up.
+//! Filters the addresses to which a host name resolves. The owner of a name can direct it to this
+//! machine, to its network, or to the service that issues the credentials of a cloud. So each
+//! address is checked when a connection is made, and the connection uses exactly that address. An
+//! address in the URL itself was configured, and is not looked up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -14,14 +13,14 @@ use tokio::time::Instant;
 
 use super::HttpSettings;
 
-/// How far the name in a URL may lead.
+/// The addresses that the name in a URL may resolve to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressPolicy {
-    /// To the public internet.
+    /// Public addresses.
     Public,
-    /// To this machine: the name says so.
+    /// Loopback addresses, for the name of this machine.
     Loopback,
-    /// Anywhere: the configuration says so.
+    /// Any address, as configured.
     Anywhere,
 }
 
@@ -45,12 +44,12 @@ impl AddressPolicy {
     }
 }
 
-/// Whether this is the name of this machine, for every machine.
+/// Whether this is a name that always means the same machine.
 pub(super) fn is_localhost(host: &str) -> bool {
     matches!(host, "localhost" | "localhost.")
 }
 
-/// Lets through what `lookup` finds within reach.
+/// Passes the results of `lookup` that the policy allows.
 pub(super) struct AddressFilter {
     pub(super) lookup: Arc<dyn Resolve>,
     pub(super) policy: AddressPolicy,
@@ -76,7 +75,7 @@ impl Resolve for AddressFilter {
     }
 }
 
-/// No address of a name is one we may connect to.
+/// No address of a name is allowed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{host}` resolves to {address}, which is not a public address; if that is intended, set `allow_private = true` for this destination"
@@ -86,13 +85,13 @@ struct OutOfReach {
     address: IpAddr,
 }
 
-/// Most questions of one destination to the system's resolver at once. Each holds a thread until it
-/// is answered, even when nobody waits for it any more: a server for names that is silent must not
-/// take the threads that others need.
+/// Maximum number of concurrent lookups of a destination. Each occupies a thread until it is
+/// answered, even if its caller has given up: a silent name server must not use up the threads that
+/// others need.
 const LOOKUPS_MAX: usize = 4;
 
-/// How long an answer counts for other connections that are made at the same time. All connections
-/// of a destination are replaced together.
+/// How long a result is reused for other connections. All connections of a destination are replaced
+/// together.
 const FOUND_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The name resolver of the system.
@@ -121,7 +120,7 @@ impl Resolve for Lookup {
         let threads = Arc::clone(&self.threads);
         let found = Arc::clone(&self.found);
         Box::pin(async move {
-            // Held while it is looked up: the others wait for the same answer.
+            // Held during the lookup, so that others wait for the same result.
             let mut found = found.lock().await;
             if let Some(found) = &*found
                 && found.name == name.as_str()
@@ -133,7 +132,7 @@ impl Resolve for Lookup {
             let host = name.as_str().to_owned();
             let look = move || {
                 let _thread = thread;
-                // Port 0 stands for that of the URL.
+                // Port 0 is replaced by that of the URL.
                 (name.as_str(), 0)
                     .to_socket_addrs()
                     .map(Iterator::collect::<Vec<_>>)
@@ -149,8 +148,8 @@ impl Resolve for Lookup {
     }
 }
 
-/// Whether an address is one of the public internet: what the registries of IANA for special
-/// purposes (RFC 6890) do not set apart.
+/// Whether an address is public: outside IANA's registries of special-purpose addresses ([RFC
+/// 6890](https://www.rfc-editor.org/rfc/rfc6890)).
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -181,14 +180,15 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
-        // An IPv4 address in IPv6 clothes leads where that address leads: mapped, through NAT64, through 6to4.
+        // An IPv4 address embedded in IPv6 counts as that address: mapped, through NAT64, through
+        // 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
         // Assigned to protocols (Teredo among them), and documentation.
         [0x2001, ..0x200 | 0xdb8, ..] | [0x3fff, ..0x1000, ..] => false,
-        // All that is given out to be reached from everywhere. Not in it: loopback, link-local,
-        // unique local, multicast.
+        // All global unicast addresses. Not included: loopback, link-local, unique local,
+        // multicast.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -202,7 +202,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The first and the last of each range that is set apart; what stands right outside them is public.
+    /// The first and the last address of each special range; the addresses next to them are public.
     #[test]
     fn what_is_set_apart_is_not_public_and_its_neighbours_are() {
         for (first, last) in [

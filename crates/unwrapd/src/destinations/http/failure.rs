@@ -1,4 +1,4 @@
-//! Explains why a request had no answer, with the cause and the remedy.
+//! Explains why a request got no response, with cause and remedy.
 
 use std::error::Error as StdError;
 
@@ -12,10 +12,10 @@ use rustls::{
 use super::answer::shorten;
 use super::trust;
 
-/// Longest list of the names of a certificate that is shown, in bytes.
+/// Maximum length of the list of a certificate's names, in bytes.
 const NAMES_BYTES_MAX: usize = 200;
 
-/// Problems of home-made certificates with their remedies, by a word of the error.
+/// Problems of self-made certificates with their remedies, by a word in the error.
 const REMEDIES: [(&str, &str); 5] = [
     (
         "UnsupportedCertVersion",
@@ -48,7 +48,7 @@ pub(super) enum Client<'a> {
     Destination { proxy: Option<&'a Url> },
 }
 
-/// The other side of a connection, and the key with its URL.
+/// The other side of a connection, and the configuration key of its URL.
 #[derive(Clone, Copy)]
 struct Peer {
     name: &'static str,
@@ -65,8 +65,8 @@ const PROXY: Peer = Peer {
 };
 
 impl Peer {
-    /// The peer of the connection that failed. A proxy gets a request to a URL of http as it is,
-    /// and makes a tunnel for one of https.
+    /// The peer of the connection that failed. A proxy gets requests to a URL of http, and makes a
+    /// tunnel for a URL of https.
     fn of(
         error: &reqwest::Error,
         causes: &[&(dyn StdError + 'static)],
@@ -86,12 +86,12 @@ impl Peer {
     }
 }
 
-/// The failure of a request of the command line, down to its cause, without the URL.
+/// The failure of a request of the command line with its cause, without the URL.
 pub(crate) fn describe(error: &reqwest::Error) -> String {
     explain(error, Client::Command)
 }
 
-/// The failure of a request, down to its cause, without the URL.
+/// The failure of a request with its cause, without the URL.
 pub(super) fn explain(error: &reqwest::Error, client: Client<'_>) -> String {
     let through = match client {
         Client::Destination { proxy: Some(proxy) } => {
@@ -200,7 +200,7 @@ fn closed(how: &str, peer: Peer) -> String {
     )
 }
 
-/// The causes of an error, the deepest one last. An I/O error may hold its cause inside itself.
+/// The causes of an error, the deepest one last. An I/O error may contain its cause.
 fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
     let mut causes: Vec<&(dyn StdError + 'static)> = Vec::new();
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
@@ -257,7 +257,7 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
                 "the certificate of the {name} is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the {name} send its whole chain{environment}"
             )
         }
-        // The signature of the certificate, or that of the handshake.
+        // Either the signature of the certificate or that of the handshake.
         CertificateError::BadSignature => format!(
             "the certificate of the {name} is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM; or the RSA key of the {name} has fewer than 2048 bits: make a longer one"
         ),

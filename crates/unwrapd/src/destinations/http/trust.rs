@@ -1,5 +1,5 @@
-//! The certificates that are trusted for a destination: those signed by the system's authorities,
-//! or by the authorities that `ca` names.
+//! The certificates that a destination trusts: those signed by the system's authorities, or by the
+//! authorities of `ca`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -27,7 +27,7 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Reads a PEM file of certificates. The error names the problem of the file and the remedy.
+    /// Reads certificates from a PEM file. The error names the problem of the file and the remedy.
     pub fn read(file: &Path) -> Result<Self, String> {
         let problem = |problem: &str| format!("{}: {problem}", file.display());
         let certificates = certificates::read(file).map_err(|cause| problem(&cause))?;
@@ -46,7 +46,7 @@ impl Authorities {
         })
     }
 
-    /// The file that they were read from.
+    /// The file of the certificates.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
@@ -68,8 +68,8 @@ pub(super) fn client_config(authorities: Option<&Authorities>) -> ClientConfig {
     with_named(roots, &authorities.certificates, Excuse::UnknownAuthority).expect("there are roots")
 }
 
-/// The TLS settings of a client that trusts the certificates in this file alone: as that of the
-/// server, for any name or address, or as that of its authority.
+/// The TLS settings of a client that trusts only the certificates in this file, as the server's
+/// own, for any name or address, or as its authority's.
 pub(crate) fn client_config_for(file: &Path) -> Result<ClientConfig, String> {
     let certificates = certificates::read(file)?;
     let mut roots = RootCertStore::empty();
@@ -96,7 +96,7 @@ fn with_named(
     Ok(config)
 }
 
-/// As [`client_config`], checking the dates of certificates by this clock.
+/// Does the same as [`client_config`], with a clock for the dates of certificates.
 pub(super) fn client_config_by(clock: &Clock, authorities: Option<&Authorities>) -> ClientConfig {
     let mut config = client_config(authorities);
     config.time_provider = Arc::new(Time(clock.clone()));
@@ -132,7 +132,7 @@ fn builder(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Verifies as usual, and also accepts a server certificate that is itself named.
+/// Verifies as usual, and also accepts a server certificate that is in the list.
 #[derive(Debug)]
 struct NamedVerifier {
     verifier: Arc<WebPkiServerVerifier>,
@@ -140,11 +140,12 @@ struct NamedVerifier {
     excuse: Excuse,
 }
 
-/// Problems that a server certificate may have although it is itself named.
+/// Accepted problems of a server certificate that is in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
-    /// No trusted authority has signed it, or it is that of an authority, which a server may usually
-    /// not present. `openssl req -x509` makes such a certificate. Its dates and its names are right.
+    /// It is signed by no trusted authority, or it is the certificate of an authority, which a
+    /// server may usually not present. `openssl req -x509` makes such certificates. Dates and names
+    /// must be right.
     UnknownAuthority,
     /// The certificate itself identifies the server. The handshake proves that the server has the
     /// key.
@@ -207,7 +208,7 @@ impl ServerCertVerifier for NamedVerifier {
     }
 }
 
-/// Whether nothing is wrong with a certificate but who has signed it.
+/// Whether the only problem of a certificate is its signer.
 fn is_of_no_authority(error: &Error) -> bool {
     matches!(
         error,

@@ -1,4 +1,4 @@
-//! Checks the path of a file of JSON lines, without a change of any file.
+//! Checks the path of a file of JSON lines, without changing any file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -58,8 +58,8 @@ pub(super) fn check_beginning(file: &File) -> Result<(), &'static str> {
     }
 }
 
-/// Whether this is the beginning of an object that does not end on its line. A line that a crash has
-/// cut short is followed by one that begins with a brace.
+/// Whether this is the beginning of an object that does not end on its line. After a line that a
+/// crash has truncated, the next line begins with a brace.
 fn is_one_object(beginning: &[u8]) -> bool {
     let mut lines = beginning
         .split(|byte| *byte == b'\n')
@@ -69,7 +69,7 @@ fn is_one_object(beginning: &[u8]) -> bool {
     first == Some(b"{") && second.is_some_and(|line| !line.starts_with(b"{"))
 }
 
-/// Checks the folder of a missing file. The folder may be created later.
+/// Checks the folder of a missing file, which may be created later.
 fn check_folder(path: &Path) -> Result<(), String> {
     let folder = folder(path);
     if !folder.is_dir() {
@@ -90,7 +90,7 @@ fn check_folder(path: &Path) -> Result<(), String> {
     })
 }
 
-/// What to do about the error, where this process may not do so with `place`.
+/// The remedy for the error, if this process lacks the permission for `place`.
 fn remedy(wish: &str, place: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotADirectory => {

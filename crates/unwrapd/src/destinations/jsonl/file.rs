@@ -1,5 +1,5 @@
-//! The file that lines are appended to. Several destinations and several gateways of one machine may
-//! append to one file: each has the file's lock (flock) while it looks at the end and writes.
+//! Appends lines to the file. Several destinations, and several gateways on one machine, may append
+//! to one file: each holds the file's lock (flock) while it reads the end and writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use super::Line;
 use super::check::{check_beginning, folder};
 
-/// Events are nobody else's business.
+/// Only the owner may read events.
 const MODE: u32 = 0o600;
-/// Longest wait for the lock. Another gateway holds it for some writes to the page cache; one that is
-/// frozen would hold it for ever.
+/// Longest wait for the lock. Another gateway holds it for a few writes to the page cache; a frozen
+/// one would hold it forever.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Most times that lines are written because their file was moved away while they were.
+/// Maximum number of attempts to write lines when the file is moved away meanwhile.
 const WRITES_MAX: usize = 3;
-/// Time between two attempts to take the lock.
+/// Interval between attempts to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 pub(super) struct LinesFile {
@@ -38,7 +38,7 @@ impl LinesFile {
     pub(super) fn append(&mut self, batch: &[Line]) -> Result<(), String> {
         let appended = self.try_append(batch);
         if appended.is_err() {
-            // Nothing is known of the file after a write that failed: it is opened anew.
+            // After a failed write the state of the file is unknown, so it is opened again.
             self.file = None;
         }
         appended.map_err(|error| format!("{}: {error}", self.path.display()))
@@ -47,7 +47,8 @@ impl LinesFile {
     fn try_append(&mut self, batch: &[Line]) -> io::Result<()> {
         for _ in 0..WRITES_MAX {
             self.write(batch)?;
-            // A file that was moved away before the lines were in it may have been read, packed or removed by then.
+            // A file that was moved away before the lines were written may have been read,
+            // compressed or removed by then.
             let is_kept = |file: &File| is_at(file, &self.path);
             if self.file.as_ref().is_some_and(is_kept) {
                 return Ok(());
@@ -61,18 +62,19 @@ impl LinesFile {
     fn write(&mut self, batch: &[Line]) -> io::Result<()> {
         let mut file = self.current()?;
         let lock = Lock::take(file)?;
-        // A crash or a full disk may have cut the last line short: ours must not become a part of it.
+        // A crash or a full disk may have truncated the last line, which must not be joined with
+        // ours.
         let mut is_torn = !ends_with_a_line(file)?;
         for line in batch {
             file.write_all(line.bytes(is_torn))?;
             is_torn = false;
         }
-        // Others may write while the disk is waited for.
+        // Others may write during the sync.
         drop(lock);
         file.sync_data()
     }
 
-    /// The file that is at the path now: the one before it may have been moved away.
+    /// The file that is at the path. The previous one may have been moved away.
     fn current(&mut self) -> io::Result<&File> {
         let file = match self.file.take() {
             Some(file) if is_at(&file, &self.path) => file,
@@ -98,7 +100,8 @@ impl<'a> Lock<'a> {
                     ));
                 }
                 Err(Errno::INTR) => {}
-                // Some network file systems have no locks. Only one gateway may write to a file there.
+                // Some network file systems have no locks. Only one gateway may write to a file
+                // there.
                 Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     return Ok(Self(file));
                 }
@@ -110,7 +113,7 @@ impl<'a> Lock<'a> {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // Where it was not taken there is none to give back.
+        // If the lock was not taken, this has no effect.
         let _ = flock(self.0, FlockOperation::Unlock);
     }
 }
@@ -123,7 +126,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // To open a pipe could take for ever, and none of these can be made durable.
+    // Opening a pipe could block forever, and neither pipes nor devices are durable.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(io::Error::other(
             "this is not a regular file: name a regular file, or \"-\" for stdout",
@@ -135,10 +138,10 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(MODE)
         .open(path)?;
-    // The name may lead elsewhere than at the start, even to the store: a link that led nowhere, a
-    // folder that was made since.
+    // The path may lead to a different file than at the start, even to the store: through a
+    // dangling link, or through a folder that was created since.
     check_beginning(&file).map_err(io::Error::other)?;
-    // Or a crash of the machine could lose a new file with all that is in it.
+    // Otherwise a crash of the machine could lose a new file with its content.
     File::open(folder(path))?.sync_all()?;
     Ok(file)
 }

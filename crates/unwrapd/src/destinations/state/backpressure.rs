@@ -1,8 +1,8 @@
 //! Back-pressure: requests wait while more is received than delivered.
 //!
-//! On a few cores a flood of requests takes the time that deliveries need, and the backlog grows
+//! On a few cores, a flood of requests takes the time that deliveries need, and the backlog grows
 //! although the destination is fast enough. Then each request waits for one more delivery. If the
-//! destination is slow, waiting would not help: then the backlog grows in the store.
+//! destination is slow, waiting would not help, and the backlog grows in the store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,12 @@ use tokio::time::timeout;
 
 use super::OPEN_MAX;
 
-/// Deliveries a second from which a destination is fast: what it does not take then, our own receiving keeps from it.
+/// Deliveries per second from which a destination is fast: then a backlog is caused by our own
+/// receiving.
 const FAST: f64 = 500.0;
-/// How long deliveries are counted to find their rate.
+/// Length of the period over which deliveries are counted.
 const WINDOW: Duration = Duration::from_millis(500);
-/// Longest wait: with the longest time for a commit still far within what OpenAI waits.
+/// Longest wait: together with the longest commit, it is far below OpenAI's time limit.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
@@ -27,7 +28,8 @@ pub(super) struct Backpressure {
     rate: Mutex<Option<Rate>>,
 }
 
-/// Deliveries until the window began, and deliveries a second in the window before.
+/// Number of deliveries at the beginning of the period, and deliveries per second in the period
+/// before.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     since: Instant,
@@ -36,7 +38,7 @@ struct Rate {
 }
 
 impl Backpressure {
-    /// Whether the destination is fast. `delivered` is its number of deliveries until now.
+    /// Whether the destination is fast. `delivered` is its number of deliveries so far.
     pub(super) fn is_fast(&self, delivered: u64) -> bool {
         let now = Instant::now();
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,15 +63,15 @@ impl Backpressure {
         current.before >= FAST
     }
 
-    /// Waits until one delivery fewer is open, or a moment.
+    /// Waits until one delivery fewer is open, or until the longest wait.
     pub(super) async fn wait(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        // In time or not: it goes on.
+        // The request continues in both cases.
         drop(timeout(WAIT_MAX, self.release.notified()).await);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Lets a waiting request go on. `open` deliveries are open now, fewer than before.
+    /// Releases a waiting request. `open` deliveries are open, fewer than before.
     pub(super) fn release(&self, open: i64) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;

@@ -1,4 +1,4 @@
-//! The claims of a lane, and the direct handoffs that it accepts.
+//! The claims of a lane, and the hand-offs that it accepts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::delivery::{Lane, later};
 use crate::dispatch::settle::STORE_RETRY;
 use crate::store::{Claimed, StoreError, Terms};
 
-/// Most deliveries claimed at once.
+/// Maximum number of deliveries in a claim.
 const CLAIM_MAX: usize = 256;
-/// Least time between two claims while deliveries are under way: what comes free or comes in
-/// meanwhile is claimed together.
+/// Minimum interval between two claims while attempts run, so that slots and deliveries gather for
+/// one claim.
 const CLAIM_GAP: Duration = Duration::from_millis(2);
-/// Wait in the store after which direct handoffs may not overtake a delivery.
+/// Wait in the store after which hand-offs must not overtake a delivery.
 const BEHIND: Duration = Duration::from_millis(100);
-/// Longest sleep without a look at the store: back-stop for a clock that was set.
+/// Maximum time without a claim, in case the clock was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// When there is something to claim.
+/// The time of the next claim.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Due {
     Now,
     At(Instant),
 }
 
-/// A claim, and what it asked for.
+/// A finished claim, and its terms.
 pub(in crate::dispatch) struct Looked {
     limit: usize,
-    /// Time for an attempt within the lease.
+    /// Maximum duration of an attempt within the lease.
     pub(super) timeout: Duration,
     pub(super) claimed_at: Instant,
     now: Timestamp,
@@ -49,7 +49,7 @@ impl Due {
 }
 
 impl LaneWorker {
-    /// There may be something to claim.
+    /// Records that a delivery may be due.
     pub(in crate::dispatch) fn is_due(&mut self) {
         self.due = Due::Now;
     }
@@ -65,7 +65,8 @@ impl LaneWorker {
         self.claimed_at = Some(Instant::now());
         self.claiming = limit;
         self.prefetched.count_anew();
-        // Until the bell rings: what comes in from here on may be missed by the claim.
+        // Set before the claim, so that a wake-up during it causes another one: the claim may miss
+        // that delivery.
         self.due = Due::At(Instant::now() + SLEEP_MAX);
         let lane = Arc::clone(&self.lane);
         let timeout = self.limits.timeout;
@@ -90,7 +91,7 @@ impl LaneWorker {
         });
     }
 
-    /// How many deliveries beside those under way could be made use of.
+    /// Number of deliveries that this lane can use, besides those being attempted.
     fn capacity(&self) -> usize {
         if self.limits.concurrency == 0 {
             return 0;
@@ -99,12 +100,13 @@ impl LaneWorker {
             .min(self.lane.gate.admits(self.lane.lane, self.limits.rate))
     }
 
-    /// How many more.
+    /// Number of further deliveries that this lane can use.
     fn room(&self) -> usize {
         self.capacity().saturating_sub(self.prefetched.len())
     }
 
-    /// How many to claim. Unless much waits, what comes may be handed over meanwhile.
+    /// Number of deliveries to claim. Unless much is waiting, half of the capacity is left to
+    /// hand-offs.
     fn wanted(&self) -> usize {
         let reserved = self.lane.handoff.reserved();
         let room = self.room().saturating_sub(reserved).min(CLAIM_MAX);
@@ -115,7 +117,7 @@ impl LaneWorker {
         }
     }
 
-    /// When to claim. `None`: not before something changes.
+    /// Time of the next claim. `None`: not before something changes.
     fn claim_at(&self) -> Option<Instant> {
         if !self.claim.is_empty() || self.wanted() == 0 || self.prefetched.is_plenty() {
             return None;
@@ -132,7 +134,7 @@ impl LaneWorker {
         }
     }
 
-    /// When to look again, unless something happens before.
+    /// Time of the next action, unless an event comes first.
     pub(in crate::dispatch) fn wake_at(&self) -> Instant {
         let gate_opens_at = || {
             let (lane, rate) = (self.lane.lane, self.limits.rate);
@@ -213,8 +215,8 @@ impl LaneWorker {
         self.due.comes_by(due_at);
     }
 
-    /// Offers what is free. Of what there is altogether, half is left to what is due in the store,
-    /// until that is claimed.
+    /// Offers free capacity for hand-offs. While deliveries in the store are due, half of it is
+    /// left to them until they are claimed.
     pub(in crate::dispatch) fn offer(&mut self) {
         if self.prefetched.is_counted() {
             self.prefetched.count_anew();

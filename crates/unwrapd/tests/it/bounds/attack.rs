@@ -1,5 +1,5 @@
-//! The quarantine filled from outside with the largest bodies that it keeps, and then listed by
-//! many streams that take no answer.
+//! The quarantine is filled from outside with the largest bodies that it stores, and then listed by
+//! many streams that read no response.
 #![allow(
     clippy::print_stderr,
     reason = "the numbers stand in the documentation"
@@ -13,14 +13,14 @@ use super::{headed, http2};
 use crate::support::process::{Serving, write_server_config};
 use crate::support::{PATIENCE, Webhook, client};
 
-/// Largest body that the quarantine keeps.
+/// Largest body that the quarantine stores.
 const BODY_BYTES: usize = 64 * 1024;
-/// Forged requests: fewer than are kept at once.
+/// Number of forged requests: fewer than the quarantine holds.
 const FORGED: usize = 60;
 const CONNECTIONS: usize = 16;
 const STREAMS: usize = 100;
-/// How much more memory the attack may ever take, in KiB: pages for the requests in progress, and
-/// the state of 1,600 streams. Without bounds it took 2.4 GB.
+/// Maximum growth of the memory in KiB: pages for the requests in progress, and the state of 1,600
+/// streams. Without bounds it took 2.4 GB.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
         for number in 0..STREAMS {
             let stalled = stalled.clone();
             streams.spawn(async move {
-                // Every other one reads what is kept of one request, body and all.
+                // Every other one reads a single request with its body.
                 let path = match number % 2 {
                     0 => "/api/v1/quarantine".to_owned(),
                     _ => format!("/api/v1/quarantine/{}?payload=true", 1 + number % FORGED),
@@ -68,7 +68,7 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
         }
         held.push(stalled);
     }
-    // Meanwhile honest webhooks are accepted, and load balancers answered.
+    // Meanwhile genuine webhooks are accepted, and health checks are answered.
     let mut answers = Vec::new();
     for number in 0.. {
         let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
@@ -103,7 +103,7 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
     assert!(status.success(), "{log}");
 }
 
-/// Requests to nowhere, from many connections with as many streams as each may have.
+/// Requests to a wrong path, from many connections with the maximum number of streams.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_whose_answers_nobody_takes_take_little_memory_of_the_public_port() {
     const CONNECTIONS: usize = 150;
@@ -149,7 +149,7 @@ async fn many_streams_whose_answers_nobody_takes_take_little_memory_of_the_publi
         peak / 1024
     );
     assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
-    // Once they are gone nothing counts them any more: a connection goes on for as long as it likes.
+    // Once their streams are gone, nothing counts them: a connection may stay open.
     drop(kept);
     let honest = http2(address, 65_535).await;
     for _ in 0..1_000 {

@@ -1,4 +1,4 @@
-//! What operators ask for by its age while the clock is off.
+//! Operations by age while the clock is wrong.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn asked(serving: &Serving, path: &str, body: Option<Value>) -> Value {
     serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
 }
 
-/// Deliveries that a replay would make.
+/// Number of deliveries that a replay would make.
 async fn replays(serving: &Serving, filter: Value) -> u64 {
     let body = json!({"filter": filter, "dry_run": true});
     let plan = asked(serving, "/api/v1/replays", Some(body)).await;
@@ -48,7 +48,7 @@ async fn an_age_is_counted_as_if_the_clock_had_not_jumped() {
         assert_eq!(replays(&serving, json!({"since": "1h"})).await, 1, "{off}");
         assert_eq!(found(&serving, "since=1h").await, 1, "{off}");
         assert_eq!(found(&serving, "until=1h").await, 0, "{off}");
-        // Under a token, without a plan before.
+        // With a token, without an earlier plan.
         let body = json!({"filter": {"until": "1h"}, "token": "t"});
         let ran = asked(&serving, "/api/v1/replays", Some(body)).await;
         assert_eq!(ran["deliveries"], 0, "{off}");

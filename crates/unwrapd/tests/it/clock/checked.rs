@@ -1,4 +1,4 @@
-//! Applications that check the time of what they get, as the official SDKs do.
+//! Applications that check the time of a signature, as the official SDKs do.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn place(app: &Application, attempts_max: u32) -> Place {
     Place::with(folder, &store, &app.url, &lines)
 }
 
-/// A caller waits for seconds, and an application that is tried once is not tried again.
+/// A caller waits for seconds, and some applications get only one attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_received_while_the_clock_is_off_is_signed_at_the_right_time() {
     for off in [2 * HOUR, -2 * HOUR, 31 * DAY, -31 * DAY] {
@@ -88,7 +88,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
     place.jump_to(0);
 }
 
-/// Nothing tells then which of the two clocks is right.
+/// At that time it is unknown which of the two clocks is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_when_the_clock_jumps_is_not_given_up_because_of_its_signature() {
     for off in [2 * HOUR, -31 * DAY] {
@@ -116,7 +116,7 @@ async fn what_waits_when_the_clock_jumps_is_not_given_up_because_of_its_signatur
     }
 }
 
-/// A clock that is years off makes every certificate one that has expired or is not valid yet.
+/// On a clock that is wrong by years, every certificate has expired or is not valid yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_checked_by_the_right_time() {
     let year = i32::try_from(1970 + unix_now() / (365 * DAY)).unwrap();
@@ -139,7 +139,7 @@ async fn a_certificate_is_checked_by_the_right_time() {
             format!("sqlite:{}/unwrapd.db", folder.path().display())
         };
         write_config_on(folder.path(), &store, &url, "ca = \"ca.pem\"");
-        // For all of the process, unlike the clock of the other tests.
+        // For the whole process, unlike the clock of the other tests.
         let clock = WallClock::new(folder.path());
         let environment = clock.environment();
         let environment = environment

@@ -1,4 +1,4 @@
-//! Programs that use the database beside the gateway, by SQLite's own means.
+//! Programs that use the database through SQLite beside the gateway.
 
 use std::fs;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::{PATIENCE, Webhook};
 
 const MIB: usize = 1024 * 1024;
 
-/// What people may do beside a gateway is no hand on its files.
+/// What people may do beside a gateway does not count as a change of its files.
 #[tokio::test]
 async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
     let place = Place::new();
@@ -44,7 +44,7 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
         );
         assert_eq!(place.readyz(&serving).await.0, 200);
     }
-    // Of two shells one cuts the log off, and the other begins it anew, with a salt of its own.
+    // One of two shells truncates the log, and the other restarts it, with its own salt.
     let other = Connection::open(place.file("")).unwrap();
     other.busy_timeout(PATIENCE).unwrap();
     shell
@@ -64,7 +64,7 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
     assert_eq!(place.kept(), SOME);
 }
 
-/// What a shell has written reaches the database later, and the file becomes shorter only then.
+/// The writes of a shell reach the database later, and the file becomes shorter only then.
 #[tokio::test]
 async fn a_shell_may_make_the_database_smaller_in_two_steps() {
     let place = Place::new();
@@ -91,7 +91,8 @@ async fn a_shell_may_make_the_database_smaller_in_two_steps() {
     moved("TRUNCATE");
     let length = || fs::metadata(place.file("")).unwrap().len();
     let long = length();
-    // The log begins anew, with a salt of the other shell. So the gateway looks closely, and knows what was written.
+    // The log restarts with the salt of the other shell, so the gateway checks closely, and knows
+    // what was written.
     open().execute_batch("VACUUM").unwrap();
     assert_eq!(place.post(&serving, "made-smaller").await, Some(200));
     assert_eq!(length(), long);
@@ -101,7 +102,7 @@ async fn a_shell_may_make_the_database_smaller_in_two_steps() {
     assert_eq!(place.readyz(&serving).await.0, 200);
 }
 
-/// A backup, a check or a shell kept every start off until it ended.
+/// A backup, a check or a shell prevented every start until it ended.
 #[tokio::test]
 async fn a_reader_does_not_keep_the_gateway_from_starting() {
     let place = Place::new();
@@ -136,8 +137,8 @@ async fn a_reader_does_not_keep_the_gateway_from_starting() {
     assert_eq!(sound, "ok");
 }
 
-/// Whoever finds the database locked has written nothing, and need not write the whole log again
-/// because somebody reads it.
+/// A start that finds the database locked has written nothing, and need not write the whole log
+/// again because of a reader.
 #[tokio::test]
 async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
     let place = Place::new();
@@ -165,12 +166,12 @@ async fn a_shell_that_writes_for_long_beside_a_reader_only_delays() {
     let (status, log) = serving.terminate();
     assert!(status.success());
     assert!(log.contains("another process uses the database"), "{log}");
-    assert!(!log.contains("written to the disk again"), "{log}");
+    assert!(!log.contains("to the disk again"), "{log}");
     assert_eq!(place.kept(), SOME);
 }
 
-/// A shell that writes, or one that locks the whole file, or one that reads a file that is not in
-/// the mode of our own. Each start ended.
+/// A shell that writes, one that locks the whole file, and one that reads a file in another journal
+/// mode. Each prevented a start.
 #[tokio::test]
 async fn a_start_waits_for_a_program_that_locks_the_database() {
     for (before, lock) in [
@@ -189,7 +190,7 @@ async fn a_start_waits_for_a_program_that_locks_the_database() {
         shell.execute_batch(before).unwrap();
         shell.execute_batch(lock).unwrap();
         let mut starting = place.begin_to_start();
-        starting.announced("and receive nothing until then");
+        starting.announced("no webhook is received until then");
         drop(shell);
         let serving = starting.started();
         assert_eq!(place.post(&serving, "wh_0").await, Some(200), "{lock}");

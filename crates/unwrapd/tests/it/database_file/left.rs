@@ -1,10 +1,11 @@
-//! What the last process has left, and what became of it before the next start.
+//! The files that the last process has left, and their changes before the next start.
 
 use std::fs::{self, File};
 
 use super::{Place, SOME, elsewhere, serve, stderr};
 
-/// SQLite makes a new database then, and removes the log with all that was acknowledged since it was last moved.
+/// SQLite creates a new database then, and removes the log with everything that was acknowledged
+/// since the last checkpoint.
 #[tokio::test]
 async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
     for is_emptied in [false, true] {
@@ -35,7 +36,7 @@ async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
     }
 }
 
-/// A process that is killed, or ended by the system, cannot say so.
+/// A process that is killed, or ended by the system, cannot report it.
 #[tokio::test]
 async fn a_start_says_that_the_last_process_did_not_close_the_store() {
     let place = Place::new();

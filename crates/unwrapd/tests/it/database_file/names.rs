@@ -10,7 +10,7 @@ use crate::store_conformance::open;
 use crate::support::PATIENCE;
 use crate::support::process::unwrapd;
 
-/// Snapshots by `cp -al` make them. Two gateways on two names destroyed the file.
+/// Snapshots by `cp -al` create them. Two gateways on two names destroyed the file.
 #[tokio::test]
 async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
     let place = Place::new();
@@ -70,7 +70,8 @@ fn a_backup_is_not_written_to_stdout_or_over_the_store() {
     }
 }
 
-/// By another name (a hard link, a mount of the single file) the log is not found, and with it what was kept last.
+/// Under another name (a hard link, a mount of the single file) the log is not found, and with it
+/// the latest commits.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
@@ -108,8 +109,8 @@ async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// Somebody tidies up and removes what looks like a lock that was left. The gateway goes on, and
-/// still keeps a second one off.
+/// Somebody removes what looks like a leftover lock. The gateway continues, and still prevents a
+/// second one.
 #[tokio::test]
 async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
     let place = Place::new();

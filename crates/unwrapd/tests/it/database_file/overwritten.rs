@@ -1,4 +1,4 @@
-//! Files of a running gateway that are cut off or overwritten in place.
+//! Files of a running gateway that are truncated or overwritten in place.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -10,7 +10,8 @@ use super::{Place, SOME, elsewhere};
 use crate::support::Webhook;
 use crate::support::process::unwrapd;
 
-/// SQLite has it mapped: reading behind its end would be a signal that ends the process, and that is as well.
+/// SQLite has it mapped, so a read beyond its end would be a signal that ends the process, which is
+/// acceptable.
 #[tokio::test]
 async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_makes_it_anew() {
     let place = Place::new();
@@ -26,13 +27,14 @@ async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_makes_it_a
     assert_eq!(place.kept(), SOME);
 }
 
-/// The restoring of a backup with `cp`, while the gateway runs: the file, its inode and often its size stay the same.
+/// A backup restored with `cp` while the gateway runs: the file, its inode and often its size stay
+/// the same.
 #[tokio::test]
 async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_into_it() {
     for is_by_the_tool in [true, false] {
         let place = Place::new();
         let mut serving = place.start();
-        // So that there is something in the file.
+        // So that the file has content.
         let move_log = || {
             Connection::open(place.file(""))
                 .unwrap()
@@ -54,7 +56,7 @@ async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_
         } else {
             move_log();
             fs::copy(place.file(""), &backup).unwrap();
-            // Enough for the database to grow.
+            // Enough to make the database grow.
             for number in 0..SOME {
                 let id = format!("more_{number}");
                 let large = Webhook::with_payload(&id, "x".repeat(20_000));
@@ -80,8 +82,8 @@ async fn a_backup_copied_over_the_database_ends_the_gateway_which_moves_nothing_
     }
 }
 
-/// A store that is as large as its retention makes it: what goes leaves room for what comes, and
-/// the file keeps its size for weeks.
+/// A store of constant size: deleted messages leave room for new ones, and the file keeps its size
+/// for weeks.
 #[tokio::test]
 async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_gateway() {
     let place = Place::new();
@@ -117,7 +119,7 @@ async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_g
     move_log();
     let length = |path: &Path| fs::metadata(path).unwrap().len();
     assert_eq!(length(&backup), length(&place.file("")));
-    // What another program moves by SQLite's own means is no hand on the file.
+    // A checkpoint by another program through SQLite is no change of the file.
     assert_eq!(place.post(&serving, "before").await, Some(200));
     fs::copy(&backup, place.file("")).unwrap();
     assert_ne!(place.post(&serving, "after").await, Some(200));
@@ -126,7 +128,7 @@ async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_g
     assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
 }
 
-/// While nobody posts, the gateway notices too.
+/// The gateway also notices it while no webhook arrives.
 #[tokio::test]
 async fn a_hand_on_the_files_is_noticed_while_nothing_arrives() {
     let place = Place::new();
@@ -142,7 +144,7 @@ async fn a_hand_on_the_files_is_noticed_while_nothing_arrives() {
     assert_eq!(serving.died("cut while idle").code(), Some(1));
 }
 
-/// To close the database would be to move a log with holes into it.
+/// Closing the database would move a log with holes into it.
 #[tokio::test]
 async fn a_log_that_is_cut_off_ends_the_gateway_which_leaves_the_files_as_they_are() {
     for part in [0, 2, 3] {
@@ -162,7 +164,7 @@ async fn a_log_that_is_cut_off_ends_the_gateway_which_leaves_the_files_as_they_a
     }
 }
 
-/// A commit behind the cut makes the file long again: only its content tells.
+/// A commit after the cut makes the file long again, so only its content shows the truncation.
 #[tokio::test]
 async fn a_log_that_is_overwritten_in_place_ends_the_gateway() {
     let place = Place::new();
@@ -183,7 +185,7 @@ async fn a_database_that_is_cut_off_ends_the_gateway_which_leaves_the_log_as_it_
         let place = Place::new();
         let mut serving = place.start();
         place.post_some(&serving).await;
-        // So that there is something in the file.
+        // So that the file has content.
         Connection::open(place.file(""))
             .unwrap()
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))

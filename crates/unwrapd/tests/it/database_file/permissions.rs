@@ -1,4 +1,4 @@
-//! Paths that cannot be opened: who, which path, and what to do.
+//! Paths that cannot be opened: the message names the user, the path, and the remedy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,17 +13,17 @@ use super::{Place, SOME, stderr};
 use crate::store_conformance::open;
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
-/// Someone who is not root, as far as the system is concerned.
+/// A user that is not root.
 const NOBODY: u32 = 65_534;
 
-/// Runs a command as someone to whom modes of files matter.
+/// Runs a command as a user to whom file modes apply.
 fn as_nobody(arguments: &[&str]) -> Output {
-    // The binary may be where only root comes.
+    // The binary may be in a folder that only root may enter.
     let tools = TempDir::new().unwrap();
     mode(tools.path(), 0o755);
     let binary = tools.path().join("unwrapd");
-    // By a process of its own. A test beside this one may fork while the copy is open for writing,
-    // and a file that someone may write cannot be executed (ETXTBSY).
+    // Copied by another process. A concurrent test may fork while the copy is open for writing, and
+    // a file that is open for writing cannot be executed (ETXTBSY).
     let copied = Command::new("cp")
         .arg(env!("CARGO_BIN_EXE_unwrapd"))
         .arg(&binary)
@@ -53,7 +53,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Who we are, as a message says it.
+/// Our user, as in the messages.
 fn who() -> String {
     let user = rustix::process::geteuid();
     if user.is_root() {
@@ -90,7 +90,7 @@ fn a_permission_that_is_missing_is_said_with_who_which_path_and_what_to_do() {
     );
     assert!(text.contains("unwrapd.db: this process"), "{text}");
 
-    // A log that someone else left.
+    // A log that another user has left.
     mode(&place.file(""), 0o666);
     fs::write(place.file("-wal"), "").unwrap();
     mode(&place.file("-wal"), 0o400);
@@ -133,7 +133,7 @@ async fn a_store_that_may_only_be_read_is_checked_and_copied() {
     mode(place.folder.path(), 0o755);
 }
 
-/// Nobody can read the log without an index, and only who may write there can make one.
+/// The log cannot be read without an index, which only a user with write access can create.
 #[tokio::test]
 async fn a_log_that_cannot_be_read_is_said_with_who_may() {
     let place = Place::new();
@@ -150,10 +150,7 @@ async fn a_log_that_cannot_be_read_is_said_with_who_may() {
     let output = as_nobody(&["db", "check", store.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
-    assert!(
-        text.contains("the log beside it can only be read"),
-        "{text}"
-    );
+    assert!(text.contains("can read the log beside it"), "{text}");
     assert!(
         text.contains(&who()) && text.contains("run as its owner"),
         "{text}"

@@ -12,10 +12,11 @@ use super::{Place, SOME, elsewhere};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client};
 
-/// What is done to the files, and what an operator then does, as the log advises.
+/// The change to the files, and the actions of an operator who follows the log.
 type Hand = fn(&Place);
 
-/// Nothing is acknowledged after the hand, the process ends, and all that was acknowledged before is there again.
+/// After the change nothing is acknowledged, the process ends, and everything that was acknowledged
+/// before can be restored.
 async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
     let place = Place::new();
     let mut serving = place.start();
@@ -34,7 +35,7 @@ async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
     assert_eq!(place.kept(), SOME, "{what}");
 }
 
-/// The file beside the others that was saved.
+/// The saved file beside the others.
 fn saved(place: &Place, is_log: bool) -> PathBuf {
     let mut found = fs::read_dir(place.folder.path())
         .unwrap()
@@ -80,7 +81,7 @@ async fn a_store_that_is_removed_as_a_whole_ends_the_gateway_and_is_saved() {
     .await;
 }
 
-/// `rm -r` of the folder: nothing is left but what the process has open.
+/// `rm -r` of the folder: only the open files of the process are left.
 #[tokio::test]
 async fn a_store_that_is_removed_with_its_folder_is_saved() {
     let folder = TempDir::new().unwrap();

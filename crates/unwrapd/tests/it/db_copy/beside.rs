@@ -1,4 +1,4 @@
-//! What happens beside a copy.
+//! Events beside a copy.
 
 use unwrapd::store::{CopyError, Step};
 
@@ -8,7 +8,7 @@ fn url(home: &Home) -> StoreUrl {
     home.url().parse().unwrap()
 }
 
-/// Whoever believes a copy to hang asks for it once more.
+/// A user who believes that a copy hangs runs it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removing_it() {
     let folder = TempDir::new().unwrap();
@@ -19,7 +19,7 @@ async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removi
         let mut other = None;
         let copied = store::copy(&url(&source), &url(&target), |progress| {
             if progress.step == Step::Comparing && other.is_none() {
-                // From a copy of the file: the file itself is locked.
+                // From a copy of the file, because the file itself is locked.
                 let second = format!("second_{is_used_at_once}.db");
                 let of_source = folder.path().join("source.db");
                 std::fs::copy(of_source, folder.path().join(&second)).unwrap();
@@ -35,12 +35,12 @@ async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removi
         let overtaken = copied.unwrap_err();
         assert!(matches!(overtaken, CopyError::Overtaken(_)), "{overtaken}");
         assert!(!overtaken.to_string().contains("drop"), "{overtaken}");
-        // It is whole.
+        // It is complete.
         target.open(&Bounds::default()).await.close().await;
     }
 }
 
-/// By a gateway that has come and gone.
+/// By a gateway that ran and stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_changes_while_it_is_compared_is_not_called_copied() {
     let folder = TempDir::new().unwrap();
@@ -61,7 +61,7 @@ async fn a_source_that_changes_while_it_is_compared_is_not_called_copied() {
         .await;
         let changed = copied.unwrap_err().to_string();
         assert!(
-            changed.contains("was changed while it was compared"),
+            changed.contains("was changed during the comparison"),
             "{changed}"
         );
         let again = copy(&source, &target);

@@ -1,4 +1,4 @@
-//! Stores to be copied, filled with a bit of everything, and what is in them.
+//! Stores to be copied, filled with all kinds of content, and their dumps.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::store_conformance::LEASE;
 use crate::support::postgres as server;
 use crate::support::process::write_config_on;
 
-/// Every table, and what of it a copy keeps.
+/// Every table, with the columns that a copy keeps.
 const TABLES: &[(&str, &str)] = &[
     (
         "message",
@@ -50,7 +50,7 @@ const TABLES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A file or a schema that a store can be in.
+/// A file or a schema for a store.
 pub(super) enum Home {
     File(PathBuf),
     Schema(String),
@@ -84,7 +84,7 @@ impl Home {
         }
     }
 
-    /// All that a copy keeps, in text.
+    /// Everything that a copy keeps, as text.
     pub(super) fn dump(&self) -> String {
         let mut dump = String::new();
         for (table, columns) in TABLES {
@@ -109,13 +109,13 @@ impl Home {
         }
     }
 
-    /// A gateway on it, with one destination.
+    /// Configures a gateway on it, with one destination.
     pub(super) fn configure(&self, folder: &Path, destination: &str) {
         write_config_on(folder, &self.url(), destination, "");
     }
 }
 
-/// Both dumps are in the form of PostgreSQL's.
+/// Both dumps have the form of PostgreSQL's.
 fn dump_file(path: &Path, table: &str, columns: &str) -> String {
     let connection = Connection::open(path).unwrap();
     let mut rows = connection
@@ -146,7 +146,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn dump_schema(schema: &str, table: &str, columns: &str) -> String {
-    // The payload of a forgotten message stands there until its slot is emptied, and nothing leads to it.
+    // The payload of a pruned message stays until its partition is emptied, but is not referenced.
     let table = match table {
         "payload" => "message JOIN payload USING (partition, seq)",
         table => table,
@@ -186,7 +186,7 @@ fn dump_schema(schema: &str, table: &str, columns: &str) -> String {
     dump
 }
 
-/// As few words as will do: there are megabytes.
+/// Reports only the difference: a dump has megabytes.
 #[track_caller]
 pub(super) fn assert_same(dump: &str, expected: &str, case: &str) {
     let mut lines = dump.lines().zip(expected.lines());
@@ -222,7 +222,7 @@ pub(super) fn replay_of_dead() -> Replay {
     }
 }
 
-/// Puts a bit of everything into a store: what arrives, fares and is done about it is diced.
+/// Fills a store with random content of all kinds.
 pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let bounds = Bounds {
@@ -230,7 +230,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         ..Bounds::default()
     };
     let store = home.open(&bounds).await;
-    // What is older than the retention and settled loses its payload, and what is older than the dedupe horizon goes.
+    // Old, settled messages lose their payload, and those beyond the dedupe horizon are deleted.
     for (round, age) in [(0, 8 * 24 * 3600), (1, 5000), (2, 500)] {
         for number in 0..60 {
             let id = format!("wh_{round}_{number}");
@@ -306,7 +306,7 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
     store.pause("späť \"| '", now).await.unwrap();
     store.pause("App", now).await.unwrap();
     store.pause("app", now).await.unwrap();
-    // Leased when it is copied.
+    // Leased when the store is copied.
     store
         .claim("audit", Lane::Standard, now, LEASE, 5)
         .await

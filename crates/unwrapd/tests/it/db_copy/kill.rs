@@ -1,4 +1,5 @@
-//! A copy that is killed at any step goes on where it was, and nobody is served by half of one.
+//! A copy that is killed at any step continues from there, and no gateway starts on an incomplete
+//! one.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// So large that it takes several steps to copy.
+/// A store so large that its copy takes several steps.
 async fn fill_large(home: &Home) {
     let now = Timestamp::now();
     fill(home, 11, now).await;
@@ -34,7 +35,7 @@ fn kill_at(point: &str, from: &Home, to: &Home) -> Output {
         .unwrap()
 }
 
-/// What a gateway says that cannot begin there.
+/// The output of a gateway that cannot start on it.
 fn serve_refused(home: &Home, folder: &Path) -> String {
     home.configure(folder, "http://127.0.0.1:9/");
     let refused = unwrapd()
@@ -62,7 +63,7 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
         fill(&source, 11, Timestamp::now()).await;
         let everything = source.dump();
         for point in CrashPoint::COPY {
-            // Into PostgreSQL rows and mark go in one round, in which there is no such step.
+            // In PostgreSQL, rows and mark are written in one round trip, without such a step.
             if *point == CrashPoint::Copying && matches!(source, Home::File(_)) {
                 continue;
             }
@@ -141,7 +142,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
         assert!(told(&refused).contains("an incomplete copy of another source"));
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
-        // Nor is it a source, nor a store.
+        // It is neither a source nor a store.
         target.configure(folder.path(), "http://127.0.0.1:9/");
         let config = folder.path().join("unwrapd.toml");
         let check = unwrapd()
@@ -159,7 +160,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
         assert!(told(&refused).contains("an incomplete copy"));
 
-        // Someone ran a gateway on the source in between.
+        // A gateway ran on the source in between.
         let store = source.open(&Bounds::default()).await;
         let now = Timestamp::now();
         let claimed = store.claim("app", Lane::Standard, now, LEASE, 1).await;
@@ -181,7 +182,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
     }
 }
 
-/// A disk that lies, or someone who looks into the database with a tool.
+/// A disk that loses data, or a tool that changes the database.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_same_in_the_end_is_found_and_not_served() {
     let folder = TempDir::new().unwrap();
@@ -198,7 +199,7 @@ async fn what_is_not_the_same_in_the_end_is_found_and_not_served() {
             ),
             (
                 "INSERT INTO paused (destination, paused_at) VALUES ('zzz', 1)",
-                "is in the target only",
+                "exists only in the target",
             ),
             (
                 "DELETE FROM delivery WHERE id = (SELECT min(id) FROM delivery)",

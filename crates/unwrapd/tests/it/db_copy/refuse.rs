@@ -1,4 +1,4 @@
-//! What is not copied, and what is said.
+//! Refused copies, with their messages.
 
 use rusqlite::Connection;
 
@@ -10,7 +10,7 @@ fn assert_refused(output: &Output, code: i32, says: &str) {
     assert!(told(output).contains(says), "{}", told(output));
 }
 
-/// A store with one message, closed.
+/// A closed store with one message.
 async fn one(home: &Home, id: &str) {
     let store = home.open(&Bounds::default()).await;
     let message = message(id.into(), Timestamp::now(), vec![1]);
@@ -30,7 +30,7 @@ async fn a_store_that_a_gateway_runs_on_is_left_alone() {
             assert_refused(&output, 5, "is in use: stop every gateway on it");
         }
         running.close().await;
-        // And not once it has stopped.
+        // And not after it has stopped.
         assert_copied(&copy(home, &Home::schema()));
     }
 }
@@ -53,7 +53,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         target.open(&Bounds::default()).await.close().await;
     }
 
-    // What was copied is at work by now, or not even that is to be seen by its numbers.
+    // A gateway already uses the copy, or its numbers do not even show that.
     for (change, says) in [
         (
             "INSERT INTO paused (destination, paused_at) VALUES ('app', 1)",
@@ -72,7 +72,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         std::fs::remove_file(folder.path().join("copy.db")).unwrap();
     }
 
-    // A store that holds nothing yet may be filled.
+    // An empty store may be filled.
     for target in [Home::file(&folder, "empty.db"), Home::schema()] {
         target.open(&Bounds::default()).await.close().await;
         assert_copied(&copy(&source, &target));
@@ -85,7 +85,7 @@ async fn a_target_that_holds_something_else_is_not_touched() {
         .execute_batch("CREATE TABLE theirs (x)")
         .unwrap();
     let refused = copy(&source, &Home::File(theirs));
-    assert_refused(&refused, 1, "another application's database");
+    assert_refused(&refused, 1, "the database of another application");
     let theirs = Home::schema();
     let Home::Schema(schema) = &theirs else {
         unreachable!()

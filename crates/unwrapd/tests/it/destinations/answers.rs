@@ -1,4 +1,4 @@
-//! What is made of the head of an answer, and how often failures are logged.
+//! Interpretation of the head of a response, and how often failures are logged.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{APP_SECRET, Webhook, client};
 
-/// Delivers one to a server that answers with this head.
+/// Delivers a message to a server that sends this head.
 async fn answered(head: String) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(
@@ -29,7 +29,7 @@ async fn answered(head: String) -> Outcome {
             stream.read_buf(&mut request).await.unwrap();
         }
         let answer = format!("{head}content-length: 0\r\n\r\n");
-        // The client may hang up first.
+        // The client may disconnect first.
         drop(stream.write_all(answer.as_bytes()).await);
     });
     let webhooks = Webhooks::new(APP_SECRET).unwrap();
@@ -106,7 +106,7 @@ async fn a_destination_that_fails_every_other_time_does_not_fill_the_log() {
     write_config(folder.path(), &app.url);
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..2 * FAILURES {
-        // The deliveries that failed come again in between, or not: one answer each.
+        // Failed deliveries may be retried in between: one answer for each attempt.
         let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
         let answer = webhook.request(&client(), &serving.url).send().await;
         assert_eq!(answer.unwrap().status(), 200);
@@ -120,7 +120,7 @@ async fn a_destination_that_fails_every_other_time_does_not_fill_the_log() {
     }
     let (_, log) = serving.terminate();
     let lines = |cause: &str| log.lines().filter(|line| line.contains(cause)).count();
-    // The first one, and at the end how many there were since.
+    // The first failure, and at the end the number of further ones.
     assert_eq!(lines("HTTP 500"), 2, "{log}");
     assert!(lines("HTTP 503") <= 2, "{log}");
     assert!(log.contains("more attempts failed"), "{log}");

@@ -1,4 +1,4 @@
-//! A command: the payload on its stdin, its exit code decides.
+//! A command: the payload is its stdin, and its exit code decides.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use unwrapd::pipeline_events::PipelineEvent;
 use super::{delivery, patient, sent};
 use crate::support::{PATIENCE, TestGateway, Webhook};
 
-/// A script, for tests alone: the gateway itself starts no shell.
+/// A shell script, only in tests: the gateway itself starts no shell.
 fn script(script: &str, arguments: &[&Path]) -> DestinationSettings {
     let arguments = arguments.iter().map(|path| path.to_str().unwrap());
     let words = ["-c", script].into_iter().chain(arguments);
@@ -61,7 +61,7 @@ async fn a_command_gets_the_payload_on_stdin_and_what_is_known_in_an_environment
         .lines()
         .find_map(|line| line.strip_prefix("UNWRAPD_RECEIVED_AT="));
     assert!(received_at.unwrap().parse::<jiff::Timestamp>().is_ok());
-    // These stand for everything that nobody named, secrets among it.
+    // They represent all variables that are not inherited, secrets included.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     assert!(!environment.contains("CARGO_"), "{environment}");
 }
@@ -157,7 +157,7 @@ async fn the_id_of_an_odd_event_is_told_like_any_other() {
     }
 }
 
-/// A named pipe: whoever the script hands its other end to shows here until it is dead.
+/// A named pipe: it shows whether a process that has its other end is alive.
 struct Leash {
     _folder: TempDir,
     path: std::path::PathBuf,
@@ -174,7 +174,7 @@ impl Leash {
         let (take, taken) = oneshot::channel();
         let (let_it_go, let_go) = oneshot::channel();
         let there = path.clone();
-        // Not one of the runtime's, which would wait for it when the test has failed.
+        // Not a thread of the runtime, which would wait for it after a failure of the test.
         std::thread::spawn(move || {
             let mut leash = std::fs::File::open(there).unwrap();
             take.send(()).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Leash {
     }
 }
 
-/// Starts a process of its own, and neither of them ends.
+/// Starts another process, and neither of them ends.
 const FAMILY: &str = "sleep 1000 3>\"$0\" & echo started; wait";
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn a_command_that_nobody_waits_for_is_killed_with_all_it_started() {
 #[tokio::test]
 async fn what_a_command_leaves_behind_holds_nothing_up() {
     let leash = Leash::new();
-    // It keeps stdin, stdout and stderr open, and nobody reads the payload.
+    // It keeps stdin, stdout and stderr open, and the payload is not read.
     let settings = script(
         "exec 4<&0; sleep 1000 <&4 3>\"$0\" & echo $!; exit 0",
         &[&leash.path],

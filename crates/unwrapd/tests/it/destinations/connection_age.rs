@@ -1,4 +1,4 @@
-//! How long connections are used: a name may get another address while the old server still answers.
+//! The age of connections: a host name may get another address while the old server still answers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config};
 use crate::support::{APP_SECRET, PATIENCE, Webhook, client, loopback};
 
-/// A name that leads to this machine's usual address until it is moved to another.
+/// A name that resolves to 127.0.0.1 until it is moved.
 struct Moving {
     is_moved: AtomicBool,
     to: IpAddr,
@@ -46,7 +46,7 @@ impl Resolve for Moving {
     }
 }
 
-/// An old application and a new one, at one port of two addresses, and a destination by a name.
+/// An old application and a new one, at the same port of two addresses, and a destination by name.
 struct Move {
     old: Application,
     new: Application,
@@ -138,7 +138,7 @@ async fn a_request_under_way_ends_on_its_old_connection() {
     assert!(!test.old.has_more() && !test.new.has_more());
 }
 
-/// Passes connections on, and counts them.
+/// Forwards connections, and counts them.
 async fn counted(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

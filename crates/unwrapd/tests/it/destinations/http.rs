@@ -1,4 +1,4 @@
-//! An application behind a URL: who it may be, and what is made of its answer.
+//! An application behind a URL: allowed addresses, and the interpretation of its responses.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ fn to(url: &str) -> DestinationSettings {
     patient(Kind::Http(http(url)))
 }
 
-/// Answers each request with the next of its answers, as it stands, and then no more.
+/// Sends the next of its raw answers to each request, and then no more.
 struct RawServer {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -70,19 +70,19 @@ async fn answer(
 ) {
     let mut request = Vec::new();
     loop {
-        // The tests send `{}`, which nothing before the end of a request contains.
+        // The tests send `{}`, which occurs only at the end of a request.
         while !request.ends_with(b"{}") {
             if connection.read_buf(&mut request).await.unwrap_or(0) == 0 {
                 return;
             }
         }
         request.clear();
-        // Not every test listens.
+        // Some tests do not read them.
         let _ = told.send(());
         let answer = answers.lock().unwrap().pop_front();
         match answer {
             Some(answer) => connection.write_all(answer.as_bytes()).await.unwrap(),
-            // Whoever waits for the rest of it waits for ever.
+            // A client that waits for the rest waits forever.
             None => std::future::pending().await,
         }
     }
@@ -129,7 +129,7 @@ async fn a_body_that_does_not_end_does_not_hold_up_what_its_head_decided() {
     assert_eq!(outcome.said().as_str(), "half of it");
 }
 
-/// It may well be what it was told.
+/// The response may well repeat the message.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_application_says_is_not_logged() {
     let mut server = RawServer::start([
@@ -199,7 +199,7 @@ async fn no_application_can_silence_itself_for_longer_than_an_hour() {
     assert!((3000..=3600).contains(&wait), "{wait}");
 }
 
-/// Gives each look-up the next of its answers.
+/// Returns the next of its results for each lookup.
 struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
 
 impl ScriptedLookup {
@@ -223,7 +223,7 @@ async fn with_lookup(settings: HttpSettings, lookup: Arc<ScriptedLookup>) -> Out
     destination.send(&delivery("{}")).await
 }
 
-/// The URL of the application under a name instead of its address.
+/// The URL of the application with a name instead of its address.
 fn named(app: &Application, name: &str) -> String {
     app.url.replace("127.0.0.1", name)
 }
@@ -264,7 +264,7 @@ async fn a_private_name_is_fine_where_the_configuration_says_so() {
 
 #[tokio::test]
 async fn a_name_is_looked_at_each_time_a_connection_is_made() {
-    // The name turns between two connections.
+    // The name changes its address between two connections.
     let closing = "connection: close\r\n";
     let server = RawServer::start([
         response("200 OK", closing, ""),
@@ -328,7 +328,8 @@ async fn while_a_secret_is_exchanged_the_old_one_and_the_new_one_both_verify() {
     }
 }
 
-/// A server that speaks TLS with a certificate of an authority of its own, whose certificate (PEM) it gives too.
+/// A TLS server with a certificate of its own authority, and the certificate of that authority
+/// (PEM).
 fn tls_server() -> (SocketAddr, String) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use rustls::pki_types::PrivateKeyDer;
@@ -357,7 +358,7 @@ fn tls_server() -> (SocketAddr, String) {
             let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
             let mut request = [0; 4096];
-            // Whoever does not trust it hangs up here.
+            // A client that does not trust it disconnects here.
             while let Ok(1..) = std::io::Read::read(&mut stream, &mut request) {
                 let answer = response("200 OK", "", "");
                 drop(std::io::Write::write_all(&mut stream, answer.as_bytes()));
@@ -381,7 +382,7 @@ async fn a_certificate_of_nobody_we_know_is_refused() {
     );
 }
 
-/// Shows that it is the trust that the test above lacks.
+/// Shows that the test above fails only for lack of trust.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_an_authority_that_the_system_knows_is_accepted() {
     use std::io::BufRead as _;
@@ -452,7 +453,7 @@ fn a_destination_that_leads_back_to_the_gateway_is_seen() {
 
 #[test]
 fn a_loop_is_warned_of_at_the_start() {
-    // Bound and dropped: a port where nobody is.
+    // Bound and dropped: a port without a listener.
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

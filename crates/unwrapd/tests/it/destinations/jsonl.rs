@@ -125,7 +125,7 @@ async fn what_cannot_be_written_is_a_failure_that_comes_again() {
     let outcome = destination.send(&delivery("{}")).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
 
-    // It would wait for a reader, and hold nothing.
+    // Opening it would wait for a reader, and nothing would be stored.
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());

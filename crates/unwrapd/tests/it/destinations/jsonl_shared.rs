@@ -1,4 +1,4 @@
-//! One file of lines that several gateways append to, and paths that no lines can go to.
+//! A file of lines shared by several gateways, and paths that cannot hold lines.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -22,14 +22,14 @@ fn lines_to(path: &Path) -> DestinationSettings {
     patient(Kind::JsonLines(JsonLinesSettings::File(path.into())))
 }
 
-/// Each has the file open by itself, as a process of its own has.
+/// Each opens the file separately, as a separate process does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_that_share_a_file_write_whole_lines_and_no_empty_ones() {
     const WRITERS: usize = 4;
     const LINES: usize = 100;
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
-    // Long enough to be seen half-written.
+    // Long enough that a partial write would show.
     let payload = format!(r#"{{"padding":"{}"}}"#, "x".repeat(100_000));
     let mut writing = JoinSet::new();
     for _ in 0..WRITERS {
@@ -72,7 +72,7 @@ async fn a_lock_that_is_never_given_back_is_a_failure_and_no_hang() {
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
 }
 
-/// Whoever rotates the file reads it and removes it. A line that was on its way into it then is lost with it.
+/// Log rotation reads the file and removes it. A line written into it after that is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
     const ROTATIONS: usize = 20;
@@ -92,7 +92,7 @@ async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
                     std::thread::yield_now();
                     continue;
                 };
-                // Whoever writes meanwhile has looked at the name, and waits for the lock.
+                // The writers have checked the path already, and wait for the lock.
                 flock(&held, FlockOperation::LockExclusive).unwrap();
                 std::fs::rename(&file, &moved).unwrap();
                 read += &std::fs::read_to_string(&moved).unwrap();
@@ -127,7 +127,7 @@ async fn no_line_is_lost_when_the_file_is_moved_away_read_and_removed() {
     assert!(lost.is_empty(), "{} of {}", lost.len(), delivered.len());
 }
 
-/// What `serve` says about lines to this path, which it refuses.
+/// The output of `serve` for lines to this path, which it refuses.
 fn complaint(folder: &Path, jsonl: &Path) -> String {
     write_destinations(
         folder,
@@ -214,7 +214,7 @@ fn a_file_of_the_store_is_refused_under_whatever_name() {
     assert_eq!(std::fs::metadata(&store).unwrap().len(), 0);
 }
 
-/// A name that leads nowhere at the start may lead to anything later.
+/// A dangling link at the start may lead to any file later.
 #[tokio::test]
 async fn lines_spoil_no_file_that_a_link_leads_to_later() {
     let folder = TempDir::new().unwrap();

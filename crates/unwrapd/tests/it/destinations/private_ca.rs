@@ -1,4 +1,4 @@
-//! Certificates of authorities of one's own, and what is said where a certificate is not trusted.
+//! Certificates of private authorities, and the messages for untrusted certificates.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBu
     path
 }
 
-/// Delivers one to a server with this certificate, trusting what is in `ca`.
+/// Delivers a message to a server with this certificate, with the authorities in `ca`.
 async fn delivered(server: &(Certificate, KeyPair), ca: Option<&str>) -> Outcome {
     delivered_to(
         &format!("https://localhost:{}/webhook", serve(server).port()),
@@ -74,7 +74,7 @@ async fn an_authority_that_was_made_anew_under_its_name_is_told() {
     );
 }
 
-/// As `openssl req -x509` makes it, which is what most people have.
+/// A certificate as `openssl req -x509` makes it, which is the usual one.
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
     let server = self_signed(None);
@@ -90,14 +90,14 @@ async fn a_self_signed_certificate_is_trusted_where_the_destination_names_it() {
     }
 }
 
-/// For who has the certificate of the server, and not that of its authority.
+/// For users who have the certificate of the server, but not that of its authority.
 #[tokio::test]
 async fn a_certificate_that_an_unknown_authority_signed_is_trusted_where_it_is_named() {
     let ours = authority("ours");
     let server = signed_by(&ours, "localhost", None);
     let outcome = delivered(&server, Some(&server.0.pem())).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
-    // And no other one of that authority.
+    // No other certificate of that authority is trusted.
     let another = signed_by(&ours, "localhost", None);
     let outcome = delivered(&another, Some(&server.0.pem())).await;
     assert!(outcome.answer().contains("UnknownIssuer"), "{outcome:?}");
@@ -138,14 +138,14 @@ async fn a_named_certificate_must_be_valid_now_and_for_the_host() {
     }
 }
 
-/// A server on a free port that says this to whoever connects and sends something.
+/// A server on a free port that sends this answer to every client that sends something.
 pub(super) async fn saying(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.read_buf(&mut Vec::new()).await.unwrap();
-            // The client may hang up first.
+            // The client may disconnect first.
             drop(stream.write_all(answer).await);
         }
     });
@@ -165,7 +165,7 @@ async fn the_wrong_one_of_http_and_https_is_told() {
 
     let remedy = "write https:// in the URL";
     let tls = serve(&self_signed(None));
-    // rustls answers with an alert, nginx and Go with a page, Node hangs up.
+    // rustls answers with an alert, nginx and Go with a page, Node disconnects.
     let nginx = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 57\r\n\r\nThe plain HTTP request was sent to HTTPS port............";
     let go = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     for server in [
@@ -277,12 +277,12 @@ fn a_list_of_authorities_that_the_environment_names_in_vain_is_told_at_the_start
         (
             "/no/such/file.pem",
             "",
-            "since SSL_CERT_FILE gives no certificate",
+            "because SSL_CERT_FILE gives no certificate",
         ),
         (
             empty.to_str().unwrap(),
             "",
-            "since SSL_CERT_FILE gives no certificate",
+            "because SSL_CERT_FILE gives no certificate",
         ),
         ("", "/no/such/folder", "gives no certificate"),
         (
@@ -317,7 +317,7 @@ fn commands_tell_the_same_causes() {
     assert!(told.contains("write https:// in the URL"), "{told}");
 }
 
-/// As `openssl` makes certificates unless it is told otherwise.
+/// Certificates as `openssl` makes them by default.
 #[tokio::test]
 async fn what_is_wrong_with_a_certificate_that_was_made_by_hand_is_told() {
     let folder = TempDir::new().unwrap();

@@ -40,7 +40,7 @@ async fn deliver(settings: HttpSettings) -> Outcome {
 async fn the_proxy_looks_the_name_up_and_gets_the_whole_url() {
     let mut app = Application::start([]).await;
     let proxy = ProxyServer::start(address(&app), ProxyRules::default()).await;
-    // The proxy has a name that leads to a private address, as most proxies have.
+    // The proxy's name resolves to a private address, as usual.
     let named = proxy.url().replace("127.0.0.1", "localhost");
     let outcome = deliver(through(&named, "http://app.invalid/webhook")).await;
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
@@ -85,7 +85,7 @@ async fn what_is_wrong_with_a_proxy_is_told() {
     };
     let asks = ProxyServer::start(address(&app), asks).await.url();
     let refuses = ProxyServer::start(address(&app), refuses).await.url();
-    // Bound and dropped: a port where nobody is.
+    // Bound and dropped: a port without a listener.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -121,7 +121,7 @@ async fn what_is_wrong_with_a_proxy_is_told() {
     }
 }
 
-/// A proxy that speaks TLS has a certificate too, and it is the one at fault.
+/// The proxy itself uses TLS, and its certificate is the problem.
 #[tokio::test]
 async fn what_is_wrong_with_the_certificate_of_a_proxy_is_told_of_the_proxy() {
     let plain = saying(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
@@ -146,7 +146,7 @@ async fn what_is_wrong_with_the_certificate_of_a_proxy_is_told_of_the_proxy() {
             assert!(outcome.answer().contains(cause), "{url}: {outcome:?}");
         }
     }
-    // Behind a proxy that is trusted, the server is at fault.
+    // Behind a trusted proxy, the problem is the server's.
     let server = serve(&signed_by(&authority("ours"), "app.invalid", None));
     let proxy = ProxyServer::start(server, ProxyRules::default()).await;
     let outcome = deliver(through(&proxy.url(), "https://app.invalid/")).await;
@@ -189,7 +189,7 @@ async fn a_configured_password_reaches_the_proxy_and_no_log() {
     }
 }
 
-/// A proxy that only the environment names would get signed events that nobody meant it to have.
+/// A proxy from the environment would get signed events without being configured.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_not_followed() {
     let mut app = Application::start([]).await;
@@ -246,7 +246,7 @@ fn a_wrong_proxy_is_refused_at_the_start() {
     }
 }
 
-/// The client would refuse the address as a name at each attempt.
+/// The client would reject the address as an invalid name at each attempt.
 #[test]
 fn tls_to_an_ipv6_address_through_a_proxy_is_refused_at_the_start() {
     let folder = TempDir::new().unwrap();

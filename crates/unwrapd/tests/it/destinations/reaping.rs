@@ -1,4 +1,4 @@
-//! What commands leave behind: processes that outlive them, and zombies that nobody waits for.
+//! Processes that commands leave behind: those that outlive them, and zombies.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -24,14 +24,14 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether the process is there and more than a zombie.
+/// Whether the process exists and is not a zombie.
 fn is_alive(process: i32) -> bool {
     state(process).is_some_and(|state| state != 'Z')
 }
 
 fn state(process: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name stands in brackets and may hold anything.
+    // The name is in brackets and may contain anything.
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
@@ -39,14 +39,14 @@ fn number_in(file: &Path) -> Option<i32> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Each script writes the id of a process that leaves the group of the command to the file `$0`, and
-/// hangs.
+/// Each script writes the id of a process that leaves the process group of the command to the file
+/// `$0`, and hangs.
 const LEAVERS: [&str; 3] = [
-    // A session of its own, whose parent waits.
+    // A process in its own session, whose parent waits.
     "setsid sh -c 'echo $$ > \"$0.new\"; mv \"$0.new\" \"$0\"; sleep 1000' \"$0\" & sleep 1000",
-    // A daemon: its parents are gone.
+    // A daemon: its parents have ended.
     "(setsid sh -c 'echo $$ > \"$0.new\"; mv \"$0.new\" \"$0\"; exec sleep 1000' \"$0\" &) ; sleep 1000",
-    // Without the environment, and the parent waits.
+    // Without the environment, and its parent waits.
     "setsid env -i /bin/sh -c 'echo $$ > \"$0.new\"; /bin/mv \"$0.new\" \"$0\"; /bin/sleep 1000' \"$0\" & sleep 1000",
 ];
 
@@ -98,7 +98,7 @@ struct FirstProcess {
 
 impl FirstProcess {
     fn start(folder: &Path) -> Self {
-        // As root, or else as root of a namespace of users.
+        // As root, or as root of a user namespace.
         let wants_users = !rustix::process::geteuid().is_root();
         let users = wants_users.then_some("--map-root-user");
         let mut keeper = Command::new("unshare")
@@ -118,7 +118,7 @@ impl FirstProcess {
         let (told, log) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                // Nobody may listen any more; the pipe must be read all the same.
+                // The pipe must be read even if the receiver is gone.
                 drop(told.send(line));
             }
         });
@@ -176,7 +176,7 @@ impl Drop for FirstProcess {
     }
 }
 
-/// Its command leaves a process behind, which ends when the test says so.
+/// A configuration whose command leaves a process behind, which ends when the test ends it.
 fn leaving_config(folder: &Path) {
     let file = folder.join("go");
     write_destinations(
@@ -201,7 +201,7 @@ async fn as_process_one_it_leaves_no_zombies_and_knows_how_its_commands_ended() 
         tokio::task::block_in_place(|| first.told("delivered: exit 0"));
     }
     tokio::task::block_in_place(|| {
-        // The gateway, its parent, and what was left behind, which has new parents.
+        // The gateway, its parent, and the process that was left behind, which has a new parent.
         assert!(
             first.processes().len() > COMMANDS,
             "{:?}",
@@ -233,6 +233,6 @@ fn process_one_ends_as_the_gateway_ends() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    // Without a /proc of its own it does so too.
+    // Also without its own /proc.
     assert!(String::from_utf8_lossy(&output.stderr).contains("unwrapd.toml"));
 }

@@ -1,4 +1,4 @@
-//! URLs that cannot work are refused before anything runs, wherever they stand.
+//! Invalid URLs are refused before anything runs, wherever they are configured.
 
 use std::process::Output;
 

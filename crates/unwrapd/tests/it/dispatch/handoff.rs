@@ -1,4 +1,4 @@
-//! Work that is handed over as it is kept, and what waits in the store meanwhile.
+//! Messages that are handed off when they are stored, beside those that wait in the store.
 
 use std::sync::Mutex;
 
@@ -7,7 +7,7 @@ use unwrapd::store::{Accepted, Recipient};
 
 use super::*;
 
-/// Takes a moment, and remembers what it got.
+/// Takes a moment, and remembers its deliveries.
 #[derive(Default)]
 struct Remembers(Mutex<Vec<usize>>);
 
@@ -38,7 +38,7 @@ fn place(registry: &Registry) -> Option<Reservation> {
     registry.of("app").reserve(Lane::Standard, at(0))
 }
 
-/// As the intake does.
+/// Receives a message as the intake does.
 async fn arrives(number: usize, store: &MemoryStore, registry: &Registry) {
     let reservation = place(registry);
     let is_to_notify = reservation.is_none();
@@ -107,14 +107,14 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
     );
 }
 
-/// As much arrives as the destination takes, so that there is always something to be handed over.
+/// Messages arrive as fast as the destination takes them, so there is always a hand-off.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_overtaken_by_many() {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
     let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 8);
     for number in 0..4000 {
-        // Now and then one finds no place.
+        // From time to time, one finds no reservation.
         if number % 100 == 50 {
             keep(number, &store, None).await;
             registry.notify("app", Lane::Standard);

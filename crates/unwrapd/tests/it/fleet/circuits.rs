@@ -1,4 +1,4 @@
-//! What one gateway finds out about a destination counts for all.
+//! A circuit that one gateway opens or closes applies to all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,17 +19,18 @@ use crate::support::postgres;
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 
-/// Longer than a destination is left alone the first few times.
+/// Longer than the first back-offs.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A destination that only one of two gateways delivers to, so that the other can know of it only from that one.
+/// A destination that only one of two gateways delivers to, so that the other knows its circuit
+/// only from that one.
 fn of_one_gateway(url: &str) -> DestinationSettings {
     let mut settings = soon_again("app", url);
     settings.limits.concurrency = 1;
     settings
 }
 
-/// A destination at which whatever failed is soon due again.
+/// A destination whose failed deliveries are soon due again.
 fn soon_again(name: &str, url: &str) -> DestinationSettings {
     let mut settings = destination(name, url);
     settings.limits.retry.max = Duration::from_millis(20);
@@ -55,7 +56,7 @@ fn failures(count: usize) -> Vec<Answer> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_finds_down_is_down_for_the_other_and_up_again_for_both() {
-    // The probes at first fail too, so that both can be seen to know.
+    // The first probes fail too, so that both gateways can be seen to know the state.
     let mut app = Application::start(failures(FAILURES_MAX as usize + 2)).await;
     let gateways = two(&[of_one_gateway(&app.url)]).await;
     post(&gateways[0], "wh_1").await;
@@ -79,7 +80,7 @@ async fn one_gateway_probes_for_all() {
     const MESSAGES: usize = 40;
     let mut app = Application::start(failures(10_000)).await;
     let gateways = two(&[soon_again("app", &app.url)]).await;
-    // All of them wait for it, and are due when it is probed.
+    // All of them wait, and are due when the destination is probed.
     switch(&gateways[0], "pause").await;
     for number in 0..MESSAGES {
         post(&gateways[number % 2], &format!("wh_{number}")).await;
@@ -90,7 +91,7 @@ async fn one_gateway_probes_for_all() {
     }
     let down_at = Instant::now();
     while app.has_more() {}
-    // After one, two more and four more seconds.
+    // Probes after one, two and four more seconds.
     for _ in 0..3 * PROBES_MAX {
         app.next().await;
     }
@@ -120,7 +121,7 @@ async fn a_restart_of_all_of_them_remembers_what_is_down() {
     test.stop().await;
 }
 
-/// Whoever corrects its URL does not want to wait until it is tried again.
+/// An operator who corrects the URL does not want to wait for the next probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_is_configured_anew_is_tried_at_once() {
     let app = Application::start(failures(1000)).await;
@@ -135,7 +136,7 @@ async fn a_destination_that_is_configured_anew_is_tried_at_once() {
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
     serving.announced("down: ");
-    // It is left alone for longer than this test waits for.
+    // The back-off is longer than this test waits.
     postgres::shared().sql(&format!(
         "UPDATE {}.circuit SET until_at = until_at + interval '1 hour'",
         store.rsplit_once('=').unwrap().1
@@ -199,7 +200,7 @@ async fn who_dies_while_it_probes_leaves_that_to_another() {
     }
     assert!(two.asks(0).await);
     assert!(!two.asks(1).await, "one of them probes");
-    // What the one that does not probe has found means nothing.
+    // A finding of the gateway without the probe has no effect.
     two.stores[1]
         .fleet()
         .unwrap()

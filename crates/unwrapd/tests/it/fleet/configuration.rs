@@ -1,4 +1,4 @@
-//! Gateways that are configured differently say so.
+//! Gateways with different configurations report it.
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -54,7 +54,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     assert!(table.contains("differs: endpoints"), "{table}");
     assert!(table.contains("(this one)"), "{table}");
 
-    // What is said to the others betrays nothing.
+    // The announced digests reveal nothing.
     let schema = store.rsplit_once('=').unwrap().1;
     let said = postgres::shared().sql(&format!("SELECT name, configuration FROM {schema}.gateway"));
     for secret in [OPENAI_SECRET, OTHER_SECRET, APP_SECRET] {
@@ -69,13 +69,13 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     assert!(digests.clone().count() >= 10, "{said}");
     assert!(digests.clone().all(|digest| digest.len() == 8), "{said}");
 
-    // More differs after a reload, and both hear of it.
+    // After a reload more parts differ, and both gateways know it.
     write_config_on(folders[1].path(), &store, URL, "concurrency = 3");
     reload(&mut other);
     one.announced("is configured differently: endpoints, limits. ");
     other.announced("is configured differently: endpoints, limits. ");
 
-    // Then nothing does any more.
+    // Then no part differs any more.
     let secret = folders[1].path().join("secret");
     std::fs::write(&secret, OPENAI_SECRET).unwrap();
     write_config_on(folders[1].path(), &store, URL, "");
@@ -92,7 +92,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     let table = listed(&folders[0], &one);
     assert!(table.contains("the same"), "{table}");
 
-    // One that goes is not said to be the same or different.
+    // A gateway that left is reported neither as equal nor as different.
     other.terminate();
     let gone = async {
         while listed(&folders[0], &one).contains("the same") {
@@ -103,7 +103,8 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
     one.terminate();
 }
 
-/// One that has lost a destination from its configuration cannot tell that the others have, too.
+/// A gateway whose configuration has lost a destination cannot know whether the others still have
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_gateway_may_still_deliver_is_not_given_up() {
     let store = store_url();
@@ -136,9 +137,9 @@ async fn what_another_gateway_may_still_deliver_is_not_given_up() {
             assert!(std::time::Instant::now() < deadline, "{status}");
         }
     };
-    // Once each has heard of the other.
+    // Once each gateway knows the other.
     becomes(409).await;
     with_app.terminate();
-    // Nothing waits.
+    // No delivery waits.
     becomes(404).await;
 }

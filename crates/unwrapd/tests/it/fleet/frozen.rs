@@ -1,4 +1,4 @@
-//! A gateway that is frozen for so long that the others take it for dead, and then goes on.
+//! A gateway that is frozen until the others declare it dead, and then resumes.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::support::{PATIENCE, Webhook, client, postgres};
 
 const TAKEN_FOR_DEAD: &str = "the others treat it as dead";
 
-/// Gateways of one configuration, each a process.
+/// Gateways with one configuration, each its own process.
 struct Fleet {
     folder: TempDir,
     store: String,
@@ -40,7 +40,7 @@ impl Fleet {
         Serving::start(self.folder.path(), &[])
     }
 
-    /// What this gives in their schema.
+    /// The result of this SQL in their schema.
     fn sql(&self, sql: &str) -> String {
         let schema = self.store.rsplit_once('=').unwrap().1;
         postgres::shared().sql(&format!("SET search_path TO {schema}; {sql}"))
@@ -59,7 +59,7 @@ async fn switch(serving: &Serving, verb: &str) {
     assert_eq!(client().post(url).send().await.unwrap().status(), 200);
 }
 
-/// Waits until this gateway knows of so many that all have their part of the limits.
+/// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(serving: &Serving, gateways: usize) {
     let admin = serving.admin.trim_end_matches("/readyz");
     let url = format!("{admin}/api/v1/gateways");
@@ -125,7 +125,7 @@ async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too
     assert!(fleet.sql(settled).starts_with(&before));
 }
 
-/// The worst moment: it has claimed, and does not know yet that it has.
+/// The worst moment: its claim is committed, and it has not read the answer yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
     let mut app = Application::start([]).await;
@@ -168,7 +168,8 @@ async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
     assert!(!app.has_more());
 }
 
-/// Not only once the others have missed it: its port tells that it has ended.
+/// Before the others notice the missing heartbeats: the exclusive address shows that its owner has
+/// ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_its_place_after_a_crash_has_at_once_what_it_held() {
     let mut app = Application::start([Answer::Hang]).await;
@@ -186,13 +187,13 @@ async fn who_takes_its_place_after_a_crash_has_at_once_what_it_held() {
     let next = fleet.start();
     let started_at = std::time::Instant::now();
     assert_eq!(app.next().await.webhook_id(), "wh_1");
-    // It would be missed after 10 s.
+    // Missing heartbeats are noticed after 10 s.
     let took = started_at.elapsed();
     assert!(took.as_secs() < 8, "{took:?}");
     next.terminate();
 }
 
-/// What it claimed before is not its own any more, whatever it was told.
+/// Deliveries claimed before are lost, whatever answer arrives.
 #[tokio::test]
 async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before() {
     let address = postgres::shared().schema();

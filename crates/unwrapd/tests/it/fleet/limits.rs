@@ -1,4 +1,4 @@
-//! What a destination can take is divided among the gateways.
+//! The limits of a destination are divided among the gateways.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::{counts, database, post as accept, two};
 use crate::support::postgres::{self, Pooler};
 use crate::support::{PATIENCE, TestGateway, destination};
 
-/// An application that counts how many requests it has at once. Each takes as long as the test has it take.
+/// An application that counts its concurrent requests. Each takes as long as the test decides.
 struct Crowded {
     url: String,
     state: Arc<Crowd>,
@@ -54,7 +54,7 @@ impl Crowded {
         settings
     }
 
-    /// So many more may be answered.
+    /// Lets this many more requests be answered.
     fn answer(&self, requests: usize) {
         self.state.may_answer.add_permits(requests);
     }
@@ -94,7 +94,7 @@ async fn take(State(crowd): State<Arc<Crowd>>) {
     crowd.most.fetch_max(now, Ordering::SeqCst);
     crowd.changed.notify_waiters();
     crowd.may_answer.acquire().await.unwrap().forget();
-    // Long enough for whoever would begin more than it may.
+    // Time for a gateway that would exceed its share.
     sleep(Duration::from_millis(10)).await;
     crowd.now.fetch_sub(1, Ordering::SeqCst);
     crowd.answered.fetch_add(1, Ordering::SeqCst);
@@ -144,7 +144,8 @@ async fn the_parts_change_when_one_comes_and_when_one_goes() {
     }
     app.until_at_once(4).await;
 
-    // The four under way are more than the part of the first one now, and the second one has its own.
+    // The four attempts in progress are more than the share of the first gateway now, and the
+    // second one has its own share.
     let other = TestGateway::start_on(url, settings()).await;
     counts(&one, 2).await;
     app.until_at_once(6).await;
@@ -152,7 +153,7 @@ async fn the_parts_change_when_one_comes_and_when_one_goes() {
     app.until_answered(6).await;
     app.until_at_once(4).await;
 
-    // Its own two end. Then the first one may have all four.
+    // Its own two attempts end. Then the first gateway may make all four.
     let stopping = tokio::spawn(other.stop());
     app.answer(4);
     app.until_answered(10).await;
@@ -165,7 +166,7 @@ async fn the_parts_change_when_one_comes_and_when_one_goes() {
     one.stop().await;
 }
 
-/// There they hear nothing, and look.
+/// There they get no notifications, and search regularly.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_pooler_they_find_each_other_too() {
     let pooler = Pooler::start(postgres::shared());
@@ -195,7 +196,8 @@ async fn two_together_go_no_faster_than_a_destination_wants() {
         accept(&gateways[number % 2], &format!("wh_{number}")).await;
     }
     app.until_answered(MESSAGES).await;
-    // But for what each may begin at once. Each at the whole rate would need half the time.
+    // Without the initial burst of each gateway. With the whole rate for each, it would take half
+    // the time.
     let least = Duration::from_millis(2500);
     assert!(begun_at.elapsed() >= least, "{:?}", begun_at.elapsed());
     for gateway in gateways {

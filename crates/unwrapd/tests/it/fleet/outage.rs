@@ -1,4 +1,4 @@
-//! What is said while the database is away.
+//! Log lines and answers while the database is away.
 
 use std::process::Output;
 
@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, Webhook, client};
 
 const NOWHERE: &str = "http://127.0.0.1:9/webhook";
 
-/// `unwrapd gateways`, asked of this one.
+/// `unwrapd gateways`, run against this gateway.
 fn gateways(folder: &TempDir, serving: &Serving, output: &str) -> Output {
     let admin = serving.admin.trim_end_matches("/readyz");
     unwrapd()
@@ -30,7 +30,7 @@ async fn post(serving: &Serving, id: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// Nothing is due and nothing arrives, so that nobody finds out by the way.
+/// Nothing is due and no webhook arrives, so no operation finds out by chance.
 #[tokio::test(flavor = "multi_thread")]
 async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     let server = Server::start_on_loopback(&[]);
@@ -45,11 +45,11 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     relay.shut();
     let said = serving.announced("ERROR the store is unavailable: ");
     assert!(said.contains(&format!("({at})")), "{said}");
-    assert!(said.contains("webhooks are answered 503"), "{said}");
+    assert!(said.contains("webhooks are answered with 503"), "{said}");
     for number in 0..3 {
         assert_eq!(post(&serving, &format!("wh_{number}")).await, 503);
     }
-    // It has heard nobody for so long that it says so.
+    // It has had no connection for so long that it reports it.
     let deadline = Instant::now() + PATIENCE;
     let stale = loop {
         let output = gateways(&folder, &serving, "json");
@@ -68,7 +68,7 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
     relay.open();
     serving.announced("the database is reachable again");
     let deadline = Instant::now() + PATIENCE;
-    // The pool rests for a moment after a connection that failed just before.
+    // The pool rests for a moment after a failed connection.
     while post(&serving, "wh_0").await != 200 {
         assert!(Instant::now() < deadline);
         sleep(POLL).await;
@@ -78,7 +78,7 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
         sleep(POLL).await;
     }
     let (_, log) = serving.terminate();
-    let line = "webhooks are answered 503";
+    let line = "webhooks are answered with 503";
     assert!(!log.contains(line), "it is said once: {log}");
 }
 
@@ -91,7 +91,7 @@ async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
     let mut serving = Serving::start(folder.path(), &[]);
     server.sql("ALTER TABLE refuses.message ADD CONSTRAINT nothing CHECK (false) NOT VALID");
     assert_eq!(post(&serving, "wh_1").await, 503);
-    serving.announced("webhooks are answered 503: ");
+    serving.announced("webhooks are answered with 503: ");
     server.sql("ALTER TABLE refuses.message DROP CONSTRAINT nothing");
     assert_eq!(post(&serving, "wh_1").await, 200);
     serving.announced("webhooks are stored again");

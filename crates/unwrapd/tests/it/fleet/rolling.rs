@@ -1,4 +1,4 @@
-//! Gateways behind a load balancer are restarted one after the other, and nobody notices.
+//! Gateways behind a load balancer are restarted one after the other, without a failed request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use crate::support::balancer::Balancer;
 use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client, loopback};
 
-/// One gateway, with a place of its own.
+/// One gateway with its own folder and address.
 struct Place {
     folder: TempDir,
     address: Ipv4Addr,
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-/// Senders that go on until told to stop.
+/// Senders that continue until they are stopped.
 struct Load {
     goes_on: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -60,7 +60,7 @@ struct Load {
 }
 
 impl Load {
-    /// At each of these.
+    /// Starts one for each of these URLs.
     fn start(urls: &[String]) -> Self {
         const SENDERS: usize = 6;
         let goes_on = Arc::new(AtomicBool::new(true));
@@ -96,7 +96,7 @@ impl Load {
         }
     }
 
-    /// Waits until so many more were sent.
+    /// Waits until this many more were sent.
     async fn goes_on_for(&self, requests: usize) {
         let until = self.sent.load(Ordering::SeqCst) + requests;
         while self.sent.load(Ordering::SeqCst) < until {
@@ -104,7 +104,7 @@ impl Load {
         }
     }
 
-    /// Every id that was sent, and what else than 200 was answered.
+    /// Every id that was sent, and every answer other than 200.
     async fn stop(self) -> (BTreeSet<String>, Vec<(String, String)>) {
         self.goes_on.store(false, Ordering::SeqCst);
         let answers = self.senders.join_all().await.concat();

@@ -1,4 +1,4 @@
-//! What is no HTTP, or no honest one.
+//! Malformed HTTP, and attacks on the protocols.
 
 use openai_webhooks::EventType;
 use tokio::task::JoinSet;
@@ -34,7 +34,7 @@ async fn malformed_http1_is_refused_and_its_connection_closed() {
             let address = siege.address;
             connections.spawn(async move {
                 let answers = statuses(&until_closed(send(address, bytes).await).await);
-                // An answer may be lost where the client was still sending.
+                // A response may be lost while the client is still sending.
                 let is_right = answers.is_empty() || answers == [expected];
                 assert!(is_right, "{case}: {answers:?}");
             });
@@ -64,7 +64,7 @@ async fn attacks_by_http2_end_with_their_connection() {
     siege.end("attacks by HTTP/2").await;
 }
 
-/// Each with its name and the answer that it gets, if any.
+/// Each with its name and the expected answer.
 fn malformed() -> Vec<(&'static str, String, u16)> {
     let webhook = Webhook::new("wh_bad", EventType::BatchCompleted);
     let with = |headers: &str, body: &str| head(&webhook, headers) + body;
@@ -73,7 +73,7 @@ fn malformed() -> Vec<(&'static str, String, u16)> {
     let inside = with("content-length: 0\r\n", "");
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     vec![
-        // The length is ignored as it must be, and what follows is no second request.
+        // The length must be ignored, and the rest is not a second request.
         (
             "both lengths",
             with(
@@ -195,7 +195,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
             if n == 0 { first.clone() } else { next.clone() }
         })
     };
-    // `x: ` and a value that is put into the dynamic table, where index 62 finds it.
+    // `x: ` and a value that is put into the dynamic table, at index 62.
     let mut large = vec![0x40, 1, b'x', 0x7f, 0xa1, 0x1e];
     large.extend([b'y'; 4000]);
     let bomb = [POST, &large, &[0xbe; 12_000]].concat();

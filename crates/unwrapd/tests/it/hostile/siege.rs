@@ -1,4 +1,4 @@
-//! The gateway as a process under attack, with good traffic all the while.
+//! The gateway as a process under attack, with good webhooks meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use crate::support::process::{Serving, write_server_config};
 use crate::support::wire::{request, send, statuses};
 use crate::support::{PATIENCE, Webhook, client};
 
-/// Most memory the process may ever have, whatever is done to it. A build without optimisation has some 20 MiB to begin with.
+/// Maximum memory of the process during any attack. A build without optimisation begins with some
+/// 20 MiB.
 const MEMORY_KIB_MAX: u64 = 256 * 1024;
-/// Honest senders.
+/// Number of senders of good webhooks.
 const SENDERS: usize = 4;
 
-/// So many in the suite, or so many when `HOSTILE_FULL` is set.
+/// The number for the suite, or the full number if `HOSTILE_FULL` is set.
 pub(super) fn size(usual: usize, full: usize) -> usize {
     match std::env::var_os("HOSTILE_FULL") {
         Some(_) => full,
@@ -36,14 +37,14 @@ pub(super) struct Siege {
     began: Instant,
     memory_before: u64,
     accepted: watch::Receiver<usize>,
-    /// How often a connection of honest senders ended without an answer.
+    /// Number of connections of good senders that ended without an answer.
     cut_off: Arc<AtomicUsize>,
     senders: JoinSet<()>,
     ended: watch::Sender<bool>,
 }
 
 impl Siege {
-    /// Starts the gateway with these lines in `[server]`, and good traffic.
+    /// Starts the gateway with these lines in `[server]`, and good webhooks.
     pub(super) fn begin(server: &str) -> Self {
         let limit = getrlimit(Resource::Nofile);
         let all = Rlimit {
@@ -69,8 +70,8 @@ impl Siege {
                 for n in 0.. {
                     let webhook =
                         Webhook::new(&format!("wh_{sender}_{n}"), EventType::BatchCompleted);
-                    // On a connection that is kept, or on a new one. Who has connected and not sent yet may be pushed out by a crowd, and
-                    // comes again.
+                    // On a kept connection, or on a new one. A new connection without a request may
+                    // be evicted during an attack, and its sender tries again.
                     let status = loop {
                         let status = if n % 2 == 0 {
                             let answer = webhook.request(&kept, &url).send().await;
@@ -107,7 +108,7 @@ impl Siege {
         }
     }
 
-    /// Waits until so many more good webhooks were accepted.
+    /// Waits until this many more good webhooks were accepted.
     pub(super) async fn good_get_through(&self, more: usize) {
         let mut accepted = self.accepted.clone();
         let enough = *accepted.borrow() + more;
@@ -115,7 +116,8 @@ impl Siege {
         through.await.expect("good webhooks get through").unwrap();
     }
 
-    /// Looks whether all good webhooks were accepted, memory was bounded, nothing broke, and it still stops well.
+    /// Checks that all good webhooks were accepted, memory was bounded, nothing broke, and the
+    /// gateway stops.
     pub(super) async fn end(self, what: &str) {
         self.good_get_through(SENDERS).await;
         self.ended.send_replace(true);

@@ -1,4 +1,4 @@
-//! A database whose clock jumps while gateways run, and jumps back.
+//! The clock of a database jumps while gateways run, and jumps back.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,9 +20,9 @@ use crate::support::{PATIENCE, Webhook, client};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
-/// Deliveries under way when the clock jumps.
+/// Number of attempts in progress when the clock jumps.
 const HELD: usize = 4;
-/// How often more is received meanwhile: each time what is due is looked for.
+/// How often more is received meanwhile: each time, due deliveries are claimed.
 const MORE: usize = 6;
 
 fn start(folder: &Path) -> Serving {
@@ -55,11 +55,12 @@ async fn doubts(gateways: &[Serving], is_in_doubt: bool) {
     }
 }
 
-/// What is under way is made once, what waits goes on, and nothing is given up or forgotten.
+/// Attempts in progress are made once, waiting deliveries continue, and nothing is given up or
+/// pruned.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_of_the_database_that_jumps_makes_nothing_twice_and_gives_nothing_up() {
     let shared = TempDir::new().unwrap();
-    // The server is another user's.
+    // The server runs as another user.
     fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let clock = WallClock::new(shared.path());
     let server = Server::start_with_clock(&clock);
@@ -101,7 +102,7 @@ async fn a_clock_of_the_database_that_jumps_makes_nothing_twice_and_gives_nothin
             release.notify_one();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // A copy is known.
+        // A copy is recognised.
         post(&gateways[1], "wh_held_0").await;
 
         clock.jump_to(0);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Accepts without end from several tasks, and knows what was acknowledged.
+/// Several tasks that accept messages without end, and record what was acknowledged.
 struct Flood {
     acknowledged: Arc<Mutex<Vec<String>>>,
     refused: Arc<AtomicUsize>,
@@ -47,7 +47,7 @@ impl Flood {
         self.acknowledged.lock().unwrap().len()
     }
 
-    /// Waits until so many more are acknowledged.
+    /// Waits until this many more are acknowledged.
     async fn goes_on(&self, more: usize) {
         let until = self.count() + more;
         let deadline = Instant::now() + PATIENCE;
@@ -66,7 +66,7 @@ impl Flood {
     }
 }
 
-/// Everything that was acknowledged is kept once, and its delivery with it.
+/// Each acknowledged message is stored once, with its delivery.
 async fn assert_kept(store: &Arc<dyn Store>, acknowledged: &[String]) {
     let tally = store.tally().await;
     assert_eq!(tally.messages, tally.pending);
@@ -143,7 +143,7 @@ async fn assert_kept_after_opening(address: &PostgresAddress, acknowledged: usiz
     );
 }
 
-/// A settlement whose answer is lost is made again, and found to be made.
+/// A settlement whose answer is lost is repeated, and found.
 #[tokio::test(flavor = "multi_thread")]
 async fn settlements_over_connections_that_are_cut_count_once() {
     let server = Server::start(&[]);

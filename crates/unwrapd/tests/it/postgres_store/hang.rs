@@ -42,7 +42,7 @@ async fn a_commit_that_hangs_holds_up_no_other() {
         };
         timeout(PATIENCE, seen).await.expect(what);
     };
-    // Whoever keeps this id too waits for the one that has inserted it.
+    // A transaction that stores this id too waits for the one that has inserted it.
     let holds = tokio::task::spawn_blocking({
         let schema = schema.clone();
         move || {

@@ -1,4 +1,4 @@
-//! What is kept, and what the space is given back of.
+//! Stored payloads, and the release of their space.
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn what_postgresql_cannot_hold_is_refused_alone() {
     let mut accepted = JoinSet::new();
     for number in 0..20 {
         let store = Arc::clone(&store);
-        // A header cannot hold this.
+        // A header cannot have this value.
         let id = if number == 7 {
             "wh_\0".to_owned()
         } else {
@@ -61,7 +61,8 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     );
 }
 
-/// Payloads stand in slots that are filled in turn. What still waits is moved out before a slot is emptied as a whole.
+/// Payloads are in partitions that are filled in turn. Payloads of waiting deliveries are moved
+/// before a partition is truncated.
 #[tokio::test]
 async fn the_space_of_old_payloads_is_given_back_and_what_waits_is_kept() {
     let bounds = Bounds {

@@ -1,4 +1,4 @@
-//! Commits of which nobody hears.
+//! Commits whose answer is lost.
 
 use super::*;
 
@@ -12,7 +12,7 @@ async fn relayed() -> (Server, Relay, Arc<dyn Store>) {
     (server, relay, store)
 }
 
-/// Waits until so many are leased.
+/// Waits until this number of deliveries is leased.
 async fn until_held(server: &Server, count: &str) {
     let held = "SELECT count(*) FROM relayed.delivery WHERE gateway IS NOT NULL";
     let seen = async {
@@ -23,7 +23,8 @@ async fn until_held(server: &Server, count: &str) {
     timeout(PATIENCE, seen).await.expect("it is leased");
 }
 
-/// What a claim has taken of which nobody heard is due again at once, not at the end of its lease.
+/// Deliveries of a claim whose answer is lost are due again at once, not at the end of their
+/// leases.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_whose_answer_is_lost_holds_nothing() {
     let (server, relay, store) = relayed().await;
@@ -32,7 +33,7 @@ async fn a_claim_whose_answer_is_lost_holds_nothing() {
     let one = |store: Arc<dyn Store>| async move {
         store.claim("app", Lane::Standard, at(1), LEASE, 1).await
     };
-    // In the same millisecond, so that only the end of the lease tells them apart.
+    // In the same millisecond, so that only the ends of the leases differ.
     let known = one(Arc::clone(&store)).await.unwrap().deliveries;
     relay.lose_answers();
     let lost = tokio::spawn(one(Arc::clone(&store)));
@@ -40,7 +41,7 @@ async fn a_claim_whose_answer_is_lost_holds_nothing() {
     relay.cut();
     let deadline = Instant::now() + PATIENCE;
     let mut again = lost.await.unwrap();
-    // Of other connections it shows only when they are used that they have ended.
+    // Other connections show only when they are used that they have ended.
     while again.is_err() {
         assert!(Instant::now() < deadline, "{again:?}");
         again = one(Arc::clone(&store)).await;
@@ -56,7 +57,7 @@ async fn a_claim_whose_answer_is_lost_holds_nothing() {
     store.close().await;
 }
 
-/// And so is what was leased as it was kept.
+/// The same applies to deliveries leased when they are stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     let (server, relay, store) = relayed().await;
@@ -78,7 +79,7 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     until_held(&server, "1").await;
     relay.cut();
     let deadline = Instant::now() + PATIENCE;
-    // Whether it is there, or that nobody knows. Either way the lane is to look.
+    // Either result is possible. In both cases the lane must claim.
     drop(lost.await.unwrap());
     assert_eq!(handoff.take().len(), 0);
     timeout(PATIENCE, wakeup.notified())
@@ -87,7 +88,7 @@ async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
     loop {
         assert!(Instant::now() < deadline, "it is still held");
         let claimed = store.claim("app", Lane::Standard, at(1), LEASE, 2).await;
-        // Of other connections it shows only when they are used that they have ended.
+        // Other connections show only when they are used that they have ended.
         if let Ok(claimed) = claimed {
             assert_eq!(ids(&claimed), ["wh_0", "wh_1"]);
             assert!(

@@ -1,4 +1,4 @@
-//! Whether a message could be kept now, and why no connection can be had.
+//! Whether a message could be stored now, and why a connection fails.
 
 use super::*;
 use crate::support::postgres::{Pooler, Server};
@@ -53,7 +53,7 @@ async fn it_is_not_ready_where_no_message_can_be_inserted() {
     store.check_writable(at(0)).await.unwrap();
 }
 
-/// In that mode each of our connections holds a session of the server for ever.
+/// In that mode each of our connections occupies a session of the server permanently.
 #[tokio::test]
 async fn a_pooler_that_has_no_session_left_is_told_as_that() {
     let pooler = Pooler::start_as(server::shared(), "session", 1);
@@ -82,7 +82,7 @@ async fn a_pooler_that_has_no_session_left_is_told_as_that() {
     assert!(said.contains("in transaction mode"), "{said}");
 }
 
-/// With fewer connections than it wants a gateway keeps some webhooks and refuses others, many times a second.
+/// With too few connections a gateway stores some webhooks and refuses others, many times a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_connections_take_few_lines_of_the_log() {
     let server = Server::start_on_loopback(&[]);
@@ -130,7 +130,7 @@ async fn too_few_connections_take_few_lines_of_the_log() {
     assert!(lines < 60, "{counts:?}: {lines} lines: {log}");
 }
 
-/// All gateways write there one after the other.
+/// All gateways write into the quarantine one after the other.
 #[tokio::test]
 async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
     let place = PostgresPlace::new();

@@ -1,4 +1,4 @@
-//! What no store is opened on.
+//! Databases on which no store is opened.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn a_role_that_does_not_wait_for_its_commits_is_refused() {
     }
 }
 
-/// Someone else has made it, such as an administrator who copied into it.
+/// Another role has created it, such as an administrator who copied into it.
 #[tokio::test]
 async fn a_schema_that_the_role_may_not_use_is_said_to_belong_to_another() {
     let server = server::shared();
@@ -55,7 +55,7 @@ async fn a_schema_may_have_the_name_of_a_word_of_the_language() {
     }
 }
 
-/// It could keep nothing, and its readiness would not show.
+/// It could store nothing, and its readiness would not show that.
 #[tokio::test]
 async fn a_role_whose_transactions_are_of_another_kind_is_refused() {
     let server = server::shared();

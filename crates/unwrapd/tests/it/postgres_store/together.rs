@@ -66,7 +66,7 @@ async fn what_a_gateway_held_that_fell_silent_is_due_again() {
     accept(&silent, "wh_1", 0).await;
     let held = claim(&silent, 0).await.deliveries.remove(0);
     let schema = schema_of(&place);
-    // It said that it is alive before it held anything.
+    // Its heartbeat came before it held anything.
     let holders = format!("SELECT count(*) FROM {schema}.gateway");
     assert_eq!(server::shared().sql(&holders), "1");
     drop(silent);
@@ -94,13 +94,14 @@ async fn what_a_gateway_held_that_fell_silent_is_due_again() {
     assert_eq!(given_back.attempt, 3);
 }
 
-/// Perhaps it was the database that was away, and they are about to come too.
+/// Possibly the database was away, and the others are about to send heartbeats too.
 #[tokio::test]
 async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_time() {
     let place = PostgresPlace::new();
     place.open().await.close().await;
     let schema = schema_of(&place);
-    // One was silent for long; the other came before the clock of the server was set back.
+    // One was silent for long; the other sent its heartbeat before the clock of the server was set
+    // back.
     server::shared().sql(&format!(
         "INSERT INTO {schema}.gateway (id, heartbeat_at, peers, name, configuration) VALUES
          (1, clock_timestamp() - interval '1 hour', '{{}}', 'past', ''),
@@ -133,8 +134,8 @@ async fn of_copies_at_two_stores_one_is_new() {
     let mut copies = JoinSet::new();
     for number in 0..200 {
         let store = Arc::clone(&stores[number % 2]);
-        // Several ids, in another order at each: whoever inserts them in the order of arrival would
-        // be crossed by the other.
+        // Several ids, in a different order at each store: inserts in the order of arrival would
+        // conflict.
         let id = if number % 2 == 0 {
             number / 2 % 10
         } else {
@@ -172,7 +173,7 @@ async fn of_many_copies_that_come_to_two_stores_at_once_each_is_new_at_one() {
     assert_eq!(stores[0].tally().await.pending, IDS as u64);
 }
 
-/// Its clock may be behind, or its commit may have taken long.
+/// Its clock may be slow, or its commit may have taken long.
 #[tokio::test]
 async fn what_another_store_received_long_before_is_claimed_all_the_same() {
     let place = PostgresPlace::new();
@@ -194,7 +195,7 @@ async fn what_another_store_received_long_before_is_claimed_all_the_same() {
     assert_eq!(found.message.webhook_id, "wh_before");
 }
 
-/// What is due in years is not found by looking for what is due.
+/// A claim of due deliveries does not find what is due in years.
 #[tokio::test]
 async fn work_at_one_store_is_told_to_the_other() {
     let place = PostgresPlace::new();
@@ -235,7 +236,7 @@ async fn what_nobody_told_is_found_by_looking() {
     store.accept(call, vec!["phone".into()]).await.unwrap();
     accept(&store, "wh_1", 0).await;
     accept(&store, "wh_2", 0).await;
-    // A store does not listen to itself, but it hears of gateways.
+    // A store ignores its own notifications, except those about gateways.
     let heard = timeout(PATIENCE, async {
         loop {
             let heard = store.fleet().unwrap().next_change().await;

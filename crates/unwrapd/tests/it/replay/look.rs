@@ -1,4 +1,4 @@
-//! What is kept, as it is listed and shown.
+//! Lists and views of stored messages.
 
 use super::*;
 
@@ -83,7 +83,7 @@ async fn what_strangers_wrote_does_nothing_to_a_terminal() {
     }
 }
 
-/// People know `resp_…`. They do not know `wh_…`.
+/// People know `resp_…`, but not `wh_…`.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_found_by_what_they_are_about() {
     let mut app = Application::start([]).await;

@@ -1,4 +1,4 @@
-//! What is not done, and what is said.
+//! Refused operations, with their messages.
 
 use super::*;
 
@@ -141,7 +141,7 @@ async fn a_strange_web_page_can_neither_replay_nor_read() {
     test.settled().await;
     let url = format!("{}/api/v1/replays", test.admin());
     let body = r#"{"filter": {}, "token": "t1"}"#;
-    // What a form can send.
+    // Content types that a form can send.
     for content_type in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -154,7 +154,7 @@ async fn a_strange_web_page_can_neither_replay_nor_read() {
             "{content_type}"
         );
     }
-    // What a page can send that has its own name lead here.
+    // Hosts that a page can send whose own name resolves to this machine.
     for host in [
         "evil.example",
         "evil.example:8081",

@@ -1,4 +1,4 @@
-//! Keeping what arrives, once.
+//! Storing messages, once.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Taking what is due, and giving it back.
+//! Claiming due deliveries, and releasing them.
 
 use super::*;
 
@@ -116,7 +116,7 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn ModelledPlace
     );
 }
 
-/// Who does not hear that something was given back gives it back once more.
+/// A caller that gets no answer to a release repeats it.
 async fn what_is_given_back_twice_is_not_taken_from_whoever_claimed_it_between(
     place: &dyn ModelledPlace,
 ) {

@@ -1,4 +1,4 @@
-//! Giving up what waits for a destination.
+//! Giving up the waiting deliveries of a destination.
 
 use unwrapd::clock::Clock;
 use unwrapd::store::{GivenUp, give_up, waiting};
@@ -14,7 +14,7 @@ every_store!(
 
 const TIME: Duration = Duration::from_secs(30);
 
-/// The seconds of [`at`] by the clock.
+/// The current time on the clock, as seconds of [`at`].
 fn seconds(clock: &Clock) -> i64 {
     clock.now().as_second() - at(0).as_second()
 }
@@ -26,7 +26,7 @@ async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Plac
     for number in 0..250 {
         accept(&store, &format!("wh_{number}"), now).await;
     }
-    // Some wait for another attempt: in a moment, and in an hour.
+    // Some wait for a retry: in a moment, and in an hour.
     let claimed = claim(&store, now).await;
     for (delivery, wait) in claimed.deliveries.iter().zip([1, 3600, 3600]) {
         let next = Next::Retry {

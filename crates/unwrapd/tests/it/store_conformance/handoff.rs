@@ -1,4 +1,4 @@
-//! What a lane has a place for is leased in the commit that keeps it, and handed over.
+//! A delivery with a reservation is leased in the commit that stores its message, and handed off.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ every_store!(
     what_was_handed_over_before_a_restart_is_claimed_after_it,
 );
 
-/// Offers one place at the application.
+/// Offers one reservation for the application.
 fn place_at_app(wakeup: &Arc<Notify>) -> Arc<DirectHandoff> {
     let handoff = Arc::new(DirectHandoff::new(Arc::clone(wakeup)));
     handoff.offer(1, LEASE, LEASE);
@@ -47,7 +47,7 @@ async fn accept_for(
         .unwrap()
 }
 
-/// What was handed over, which must be one.
+/// The delivery that was handed off, exactly one.
 fn handed(handoff: &DirectHandoff) -> Delivery {
     let mut handed = handoff.take();
     assert_eq!(handed.len(), 1);
@@ -95,7 +95,7 @@ pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn ModelledP
     store.release(vec![Lease::from(&unbegun)]).await.unwrap();
     let claimed = claim(&store, 0).await.deliveries.remove(0);
     assert_eq!((claimed.id, claimed.attempt), (unbegun.id, 1));
-    // It is another's by now.
+    // Another claim holds it by then.
     store.release(vec![Lease::from(&unbegun)]).await.unwrap();
     assert_eq!(claim(&store, 1).await.deliveries, []);
 }
@@ -133,8 +133,8 @@ pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &
     }
 }
 
-/// The place is free again, and the lane looks into the store: something may be there that the
-/// copy's sender has not heard of.
+/// The reservation is free again, and the lane claims: the store may have a delivery whose answer
+/// the sender of the copy never got.
 pub(super) async fn a_copy_is_not_handed_over(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
@@ -149,7 +149,7 @@ pub(super) async fn a_copy_is_not_handed_over(place: &dyn ModelledPlace) {
     assert_eq!(ids(&claim(&store, 0).await), ["wh_1"]);
 }
 
-/// OpenAI may hang up while its webhook is kept.
+/// OpenAI may disconnect while its webhook is being stored.
 pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(
     place: &dyn ModelledPlace,
 ) {

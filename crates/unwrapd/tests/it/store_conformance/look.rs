@@ -1,4 +1,4 @@
-//! Looking at what is kept.
+//! Listing stored messages.
 
 use std::sync::Arc;
 
@@ -174,7 +174,7 @@ async fn a_message_is_shown_with_its_attempts_and_its_payload(place: &dyn Place)
     );
 }
 
-/// Enough messages for several of whatever a store keeps its books in, with a clock that goes back and forth.
+/// Enough messages for several blocks of any index, with a clock that goes back and forth.
 async fn times_and_ids_are_found_among_many_whatever_the_clock_did(place: &dyn Place) {
     const MESSAGES: i64 = 9_500;
     const AT_ONCE: i64 = 500;
@@ -242,7 +242,7 @@ async fn a_message_is_found_by_what_its_event_is_about_and_by_the_id_of_its_even
         ("wh_1", "evt_1", "resp_1"),
         ("wh_2", "evt_2", "resp_1"),
         ("wh_3", "evt_3", "resp_3"),
-        // Hashes tell nothing of these two: both have the same.
+        // Their hashes are equal.
         ("wh_4", "evt_4", "costarring"),
         ("wh_5", "evt_5", "liquid"),
     ] {

@@ -1,4 +1,4 @@
-//! Forgetting what is old.
+//! Pruning old content.
 
 use super::*;
 
@@ -102,7 +102,7 @@ async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place:
 
 async fn a_clock_that_was_set_costs_no_message(place: &dyn Place) {
     let store = place.open().await;
-    // Ahead by years, far behind, and right, in turn.
+    // The clock is ahead by years, far behind, and right, in turn.
     for (id, day) in [
         ("wh_ahead", 5000),
         ("wh_behind", -5000),

@@ -1,4 +1,4 @@
-//! What could not be proven.
+//! Requests that could not be verified.
 
 use super::*;
 
@@ -57,7 +57,7 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     assert_eq!(i64::try_from(kept.len()).unwrap(), QUARANTINED_MAX);
     assert_eq!(kept[0].id, 11);
 
-    // What cannot be proven any more goes before what can.
+    // Requests that cannot be verified any more are removed before others.
     let bodiless = QuarantinedRequest {
         body: None,
         ..quarantined(1)
@@ -114,7 +114,7 @@ async fn what_is_discarded_is_gone(place: &dyn Place) {
     assert!(store.read_quarantined(0, 9).await.unwrap().is_empty());
 }
 
-/// Also where the other endpoint came first and its requests are the oldest.
+/// Also if the other endpoint came first and its requests are the oldest.
 pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: &dyn Place) {
     const HONEST: i64 = 40;
     let store = place.open().await;
@@ -124,7 +124,7 @@ pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: 
     };
     for number in 0..HONEST {
         let honest = QuarantinedRequest {
-            // Without a body, and so the first to go if the endpoint did not count.
+            // Without a body, and so the first to be removed if the endpoint had no effect.
             body: None,
             ..at_endpoint("production", number)
         };
@@ -141,7 +141,7 @@ pub(super) async fn a_flood_at_one_endpoint_evicts_its_own_requests_only(place: 
     let honest = kept.iter().filter(|kept| kept.endpoint == "production");
     assert_eq!(honest.count(), usize::try_from(HONEST).unwrap());
 
-    // A late endpoint takes from the one that holds the most.
+    // A new endpoint takes room from the one with the most requests.
     store.quarantine(at_endpoint("late", 1)).await.unwrap();
     let kept = store.list_quarantined(0, 5000).await.unwrap();
     let of = |endpoint| kept.iter().filter(|kept| kept.endpoint == endpoint).count();

@@ -1,4 +1,4 @@
-//! Delivering again what is kept, and dropping what is dead.
+//! Replaying stored messages, and dropping dead letters.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(super) async fn accept_as(
     store.accept(message, destinations).await.unwrap();
 }
 
-/// Claims what is due for `destination` and settles it.
+/// Claims due deliveries of `destination` and settles them.
 pub(super) async fn settle_all(
     store: &Arc<dyn Store>,
     destination: &str,
@@ -125,7 +125,7 @@ async fn step(
         .unwrap()
 }
 
-/// The whole of it.
+/// Runs all steps of a replay.
 pub(super) async fn run(
     store: &Arc<dyn Store>,
     replay: &Replay,
@@ -162,7 +162,7 @@ pub(super) fn ids(found: &MessagePage) -> Vec<String> {
         .collect()
 }
 
-/// Three for `app`: delivered, dead, waiting; one that nobody wants.
+/// Three messages for `app`: delivered, dead, waiting; one without a destination.
 async fn four(place: &dyn Place) -> Arc<dyn Store> {
     let store = place.open().await;
     accept_as(&store, "wh_delivered", "batch.completed", 1, &["app"]).await;

@@ -1,4 +1,4 @@
-//! What attempts come to.
+//! Settling attempts.
 
 use super::*;
 
@@ -93,7 +93,8 @@ async fn a_settlement_counts_once(place: &dyn ModelledPlace) {
     assert_eq!(claim(&store, 7).await.deliveries.len(), 1);
 }
 
-/// Or a gateway that dies often would make its deliveries wait as if their destination had failed as often.
+/// Otherwise, after several deaths of a gateway, deliveries would wait as if their destination had
+/// failed.
 async fn an_attempt_that_nobody_settled_does_not_count(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;

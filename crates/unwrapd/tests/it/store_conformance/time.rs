@@ -1,4 +1,4 @@
-//! What a clock that was set has put off, and what is remembered of the time.
+//! Deliveries that a wrong clock has put off, and the stored time.
 
 use unwrapd::store::Terms;
 use unwrapd::store::replay::Replay;
@@ -14,7 +14,7 @@ every_store!(
 
 const HOUR: i64 = 3600;
 
-/// Lets every delivery that is due fail, and puts it off.
+/// Lets every due delivery fail, and puts it off.
 async fn put_off(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64, until: i64) -> usize {
     let claimed = claim(store, second).await;
     for delivery in &claimed.deliveries {
@@ -26,10 +26,10 @@ async fn put_off(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64, until: i
 
 async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn ModelledPlace) {
     let store = place.open().await;
-    // By a clock that is years ahead.
+    // By a clock that is ahead by years.
     accept(&store, "wh_1", 1000 * DAY).await;
     assert_eq!(put_off(&store, 1000 * DAY, 1000 * DAY + 60).await, 1);
-    // As far ahead as a retry may be.
+    // The longest wait that a retry may have.
     accept(&store, "wh_2", 0).await;
     let both = claim(&store, 0).await;
     assert_eq!(both.deliveries.len(), 2, "the clock is right");
@@ -43,7 +43,7 @@ async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn Modelled
     assert_eq!(claimed.deliveries, []);
     assert_eq!(claimed.next_due_at, Some(at(HOUR)));
 
-    // Less is allowed elsewhere. What is leased is not taken all the same.
+    // Elsewhere the longest wait is shorter. A leased delivery is still not claimed.
     let terms = Terms {
         lease: LEASE,
         longest_wait: Duration::from_secs(60),
@@ -79,7 +79,7 @@ async fn what_was_put_off_and_what_is_due_do_not_hold_each_other_up(place: &dyn 
         .count();
     assert_eq!(claimed.deliveries.len(), 10);
     assert!(put_off <= 5, "{put_off}");
-    // One at a time: each kind has its turn.
+    // One at a time: both kinds alternate.
     let mut kinds = [0, 0];
     for _ in 0..100 {
         let one = store
@@ -93,7 +93,8 @@ async fn what_was_put_off_and_what_is_due_do_not_hold_each_other_up(place: &dyn 
     assert_eq!(kinds.iter().sum::<usize>(), 10, "{kinds:?}");
 }
 
-/// The message arrived by a clock that may have jumped ahead; the delivery is due by the one that claims go by.
+/// The message arrived by a clock that may have jumped ahead; the delivery is due by the clock of
+/// claims.
 async fn a_delivery_is_due_when_its_recipient_says(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let recipient = Recipient {

@@ -1,4 +1,4 @@
-//! Counts of what happened in each minute.
+//! Traffic counts of each minute.
 
 use jiff::Timestamp;
 use unwrapd::store::{Bounds, TrafficCount, TrafficKind};
@@ -60,7 +60,7 @@ async fn counts_are_deleted_with_what_is_old(place: &dyn Place) {
     let counts =
         (0..300).map(|number| count(minute(number), TrafficKind::Accepted, "production", 1));
     store.add_traffic(counts.collect()).await.unwrap();
-    // A day after the minute 200.
+    // A day after minute 200.
     let now = at(DAY + 200 * 60);
     while store.prune(now).await.unwrap().is_more {}
     let left = store.traffic(Timestamp::MIN).await.unwrap();

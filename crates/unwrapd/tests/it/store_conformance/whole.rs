@@ -1,4 +1,4 @@
-//! Pauses, counts, and a store that is opened again or closed.
+//! Pauses, counts, and a store that is reopened or closed.
 
 use super::*;
 

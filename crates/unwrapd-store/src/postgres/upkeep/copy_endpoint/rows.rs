@@ -1,4 +1,4 @@
-//! Rows of a copy in SQL.
+//! Reads and writes rows of a copy in SQL.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::rows::{signed, storable};
 use crate::search_keys::SearchKeys;
 
-/// Some messages with their bodies, as many as have few enough bytes.
+/// Some messages with their payloads, limited by bytes.
 const READ_MESSAGES: &str = "
     SELECT * FROM (
         SELECT seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin, bytes,
@@ -24,7 +24,7 @@ const GIVEN: &str = "
         SELECT * FROM unnest({given}) AS given ({columns}) WHERE EXISTS (SELECT FROM marked)
     )";
 
-/// Bodies stand in the slot that is being filled, however old they are.
+/// Payloads go into the current partition, however old they are.
 const WRITE_MESSAGES: &str = ", current AS (SELECT partition FROM current_partition), messages AS (
         INSERT INTO message (seq, partition, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin)
         SELECT seq, CASE WHEN bytes IS NOT NULL THEN partition END, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin
@@ -45,7 +45,7 @@ const WRITE: &str = ", written AS (
 
 const MARKED: &str = " SELECT count(*) FROM marked";
 
-/// Some rows behind the one with this key.
+/// Reads some rows after the key `after`.
 pub(super) async fn read(
     link: &PgConnection,
     begin: &Begin,
@@ -85,7 +85,7 @@ fn select(table: &Table) -> String {
         Kind::Number => format!("{}::int8", column.name),
         Kind::Text | Kind::Bytes => column.name.to_owned(),
     });
-    // In the order of bytes, as everywhere.
+    // In the order of bytes, as in every store.
     let keys = table.columns.iter().take(table.keys);
     let keys = keys.map(|column| match column.kind {
         Kind::Text => format!("{} COLLATE \"C\"", column.name),
@@ -111,7 +111,7 @@ fn value(row: &tokio_postgres::Row, place: usize, kind: Kind) -> Result<Value, F
     Ok(value.unwrap_or(Value::None))
 }
 
-/// Says whether the copy was as far as it should have been.
+/// Writes the rows. Returns whether the mark was as expected.
 pub(super) async fn write(
     link: &PgConnection,
     begin: &Begin,
@@ -183,7 +183,7 @@ fn search_keys(rows: &[Row]) -> [Column<'static>; 2] {
     [Column::Numbers(events), Column::Numbers(resources)]
 }
 
-/// A column of many rows.
+/// A column of many rows, as a parameter.
 enum Column<'v> {
     Numbers(Vec<Option<i64>>),
     Texts(Vec<Option<Cow<'v, str>>>),

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// Most processes of one command that are killed one by one. More than these are a fork bomb, which
-/// only a cgroup can end.
+/// Maximum number of processes of one command that are killed one by one. More are a fork bomb,
+/// which only a cgroup can end.
 const PROCESSES_MAX: usize = 4096;
-/// Most scans of all processes. A process that was found may have started another one meanwhile.
+/// Maximum number of scans of all processes. A process that was found may have started another one
+/// meanwhile.
 const LOOKS_MAX: usize = 8;
 /// Largest part of an environment that is read, in bytes. The mark is near its beginning.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 * 1024;
