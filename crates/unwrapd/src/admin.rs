@@ -10,6 +10,7 @@ mod messages;
 mod quarantine;
 mod replay;
 mod route;
+mod settings;
 mod shared_counts;
 mod unconfigured;
 
@@ -33,6 +34,7 @@ pub use access::AdminToken;
 pub use bounds::{Bounds, Class};
 pub use health::Readiness;
 pub use route::Route;
+pub(crate) use settings::AdminKeys;
 pub use shared_counts::SharedCounts;
 pub(crate) use unconfigured::{note as note_unconfigured, remedy, watch as watch_unconfigured};
 

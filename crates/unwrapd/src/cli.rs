@@ -1,41 +1,37 @@
 //! The command line. Data goes to stdout, messages to stderr.
 
-mod admin;
-mod consent;
-mod db;
-mod dead;
-mod destinations;
-mod dev;
-mod events;
-mod filter;
-mod format;
-mod gateways;
-mod init;
-mod quarantine;
-mod query;
-mod refused;
-mod replay;
-mod request;
-mod secret;
 mod serve;
-mod sign;
+
+mod dev;
+
+mod operate;
+
+mod webhook;
+
+mod db;
+
+mod refused;
+
+mod consent;
+
+mod format;
+
 mod stderr;
-mod trigger;
-mod verify;
 
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
+use clap::{Parser, Subcommand, ValueEnum};
 use rustix::fs::Mode;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{ConfigError, SecretSource, typed_url};
+use crate::config::ConfigError;
+use crate::settings_file::typed_url;
 use crate::store::StoreError;
+use operate::{dead, destinations, events, gateways, quarantine, replay};
+use webhook::{secret, sign, trigger, verify};
 
 /// Receive OpenAI webhooks, store them, and deliver them until your application has them
 #[derive(Parser)]
@@ -121,7 +117,7 @@ pub fn main() -> ExitCode {
         Err(error) => refused::without_values(error).exit(),
     };
     if matches!(cli.command, Command::Serve(_))
-        && let Some(code) = init::supervise()
+        && let Some(code) = serve::supervise()
     {
         return code;
     }
@@ -228,30 +224,6 @@ impl StopSignals {
 /// A URL as people type it: without a scheme it is http, and a port alone is one of this machine.
 fn parse_url(text: &str) -> Result<reqwest::Url, String> {
     typed_url(text)
-}
-
-/// Source of the secret of a command. Never its arguments: every user of the machine can see those.
-#[derive(Args)]
-struct SecretArguments {
-    /// Environment variable with the secret
-    #[arg(long, value_name = "NAME", default_value = OPENAI_WEBHOOK_SECRET)]
-    secret_env: String,
-    /// File with the secret, instead of the environment
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-}
-
-impl SecretArguments {
-    fn read(&self) -> Result<Secret, Failure> {
-        self.source().read().map_err(usage)
-    }
-
-    fn source(&self) -> SecretSource {
-        match &self.secret_file {
-            Some(file) => SecretSource::File(file.clone()),
-            None => SecretSource::Env(self.secret_env.clone()),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]

@@ -3,37 +3,30 @@
 
 mod access;
 mod changes;
-mod document;
 mod file;
-mod mistakes;
-mod paths;
-mod server;
-mod source;
-mod url;
+mod store;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use openai_webhooks::Webhooks;
 use toml::de::DeTable;
 
 use crate::admin::AdminToken;
 use crate::files;
-pub use crate::store::StoreUrl;
-use crate::store::{StoreSettings, StoreUrlError};
+use crate::settings_file::{Mistake, Mistakes, shown_path};
+use crate::store::StoreSettings;
 
 pub use crate::destinations::DestinationSettings;
+pub use crate::listen::ServerSettings;
+pub use crate::receive::EndpointSettings;
+pub use crate::store::StoreUrl;
 pub(crate) use access::{AdminAccess, admin_access};
 pub use changes::Changes;
-pub(crate) use changes::warn_of_shared_secrets;
-pub(crate) use mistakes::looks_secret;
-use mistakes::{Mistake, Mistakes};
-pub(crate) use paths::shown_path;
-pub use server::ServerSettings;
-pub(crate) use source::SecretSource;
-pub(crate) use url::typed_url;
+use file::File;
+use store::Use;
+pub(crate) use store::named_store;
 
 /// Everything a gateway runs on, checked.
 pub struct Config {
@@ -53,33 +46,14 @@ pub struct Config {
     pub destinations: Vec<DestinationSettings>,
 }
 
-/// Where OpenAI posts.
-#[derive(Clone, Debug)]
-pub struct EndpointSettings {
-    /// The last part of its path.
-    pub name: String,
-    /// How its requests are proven.
-    pub webhooks: Webhooks,
-    /// Most requests at once, beside the bound for all endpoints.
-    pub requests_max: usize,
-}
-
-impl EndpointSettings {
-    /// An endpoint with everything else as it is unless set.
-    #[must_use]
-    pub fn new(name: impl Into<String>, webhooks: Webhooks) -> Self {
-        Self {
-            name: name.into(),
-            webhooks,
-            requests_max: server::ENDPOINT_REQUESTS_USUAL,
-        }
-    }
-}
-
 impl Config {
     /// Reads the file and the secrets it names.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "`File::check` is a function for one lifetime only"
+    )]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let config = read(path, file::File::check)?;
+        let config = read(path, |file| file.check())?;
         if files::is_writable_by_all(path) {
             tracing::warn!(
                 "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",
@@ -91,32 +65,13 @@ impl Config {
 
     /// Reads of the file only where messages are kept. The secrets it names need not be there.
     pub fn read_store(path: &Path) -> Result<StoreSettings, ConfigError> {
-        read(path, file::File::check_store)
+        read(path, |file| file.check_store(Use::Look))
     }
 
     /// As [`read_store`](Self::read_store), with the password of a database.
     pub fn read_store_to_open(path: &Path) -> Result<StoreSettings, ConfigError> {
-        read(path, file::File::check_store_to_open)
+        read(path, |file| file.check_store(Use::Open))
     }
-}
-
-/// The store that a command line names, with the password from this file, or else from where other
-/// programs for PostgreSQL take it.
-pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<StoreUrl, String> {
-    let url: StoreUrl = url
-        .parse()
-        .map_err(|error: StoreUrlError| error.to_string())?;
-    let StoreUrl::Postgres(address) = url else {
-        return Ok(url);
-    };
-    if address.has_password() {
-        return Err("a password must not be on the command line, which every user of the machine can see: remove it from the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
-    }
-    let address = match password_file {
-        Some(file) => file::with_password_of(*address, &SecretSource::File(file.to_owned()))?,
-        None => file::with_usual_password(*address),
-    };
-    Ok(StoreUrl::Postgres(Box::new(address)))
 }
 
 /// Largest configuration. One with as many destinations as there may be has some hundred thousand bytes.
@@ -124,13 +79,13 @@ const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 fn read<T>(
     path: &Path,
-    check: impl FnOnce(file::File) -> Result<T, Mistakes>,
+    check: impl FnOnce(File<'_>) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
         ConfigError::whole(path, "the file does not exist: name the configuration with --config, or write one (the README shows a short one)")
     })?;
     let (root, mut mistakes) = parse(&text);
-    let checked = mistakes.keep(check(file::File::read(root, &folder)));
+    let checked = mistakes.keep(check(File::split(root, &folder)));
     match (mistakes.check(), checked) {
         (Ok(()), Some(checked)) => Ok(checked),
         (Err(mistakes), _) => Err(ConfigError::new(path, &text, mistakes)),

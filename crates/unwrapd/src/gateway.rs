@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::admin::{Admin, Readiness};
-use crate::config::{Changes, Config, ServerSettings, warn_of_shared_secrets};
+use crate::config::{Changes, Config, ServerSettings};
 use crate::destinations::Registry;
 use crate::intake::{Intake, Rules};
 use crate::listen::Listen;
@@ -33,7 +33,7 @@ use crate::observe::refusals::{FLUSH_EVERY, Refusals};
 use crate::observe::warnings::Warnings;
 use crate::pipeline_events::EventBus;
 use crate::quarantine::Quarantine;
-use crate::receive::Receiver;
+use crate::receive::{Receiver, warn_of_shared_secrets};
 use crate::store::{GatewayIdentity, Lifecycle, Store};
 use crate::tls::Tls;
 use crate::{admin, destinations, listen, prune, receive};
@@ -46,7 +46,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests.
 /// Service managers kill after 90 s.
-pub const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
+pub(crate) const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How long a disk that hangs may take to come back when the gateway stops. Until it does, no
 /// delivery can be settled, and each is made again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -104,7 +104,7 @@ impl Gateway {
 
         let intake = Arc::new(Intake::new(
             rules(&config, &core.registry),
-            Arc::clone(&core.store),
+            Arc::clone(&core.store) as _,
             core.events.clone(),
             core.clock.clone(),
         ));
@@ -119,6 +119,7 @@ impl Gateway {
                 .transpose()?,
             quarantine: Arc::new(Quarantine::new(
                 Arc::clone(&intake),
+                Arc::clone(&core.store) as _,
                 Arc::clone(&core.refusals),
             )),
             intake,
@@ -259,7 +260,7 @@ impl Gateway {
 
     /// Tells in the log, in one line, which version runs on which configuration and store, and what
     /// waits there. `file` is where the configuration was read from.
-    pub fn log_start(&self, file: &Path) {
+    pub(crate) fn log_start(&self, file: &Path) {
         self.opened.log(file, &self.config);
     }
 
@@ -319,7 +320,10 @@ impl Gateway {
 
     /// Tells in the log what waits for the destinations that a reload has removed. It asks the
     /// store, which may take a while.
-    pub fn log_removed(&self, changes: Changes) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn log_removed(
+        &self,
+        changes: Changes,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let store = Arc::clone(&self.core.store);
         let (registry, warnings) = (self.core.registry.clone(), self.core.warnings.clone());
         async move {

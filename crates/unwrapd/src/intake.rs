@@ -12,7 +12,7 @@ use crate::message::Message;
 use crate::observe::oddities::Oddities;
 use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::route::Patterns;
-use crate::store::{Accepted, Recipient, Store, StoreError, TrafficKind};
+use crate::store::{Accepted, Inbox, QuarantineStore, Recipient, StoreError, TrafficKind};
 
 /// The settings that may change while the gateway runs.
 pub struct Rules {
@@ -35,7 +35,7 @@ impl Rules {
 /// Accepts messages under the rules of the moment.
 pub struct Intake {
     rules: RwLock<Arc<Rules>>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Inbox>,
     events: EventBus,
     oddities: Oddities,
     clock: Clock,
@@ -44,7 +44,7 @@ pub struct Intake {
 impl Intake {
     /// Begins with these rules.
     #[must_use]
-    pub fn new(rules: Rules, store: Arc<dyn Store>, events: EventBus, clock: Clock) -> Self {
+    pub fn new(rules: Rules, store: Arc<dyn Inbox>, events: EventBus, clock: Clock) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
             store,
@@ -56,42 +56,36 @@ impl Intake {
 
     /// The rules of this moment. Hold them for one request, so that it is treated by one set of them.
     #[must_use]
-    pub fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on these rules count.
-    pub fn apply_rules(&self, rules: Rules) {
+    pub(crate) fn apply_rules(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-    }
-
-    /// Where the messages go.
-    #[must_use]
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
     }
 
     /// The clock of the gateway.
     #[must_use]
-    pub fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// The feed of pipeline events.
     #[must_use]
-    pub fn events(&self) -> &EventBus {
+    pub(crate) fn events(&self) -> &EventBus {
         &self.events
     }
 
     /// Where kept bodies that are no event are counted.
     #[must_use]
-    pub fn oddities(&self) -> &Oddities {
+    pub(crate) fn oddities(&self) -> &Oddities {
         &self.oddities
     }
 
     /// Stores the message with a delivery for each destination that wants it, and wakes its
     /// dispatchers.
-    pub async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
+    pub(crate) async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
         let told = Accepting::of(&message);
         let wanting = self.rules().wanting(message.event_type.as_deref());
         // A caller is not kept waiting for anything.
@@ -129,10 +123,11 @@ impl Intake {
         Ok(accepted)
     }
 
-    /// As [`keep`](Self::keep), for a message that waited in the quarantine as `quarantined`: it
-    /// leaves it in the same commit.
-    pub async fn accept_quarantined(
+    /// Does the same as [`keep`](Self::keep), and removes the request `quarantined` from the
+    /// quarantine in the same commit.
+    pub(crate) async fn accept_quarantined(
         &self,
+        store: &dyn QuarantineStore,
         quarantined: i64,
         mut message: Message,
     ) -> Result<Accepted, StoreError> {
@@ -141,8 +136,7 @@ impl Intake {
         let told = Accepting::of(&message);
         let wanting = self.rules().wanting(message.event_type.as_deref());
         let opened = Opened::at(&wanting);
-        let accepted = self
-            .store
+        let accepted = store
             .accept_quarantined(quarantined, message, names(&wanting))
             .await?;
         opened.end(accepted);

@@ -30,7 +30,7 @@ pub mod dispatch;
 
 pub mod destinations;
 
-pub mod prune;
+mod prune;
 
 pub mod admin;
 
@@ -41,6 +41,8 @@ pub mod pipeline_events;
 pub mod observe;
 
 mod listen;
+
+mod settings_file;
 
 pub mod tls;
 

@@ -2,6 +2,7 @@
 
 mod activity;
 mod http;
+mod settings;
 mod stream;
 
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use self::activity::{Activity, Load, Patience};
 use self::http::{Broken, Http};
 use self::stream::Watched;
-use crate::config::ServerSettings;
 use crate::evicting_limiter::{EvictingLimiter, Permit};
 use crate::observe::refusals::Refusals;
 use crate::tls::Tls;
 use tokio_util::sync::CancellationToken;
+
+pub use settings::ServerSettings;
+pub(crate) use settings::{ListenKeys, ServerKeys};
 
 /// Maximum time between the time limit for the body and the end of the response: longer than a
 /// store waits for its disk or its lock.

@@ -16,7 +16,7 @@ const REST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Goes on until shutdown. A failing store does not end it.
-pub async fn run(store: Arc<dyn Maintenance>, clock: Clock, shutdown: CancellationToken) {
+pub(crate) async fn run(store: Arc<dyn Maintenance>, clock: Clock, shutdown: CancellationToken) {
     let mut messages = 0;
     loop {
         let started = Instant::now();

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
-use crate::store::{Accepted, QUARANTINED_MAX, QuarantinedRequest, StoreError};
+use crate::store::{Accepted, QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, StoreError};
 use budget::Budget;
 
 /// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
@@ -51,6 +51,7 @@ const EVICTED: &str = "dropped a request from the quarantine for a newer one (fu
 /// Keeps what could not be proven.
 pub struct Quarantine {
     intake: Arc<Intake>,
+    store: Arc<dyn QuarantineStore>,
     refusals: Arc<Refusals>,
     writes: Arc<Semaphore>,
     budget: Budget,
@@ -72,12 +73,17 @@ pub struct Retried {
 }
 
 impl Quarantine {
-    /// A new quarantine. Requests that are verified later go to `intake`; requests that are not
-    /// kept are counted in `refusals`.
+    /// A quarantine in `store`. Requests that are verified later go to `intake`. Requests that are
+    /// not stored are counted in `refusals`.
     #[must_use]
-    pub fn new(intake: Arc<Intake>, refusals: Arc<Refusals>) -> Self {
+    pub fn new(
+        intake: Arc<Intake>,
+        store: Arc<dyn QuarantineStore>,
+        refusals: Arc<Refusals>,
+    ) -> Self {
         Self {
             intake,
+            store,
             refusals,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             budget: Budget::default(),
@@ -86,7 +92,7 @@ impl Quarantine {
 
     /// Keeps the request if there is room for it, and does not wait: the sender is refused all the
     /// same. `endpoint` must be configured. `body` is `None` where it was not read.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         endpoint: &str,
         headers: &HeaderMap,
@@ -116,7 +122,7 @@ impl Quarantine {
             size: size(headers, body),
             body: body.filter(|body| body.len() <= BODY_BYTES_MAX).cloned(),
         };
-        let store = Arc::clone(self.intake.store());
+        let store = Arc::clone(&self.store);
         let (writes, refusals) = (Arc::clone(&self.writes), Arc::clone(&self.refusals));
         let endpoint = endpoint.to_owned();
         tokio::spawn(async move {
@@ -136,7 +142,7 @@ impl Quarantine {
     }
 
     /// Waits until all requests that were added are kept, or told as not kept.
-    pub async fn written(&self) {
+    pub(crate) async fn written(&self) {
         self.budget.is_empty().await;
     }
 
@@ -147,7 +153,7 @@ impl Quarantine {
         let mut after = id.map_or(0, |id| id - 1);
         loop {
             let limit = if id.is_some() { 1 } else { PAGE };
-            let page = self.intake.store().read_quarantined(after, limit).await?;
+            let page = self.store.read_quarantined(after, limit).await?;
             let Some(last) = page.last() else {
                 return Ok(retried);
             };
@@ -199,7 +205,7 @@ impl Quarantine {
         );
         match self
             .intake
-            .accept_quarantined(quarantined.id, message)
+            .accept_quarantined(&*self.store, quarantined.id, message)
             .await?
         {
             Accepted::New => {

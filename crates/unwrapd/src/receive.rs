@@ -3,6 +3,7 @@
 
 mod limits;
 mod refusal;
+mod settings;
 mod wrong_path;
 
 use std::sync::Arc;
@@ -26,7 +27,9 @@ use crate::quarantine::Quarantine;
 use crate::store::{Accepted, TrafficKind};
 use refusal::Refusal;
 
-pub use limits::Limits;
+pub(crate) use limits::Limits;
+pub use settings::EndpointSettings;
+pub(crate) use settings::{REQUESTS_MAX, warn_of_shared_secrets};
 
 /// Maximum size of a body, in bytes. OpenAI's largest ones, calls with many SIP headers, have about
 /// ten thousand.
@@ -35,19 +38,19 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const PATHS: [&str; 2] = ["/webhooks/{endpoint}", "/webhooks/{endpoint}/"];
 
 /// State of the route that receives webhooks.
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Receives verified webhooks.
-    pub intake: Arc<Intake>,
+    pub(crate) intake: Arc<Intake>,
     /// Receives requests that cannot be verified.
-    pub quarantine: Arc<Quarantine>,
+    pub(crate) quarantine: Arc<Quarantine>,
     /// Limits of concurrent requests.
-    pub limits: Arc<Limits>,
+    pub(crate) limits: Arc<Limits>,
     /// Counts refusals for the log.
-    pub refusals: Arc<Refusals>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// The public port: [`PATHS`], and an explanation for every other path and method.
-pub fn router(receiver: Receiver) -> Router {
+pub(crate) fn router(receiver: Receiver) -> Router {
     let route = || post(receive).fallback(wrong_path::wrong_method);
     PATHS
         .into_iter()

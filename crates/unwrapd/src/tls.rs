@@ -98,7 +98,7 @@ impl Tls {
 
     /// Whether `other` was read from other files, or from different content of the same files.
     #[must_use]
-    pub fn differs_from(&self, other: &Self) -> bool {
+    pub(crate) fn differs_from(&self, other: &Self) -> bool {
         let read = |tls: &Self| {
             tls.with_current(|current| {
                 let Files { certificate, key } = current.files.clone();

@@ -52,7 +52,7 @@ impl Look {
 
 impl Readiness {
     /// Reports "not ready" from this moment, so that load balancers send nothing more.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 

@@ -16,7 +16,7 @@ use crate::api::{DeadLetter, DeadPage, MessageDetail, MessageDetails};
 use crate::clock::Clock;
 use crate::destinations::Registry;
 use crate::store::filter::{Filter, Status, Types};
-use crate::store::{MessagePage, MessageView, PAGE_MAX, Page, Store};
+use crate::store::{MessagePage, MessageView, Operations, PAGE_MAX, Page};
 
 /// Default number of messages on a page.
 const PAGE_LENGTH: usize = 50;
@@ -26,7 +26,7 @@ const VALUES_MAX: usize = 1_000;
 /// State of these routes.
 #[derive(Clone)]
 pub(super) struct Stored {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Operations>,
     pub(super) registry: Registry,
     pub(super) clock: Clock,
 }
@@ -34,7 +34,7 @@ pub(super) struct Stored {
 impl FromRef<Admin> for Stored {
     fn from_ref(admin: &Admin) -> Self {
         Self {
-            store: Arc::clone(&admin.store),
+            store: Arc::clone(&admin.store) as _,
             registry: admin.registry.clone(),
             clock: admin.clock.clone(),
         }

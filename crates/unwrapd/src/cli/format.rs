@@ -6,9 +6,9 @@ use std::iter::{once, repeat_n};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::looks_secret;
-pub(super) use crate::config::shown_path;
 use crate::printable;
+use crate::settings_file::looks_secret;
+pub(super) use crate::settings_file::shown_path;
 
 /// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {

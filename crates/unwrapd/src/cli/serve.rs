@@ -1,5 +1,7 @@
 //! `unwrapd serve`: runs the gateway until a signal stops it.
 
+mod init;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, value_parser};
@@ -8,12 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{Failure, StopSignals, outln, usage};
-use crate::config::{
-    Config, ConfigError, DestinationSettings, ServerSettings, warn_of_shared_secrets,
-};
+use crate::config::{Config, ConfigError, DestinationSettings, ServerSettings};
 use crate::destinations;
 use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
+use crate::receive::warn_of_shared_secrets;
 use crate::store::precheck;
+pub(super) use init::supervise;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;

@@ -6,24 +6,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, Deserializer};
 
-use super::mistakes::Mistake;
-use super::source::SecretSource;
-use super::{ConfigError, parse, paths, read_text, server};
+use super::{ConfigError, parse, read_text};
+use crate::settings_file::{Document, Keys, Mistakes, SecretSource, address};
 
 #[derive(Default, Deserialize)]
-struct File {
-    #[serde(default)]
-    server: Server,
-}
-
-#[derive(Default, Deserialize)]
-struct Server {
+struct AccessKeys {
     admin: Option<Spanned<String>>,
     admin_token: Option<SecretSource>,
     tls: Option<TlsTable>,
     admin_tls: Option<TlsTable>,
+}
+
+impl Keys for AccessKeys {
+    const PATHS: &'static [&'static str] = &["certificate", "key"];
 }
 
 #[derive(Deserialize)]
@@ -45,25 +41,24 @@ pub(crate) fn admin_access(path: &Path) -> Result<AdminAccess, ConfigError> {
     let Some((text, folder)) = read_text(path)? else {
         return Ok(AdminAccess::default());
     };
-    let read = || {
+    let read = || -> Result<AdminAccess, Mistakes> {
         let (root, mistakes) = parse(&text);
         mistakes.check()?;
         // Mistakes in other tables are reported where these tables are used.
-        let is_ours = |table: &Spanned<_>| table.get_ref() == "server";
-        let mut root: DeTable<'_> = root
-            .into_iter()
-            .filter(|(table, _)| is_ours(table))
-            .collect();
-        paths::count_from(&folder, &mut root).check()?;
-        let file = File::deserialize(Deserializer::from(Spanned::new(0..0, root)))
-            .map_err(|error| Mistake::from_toml(&error))?;
-        let Server {
+        let root = root.into_iter();
+        let server = root.filter(|(table, _)| table.get_ref() == "server");
+        let mut document = Document::of(server.collect(), &folder, &["server"], &[]);
+        let mut server = document.single("server");
+        document.mistakes.check()?;
+        let AccessKeys {
             admin,
             admin_token,
             tls,
             admin_tls,
-        } = file.server;
-        let address = admin.map(|text| server::address(&text)).transpose()?;
+        } = server.take();
+        let address = admin.map(|text| address(&text)).transpose();
+        let address = server.keep(address).flatten();
+        server.check()?;
         // As for the gateway itself: elsewhere than on loopback it has the certificate of the public port.
         let is_remote = address.is_some_and(|address| !address.ip().is_loopback());
         let tls = admin_tls.or(tls.filter(|_| is_remote));

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// A change of the circuit of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CircuitReport {
+pub(crate) enum CircuitReport {
     /// The destination is newly down.
     Down {
         /// Time until the first probe.
@@ -28,14 +28,14 @@ pub enum CircuitReport {
 
 /// Changes that are not published yet, by the name of the destination.
 #[derive(Debug, Default)]
-pub struct CircuitReports {
+pub(crate) struct CircuitReports {
     to_tell: Mutex<BTreeMap<String, CircuitReport>>,
     is_more: Notify,
 }
 
 impl CircuitReports {
     /// Adds a report, which replaces an earlier one.
-    pub fn tell(&self, destination: &str, report: CircuitReport) {
+    pub(crate) fn tell(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
         if report != CircuitReport::ProbeWanted || !to_tell.contains_key(destination) {
             to_tell.insert(destination.to_owned(), report);
@@ -44,18 +44,18 @@ impl CircuitReports {
     }
 
     /// Waits until there is a report.
-    pub async fn are_there(&self) {
+    pub(crate) async fn are_there(&self) {
         self.is_more.notified().await;
     }
 
     /// The changes that are not published yet.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<String, CircuitReport> {
+    pub(crate) fn all(&self) -> BTreeMap<String, CircuitReport> {
         self.to_tell().clone()
     }
 
     /// Removes a published report, unless a newer one has replaced it.
-    pub fn told(&self, destination: &str, report: CircuitReport) {
+    pub(crate) fn told(&self, destination: &str, report: CircuitReport) {
         let mut to_tell = self.to_tell();
         if to_tell.get(destination) == Some(&report) {
             to_tell.remove(destination);

@@ -2,11 +2,10 @@
 //! message, and its exit code decides. There is no shell: arguments are passed unchanged.
 
 mod family;
+mod settings;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -19,13 +18,13 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, timeout};
 
-use super::{Destination, KindSettings, left};
-use crate::clock::Clock;
+use super::{Destination, left};
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use crate::message::Origin;
 use family::Mark;
+pub use settings::CommandSettings;
 
 /// Variables that a command inherits from the gateway. Others may hold secrets.
 const ENVIRONMENT_KEPT: [&str; 9] = [
@@ -42,61 +41,8 @@ const TRY_LATER_WAIT: Duration = Duration::from_secs(10);
 /// output open forever.
 const OUTPUT_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// A command, run for each message.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CommandSettings {
-    /// The program: a path, or a name that is looked up in `PATH`.
-    pub program: String,
-    /// The arguments.
-    pub arguments: Vec<String>,
-}
-
-impl CommandSettings {
-    /// Whether the program exists and is executable.
-    #[must_use]
-    pub fn can_start(&self) -> bool {
-        if self.program.contains('/') {
-            return is_executable(Path::new(&self.program));
-        }
-        std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|folder| is_executable(&folder.join(&self.program)))
-        })
-    }
-}
-
-impl KindSettings for CommandSettings {
-    const KEY: &'static str = "command";
-
-    fn build(&self, limits: Limits, _: &Clock) -> anyhow::Result<Box<dyn Destination>> {
-        Ok(Box::new(CommandDestination::new(self.clone(), limits)))
-    }
-
-    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
-        add(self.program.as_bytes());
-        add(format!("{:?}", self.arguments).as_bytes());
-    }
-
-    fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
-        (!self.can_start()).then(|| {
-            format!(
-                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
-                self.program
-            )
-        })
-    }
-
-    /// Each command has pipes for its input and its output.
-    fn open_files(&self, deliveries: u64) -> u64 {
-        4 * deliveries
-    }
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 /// Delivers by running a command.
-pub struct CommandDestination {
+pub(crate) struct CommandDestination {
     settings: CommandSettings,
     limits: Limits,
 }
@@ -104,7 +50,7 @@ pub struct CommandDestination {
 impl CommandDestination {
     /// A destination that runs a separate command for each message.
     #[must_use]
-    pub fn new(settings: CommandSettings, limits: Limits) -> Self {
+    pub(crate) fn new(settings: CommandSettings, limits: Limits) -> Self {
         Self { settings, limits }
     }
 

@@ -52,7 +52,7 @@ impl Gate {
     /// circuit here go to `reports`; those of other gateways come through
     /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
-    pub fn shared(handle: Arc<DestinationHandle>, reports: Arc<CircuitReports>) -> Self {
+    pub(crate) fn shared(handle: Arc<DestinationHandle>, reports: Arc<CircuitReports>) -> Self {
         Self {
             reports: Some(reports),
             ..Self::new(handle)
@@ -130,7 +130,7 @@ impl Gate {
         let is_delivered = matches!(outcome, Outcome::Delivered { .. });
         self.handle
             .state()
-            .answered(outcome.answer(), now, is_delivered.then_some(instant));
+            .answered(outcome.answer(), now, is_delivered);
         // A destination that refuses a message is up.
         let is_success = !matches!(outcome, Outcome::Failed { .. });
         let (change, circuit) = {
@@ -220,26 +220,31 @@ impl Gate {
     }
 
     /// Gives the name to another destination. Later results of this gate are not reported.
-    pub fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.state().is_retired = true;
     }
 
     /// Number of state changes. Read it before the shared circuits, to pass it to
     /// [`sync_from_fleet`](Self::sync_from_fleet).
     #[must_use]
-    pub fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.state().breaker.epoch()
     }
 
     /// Whether probes are running.
     #[must_use]
-    pub fn is_probing(&self) -> bool {
+    pub(crate) fn is_probing(&self) -> bool {
         self.state().breaker.is_probing()
     }
 
     /// Follows the shared circuit as it was read at `epoch`. `None`: the destination is up. A later
     /// change of this gateway takes precedence.
-    pub fn sync_from_fleet(&self, epoch: u64, known: Option<&SharedCircuit>, now: Timestamp) {
+    pub(crate) fn sync_from_fleet(
+        &self,
+        epoch: u64,
+        known: Option<&SharedCircuit>,
+        now: Timestamp,
+    ) {
         let instant = Instant::now().into_std();
         let mut state = self.state();
         if state.breaker.epoch() != epoch {

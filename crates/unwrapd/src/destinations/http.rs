@@ -6,9 +6,9 @@ mod answer;
 mod connections;
 mod egress;
 mod failure;
+mod settings;
 mod trust;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,9 +19,8 @@ use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout};
-use zeroize::Zeroizing;
 
-use super::{Destination, KindSettings, left};
+use super::{Destination, left};
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
@@ -31,11 +30,11 @@ pub use connections::CONNECTION_AGE_MAX;
 use connections::Connections;
 use egress::{AddressFilter, AddressPolicy, Lookup};
 pub(crate) use failure::describe;
+use settings::CONNECT_TIMEOUT;
+pub use settings::{HttpSettings, ProxySettings};
 pub use trust::Authorities;
 pub(crate) use trust::{client_config_for, environment_problem};
 
-/// Default maximum wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes of a response that are read so that its connection can be reused.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait for the body of a response. The outcome depends only on its head.
@@ -45,161 +44,6 @@ const ORIGIN_HEADER: &str = "unwrapd-origin";
 /// Maximum number of header fields of a response. A few applications send more than the hundred
 /// that clients accept by default; a response beyond this limit is a failure.
 const HEADERS_MAX: usize = 1024;
-
-/// An application behind a URL.
-#[derive(Clone)]
-pub struct HttpSettings {
-    /// The URL.
-    pub url: reqwest::Url,
-    /// The signer: one signature for each secret, so that the application may have the old or the
-    /// new one during a rotation.
-    pub webhooks: Webhooks,
-    /// Maximum wait for a connection, including the lookup of its name.
-    pub connect_timeout: Duration,
-    /// Whether its name may resolve to an address outside the public internet. An address in the
-    /// URL itself is always allowed. Without effect if there is a proxy, which resolves names
-    /// itself.
-    pub allow_private: bool,
-    /// Authorities that are trusted in addition to the system's. `None`: no others.
-    pub authorities: Option<Authorities>,
-    /// The proxy for requests. `None`: no proxy, whatever the environment names.
-    pub proxy: Option<ProxySettings>,
-    /// Maximum age of a connection that gets new requests.
-    pub connection_age_max: Duration,
-}
-
-/// An HTTP proxy. Requests to a URL of http are sent through it; for a URL of https it makes a
-/// tunnel (CONNECT).
-#[derive(Clone, PartialEq, Eq)]
-pub struct ProxySettings {
-    /// The URL of the proxy.
-    pub url: reqwest::Url,
-    /// The user and the password, if the proxy requires them.
-    pub user: Option<(String, Zeroizing<String>)>,
-}
-
-impl PartialEq for HttpSettings {
-    /// Secrets are equal if they make equal signatures.
-    fn eq(&self, other: &Self) -> bool {
-        self.url == other.url
-            && self.connect_timeout == other.connect_timeout
-            && self.allow_private == other.allow_private
-            && self.authorities == other.authorities
-            && self.proxy == other.proxy
-            && self.connection_age_max == other.connection_age_max
-            && self.webhooks.fingerprints() == other.webhooks.fingerprints()
-    }
-}
-
-impl HttpSettings {
-    /// The settings for this URL, with defaults otherwise.
-    #[must_use]
-    pub fn new(url: reqwest::Url, webhooks: Webhooks) -> Self {
-        Self {
-            url,
-            webhooks,
-            connect_timeout: CONNECT_TIMEOUT,
-            allow_private: false,
-            authorities: None,
-            proxy: None,
-            connection_age_max: CONNECTION_AGE_MAX,
-        }
-    }
-
-    /// Whether the URL names this machine, which for a proxy means the proxy's machine.
-    pub(super) fn names_this_machine(&self) -> bool {
-        let host = self.url.host_str().unwrap_or_default();
-        egress::is_localhost(host)
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
-    }
-
-    /// Whether the URL leads to a server that listens on `address` of this machine, as far as that
-    /// is known without a lookup.
-    #[must_use]
-    pub fn leads_to(&self, address: SocketAddr) -> bool {
-        if self.proxy.is_some() {
-            return false;
-        }
-        let host = self.url.host_str().unwrap_or_default();
-        let (listens_everywhere, ip) = (address.ip().is_unspecified(), address.ip());
-        let is_here = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(named) => {
-                named == ip || listens_everywhere && (named.is_loopback() || named.is_unspecified())
-            }
-            Err(_) => egress::is_localhost(host) && (listens_everywhere || ip.is_loopback()),
-        };
-        is_here && self.url.port_or_known_default() == Some(address.port())
-    }
-}
-
-impl KindSettings for HttpSettings {
-    const KEY: &'static str = "url";
-
-    fn build(&self, limits: Limits, clock: &Clock) -> anyhow::Result<Box<dyn Destination>> {
-        Ok(Box::new(HttpDestination::by(self.clone(), limits, clock)?))
-    }
-
-    /// The proxy is omitted, because it depends on the network of each gateway.
-    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
-        add(self.url.as_str().as_bytes());
-        add(format!("{:?} {}", self.connect_timeout, self.allow_private).as_bytes());
-        add(format!("{:?}", self.webhooks.fingerprints()).as_bytes());
-        for certificate in self.authorities.iter().flat_map(Authorities::certificates) {
-            add(certificate);
-        }
-    }
-
-    fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
-        if self.leads_to(public) {
-            return Some(format!(
-                "the `url` of `{name}` leads to this gateway itself: set it to the URL of your application"
-            ));
-        }
-        self.proxy.as_ref()?;
-        if self.names_this_machine() {
-            return Some(format!(
-                "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
-            ));
-        }
-        self.allow_private.then(|| {
-            format!(
-                "`allow_private` of `{name}` has no effect: its `proxy` resolves host names and decides which addresses are allowed"
-            )
-        })
-    }
-
-    fn changed_keys(&self, other: &Self) -> Vec<String> {
-        let proxy = |settings: &Self| settings.proxy.as_ref().map(|proxy| proxy.url.clone());
-        let user = |settings: &Self| settings.proxy.as_ref().and_then(|proxy| proxy.user.clone());
-        let keys = [
-            ("url", self.url != other.url),
-            (
-                "connect_timeout_seconds",
-                self.connect_timeout != other.connect_timeout,
-            ),
-            ("allow_private", self.allow_private != other.allow_private),
-            ("ca", self.authorities != other.authorities),
-            ("proxy", proxy(self) != proxy(other)),
-            ("proxy_user or proxy_password", user(self) != user(other)),
-        ];
-        let changed = keys.into_iter().filter(|(_, is_other)| *is_other);
-        changed
-            .map(|(key, _)| key.to_owned())
-            .chain(super::changed_secrets(&self.webhooks, &other.webhooks))
-            .collect()
-    }
-
-    fn has_same_target(&self, other: &Self) -> bool {
-        self.url == other.url
-    }
-
-    fn open_files(&self, deliveries: u64) -> u64 {
-        deliveries
-    }
-}
 
 /// Delivers to an application behind a URL.
 pub struct HttpDestination {
@@ -218,7 +62,11 @@ impl HttpDestination {
     }
 
     /// Does the same as [`new`](Self::new), with a clock for signatures and certificates.
-    pub fn by(settings: HttpSettings, limits: Limits, clock: &Clock) -> anyhow::Result<Self> {
+    pub(crate) fn by(
+        settings: HttpSettings,
+        limits: Limits,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
         Self::make(settings, limits, Arc::new(Lookup::default()), clock)
     }
 

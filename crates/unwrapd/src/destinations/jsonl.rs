@@ -10,11 +10,10 @@
 
 mod check;
 mod file;
+mod settings;
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -24,79 +23,24 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Destination, KindSettings};
-use crate::clock::Clock;
-use crate::delivery::limits::Limits;
+use super::Destination;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::{Delivery, Outcome};
 use file::LinesFile;
+pub use settings::JsonLinesSettings;
 
 /// Maximum number of lines that share a sync of the disk, and that wait for the next one.
 const BATCH_MAX: usize = 64;
 
-/// Target of the lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JsonLinesSettings {
-    /// The end of this file. If the file is moved away, a new one is created.
-    File(PathBuf),
-    /// Stdout of this process.
-    Stdout,
-}
-
-impl JsonLinesSettings {
-    /// Checks whether lines can be written, without writing one. A missing folder may be created
-    /// later. The error names the remedy.
-    pub fn check(&self) -> Result<(), String> {
-        match self {
-            Self::File(path) => check::check(path),
-            Self::Stdout => Ok(()),
-        }
-    }
-
-    fn has_folder(&self) -> bool {
-        match self {
-            Self::File(path) => path
-                .parent()
-                .is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()),
-            Self::Stdout => true,
-        }
-    }
-}
-
-impl KindSettings for JsonLinesSettings {
-    const KEY: &'static str = "jsonl";
-
-    fn build(&self, _: Limits, _: &Clock) -> anyhow::Result<Box<dyn Destination>> {
-        Ok(Box::new(JsonLinesDestination::new(self.clone())?))
-    }
-
-    fn digest(&self, add: &mut dyn FnMut(&[u8])) {
-        add(format!("{self:?}").as_bytes());
-    }
-
-    fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
-        (!self.has_folder()).then(|| {
-            format!(
-                "the folder of the file in `jsonl` of `{name}` does not exist: its deliveries wait until you create it"
-            )
-        })
-    }
-
-    /// The file, and its replacement.
-    fn open_files(&self, _: u64) -> u64 {
-        2
-    }
-}
-
 /// Delivers by writing a line. A message is delivered once its line is on the disk.
-pub struct JsonLinesDestination {
+pub(crate) struct JsonLinesDestination {
     lines: mpsc::Sender<Line>,
 }
 
 impl JsonLinesDestination {
     /// Creates a destination with its own thread, because a disk, or the reader of stdout, may be
     /// slow.
-    pub fn new(settings: JsonLinesSettings) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: JsonLinesSettings) -> anyhow::Result<Self> {
         let (lines, waiting) = mpsc::channel(BATCH_MAX);
         let output = match settings {
             JsonLinesSettings::File(path) => Output::File(LinesFile::new(path)),

@@ -1,5 +1,7 @@
 //! The list of the kinds of destinations, and the trait that each kind implements.
 
+mod selection;
+
 use std::net::SocketAddr;
 
 use super::Destination;
@@ -8,14 +10,92 @@ use super::http::HttpSettings;
 use super::jsonl::JsonLinesSettings;
 use crate::clock::Clock;
 use crate::delivery::limits::Limits;
+use crate::settings_file::{Keys, Location, Mistakes, Table};
+use crate::store::StoreUrl;
+use selection::{Candidate, select};
 
-/// The kind of a destination, with its settings.
-#[derive(Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each destination, most of them the largest"
-)]
-pub enum Kind {
+/// Defines [`Kind`] from the list of all kinds, with a method for each that calls the one of its
+/// settings.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident($settings:ty),)*) => {
+        /// The kind of a destination, with its settings.
+        #[derive(Clone, PartialEq)]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "there is one for each destination, most of them the largest"
+        )]
+        pub enum Kind {
+            $($(#[$doc])* $kind($settings),)*
+        }
+
+        impl Kind {
+            /// Takes the keys of all kinds from a table of the configuration, and checks those of
+            /// the kind that it selects. `None`: the table has a mistake.
+            pub(super) fn take(table: &mut Table<'_>, store: Option<&StoreUrl>) -> Option<Self> {
+                let candidates = vec![$(Candidate::take::<$settings>(table, Self::$kind),)*];
+                let selected = select(candidates, table.location(), store);
+                table.keep(selected).flatten()
+            }
+
+            /// The key of `[[destination]]` that makes a destination of this kind.
+            #[must_use]
+            pub(crate) fn key(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => <$settings>::KEY,)*
+                }
+            }
+
+            pub(super) fn build(
+                &self,
+                limits: Limits,
+                clock: &Clock,
+            ) -> anyhow::Result<Box<dyn Destination>> {
+                match self {
+                    $(Self::$kind(settings) => settings.build(limits, clock),)*
+                }
+            }
+
+            /// Adds what should be the same at all gateways, without a secret.
+            pub(crate) fn digest(&self, add: &mut dyn FnMut(&[u8])) {
+                add(self.key().as_bytes());
+                match self {
+                    $(Self::$kind(settings) => settings.digest(add),)*
+                }
+            }
+
+            pub(super) fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
+                match self {
+                    $(Self::$kind(settings) => settings.doubt(name, public),)*
+                }
+            }
+
+            /// The keys in which two settings differ.
+            pub(super) fn changed_keys(&self, other: &Self) -> Vec<String> {
+                match (self, other) {
+                    $((Self::$kind(settings), Self::$kind(others)) => settings.changed_keys(others),)*
+                    _ => vec![format!("{} to {}", self.key(), other.key())],
+                }
+            }
+
+            /// Whether two settings lead to the same URL, command or file.
+            pub(crate) fn has_same_target(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Self::$kind(settings), Self::$kind(others)) => settings.has_same_target(others),)*
+                    _ => false,
+                }
+            }
+
+            /// Most files that this many deliveries at once keep open.
+            pub(crate) fn open_files(&self, deliveries: u64) -> u64 {
+                match self {
+                    $(Self::$kind(settings) => settings.open_files(deliveries),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// An application behind a URL.
     Http(HttpSettings),
     /// A command, run for each message.
@@ -26,9 +106,24 @@ pub enum Kind {
 
 /// The settings of one kind of destination, and the code that depends on the kind. Each kind
 /// implements this trait in its own folder.
-pub trait KindSettings: PartialEq + Sized {
+pub(crate) trait KindSettings: PartialEq + Sized + 'static {
     /// The key of `[[destination]]` that creates a destination of this kind.
     const KEY: &'static str;
+    /// That key with its value, as an example.
+    const EXAMPLE: &'static str;
+    /// The reason why keys of other kinds have no effect here.
+    const OTHER_KEYS: &'static str;
+
+    /// The keys of this kind, [`KEY`](Self::KEY) among them. No two kinds share a key.
+    type Keys: Keys;
+
+    /// Checks the keys of a table that selects this kind. `store` is the store, if its URL can be
+    /// read. `None`: a key is missing, because its mistake is reported already.
+    fn check(
+        keys: Self::Keys,
+        location: &Location,
+        store: Option<&StoreUrl>,
+    ) -> Result<Option<Self>, Mistakes>;
 
     /// Creates the destination. `clock` is the clock for signatures and certificates.
     fn build(&self, limits: Limits, clock: &Clock) -> anyhow::Result<Box<dyn Destination>>;
@@ -57,69 +152,4 @@ pub trait KindSettings: PartialEq + Sized {
 
     /// Maximum number of files that this many concurrent deliveries keep open.
     fn open_files(&self, deliveries: u64) -> u64;
-}
-
-/// Evaluates an expression with the settings of any kind. This is the list of all kinds.
-macro_rules! each_kind {
-    ($kind:expr, $settings:ident => $value:expr) => {
-        match $kind {
-            Kind::Http($settings) => $value,
-            Kind::Command($settings) => $value,
-            Kind::JsonLines($settings) => $value,
-        }
-    };
-    ($kind:expr, $other:expr, ($settings:ident, $others:ident) => $value:expr, else $else:expr) => {
-        match ($kind, $other) {
-            (Kind::Http($settings), Kind::Http($others)) => $value,
-            (Kind::Command($settings), Kind::Command($others)) => $value,
-            (Kind::JsonLines($settings), Kind::JsonLines($others)) => $value,
-            _ => $else,
-        }
-    };
-}
-
-impl Kind {
-    /// The key of `[[destination]]` that creates a destination of this kind.
-    #[must_use]
-    pub fn key(&self) -> &'static str {
-        fn key<S: KindSettings>(_: &S) -> &'static str {
-            S::KEY
-        }
-        each_kind!(self, settings => key(settings))
-    }
-
-    pub(super) fn build(
-        &self,
-        limits: Limits,
-        clock: &Clock,
-    ) -> anyhow::Result<Box<dyn Destination>> {
-        each_kind!(self, settings => settings.build(limits, clock))
-    }
-
-    /// Adds the parts that should be equal at all gateways, without a secret.
-    pub(crate) fn digest(&self, add: &mut dyn FnMut(&[u8])) {
-        add(self.key().as_bytes());
-        each_kind!(self, settings => settings.digest(add));
-    }
-
-    pub(super) fn doubt(&self, name: &str, public: SocketAddr) -> Option<String> {
-        each_kind!(self, settings => settings.doubt(name, public))
-    }
-
-    /// The keys in which two settings differ.
-    pub(crate) fn changed_keys(&self, other: &Self) -> Vec<String> {
-        each_kind!(self, other, (settings, others) => settings.changed_keys(others), else {
-            vec![format!("{} to {}", self.key(), other.key())]
-        })
-    }
-
-    /// Whether two settings lead to the same URL, command or file.
-    pub(crate) fn has_same_target(&self, other: &Self) -> bool {
-        each_kind!(self, other, (settings, others) => settings.has_same_target(others), else false)
-    }
-
-    /// Maximum number of files that this many concurrent deliveries keep open.
-    pub(crate) fn open_files(&self, deliveries: u64) -> u64 {
-        each_kind!(self, settings => settings.open_files(deliveries))
-    }
 }

@@ -74,19 +74,19 @@ impl Registry {
 
     /// The handle of this destination, if there is one.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<Arc<DestinationHandle>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<DestinationHandle>> {
         self.by_name().get(name).cloned()
     }
 
     /// All handles, in the order of their names.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<DestinationHandle>> {
+    pub(crate) fn all(&self) -> Vec<Arc<DestinationHandle>> {
         self.by_name().values().cloned().collect()
     }
 
     /// Whether this destination is configured.
     #[must_use]
-    pub fn is_configured(&self, name: &str) -> bool {
+    pub(crate) fn is_configured(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|handle| handle.configured().is_some())
     }
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// While the guard is held, nothing is paused or resumed.
-    pub async fn hold_pauses(&self) -> impl Drop + '_ {
+    pub(crate) async fn hold_pauses(&self) -> impl Drop + '_ {
         self.0.pausing.lock().await
     }
 
@@ -124,19 +124,19 @@ impl DestinationHandle {
 
     /// The name.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Its counters, its circuit and whether it is paused.
     #[must_use]
-    pub fn state(&self) -> &DestinationState {
+    pub(crate) fn state(&self) -> &DestinationState {
         &self.state
     }
 
     /// Its implementation and time-out. `None`: not configured.
     #[must_use]
-    pub fn configured(&self) -> Option<Configured> {
+    pub(crate) fn configured(&self) -> Option<Configured> {
         let configured = self
             .configured
             .read()
@@ -154,14 +154,14 @@ impl DestinationHandle {
 
     /// Its gate, while a dispatcher uses it.
     #[must_use]
-    pub fn gate(&self) -> Option<Arc<Gate>> {
+    pub(crate) fn gate(&self) -> Option<Arc<Gate>> {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         gate.as_ref()?.upgrade()
     }
 
     /// Sets the gate for its dispatchers. Returns whether it replaces one: then the settings have
     /// changed, and the circuit reports of the old gate no longer apply.
-    pub fn set_gate(&self, gate: &Arc<Gate>) -> bool {
+    pub(crate) fn set_gate(&self, gate: &Arc<Gate>) -> bool {
         let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::downgrade(gate));
         let before = before.and_then(|before| before.upgrade());
@@ -183,7 +183,7 @@ impl DestinationHandle {
     }
 
     /// Wakes the dispatchers of all lanes.
-    pub fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         for lane in Lane::ALL {
             self.notify(lane);
         }
@@ -199,7 +199,7 @@ impl DestinationHandle {
 
     /// The wake-up of a lane.
     #[must_use]
-    pub fn wakeup(&self, lane: Lane) -> Arc<Notify> {
+    pub(crate) fn wakeup(&self, lane: Lane) -> Arc<Notify> {
         Arc::clone(&self.entrance(lane).wakeup)
     }
 

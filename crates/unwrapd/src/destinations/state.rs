@@ -5,7 +5,6 @@ mod backpressure;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -17,7 +16,7 @@ const OPEN_MAX: i64 = 4096;
 
 /// State of one destination, both lanes together, since the start of this process.
 #[derive(Debug, Default)]
-pub struct DestinationState {
+pub(crate) struct DestinationState {
     claimed: AtomicU64,
     delivered: AtomicU64,
     /// Deliveries stored since the start of this process that are not settled for good.
@@ -31,13 +30,12 @@ pub struct DestinationState {
 #[derive(Debug, Default)]
 struct Latest {
     circuit: Circuit,
-    last_success: Option<Instant>,
     last_answer: Option<Answer>,
 }
 
 /// State of the circuit of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Circuit {
+pub(crate) enum Circuit {
     /// The destination is up.
     #[default]
     Closed,
@@ -52,74 +50,68 @@ pub enum Circuit {
 
 /// An answer of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The answer or the cause of the failure, for people; without content of a message.
-    pub text: String,
+    pub(crate) text: String,
     /// Time of the answer.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 impl DestinationState {
     /// Number of claims of deliveries by this gateway.
     #[must_use]
-    pub fn claimed(&self) -> u64 {
+    pub(crate) fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Relaxed)
     }
 
     /// Number of deliveries that succeeded.
     #[must_use]
-    pub fn delivered(&self) -> u64 {
+    pub(crate) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
 
     /// Whether an operator has paused it.
     #[must_use]
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::SeqCst)
     }
 
     /// Whether it gets no deliveries at present, because it is paused or down.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.is_paused() || self.is_down()
     }
 
     /// Whether its circuit is not closed.
     #[must_use]
-    pub fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
     }
 
     /// State of its circuit.
     #[must_use]
-    pub fn circuit(&self) -> Circuit {
+    pub(crate) fn circuit(&self) -> Circuit {
         self.latest().circuit
-    }
-
-    /// Time of the last successful delivery.
-    #[must_use]
-    pub fn last_success(&self) -> Option<Instant> {
-        self.latest().last_success
     }
 
     /// The last answer.
     #[must_use]
-    pub fn last_answer(&self) -> Option<Answer> {
+    pub(crate) fn last_answer(&self) -> Option<Answer> {
         self.latest().last_answer.clone()
     }
 
     /// Counts deliveries that this gateway has claimed.
-    pub fn add_claimed(&self, deliveries: usize) {
+    pub(crate) fn add_claimed(&self, deliveries: usize) {
         self.claimed.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
     /// Counts an open delivery.
-    pub fn opened(&self) {
+    pub(crate) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a closed delivery: it was settled for good, durably, or was never stored.
-    pub fn closed(&self) {
+    pub(crate) fn closed(&self) {
         // Never below zero: deliveries from before the start of this process were not counted.
         let less = |open: i64| Some((open - 1).max(0));
         let before = self
@@ -130,7 +122,7 @@ impl DestinationState {
 
     /// Limits the number of open deliveries to those that a claim has found. Another gateway may
     /// have delivered some, which are not counted here.
-    pub fn caught_up(&self, open: usize) {
+    pub(crate) fn caught_up(&self, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
         let before = self.open.fetch_min(open, Ordering::Relaxed);
         self.backpressure.release(before.min(open));
@@ -139,7 +131,7 @@ impl DestinationState {
     /// Waits if many deliveries are open and the destination is fast: until one more is closed, and
     /// for a quarter of a second at most. It does not wait for a destination that is down or slow,
     /// whose backlog stays in the store. Returns whether it waited.
-    pub async fn throttle(&self) -> bool {
+    pub(crate) async fn throttle(&self) -> bool {
         let is_ahead = self.open.load(Ordering::Relaxed) >= OPEN_MAX;
         let waits = is_ahead && !self.is_stopped() && self.backpressure.is_fast(self.delivered());
         if waits {
@@ -148,8 +140,8 @@ impl DestinationState {
         waits
     }
 
-    /// Records an answer. `delivered_at` is the time of the delivery, if it succeeded.
-    pub fn answered(&self, text: &str, at: Timestamp, delivered_at: Option<Instant>) {
+    /// Records an answer, and whether the message is delivered.
+    pub(crate) fn answered(&self, text: &str, at: Timestamp, is_delivered: bool) {
         let mut latest = self.latest();
         match &mut latest.last_answer {
             Some(answer) if answer.text == text => answer.at = at,
@@ -160,21 +152,20 @@ impl DestinationState {
                 });
             }
         }
-        if delivered_at.is_some() {
-            latest.last_success = delivered_at;
+        if is_delivered {
             self.delivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Sets the state of the circuit.
-    pub fn set_circuit(&self, circuit: Circuit) {
+    pub(crate) fn set_circuit(&self, circuit: Circuit) {
         self.latest().circuit = circuit;
         self.is_down
             .store(circuit != Circuit::Closed, Ordering::Relaxed);
     }
 
     /// Sets whether the destination is paused. The caller must wake its dispatchers.
-    pub fn set_paused(&self, is_paused: bool) {
+    pub(crate) fn set_paused(&self, is_paused: bool) {
         self.is_paused.store(is_paused, Ordering::SeqCst);
     }
 

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 use super::circuits::Circuits;
 use super::core::Core;
 use crate::clock::Clock;
-use crate::config::DestinationSettings;
 use crate::delivery::Lane;
 use crate::delivery::limits::Limits;
-use crate::destinations::{self, Configured, Destination, DestinationHandle, Gate, Registry};
+use crate::destinations::{
+    self, Configured, Destination, DestinationHandle, DestinationSettings, Gate, Registry,
+};
 use crate::dispatch::LaneContext;
 use crate::pipeline_events::EventBus;
 use crate::store::{DeliveryQueue, StoreError};

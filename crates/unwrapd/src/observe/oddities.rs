@@ -9,7 +9,7 @@ use crate::message::shown_kind;
 /// Logs one line for each endpoint, event type and problem, with the place of the odd field and
 /// never its value. Further odd bodies are counted.
 #[derive(Default)]
-pub struct Oddities {
+pub(crate) struct Oddities {
     repeated: Repeated<Key>,
 }
 
@@ -46,7 +46,7 @@ impl Key {
 
 impl Oddities {
     /// Counts an odd body that `endpoint` received and that was kept.
-    pub fn count(&self, endpoint: &str, oddity: &PayloadError) {
+    pub(crate) fn count(&self, endpoint: &str, oddity: &PayloadError) {
         let key = Key::of(endpoint, oddity);
         let Some(webhooks) = self.repeated.count(&key) else {
             return;
@@ -64,7 +64,7 @@ impl Oddities {
     }
 
     /// Logs the counts that are due, for ever.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         loop {
             sleep(INTERVAL).await;
             self.log_due();
@@ -72,7 +72,7 @@ impl Oddities {
     }
 
     /// Logs all counts that were not logged yet. For the end of the process.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         log(self.repeated.take_all());
     }
 

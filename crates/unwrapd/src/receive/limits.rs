@@ -21,7 +21,7 @@ const BODY_BYTES_SHARE: usize = 32 * 1024;
 const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Limits of concurrent requests.
-pub struct Limits {
+pub(crate) struct Limits {
     requests: Arc<EvictingLimiter>,
     endpoints: RwLock<HashMap<String, (usize, Arc<EvictingLimiter>)>>,
     room: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ pub struct Limits {
 impl Limits {
     /// `requests_max` limits the requests of all endpoints, `body_timeout` the arrival of a body.
     #[must_use]
-    pub fn new(requests_max: usize, body_timeout: Duration) -> Self {
+    pub(crate) fn new(requests_max: usize, body_timeout: Duration) -> Self {
         Self {
             requests: EvictingLimiter::new(requests_max),
             endpoints: RwLock::default(),
@@ -42,7 +42,7 @@ impl Limits {
 
     /// Sets the maximum number of requests of each endpoint. If that is unchanged, running requests
     /// still count.
-    pub fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
+    pub(crate) fn set_limits(&self, endpoints: impl IntoIterator<Item = (String, usize)>) {
         let mut limiter = self
             .endpoints
             .write()

@@ -107,7 +107,11 @@ fn stuck() -> TowerToHyperService<Router> {
     }));
     TowerToHyperService::new(unwrapd::admin::router(Admin {
         store: Arc::new(StuckStore),
-        quarantine: Arc::new(Quarantine::new(Arc::new(intake), Arc::default())),
+        quarantine: Arc::new(Quarantine::new(
+            Arc::new(intake),
+            Arc::new(StuckStore),
+            Arc::default(),
+        )),
         readiness: Arc::default(),
         warnings: unwrapd::observe::warnings::Warnings::default(),
         clock: Clock::default(),

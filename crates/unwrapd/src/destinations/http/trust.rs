@@ -46,14 +46,8 @@ impl Authorities {
         })
     }
 
-    /// The file of the certificates.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// The certificates in the form of TLS (DER).
-    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.certificates.iter().map(|certificate| &**certificate)
     }
 }

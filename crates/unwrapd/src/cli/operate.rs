@@ -1,0 +1,19 @@
+//! Commands for operators, which talk to the admin port of a running gateway.
+
+pub(super) mod events;
+
+pub(super) mod dead;
+
+pub(super) mod replay;
+
+pub(super) mod quarantine;
+
+pub(super) mod destinations;
+
+pub(super) mod gateways;
+
+mod query;
+
+mod filter;
+
+mod admin;

@@ -1,0 +1,192 @@
+//! `unwrapd dead`: what was given up, to look at, deliver again, or drop.
+
+use clap::{Args, Subcommand};
+
+use super::filter::{FilterArguments, PageArguments};
+use super::query::{Listed, QueryArguments};
+use super::replay::{HowArguments, not_kept, replay};
+use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
+use crate::cli::consent::ConsentArguments;
+use crate::cli::format::{event_type, print_json, short};
+use crate::cli::{Failure, Output, outln, usage};
+use crate::printable::counted;
+use crate::store::filter::{Filter, Status};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List dead letters with their last answer, the newest messages first
+    Ls(Ls),
+    /// Deliver dead letters again
+    Replay(Replay),
+    /// Drop dead letters: they stay visible, but no longer count as dead
+    Drop(Drop),
+}
+
+#[derive(Args)]
+struct Ls {
+    #[command(flatten)]
+    filter: FilterArguments,
+    #[command(flatten)]
+    page: PageArguments,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// Only dead letters of these messages
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// All dead letters, as without webhook-ids and filters
+    #[arg(long, conflicts_with = "webhook_ids")]
+    all: bool,
+    #[command(flatten)]
+    how: HowArguments,
+}
+
+#[derive(Args)]
+struct Drop {
+    /// Only dead letters of these messages
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// All dead letters
+    #[arg(long, conflicts_with = "webhook_ids")]
+    all: bool,
+    #[command(flatten)]
+    consent: ConsentArguments,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls(arguments).await,
+        Command::Replay(arguments) => {
+            let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+            only_dead(&mut filter)?;
+            replay(filter, &arguments.how).await
+        }
+        Command::Drop(arguments) => drop_dead(arguments).await,
+    }
+}
+
+async fn ls(arguments: &Ls) -> Result<(), Failure> {
+    let query = arguments.filter.query(&arguments.page);
+    let heads = [
+        "GIVEN UP",
+        "TYPE",
+        "WEBHOOK-ID",
+        "DESTINATION",
+        "ATTEMPTS",
+        "LAST ANSWER",
+    ];
+    let page = |dead: DeadPage| Listed {
+        next: dead.next,
+        rows: dead.letters.into_iter().map(row).collect(),
+    };
+    let ask = &arguments.ask;
+    ask.list("dead", &query, "no dead letters", &heads, page)
+        .await
+}
+
+fn row(letter: DeadLetter) -> Vec<String> {
+    let is_dropped = letter.status == Status::Dropped;
+    let answer = letter.answer.unwrap_or_default();
+    vec![
+        short(letter.at),
+        event_type(letter.event_type.as_deref()),
+        letter.webhook_id,
+        letter.destination,
+        letter.attempts.to_string(),
+        if is_dropped {
+            format!("dropped; {answer}")
+        } else {
+            answer
+        },
+    ]
+}
+
+async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
+    let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+    if filter == Filter::default() && !arguments.all {
+        return Err(usage(
+            "name the dead letters to drop: webhook-ids, a filter such as `--destination app`, or --all",
+        ));
+    }
+    only_dead(&mut filter)?;
+    let admin = arguments.ask.admin.open()?;
+    let mut asked = DropDeadRequest {
+        all: names_all(&filter),
+        filter,
+        as_of: None,
+        dry_run: true,
+    };
+    let planned: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
+    let ids = &asked.filter.webhook_id;
+    if !ids.is_empty() && ids.iter().all(|id| planned.unknown.contains(id)) {
+        return Err(not_kept(ids));
+    }
+    if arguments.consent.dry_run {
+        match arguments.ask.output {
+            Output::Json => print_json(&planned)?,
+            Output::Human => outln!("would drop {}", letters(planned.deliveries))?,
+        }
+        return Ok(());
+    }
+    if planned.deliveries > 0 {
+        let plan = format!("Drop {}", letters(planned.deliveries));
+        arguments.consent.ask(&plan)?;
+    }
+    asked.as_of = Some(planned.as_of);
+    asked.dry_run = false;
+    let mut dropped = DropDeadResult {
+        deliveries: 0,
+        ..planned
+    };
+    while !dropped.done {
+        let step: DropDeadResult = admin.post(&["dead", "drop"], &asked).await?;
+        dropped.deliveries += step.deliveries;
+        dropped.done = step.done;
+    }
+    match arguments.ask.output {
+        Output::Json => print_json(&dropped)?,
+        Output::Human => outln!("dropped {}", letters(dropped.deliveries))?,
+    }
+    Ok(())
+}
+
+fn letters(count: u64) -> String {
+    counted(count, "dead letter", "dead letters")
+}
+
+/// Whether the filter selects every dead letter.
+fn names_all(filter: &Filter) -> bool {
+    Filter {
+        status: Vec::new(),
+        ..filter.clone()
+    } == Filter::default()
+}
+
+/// Dropped dead letters are selected by `--status dropped` only.
+fn only_dead(filter: &mut Filter) -> Result<(), Failure> {
+    if filter.status.is_empty() {
+        filter.status = vec![Status::Dead];
+    }
+    let is_dead = |status: &Status| matches!(status, Status::Dead | Status::Dropped);
+    if filter.status.iter().all(is_dead) {
+        return Ok(());
+    }
+    Err(usage(
+        "--status: for dead letters it must be `dead` or `dropped`",
+    ))
+}

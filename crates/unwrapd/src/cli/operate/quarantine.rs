@@ -1,0 +1,241 @@
+//! `unwrapd quarantine`: what could not be proven, to look at, prove again, or drop.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::query::{Listed, QueryArguments};
+use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
+use crate::cli::consent::ConsentArguments;
+use crate::cli::format::{plain, print_json, short};
+use crate::cli::stderr::message;
+use crate::cli::{Failure, Output, outln, usage};
+use crate::printable::counted;
+use crate::quarantine::Retried;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the requests, and why each was refused
+    Ls(Ls),
+    /// Verify requests again with the current secrets, and accept those that are authentic
+    Retry(Chosen),
+    /// Delete requests
+    Drop(Drop),
+}
+
+#[derive(Args)]
+struct Ls {
+    /// Cursor printed by the previous page
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: i64,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
+struct Chosen {
+    /// Number of the request, as listed
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    number: Option<i64>,
+    /// All requests
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+#[derive(Args)]
+struct Drop {
+    #[command(flatten)]
+    chosen: Chosen,
+    #[command(flatten)]
+    consent: ConsentArguments,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Ls(arguments) => ls(arguments).await,
+        Command::Retry(arguments) => retry(arguments).await,
+        Command::Drop(arguments) => delete_quarantined(arguments).await,
+    }
+}
+
+async fn ls(arguments: &Ls) -> Result<(), Failure> {
+    let query = [("after", arguments.after.to_string())];
+    let heads = [
+        "NUMBER",
+        "ARRIVED",
+        "ENDPOINT",
+        "WEBHOOK-ID",
+        "BODY",
+        "REASON",
+    ];
+    let page = |QuarantinePage { requests, next }| Listed {
+        next,
+        rows: requests.into_iter().map(row).collect(),
+    };
+    let nothing = "the quarantine is empty";
+    let ask = &arguments.ask;
+    ask.list("quarantine", &query, nothing, &heads, page).await
+}
+
+fn row(quarantined: QuarantinedView) -> Vec<String> {
+    let size = quarantined
+        .size
+        .map_or_else(|| "?".into(), |size| size.to_string());
+    let kept = if quarantined.has_body {
+        ""
+    } else {
+        " (not kept)"
+    };
+    vec![
+        quarantined.id.to_string(),
+        short(quarantined.received_at),
+        quarantined.endpoint,
+        quarantined.webhook_id.unwrap_or_else(|| "-".into()),
+        format!("{size}{kept}"),
+        quarantined.reason,
+    ]
+}
+
+async fn retry(arguments: &Chosen) -> Result<(), Failure> {
+    check(arguments)?;
+    let selection = QuarantineSelection::of(arguments.number);
+    let admin = arguments.ask.admin.open()?;
+    let retried: Retried = admin.post(&["quarantine", "retry"], &selection).await?;
+    arguments.ask.print(retried, |retried| {
+        if retried == Retried::default() {
+            return nothing_there(arguments);
+        }
+        outln!(
+            "{} accepted, {} duplicates of accepted webhooks, {} not authentic, {} too old, {} without a body to verify",
+            retried.accepted,
+            retried.duplicates,
+            retried.unproven,
+            retried.too_old,
+            retried.without_body
+        )?;
+        let is_any_accepted = retried.accepted + retried.duplicates > 0;
+        if retried.unproven > 0 && !is_any_accepted {
+            message(
+                "if OpenAI sent them: add its secret to the endpoint, send SIGHUP to the gateway, and try again\n",
+            );
+            return Err(Failure::NotAuthentic);
+        }
+        Ok(())
+    })
+}
+
+async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
+    let chosen = &arguments.chosen;
+    let plan = plan(chosen).await?;
+    if arguments.consent.dry_run {
+        return match chosen.ask.output {
+            Output::Json => Ok(print_json(&json!({ "would_drop": plan.count }))?),
+            Output::Human => Ok(outln!("would drop {}", plan.what)?),
+        };
+    }
+    let answer = if plan.count > 0 {
+        arguments.consent.ask(&format!("Drop {}", plan.what))?;
+        let admin = chosen.ask.admin.open()?;
+        admin.post(&["quarantine", "drop"], &plan.selection).await?
+    } else {
+        DropQuarantinedResult { dropped: 0 }
+    };
+    chosen
+        .ask
+        .print(answer, |DropQuarantinedResult { dropped }| {
+            if dropped == 0 {
+                return nothing_there(chosen);
+            }
+            Ok(outln!(
+                "dropped {}",
+                counted(dropped, "request", "requests")
+            )?)
+        })
+}
+
+/// The requests to be dropped.
+struct Plan {
+    count: usize,
+    what: String,
+    /// How to ask for it, and for nothing that has arrived since.
+    selection: QuarantineSelection,
+}
+
+/// Counts the chosen requests, and drops none. An error: a request named by its number is not there.
+async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
+    check(chosen)?;
+    let admin = chosen.ask.admin.open()?;
+    let mut after = chosen.number.map_or(0, |number| number - 1);
+    let mut count = 0;
+    let mut newest = 0;
+    loop {
+        let query = [("after", after.to_string())];
+        let page: QuarantinePage = admin.get(&["quarantine"], &query).await?;
+        if let Some(number) = chosen.number {
+            let first = page.requests.into_iter().next();
+            let Some(quarantined) = first.filter(|quarantined| quarantined.id == number) else {
+                return Err(not_there(number));
+            };
+            return Ok(Plan {
+                count: 1,
+                what: format!(
+                    "request {number}, which arrived at `{}` at {}",
+                    plain(&quarantined.endpoint),
+                    short(quarantined.received_at)
+                ),
+                selection: QuarantineSelection::of(Some(number)),
+            });
+        }
+        count += page.requests.len();
+        newest = page
+            .requests
+            .last()
+            .map_or(newest, |quarantined| quarantined.id);
+        match page.next {
+            // A page that leads nowhere would be asked for for ever.
+            Some(next) if next > after => after = next,
+            _ => break,
+        }
+    }
+    Ok(Plan {
+        count,
+        what: match count {
+            0 => "nothing".into(),
+            1 => "1 request".into(),
+            count => format!("all {count} requests"),
+        },
+        selection: QuarantineSelection {
+            up_to: Some(newest),
+            ..QuarantineSelection::of(None)
+        },
+    })
+}
+
+fn check(chosen: &Chosen) -> Result<(), Failure> {
+    if chosen.number.is_some_and(|number| number < 1) {
+        return Err(usage(
+            "a number must be 1 or more; `unwrapd quarantine ls` lists them",
+        ));
+    }
+    Ok(())
+}
+
+/// A request that was asked for by its number must be there. All of nothing is nothing.
+fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
+    if let Some(number) = chosen.number {
+        return Err(not_there(number));
+    }
+    message("the quarantine is empty\n");
+    Ok(())
+}
+
+fn not_there(number: i64) -> Failure {
+    Failure::NotFound(anyhow::anyhow!("request {number} is not in the quarantine"))
+}

@@ -1,0 +1,63 @@
+//! Which gateway is asked, and how its answer is printed.
+
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::admin::AdminArguments;
+use crate::cli::format::{print_json, table};
+use crate::cli::stderr::message;
+use crate::cli::{Failure, Output, outln};
+
+#[derive(Args)]
+pub(super) struct QueryArguments {
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+/// A part of a list, for people.
+pub(super) struct Listed {
+    pub(super) rows: Vec<Vec<String>>,
+    /// Cursor of the next page, if there is one.
+    pub(super) next: Option<i64>,
+}
+
+impl QueryArguments {
+    /// Prints a page of a list: a table under these heads, or the text `nothing`.
+    pub(super) async fn list<A: DeserializeOwned + Serialize>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        nothing: &str,
+        heads: &[&str],
+        page: impl FnOnce(A) -> Listed,
+    ) -> Result<(), Failure> {
+        let answer: A = self.admin.open()?.get(&[path], query).await?;
+        self.print(answer, |answer| {
+            let Listed { rows, next } = page(answer);
+            if rows.is_empty() {
+                message(&format!("{nothing}\n"));
+            } else {
+                outln!("{}", table(heads, &rows).trim_end())?;
+            }
+            if let Some(next) = next {
+                message(&format!("more entries follow: --after {next}\n"));
+            }
+            Ok(())
+        })
+    }
+
+    /// Prints an answer: as JSON for programs, or for people.
+    pub(super) fn print<A: Serialize>(
+        &self,
+        answer: A,
+        for_people: impl FnOnce(A) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match self.output {
+            Output::Json => Ok(print_json(&answer)?),
+            Output::Human => for_people(answer),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `unwrapd replay`: delivers stored messages again; the plan first, then the run.
+
+use std::io::Write as _;
+
+use clap::Args;
+
+use super::admin::Admin;
+use super::filter::FilterArguments;
+use super::query::QueryArguments;
+use crate::api::{ReplayPlan, ReplayProgress, ReplayRequest};
+use crate::cli::format::{plain, print_json, short, shown_name};
+use crate::cli::stderr::{confirmed, message};
+use crate::cli::{Failure, Output, outln, usage};
+use crate::printable::counted;
+use crate::store::filter::{Filter, Status};
+use crate::store::replay::{Counts, Token};
+
+#[derive(Args)]
+#[command(after_help = "Examples: unwrapd replay wh_6852a1f2\n          \
+    unwrapd replay --type 'response.*' --since 2h --destination app\n          \
+    unwrapd replay --since 3d --to audit --token fill-audit --yes\n\
+    The same token replays only once; with its token, an interrupted replay continues.")]
+pub(crate) struct Arguments {
+    /// webhook-ids of the messages to deliver again
+    #[arg(value_name = "WEBHOOK-ID")]
+    webhook_ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
+    /// Only dead letters: short for --status dead
+    #[arg(long, conflicts_with = "status")]
+    dead: bool,
+    /// All stored messages
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    how: HowArguments,
+}
+
+/// Options of every replay.
+#[derive(Args)]
+pub(super) struct HowArguments {
+    /// Deliver to this destination, whatever it subscribes to, instead of the original ones
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
+    /// Name of this replay [default: a new one, which is printed]
+    #[arg(long)]
+    token: Option<Token>,
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Skip the confirmation; required without a terminal
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    ask: QueryArguments,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+    if arguments.dead {
+        filter.status = vec![Status::Dead];
+    }
+    if filter == Filter::default() && !arguments.all {
+        return Err(usage(
+            "name the messages to replay: webhook-ids, a filter such as `--since 2h`, --dead, or --all",
+        ));
+    }
+    replay(filter, &arguments.how).await
+}
+
+/// Plans, asks, and runs.
+pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Failure> {
+    let admin = how.ask.admin.open()?;
+    let mut asked = ReplayRequest {
+        filter,
+        to: how.to.clone(),
+        token: how.token.clone(),
+        dry_run: true,
+        ..ReplayRequest::default()
+    };
+    let planned: ReplayPlan = admin.post(&["replays"], &asked).await?;
+    let counts = planned.plan.counts;
+    let ids = &asked.filter.webhook_id;
+    if !ids.is_empty() && ids.iter().all(|id| planned.plan.unknown.contains(id)) {
+        return Err(not_kept(ids));
+    }
+    if how.dry_run {
+        return match how.ask.output {
+            Output::Json => Ok(print_json(&planned)?),
+            Output::Human => Ok(write!(std::io::stdout().lock(), "{}", told(&planned))?),
+        };
+    }
+    message(&told(&planned));
+    // An earlier token may have deliveries left that the plan does not show any more.
+    if counts.deliveries + counts.waiting == 0 && how.token.is_none() {
+        if how.ask.output == Output::Json {
+            print_json(&planned)?;
+        }
+        return Ok(());
+    }
+    if counts.deliveries > 0 && !how.yes {
+        let question = format!("Redeliver {}?", made(counts));
+        if !confirmed(&question)? {
+            return Err(anyhow::anyhow!("nothing was done").into());
+        }
+    }
+    let token = match &how.token {
+        Some(token) => token.clone(),
+        None => uuid::Uuid::now_v7().to_string().parse()?,
+    };
+    if how.token.is_none() {
+        // Printed now: an interruption may leave no time for it.
+        message(&format!(
+            "token {0}: if the replay is interrupted, run it again with `--token {0}` to continue\n",
+            token.as_str()
+        ));
+    }
+    asked.token = Some(token.clone());
+    asked.as_of = Some(planned.plan.as_of);
+    asked.dry_run = false;
+    let ran = carry_out(&admin, &asked, &token).await?;
+    match how.ask.output {
+        Output::Json => print_json(&ran)?,
+        Output::Human if ran.repeated => outln!(
+            "token {} was already used for {}; use a new token to replay again",
+            token.as_str(),
+            made(ran.counts)
+        )?,
+        Output::Human => outln!("replaying {}, token {}", made(ran.counts), token.as_str())?,
+    }
+    Ok(())
+}
+
+pub(super) fn not_kept(ids: &[String]) -> Failure {
+    Failure::NotFound(anyhow::anyhow!(
+        "no message has the webhook-id {}",
+        ids.iter()
+            .map(|id| shown_name(id))
+            .collect::<Vec<_>>()
+            .join(", ")
+    ))
+}
+
+/// Sends the request until the replay is complete.
+async fn carry_out(
+    admin: &Admin,
+    asked: &ReplayRequest,
+    token: &Token,
+) -> Result<ReplayProgress, Failure> {
+    let go_on = |error: anyhow::Error| {
+        let token = token.as_str();
+        error.context(format!(
+            "the replay was interrupted; run the same command again with `--token {token}` to continue"
+        ))
+    };
+    loop {
+        let answer: Result<ReplayProgress, Failure> = admin.post(&["replays"], asked).await;
+        let ran = answer.map_err(|failure| match failure {
+            Failure::Failed(error) => Failure::Failed(go_on(error)),
+            Failure::TryLater(error) => Failure::TryLater(go_on(error)),
+            other => other,
+        })?;
+        if ran.done {
+            return Ok(ran);
+        }
+        message(&format!("{} …\n", ran.counts.deliveries));
+    }
+}
+
+/// The deliveries of a replay and their messages.
+fn made(counts: Counts) -> String {
+    let deliveries = counted(counts.deliveries, "delivery", "deliveries");
+    let messages = counted(counts.messages, "message", "messages");
+    format!("{deliveries} of {messages}")
+}
+
+fn told(planned: &ReplayPlan) -> String {
+    let plan = &planned.plan;
+    let counts = plan.counts;
+    let mut lines = vec![format!("{} would be redelivered", made(counts))];
+    if let (Some(oldest), Some(newest)) = (plan.oldest, plan.newest) {
+        lines.push(format!(
+            "arrived from {} to {}",
+            short(oldest),
+            short(newest)
+        ));
+    }
+    for (name, deliveries) in &plan.destinations {
+        let is_configured = !planned.unconfigured.contains(name);
+        let remark = if is_configured {
+            ""
+        } else {
+            ", which is not configured: they wait until it is"
+        };
+        lines.push(format!("{deliveries} for `{}`{remark}", plain(name)));
+    }
+    let remarks = [
+        (
+            counts.calls,
+            "is a call, whose caller has hung up since",
+            "are calls, whose callers have hung up since",
+        ),
+        (
+            counts.waiting,
+            "more already waits and becomes due at once, or is under way",
+            "more already wait and become due at once, or are under way",
+        ),
+        (
+            counts.gone,
+            "more cannot be delivered: its payload was removed",
+            "more cannot be delivered: their payloads were removed",
+        ),
+        (
+            plan.unknown.len() as u64,
+            "webhook-id has no message",
+            "webhook-ids have no message",
+        ),
+    ];
+    for (count, one, many) in remarks {
+        if count > 0 {
+            lines.push(counted(count, one, many));
+        }
+    }
+    lines.join("\n  ") + "\n"
+}

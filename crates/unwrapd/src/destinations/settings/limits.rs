@@ -1,0 +1,112 @@
+//! The keys for the limits of a destination, and for the retries of a delivery.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::delivery::limits::Limits;
+use crate::delivery::retry::RetryPolicy;
+use crate::settings_file::{Keys, Mistake, Mistakes, within};
+
+/// Most deliveries under way at one destination. Each holds a connection and a message in memory.
+const CONCURRENCY_MAX: usize = 1024;
+/// Longest time of an attempt. If the process dies, the lease of a delivery lasts as long.
+const TIMEOUT_SECONDS_MAX: u64 = 600;
+/// Most deliveries a second. One machine does not make more.
+const RATE_MAX: u32 = 100_000;
+/// Most attempts of a delivery. At one an hour they last longer than any deadline.
+const ATTEMPTS_MAX: u32 = 1_000_000;
+/// Longest deadline of a delivery: a month. An operator must look at a delivery that failed for so
+/// long.
+const DEADLINE_HOURS_MAX: u64 = 30 * 24;
+/// Longest back-off between two attempts: a day.
+const RETRY_SECONDS_MAX: u64 = 24 * 3600;
+
+#[derive(Default, Deserialize)]
+pub(super) struct LimitKeys {
+    concurrency: Option<Spanned<usize>>,
+    rate: Option<Spanned<u32>>,
+    timeout_seconds: Option<Spanned<u64>>,
+    attempts_max: Option<Spanned<u32>>,
+    deadline_hours: Option<Spanned<u64>>,
+    retry_first_seconds: Option<Spanned<u64>>,
+    retry_max_seconds: Option<Spanned<u64>>,
+}
+
+impl Keys for LimitKeys {}
+
+impl LimitKeys {
+    pub(super) fn check(self) -> Result<Limits, Mistakes> {
+        let defaults = Limits::default();
+        let mut mistakes = Mistakes::default();
+        let concurrency = within("concurrency", self.concurrency, 1, CONCURRENCY_MAX);
+        let concurrency = mistakes.keep(concurrency);
+        let rate = mistakes.keep(within("rate", self.rate, 1, RATE_MAX));
+        let timeout = within(
+            "timeout_seconds",
+            self.timeout_seconds,
+            1,
+            TIMEOUT_SECONDS_MAX,
+        );
+        let timeout = mistakes.keep(timeout);
+        let retry = mistakes.keep(retry_policy(
+            self.retry_first_seconds,
+            self.retry_max_seconds,
+            self.deadline_hours,
+            self.attempts_max,
+        ));
+        mistakes.check()?;
+        Ok(Limits {
+            concurrency: concurrency.flatten().unwrap_or(defaults.concurrency),
+            rate: rate.flatten(),
+            timeout: timeout
+                .flatten()
+                .map_or(defaults.timeout, Duration::from_secs),
+            retry: retry.unwrap_or(defaults.retry),
+        })
+    }
+}
+
+fn retry_policy(
+    first_seconds: Option<Spanned<u64>>,
+    max_seconds: Option<Spanned<u64>>,
+    deadline_hours: Option<Spanned<u64>>,
+    attempts_max: Option<Spanned<u32>>,
+) -> Result<RetryPolicy, Mistakes> {
+    let defaults = RetryPolicy::default();
+    let mut mistakes = Mistakes::default();
+    let max_span = max_seconds.as_ref().map(Spanned::span);
+    let first_span = first_seconds.as_ref().map(Spanned::span);
+    let seconds = |key, number| within(key, number, 1, RETRY_SECONDS_MAX);
+    let first = mistakes.keep(seconds("retry_first_seconds", first_seconds));
+    let max = mistakes.keep(seconds("retry_max_seconds", max_seconds));
+    let give_up_after = within("deadline_hours", deadline_hours, 1, DEADLINE_HOURS_MAX);
+    let give_up_after = mistakes.keep(give_up_after);
+    let attempts_max = mistakes.keep(within("attempts_max", attempts_max, 1, ATTEMPTS_MAX));
+    mistakes.check()?;
+    let first = first.flatten().map_or(defaults.first, Duration::from_secs);
+    let max = max
+        .flatten()
+        .map_or(defaults.max.max(first), Duration::from_secs);
+    if first > max
+        && let Some(span) = max_span.or(first_span)
+    {
+        return Err(Mistake::new(
+            span,
+            "`retry_max_seconds` must not be less than `retry_first_seconds`",
+        )
+        .into());
+    }
+    Ok(RetryPolicy {
+        first,
+        max,
+        give_up_after: give_up_after
+            .flatten()
+            .map_or(defaults.give_up_after, |hours| {
+                Duration::from_secs(hours * 3600)
+            }),
+        attempts_max: attempts_max.flatten(),
+        ..defaults
+    })
+}
