@@ -16,7 +16,7 @@ pub trait Lifecycle: Send + Sync {
     /// process.
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError>;
 
-    /// Waits until the store can never be used again: it is closed, or a thread of it has died.
+    /// Waits until the store is permanently unusable: it was closed, or one of its threads died.
     async fn failed(&self);
 
     /// Waits until nothing has been written for some seconds because the disk does not answer. The

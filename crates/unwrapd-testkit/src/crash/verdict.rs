@@ -9,7 +9,7 @@
 //!   its own death;
 //! - a copy with a good answer, followed by one of a later process, was in flight at that kill: it
 //!   occupied one of the destination's slots, or was being settled. So there are at most
-//!   [`IN_FLIGHT_MAX`] of these for each kill and destination.
+//!   `IN_FLIGHT_MAX` of these for each kill and destination.
 //!
 //! If several processes share a store, and are also frozen, the audit of their leases gives the
 //! reasons ([`Again`]).
