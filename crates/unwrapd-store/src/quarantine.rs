@@ -26,15 +26,15 @@ pub trait QuarantineStore: Send + Sync {
         destinations: Vec<String>,
     ) -> Result<Accepted, StoreError>;
 
-    /// The first `limit` requests in the quarantine with a number above `after`, in the order of
-    /// their arrival, with their bodies.
+    /// Returns the first `limit` requests in the quarantine with a number above `after`, in the
+    /// order of arrival, with their bodies.
     async fn read_quarantined(
         &self,
         after: i64,
         limit: usize,
     ) -> Result<Vec<QuarantinedRequest>, StoreError>;
 
-    /// As [`read_quarantined`](Self::read_quarantined), without reading a body.
+    /// Does the same as [`read_quarantined`](Self::read_quarantined), without reading bodies.
     async fn list_quarantined(
         &self,
         after: i64,

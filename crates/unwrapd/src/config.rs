@@ -38,7 +38,7 @@ pub struct Config {
     pub server: ServerSettings,
     /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
-    /// Where messages are kept, how long, and how many.
+    /// Settings of the store: its location, and how long and how much it keeps.
     pub store: StoreSettings,
     /// Where OpenAI posts.
     pub endpoints: Vec<EndpointSettings>,

@@ -34,7 +34,7 @@ pub(crate) use settings::{REQUESTS_MAX, warn_of_shared_secrets};
 /// Maximum size of a body, in bytes. OpenAI's largest ones, calls with many SIP headers, have about
 /// ten thousand.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// The paths of webhooks. All of them are limited by [`Limits`]; there are no others.
+/// The paths of webhooks. All of them have the same limits; there are no others.
 pub const PATHS: [&str; 2] = ["/webhooks/{endpoint}", "/webhooks/{endpoint}/"];
 
 /// State of the route that receives webhooks.

@@ -363,7 +363,7 @@ fn with_whole_surrogates(json: &str) -> String {
     whole
 }
 
-/// Kind that a value must have.
+/// The kind of a value.
 enum Shape {
     Text,
     Object(&'static [Field]),

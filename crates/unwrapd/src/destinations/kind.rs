@@ -37,7 +37,7 @@ macro_rules! kinds {
                 table.keep(selected).flatten()
             }
 
-            /// The key of `[[destination]]` that makes a destination of this kind.
+            /// The key of `[[destination]]` that creates a destination of this kind.
             #[must_use]
             pub(crate) fn key(&self) -> &'static str {
                 match self {
@@ -55,7 +55,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Adds what should be the same at all gateways, without a secret.
+            /// Adds the parts that should be equal at all gateways, without a secret.
             pub(crate) fn digest(&self, add: &mut dyn FnMut(&[u8])) {
                 add(self.key().as_bytes());
                 match self {
@@ -85,7 +85,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Most files that this many deliveries at once keep open.
+            /// Maximum number of files that this many concurrent deliveries keep open.
             pub(crate) fn open_files(&self, deliveries: u64) -> u64 {
                 match self {
                     $(Self::$kind(settings) => settings.open_files(deliveries),)*

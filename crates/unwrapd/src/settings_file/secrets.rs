@@ -180,7 +180,7 @@ pub(crate) fn webhooks(sources: &[Spanned<SecretSource>]) -> Result<Option<Webho
     Ok(webhooks)
 }
 
-/// The number of new and of removed secrets, if the secrets differ.
+/// The numbers of added and removed secrets, if the secrets differ.
 pub(crate) fn changed_secrets(old: &Webhooks, new: &Webhooks) -> Option<String> {
     let (old, new) = (old.fingerprints(), new.fingerprints());
     let not_in =
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn changed_secrets_are_counted_whatever_form_they_have() {
         let webhooks = |secret| Webhooks::new(secret).unwrap();
-        // The same bytes, as base64 and as they are.
+        // The same key, once as base64 and once raw.
         let encoded = webhooks("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3");
         let raw = webhooks("0123456789abcdef01234567");
         assert_eq!(changed_secrets(&raw, &encoded), None);

@@ -89,7 +89,7 @@ impl Load {
         until("it does not go on", || self.acknowledged() >= aim).await;
     }
 
-    /// Waits until more are refused.
+    /// Waits until more webhooks are refused.
     async fn is_refused(&self) {
         let before = self.seen.refused.load(Ordering::SeqCst);
         let more = || self.seen.refused.load(Ordering::SeqCst) > before;

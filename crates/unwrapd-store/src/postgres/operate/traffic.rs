@@ -1,4 +1,4 @@
-//! Counts of what happened in each minute.
+//! Traffic counts of each minute.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ pub struct CommandSettings {
 }
 
 impl CommandSettings {
-    /// Whether the program is there and executable.
+    /// Whether the program exists and is executable.
     #[must_use]
     pub(crate) fn can_start(&self) -> bool {
         if self.program.contains('/') {
@@ -68,7 +68,7 @@ impl KindSettings for CommandSettings {
         })
     }
 
-    /// Each has pipes for its input and its output.
+    /// Each command has pipes for its input and its output.
     fn open_files(&self, deliveries: u64) -> u64 {
         4 * deliveries
     }
@@ -112,7 +112,8 @@ fn check(command: &Spanned<Vec<String>>) -> Result<CommandSettings, Mistake> {
     }
 }
 
-/// Whether the text is a program with its arguments, as a shell takes it. A file may have blanks in its name.
+/// Whether the text is a program with its arguments, as a shell takes it. A file may have blanks in
+/// its name.
 fn is_of_a_shell(program: &str) -> bool {
     let starts = |program: &str| {
         let program = program.to_owned();

@@ -19,32 +19,33 @@ use crate::store::StoreUrl;
 use keys::HttpKeys;
 pub use proxy::ProxySettings;
 
-/// How long to wait for a connection, unless set.
+/// Default maximum wait for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An application behind a URL.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// Where it listens.
+    /// The URL of the application.
     pub url: reqwest::Url,
     /// The signer: one signature for each secret, so that the application may have the old or the
     /// new one during a rotation.
     pub webhooks: Webhooks,
-    /// How long to wait for a connection, a look-up of its name included.
+    /// Maximum wait for a connection, including the lookup of its name.
     pub connect_timeout: Duration,
-    /// Whether its name may lead to an address that is not of the public internet. An address in
-    /// the URL itself always may be. Of no effect with a proxy, which looks names up itself.
+    /// Whether its name may resolve to an address outside the public internet. An address in the
+    /// URL itself is always allowed. Without effect if there is a proxy, which resolves names
+    /// itself.
     pub allow_private: bool,
-    /// The authorities that are trusted beside the system's; `None`: no others.
+    /// Authorities that are trusted in addition to the system's. `None`: no others.
     pub authorities: Option<Authorities>,
-    /// The proxy that requests go through; `None`: none, whatever the environment names.
+    /// The proxy for requests. `None`: no proxy, whatever the environment names.
     pub proxy: Option<ProxySettings>,
-    /// Longest time for which a connection is given new requests.
+    /// Maximum age of a connection that gets new requests.
     pub connection_age_max: Duration,
 }
 
 impl PartialEq for HttpSettings {
-    /// Secrets that sign alike are the same.
+    /// Secrets are equal if they make equal signatures.
     fn eq(&self, other: &Self) -> bool {
         self.url == other.url
             && self.connect_timeout == other.connect_timeout
@@ -57,7 +58,7 @@ impl PartialEq for HttpSettings {
 }
 
 impl HttpSettings {
-    /// With everything as it is unless set.
+    /// The settings for this URL, with defaults otherwise.
     #[must_use]
     pub fn new(url: reqwest::Url, webhooks: Webhooks) -> Self {
         Self {
@@ -81,8 +82,8 @@ impl HttpSettings {
                 .is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Whether it leads to a server that listens on `address` of this machine, as far as can be
-    /// seen without asking anyone.
+    /// Whether the URL leads to a server that listens on `address` of this machine, as far as that
+    /// is known without a lookup.
     #[must_use]
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         if self.proxy.is_some() {
@@ -119,7 +120,7 @@ impl KindSettings for HttpSettings {
         Ok(Box::new(HttpDestination::by(self.clone(), limits, clock)?))
     }
 
-    /// The proxy is left out, because it depends on the network of each gateway.
+    /// The proxy is omitted, because it depends on the network of each gateway.
     fn digest(&self, add: &mut dyn FnMut(&[u8])) {
         add(self.url.as_str().as_bytes());
         add(format!("{:?} {}", self.connect_timeout, self.allow_private).as_bytes());

@@ -13,18 +13,18 @@ use crate::destinations::{Destination, KindSettings};
 use crate::settings_file::{Keys, Location, Mistake, Mistakes};
 use crate::store::StoreUrl;
 
-/// Where the lines go.
+/// Target of the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonLinesSettings {
-    /// To the end of this file. It may be moved away at any time; then a new one is begun.
+    /// The end of this file. If the file is moved away, a new one is created.
     File(PathBuf),
-    /// To stdout of this process.
+    /// Stdout of this process.
     Stdout,
 }
 
 impl JsonLinesSettings {
-    /// Whether lines can be written, as far as can be told without writing one. What is not there may
-    /// still come to be. The error says what to do.
+    /// Checks whether lines can be written, without writing one. A missing folder may be created
+    /// later. The error names the remedy.
     fn check_path(&self) -> Result<(), String> {
         match self {
             Self::File(path) => check::check(path),
@@ -86,7 +86,7 @@ impl KindSettings for JsonLinesSettings {
         })
     }
 
-    /// The file, and the one that takes its place.
+    /// The file, and its replacement.
     fn open_files(&self, _: u64) -> u64 {
         2
     }

@@ -60,7 +60,7 @@ fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_proc
 
     let mut serving = Serving::start_in(elsewhere.path(), folder.path());
     serving.said(&format!("store sqlite:{} (found)", store.display()));
-    // Other commands that take the configuration mean the same file.
+    // Other commands that take the configuration use the same file.
     let checked = unwrapd()
         .args(["db", "check", "--config"])
         .arg(folder.path().join("unwrapd.toml"))
@@ -70,7 +70,7 @@ fn the_default_store_is_beside_the_configuration_whatever_the_folder_of_the_proc
     assert!(checked.status.success());
 }
 
-/// The folder of a pipe is one of the system, where a store would be lost.
+/// The folder of a pipe belongs to the system, and a store there would be lost.
 #[test]
 fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
     let folder = TempDir::new().unwrap();

@@ -57,7 +57,7 @@ fn what_is_no_small_file_is_not_read_as_a_secret_or_a_certificate() {
     }
 }
 
-/// The certificate of the server is what such a command trusts.
+/// The certificate of the server, which such a command trusts.
 #[test]
 fn a_command_repeats_no_secret_that_stands_where_its_configuration_has_a_path() {
     let folder = TempDir::new().unwrap();

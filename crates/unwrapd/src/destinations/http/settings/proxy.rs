@@ -10,12 +10,13 @@ use crate::settings_file::{Mistake, SecretSource, checked_url};
 
 const URL_WITH_USER: &str = "a URL is shown and logged, so it must not have a user or a password: write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
 
-/// An HTTP proxy. A URL of http is sent through it, and for one of https it makes a tunnel (CONNECT).
+/// An HTTP proxy. Requests to a URL of http are sent through it; for a URL of https it makes a
+/// tunnel (CONNECT).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// Where it listens.
+    /// The URL of the proxy.
     pub url: Url,
-    /// The user and the password it asks for.
+    /// The user and the password, if the proxy requires them.
     pub user: Option<(String, Zeroizing<String>)>,
 }
 
