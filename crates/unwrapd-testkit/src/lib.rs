@@ -34,6 +34,7 @@ use tempfile::TempDir;
 use unwrapd::config::{Config, DestinationSettings, EndpointSettings, ServerSettings, StoreUrl};
 use unwrapd::gateway::Gateway;
 use unwrapd::store::waiting;
+use unwrapd::telemetry::LogSettings;
 
 /// The secret shared by OpenAI and the gateway.
 pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
@@ -105,6 +106,7 @@ impl TestGateway {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin: Some("127.0.0.1:0".parse().unwrap()),
             server,
+            log: LogSettings::default(),
             admin_token: None,
             store: store.into(),
             endpoints: vec![

@@ -177,8 +177,14 @@ impl Serving {
 
     /// Waits until it receives.
     pub fn started(mut self) -> Self {
-        self.url = self.announced("receiving on ");
-        self.admin = format!("{}/readyz", self.announced("admin API on "));
+        let mut url = |what| {
+            let rest = self.announced(what);
+            // As JSON, the line goes on.
+            rest.split('"').next().unwrap().to_owned()
+        };
+        let (receiving, admin) = (url("receiving on "), url("admin API on "));
+        self.url = receiving;
+        self.admin = format!("{admin}/readyz");
         self
     }
 

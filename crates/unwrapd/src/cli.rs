@@ -30,6 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::ConfigError;
 use crate::settings_file::typed_url;
 use crate::store::StoreError;
+use crate::telemetry::LogHandle;
 use operate::{dead, destinations, events, gateways, quarantine, replay};
 use webhook::{secret, sign, trigger, verify};
 
@@ -130,10 +131,11 @@ pub fn main() -> ExitCode {
         // Its store holds payloads, which only the user may read.
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
     }
-    if let Err(problem) = crate::telemetry::start(level) {
-        return complain(&anyhow::Error::msg(problem), 2);
-    }
-    match run(cli.command) {
+    let log = match crate::telemetry::start(level) {
+        Ok(log) => log,
+        Err(problem) => return complain(&anyhow::Error::msg(problem), 2),
+    };
+    match run(cli.command, &log) {
         Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => complain(&error, 1),
         Err(Failure::Usage(error)) => complain(&error, 2),
@@ -143,9 +145,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, log: &LogHandle) -> Result<(), Failure> {
     let runtime = runtime_for(&command)?;
-    let result = run_on(&runtime, command);
+    let result = run_on(&runtime, command, log);
     // All work is done. An orderly end would wait for tasks that hang on a disk or a name server.
     std::mem::forget(runtime);
     result
@@ -172,10 +174,10 @@ fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     runtime.enable_all().build()
 }
 
-fn run_on(runtime: &Runtime, command: Command) -> Result<(), Failure> {
+fn run_on(runtime: &Runtime, command: Command, log: &LogHandle) -> Result<(), Failure> {
     match command {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
-        Command::Serve(arguments) => runtime.block_on(serve::run(&arguments)),
+        Command::Serve(arguments) => runtime.block_on(serve::run(&arguments, log)),
         Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
         Command::Gateways(arguments) => runtime.block_on(gateways::run(&arguments)),
         Command::Events(arguments) => runtime.block_on(events::run(&arguments)),

@@ -17,6 +17,7 @@ use crate::admin::AdminToken;
 use crate::files;
 use crate::settings_file::{Mistake, Mistakes, shown_path};
 use crate::store::StoreSettings;
+use crate::telemetry::LogSettings;
 
 pub use crate::destinations::DestinationSettings;
 pub use crate::listen::ServerSettings;
@@ -38,6 +39,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
+    /// The form of the log.
+    pub log: LogSettings,
     /// Settings of the store: its location, and how long and how much it keeps.
     pub store: StoreSettings,
     /// Where OpenAI posts.
@@ -48,12 +51,17 @@ pub struct Config {
 
 impl Config {
     /// Reads the file and the secrets it names.
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "`File::check` is a function for one lifetime only"
-    )]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let config = read(path, |file| file.check())?;
+        Self::read_with(path, |_| {})
+    }
+
+    /// As [`read`](Self::read). `begin_log` gets the settings of the log first, so that the
+    /// warnings about the rest of the file follow them.
+    pub(crate) fn read_with(
+        path: &Path,
+        begin_log: impl FnOnce(LogSettings),
+    ) -> Result<Self, ConfigError> {
+        let config = read(path, |file| file.check(begin_log))?;
         if files::is_writable_by_all(path) {
             tracing::warn!(
                 "every user of this machine may change {0}, and so what this process runs and where it sends to: chmod o-w {0}",

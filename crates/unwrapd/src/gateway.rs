@@ -308,6 +308,7 @@ impl Gateway {
         config = Config {
             endpoints: std::mem::take(&mut self.config.endpoints),
             destinations: std::mem::take(&mut self.config.destinations),
+            log: self.config.log,
             server: ServerSettings {
                 drain: self.config.server.drain,
                 ..running.server

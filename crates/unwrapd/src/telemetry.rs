@@ -1,7 +1,12 @@
 //! Logs, on stderr: stdout is for data.
 
+mod format;
+mod settings;
+
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -9,13 +14,33 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::printable;
 
+pub use settings::{LogFormat, LogSettings};
+
+/// The log of this process, to change its settings. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LogHandle {
+    is_json: Arc<AtomicBool>,
+}
+
+impl LogHandle {
+    /// Applies the settings to all lines from now on.
+    pub fn apply(&self, settings: LogSettings) {
+        let is_json = settings.format == LogFormat::Json;
+        self.is_json.store(is_json, Ordering::Relaxed);
+    }
+
+    fn is_json(&self) -> bool {
+        self.is_json.load(Ordering::Relaxed)
+    }
+}
+
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Begins to log to stderr, from `level` on. `UNWRAPD_LOG` has the last word: another level, or a
-/// level for each module, such as `warn,unwrapd=debug,hyper=debug`. The error names the problem of
-/// the variable.
-pub fn start(level: &str) -> Result<(), String> {
+/// Begins to log to stderr, from `level` on, for people until the handle is told otherwise.
+/// `UNWRAPD_LOG` has the last word: another level, or a level for each module, such as
+/// `warn,unwrapd=debug,hyper=debug`. The error names the problem of the variable.
+pub fn start(level: &str) -> Result<LogHandle, String> {
     let wanted = std::env::var("UNWRAPD_LOG").unwrap_or_default();
     let filter = match wanted.trim() {
         "" => own(level),
@@ -27,25 +52,27 @@ pub fn start(level: &str) -> Result<(), String> {
         .parse()
         .map_err(|error| format!("UNWRAPD_LOG: {error}"))?;
     let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = LogHandle::default();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(move || Lines { is_colored })
+        .event_format(format::Lines::new(log.clone()))
+        .fmt_fields(format::human_fields())
+        .with_writer(move || Stderr { is_colored })
         .with_ansi(is_colored)
-        .with_target(false)
         // It would print them to stderr, and panic where that is what fails.
         .log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     // In a test another one may have begun already.
     drop(subscriber.try_init());
-    Ok(())
+    Ok(log)
 }
 
 /// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a
 /// part of what is logged.
-struct Lines {
+struct Stderr {
     is_colored: bool,
 }
 
-impl io::Write for Lines {
+impl io::Write for Stderr {
     /// Takes a whole line at once, as it is formatted.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -66,7 +93,8 @@ impl io::Write for Lines {
     }
 }
 
-/// The line with everything escaped but the colours of the formatter, which has made those of others harmless itself.
+/// The line with everything escaped but the colours of the formatter, which has escaped those in
+/// messages and fields itself.
 fn uncolored(line: &str) -> Cow<'_, str> {
     let mut safe = String::with_capacity(line.len());
     for (place, piece) in line.split("\x1b[").enumerate() {

@@ -21,6 +21,7 @@ use crate::config::{Config, DestinationSettings, EndpointSettings, ServerSetting
 use crate::destinations::Kind;
 use crate::destinations::http::HttpSettings;
 use crate::gateway::Gateway;
+use crate::telemetry::LogSettings;
 use tour::Tour;
 
 /// The usual address to listen on.
@@ -79,6 +80,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         },
         admin: None,
         server: ServerSettings::default(),
+        log: LogSettings::default(),
         admin_token: None,
         store: StoreUrl::Sqlite(db.clone()).into(),
         endpoints: vec![EndpointSettings::new(ENDPOINT, webhooks.clone())],

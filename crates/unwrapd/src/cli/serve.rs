@@ -15,6 +15,7 @@ use crate::destinations;
 use crate::gateway::{DELIVER_DRAIN_MAX, Gateway};
 use crate::receive::warn_of_shared_secrets;
 use crate::store::precheck;
+use crate::telemetry::LogHandle;
 pub(super) use init::supervise;
 
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
@@ -46,8 +47,8 @@ pub(super) struct Arguments {
     pub(super) threads: Option<u16>,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut config = read(&arguments.config)?;
+pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Failure> {
+    let mut config = read(&arguments.config, log)?;
     if config.destinations.is_empty() {
         tracing::warn!("there is no [[destination]]: webhooks are stored, and not delivered");
     }
@@ -101,7 +102,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 readings.spawn_blocking(move || Config::read(&path));
             }
             Some(read) = readings.join_next() => {
-                reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway);
+                reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway, log);
             }
             () = gateway.failed() => {
                 return Err(anyhow::anyhow!("a part of the gateway has ended, and the log says why").into());
@@ -136,8 +137,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The configuration. An error names what is wrong with the store too, so that both can be mended at once.
-fn read(file: &Path) -> Result<Config, ConfigError> {
-    Config::read(file).map_err(|error| {
+fn read(file: &Path, log: &LogHandle) -> Result<Config, ConfigError> {
+    Config::read_with(file, |settings| log.apply(settings)).map_err(|error| {
         let store = Config::read_store(file).ok();
         match store.and_then(|store| precheck(&store).err()) {
             Some(problem) => error.and(problem),
@@ -185,12 +186,15 @@ fn reload_with(
     read: anyhow::Result<Result<Config, ConfigError>>,
     path: &Path,
     gateway: &mut Gateway,
+    log: &LogHandle,
 ) {
-    let reloaded = read
-        .and_then(|read| Ok(read?))
-        .and_then(|config| gateway.reload(config));
+    let reloaded = read.and_then(|read| Ok(read?)).and_then(|config| {
+        let settings = config.log;
+        Ok((gateway.reload(config)?, settings))
+    });
     match reloaded {
-        Ok(changes) => {
+        Ok((changes, settings)) => {
+            log.apply(settings);
             let file = path.display();
             let parts = changes.parts.join("; ");
             if changes.is_empty() {

@@ -30,6 +30,9 @@ impl Changes {
         if before.server.drain != after.server.drain {
             changes.parts.push("[server]: drain_seconds changed".into());
         }
+        if before.log != after.log {
+            changes.parts.push("[log]: format changed".into());
+        }
         changes.at_next_start = differing([
             ("listen", before.listen != after.listen),
             ("admin", before.admin != after.admin),

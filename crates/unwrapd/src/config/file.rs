@@ -11,12 +11,14 @@ use crate::admin::{AdminKeys, AdminToken};
 use crate::listen::{ListenKeys, ServerKeys, ServerSettings};
 use crate::settings_file::{Document, Mistake, Mistakes, Table};
 use crate::store::StoreSettings;
+use crate::telemetry::LogSettings;
 
 /// The tables of a configuration.
 pub(super) struct File<'a> {
     /// The folder that paths count from.
     folder: PathBuf,
     server: Table<'a>,
+    log: Table<'a>,
     store: Table<'a>,
     endpoints: Vec<Table<'a>>,
     destinations: Vec<Table<'a>>,
@@ -31,12 +33,13 @@ impl<'a> File<'a> {
         let mut document = Document::of(
             root,
             folder,
-            &["server", "store"],
+            &["server", "log", "store"],
             &["endpoint", "destination"],
         );
         Self {
             folder: folder.to_owned(),
             server: document.single("server"),
+            log: document.single("log"),
             store: document.single("store"),
             endpoints: document.listed("endpoint"),
             destinations: document.listed("destination"),
@@ -53,8 +56,12 @@ impl<'a> File<'a> {
         Ok(store.expect("without a mistake there is one"))
     }
 
-    pub(super) fn check(self) -> Result<Config, Mistakes> {
+    /// Makes all checks. `begin_log` gets the settings of the log first, so that the warnings about
+    /// the rest follow them.
+    pub(super) fn check(self, begin_log: impl FnOnce(LogSettings)) -> Result<Config, Mistakes> {
         let mut mistakes = self.mistakes;
+        let log = mistakes.keep(LogSettings::read(self.log));
+        begin_log(log.unwrap_or_default());
         if self.endpoints.is_empty() && !self.has_broken_endpoints {
             mistakes.add(Mistake::whole(
                 "there is no [[endpoint]], so nothing can be received: add one with a `name` and its `secrets`",
@@ -75,6 +82,7 @@ impl<'a> File<'a> {
             admin: server.admin,
             admin_token: server.admin_token,
             server: server.settings,
+            log: log.expect("without a mistake it is there"),
             store,
             endpoints,
             destinations,
