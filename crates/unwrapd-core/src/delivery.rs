@@ -17,6 +17,9 @@ use crate::message::Message;
 use response_excerpt::ResponseExcerpt;
 use retry::RetryPolicy;
 
+/// Answer of a delivery that expired before an attempt was begun.
+pub const EXPIRED: &str = "expired before it could be delivered";
+
 /// Priority of a delivery. Each lane has its own workers, so that a backlog does not delay calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

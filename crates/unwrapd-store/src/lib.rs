@@ -11,6 +11,7 @@ mod destination_control;
 pub mod filter;
 mod fleet;
 mod give_up;
+mod health;
 mod ids;
 mod inbox;
 mod lifecycle;
@@ -52,6 +53,7 @@ pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use destination_control::DestinationControl;
 pub use fleet::{Configuration, FRESH, Fleet, FleetGateway, GatewayIdentity, SharedCircuit};
 pub use give_up::{GivenUp, give_up};
+pub use health::{HealthReporter, StoreHealth};
 pub use inbox::Inbox;
 pub use lifecycle::Lifecycle;
 pub use maintenance::Maintenance;
@@ -389,18 +391,20 @@ pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)
 }
 
 /// Opens the store, creates it if it does not exist, and compares `clock` with the stored time.
-/// Lasting problems of the store are reported to `warnings`.
+/// Lasting problems of the store are reported to `warnings`. `health` learns when it
+/// begins and ceases to refuse webhooks.
 pub async fn open(
     settings: &StoreSettings,
     clock: &Clock,
     warnings: &Warnings,
+    health: &HealthReporter,
 ) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.url {
         StoreUrl::Postgres(address) => Ok(Arc::new(
-            postgres::PostgresStore::open_with(address, &settings.bounds, clock).await?,
+            postgres::PostgresStore::open_with(address, &settings.bounds, clock, health).await?,
         )),
         StoreUrl::Sqlite(path) => Ok(Arc::new(
-            open_sqlite(path, &settings.bounds, clock, warnings).await?,
+            open_sqlite(path, &settings.bounds, clock, warnings, health).await?,
         )),
     }
 }
@@ -412,18 +416,20 @@ async fn open_sqlite(
     bounds: &Bounds,
     clock: &Clock,
     warnings: &Warnings,
+    health: &HealthReporter,
 ) -> Result<sqlite::SqliteStore, StoreError> {
     let mut told_at: Option<Instant> = None;
     loop {
-        let (file, bounds, clock, warnings) = (
+        let (file, bounds, clock, warnings, health) = (
             path.to_owned(),
             bounds.clone(),
             clock.clone(),
             warnings.clone(),
+            health.clone(),
         );
         // On a blocking thread, because the disk may not answer.
         let opened = tokio::task::spawn_blocking(move || {
-            sqlite::SqliteStore::open_with(&file, &bounds, &clock, &warnings)
+            sqlite::SqliteStore::open_with(&file, &bounds, &clock, &warnings, &health)
         });
         let opened = opened
             .await

@@ -28,7 +28,8 @@ use super::{
     SUMMARY_MESSAGES_MAX, Settled, SharedCircuit, Store, StoreError, Summary, Terms, TrafficCount,
 };
 use super::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
+    DeliveryQueue, DestinationControl, Fleet, HealthReporter, Inbox, Lifecycle, Maintenance,
+    QuarantineStore,
 };
 use connect::failure::Failure;
 use connect::hosts::{Connected, Hosts};
@@ -106,15 +107,23 @@ impl PostgresStore {
     /// Connects, creates the schema if it does not exist, and migrates it. Other gateways may do so
     /// at the same time.
     pub async fn open(address: &PostgresAddress, bounds: &Bounds) -> Result<Self, StoreError> {
-        Self::open_with(address, bounds, &Clock::default()).await
+        Self::open_with(
+            address,
+            bounds,
+            &Clock::default(),
+            &HealthReporter::default(),
+        )
+        .await
     }
 
     /// Does the same as [`open`](Self::open), with the given clock, which follows the clock of the
     /// database from then on.
+    /// `health` learns when the store begins and ceases to refuse webhooks.
     pub async fn open_with(
         address: &PostgresAddress,
         bounds: &Bounds,
         clock: &Clock,
+        health: &HealthReporter,
     ) -> Result<Self, StoreError> {
         let hosts = Hosts::new(address)?;
         let connected = hosts.connect(None).await?.for_gateway()?;
@@ -127,7 +136,13 @@ impl PostgresStore {
         let membership = Membership::new(clock.clone())?;
         let is_new = migration::run(&link, address, Some(membership.id())).await?;
         let shared = Arc::new(Shared {
-            pool: Pool::new(hosts, address.schema(), link, &does.synchronous_commit),
+            pool: Pool::new(
+                hosts,
+                address.schema(),
+                link,
+                &does.synchronous_commit,
+                health,
+            ),
             capacity: Capacity::new(bounds.undelivered_max),
             notifications: Notifications::new(address.schema()),
             membership,

@@ -30,7 +30,8 @@ use super::{
     QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary, Terms, TrafficCount,
 };
 use super::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
+    DeliveryQueue, DestinationControl, Fleet, HealthReporter, Inbox, Lifecycle, Maintenance,
+    QuarantineStore,
 };
 use files::checkpoint::{Checkpoints, Passes};
 use files::filesystem;
@@ -109,16 +110,19 @@ impl SqliteStore {
     /// earlier process was attempting are due again.
     pub fn open(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<Self, StoreError> {
         let clock = Clock::simulated(now);
-        Self::open_with(path, bounds, &clock, &Warnings::default())
+        let (warnings, health) = (Warnings::default(), HealthReporter::default());
+        Self::open_with(path, bounds, &clock, &warnings, &health)
     }
 
     /// Does the same as [`open`](Self::open), with the given clock, which is compared with the
     /// stored time. Problems of the files are reported to `warnings`.
+    /// `health` learns when the store begins and ceases to refuse webhooks.
     pub fn open_with(
         path: &Path,
         bounds: &Bounds,
         clock: &Clock,
         warnings: &Warnings,
+        health: &HealthReporter,
     ) -> Result<Self, StoreError> {
         let mut files = StoreFiles::take(path)?;
         let path = files.path().to_owned();
@@ -148,7 +152,7 @@ impl SqliteStore {
         let readers = Arc::new(Readers::new(&path));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let (alive_until_dropped, alive) = watch::channel(());
-        let pulse = Pulse::start(warnings.clone())?;
+        let pulse = Pulse::start(warnings.clone(), health.clone())?;
         let ended = Arc::new(OnceLock::new());
         let (running_until_dropped, running) = channel();
         let writer = Writer {
@@ -161,7 +165,8 @@ impl SqliteStore {
             pulse: Arc::clone(&pulse),
             failed: None,
             failures: Repeated::default(),
-            has_logged_failure: false,
+            refusing: None,
+            health: health.clone(),
             is_locked: false,
             rest: None,
             next_check: None,

@@ -123,7 +123,7 @@ async fn explain(State(refusals): State<Arc<Refusals>>, request: Request, next: 
     };
     if let Some(kind) = kind {
         let request = format!("{} {}", shown(method.as_str()), shown(uri.path()));
-        refusals.count_request(kind, request, || {
+        refusals.count_request(kind, &request, || {
             if is_webhook {
                 "webhooks are received at the port that `listen` in [server] sets. Correct the URL at OpenAI or in the reverse proxy".into()
             } else {

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::delivery::{Delivery, Outcome};
 
 pub(crate) use circuit_reports::{CircuitReport, CircuitReports};
-pub(crate) use failures::{Failure, Failures};
+pub(crate) use failures::Failure;
 pub use gate::Gate;
 pub(crate) use http::{client, client_config_for, describe};
 pub use kind::Kind;

@@ -160,12 +160,19 @@ impl Gateway {
             refusals,
         } = self.core.clone();
         let tasks = &mut self.tasks;
-        tasks.spawn(prune::run(store.clone(), clock.clone(), shutdown.clone()));
+        let prune = prune::run(
+            store.clone(),
+            clock.clone(),
+            events.clone(),
+            shutdown.clone(),
+        );
+        tasks.spawn(prune);
         let traffic = events.traffic().clone();
         tasks.spawn(traffic.run(store.clone(), shutdown.clone()));
         let fleet = Fleet {
             store: Arc::clone(&store),
             registry: registry.clone(),
+            events,
             circuits: self.dispatchers.circuits.clone(),
             identity: self.identity.subscribe(),
         };
@@ -240,7 +247,7 @@ impl Gateway {
         self.tls.as_ref()
     }
 
-    /// The feed of pipeline events.
+    /// The pipeline events.
     #[must_use]
     pub fn events(&self) -> &EventBus {
         &self.core.events

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use openai_webhooks::Webhooks;
+use tracing::Level;
 
 use crate::clock::Clock;
 use crate::delivery::Lane;
@@ -71,7 +74,7 @@ impl Intake {
         &self.clock
     }
 
-    /// The feed of pipeline events.
+    /// The pipeline events.
     #[must_use]
     pub(crate) fn events(&self) -> &EventBus {
         &self.events
@@ -86,7 +89,7 @@ impl Intake {
     /// Stores the message with a delivery for each destination that wants it, and wakes its
     /// dispatchers.
     pub(crate) async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
-        let told = Accepting::of(&message);
+        let told = Accepting::received(&message);
         let wanting = self.rules().wanting(message.event_type.as_deref());
         // A caller is not kept waiting for anything.
         if told.lane != Lane::Call {
@@ -156,20 +159,27 @@ impl Intake {
         let Accepting {
             endpoint,
             webhook_id,
-            kind,
+            event_type,
+            received_at,
             ..
         } = told;
+        let now = self.clock.stamp();
         let counted = match accepted {
             Accepted::New => TrafficKind::Accepted,
             Accepted::Duplicate => TrafficKind::Duplicate,
         };
         let traffic = self.events.traffic();
-        traffic.count(counted, &endpoint, self.clock.stamp());
-        tracing::debug!(webhook_id, kind, ?accepted, destinations = ?names(wanting), "kept");
-        self.events.emit(|| PipelineEvent::Accepted {
+        traffic.count(counted, &endpoint, now);
+        let duration = received_at.map(|received_at| {
+            Duration::try_from(now.duration_since(received_at)).unwrap_or_default()
+        });
+        self.events.emit(Level::DEBUG, || PipelineEvent::Accepted {
+            endpoint,
             webhook_id,
+            event_type,
             accepted,
             destinations: names(wanting),
+            duration,
         });
     }
 }
@@ -206,12 +216,14 @@ impl Drop for Opened<'_> {
     }
 }
 
-/// The details of a stored message for the feed and the dispatchers.
+/// The details of a stored message for the events and the dispatchers.
 struct Accepting {
     endpoint: String,
     webhook_id: String,
-    kind: String,
+    event_type: String,
     lane: Lane,
+    /// `None`: the request waited in the quarantine.
+    received_at: Option<Timestamp>,
 }
 
 impl Accepting {
@@ -219,8 +231,16 @@ impl Accepting {
         Self {
             endpoint: message.endpoint.clone(),
             webhook_id: message.webhook_id.clone(),
-            kind: message.kind().to_owned(),
+            event_type: message.kind().to_owned(),
             lane: Lane::of(message.event_type.as_deref()),
+            received_at: None,
+        }
+    }
+
+    fn received(message: &Message) -> Self {
+        Self {
+            received_at: Some(message.received_at),
+            ..Self::of(message)
         }
     }
 }

@@ -1,17 +1,22 @@
-//! A stream of pipeline events for observers. Observers never delay the pipeline: a slow one misses
-//! events.
+//! The stream of pipeline events. The log derives from it, and observers subscribe to it.
+//!
+//! Observers never delay the pipeline: a slow one misses events, and learns how many.
 
-use openai_webhooks::VerificationError;
-use tokio::sync::broadcast;
+mod bus;
+mod log;
+
+use std::time::Duration;
 
 use crate::delivery::Next;
+use crate::delivery::breaker::CircuitChange;
 use crate::store::Accepted;
-use crate::traffic::Traffic;
 
-/// Most events that wait for a slow subscriber. It misses the oldest beyond that.
-const BACKLOG_MAX: usize = 1024;
+pub use bus::{EventBus, Subscription};
 
-/// One step of one webhook. It never holds a payload, a secret or a signature.
+/// One step of a webhook, or one change of a destination, the store or the fleet.
+///
+/// An event holds ids, names, counts and durations; never a payload, a secret or a signature.
+/// `docs/reference/logs.md` lists the log line of each.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PipelineEvent {
@@ -24,10 +29,21 @@ pub enum PipelineEvent {
     },
     /// A request was refused.
     Refused {
-        /// Name of the endpoint.
-        endpoint: String,
-        /// The reason.
-        error: VerificationError,
+        /// Name of the endpoint; `None`: the path names no configured endpoint.
+        endpoint: Option<String>,
+        /// HTTP status of the answer.
+        status: u16,
+        /// Kind of the refusal, in words. Log lines are limited by kind and endpoint.
+        kind: &'static str,
+        /// Cause of this refusal.
+        reason: String,
+        /// Advice to the operator.
+        remedy: Option<String>,
+        /// Time from the head of the request to its refusal.
+        duration: Option<Duration>,
+        /// Number of refusals of this kind since the last warning, this one included. `None`: no
+        /// warning is due, and a later one counts this refusal.
+        repeats: Option<u64>,
     },
     /// A webhook was verified.
     Verified {
@@ -36,66 +52,172 @@ pub enum PipelineEvent {
         /// The `webhook-id`.
         webhook_id: String,
         /// Type of its event.
-        kind: String,
+        event_type: String,
     },
     /// The message is durable, or was before; the answer is 200.
     Accepted {
+        /// Name of the endpoint.
+        endpoint: String,
         /// The `webhook-id`.
         webhook_id: String,
+        /// Type of its event.
+        event_type: String,
         /// Whether it is new or a duplicate.
         accepted: Accepted,
-        /// The destinations of its deliveries, if it is new.
+        /// The destinations that subscribe to the event.
         destinations: Vec<String>,
+        /// Time from the verification to the commit; `None` for a request from the quarantine.
+        duration: Option<Duration>,
     },
-    /// An attempt has ended and is settled.
-    Attempted {
+    /// A delivery was claimed, or handed off by the commit that stored its message.
+    Claimed {
         /// The `webhook-id`.
         webhook_id: String,
         /// Name of the destination.
         destination: String,
         /// Number of the attempt, from 1.
         attempt: u32,
+    },
+    /// An attempt has ended. Its settlement follows.
+    AttemptEnded {
+        /// The `webhook-id`.
+        webhook_id: String,
+        /// Type of the event.
+        event_type: String,
+        /// Name of the destination.
+        destination: String,
+        /// Number of the attempt, from 1.
+        attempt: u32,
         /// The answer of the destination, or the cause of the failure.
         answer: String,
+        /// Length of the attempt.
+        duration: Duration,
+        /// The next step of the delivery.
+        next: Next,
+        /// Time until the next attempt, if there is one.
+        retry_in: Option<Duration>,
+        /// Number of failures with this answer since the last warning, this one included. `None`:
+        /// no warning is due, and a later one counts a failure.
+        repeats: Option<u64>,
+    },
+    /// A call was given up without an attempt, because it is too old. Its settlement follows.
+    Expired {
+        /// The `webhook-id`.
+        webhook_id: String,
+        /// Type of the event.
+        event_type: String,
+        /// Name of the destination.
+        destination: String,
+        /// Number of the attempt that was not made.
+        attempt: u32,
+        /// As in [`AttemptEnded`](Self::AttemptEnded).
+        repeats: Option<u64>,
+    },
+    /// The result of an attempt is durable.
+    Settled {
+        /// The `webhook-id`.
+        webhook_id: String,
+        /// Name of the destination.
+        destination: String,
+        /// Number of the attempt, from 1.
+        attempt: u32,
         /// The next step of the delivery.
         next: Next,
     },
+    /// The circuit of a destination has opened, stayed open after a probe, or closed.
+    CircuitChanged {
+        /// Name of the destination.
+        destination: String,
+        /// The change.
+        change: CircuitChange,
+        /// The answer that led to the change; `None`: another gateway found it.
+        answer: Option<String>,
+    },
+    /// A destination was paused.
+    Paused {
+        /// Name of the destination.
+        destination: String,
+        /// Whether an operator did so at another gateway.
+        is_remote: bool,
+    },
+    /// A destination was resumed.
+    Resumed {
+        /// Name of the destination.
+        destination: String,
+        /// Whether an operator did so at another gateway.
+        is_remote: bool,
+    },
+    /// A refused request is durable in the quarantine.
+    Quarantined {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// The reason why it was refused.
+        reason: String,
+    },
+    /// Old messages were deleted.
+    Pruned {
+        /// Their number.
+        messages: u64,
+    },
+    /// Another gateway has joined the fleet.
+    GatewayJoined {
+        /// Its name.
+        gateway: String,
+    },
+    /// Another gateway has left the fleet: it stopped, or its heartbeats ceased.
+    GatewayLeft {
+        /// Its name.
+        gateway: String,
+    },
+    /// The store accepts no webhooks. Each cause has its own pair of this event and
+    /// [`StoreRecovered`](Self::StoreRecovered).
+    StoreRefusing {
+        /// The cause and its effect.
+        reason: String,
+    },
+    /// A cause for which the store accepted no webhooks is gone.
+    StoreRecovered {
+        /// The cause that is gone, in words.
+        reason: String,
+    },
 }
 
-/// Passes pipeline events to subscribers, and holds the traffic counts.
-#[derive(Clone, Debug)]
-pub struct EventBus {
-    subscribers: broadcast::Sender<PipelineEvent>,
-    traffic: Traffic,
-}
-
-impl Default for EventBus {
-    fn default() -> Self {
-        Self {
-            subscribers: broadcast::Sender::new(BACKLOG_MAX),
-            traffic: Traffic::default(),
+impl PipelineEvent {
+    /// The stable name of the event, as in the log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Received { .. } => "received",
+            Self::Refused { .. } => "refused",
+            Self::Verified { .. } => "verified",
+            Self::Accepted { .. } => "accepted",
+            Self::Claimed { .. } => "claimed",
+            Self::AttemptEnded { .. } => "attempt_ended",
+            Self::Expired { .. } => "expired",
+            Self::Settled { .. } => "settled",
+            Self::CircuitChanged { .. } => "circuit_changed",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::Quarantined { .. } => "quarantined",
+            Self::Pruned { .. } => "pruned",
+            Self::GatewayJoined { .. } => "gateway_joined",
+            Self::GatewayLeft { .. } => "gateway_left",
+            Self::StoreRefusing { .. } => "store_refusing",
+            Self::StoreRecovered { .. } => "store_recovered",
         }
     }
-}
 
-impl EventBus {
-    /// Passes an event to the subscribers. Without any, the event is not made.
-    pub fn emit(&self, event: impl FnOnce() -> PipelineEvent) {
-        if self.subscribers.receiver_count() > 0 {
-            // The last subscriber may have left just now.
-            drop(self.subscribers.send(event()));
+    /// The `webhook-id` of the webhook that the event is about, once it is verified.
+    #[must_use]
+    pub fn webhook_id(&self) -> Option<&str> {
+        match self {
+            Self::Verified { webhook_id, .. }
+            | Self::Accepted { webhook_id, .. }
+            | Self::Claimed { webhook_id, .. }
+            | Self::AttemptEnded { webhook_id, .. }
+            | Self::Expired { webhook_id, .. }
+            | Self::Settled { webhook_id, .. } => Some(webhook_id),
+            _ => None,
         }
-    }
-
-    /// The counts of the traffic.
-    #[must_use]
-    pub fn traffic(&self) -> &Traffic {
-        &self.traffic
-    }
-
-    /// Subscribes to all events from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<PipelineEvent> {
-        self.subscribers.subscribe()
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
 use crate::clock::Clock;
-use crate::printable::counted;
+use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::store::{Maintenance, Pruned};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,12 @@ const REST: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Goes on until shutdown. A failing store does not end it.
-pub(crate) async fn run(store: Arc<dyn Maintenance>, clock: Clock, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    store: Arc<dyn Maintenance>,
+    clock: Clock,
+    events: EventBus,
+    shutdown: CancellationToken,
+) {
     let mut messages = 0;
     loop {
         let started = Instant::now();
@@ -24,8 +30,7 @@ pub(crate) async fn run(store: Arc<dyn Maintenance>, clock: Clock, shutdown: Can
             Ok(pruned) => {
                 messages += pruned.messages;
                 if !pruned.is_more && messages > 0 {
-                    let deleted = counted(messages, "old message", "old messages");
-                    tracing::info!("deleted {deleted}");
+                    events.emit(Level::INFO, || PipelineEvent::Pruned { messages });
                     messages = 0;
                 }
                 pause(pruned, started.elapsed())

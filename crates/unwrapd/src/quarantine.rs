@@ -14,10 +14,12 @@ use openai_webhooks::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::intake::Intake;
 use crate::message::Message;
 use crate::observe::refusals::Refusals;
+use crate::pipeline_events::PipelineEvent;
 use crate::store::{Accepted, QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, StoreError};
 use budget::Budget;
 
@@ -124,11 +126,19 @@ impl Quarantine {
         };
         let store = Arc::clone(&self.store);
         let (writes, refusals) = (Arc::clone(&self.writes), Arc::clone(&self.refusals));
-        let endpoint = endpoint.to_owned();
+        let (endpoint, error) = (endpoint.to_owned(), error.clone());
+        let events = self.intake.events().clone();
         tokio::spawn(async move {
             // It is never closed.
             let _write = writes.acquire().await;
-            match store.quarantine(quarantined).await {
+            let kept = store.quarantine(quarantined).await;
+            if kept.is_ok() {
+                events.emit(Level::TRACE, || PipelineEvent::Quarantined {
+                    endpoint: endpoint.clone(),
+                    reason: error.to_string(),
+                });
+            }
+            match kept {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(

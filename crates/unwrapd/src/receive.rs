@@ -16,6 +16,8 @@ use axum::routing::post;
 use bytes::Bytes;
 use jiff::Timestamp;
 use openai_webhooks::{VerificationError, Webhooks};
+use tokio::time::Instant;
+use tracing::Level;
 
 use crate::clock::{Clock, Shown};
 use crate::crash::{self, CrashPoint};
@@ -71,9 +73,11 @@ async fn receive(
     let Some(endpoint) = configured else {
         return Err(wrong_path::unknown_endpoint(&receiver, &request));
     };
+    let events = receiver.intake.events();
+    let started = events.is_observed(Level::DEBUG).then(Instant::now);
     accept(&receiver, &endpoint, request)
         .await
-        .inspect_err(|refusal| refusal.count(&receiver.refusals, &endpoint))
+        .inspect_err(|refusal| refusal.emit(&receiver, &endpoint, started))
 }
 
 async fn accept(
@@ -99,7 +103,8 @@ async fn accept(
     let mut admission = receiver.limits.admit(endpoint).await?;
     let payload = admission.read(body).await?;
     crash::point(CrashPoint::Received);
-    receiver.intake.events().emit(|| PipelineEvent::Received {
+    let events = receiver.intake.events();
+    events.emit(Level::TRACE, || PipelineEvent::Received {
         endpoint: endpoint.to_owned(),
         bytes: payload.len(),
     });
@@ -110,10 +115,10 @@ async fn accept(
     // Before it is stored, since it may be delivered at once.
     let shown = judged_at.prove(clock);
     let (message, oddity) = Message::read(endpoint, &verified, &payload, clock.stamp());
-    receiver.intake.events().emit(|| PipelineEvent::Verified {
+    events.emit(Level::TRACE, || PipelineEvent::Verified {
         endpoint: endpoint.to_owned(),
         webhook_id: message.webhook_id.clone(),
-        kind: message.kind().to_owned(),
+        event_type: message.kind().to_owned(),
     });
     crash::point(CrashPoint::Verified);
 
@@ -192,10 +197,6 @@ struct Arrival<'r> {
 impl Receiver {
     fn refuse(&self, arrival: &Arrival<'_>, payload: Option<&Bytes>, error: &VerificationError) {
         let endpoint = arrival.endpoint;
-        self.intake.events().emit(|| PipelineEvent::Refused {
-            endpoint: endpoint.to_owned(),
-            error: error.clone(),
-        });
         let traffic = self.intake.events().traffic();
         traffic.count(TrafficKind::Refused, endpoint, self.intake.clock().stamp());
         self.quarantine.add(

@@ -33,6 +33,11 @@ impl Warnings {
         }
     }
 
+    /// As [`end`](Self::end), for a condition whose end the caller logs.
+    pub fn clear(&self, kind: &'static str) {
+        self.lock().remove(kind);
+    }
+
     /// Whether the condition `kind` holds now.
     #[must_use]
     pub fn has(&self, kind: &str) -> bool {

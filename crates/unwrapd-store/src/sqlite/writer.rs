@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
+use tracing::Level;
 
-use crate::StoreError;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
 use crate::sqlite::files::filesystem;
 use crate::sqlite::files::readers::Readers;
@@ -27,6 +27,7 @@ use crate::sqlite::schema;
 use crate::sqlite::writer::job::{Job, Urgency, Work};
 use crate::sqlite::writer::pulse::Pulse;
 use crate::sqlite::writer::writer_state::WriterState;
+use crate::{HealthReporter, StoreError};
 use failure::Failure;
 use unwrapd_core::observe::repeated::Repeated;
 
@@ -64,8 +65,9 @@ pub(crate) struct Writer {
     /// Failures by their text. Each is logged at once, then counted and logged at most once a
     /// minute.
     pub(crate) failures: Repeated<String>,
-    /// Whether a failure was logged and no commit has succeeded since.
-    pub(crate) has_logged_failure: bool,
+    /// The level of the log line about the latest failures, if no commit has succeeded since.
+    pub(crate) refusing: Option<Level>,
+    pub(crate) health: HealthReporter,
     /// Whether the last transaction could not begin because another program writes.
     pub(crate) is_locked: bool,
     /// Until this time the file is not opened again, for this reason.

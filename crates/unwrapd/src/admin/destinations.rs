@@ -141,7 +141,7 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         } else {
             admin.store.resume(&name).await?;
         }
-        switched(&admin, &name, is_paused);
+        admin.registry.of(&name).switch(is_paused, false);
         Ok::<_, StoreError>(())
     });
     let broke_off = |_| StoreError::Unavailable("an internal error occurred; try again".into());
@@ -152,12 +152,6 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
 async fn is_paused_in(admin: &Admin, name: &str) -> Result<bool, StoreError> {
     let paused = admin.store.paused().await?;
     Ok(paused.iter().any(|(paused, _)| paused == name))
-}
-
-fn switched(admin: &Admin, name: &str, is_paused: bool) {
-    admin.registry.of(name).set_paused(is_paused);
-    let what = if is_paused { "paused" } else { "resumed" };
-    tracing::info!(destination = name, "{what} by an operator");
 }
 
 fn target(admin: &Admin, name: &str) -> Result<Configured, Refusal> {

@@ -92,6 +92,7 @@ impl Failures {
             let state = if is_down { "down" } else { "up" };
             tracing::warn!(
                 destination,
+                count,
                 "destination went down {count} times more since the last such line, and is {state} now"
             );
         }
@@ -103,12 +104,14 @@ fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
         match failure {
             Some((Failure::Retried, cause)) => tracing::warn!(
                 destination,
+                count,
                 "{}, and will be retried: {cause}",
                 counted(count, "more attempt failed", "more attempts failed")
             ),
             Some((Failure::Dead, cause)) => {
                 tracing::error!(
                     destination,
+                    count,
                     "{}: {cause}",
                     counted(
                         count,
@@ -119,6 +122,7 @@ fn log(destination: &str, counts: Vec<(Option<(Failure, String)>, u64)>) {
             }
             None => tracing::warn!(
                 destination,
+                count,
                 "{}, for other causes",
                 counted(count, "more attempt failed", "more attempts failed")
             ),

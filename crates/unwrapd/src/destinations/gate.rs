@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::Level;
 
 use super::circuit_reports::{CircuitReport, CircuitReports};
 use super::failures::Failures;
@@ -12,6 +13,7 @@ use super::state::Circuit;
 use crate::delivery::breaker::{self, Breaker, CircuitChange, Permit};
 use crate::delivery::rate_limiter::RateLimiter;
 use crate::delivery::{Lane, Outcome, later};
+use crate::pipeline_events::PipelineEvent;
 use crate::store::SharedCircuit;
 
 /// Closed while the destination is paused or down, and limited by its rate. Calls pass while it is
@@ -174,25 +176,24 @@ impl Gate {
         outcome: &Outcome,
         now: Timestamp,
     ) {
-        let destination = self.handle.name();
         self.handle.state().set_circuit(shown(circuit, now));
-        match change {
-            CircuitChange::Opens if self.failures.goes_down() => tracing::warn!(
-                destination,
-                "destination is down: {} attempts in a row failed, the last one with: {}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute",
-                breaker::FAILURES_MAX,
-                outcome.answer(),
-            ),
-            CircuitChange::Closes if self.failures.comes_up() => {
-                tracing::info!(destination, "destination is up again: {}", outcome.answer());
-            }
-            CircuitChange::Opens => {
-                tracing::debug!(destination, "down again: {}", outcome.answer());
-            }
-            CircuitChange::Closes => tracing::debug!(destination, "up again: {}", outcome.answer()),
-            _ => tracing::debug!(destination, "still down: {}", outcome.answer()),
-        }
+        self.emit(change, Some(outcome.answer()));
         self.handle.notify_all();
+    }
+
+    /// Emits a change. The log has the first opening at once, as a warning, and counts further ones.
+    fn emit(&self, change: CircuitChange, answer: Option<&str>) {
+        let level = match change {
+            CircuitChange::Opens if self.failures.goes_down() => Level::WARN,
+            CircuitChange::Closes if self.failures.comes_up() => Level::INFO,
+            _ => Level::DEBUG,
+        };
+        let events = self.handle.events();
+        events.emit(level, || PipelineEvent::CircuitChanged {
+            destination: self.handle.name().to_owned(),
+            change,
+            answer: answer.map(str::to_owned),
+        });
     }
 
     /// Calls are always admitted. With other gateways, the right to probe is requested from them
@@ -263,25 +264,14 @@ impl Gate {
         let is_due = state.breaker.is_due(instant);
         drop(state);
         self.handle.state().set_circuit(shown(after, now));
-        let destination = self.handle.name();
         match (before, after) {
-            (breaker::Circuit::Closed, breaker::Circuit::Open { .. })
-                if self.failures.goes_down() =>
-            {
-                tracing::warn!(
-                    destination,
-                    "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute"
-                );
+            (breaker::Circuit::Closed, breaker::Circuit::Open { .. }) => {
+                self.emit(CircuitChange::Opens, None);
             }
             (
                 breaker::Circuit::Open { .. } | breaker::Circuit::HalfOpen,
                 breaker::Circuit::Closed,
-            ) if self.failures.comes_up() => {
-                tracing::info!(
-                    destination,
-                    "destination is up again, as another gateway has found"
-                );
-            }
+            ) => self.emit(CircuitChange::Closes, None),
             _ => {}
         }
         if is_due || std::mem::discriminant(&before) != std::mem::discriminant(&after) {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify};
+use tracing::Level;
 
 use super::Destination;
 use super::gate::Gate;
 use super::state::DestinationState;
 use crate::delivery::Lane;
 use crate::handoff::{DirectHandoff, Reservation};
+use crate::pipeline_events::{EventBus, PipelineEvent};
 
 /// The destinations by name. Cloning it is cheap, and every clone has the same destinations.
 #[derive(Clone, Default)]
@@ -20,6 +22,7 @@ pub struct Registry(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     by_name: RwLock<BTreeMap<String, Arc<DestinationHandle>>>,
+    events: EventBus,
     /// Held while a destination is paused or resumed, so that memory and store agree on the last
     /// change.
     pausing: Mutex<()>,
@@ -32,6 +35,7 @@ struct Shared {
 pub struct DestinationHandle {
     name: String,
     state: DestinationState,
+    events: EventBus,
     lanes: [LaneEntrance; Lane::ALL.len()],
     /// `None`: not configured.
     configured: RwLock<Option<Configured>>,
@@ -57,6 +61,16 @@ struct LaneEntrance {
 }
 
 impl Registry {
+    /// An empty registry. Changes of its destinations become events.
+    #[must_use]
+    pub fn new(events: EventBus) -> Self {
+        Self(Arc::new(Shared {
+            by_name: RwLock::default(),
+            events,
+            pausing: Mutex::default(),
+        }))
+    }
+
     /// The handle of this destination, which is created by the first call.
     #[must_use]
     pub fn of(&self, name: &str) -> Arc<DestinationHandle> {
@@ -68,7 +82,7 @@ impl Registry {
             .by_name
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(DestinationHandle::new(name));
+        let new = || Arc::new(DestinationHandle::new(name, self.0.events.clone()));
         Arc::clone(by_name.entry(name.to_owned()).or_insert_with(new))
     }
 
@@ -112,10 +126,11 @@ impl Registry {
 }
 
 impl DestinationHandle {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, events: EventBus) -> Self {
         Self {
             name: name.to_owned(),
             state: DestinationState::default(),
+            events,
             lanes: Default::default(),
             configured: RwLock::default(),
             gate: RwLock::default(),
@@ -132,6 +147,11 @@ impl DestinationHandle {
     #[must_use]
     pub(crate) fn state(&self) -> &DestinationState {
         &self.state
+    }
+
+    /// Where its changes become events.
+    pub(crate) fn events(&self) -> &EventBus {
+        &self.events
     }
 
     /// Its implementation and time-out. `None`: not configured.
@@ -175,6 +195,29 @@ impl DestinationHandle {
     pub fn set_paused(&self, is_paused: bool) {
         self.state.set_paused(is_paused);
         self.notify_all();
+    }
+
+    /// As [`set_paused`](Self::set_paused), and emits the change. Does nothing if it is none.
+    /// `is_remote`: it was made at another gateway.
+    pub fn switch(&self, is_paused: bool, is_remote: bool) {
+        if self.state.is_paused() == is_paused {
+            return;
+        }
+        self.set_paused(is_paused);
+        let destination = self.name.clone();
+        self.events.emit(Level::INFO, || {
+            if is_paused {
+                PipelineEvent::Paused {
+                    destination,
+                    is_remote,
+                }
+            } else {
+                PipelineEvent::Resumed {
+                    destination,
+                    is_remote,
+                }
+            }
+        });
     }
 
     /// Wakes the dispatcher of a lane.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::Level;
 
 use super::prefetch::{self, Prefetched, Waiting};
 use super::{LaneContext, attempt, settle};
@@ -19,8 +20,9 @@ use crate::delivery::breaker::{CircuitChange, Permit};
 use crate::delivery::limits::Limits;
 use crate::delivery::response_excerpt::ResponseExcerpt;
 use crate::delivery::retry::RetryPolicy;
-use crate::delivery::{Delivery, Lane, Next, Outcome};
+use crate::delivery::{Delivery, EXPIRED, Lane, Next, Outcome};
 use crate::handoff::HandedOff;
+use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease};
 use claims::{Due, Looked};
 
@@ -91,7 +93,22 @@ impl LaneWorker {
             // Unless the delivery is settled by then.
             let ends_at = claimed_at + lease(timeout);
             self.due.comes_by(ends_at);
+            self.emit_claimed(std::slice::from_ref(&delivery));
             self.prefetch(vec![delivery], claimed_at, timeout);
+        }
+    }
+
+    fn emit_claimed(&self, deliveries: &[Delivery]) {
+        let events = &self.lane.events;
+        if !events.is_observed(Level::TRACE) {
+            return;
+        }
+        for delivery in deliveries {
+            events.emit(Level::TRACE, || PipelineEvent::Claimed {
+                webhook_id: delivery.message.webhook_id.clone(),
+                destination: delivery.destination.clone(),
+                attempt: delivery.attempt,
+            });
         }
     }
 
@@ -160,15 +177,10 @@ impl LaneWorker {
     fn expire_first(&mut self) {
         if let Some(Waiting { delivery, .. }) = self.prefetched.take_first() {
             let outcome = Outcome::Refused {
-                answer: "expired before it could be delivered".into(),
+                answer: EXPIRED.into(),
                 said: ResponseExcerpt::default(),
             };
-            self.settle(
-                &Arc::new(delivery),
-                &outcome,
-                Duration::ZERO,
-                CircuitChange::Stays,
-            );
+            self.settle(&Arc::new(delivery), &outcome, None, CircuitChange::Stays);
         }
     }
 
@@ -216,30 +228,31 @@ impl LaneWorker {
             let now = self.lane.clock.now();
             let change = self.lane.gate.end(under_way.permit, &outcome, now);
             let took = under_way.begun_at.elapsed();
-            self.settle(&under_way.delivery, &outcome, took, change);
+            self.settle(&under_way.delivery, &outcome, Some(took), change);
         }
     }
 
-    /// Decides about the next step, and records it.
+    /// Decides about the next step, and records it. `took` is `None` if no
+    /// attempt was made.
     fn settle(
         &mut self,
         delivery: &Arc<Delivery>,
         outcome: &Outcome,
-        took: Duration,
+        took: Option<Duration>,
         change: CircuitChange,
     ) {
         let Moment { now, stamp } = self.lane.clock.moment();
         let age = self.age(delivery);
         let random = fastrand::f64();
         let next = Next::after(outcome, delivery, &self.retry_policy(), now, age, random);
-        let failures = self.lane.gate.failures();
-        settle::log(failures, delivery, outcome.answer(), next, now, change);
+        let answer = outcome.answer();
+        settle::emit_end(&self.lane, delivery, answer, took, (next, now), change);
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
             ended_at: stamp,
-            took,
-            answer: outcome.answer().to_owned(),
+            took: took.unwrap_or_default(),
+            answer: answer.to_owned(),
             said: outcome.said().clone(),
             next,
         };

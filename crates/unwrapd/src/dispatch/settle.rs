@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
 use super::LaneContext;
 use super::lane_worker::LEASE_MARGIN;
 use crate::crash::{self, CrashPoint};
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{Delivery, Next};
-use crate::destinations::{Failure, Failures};
+use crate::destinations::Failure;
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease, Settled, StoreError, TrafficKind};
 
@@ -44,11 +45,10 @@ pub(super) async fn settle(
             };
             let traffic = lane.events.traffic();
             traffic.count(counted, destination, attempt.ended_at);
-            lane.events.emit(|| PipelineEvent::Attempted {
+            lane.events.emit(Level::TRACE, || PipelineEvent::Settled {
                 webhook_id: webhook_id.clone(),
                 destination: destination.to_owned(),
                 attempt: attempt.number,
-                answer: attempt.answer,
                 next: attempt.next,
             });
             due_at
@@ -57,6 +57,7 @@ pub(super) async fn settle(
             tracing::warn!(
                 destination,
                 webhook_id,
+                attempt = attempt.number,
                 "the result of an attempt came too late; the message is delivered again"
             );
             None
@@ -66,6 +67,7 @@ pub(super) async fn settle(
             tracing::error!(
                 destination,
                 webhook_id,
+                attempt = attempt.number,
                 "cannot store the result of an attempt: {error}"
             );
             None
@@ -106,53 +108,54 @@ where
     }
 }
 
-/// Logs one line when a destination begins to fail, instead of one for every attempt. For a
-/// destination that fails repeatedly, and for dead letters, failures of the same cause are counted.
-pub(super) fn log(
-    failures: &Failures,
+/// Emits the end of an attempt; `took` is `None` for a delivery that expired before one was begun.
+///
+/// The log has a warning when a destination begins to fail, and not one for every attempt while it
+/// does. Where it begins again and again, and for dead letters, warnings of one cause are counted.
+pub(super) fn emit_end(
+    lane: &LaneContext,
     delivery: &Delivery,
     answer: &str,
-    next: Next,
-    now: Timestamp,
+    took: Option<Duration>,
+    (next, now): (Next, Timestamp),
     change: CircuitChange,
 ) {
-    let destination = &delivery.destination;
-    let webhook_id = &delivery.message.webhook_id;
-    let attempt = delivery.attempt;
-    match next {
-        Next::Delivered => {
-            tracing::debug!(destination, webhook_id, attempt, "delivered: {answer}");
+    let failures = lane.gate.failures();
+    let (repeats, notable) = match next {
+        Next::Retry { .. } if change == CircuitChange::Fails => {
+            (failures.count(Failure::Retried, answer), Level::WARN)
         }
-        Next::Retry { due_at } => {
-            let seconds = due_at.duration_since(now).as_secs_f64();
-            let what = format_args!("not delivered yet, next attempt in {seconds:.1} s: {answer}");
-            let counted =
-                (change == CircuitChange::Fails).then(|| failures.count(Failure::Retried, answer));
-            match counted.flatten() {
-                Some(1) => tracing::warn!(destination, webhook_id, attempt, "{what}"),
-                Some(count) => tracing::warn!(
-                    destination,
-                    webhook_id,
-                    attempt,
-                    "{what} ({count} such failures since the last such line)"
-                ),
-                None => tracing::debug!(destination, webhook_id, attempt, "{what}"),
-            }
+        Next::Delivered | Next::Retry { .. } => (None, Level::DEBUG),
+        Next::Dead => (failures.count(Failure::Dead, answer), Level::ERROR),
+    };
+    let level = repeats.map_or(Level::DEBUG, |_| notable);
+    lane.events.emit(level, || {
+        let webhook_id = delivery.message.webhook_id.clone();
+        let event_type = delivery.message.kind().to_owned();
+        let destination = delivery.destination.clone();
+        let attempt = delivery.attempt;
+        let Some(duration) = took else {
+            return PipelineEvent::Expired {
+                webhook_id,
+                event_type,
+                destination,
+                attempt,
+                repeats,
+            };
+        };
+        PipelineEvent::AttemptEnded {
+            webhook_id,
+            event_type,
+            destination,
+            attempt,
+            answer: answer.to_owned(),
+            duration,
+            next,
+            retry_in: match next {
+                Next::Retry { due_at } => Duration::try_from(due_at.duration_since(now)).ok(),
+                Next::Delivered | Next::Dead => None,
+            },
+            repeats,
         }
-        Next::Dead => match failures.count(Failure::Dead, answer) {
-            Some(1) => tracing::error!(
-                destination,
-                webhook_id,
-                attempt,
-                "given up and kept as a dead letter: {answer}. Repair the destination, then `unwrapd dead replay`"
-            ),
-            Some(count) => tracing::error!(
-                destination,
-                webhook_id,
-                attempt,
-                "given up and kept as a dead letter: {answer} ({count} such deliveries since the last such line)"
-            ),
-            None => tracing::debug!(destination, webhook_id, attempt, "given up: {answer}"),
-        },
-    }
+    });
 }

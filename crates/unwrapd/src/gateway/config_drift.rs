@@ -24,6 +24,7 @@ impl ConfigDrift {
         for (name, parts) in &differing {
             if self.0.get(name) != Some(parts) {
                 tracing::warn!(
+                    gateway = name,
                     "gateway {name}, on the same database, is configured differently: {}. Each gateway applies its own configuration to the webhooks that it receives; give both the same file and send them SIGHUP",
                     parts.join(", ")
                 );
@@ -32,7 +33,10 @@ impl ConfigDrift {
         for name in self.0.keys() {
             let is_there = members.iter().any(|member| member.name == *name);
             if is_there && !differing.contains_key(name) {
-                tracing::info!("gateway {name} has the same configuration as this one again");
+                tracing::info!(
+                    gateway = name,
+                    "gateway {name} has the same configuration as this one again"
+                );
             }
         }
         self.0 = differing;

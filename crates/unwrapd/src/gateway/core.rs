@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::destinations::Registry;
 use crate::observe::refusals::Refusals;
 use crate::observe::warnings::Warnings;
-use crate::pipeline_events::EventBus;
-use crate::store::{self, Store, StoreError, StoreUrl};
+use crate::pipeline_events::{EventBus, PipelineEvent};
+use crate::store::{self, HealthReporter, Store, StoreError, StoreHealth, StoreUrl};
 
 #[derive(Clone)]
 pub(super) struct Core {
@@ -28,12 +28,14 @@ impl Core {
     /// Opens the store, and marks the destinations that are paused.
     pub(super) async fn open(config: &Config) -> anyhow::Result<(Self, Opened)> {
         let (clock, warnings) = (Clock::default(), Warnings::default());
+        let events = EventBus::default();
         let was_there = report::is_there(&config.store.url);
-        let store = store::open(&config.store, &clock, &warnings)
+        let health = health_of(&events);
+        let store = store::open(&config.store, &clock, &warnings, &health)
             .await
             .map_err(|error| cannot_open(&config.store.url, error))?;
         timekeeping::log_doubt(&clock, &warnings);
-        let registry = Registry::default();
+        let registry = Registry::new(events.clone());
         for (name, _) in store.paused().await? {
             registry.of(&name).set_paused(true);
         }
@@ -42,12 +44,23 @@ impl Core {
             store,
             clock,
             registry,
-            events: EventBus::default(),
+            events,
             warnings,
             refusals: Arc::default(),
         };
         Ok((core, opened))
     }
+}
+
+/// Makes events of what the store reports about itself.
+fn health_of(events: &EventBus) -> HealthReporter {
+    let events = events.clone();
+    HealthReporter::new(move |level, health| {
+        events.emit(level, || match health {
+            StoreHealth::Refusing { reason } => PipelineEvent::StoreRefusing { reason },
+            StoreHealth::Recovered { reason } => PipelineEvent::StoreRecovered { reason },
+        });
+    })
 }
 
 /// The error for a store that cannot be opened. The command line chooses its exit code by the kinds

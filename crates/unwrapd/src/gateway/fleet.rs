@@ -1,19 +1,24 @@
 //! Follows the other gateways on the store: new deliveries, pauses, circuits, membership and
 //! configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Level;
 
 use super::circuits::Circuits;
 use super::config_drift::ConfigDrift;
 use crate::destinations::Registry;
-use crate::store::{FleetChanges, GatewayIdentity, Store, StoreError};
+use crate::pipeline_events::{EventBus, PipelineEvent};
+use crate::store::{FleetChanges, FleetGateway, GatewayIdentity, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Registry,
+    pub(super) events: EventBus,
     pub(super) circuits: Circuits,
     /// The announcement of this gateway; it changes with the configuration.
     pub(super) identity: watch::Receiver<GatewayIdentity>,
@@ -29,7 +34,9 @@ impl Fleet {
         };
         let mut identity = self.identity.clone();
         let mut drift = ConfigDrift::default();
-        drift.report(&store.gateways());
+        let gateways = store.gateways();
+        drift.report(&gateways);
+        let mut peers = Peers::of(&gateways);
         // Gone on with where it was left: what it has heard is not heard again.
         let mut next_change = store.next_change();
         loop {
@@ -62,7 +69,9 @@ impl Fleet {
                 tracing::debug!("cannot read which destinations are down: {error}");
             }
             if changes.gateways {
-                drift.report(&store.gateways());
+                let gateways = store.gateways();
+                drift.report(&gateways);
+                peers.update(&gateways, &self.events);
                 // Each has another part of the limits now.
                 for handle in self.registry.all() {
                     handle.notify_all();
@@ -81,12 +90,51 @@ impl Fleet {
         for handle in self.registry.all() {
             let name = handle.name();
             let is_paused = paused.iter().any(|(other, _)| other == name);
-            if handle.state().is_paused() != is_paused {
-                handle.set_paused(is_paused);
-                let what = if is_paused { "paused" } else { "resumed" };
-                tracing::info!(destination = name, "{what} at another gateway");
-            }
+            handle.switch(is_paused, true);
         }
         Ok(())
     }
+}
+
+/// The names of the other gateways, by the numbers that the store gave them.
+struct Peers(BTreeMap<i64, String>);
+
+impl Peers {
+    /// The gateways that are there at the start, which are no news.
+    fn of(gateways: &[FleetGateway]) -> Self {
+        Self(named(gateways))
+    }
+
+    /// Emits the gateways that have joined or left since.
+    fn update(&mut self, gateways: &[FleetGateway], events: &EventBus) {
+        // A gateway that was taken for dead begins anew, and knows no others until its heartbeat.
+        let is_current = gateways
+            .iter()
+            .any(|gateway| gateway.is_ours && gateway.silent_for < Duration::MAX);
+        if !is_current {
+            return;
+        }
+        let before = std::mem::replace(&mut self.0, named(gateways));
+        for (id, gateway) in &self.0 {
+            if !before.contains_key(id) {
+                let gateway = gateway.clone();
+                events.emit(Level::INFO, || PipelineEvent::GatewayJoined { gateway });
+            }
+        }
+        for (id, gateway) in before {
+            if !self.0.contains_key(&id) {
+                events.emit(Level::INFO, || PipelineEvent::GatewayLeft { gateway });
+            }
+        }
+    }
+}
+
+/// A gateway has no name before it has announced itself.
+fn named(gateways: &[FleetGateway]) -> BTreeMap<i64, String> {
+    let named = gateways
+        .iter()
+        .filter(|gateway| !gateway.is_ours && !gateway.name.is_empty());
+    named
+        .map(|gateway| (gateway.id, gateway.name.clone()))
+        .collect()
 }

@@ -53,9 +53,9 @@ impl Oddities {
         };
         tracing::warn!(
             endpoint,
-            kind = key.kind,
+            event_type = key.kind,
             webhook_id = oddity.webhook_id(),
-            webhooks,
+            count = webhooks,
             "cannot read a verified body as an event: {}; {}; see `unwrapd events show {}`",
             oddity.problem(),
             key.consequence,
@@ -86,15 +86,15 @@ fn log(counts: Vec<(Option<Key>, u64)>) {
         if let Some(key) = key {
             tracing::warn!(
                 endpoint = key.endpoint,
-                kind = key.kind,
-                webhooks,
+                event_type = key.kind,
+                count = webhooks,
                 "cannot read further verified bodies as events: {}; {}",
                 key.problem,
                 key.consequence,
             );
         } else {
             tracing::warn!(
-                webhooks,
+                count = webhooks,
                 "cannot read further verified bodies as events, of many types"
             );
         }

@@ -36,7 +36,7 @@ impl Refusals {
         endpoint: Option<&str>,
         detail: impl FnOnce() -> String,
     ) {
-        if let Some(number) = self.repeated.count(&(kind, endpoint.map(str::to_owned))) {
+        if let Some(number) = self.due(kind, endpoint) {
             begin(kind, endpoint, &detail(), number);
         }
     }
@@ -46,13 +46,28 @@ impl Refusals {
     pub fn count_request(
         &self,
         kind: &'static str,
-        request: String,
+        request: &str,
         advice: impl FnOnce() -> String,
     ) {
-        match self.repeated.count(&(kind, None)) {
-            Some(number) => begin(kind, None, &format!("{request}; {}", advice()), number),
-            None => drop(self.latest().insert(kind, request)),
+        if let Some(number) = self.due_request(kind, request) {
+            begin(kind, None, &format!("{request}; {}", advice()), number);
         }
+    }
+
+    /// Counts one event. Returns the number of events that the caller must log now, or `None` if
+    /// it must not log yet.
+    pub fn due(&self, kind: &'static str, endpoint: Option<&str>) -> Option<u64> {
+        self.repeated.count(&(kind, endpoint.map(str::to_owned)))
+    }
+
+    /// As [`due`](Self::due), without an endpoint. A later line about several requests has the
+    /// latest of them.
+    pub fn due_request(&self, kind: &'static str, request: &str) -> Option<u64> {
+        let number = self.due(kind, None);
+        if number.is_none() {
+            self.latest().insert(kind, request.to_owned());
+        }
+        number
     }
 
     /// Logs the counts that are due. Call it every [`FLUSH_EVERY`].
@@ -69,15 +84,17 @@ impl Refusals {
         for (key, number) in counts {
             let Some((kind, endpoint)) = key else {
                 let refused = counted(number, "further request was", "further requests were");
-                tracing::warn!("{refused} refused, of many kinds");
+                tracing::warn!(count = number, "{refused} refused, of many kinds");
                 continue;
             };
             let again = counted(number, "time more", "times more");
             let text = format!("{kind}: {again} since the last such line");
             match (endpoint, self.latest().remove(kind)) {
-                (Some(endpoint), _) => tracing::warn!(endpoint, "{text}"),
-                (None, Some(latest)) => tracing::warn!("{text}, the latest: {latest}"),
-                (None, None) => tracing::warn!("{text}"),
+                (Some(endpoint), _) => tracing::warn!(endpoint, count = number, "{text}"),
+                (None, Some(latest)) => {
+                    tracing::warn!(count = number, "{text}, the latest: {latest}");
+                }
+                (None, None) => tracing::warn!(count = number, "{text}"),
             }
         }
     }
@@ -94,9 +111,9 @@ fn begin(kind: &str, endpoint: Option<&str>, detail: &str, number: u64) {
         number => format!(" ({number} times since the last such line)"),
     };
     if let Some(endpoint) = endpoint {
-        tracing::warn!(endpoint, "{kind}: {detail}{since}");
+        tracing::warn!(endpoint, count = number, "{kind}: {detail}{since}");
     } else {
-        tracing::warn!("{kind}: {detail}{since}");
+        tracing::warn!(count = number, "{kind}: {detail}{since}");
     }
 }
 

@@ -4,9 +4,11 @@ use axum::http::StatusCode;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use openai_webhooks::VerificationError;
+use tokio::time::Instant;
+use tracing::Level;
 
-use super::BODY_BYTES_MAX;
-use crate::observe::refusals::Refusals;
+use super::{BODY_BYTES_MAX, Receiver};
+use crate::pipeline_events::PipelineEvent;
 use crate::store::StoreError;
 
 /// `Retry-After` while the gateway cannot store webhooks, in seconds.
@@ -38,9 +40,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Counts the refusal of a request to this configured endpoint. A wrong path is counted by the
-    /// code that finds it.
-    pub(super) fn count(&self, refusals: &Refusals, endpoint: &str) {
+    /// Emits the refusal of a request to this configured endpoint. The handlers of wrong paths emit
+    /// theirs. `started` is the time at which the head of the request had arrived.
+    pub(super) fn emit(&self, receiver: &Receiver, endpoint: &str, started: Option<Instant>) {
         let kind = match self {
             Self::NoSuchPath | Self::WrongMethod => return,
             Self::TooLarge => "refused a request with 413 (too large)",
@@ -51,13 +53,62 @@ impl Refusal {
             Self::Broke => "refused a request with 503 (internal error)",
             Self::NotProven(error) => not_proven(error),
         };
-        refusals.count(kind, Some(endpoint), || match self {
-            Self::Full => "the limit of requests in progress is reached; raise `requests_max` if they are genuine".into(),
-            Self::NotKept(error) => error.to_string(),
-            Self::NotProven(VerificationError::SignatureMismatch) => "no signature matches a secret of this endpoint. If OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`".into(),
-            Self::Broke => "a task of the gateway ended; see the log above".into(),
-            other => other.to_string(),
+        let repeats = receiver.refusals.due(kind, Some(endpoint));
+        let events = receiver.intake.events();
+        events.emit(level(repeats), || PipelineEvent::Refused {
+            endpoint: Some(endpoint.to_owned()),
+            status: self.status().as_u16(),
+            kind,
+            reason: self.reason(),
+            remedy: self.remedy().map(str::to_owned),
+            duration: started.map(|started| started.elapsed()),
+            repeats,
         });
+    }
+
+    /// The cause, for the operator.
+    fn reason(&self) -> String {
+        match self {
+            Self::NotKept(error) => error.to_string(),
+            Self::NotProven(VerificationError::SignatureMismatch) => {
+                "no signature matches a secret of this endpoint".into()
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some("raise `requests_max` if the requests are genuine"),
+            Self::NotProven(VerificationError::SignatureMismatch) => Some(
+                "if OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`",
+            ),
+            Self::Broke => Some("a task of the gateway ended, and the log says why"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::NotProven(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
+            }
+            Self::Full | Self::NotKept(_) | Self::Broke => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Level of the log line: a warning if one is due.
+pub(super) fn level(repeats: Option<u64>) -> Level {
+    if repeats.is_some() {
+        Level::WARN
+    } else {
+        Level::DEBUG
     }
 }
 
@@ -82,22 +133,14 @@ fn not_proven(error: &VerificationError) -> &'static str {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let text = format!("{self}\n");
-        let status = match &self {
-            Self::NoSuchPath => StatusCode::NOT_FOUND,
-            Self::WrongMethod => {
-                return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], text).into_response();
-            }
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken => StatusCode::BAD_REQUEST,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::NotProven(error) => {
-                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED)
-            }
+        let status = self.status();
+        match self {
+            Self::WrongMethod => (status, [(ALLOW, "POST")], text).into_response(),
             Self::Full | Self::NotKept(_) | Self::Broke => {
                 let retry_after = [(RETRY_AFTER, RETRY_AFTER_SECONDS.to_string())];
-                return (StatusCode::SERVICE_UNAVAILABLE, retry_after, text).into_response();
+                (status, retry_after, text).into_response()
             }
-        };
-        (status, text).into_response()
+            _ => (status, text).into_response(),
+        }
     }
 }

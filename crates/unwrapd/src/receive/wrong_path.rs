@@ -8,8 +8,9 @@ use axum::http::HeaderMap;
 use openai_webhooks::WEBHOOK_SIGNATURE;
 
 use super::Receiver;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, level};
 use crate::observe::refusals::shown;
+use crate::pipeline_events::PipelineEvent;
 
 /// Most names of endpoints in one log line.
 const NAMES_MAX: usize = 8;
@@ -21,10 +22,9 @@ pub(super) async fn wrong_path(State(receiver): State<Arc<Receiver>>, request: R
     } else {
         "refused a request with 404 (wrong path)"
     };
-    receiver
-        .refusals
-        .count_request(kind, line(&request), || advice(&receiver, &request));
-    Refusal::NoSuchPath
+    refused(&receiver, Refusal::NoSuchPath, kind, &request, || {
+        advice(&receiver, &request)
+    })
 }
 
 /// Answers a request to an endpoint that is not configured.
@@ -34,10 +34,9 @@ pub(super) fn unknown_endpoint(receiver: &Receiver, request: &Request) -> Refusa
     } else {
         "refused a request with 404 (no such endpoint)"
     };
-    receiver
-        .refusals
-        .count_request(kind, line(request), || advice(receiver, request));
-    Refusal::NoSuchPath
+    refused(receiver, Refusal::NoSuchPath, kind, request, || {
+        advice(receiver, request)
+    })
 }
 
 /// Answers a request to an endpoint with another method than POST.
@@ -50,10 +49,32 @@ pub(super) async fn wrong_method(
     } else {
         "refused a request with 405 (wrong method)"
     };
-    receiver.refusals.count_request(kind, line(&request), || {
+    refused(&receiver, Refusal::WrongMethod, kind, &request, || {
         "OpenAI sends webhooks with POST".into()
+    })
+}
+
+/// Emits the refusal.
+fn refused(
+    receiver: &Receiver,
+    refusal: Refusal,
+    kind: &'static str,
+    request: &Request,
+    remedy: impl FnOnce() -> String,
+) -> Refusal {
+    let request = line(request);
+    let repeats = receiver.refusals.due_request(kind, &request);
+    let events = receiver.intake.events();
+    events.emit(level(repeats), || PipelineEvent::Refused {
+        endpoint: None,
+        status: refusal.status().as_u16(),
+        kind,
+        reason: request,
+        remedy: Some(remedy()),
+        duration: None,
+        repeats,
     });
-    Refusal::WrongMethod
+    refusal
 }
 
 /// Whether the request has a header that webhooks have and scanners' requests lack. Such requests

@@ -57,7 +57,13 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "quarantine",
-        &["intake", "message", "store", "token_bucket"],
+        &[
+            "intake",
+            "message",
+            "pipeline_events",
+            "store",
+            "token_bucket",
+        ],
     ),
     (
         "intake",
@@ -95,7 +101,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["store"]),
-    ("prune", &["store"]),
+    ("prune", &["pipeline_events", "store"]),
     (
         "listen",
         &["evicting_limiter", "receive", "settings_file", "tls"],
@@ -106,6 +112,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "delivery",
             "handoff",
             "message",
+            "pipeline_events",
             "route",
             "settings_file",
             "store",

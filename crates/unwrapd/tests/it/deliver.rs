@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use unwrapd::delivery::Next;
 use unwrapd::delivery::limits::Limits;
 use unwrapd::message::{Message, Origin};
-use unwrapd::pipeline_events::PipelineEvent;
+use unwrapd::pipeline_events::{PipelineEvent, Subscription};
 use unwrapd::route::Patterns;
 use unwrapd::store::Bounds;
 use unwrapd::store::sqlite::SqliteStore;
@@ -86,22 +86,22 @@ async fn what_happens_is_counted_by_endpoint_and_destination() {
 }
 
 /// Waits for the next settled attempt.
-async fn attempted(
-    events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>,
-) -> (u32, String, Next) {
+async fn attempted(events: &mut Subscription) -> (u32, String, Next) {
+    let mut ended = None;
     loop {
-        let happening = tokio::time::timeout(PATIENCE, events.recv())
-            .await
-            .unwrap()
-            .unwrap();
-        if let PipelineEvent::Attempted {
-            attempt,
-            answer,
-            next,
-            ..
-        } = happening
-        {
-            return (attempt, answer, next);
+        let event = tokio::time::timeout(PATIENCE, events.recv());
+        match (event.await.unwrap().unwrap(), &mut ended) {
+            (
+                PipelineEvent::AttemptEnded {
+                    attempt,
+                    answer,
+                    next,
+                    ..
+                },
+                _,
+            ) => ended = Some((attempt, answer, next)),
+            (PipelineEvent::Settled { .. }, Some(_)) => return ended.unwrap(),
+            _ => {}
         }
     }
 }
@@ -354,7 +354,7 @@ async fn a_sender_that_hangs_up_early_loses_nothing() {
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 }
 
-async fn verified(events: &mut tokio::sync::broadcast::Receiver<PipelineEvent>) {
+async fn verified(events: &mut Subscription) {
     while !matches!(events.recv().await.unwrap(), PipelineEvent::Verified { .. }) {}
 }
 

@@ -298,7 +298,7 @@ async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_o
     let told: Vec<_> = warnings
         .iter()
         .map(|line| {
-            let (_, kind) = line.split_once("kind=\"").unwrap();
+            let (_, kind) = line.split_once("event_type=\"").unwrap();
             let (kind, _) = kind.split_once('"').unwrap();
             let (_, oddity) = line.split_once("as an event: ").unwrap();
             let (oddity, _) = oddity.split_once(';').unwrap();

@@ -20,7 +20,7 @@ use unwrapd::message::{Message, Origin};
 use unwrapd::observe::warnings::Warnings;
 use unwrapd::pipeline_events::EventBus;
 use unwrapd::store::sqlite::SqliteStore;
-use unwrapd::store::{Bounds, Inbox as _, Maintenance, Recipient, waiting};
+use unwrapd::store::{Bounds, HealthReporter, Inbox as _, Maintenance, Recipient, waiting};
 
 use crate::ledger::Ledger;
 use crate::memory_store::{Disk, MemoryStore, Modelled};
@@ -329,9 +329,9 @@ impl World {
             Place::Memory(disk) => (Arc::new(MemoryStore::open_by(disk, &self.clock)), None),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("store.db");
-                let warnings = Warnings::default();
-                let store =
-                    SqliteStore::open_with(&path, &Bounds::default(), &self.clock, &warnings);
+                let (warnings, health) = (Warnings::default(), HealthReporter::default());
+                let bounds = Bounds::default();
+                let store = SqliteStore::open_with(&path, &bounds, &self.clock, &warnings, &health);
                 let store = Arc::new(store.unwrap());
                 (store.clone(), Some(store))
             }

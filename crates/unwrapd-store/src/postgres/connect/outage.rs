@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::StoreError;
+use tracing::Level;
+
 use crate::postgres::lock;
+use crate::{HealthReporter, StoreError};
 
 /// If some webhooks are stored and some refused, for example because the server allows too few
 /// connections, the recovery is not logged each time. This is the maximum number of such lines.
@@ -16,6 +18,7 @@ const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
+    health: HealthReporter,
     is_away: AtomicBool,
     refuses: AtomicBool,
     changes: Mutex<Changes>,
@@ -52,6 +55,13 @@ impl Changes {
 }
 
 impl Outage {
+    pub(crate) fn new(health: HealthReporter) -> Self {
+        Self {
+            health,
+            ..Self::default()
+        }
+    }
+
     /// Number of successful transactions and connections so far.
     pub(crate) fn works(&self) -> u64 {
         self.works.load(Ordering::SeqCst)
@@ -60,8 +70,11 @@ impl Outage {
     /// Reports that no host could be reached, unless something succeeded since `works` was read.
     pub(crate) fn is_away(&self, works: u64, hosts: &str, error: &StoreError) {
         if self.works() == works && !self.is_away.swap(true, Ordering::SeqCst) {
-            tracing::error!(
-                "{error} ({hosts}): without a connection, webhooks are answered with 503 and nothing is delivered"
+            self.health.refusing(
+                Level::ERROR,
+                format!(
+                    "{error} ({hosts}): without a connection, webhooks are answered with 503 and nothing is delivered"
+                ),
             );
         }
     }
@@ -71,7 +84,8 @@ impl Outage {
         self.works.fetch_add(1, Ordering::SeqCst);
         // A plain read first, here and below, because this runs for each commit.
         if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::SeqCst) {
-            tracing::info!("the database is reachable again");
+            self.health
+                .recovered(Level::INFO, "the database is reachable again");
         }
     }
 
@@ -80,7 +94,8 @@ impl Outage {
     pub(crate) fn refuses(&self, error: &StoreError) {
         lock(&self.changes).refuses();
         if !self.is_away.load(Ordering::SeqCst) && !self.refuses.swap(true, Ordering::SeqCst) {
-            tracing::error!("webhooks are answered with 503: {error}");
+            let reason = format!("webhooks are answered with 503: {error}");
+            self.health.refusing(Level::ERROR, reason);
         }
     }
 
@@ -90,7 +105,8 @@ impl Outage {
             && lock(&self.changes).takes()
             && self.refuses.swap(false, Ordering::SeqCst)
         {
-            tracing::info!("webhooks are stored again");
+            self.health
+                .recovered(Level::INFO, "webhooks are stored again");
         }
     }
 }

@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
-use crate::StoreError;
 use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
 use crate::postgres::lock;
+use crate::{HealthReporter, StoreError};
 
 /// Maximum duration of a statement whose caller waits.
 const CHANGE_TIME: Duration = Duration::from_secs(5);
@@ -119,6 +119,7 @@ impl Pool {
         schema: &str,
         first: PgConnection,
         synchronous_commit: &str,
+        health: &HealthReporter,
     ) -> Arc<Self> {
         let begin = |time| Begin::new(schema, synchronous_commit, time);
         // Only notifications are written this way, so durability is not needed.
@@ -133,7 +134,7 @@ impl Pool {
                 failovers: *hosts.failovers().borrow(),
                 ..Idle::default()
             }),
-            outage: Outage::default(),
+            outage: Outage::new(health.clone()),
             looking: tokio::sync::Mutex::default(),
             quarantine_lock: tokio::sync::Mutex::default(),
             hosts,

@@ -1,5 +1,7 @@
 //! Failures of a transaction, and their log lines.
 
+use tracing::Level;
+
 use super::Writer;
 use crate::StoreError;
 use crate::sqlite::schema;
@@ -54,26 +56,35 @@ impl Writer {
             ),
             Failure::OfAChange(error) => (error, "; the changes were undone"),
         };
-        let Some(count) = self.failures.count(&error.to_string()) else {
-            return;
+        let count = self.failures.count(&error.to_string());
+        let again = match count {
+            None | Some(1) => String::new(),
+            Some(count) => format!(" ({count} such failures since the last line about them)"),
         };
-        self.has_logged_failure = true;
-        let again = if count > 1 {
-            format!(" ({count} such failures since the last line about them)")
-        } else {
-            String::new()
-        };
-        tracing::error!(
-            "cannot use {}: {error}{effect}{again}",
-            self.files.path().display()
-        );
+        let path = self.files.path().display();
+        let reason = format!("cannot use {path}: {error}{effect}{again}");
+        let level = count.map_or(Level::DEBUG, |_| Level::ERROR);
+        match &mut self.refusing {
+            Some(logged) => {
+                *logged = level.min(*logged);
+                if count.is_some() {
+                    tracing::error!(count, "{reason}");
+                }
+            }
+            refusing => {
+                *refusing = Some(level);
+                self.health.refusing(level, reason);
+            }
+        }
     }
 
     pub(super) fn log_success(&mut self) {
-        if std::mem::take(&mut self.has_logged_failure) {
-            tracing::info!(
-                "{} can be written again: webhooks are accepted",
-                self.files.path().display()
+        if let Some(logged) = self.refusing.take() {
+            let level = logged.max(Level::INFO);
+            let path = self.files.path().display();
+            self.health.recovered(
+                level,
+                format!("{path} can be written again: webhooks are accepted"),
             );
         }
     }

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tracing::Level;
 
-use crate::StoreError;
+use crate::{HealthReporter, StoreError};
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Time after which a piece of work counts as blocked by the disk. A webhook must be answered
@@ -41,7 +42,10 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn start(warnings: Warnings) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn start(
+        warnings: Warnings,
+        health: HealthReporter,
+    ) -> Result<Arc<Self>, StoreError> {
         let (stop, stopped) = channel();
         let pulse = Arc::new(Self {
             origin: Instant::now(),
@@ -55,7 +59,7 @@ impl Pulse {
             .name("store-pulse".into())
             .spawn(move || {
                 while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                    watched.look(&warnings);
+                    watched.look(&warnings, &health);
                 }
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -103,7 +107,7 @@ impl Pulse {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    fn look(&self, warnings: &Warnings) {
+    fn look(&self, warnings: &Warnings, health: &HealthReporter) {
         match self.lasted() {
             Some(lasted) if lasted >= STUCK_AFTER => {
                 let seconds = lasted.as_secs();
@@ -116,12 +120,17 @@ impl Pulse {
                         "the disk of the store has not answered for {seconds} s; check whether it is frozen, overloaded or failing"
                     )
                 };
-                warnings.begin(WARNING, format!("{text}: webhooks are answered with 503"));
+                let reason = format!("{text}: webhooks are answered with 503");
+                if self.stuck.borrow().is_none() {
+                    health.refusing(Level::WARN, reason.as_str());
+                }
+                warnings.note(WARNING, reason);
                 self.stuck.send_replace(Some(StoreError::Unavailable(text)));
             }
             _ if self.stuck.borrow().is_some() => {
                 self.stuck.send_replace(None);
-                warnings.end(WARNING, "the store answers again");
+                warnings.clear(WARNING);
+                health.recovered(Level::INFO, "the store answers again");
             }
             _ => {}
         }

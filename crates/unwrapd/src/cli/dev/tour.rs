@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use openai_webhooks::{EventType, UnwrapWebhookEvent};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::format::plain;
 use super::super::outln;
 use super::super::trigger::{Request, Sender};
-use crate::delivery::Next;
-use crate::pipeline_events::PipelineEvent;
+use crate::delivery::breaker::CircuitChange;
+use crate::delivery::{EXPIRED, Next};
+use crate::pipeline_events::{PipelineEvent, Subscription};
 use crate::store::Accepted;
 
 /// Longest wait for a first attempt. After that the demo goes on with the next event.
@@ -20,7 +22,7 @@ const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(2);
 const LATE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Tour {
-    events: broadcast::Receiver<PipelineEvent>,
+    events: Subscription,
     sender: Sender,
     /// Events that the built-in application has unwrapped.
     told: mpsc::Receiver<UnwrapWebhookEvent>,
@@ -32,7 +34,7 @@ pub(super) struct Tour {
 
 impl Tour {
     pub(super) fn new(
-        events: broadcast::Receiver<PipelineEvent>,
+        events: Subscription,
         sender: Sender,
         told: mpsc::Receiver<UnwrapWebhookEvent>,
     ) -> Self {
@@ -84,20 +86,21 @@ impl Tour {
     /// Follows the webhook of this id, which was answered with `status`.
     async fn follow(&mut self, id: &str, status: u16) -> anyhow::Result<String> {
         let mut steps = Vec::new();
-        // An attempt may be told of before the acceptance: the delivery starts as soon as the store has committed.
+        // The attempt may end before the acceptance is emitted, since the delivery starts as soon as
+        // the store has committed.
         let mut attempt = None;
-        // The answer comes after these, so they are told already.
+        // These are emitted before the answer, so they have arrived.
         let accepted = loop {
             let event = self.events.recv().await?;
             self.note(&event);
-            if webhook_id(&event).is_some_and(|other| other != id) {
+            if event.webhook_id().is_some_and(|other| other != id) {
                 continue;
             }
-            if matches!(event, PipelineEvent::Attempted { .. }) {
-                attempt = attempt.or_else(|| Some(step(&event)));
+            if is_end(&event) {
+                attempt = attempt.or_else(|| step(&event));
                 continue;
             }
-            steps.push(step(&event));
+            steps.extend(step(&event));
             match event {
                 PipelineEvent::Refused { .. } => break None,
                 PipelineEvent::Accepted { accepted, .. } => break Some(accepted),
@@ -115,8 +118,8 @@ impl Tour {
                 };
                 let event = event?;
                 self.note(&event);
-                if webhook_id(&event) == Some(id) {
-                    attempt = Some(step(&event));
+                if event.webhook_id() == Some(id) && is_end(&event) {
+                    attempt = step(&event);
                 }
             }
             steps.extend(attempt);
@@ -129,14 +132,14 @@ impl Tour {
 
     /// Every step must pass through here: a retry may end while another webhook, or a copy of the same, is sent.
     fn note(&mut self, event: &PipelineEvent) {
-        if let PipelineEvent::Attempted {
-            webhook_id, next, ..
-        } = event
-            && !matches!(next, Next::Retry { .. })
-        {
-            self.ended
-                .insert(webhook_id.clone(), *next == Next::Delivered);
-        }
+        let (webhook_id, is_delivered) = match event {
+            PipelineEvent::AttemptEnded {
+                webhook_id, next, ..
+            } if !matches!(next, Next::Retry { .. }) => (webhook_id, *next == Next::Delivered),
+            PipelineEvent::Expired { webhook_id, .. } => (webhook_id, false),
+            _ => return,
+        };
+        self.ended.insert(webhook_id.clone(), is_delivered);
     }
 
     fn delivered(&self) -> usize {
@@ -162,12 +165,10 @@ impl Tour {
             match timeout_at(deadline, self.events.recv()).await {
                 Ok(Ok(event)) => {
                     self.note(&event);
-                    if let Some(id) = webhook_id(&event) {
-                        outln!("  {} {}", plain(id), plain(&step(&event)))?;
-                    }
+                    print(&event)?;
                 }
-                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
-                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => return Ok(()),
+                Ok(Err(RecvError::Lagged(_))) => {}
+                Ok(Err(RecvError::Closed)) | Err(_) => return Ok(()),
             }
         }
         Ok(())
@@ -178,14 +179,11 @@ impl Tour {
         loop {
             tokio::select! {
                 event = self.events.recv() => match event {
-                    Ok(event) => match webhook_id(&event) {
-                        Some(id) => outln!("  {} {}", plain(id), plain(&step(&event)))?,
-                        None => outln!("  {}", plain(&step(&event)))?,
-                    },
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    Ok(event) => print(&event)?,
+                    Err(RecvError::Lagged(missed)) => {
                         outln!("  … and {missed} more steps, too fast to print")?;
                     }
-                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                    Err(RecvError::Closed) => return Ok(()),
                 },
                 Some(event) = self.told.recv() => {
                     let event = format!("{} {}", event.kind(), event.id());
@@ -196,19 +194,31 @@ impl Tour {
     }
 }
 
-fn webhook_id(event: &PipelineEvent) -> Option<&str> {
-    match event {
-        PipelineEvent::Received { .. } | PipelineEvent::Refused { .. } => None,
-        PipelineEvent::Verified { webhook_id, .. }
-        | PipelineEvent::Accepted { webhook_id, .. }
-        | PipelineEvent::Attempted { webhook_id, .. } => Some(webhook_id),
-    }
+/// Whether the event ends an attempt.
+fn is_end(event: &PipelineEvent) -> bool {
+    matches!(
+        event,
+        PipelineEvent::AttemptEnded { .. } | PipelineEvent::Expired { .. }
+    )
 }
 
-fn step(event: &PipelineEvent) -> String {
-    match event {
+/// Prints a line about the event, if it is a step.
+fn print(event: &PipelineEvent) -> anyhow::Result<()> {
+    let Some(step) = step(event) else {
+        return Ok(());
+    };
+    match event.webhook_id() {
+        Some(id) => outln!("  {} {}", plain(id), plain(&step))?,
+        None => outln!("  {}", plain(&step))?,
+    }
+    Ok(())
+}
+
+/// The event in words; `None` for one that the demo does not show.
+fn step(event: &PipelineEvent) -> Option<String> {
+    Some(match event {
         PipelineEvent::Received { bytes, .. } => format!("received {bytes} B"),
-        PipelineEvent::Refused { error, .. } => format!("refused: {error}"),
+        PipelineEvent::Refused { reason, .. } => format!("refused: {reason}"),
         PipelineEvent::Verified { .. } => "verified".into(),
         PipelineEvent::Accepted {
             accepted: Accepted::New,
@@ -218,24 +228,35 @@ fn step(event: &PipelineEvent) -> String {
             accepted: Accepted::Duplicate,
             ..
         } => "a duplicate, already stored: not delivered again".into(),
-        PipelineEvent::Attempted {
+        PipelineEvent::AttemptEnded {
             answer,
             next: Next::Delivered,
             ..
         } => format!("delivered, {answer}"),
-        PipelineEvent::Attempted {
+        PipelineEvent::AttemptEnded {
             answer,
             next: Next::Retry { .. },
             attempt,
             ..
         } => format!("attempt {attempt} failed ({answer}), will be retried"),
-        PipelineEvent::Attempted { answer, .. } => format!("given up: {answer}"),
-    }
+        PipelineEvent::AttemptEnded { answer, .. } => format!("given up: {answer}"),
+        PipelineEvent::Expired { .. } => format!("given up: {EXPIRED}"),
+        PipelineEvent::CircuitChanged {
+            change: CircuitChange::Opens,
+            ..
+        } => "the application is down: its deliveries wait".into(),
+        PipelineEvent::CircuitChanged {
+            change: CircuitChange::Closes,
+            ..
+        } => "the application is up again".into(),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use openai_webhooks::{Secret, Webhooks};
+    use tracing::Level;
 
     use super::*;
     use crate::pipeline_events::EventBus;
@@ -254,19 +275,26 @@ mod tests {
 
     fn accepted(id: &str, accepted: Accepted) -> PipelineEvent {
         PipelineEvent::Accepted {
+            endpoint: "dev".into(),
             webhook_id: id.into(),
+            event_type: "batch.completed".into(),
             accepted,
             destinations: Vec::new(),
+            duration: None,
         }
     }
 
     fn attempted(id: &str, next: Next) -> PipelineEvent {
-        PipelineEvent::Attempted {
+        PipelineEvent::AttemptEnded {
             webhook_id: id.into(),
+            event_type: "batch.completed".into(),
             destination: "app".into(),
             attempt: 1,
             answer: "HTTP 200".into(),
+            duration: Duration::ZERO,
             next,
+            retry_in: None,
+            repeats: None,
         }
     }
 
@@ -280,8 +308,8 @@ mod tests {
     async fn an_attempt_that_is_told_before_the_acceptance_counts() {
         let events = EventBus::default();
         let mut tour = tour(&events);
-        events.emit(|| attempted("wh_1", Next::Delivered));
-        events.emit(|| accepted("wh_1", Accepted::New));
+        events.emit(Level::TRACE, || attempted("wh_1", Next::Delivered));
+        events.emit(Level::TRACE, || accepted("wh_1", Accepted::New));
         let steps = tour.follow("wh_1", 200).await.unwrap();
         assert_eq!(steps, "stored → answered 200 → delivered, HTTP 200");
         assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
@@ -291,13 +319,13 @@ mod tests {
     async fn a_retry_that_ends_while_a_copy_is_sent_counts() {
         let events = EventBus::default();
         let mut tour = tour(&events);
-        events.emit(|| accepted("wh_1", Accepted::New));
-        events.emit(|| attempted("wh_1", retry()));
+        events.emit(Level::TRACE, || accepted("wh_1", Accepted::New));
+        events.emit(Level::TRACE, || attempted("wh_1", retry()));
         tour.follow("wh_1", 200).await.unwrap();
         assert_eq!((tour.waiting(), tour.delivered()), (1, 0));
 
-        events.emit(|| attempted("wh_1", Next::Delivered));
-        events.emit(|| accepted("wh_1", Accepted::Duplicate));
+        events.emit(Level::TRACE, || attempted("wh_1", Next::Delivered));
+        events.emit(Level::TRACE, || accepted("wh_1", Accepted::Duplicate));
         tour.follow("wh_1", 200).await.unwrap();
         assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
     }

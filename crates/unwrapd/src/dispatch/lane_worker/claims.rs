@@ -185,6 +185,7 @@ impl LaneWorker {
         let left_at = next_due_at.map(|due_at| later(due_at, BEHIND));
         self.is_behind = !is_all && left_at.is_some_and(|late_at| late_at <= looked.now);
         self.lane.handle.state().add_claimed(deliveries.len());
+        self.emit_claimed(&deliveries);
         self.prefetch(deliveries, looked.claimed_at, looked.timeout);
         if is_all && self.lane.lane == Lane::Standard {
             let in_hand = self.prefetched.len()

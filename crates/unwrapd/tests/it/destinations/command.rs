@@ -38,7 +38,7 @@ async fn a_command_gets_the_payload_on_stdin_and_what_is_known_in_an_environment
     );
     assert_eq!(test.post(&webhook).await, 200);
     let (answer, next) = loop {
-        if let PipelineEvent::Attempted { answer, next, .. } = events.recv().await.unwrap() {
+        if let PipelineEvent::AttemptEnded { answer, next, .. } = events.recv().await.unwrap() {
             break (answer, next);
         }
     };
@@ -255,7 +255,7 @@ async fn every_type_reaches_a_command_through_the_gateway() {
     }
     let mut delivered = 0;
     while delivered < EventType::ALL.len() {
-        if let PipelineEvent::Attempted { answer, next, .. } = events.recv().await.unwrap() {
+        if let PipelineEvent::AttemptEnded { answer, next, .. } = events.recv().await.unwrap() {
             assert_eq!(next, Next::Delivered, "{answer}");
             delivered += 1;
         }

@@ -188,7 +188,7 @@ async fn no_application_can_silence_itself_for_longer_than_an_hour() {
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(test.post(&webhook).await, 200);
     let due_at = loop {
-        if let PipelineEvent::Attempted { next, .. } = events.recv().await.unwrap() {
+        if let PipelineEvent::AttemptEnded { next, .. } = events.recv().await.unwrap() {
             let Next::Retry { due_at } = next else {
                 panic!("a retry");
             };

@@ -65,7 +65,7 @@ async fn many_at_once_are_a_line_each_and_none_is_lost() {
     while delivered < sent.len() {
         delivered += usize::from(matches!(
             events.recv().await.unwrap(),
-            PipelineEvent::Attempted { .. }
+            PipelineEvent::Settled { .. }
         ));
     }
     let mut written: Vec<String> = lines_in(&file)

@@ -1,0 +1,142 @@
+//! Passes pipeline events to the log and to subscribers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tracing::Level;
+
+use super::{PipelineEvent, log};
+use crate::traffic::Traffic;
+
+/// Most events that wait for a slow subscriber. It misses the oldest beyond that. All subscribers
+/// share one ring of this length, so their number costs no memory.
+const BACKLOG_MAX: usize = 1024;
+
+/// Passes pipeline events to the log and to subscribers, and holds the traffic counts. Clones share
+/// both.
+#[derive(Clone, Debug)]
+pub struct EventBus {
+    ring: broadcast::Sender<PipelineEvent>,
+    /// Number of subscribers. `ring` counts them under a lock, which each event would take.
+    subscribers: Arc<AtomicUsize>,
+    traffic: Traffic,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        Self {
+            ring: broadcast::Sender::new(BACKLOG_MAX),
+            subscribers: Arc::default(),
+            traffic: Traffic::default(),
+        }
+    }
+}
+
+impl EventBus {
+    /// Writes an event to the log at `level`, and passes it to the subscribers. Without any, and
+    /// with the level turned off, the event is not built.
+    ///
+    /// The log line is written before this returns: no line is lost when the process dies.
+    pub fn emit(&self, level: Level, event: impl FnOnce() -> PipelineEvent) {
+        let is_logged = log::is_enabled(level);
+        let has_subscribers = self.has_subscribers();
+        if !is_logged && !has_subscribers {
+            return;
+        }
+        let event = event();
+        if is_logged {
+            log::write(level, &event);
+        }
+        if has_subscribers {
+            // The last subscriber may have left just now.
+            drop(self.ring.send(event));
+        }
+    }
+
+    /// Whether an event of this level is built: to avoid work that only its fields need.
+    #[must_use]
+    pub fn is_observed(&self, level: Level) -> bool {
+        self.has_subscribers() || log::is_enabled(level)
+    }
+
+    /// Subscribes to all events from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.subscribers.fetch_add(1, Ordering::Relaxed);
+        Subscription {
+            events: self.ring.subscribe(),
+            subscribers: Arc::clone(&self.subscribers),
+        }
+    }
+
+    /// The counts of the traffic.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    fn has_subscribers(&self) -> bool {
+        self.subscribers.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Receives the events since its beginning. A subscriber that reads too slowly misses the oldest of
+/// 1,024 unread events, and learns how many it missed.
+#[derive(Debug)]
+pub struct Subscription {
+    events: broadcast::Receiver<PipelineEvent>,
+    subscribers: Arc<AtomicUsize>,
+}
+
+impl Subscription {
+    /// Waits for the next event. [`RecvError::Lagged`] has the number of missed events;
+    /// [`RecvError::Closed`] means that the gateway has ended.
+    pub async fn recv(&mut self) -> Result<PipelineEvent, RecvError> {
+        self.events.recv().await
+    }
+
+    /// As [`recv`](Self::recv), without waiting.
+    pub fn try_recv(&mut self) -> Result<PipelineEvent, TryRecvError> {
+        self.events.try_recv()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pruned(messages: u64) -> PipelineEvent {
+        PipelineEvent::Pruned { messages }
+    }
+
+    #[test]
+    fn an_event_that_nobody_observes_is_not_built() {
+        let events = EventBus::default();
+        drop(events.subscribe());
+        assert!(!events.is_observed(Level::TRACE));
+        events.emit(Level::TRACE, || unreachable!("nobody observes it"));
+    }
+
+    #[test]
+    fn a_slow_subscriber_learns_how_many_events_it_missed() {
+        let events = EventBus::default();
+        let mut slow = events.subscribe();
+        let more = 100;
+        for messages in 0..BACKLOG_MAX as u64 + more {
+            events.emit(Level::TRACE, || pruned(messages));
+        }
+        assert_eq!(slow.try_recv().unwrap_err(), TryRecvError::Lagged(more));
+        let Ok(PipelineEvent::Pruned { messages }) = slow.try_recv() else {
+            panic!("the oldest event that is left");
+        };
+        assert_eq!(messages, more);
+    }
+}

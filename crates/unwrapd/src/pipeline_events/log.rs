@@ -1,0 +1,354 @@
+//! The log line of each pipeline event. `docs/reference/logs.md` describes them.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::PipelineEvent;
+use crate::delivery::breaker::{CircuitChange, FAILURES_MAX};
+use crate::delivery::{EXPIRED, Next};
+use crate::printable::counted;
+use crate::store::Accepted;
+
+/// Field `target` of the lines, for filters: `UNWRAPD_LOG=info,unwrapd::pipeline=debug`.
+const TARGET: &str = "unwrapd::pipeline";
+
+/// One log line. The log omits fields that are `None`.
+#[derive(Default)]
+struct Line<'e> {
+    message: String,
+    endpoint: Option<&'e str>,
+    webhook_id: Option<&'e str>,
+    event_type: Option<&'e str>,
+    destination: Option<&'e str>,
+    destinations: Option<String>,
+    gateway: Option<&'e str>,
+    attempt: Option<u32>,
+    status: Option<u16>,
+    outcome: Option<&'static str>,
+    answer: Option<&'e str>,
+    reason: Option<&'e str>,
+    bytes: Option<usize>,
+    messages: Option<u64>,
+    duration_ms: Option<u64>,
+    retry_ms: Option<u64>,
+    count: Option<u64>,
+}
+
+/// Calls a macro of `tracing` with a level that is known only when the program runs.
+macro_rules! at_level {
+    ($level:expr, $with:ident) => {
+        match $level {
+            Level::ERROR => $with!(Level::ERROR),
+            Level::WARN => $with!(Level::WARN),
+            Level::INFO => $with!(Level::INFO),
+            Level::DEBUG => $with!(Level::DEBUG),
+            Level::TRACE => $with!(Level::TRACE),
+        }
+    };
+}
+
+/// Whether the log has lines of this level.
+pub(super) fn is_enabled(level: Level) -> bool {
+    macro_rules! enabled {
+        ($level:expr) => {
+            tracing::enabled!(target: TARGET, $level)
+        };
+    }
+    at_level!(level, enabled)
+}
+
+/// Writes the line of an event.
+pub(super) fn write(level: Level, event: &PipelineEvent) {
+    let line = line_of(event);
+    macro_rules! write {
+        ($level:expr) => {
+            tracing::event!(
+                target: TARGET,
+                $level,
+                event = event.name(),
+                endpoint = line.endpoint,
+                webhook_id = line.webhook_id,
+                event_type = line.event_type,
+                destination = line.destination,
+                destinations = line.destinations,
+                gateway = line.gateway,
+                attempt = line.attempt,
+                status = line.status,
+                outcome = line.outcome,
+                answer = line.answer,
+                reason = line.reason,
+                bytes = line.bytes,
+                messages = line.messages,
+                duration_ms = line.duration_ms,
+                retry_ms = line.retry_ms,
+                count = line.count,
+                "{}",
+                line.message
+            )
+        };
+    }
+    at_level!(level, write);
+}
+
+fn line_of(event: &PipelineEvent) -> Line<'_> {
+    match event {
+        PipelineEvent::Received { endpoint, bytes } => Line {
+            message: format!("received a request of {bytes} bytes"),
+            endpoint: Some(endpoint),
+            bytes: Some(*bytes),
+            ..Line::default()
+        },
+        PipelineEvent::Refused {
+            endpoint,
+            status,
+            kind,
+            reason,
+            remedy,
+            duration,
+            repeats,
+        } => {
+            let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}"));
+            Line {
+                message: format!(
+                    "{kind}: {reason}{}{}",
+                    remedy.unwrap_or_default(),
+                    since(*repeats, "times")
+                ),
+                endpoint: endpoint.as_deref(),
+                status: Some(*status),
+                reason: Some(reason),
+                duration_ms: duration.map(milliseconds),
+                count: *repeats,
+                ..Line::default()
+            }
+        }
+        PipelineEvent::Verified {
+            endpoint,
+            webhook_id,
+            event_type,
+        } => Line {
+            message: "verified".into(),
+            endpoint: Some(endpoint),
+            webhook_id: Some(webhook_id),
+            event_type: Some(event_type),
+            ..Line::default()
+        },
+        PipelineEvent::Accepted {
+            endpoint,
+            webhook_id,
+            event_type,
+            accepted,
+            destinations,
+            duration,
+        } => {
+            let (message, outcome) = match accepted {
+                Accepted::New => ("accepted a webhook", "new"),
+                Accepted::Duplicate => {
+                    ("accepted a duplicate, which is stored already", "duplicate")
+                }
+            };
+            Line {
+                message: message.into(),
+                endpoint: Some(endpoint),
+                webhook_id: Some(webhook_id),
+                event_type: Some(event_type),
+                destinations: Some(destinations.join(",")),
+                status: Some(200),
+                outcome: Some(outcome),
+                duration_ms: duration.map(milliseconds),
+                ..Line::default()
+            }
+        }
+        PipelineEvent::Claimed {
+            webhook_id,
+            destination,
+            attempt,
+        } => Line {
+            message: "claimed".into(),
+            webhook_id: Some(webhook_id),
+            destination: Some(destination),
+            attempt: Some(*attempt),
+            ..Line::default()
+        },
+        PipelineEvent::AttemptEnded {
+            webhook_id,
+            event_type,
+            destination,
+            attempt,
+            answer,
+            duration,
+            next,
+            retry_in,
+            repeats,
+        } => Line {
+            message: attempt_message(answer, *next, *retry_in, *repeats),
+            webhook_id: Some(webhook_id),
+            event_type: Some(event_type),
+            destination: Some(destination),
+            attempt: Some(*attempt),
+            outcome: Some(outcome(*next)),
+            answer: Some(answer),
+            duration_ms: Some(milliseconds(*duration)),
+            retry_ms: retry_in.map(milliseconds),
+            count: *repeats,
+            ..Line::default()
+        },
+        PipelineEvent::Expired {
+            webhook_id,
+            event_type,
+            destination,
+            attempt,
+            repeats,
+        } => Line {
+            message: attempt_message(EXPIRED, Next::Dead, None, *repeats),
+            webhook_id: Some(webhook_id),
+            event_type: Some(event_type),
+            destination: Some(destination),
+            attempt: Some(*attempt),
+            outcome: Some(outcome(Next::Dead)),
+            count: *repeats,
+            ..Line::default()
+        },
+        PipelineEvent::Settled {
+            webhook_id,
+            destination,
+            attempt,
+            next,
+        } => Line {
+            message: "settled".into(),
+            webhook_id: Some(webhook_id),
+            destination: Some(destination),
+            attempt: Some(*attempt),
+            outcome: Some(outcome(*next)),
+            ..Line::default()
+        },
+        PipelineEvent::CircuitChanged {
+            destination,
+            change,
+            answer,
+        } => Line {
+            message: circuit_message(*change, answer.as_deref()),
+            destination: Some(destination),
+            outcome: Some(match change {
+                CircuitChange::Opens | CircuitChange::Reopens => "open",
+                CircuitChange::Closes | CircuitChange::Fails | CircuitChange::Stays => "closed",
+            }),
+            answer: answer.as_deref(),
+            ..Line::default()
+        },
+        PipelineEvent::Paused {
+            destination,
+            is_remote,
+        } => Line {
+            message: format!("paused {}", actor(*is_remote)),
+            destination: Some(destination),
+            ..Line::default()
+        },
+        PipelineEvent::Resumed {
+            destination,
+            is_remote,
+        } => Line {
+            message: format!("resumed {}", actor(*is_remote)),
+            destination: Some(destination),
+            ..Line::default()
+        },
+        PipelineEvent::Quarantined { endpoint, reason } => Line {
+            message: "kept a refused request in the quarantine".into(),
+            endpoint: Some(endpoint),
+            reason: Some(reason),
+            ..Line::default()
+        },
+        PipelineEvent::Pruned { messages } => Line {
+            message: format!(
+                "deleted {}",
+                counted(*messages, "old message", "old messages")
+            ),
+            messages: Some(*messages),
+            ..Line::default()
+        },
+        PipelineEvent::GatewayJoined { gateway } => Line {
+            message: format!("gateway {gateway} joined"),
+            gateway: Some(gateway),
+            ..Line::default()
+        },
+        PipelineEvent::GatewayLeft { gateway } => Line {
+            message: format!("gateway {gateway} left"),
+            gateway: Some(gateway),
+            ..Line::default()
+        },
+        PipelineEvent::StoreRefusing { reason } | PipelineEvent::StoreRecovered { reason } => {
+            Line {
+                message: reason.clone(),
+                reason: Some(reason),
+                ..Line::default()
+            }
+        }
+    }
+}
+
+fn attempt_message(
+    answer: &str,
+    next: Next,
+    retry_in: Option<Duration>,
+    repeats: Option<u64>,
+) -> String {
+    match next {
+        Next::Delivered => format!("delivered: {answer}"),
+        Next::Retry { .. } => format!(
+            "not delivered yet, next attempt in {:.1} s: {answer}{}",
+            retry_in.unwrap_or_default().as_secs_f64(),
+            since(repeats, "such failures")
+        ),
+        Next::Dead => {
+            let remedy = match repeats {
+                Some(1) => ". Repair the destination, then `unwrapd dead replay`".into(),
+                repeats => since(repeats, "such deliveries"),
+            };
+            format!("given up and kept as a dead letter: {answer}{remedy}")
+        }
+    }
+}
+
+fn circuit_message(change: CircuitChange, answer: Option<&str>) -> String {
+    match (change, answer) {
+        (CircuitChange::Opens, Some(answer)) => format!(
+            "destination is down: {FAILURES_MAX} attempts in a row failed, the last one with: {answer}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute"
+        ),
+        (CircuitChange::Opens, None) => "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute".into(),
+        (CircuitChange::Reopens, answer) => format!(
+            "destination is still down: {}",
+            answer.unwrap_or("another gateway has found so")
+        ),
+        (_, Some(answer)) => format!("destination is up again: {answer}"),
+        (_, None) => "destination is up again, as another gateway has found".into(),
+    }
+}
+
+/// The number of events that a warning stands for, if it stands for several.
+fn since(repeats: Option<u64>, things: &str) -> String {
+    match repeats {
+        None | Some(1) => String::new(),
+        Some(count) => format!(" ({count} {things} since the last such line)"),
+    }
+}
+
+fn actor(is_remote: bool) -> &'static str {
+    if is_remote {
+        "at another gateway"
+    } else {
+        "by an operator"
+    }
+}
+
+fn outcome(next: Next) -> &'static str {
+    match next {
+        Next::Delivered => "delivered",
+        Next::Retry { .. } => "retry",
+        Next::Dead => "dead",
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
