@@ -199,7 +199,7 @@ impl DestinationHandle {
 
     /// As [`set_paused`](Self::set_paused), and emits the change. Does nothing if it is none.
     /// `is_remote`: it was made at another gateway.
-    pub fn switch(&self, is_paused: bool, is_remote: bool) {
+    pub(crate) fn switch(&self, is_paused: bool, is_remote: bool) {
         if self.state.is_paused() == is_paused {
             return;
         }

@@ -2,6 +2,7 @@
 
 mod circuits;
 mod configuration;
+mod events;
 mod frozen;
 mod limits;
 mod outage;

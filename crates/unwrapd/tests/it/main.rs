@@ -32,12 +32,14 @@ mod hostile;
 #[cfg(feature = "server-tests")]
 mod interleaved;
 mod listen;
+mod log_lines;
 mod migrate;
 mod mistaken_secrets;
 mod mistakes;
 mod night;
 mod odd_events;
 mod operate;
+mod pipeline_events;
 mod ports;
 #[cfg(feature = "server-tests")]
 mod postgres_store;

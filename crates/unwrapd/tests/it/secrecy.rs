@@ -5,14 +5,24 @@ use tempfile::TempDir;
 use unwrapd::message::Message;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::{Serving, write_config};
+use crate::support::process::{Serving, destination_table, write_destinations};
 use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn even_the_most_talkative_log_holds_no_secret_no_signature_and_no_payload() {
+    for format in ["human", "json"] {
+        the_log_is_discreet(format).await;
+    }
+}
+
+async fn the_log_is_discreet(format: &str) {
     let mut app = Application::start([Answer::Status(500)]).await;
     let folder = TempDir::new().unwrap();
-    write_config(folder.path(), &app.url);
+    let tables = format!(
+        "{}[log]\nformat = \"{format}\"\n",
+        destination_table("app", &app.url, "")
+    );
+    write_destinations(folder.path(), &tables);
     let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace,unwrapd=trace")]);
     let url = format!("{}?token=private", serving.url);
 
@@ -41,11 +51,11 @@ async fn even_the_most_talkative_log_holds_no_secret_no_signature_and_no_payload
                 .to_owned(),
         );
     }
-    let (status, log) = serving.terminate();
+    let (status, log) = tokio::task::block_in_place(|| serving.terminate());
     assert!(status.success());
     for told in [
         "no signature matches",
-        "kept",
+        "accepted a webhook",
         "not delivered yet",
         "delivered: HTTP 200",
     ] {

@@ -1,0 +1,205 @@
+//! The form of the log: `[log] format`, and the names in `docs/reference/logs.md`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use openai_webhooks::EventType;
+use rustix::process::Signal;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use crate::support::application::{Answer, Application};
+use crate::support::process::{Serving, checked, destination_table, write_destinations};
+use crate::support::{Webhook, client};
+
+const JSON: &str = "[log]\nformat = \"json\"\n";
+
+fn configure(folder: &Path, url: &str, log: &str) {
+    write_destinations(
+        folder,
+        &format!("{}{log}", destination_table("app", url, "")),
+    );
+}
+
+/// The line as a JSON object.
+fn object(line: &str) -> Map<String, Value> {
+    let Ok(Value::Object(object)) = serde_json::from_str(line) else {
+        panic!("no JSON object: {line}");
+    };
+    object
+}
+
+async fn post(serving: &Serving, webhook: &Webhook) -> u16 {
+    let request = webhook.request(&client(), &serving.url);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_json_line_is_flat_and_has_only_documented_names() {
+    let reference = include_str!("../../../../docs/reference/logs.md");
+    let is_documented = |name: &str| reference.contains(&format!("`{name}`"));
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), &app.url, JSON);
+    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "trace")]);
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let mut forged = webhook.clone();
+    forged.payload.push(' ');
+    let odd = Webhook::with_payload("wh_2", "{}");
+    assert_eq!(post(&serving, &forged).await, 401);
+    assert_eq!(post(&serving, &webhook).await, 200);
+    assert_eq!(post(&serving, &webhook).await, 200);
+    assert_eq!(post(&serving, &odd).await, 200);
+    // Two attempts for the first, one for the other.
+    for _ in 0..3 {
+        app.next().await;
+    }
+    let (status, log) = tokio::task::block_in_place(|| serving.terminate());
+    assert!(status.success());
+
+    let mut events = BTreeSet::new();
+    for line in log.lines() {
+        let line_object = object(line);
+        let timestamp = line_object["timestamp"].as_str().unwrap();
+        assert!(timestamp.parse::<jiff::Timestamp>().is_ok(), "{line}");
+        assert!(timestamp.ends_with('Z'), "{line}");
+        assert!(
+            !line_object["message"].as_str().unwrap().is_empty(),
+            "{line}"
+        );
+        for (name, value) in &line_object {
+            assert!(is_documented(name), "`{name}` of {line}");
+            assert!(!value.is_object() && !value.is_array(), "{line}");
+        }
+        assert!(
+            is_documented(line_object["level"].as_str().unwrap()),
+            "{line}"
+        );
+        if let Some(event) = line_object.get("event") {
+            let event = event.as_str().unwrap();
+            assert!(is_documented(event), "{event}");
+            events.insert(event.to_owned());
+        }
+    }
+    let expected = [
+        "accepted",
+        "attempt_ended",
+        "claimed",
+        "quarantined",
+        "received",
+        "refused",
+        "settled",
+        "verified",
+    ];
+    assert_eq!(events, expected.map(str::to_owned).into(), "{log}");
+}
+
+/// At `debug` one line has all that is known of a request, and one all that is known of an attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_and_an_attempt_are_a_line_each() {
+    let mut app = Application::start([Answer::Status(500)]).await;
+    let folder = TempDir::new().unwrap();
+    configure(folder.path(), &app.url, JSON);
+    let serving = Serving::start(folder.path(), &[("UNWRAPD_LOG", "debug")]);
+    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
+    let mut forged = webhook.clone();
+    forged.payload.push(' ');
+    for _ in 0..2 {
+        assert_eq!(post(&serving, &forged).await, 401);
+    }
+    assert_eq!(post(&serving, &webhook).await, 200);
+    assert_eq!(post(&serving, &webhook).await, 200);
+    for _ in 0..2 {
+        app.next().await;
+    }
+    let (_, log) = tokio::task::block_in_place(|| serving.terminate());
+    let lines: Vec<_> = log.lines().map(object).collect();
+    let shown = |event: &str| -> Vec<Value> {
+        let lines = lines.iter().filter(|line| {
+            let has = |key: &str| line.get(key).is_some_and(|value| value == event);
+            has("event")
+        });
+        lines
+            .map(|line| {
+                let line = |key: &str| line.get(key).cloned().unwrap_or_default();
+                let keys = [
+                    "level",
+                    "endpoint",
+                    "destination",
+                    "attempt",
+                    "status",
+                    "outcome",
+                ];
+                Value::Array(keys.map(line).into())
+            })
+            .collect()
+    };
+    assert_eq!(
+        shown("refused"),
+        [
+            json!(["warn", "production", null, null, 401, null]),
+            json!(["debug", "production", null, null, 401, null]),
+        ],
+        "{log}"
+    );
+    assert_eq!(
+        shown("accepted"),
+        [
+            json!(["debug", "production", null, null, 200, "new"]),
+            json!(["debug", "production", null, null, 200, "duplicate"]),
+        ],
+        "{log}"
+    );
+    assert_eq!(
+        shown("attempt_ended"),
+        [
+            json!(["warn", null, "app", 1, null, "retry"]),
+            json!(["debug", null, "app", 2, null, "delivered"]),
+        ],
+        "{log}"
+    );
+    for line in &lines {
+        let event = line
+            .get("event")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if ["refused", "accepted", "attempt_ended"].contains(&event) {
+            assert!(line["duration_ms"].is_u64(), "{line:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_format_changes_at_sighup() {
+    let folder = TempDir::new().unwrap();
+    let nowhere = "http://127.0.0.1:9/webhook";
+    configure(folder.path(), nowhere, "");
+    let mut serving = Serving::start(folder.path(), &[]);
+    tokio::task::block_in_place(|| {
+        configure(folder.path(), nowhere, JSON);
+        serving.signal(Signal::HUP);
+        serving.announced("these changes are in effect: [log]: format changed\",\"target\"");
+        configure(folder.path(), nowhere, "[log]\nformat = \"human\"\n");
+        serving.signal(Signal::HUP);
+        assert_eq!(
+            serving.announced("these changes are in effect: [log]"),
+            ": format changed"
+        );
+    });
+}
+
+#[test]
+fn another_format_is_refused_with_those_that_exist() {
+    let folder = TempDir::new().unwrap();
+    configure(
+        folder.path(),
+        "http://127.0.0.1:9/webhook",
+        "[log]\nformat = \"xml\"\n",
+    );
+    let (code, said) = checked(folder.path());
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("`format` must be \"human\" or \"json\""),
+        "{said}"
+    );
+}
