@@ -161,8 +161,7 @@ impl Clock {
     /// proven, the wall clock, the time as if the wall clock had not jumped, and the stored time,
     /// if the monotonic clock has measured the time since then. Times that differ by at most
     /// [`SLACK`] count as one.
-    #[must_use]
-    pub fn plausible(&self) -> Vec<Timestamp> {
+    pub(crate) fn plausible(&self) -> Vec<Timestamp> {
         let (reading, state) = self.read_with();
         let measured = state.is_measured.then_some(reading.trusted);
         let times = [

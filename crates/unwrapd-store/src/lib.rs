@@ -115,7 +115,7 @@ impl From<Duration> for Terms {
 impl Terms {
     /// Terms for a claim that takes deliveries at any due time, to end them without an attempt.
     #[must_use]
-    pub fn whenever_due(lease: Duration) -> Self {
+    pub(crate) fn whenever_due(lease: Duration) -> Self {
         Self {
             lease,
             longest_wait: Duration::ZERO,

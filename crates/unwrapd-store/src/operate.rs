@@ -10,6 +10,7 @@ pub(super) mod replay;
 pub(super) mod replay_batch;
 pub(super) mod scan;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -35,17 +36,21 @@ pub(super) trait Statements: Send + Sync {
         within: RangeInclusive<i64>,
     ) -> Result<RangeInclusive<i64>, StoreError>;
 
-    /// The next selected messages within these numbers. A page takes some ten milliseconds, so it
-    /// may be empty and not the last.
+    /// The next selected messages within these numbers, at most `max`. A page takes some ten
+    /// milliseconds, so it may be empty and not the last.
     async fn scan(
         &self,
         selection: &Selection,
         within: RangeInclusive<i64>,
         order: Order,
+        max: usize,
     ) -> Result<ScanPage, StoreError>;
 
     /// Deliveries of these messages, in the order of their ids.
     async fn deliveries(&self, messages: &[i64]) -> Result<Vec<Existing>, StoreError>;
+
+    /// Numbers of those of these messages whose payload is stored.
+    async fn with_payload(&self, messages: &[i64]) -> Result<HashSet<i64>, StoreError>;
 
     /// These messages in this order, with their numbers, and with the deliveries that the filter
     /// selects. Messages without such deliveries are left out if the filter names deliveries.

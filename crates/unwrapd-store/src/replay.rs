@@ -197,6 +197,12 @@ impl Replay {
         choice
     }
 
+    /// Whether the choice depends on whether the payload is stored.
+    pub(super) fn depends_on_payload(&self, deliveries: &[Existing]) -> bool {
+        let choice = self.choose(deliveries, true);
+        !choice.again.is_empty() || choice.is_missing || deliveries.is_empty()
+    }
+
     /// Whether the filter selects the delivery. A dropped delivery is selected by its status only.
     fn asks_for(&self, delivery: &Existing) -> bool {
         let is_meant =

@@ -13,7 +13,7 @@ pub const INTERVAL: Duration = Duration::from_secs(60);
 /// Largest number of keys with a count of their own. Events of further keys share one count,
 /// without a key. It is more than the kinds of refusals of some hundred endpoints, so that a client
 /// cannot hide one kind by causing all others.
-pub const KEYS_MAX: usize = 16 * 1024;
+const KEYS_MAX: usize = 16 * 1024;
 
 /// Counts events by key. The first event of a key is logged at once. Further ones are counted, and
 /// logged as one number once [`INTERVAL`] has passed.

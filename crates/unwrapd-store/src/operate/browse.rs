@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Statements;
-use super::scan::{Order, Pages};
+use super::scan::{CANDIDATES_MAX, Order, Pages, with_deliveries};
 use crate::filter::Filter;
 use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page};
 use crate::{PageBuilder, StoreError};
@@ -26,14 +26,26 @@ pub(crate) async fn list(
     };
     let mut pages = Pages::open(statements, &selection, 1..=newest, Order::NewestFirst).await?;
     let mut builder = PageBuilder::default();
-    while !builder.is_full(limit)
-        && let Some(candidates) = pages.next().await?
-    {
-        let mut rest = &candidates[..];
-        while !rest.is_empty() && !builder.is_full(limit) {
-            let capacity = (limit - builder.messages.len()).min(MESSAGES_AT_ONCE_MAX);
-            let (some, others) = rest.split_at(rest.len().min(capacity));
-            rest = others;
+    while !builder.is_full(limit) {
+        let is_sparse = filter.names_deliveries();
+        let max = if is_sparse {
+            CANDIDATES_MAX
+        } else {
+            limit - builder.messages.len()
+        };
+        let Some(mut candidates) = pages.next(max).await? else {
+            break;
+        };
+        if is_sparse {
+            // Views are dear; the deliveries of many messages are read at once.
+            let messages = with_deliveries(statements, &candidates).await?;
+            let mut selected = messages.iter().map(|message| {
+                let mut deliveries = message.deliveries.iter();
+                deliveries.any(|delivery| filter.wants(&delivery.destination, delivery.status))
+            });
+            candidates.retain(|_| selected.next().unwrap_or(false));
+        }
+        for some in candidates.chunks(MESSAGES_AT_ONCE_MAX) {
             let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
             for (seq, message) in statements.views(&seqs, filter, 1, false).await? {
                 builder.push(message);
@@ -41,6 +53,9 @@ pub(crate) async fn list(
                     pages.cut_behind(seq);
                     break;
                 }
+            }
+            if builder.is_full(limit) {
+                break;
             }
         }
     }
@@ -74,7 +89,7 @@ async fn show_selected(
     let all_deliveries = Filter::default();
     let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
     let mut builder = PageBuilder::default();
-    while let Some(candidates) = pages.next().await? {
+    while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
         for candidate in &candidates {
             let (attempts_max, with_payload) = if builder.is_heavy() {
                 (1, false)

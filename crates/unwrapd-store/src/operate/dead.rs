@@ -23,7 +23,7 @@ pub(crate) async fn step(
     }
     let selection = filter.select(as_of.at);
     let within = after.unwrap_or(0)..=as_of.newest;
-    let page = select(statements, &selection, within, limit, |message| {
+    let page = select(statements, &selection, within, limit, None, |message| {
         let deliveries = message.deliveries.iter();
         deliveries
             .filter(|delivery| delivery.is_dead_and_wanted(&filter))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Statements;
 use super::replay_batch::StoredMessage;
-use super::scan::{Candidate, Order, Pages, select, with_deliveries};
+use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages, for_replay, select};
 use crate::StoreError;
 use crate::filter::Filter;
 use crate::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
@@ -32,8 +32,8 @@ pub(crate) async fn plan(
         unknown: unknown(statements, &replay.filter.webhook_id).await?,
     };
     let mut pages = Pages::open(statements, &selection, 0..=newest, Order::OldestFirst).await?;
-    while let Some(candidates) = pages.next().await? {
-        let messages = with_deliveries(statements, &candidates).await?;
+    while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
+        let messages = for_replay(statements, &candidates, replay).await?;
         for (candidate, message) in candidates.iter().zip(&messages) {
             count(&mut plan, replay, candidate, message);
         }
@@ -67,7 +67,7 @@ async fn unknown(statements: &impl Statements, ids: &[String]) -> Result<Vec<Str
     let selection = filter.select(Timestamp::MIN);
     let mut known = HashSet::new();
     let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
-    while let Some(candidates) = pages.next().await? {
+    while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
         known.extend(candidates.into_iter().map(|candidate| candidate.webhook_id));
     }
     let unknown: BTreeSet<&String> = ids.iter().filter(|id| !known.contains(*id)).collect();
@@ -97,9 +97,14 @@ pub(crate) async fn step(
     }
     let selection = replay.filter.select(record.started_at);
     let within = record.next..=record.newest;
-    let page = select(statements, &selection, within, limit, |message| {
-        message.choose(replay).0.deliveries()
-    })
+    let page = select(
+        statements,
+        &selection,
+        within,
+        limit,
+        Some(replay),
+        |message| message.choose(replay).0.deliveries(),
+    )
     .await?;
     let step = statements.make_due(&record, page, now).await;
     crash::point(CrashPoint::ReplayCommitted);

@@ -45,7 +45,7 @@ pub(crate) struct StoredMessage {
 }
 
 impl StoredMessage {
-    /// The candidates, each with its part of these deliveries.
+    /// The candidates, each with its part of these deliveries, as if each had its payload.
     pub(super) fn of_candidates(candidates: &[Candidate], deliveries: Vec<Existing>) -> Vec<Self> {
         let mut by_message = by_message(deliveries);
         candidates
@@ -53,7 +53,7 @@ impl StoredMessage {
             .map(|candidate| Self {
                 seq: candidate.seq,
                 lane: Lane::of(candidate.event_type.as_deref()),
-                has_payload: candidate.has_payload,
+                has_payload: true,
                 deliveries: by_message.remove(&candidate.seq).unwrap_or_default(),
             })
             .collect()

@@ -8,9 +8,14 @@ use super::Statements;
 use super::replay_batch::StoredMessage;
 use crate::StoreError;
 use crate::filter::Selection;
+use crate::replay::Replay;
 
 /// Most candidates of a page: a bound for memory.
-pub(crate) const CANDIDATES_MAX: usize = 1000;
+pub(super) const CANDIDATES_MAX: usize = 1000;
+
+/// Most pages that one step reads. A page takes some ten milliseconds, so a step is over long before
+/// its request, and records its progress.
+const STEP_PAGES_MAX: usize = 64;
 
 /// Direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +31,6 @@ pub(crate) struct Candidate {
     pub(crate) webhook_id: String,
     pub(crate) event_type: Option<String>,
     pub(crate) received_at: Timestamp,
-    pub(crate) has_payload: bool,
 }
 
 /// Some candidates, and the number at which the scan continues; `None` at the end.
@@ -84,8 +88,8 @@ impl<'s, S: Statements> Pages<'s, S> {
         })
     }
 
-    /// The candidates of the next page; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Candidate>>, StoreError> {
+    /// The candidates of the next page, at most `max`; `None` at the end.
+    pub(super) async fn next(&mut self, max: usize) -> Result<Option<Vec<Candidate>>, StoreError> {
         let Some(from) = self.next else {
             return Ok(None);
         };
@@ -95,7 +99,7 @@ impl<'s, S: Statements> Pages<'s, S> {
         };
         let page = self
             .statements
-            .scan(self.selection, rest, self.order)
+            .scan(self.selection, rest, self.order, max)
             .await?;
         self.next = page.next;
         Ok(Some(page.candidates))
@@ -112,7 +116,29 @@ impl<'s, S: Statements> Pages<'s, S> {
     }
 }
 
-/// These messages with their deliveries.
+/// These messages with their deliveries, for a replay.
+pub(super) async fn for_replay(
+    statements: &impl Statements,
+    candidates: &[Candidate],
+    replay: &Replay,
+) -> Result<Vec<StoredMessage>, StoreError> {
+    let mut messages = with_deliveries(statements, candidates).await?;
+    let depending: Vec<i64> = messages
+        .iter()
+        .filter(|message| replay.depends_on_payload(&message.deliveries))
+        .map(|message| message.seq)
+        .collect();
+    if !depending.is_empty() {
+        let stored = statements.with_payload(&depending).await?;
+        for message in &mut messages {
+            message.has_payload =
+                stored.contains(&message.seq) || !depending.contains(&message.seq);
+        }
+    }
+    Ok(messages)
+}
+
+/// These messages with their deliveries, as if each had its payload.
 pub(super) async fn with_deliveries(
     statements: &impl Statements,
     candidates: &[Candidate],
@@ -125,20 +151,28 @@ pub(super) async fn with_deliveries(
     Ok(StoredMessage::of_candidates(candidates, deliveries))
 }
 
-/// The next messages with selected deliveries, until there are `limit` such deliveries.
-/// `selected` counts those of a message.
+/// The next messages with selected deliveries, until there are `limit` such deliveries, or the step
+/// has read enough. `selected` counts those of a message. Payloads matter for a replay only.
 pub(super) async fn select(
     statements: &impl Statements,
     selection: &Selection,
     within: RangeInclusive<i64>,
     limit: usize,
+    replay: Option<&Replay>,
     selected: impl Fn(&StoredMessage) -> usize,
 ) -> Result<SelectedPage, StoreError> {
     let mut pages = Pages::open(statements, selection, within, Order::OldestFirst).await?;
     let mut messages = Vec::new();
     let mut deliveries = 0;
-    while let Some(candidates) = pages.next().await? {
-        for message in &with_deliveries(statements, &candidates).await? {
+    for _ in 0..STEP_PAGES_MAX {
+        let Some(candidates) = pages.next(CANDIDATES_MAX).await? else {
+            break;
+        };
+        let found = match replay {
+            Some(replay) => for_replay(statements, &candidates, replay).await?,
+            None => with_deliveries(statements, &candidates).await?,
+        };
+        for message in &found {
             let count = selected(message);
             if count > 0 {
                 messages.push(message.seq);
@@ -153,6 +187,6 @@ pub(super) async fn select(
     }
     Ok(SelectedPage {
         messages,
-        next: None,
+        next: pages.position(),
     })
 }

@@ -9,6 +9,7 @@ pub(in crate::postgres) mod replay_record;
 pub(in crate::postgres) mod scan;
 pub(in crate::postgres) mod traffic;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -42,12 +43,17 @@ impl Statements for PostgresStore {
         selection: &Selection,
         within: RangeInclusive<i64>,
         order: Order,
+        max: usize,
     ) -> Result<ScanPage, StoreError> {
-        Ok(scan::scan_page(self.pool(), selection, within, order).await?)
+        Ok(scan::scan_page(self.pool(), selection, within, order, max).await?)
     }
 
     async fn deliveries(&self, messages: &[i64]) -> Result<Vec<Existing>, StoreError> {
         Ok(candidate::deliveries(self.pool(), messages).await?)
+    }
+
+    async fn with_payload(&self, messages: &[i64]) -> Result<HashSet<i64>, StoreError> {
+        Ok(candidate::with_payload(self.pool(), messages).await?)
     }
 
     async fn views(

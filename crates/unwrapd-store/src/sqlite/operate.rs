@@ -10,6 +10,7 @@ pub(in crate::sqlite) mod replay_record;
 pub(in crate::sqlite) mod scan;
 pub(in crate::sqlite) mod traffic;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -46,9 +47,10 @@ impl Statements for SqliteStore {
         selection: &Selection,
         within: RangeInclusive<i64>,
         order: Order,
+        max: usize,
     ) -> Result<ScanPage, StoreError> {
         let selection = selection.clone();
-        self.read(move |connection| scan::scan(connection, &selection, &within, order))
+        self.read(move |connection| scan::scan(connection, &selection, &within, order, max))
             .await
     }
 
@@ -60,6 +62,20 @@ impl Statements for SqliteStore {
                 deliveries.extend(candidate::deliveries(connection, seq)?);
             }
             Ok(deliveries)
+        })
+        .await
+    }
+
+    async fn with_payload(&self, messages: &[i64]) -> Result<HashSet<i64>, StoreError> {
+        let messages = messages.to_vec();
+        self.read(move |connection| {
+            let mut stored = HashSet::new();
+            for seq in messages {
+                if scan::has_payload(connection, seq)? {
+                    stored.insert(seq);
+                }
+            }
+            Ok(stored)
         })
         .await
     }

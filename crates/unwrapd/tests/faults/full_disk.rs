@@ -44,7 +44,7 @@ impl SmallDisk {
     }
 
     /// A command for this program, run where the disk is mounted.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         if self.has_users {
             command.args(["--user", "--preserve-credentials"]);
@@ -52,7 +52,8 @@ impl SmallDisk {
         command
             .args(["--mount", "--target"])
             .arg(self.keeper.id().unwrap().to_string())
-            .args(["--", program]);
+            .arg("--")
+            .arg(program);
         command
     }
 

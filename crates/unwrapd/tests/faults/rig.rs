@@ -189,9 +189,9 @@ impl Rig {
         let folder = self.folder.path();
         let store = format!("sqlite:{}", self.database().display());
         write_config(folder, 0, &store, &self.applications, self.lives);
-        let program = env!("CARGO_BIN_EXE_unwrapd");
+        let program = crate::support::process::program();
         let command = if let Some(disk) = &self.small_disk {
-            disk.command(program)
+            disk.command(&program)
         } else {
             let mut command = Command::new(program);
             command.envs(self.shim.environment());

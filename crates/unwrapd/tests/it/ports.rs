@@ -55,7 +55,7 @@ async fn connections_follow_the_limit_of_open_files() {
                 "-c",
                 &format!("ulimit -n {files}; exec \"$0\" serve --config \"$1\""),
             ])
-            .arg(env!("CARGO_BIN_EXE_unwrapd"))
+            .arg(crate::support::process::program())
             .arg(folder.path().join("unwrapd.toml"))
             .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
             .env("NO_COLOR", "1")

@@ -131,7 +131,7 @@ fn what_dev_keeps_is_for_its_user_only_whatever_the_umask() {
     let folder = TempDir::new().unwrap();
     let mut dev = Command::new("sh")
         .args(["-c", "umask 0; exec \"$0\" dev --listen 127.0.0.1:0"])
-        .arg(env!("CARGO_BIN_EXE_unwrapd"))
+        .arg(crate::support::process::program())
         .env("TMPDIR", folder.path())
         .env("OPENAI_WEBHOOK_SECRET", OPENAI_SECRET)
         .stdout(Stdio::piped())

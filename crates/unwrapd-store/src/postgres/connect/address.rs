@@ -51,7 +51,7 @@ impl PostgresAddress {
     }
 
     /// Returns an error if the file of `sslrootcert` is unusable.
-    pub fn check_files(&self) -> Result<(), String> {
+    pub(crate) fn check_files(&self) -> Result<(), String> {
         self.tls().map(drop)
     }
 

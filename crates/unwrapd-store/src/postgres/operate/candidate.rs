@@ -1,6 +1,6 @@
 //! Messages and deliveries as a replay sees them, and the statements that make them due.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::Row;
@@ -45,6 +45,14 @@ pub(crate) async fn deliveries(pool: &Arc<Pool>, seqs: &[i64]) -> Result<Vec<Exi
     let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, DELIVERIES, given).await?;
     rows.iter().map(existing).collect()
+}
+
+/// Numbers of those of these messages whose payload is stored.
+pub(crate) async fn with_payload(pool: &Arc<Pool>, seqs: &[i64]) -> Result<HashSet<i64>, Failure> {
+    let sql = "SELECT seq FROM message WHERE seq = ANY ($1) AND partition IS NOT NULL";
+    let given = params![seqs => INT8_ARRAY];
+    let rows = pool.once(Purpose::Looking, sql, given).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// These messages as they are now, and stay until the transaction ends.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::filter::{Filter, Selection};
-use crate::operate::scan::{CANDIDATES_MAX, Candidate, Order, ScanPage, behind};
+use crate::operate::scan::{Candidate, Order, ScanPage, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::{Pool, Purpose};
@@ -52,6 +52,7 @@ pub(crate) async fn scan_page(
     selection: &Selection,
     within: RangeInclusive<i64>,
     order: Order,
+    max: usize,
 ) -> Result<ScanPage, Failure> {
     let Some(span) = span(pool, selection, &within, order).await? else {
         return Ok(ScanPage::default());
@@ -71,9 +72,9 @@ pub(crate) async fn scan_page(
     let (events, resources) = (signed_keys(&events), signed_keys(&resources));
     let (payload, payloads_wanted) = payloads_wanted(filter);
     let rows_max = if filter.names_payloads() {
-        PAYLOADS_MAX
+        PAYLOADS_MAX.min(signed(max))
     } else {
-        signed(CANDIDATES_MAX)
+        signed(max)
     };
     let dead_wanted = if selection.filter.names_dead_only() {
         "seq IN (SELECT id >> 8 FROM delivery WHERE state = 'dead' AND id >> 8 BETWEEN $1 AND $2)"
@@ -85,7 +86,7 @@ pub(crate) async fn scan_page(
         Order::NewestFirst => "DESC",
     };
     let sql = format!(
-        "SELECT seq, endpoint, webhook_id, event_type, received_at, partition IS NOT NULL, {payload} FROM message
+        "SELECT seq, endpoint, webhook_id, event_type, received_at, {payload} FROM message
          WHERE seq BETWEEN $1 AND $2 AND received_at BETWEEN $3 AND $4 AND ($5::text[] IS NULL OR endpoint = ANY ($5))
              AND {ids_wanted} AND {payloads_wanted} AND {dead_wanted}
          ORDER BY seq {direction} LIMIT {rows_max}"
@@ -105,7 +106,6 @@ pub(crate) async fn scan_page(
             webhook_id: row.try_get(2)?,
             event_type: row.try_get(3)?,
             received_at: timestamp(row, 4)?,
-            has_payload: row.try_get(5)?,
         };
         let event_type = candidate.event_type.as_deref();
         let matches = selection.wants(
@@ -114,7 +114,7 @@ pub(crate) async fn scan_page(
             event_type,
             candidate.received_at,
         );
-        if matches && selection.wants_payload(row.try_get(6)?) {
+        if matches && selection.wants_payload(row.try_get(5)?) {
             candidates.push(candidate);
         }
     }

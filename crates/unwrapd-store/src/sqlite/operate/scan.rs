@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::filter::{Filter, Selection, Status};
-use crate::operate::scan::{CANDIDATES_MAX, Candidate, Order, ScanPage, behind};
+use crate::operate::scan::{Candidate, Order, ScanPage, behind};
 use crate::search_keys::SearchKeys;
 use crate::sqlite::statements::{payload, timestamp};
 use crate::sqlite::writer::dedupe_index;
@@ -25,6 +25,7 @@ pub(crate) fn scan(
     selection: &Selection,
     within: &RangeInclusive<i64>,
     order: Order,
+    max: usize,
 ) -> rusqlite::Result<ScanPage> {
     let mut ranges = ranges(connection, selection, within)?;
     if order == Order::NewestFirst {
@@ -47,11 +48,11 @@ pub(crate) fn scan(
                 let bytes = payload.as_ref().map_or(0, Vec::len);
                 rows_left = rows_left.saturating_sub(bytes / ROW_BYTES).max(1);
                 if selection.wants_payload(payload.as_deref()) {
-                    candidates.push(candidate(connection, row, seq)?);
+                    candidates.push(candidate(row, seq)?);
                 }
             }
             rows_left -= 1;
-            if candidates.len() == CANDIDATES_MAX || rows_left == 0 {
+            if candidates.len() == max || rows_left == 0 {
                 return Ok(ScanPage {
                     candidates,
                     next: behind(seq, within, order),
@@ -94,13 +95,12 @@ fn payload_if(
     }
 }
 
-fn candidate(connection: &Connection, row: &Row<'_>, seq: i64) -> rusqlite::Result<Candidate> {
+fn candidate(row: &Row<'_>, seq: i64) -> rusqlite::Result<Candidate> {
     Ok(Candidate {
         seq,
         webhook_id: row.get(2)?,
         event_type: row.get(3)?,
         received_at: timestamp(row, 4)?,
-        has_payload: has_payload(connection, seq)?,
     })
 }
 

@@ -25,7 +25,7 @@ fn as_nobody(arguments: &[&str]) -> Output {
     // Copied by another process. A concurrent test may fork while the copy is open for writing, and
     // a file that is open for writing cannot be executed (ETXTBSY).
     let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_unwrapd"))
+        .arg(crate::support::process::program())
         .arg(&binary)
         .status();
     assert!(copied.unwrap().success());

@@ -82,7 +82,8 @@ fn paths_of_a_configuration_from_a_pipe_count_from_the_current_folder() {
         "\"$0\" serve --check --config /dev/stdin < unwrapd.toml",
     ] {
         let output = with_secrets(&mut Command::new("sh"))
-            .args(["-c", run, env!("CARGO_BIN_EXE_unwrapd")])
+            .args(["-c", run])
+            .arg(crate::support::process::program())
             .current_dir(folder.path())
             .output()
             .unwrap();
