@@ -66,8 +66,8 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     Ok(log)
 }
 
-/// Writes log lines to stderr. Each entry stays one line whatever its text: clients choose a part of
-/// the text.
+/// Writes log lines to stderr. Each entry stays one line whatever its text: clients choose a part
+/// of the text.
 struct Stderr {
     is_colored: bool,
 }
