@@ -35,7 +35,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The port for operators; `None`: there is none.
     pub admin: Option<SocketAddr>,
-    /// How the ports are served.
+    /// Limits, time-outs and TLS of the ports.
     pub server: ServerSettings,
     /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
