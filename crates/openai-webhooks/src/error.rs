@@ -34,9 +34,10 @@ pub enum VerificationError {
         "the header `webhook-timestamp` is not a Unix time: it must be whole seconds since 1970, digits only"
     )]
     MalformedTimestamp,
-    /// The webhook is older than the tolerance.
+    /// The webhook is older than the tolerance. For a request that waited in a queue, pass its
+    /// arrival time to [`unwrap_at`](crate::Webhooks::unwrap_at).
     #[error(
-        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: an old request was replayed, it waited in a queue (pass its arrival time to `unwrap_at`), or the clock here is fast"
+        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: an old request was replayed, it waited in a queue (verify it at its arrival time), or the clock here is fast"
     )]
     TimestampTooOld {
         /// Age of the webhook, in seconds.

@@ -1,4 +1,4 @@
-//! Which messages and deliveries are meant: one way to say it, for looking, for replays and for dead letters. Pure.
+//! Filters that select messages and deliveries, for lists, replays and dead letters. Pure.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Delivering again what is kept: what is asked for, what would be done, and what was done. Pure.
+//! Replays, which deliver stored messages again: the request, the plan and the result. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -24,7 +24,8 @@ pub struct Replay {
     pub to: Option<String>,
 }
 
-/// The moment at which a filter is looked at: ages count from here, and what arrives later takes no part.
+/// The moment at which a filter is evaluated. Ages count from here, and later messages are not
+/// selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsOf {
     /// When that was.

@@ -128,7 +128,7 @@ pub fn main() -> ExitCode {
         _ => "info",
     };
     if matches!(cli.command, Command::Dev(_)) {
-        // Its store holds payloads, which only the user may read.
+        // The demo's store holds payloads, which only the user may read.
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
     }
     let log = match crate::telemetry::start(level) {
@@ -153,7 +153,8 @@ fn run(command: Command, log: &LogHandle) -> Result<(), Failure> {
     result
 }
 
-/// A runtime with the configured number of threads, or one thread for each core that the process may use.
+/// A runtime with the configured number of threads, or one thread for each core that the process
+/// may use.
 fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     let threads = match command {
         Command::Serve(serve::Arguments {
@@ -163,7 +164,7 @@ fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
         _ => available_parallelism().map_or(1, NonZero::get),
     };
     let mut runtime = match threads {
-        // A single thread needs no means to wake others.
+        // A runtime with one thread needs no means to wake others.
         1 => Builder::new_current_thread(),
         threads => {
             let mut runtime = Builder::new_multi_thread();
@@ -236,7 +237,8 @@ enum Output {
     Json,
 }
 
-/// Prints a line of data for people, or returns an error if that fails. Characters that act on a terminal are escaped.
+/// Prints a line of data for people, or returns an error if that fails. Characters that act on a
+/// terminal are escaped.
 macro_rules! outln {
     ($($argument:tt)*) => {
         $crate::cli::format::print(&format!($($argument)*))

@@ -35,7 +35,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The port for operators; `None`: there is none.
     pub admin: Option<SocketAddr>,
-    /// How the ports are served.
+    /// Limits, time-outs and TLS of the ports.
     pub server: ServerSettings,
     /// The token of operators. `None`: the port needs no token, so only this machine must reach it.
     pub admin_token: Option<AdminToken>,
@@ -43,9 +43,9 @@ pub struct Config {
     pub log: LogSettings,
     /// Settings of the store: its location, and how long and how much it keeps.
     pub store: StoreSettings,
-    /// Where OpenAI posts.
+    /// The endpoints, where OpenAI posts.
     pub endpoints: Vec<EndpointSettings>,
-    /// Where we deliver.
+    /// The destinations of deliveries.
     pub destinations: Vec<DestinationSettings>,
 }
 
@@ -71,7 +71,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads of the file only where messages are kept. The secrets it names need not be there.
+    /// Reads only the settings of the store. The secrets that the file names need not exist.
     pub fn read_store(path: &Path) -> Result<StoreSettings, ConfigError> {
         read(path, |file| file.check_store(Use::Look))
     }
@@ -82,7 +82,8 @@ impl Config {
     }
 }
 
-/// Largest configuration. One with as many destinations as there may be has some hundred thousand bytes.
+/// Largest configuration. With the maximum number of destinations it has some hundred thousand
+/// bytes.
 const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 fn read<T>(
@@ -126,7 +127,7 @@ fn read_text(path: &Path) -> Result<Option<(String, PathBuf)>, ConfigError> {
     Ok(Some((text.to_owned(), folder)))
 }
 
-/// The folder that the paths of a configuration count from. What comes through a pipe has none of its own.
+/// The folder that the paths of a configuration count from. For a pipe it is the current folder.
 fn folder_of(file: &Path) -> io::Result<PathBuf> {
     let is_stream = ["/dev", "/proc"]
         .iter()
@@ -139,7 +140,7 @@ fn folder_of(file: &Path) -> io::Result<PathBuf> {
     Ok(file.parent().unwrap_or(&file).to_owned())
 }
 
-/// All mistakes of a configuration with place and remedy, in the order of the file. The text never
+/// All mistakes of a configuration with line and remedy, in the order of the file. The text never
 /// has a value of the file.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -164,7 +165,7 @@ impl ConfigError {
         }
     }
 
-    /// With a further problem, of what the file names.
+    /// Adds a problem of something that the file names.
     pub(crate) fn and(mut self, problem: String) -> Self {
         self.mistakes.push((None, problem));
         self

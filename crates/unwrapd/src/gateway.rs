@@ -1,8 +1,8 @@
 //! The gateway: starts its parts and stops them.
 //!
 //! At a start the ports are bound and the store is opened first, since that may fail. Then the
-//! destinations get their dispatchers, and at last the ports are served. A stop goes the other way:
-//! it ends the ports, then the dispatchers, and closes the store last.
+//! destinations get their dispatchers, and at last the ports are served. A stop has the reverse
+//! order: it ends the ports, then the dispatchers, and closes the store last.
 
 mod circuits;
 mod config_drift;
@@ -47,12 +47,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Longest wait for deliveries under way when everything is to stop, beside that for requests.
 /// Service managers kill after 90 s.
 pub(crate) const DELIVER_DRAIN_MAX: Duration = Duration::from_secs(30);
-/// How long a disk that hangs may take to come back when the gateway stops. Until it does, no
-/// delivery can be settled, and each is made again at the next start.
+/// Longest wait at a stop for a disk that hangs. Until the disk answers, no delivery can be
+/// settled, and each is made again at the next start.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 const DISK_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Longest wait for the store to hear that this gateway is about to go.
+/// Longest wait for the store to record that this gateway is stopping.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Longest wait for refused requests to be kept in the quarantine, when the gateway stops.
@@ -73,7 +73,7 @@ pub struct Gateway {
     limits: Arc<receive::Limits>,
     readiness: Arc<Readiness>,
     tls: Option<Arc<Tls>>,
-    /// Where the admin port has a certificate of its own.
+    /// `None`: the admin port has no certificate of its own.
     admin_tls: Option<Arc<Tls>>,
     dispatchers: Dispatchers,
     identity: watch::Sender<GatewayIdentity>,
@@ -229,19 +229,19 @@ impl Gateway {
         ));
     }
 
-    /// Where OpenAI posts: `/webhooks/{endpoint}` on this address.
+    /// Address of the public port, where OpenAI posts to `/webhooks/{endpoint}`.
     #[must_use]
     pub fn public(&self) -> SocketAddr {
         self.public
     }
 
-    /// Where operators ask `/livez` and `/readyz`, if that is configured.
+    /// Address of the admin port, with `/livez` and `/readyz`, if it is configured.
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// The certificate of the public port, if it has one: to be read again when told to.
+    /// The certificate of the public port, if it has one. A reload reads it again.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.tls.as_ref()
@@ -265,20 +265,20 @@ impl Gateway {
         &self.quarantine
     }
 
-    /// Tells in the log, in one line, which version runs on which configuration and store, and what
-    /// waits there. `file` is where the configuration was read from.
+    /// Logs one line with the version, the configuration, the store and its waiting deliveries.
+    /// `file` is where the configuration was read from.
     pub(crate) fn log_start(&self, file: &Path) {
         self.opened.log(file, &self.config);
     }
 
-    /// Conditions that an operator must know of while they last.
+    /// Lasting conditions that need an operator.
     #[must_use]
     pub fn warnings(&self) -> &Warnings {
         &self.core.warnings
     }
 
-    /// Goes on under this configuration: secrets, endpoints, destinations and limits change without
-    /// a request or a delivery being dropped. Gives what has changed. On an error nothing has.
+    /// Applies this configuration: secrets, endpoints, destinations and limits change, and no
+    /// request or delivery is dropped. Returns the changes. On an error nothing changes.
     pub fn reload(&mut self, mut config: Config) -> anyhow::Result<Changes> {
         let destinations = BuiltDestination::all(config.destinations.clone(), &self.core.clock)?;
         let mut changes = Changes::between(&self.config, &config);
@@ -304,13 +304,15 @@ impl Gateway {
             }
             current.adopt(read);
         }
-        // The workers first: whoever hears of a destination may deliver to it.
+        // The dispatchers come first, so that a destination has them before a message is routed to
+        // it.
         self.dispatchers.apply_settings(destinations);
         self.limits.set_limits(requests_max(&config));
         self.intake.apply_rules(rules(&config, &self.core.registry));
         self.identity
             .send_replace(identity::of(&config, self.public));
-        // What counts from the next start is compared with what runs until then, however often this is done.
+        // Settings that need a restart stay those of the running gateway, so that each reload
+        // compares with them.
         let running = std::mem::replace(&mut self.config, config);
         config = Config {
             endpoints: std::mem::take(&mut self.config.endpoints),
@@ -326,8 +328,8 @@ impl Gateway {
         Ok(changes)
     }
 
-    /// Tells in the log what waits for the destinations that a reload has removed. It asks the
-    /// store, which may take a while.
+    /// Logs the deliveries that wait for destinations that a reload has removed. The store counts
+    /// them, which may take seconds.
     pub(crate) fn log_removed(
         &self,
         changes: Changes,
@@ -341,8 +343,8 @@ impl Gateway {
         }
     }
 
-    /// Waits until a part ends that should not: a panic there would otherwise leave a gateway that
-    /// looks alive and does half its work. Restart it then.
+    /// Waits until a part ends without a stop, for example by a panic. Restart the gateway then: it
+    /// passes its health checks and does only a part of its work.
     pub async fn failed(&mut self) {
         tokio::select! {
             Some(_) = self.tasks.join_next() => {}
@@ -351,14 +353,14 @@ impl Gateway {
         }
     }
 
-    /// How long [`drain`](Self::drain) takes.
+    /// Duration of [`drain`](Self::drain).
     #[must_use]
     pub fn drain_time(&self) -> Duration {
         self.config.server.drain
     }
 
-    /// Says that it is not ready, and waits for as long as whoever sends webhooks here may take to
-    /// send them elsewhere. All of them are taken and kept meanwhile. Then [`stop`](Self::stop) it.
+    /// Reports that the gateway is not ready, and waits for the time that a load balancer needs to
+    /// notice it. Webhooks are still accepted meanwhile. Call [`stop`](Self::stop) afterwards.
     pub async fn drain(&self) {
         self.readiness.stop();
         sleep(self.config.server.drain).await;
@@ -368,7 +370,8 @@ impl Gateway {
     /// and closes the store last: an acknowledgement needs it, and so does a settlement.
     pub async fn stop(mut self) {
         self.readiness.stop();
-        // Once the port is free someone else may have it while deliveries are still under way here.
+        // Another gateway may use the port as soon as it is free, while deliveries are still under
+        // way here.
         let parting = GatewayIdentity {
             exclusive_address: None,
             ..self.identity.borrow().clone()
@@ -413,7 +416,7 @@ async fn disk_hangs(store: &dyn Lifecycle, time: Duration) {
     }
 }
 
-/// Warns of settings that are valid and probably a mistake.
+/// Warns of settings that are valid and probably wrong.
 fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
     destinations::warn_doubts(&config.destinations, public);
     warn_of_shared_secrets(&config.endpoints);
@@ -425,7 +428,7 @@ fn warn_doubts(config: &Config, public: SocketAddr, warnings: &Warnings) {
     }
 }
 
-/// Logs what was refused and is not logged yet, until shutdown.
+/// Logs the counts of refusals that are due, until shutdown.
 async fn log_refusals(refusals: Arc<Refusals>, shutdown: CancellationToken) {
     let mut looks = interval(FLUSH_EVERY);
     loop {
@@ -436,7 +439,7 @@ async fn log_refusals(refusals: Arc<Refusals>, shutdown: CancellationToken) {
     }
 }
 
-/// How many requests of each endpoint there may be at once.
+/// Maximum number of concurrent requests of each endpoint.
 fn requests_max(config: &Config) -> impl Iterator<Item = (String, usize)> {
     config
         .endpoints

@@ -1,4 +1,5 @@
-//! The way in, between HTTP and the store: who is proven how, who wants what, and the one place that accepts a message.
+//! Accepts messages between HTTP and the store: holds the verifiers and the event patterns, and is
+//! the only code that stores a message.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,9 +20,9 @@ use crate::store::{Accepted, Inbox, QuarantineStore, Recipient, StoreError, Traf
 
 /// The settings that may change while the gateway runs.
 pub struct Rules {
-    /// How to prove a request, by name of the endpoint.
+    /// Verifiers of requests, by name of the endpoint.
     pub endpoints: HashMap<String, Webhooks>,
-    /// Each destination with the patterns of the events that it wants.
+    /// Each destination with the patterns of the events that it subscribes to.
     pub destinations: Vec<(Arc<DestinationHandle>, Patterns)>,
 }
 
@@ -35,7 +36,7 @@ impl Rules {
     }
 }
 
-/// Accepts messages under the rules of the moment.
+/// Accepts messages under the current rules.
 pub struct Intake {
     rules: RwLock<Arc<Rules>>,
     store: Arc<dyn Inbox>,
@@ -45,7 +46,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Begins with these rules.
+    /// An intake with these rules.
     #[must_use]
     pub fn new(rules: Rules, store: Arc<dyn Inbox>, events: EventBus, clock: Clock) -> Self {
         Self {
@@ -57,13 +58,13 @@ impl Intake {
         }
     }
 
-    /// The rules of this moment. Hold them for one request, so that it is treated by one set of them.
+    /// The current rules. Hold them for a whole request, so that one set of them applies to it.
     #[must_use]
     pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on these rules count.
+    /// Replaces the rules. Requests that hold the earlier ones end under them.
     pub(crate) fn apply_rules(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
@@ -80,21 +81,21 @@ impl Intake {
         &self.events
     }
 
-    /// Where kept bodies that are no event are counted.
+    /// Counts stored bodies that are no event.
     #[must_use]
     pub(crate) fn oddities(&self) -> &Oddities {
         &self.oddities
     }
 
-    /// Stores the message with a delivery for each destination that wants it, and wakes its
+    /// Stores the message with a delivery for each destination that subscribes to it, and wakes its
     /// dispatchers.
     pub(crate) async fn keep(&self, message: Message) -> Result<Accepted, StoreError> {
         let told = Accepting::received(&message);
         let wanting = self.rules().wanting(message.event_type.as_deref());
-        // A caller is not kept waiting for anything.
+        // A call never waits for back-pressure.
         if told.lane != Lane::Call {
             for destination in &wanting {
-                // One wait, however many destinations there are.
+                // At most one wait for all destinations together.
                 if destination.state().throttle().await {
                     break;
                 }
@@ -116,7 +117,7 @@ impl Intake {
             .collect();
         let accepted = self.store.accept(message, recipients).await?;
         opened.end(accepted);
-        // For a duplicate too: if the first wake-up was lost, this one is not.
+        // Also for a duplicate, in case the first wake-up was lost.
         for (destination, is_handed_over) in wanting.iter().zip(is_handed_over) {
             if !is_handed_over {
                 destination.notify(told.lane);
@@ -134,7 +135,7 @@ impl Intake {
         quarantined: i64,
         mut message: Message,
     ) -> Result<Accepted, StoreError> {
-        // It may have arrived while the clock was ahead, and is due now.
+        // The request may have arrived while the clock was ahead. The delivery is due now.
         message.received_at = message.received_at.min(self.clock.due_now());
         let told = Accepting::of(&message);
         let wanting = self.rules().wanting(message.event_type.as_deref());
@@ -189,8 +190,9 @@ fn names(destinations: &[Arc<DestinationHandle>]) -> Vec<String> {
     names.map(|handle| handle.name().to_owned()).collect()
 }
 
-/// Deliveries that are counted at their destinations before they are stored, or they could be made
-/// before they are counted. Dropped, they are not counted any more.
+/// Deliveries that are counted at their destinations before they are stored. Otherwise an attempt
+/// could end before its delivery is counted. Unless a new message was stored, a drop takes the
+/// count back.
 struct Opened<'d>(&'d [Arc<DestinationHandle>]);
 
 impl<'d> Opened<'d> {

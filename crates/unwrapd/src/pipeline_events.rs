@@ -1,6 +1,6 @@
 //! The stream of pipeline events. The log derives from it, and observers subscribe to it.
 //!
-//! Observers never delay the pipeline: a slow one misses events, and learns how many.
+//! Observers never delay the pipeline: a slow one misses events, and gets the number of them.
 
 mod bus;
 mod log;

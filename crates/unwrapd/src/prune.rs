@@ -1,4 +1,4 @@
-//! Has the store forget what is old or too much, a little at a time.
+//! Deletes messages that are too old or too many, in small steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::pipeline_events::{EventBus, PipelineEvent};
 use crate::store::{Maintenance, Pruned};
 use tokio_util::sync::CancellationToken;
 
-/// How long a store that had nothing to forget is left alone: it may fill up meanwhile.
+/// Pause after a step that had nothing to delete. The store may fill up meanwhile.
 const REST: Duration = Duration::from_secs(5);
-/// How long after a step that failed the next one is tried.
+/// Pause after a step that failed.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Goes on until shutdown. A failing store does not end it.
+/// Runs until shutdown. Errors of the store do not end it.
 pub(crate) async fn run(
     store: Arc<dyn Maintenance>,
     clock: Clock,
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     }
 }
 
-/// As long again as the step took: the busier the store is, the less it is asked.
+/// The pause after a step. It is as long as the step, so a busy store gets fewer of them.
 fn pause(pruned: Pruned, took: Duration) -> Duration {
     if pruned.is_more { took } else { REST }
 }

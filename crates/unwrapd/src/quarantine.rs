@@ -1,5 +1,5 @@
-//! Requests that could not be proven, kept for a while so that a wrong secret costs nothing: never
-//! delivered, and accepted only if they prove authentic after all, at the time they arrived.
+//! Keeps requests that could not be verified, so that a wrong secret loses no webhook. They are not
+//! delivered. They are accepted only if a later verification, at their arrival time, succeeds.
 
 mod budget;
 
@@ -23,14 +23,15 @@ use crate::pipeline_events::PipelineEvent;
 use crate::store::{Accepted, QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, StoreError};
 use budget::Budget;
 
-/// Largest body that is kept. OpenAI's largest, calls with many SIP headers, have some ten thousand bytes.
+/// Largest body that is kept, in bytes. OpenAI's largest, calls with many SIP headers, have about
+/// ten thousand.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a header that are kept, its lines together: more than the longest list of
 /// signatures that is verified, or a retry could refuse what was right.
 const HEADER_BYTES_MAX: usize = 2048;
 /// Most lines of a header that are kept, empty ones included.
 const HEADER_LINES_MAX: usize = SIGNATURES_MAX + 1;
-/// The headers that are kept. Others may hold what is nobody's business here.
+/// The headers that are kept. Others may hold secrets of a proxy or a sender.
 const HEADERS: [&str; 5] = [
     WEBHOOK_ID,
     WEBHOOK_TIMESTAMP,
@@ -38,19 +39,20 @@ const HEADERS: [&str; 5] = [
     "content-type",
     "user-agent",
 ];
-/// Oldest request that is accepted after all. OpenAI sends no copy of it later, an id is known for
-/// at least as long, and beyond it no delivery is tried again.
+/// Greatest age of a request that is accepted. OpenAI sends no copy after this time. The store
+/// remembers ids for at least as long.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(72);
-/// Most requests that are being written into the store. Others wait, within the bounds of [`budget`].
+/// Most requests that are being written into the store. Others wait, within the bounds of
+/// [`budget`].
 const WRITES_MAX: usize = 16;
-/// Requests looked at in one step of a retry: at most 1 MiB of bodies.
+/// Requests that one step of a retry reads: at most 1 MiB of bodies.
 const PAGE: usize = 16;
 /// Beginning of the log line for a request that was not kept.
 const NOT_KEPT: &str = "a refused request was not kept in the quarantine";
-/// And where one that was kept is not any more.
+/// Beginning of the log line for a request that a newer one has replaced.
 const EVICTED: &str = "dropped a request from the quarantine for a newer one (full)";
 
-/// Keeps what could not be proven.
+/// Keeps and retries requests that could not be verified.
 pub struct Quarantine {
     intake: Arc<Intake>,
     store: Arc<dyn QuarantineStore>,
@@ -62,15 +64,15 @@ pub struct Quarantine {
 /// Results of a retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
-    /// Proven and accepted.
+    /// Verified and accepted.
     pub accepted: u64,
-    /// Proven, and a copy of what had been accepted.
+    /// Verified, and a duplicate of an accepted webhook.
     pub duplicates: u64,
-    /// Not proven, and still in the quarantine.
+    /// Not verified, and still in the quarantine.
     pub unproven: u64,
-    /// So old that its copies may be forgotten: to accept it could be to accept it twice.
+    /// Too old to accept: the store may have forgotten the id, and would accept it twice.
     pub too_old: u64,
-    /// Kept without a body, which was too large or was never read: nothing to prove.
+    /// Kept without a body, which was too large or was not read. Such a request cannot be verified.
     pub without_body: u64,
 }
 
@@ -92,8 +94,8 @@ impl Quarantine {
         }
     }
 
-    /// Keeps the request if there is room for it, and does not wait: the sender is refused all the
-    /// same. `endpoint` must be configured. `body` is `None` where it was not read.
+    /// Keeps the request if there is room for it. Does not wait, because the sender is refused in
+    /// any case. `endpoint` must be configured. `body` is `None` where it was not read.
     pub(crate) fn add(
         &self,
         endpoint: &str,
@@ -129,7 +131,7 @@ impl Quarantine {
         let (endpoint, error) = (endpoint.to_owned(), error.clone());
         let events = self.intake.events().clone();
         tokio::spawn(async move {
-            // It is never closed.
+            // The semaphore is never closed.
             let _write = writes.acquire().await;
             let kept = store.quarantine(quarantined).await;
             if kept.is_ok() {
@@ -151,13 +153,13 @@ impl Quarantine {
         });
     }
 
-    /// Waits until all requests that were added are kept, or told as not kept.
+    /// Waits until each added request is stored, or counted as not stored.
     pub(crate) async fn written(&self) {
         self.budget.is_empty().await;
     }
 
-    /// Tries to prove what is in the quarantine with the secrets of today, at the time it arrived,
-    /// and accepts what succeeds. Only the request `id`, if there is one.
+    /// Verifies requests again with the current secrets at their arrival times, and accepts those
+    /// that succeed. With `id`, only that request.
     pub async fn retry(&self, id: Option<i64>) -> Result<Retried, StoreError> {
         let mut retried = Retried::default();
         let mut after = id.map_or(0, |id| id - 1);
@@ -244,7 +246,7 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     kept
 }
 
-/// How large the body is, or says it is.
+/// Size of the body, or its `content-length` if the body was not read.
 fn size(headers: &HeaderMap, body: Option<&Bytes>) -> Option<u64> {
     match body {
         Some(body) => Some(body.len() as u64),

@@ -37,8 +37,8 @@ impl LogHandle {
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Begins to log to stderr, from `level` on, for people until the handle is told otherwise.
-/// `UNWRAPD_LOG` has the last word: another level, or a level for each module, such as
+/// Starts the log on stderr, from `level` on, in the form for people until the handle changes it.
+/// `UNWRAPD_LOG` overrides `level`: another level, or a level for each module, such as
 /// `warn,unwrapd=debug,hyper=debug`. The error names the problem of the variable.
 pub fn start(level: &str) -> Result<LogHandle, String> {
     let wanted = std::env::var("UNWRAPD_LOG").unwrap_or_default();
@@ -58,7 +58,7 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
         .fmt_fields(format::human_fields())
         .with_writer(move || Stderr { is_colored })
         .with_ansi(is_colored)
-        // It would print them to stderr, and panic where that is what fails.
+        // The layer would print them to stderr, and panic if stderr is the cause.
         .log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     // In a test another one may have begun already.
@@ -66,8 +66,8 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     Ok(log)
 }
 
-/// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a
-/// part of what is logged.
+/// Writes log lines to stderr. Each entry stays one line whatever its text: clients choose a part
+/// of the text.
 struct Stderr {
     is_colored: bool,
 }
@@ -115,14 +115,31 @@ fn uncolored(line: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Filter for our own lines from this level on, and for warnings of other crates.
+/// Filter for our own lines from this level on, and for warnings of other crates. A target is
+/// compared by its beginning, so `unwrapd` also stands for `unwrapd_core` and `unwrapd_store`.
 fn own(level: &str) -> String {
     format!("warn,unwrapd={level}")
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
+
+    #[test]
+    fn a_level_alone_is_for_all_crates_of_the_gateway() {
+        let filter: Targets = own("info").parse().unwrap();
+        for target in [
+            "unwrapd::pipeline",
+            "unwrapd_core::observe",
+            "unwrapd_store",
+        ] {
+            assert!(filter.would_enable(target, &Level::INFO), "{target}");
+            assert!(!filter.would_enable(target, &Level::DEBUG), "{target}");
+        }
+        assert!(!filter.would_enable("hyper", &Level::INFO));
+    }
 
     #[test]
     fn colours_stay_and_all_else_that_acts_on_a_terminal_is_escaped() {

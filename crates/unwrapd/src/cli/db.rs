@@ -1,4 +1,4 @@
-//! `unwrapd db`: looking after the store, with the gateway running or not.
+//! `unwrapd db`: checks, copies and prunes the store, beside a running gateway or without one.
 
 mod backup;
 mod check;
@@ -51,7 +51,7 @@ impl Configured {
             .unwrap_or_else(|| Path::new("unwrapd.toml"))
     }
 
-    /// Whether the file exists, or was named.
+    /// Whether the file exists, or was given on the command line.
     fn is_there(&self) -> bool {
         self.config.is_some() || self.path().exists()
     }
@@ -85,7 +85,7 @@ fn check_there(path: &Path) -> Result<(), Failure> {
     match path.try_exists() {
         Ok(true) => return Ok(()),
         Ok(false) => {}
-        // It may be there: nobody without the permission can tell.
+        // The file may exist. Without the permission, this process cannot check.
         Err(error) => {
             let problem = explain(path, Wish::Read, &error);
             return Err(anyhow::Error::msg(problem).into());

@@ -54,7 +54,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let temporary = tempfile::Builder::new()
         .prefix("unwrapd-dev-")
-        // Not left to the umask: the files in it hold payloads.
+        // Set explicitly, because the umask may allow others to read: the files in the folder hold
+        // payloads.
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .context("cannot create a temporary folder")?;

@@ -26,7 +26,7 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::json(&json))
 }
 
-/// A name from the command line, unless it is a URL or a secret that got there: neither is repeated.
+/// A name from the command line for an error. A URL or a secret by mistake is replaced.
 pub(super) fn shown_name(text: &str) -> String {
     if text.contains("://") || text.contains('@') || looks_secret(text) {
         return "[not shown]".into();
@@ -40,7 +40,7 @@ pub(super) fn short(time: Timestamp) -> String {
 }
 
 /// Most characters of a type or an id in a body that are shown. A body may hold any text there, and
-/// one that is long would make every line of a table as long.
+/// a long one would make every line of a table as long.
 const NAMED_MAX: usize = 64;
 
 /// The event type that a body names. `--output json` has it whole.

@@ -1,4 +1,4 @@
-//! Commands for operators, which talk to the admin port of a running gateway.
+//! Commands for operators, which use the admin port of a running gateway.
 
 pub(super) mod events;
 

@@ -21,12 +21,13 @@ pub(super) use init::supervise;
 /// Open files beside the connections of the public port: the store, the admin port, destinations.
 const OTHER_FILES: u64 = 256;
 
-/// Of these, files of destinations.
+/// Part of these for the files of destinations.
 const DESTINATION_FILES: u64 = 64;
 /// Calls that are delivered to a destination at once.
 const CALLS: u64 = 16;
 
-/// Fewest open files that a gateway can do with: those of the store, the ports and the runtime, and some connections.
+/// Minimum number of open files: those of the store, the ports and the runtime, and some
+/// connections.
 const FILES_MIN: u64 = 64;
 /// Name of the warning that the configuration could not be reloaded.
 const RELOAD: &str = "reload";
@@ -71,12 +72,12 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
         Some(_) => "https",
         None => "http",
     };
-    // Before the ports are open: a signal may come as soon as they are.
+    // Registered before the ports are open, because a signal may arrive as soon as they are.
     let mut signals = StopSignals::new()?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut gateway = tokio::select! {
         gateway = Gateway::start(config) => gateway?,
-        // A disk that hangs, or a database that does not answer, must not hold up the end.
+        // A disk that hangs, or a database that does not answer, must not delay the end.
         () = signals.next() => {
             tracing::info!("stopped before the gateway was up");
             return Ok(());
@@ -96,7 +97,7 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
     loop {
         tokio::select! {
             () = signals.next() => break,
-            // Not here, where all else may wait for it: a file may be on a disk that hangs.
+            // Read on another thread, because a disk that hangs would block the signals.
             Some(()) = reload.recv(), if readings.is_empty() => {
                 let path = arguments.config.clone();
                 readings.spawn_blocking(move || Config::read(&path));
@@ -105,7 +106,7 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
                 reload_with(read.map_err(anyhow::Error::from), &arguments.config, &mut gateway, log);
             }
             () = gateway.failed() => {
-                return Err(anyhow::anyhow!("a part of the gateway has ended, and the log says why").into());
+                return Err(anyhow::anyhow!("a part of the gateway has ended: see the log for the cause").into());
             }
         }
     }
@@ -117,7 +118,7 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
         );
     } else {
         tracing::info!(
-            "stopping in {} s: webhooks are received until then, and /readyz says 503; a second signal ends the process at once",
+            "stopping in {} s: webhooks are received until then, and /readyz answers 503; a second signal ends the process at once",
             drain.as_secs()
         );
     }
@@ -129,14 +130,15 @@ pub(super) async fn run(arguments: &Arguments, log: &LogHandle) -> Result<(), Fa
         () = stopped => {}
         () = signals.next() => {
             tracing::warn!("ended at once by a second signal; deliveries that were under way are retried after the next start");
-            // A disk or a name server that hangs would hold up an orderly end as well.
+            // A disk or a name server that hangs would delay an orderly end too.
             std::process::exit(1);
         }
     }
     Ok(())
 }
 
-/// The configuration. An error names what is wrong with the store too, so that both can be mended at once.
+/// The configuration. An error also holds the problem of the store, so that both can be corrected
+/// at once.
 fn read(file: &Path, log: &LogHandle) -> Result<Config, ConfigError> {
     Config::read_with(file, |settings| log.apply(settings)).map_err(|error| {
         let store = Config::read_store(file).ok();
@@ -181,7 +183,8 @@ fn check(file: &Path, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Applies a configuration that was reloaded after SIGHUP. A mistake is logged, and changes nothing.
+/// Applies a configuration that was reloaded after SIGHUP. A mistake is logged, and changes
+/// nothing.
 fn reload_with(
     read: anyhow::Result<Result<Config, ConfigError>>,
     path: &Path,
@@ -207,7 +210,7 @@ fn reload_with(
             gateway
                 .warnings()
                 .end(RELOAD, "the configuration is valid again");
-            // A store that hangs must not hold up the signals.
+            // A store that hangs must not delay the signals.
             tokio::spawn(gateway.log_removed(changes));
         }
         Err(error) => {

@@ -5,7 +5,8 @@ use std::io::{IsTerminal as _, Write as _};
 use super::{Failure, usage};
 use crate::printable;
 
-/// Prints a message for people. A closed stderr is no failure. Characters that act on a terminal are escaped.
+/// Prints a message for people. A closed stderr is no failure. Characters that act on a terminal
+/// are escaped.
 pub(super) fn message(text: &str) {
     drop(write!(std::io::stderr(), "{}", printable::lines(text)));
 }

@@ -1,5 +1,5 @@
-//! Where a gateway that runs on a configuration answers operators, for who asks it. The secrets of
-//! its endpoints need not be at hand.
+//! The access to a gateway's admin port, for commands that use it. Reads only these settings of the
+//! configuration, so the secrets of its endpoints are not needed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ pub(crate) fn admin_access(path: &Path) -> Result<AdminAccess, ConfigError> {
         let address = admin.map(|text| address(&text)).transpose();
         let address = server.keep(address).flatten();
         server.check()?;
-        // As for the gateway itself: elsewhere than on loopback it has the certificate of the public port.
+        // Same rule as in the gateway: beyond loopback, the admin port uses the certificate of the
+        // public port.
         let is_remote = address.is_some_and(|address| !address.ip().is_loopback());
         let tls = admin_tls.or(tls.filter(|_| is_remote));
         Ok(AdminAccess {

@@ -22,7 +22,7 @@ pub(super) struct File<'a> {
     store: Table<'a>,
     endpoints: Vec<Table<'a>>,
     destinations: Vec<Table<'a>>,
-    /// Whether endpoints stand there that are no tables.
+    /// Whether `endpoint` is present but is not a list of tables.
     has_broken_endpoints: bool,
     /// Mistakes outside the tables.
     mistakes: Mistakes,

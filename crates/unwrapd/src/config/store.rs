@@ -40,7 +40,7 @@ struct StoreKeys {
 
 impl Keys for StoreKeys {}
 
-/// What the settings of the store are read for.
+/// The purpose for which the settings of the store are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// To open the store, which may take a password.

@@ -22,7 +22,7 @@ pub(crate) enum CircuitReport {
     },
     /// The destination is up.
     Up,
-    /// It is time for a probe, and this gateway wants to make it.
+    /// A probe is due, and this gateway requests the right to make it.
     ProbeWanted,
 }
 

@@ -144,7 +144,7 @@ impl Gate {
         if let CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes = change {
             self.changed(change, circuit, outcome, now);
         } else if circuit == breaker::Circuit::Closed && self.handle.state().is_down() {
-            // These were the last attempts at the destination that had the name before.
+            // These are the last attempts at an earlier destination with this name.
             self.handle.state().set_circuit(Circuit::Closed);
         }
         change
@@ -181,7 +181,8 @@ impl Gate {
         self.handle.notify_all();
     }
 
-    /// Emits a change. The log has the first opening at once, as a warning, and counts further ones.
+    /// Emits a change. The log has the first opening at once, as a warning, and counts further
+    /// ones.
     fn emit(&self, change: CircuitChange, answer: Option<&str>) {
         let level = match change {
             CircuitChange::Opens if self.failures.goes_down() => Level::WARN,

@@ -30,8 +30,8 @@ struct Shared {
 
 /// One destination, for the whole life of the gateway.
 ///
-/// It also exists for a destination that is not configured: that one may be paused, and is paused
-/// from the beginning if it is configured later.
+/// The handle also exists for a destination that is not configured. Such a destination may be
+/// paused, and is then paused from the start if it is configured later.
 pub struct DestinationHandle {
     name: String,
     state: DestinationState,
@@ -52,7 +52,7 @@ pub struct Configured {
     pub timeout: Duration,
 }
 
-/// Where work for a lane arrives: a wake-up for work that is to be claimed, and the hand-off. A
+/// The two ways to give work to a lane: a wake-up for deliveries to be claimed, and the hand-off. A
 /// notification without a waiting dispatcher is stored, once, so none is lost between a claim and a
 /// wait.
 struct LaneEntrance {
@@ -149,7 +149,7 @@ impl DestinationHandle {
         &self.state
     }
 
-    /// Where its changes become events.
+    /// The bus for events about its changes.
     pub(crate) fn events(&self) -> &EventBus {
         &self.events
     }

@@ -1,4 +1,4 @@
-//! One attempt.
+//! Makes one attempt of a delivery.
 
 use std::sync::Arc;
 use std::time::Duration;

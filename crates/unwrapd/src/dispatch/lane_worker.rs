@@ -26,7 +26,7 @@ use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease};
 use claims::{Due, Looked};
 
-/// How much longer a lease is than the longest attempt: time to settle.
+/// Time by which a lease is longer than the longest attempt: time to settle.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// Maximum number of running settlements of a lane: as many as fill one commit of the store while
 /// another one runs. Above it, no attempt begins. If the process dies, these messages are delivered

@@ -1,5 +1,5 @@
-//! Which destinations are down, kept in agreement with the other gateways on the store: what one
-//! finds out counts for all, and one of them tries a destination that is down.
+//! Synchronises circuits with the other gateways on the store. A result of one gateway applies to
+//! all, and one gateway probes a destination that is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use crate::clock::Clock;
 use crate::destinations::{CircuitReport, CircuitReports, DestinationHandle, Gate, Registry};
 use crate::store::{Fleet, SharedCircuit, StoreError};
 
-/// How long a gateway may try a destination before another one may. It may go on for as long as
-/// deliveries are under way, and must have said so by half of this.
+/// Time for which a gateway holds the right to probe a destination. It renews the right while
+/// probes are running, once less than half of the time is left.
 const TRY_TIME: Duration = Duration::from_secs(60);
 
-/// A gate, its name, and how much was found out there when the others were asked.
+/// A destination's name, its gate, and the gate's epoch before the shared circuits were read.
 type Asked = (String, Arc<Gate>, u64);
 
 /// The circuits of all destinations.
@@ -24,7 +24,7 @@ pub(super) struct Circuits {
 }
 
 impl Circuits {
-    /// `clock` is for what is shown to people.
+    /// `clock` is for times that are shown to people.
     pub(super) fn of(registry: Registry, clock: Clock) -> Self {
         Self {
             reports: Arc::default(),
@@ -33,15 +33,15 @@ impl Circuits {
         }
     }
 
-    /// The gate of a destination, in the place of one that was there before. Then the destination
-    /// is another, and what was known counts no more.
+    /// Sets the gate of a destination. If it replaces one, the settings have changed, so the shared
+    /// circuit is closed.
     pub(super) fn watch(&self, handle: &DestinationHandle, gate: &Arc<Gate>) {
         if handle.set_gate(gate) {
             self.reports.tell(handle.name(), CircuitReport::Up);
         }
     }
 
-    /// The gates, with how much was found out by now.
+    /// The gates with their current epochs.
     pub(super) fn epochs(&self) -> Vec<Asked> {
         let handles = self.registry.all().into_iter();
         handles
@@ -53,9 +53,10 @@ impl Circuits {
             .collect()
     }
 
-    /// Tells the others what was found out here, and does as all know by then.
+    /// Publishes the reports of this gateway, then applies the shared circuits.
     pub(super) async fn agree(&self, store: &dyn Fleet) -> Result<(), StoreError> {
-        // Before what is told: what is found out from here on counts more than what all know by then.
+        // Read before the reports are published: later results of this gateway take precedence over
+        // the shared circuits.
         let epochs = self.epochs();
         for (name, report) in self.reports.all() {
             match report {
@@ -83,7 +84,7 @@ impl Circuits {
         Ok(())
     }
 
-    /// Has them do as all know.
+    /// Applies the shared circuits to the gates.
     pub(super) fn sync_from_fleet(&self, epochs: &[Asked], known: &[SharedCircuit]) {
         let now = self.clock.now();
         for (name, gate, epoch) in epochs {

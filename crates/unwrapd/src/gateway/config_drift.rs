@@ -1,15 +1,15 @@
-//! Warns of gateways on the store that are configured otherwise than this one.
+//! Warns of gateways on the store whose configuration differs from this one's.
 
 use std::collections::BTreeMap;
 
 use crate::store::FleetGateway;
 
-/// The parts in which others differ, as it was last said in the log, by their names.
+/// The differing parts that the log last reported, by name of the gateway.
 #[derive(Default)]
 pub(super) struct ConfigDrift(BTreeMap<String, Vec<String>>);
 
 impl ConfigDrift {
-    /// Says what has changed since the last time.
+    /// Logs the changes since the last call.
     pub(super) fn report(&mut self, members: &[FleetGateway]) {
         let Some(ours) = members.iter().find(|member| member.is_ours) else {
             return;

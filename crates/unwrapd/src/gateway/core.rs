@@ -18,7 +18,7 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) registry: Registry,
     pub(super) events: EventBus,
-    /// Conditions that last and that an operator must know of.
+    /// Lasting conditions that need an operator.
     pub(super) warnings: Warnings,
     /// Refused requests that are counted for the log.
     pub(super) refusals: Arc<Refusals>,

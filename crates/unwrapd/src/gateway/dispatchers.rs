@@ -30,11 +30,11 @@ pub(super) struct Dispatchers {
     registry: Registry,
     pub(super) circuits: Circuits,
     running: HashMap<String, DispatcherHandle>,
-    /// Each tells whether it was meant to end.
+    /// Each returns whether it ended because of a shutdown.
     tasks: JoinSet<bool>,
 }
 
-/// The dispatchers of one destination. Dropping it has them finish what is under way and end.
+/// The dispatchers of one destination. A drop makes them finish the deliveries under way and end.
 struct DispatcherHandle {
     settings: DestinationSettings,
     limits: watch::Sender<Limits>,
@@ -42,7 +42,7 @@ struct DispatcherHandle {
     _switch: DropGuard,
 }
 
-/// A destination that can be delivered to: all that may fail has been done.
+/// A destination whose steps that may fail have succeeded.
 pub(super) struct BuiltDestination {
     settings: DestinationSettings,
     destination: Arc<dyn Destination>,
@@ -67,7 +67,7 @@ impl BuiltDestination {
 
 impl DispatcherHandle {
     fn differs_in_limits_only(&self, settings: &DestinationSettings) -> bool {
-        // A destination itself knows how long an attempt may take.
+        // The destination itself holds the time-out, so a change of it needs a new destination.
         let ours = Limits {
             timeout: settings.limits.timeout,
             ..self.settings.limits.clone()
@@ -81,7 +81,7 @@ impl DispatcherHandle {
 }
 
 impl Dispatchers {
-    /// Delivers to these destinations, as the other gateways on the store know of their circuits.
+    /// Starts delivery to these destinations, with the circuits that the fleet shares.
     pub(super) async fn start(
         core: &Core,
         destinations: Vec<BuiltDestination>,
@@ -106,9 +106,9 @@ impl Dispatchers {
         Ok(dispatchers)
     }
 
-    /// From now on delivers to these destinations. What is unchanged goes on as it is, over new
-    /// connections; dispatchers of what is changed or gone
-    /// finish the deliveries under way, beside those that take over.
+    /// Changes the destinations to these. Dispatchers of unchanged destinations continue over new
+    /// connections. Dispatchers of changed or removed ones finish the deliveries under way, beside
+    /// those that take over.
     pub(super) fn apply_settings(&mut self, destinations: Vec<BuiltDestination>) {
         let mut before = std::mem::take(&mut self.running);
         for BuiltDestination {
@@ -185,7 +185,7 @@ impl Dispatchers {
         gate
     }
 
-    /// Waits until a dispatcher ends that was not meant to.
+    /// Waits until a dispatcher ends without a shutdown.
     pub(super) async fn failed(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if !matches!(ended, Ok(true)) {
@@ -195,8 +195,8 @@ impl Dispatchers {
         std::future::pending::<()>().await;
     }
 
-    /// Begins nothing new, and finishes what is under way within `drain`, unless `is_useless` ends
-    /// before. Says whether everything was finished.
+    /// Begins no delivery, and finishes those under way within `drain`, unless `is_useless` ends
+    /// earlier. Returns whether all were finished.
     pub(super) async fn stop(
         &mut self,
         drain: Duration,

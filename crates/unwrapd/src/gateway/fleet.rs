@@ -25,8 +25,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Goes on until shutdown; ends at once where the store is not shared. A failing store does not
-    /// end it.
+    /// Runs until shutdown. Ends at once if the store is not shared. Errors of the store do not end
+    /// it.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let store = Arc::clone(&self.store);
         let Some(store) = store.fleet() else {
@@ -37,7 +37,8 @@ impl Fleet {
         let gateways = store.gateways();
         drift.report(&gateways);
         let mut peers = Peers::of(&gateways);
-        // Gone on with where it was left: what it has heard is not heard again.
+        // The same future is polled again, because it holds changes that the store does not report
+        // twice.
         let mut next_change = store.next_change();
         loop {
             let changes = tokio::select! {
@@ -72,7 +73,7 @@ impl Fleet {
                 let gateways = store.gateways();
                 drift.report(&gateways);
                 peers.update(&gateways, &self.events);
-                // Each has another part of the limits now.
+                // The share of the limits has changed for each destination.
                 for handle in self.registry.all() {
                     handle.notify_all();
                 }
@@ -84,7 +85,8 @@ impl Fleet {
         let _one_at_a_time = self.registry.hold_pauses().await;
         let paused = self.store.paused().await?;
         for (name, _) in &paused {
-            // So that it is paused from the beginning, should it be configured later.
+            // Creates the handle, so that the destination is paused from the start if it is
+            // configured later.
             drop(self.registry.of(name));
         }
         for handle in self.registry.all() {
@@ -100,14 +102,14 @@ impl Fleet {
 struct Peers(BTreeMap<i64, String>);
 
 impl Peers {
-    /// The gateways that are there at the start, which are no news.
+    /// The gateways at the start, for which no event is emitted.
     fn of(gateways: &[FleetGateway]) -> Self {
         Self(named(gateways))
     }
 
     /// Emits the gateways that have joined or left since.
     fn update(&mut self, gateways: &[FleetGateway], events: &EventBus) {
-        // A gateway that was taken for dead begins anew, and knows no others until its heartbeat.
+        // After the fleet has removed this gateway, its list is empty until its next heartbeat.
         let is_current = gateways
             .iter()
             .any(|gateway| gateway.is_ours && gateway.silent_for < Duration::MAX);

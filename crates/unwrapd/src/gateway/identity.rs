@@ -19,8 +19,9 @@ pub(super) fn of(config: &Config, public: SocketAddr) -> GatewayIdentity {
     }
 }
 
-/// The port, in this network of this machine, since it was started: only one process can listen
-/// there, so who did so before has ended. `None` where the system does not tell.
+/// The address of the port: boot of the machine, network namespace, IP address and port. Only one
+/// process can listen there, so an earlier gateway with the same address has ended. `None` where
+/// the system does not report these.
 fn place(public: SocketAddr) -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let network = fs::read_link("/proc/self/ns/net").ok()?;
@@ -60,7 +61,7 @@ fn configuration(config: &Config) -> Configuration {
     .into()
 }
 
-/// In whatever order they are written.
+/// Sorted by name, so that the order in the file makes no difference.
 fn sorted<T>(all: &[T], name: impl Fn(&T) -> &String) -> Vec<&T> {
     let mut all: Vec<&T> = all.iter().collect();
     all.sort_by(|one, other| name(one).cmp(name(other)));
@@ -72,14 +73,15 @@ fn sorted<T>(all: &[T], name: impl Fn(&T) -> &String) -> Vec<&T> {
 struct Part(Sha256);
 
 impl Part {
-    /// With its length, so that two pieces are not taken for one.
+    /// Adds a piece with its length, so that two pieces never equal one longer piece.
     fn add(&mut self, piece: impl AsRef<[u8]>) {
         let piece = piece.as_ref();
         self.0.update(piece.len().to_le_bytes());
         self.0.update(piece);
     }
 
-    /// The first 32 bits: one in four billion that are different looks the same, and what was put in cannot be found.
+    /// The first 32 bits. Two different parts have the same digest once in four billion, and no
+    /// setting can be computed from it.
     fn digest(self) -> u32 {
         let [a, b, c, d, ..] = <[u8; 32]>::from(self.0.finalize());
         u32::from_be_bytes([a, b, c, d])

@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 
 pub(super) struct Ports {
-    /// Where OpenAI posts.
+    /// The public port, where OpenAI posts.
     pub(super) public: TcpListener,
-    /// Where operators ask, if that is configured.
+    /// The admin port, if it is configured.
     pub(super) admin: Option<TcpListener>,
 }
 

@@ -25,7 +25,8 @@ pub(super) struct Opened {
     waiting: Vec<(String, u64)>,
 }
 
-/// Whether the file of the store exists. `None`: the store itself knows whether it is new.
+/// Whether the file of the store exists. `None`: only the opened store can report whether it is
+/// new.
 pub(super) fn is_there(url: &StoreUrl) -> Option<bool> {
     match url {
         StoreUrl::Sqlite(path) => Some(std::fs::metadata(path).is_ok_and(|data| data.len() > 0)),

@@ -11,9 +11,9 @@ use crate::observe::warnings::Warnings;
 use crate::store::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
-/// How often the clock is read.
+/// Interval between two readings of the clock.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the trusted time is stored, so that the next process can compare its clock.
+/// Interval between two writes of the trusted time, with which the next process compares its clock.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 /// Time to store it at a stop.
 const LAST_REMEMBER_MAX: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ fn text(doubt: Doubt) -> String {
     };
     let by = shown(doubt.ahead.abs());
     format!(
-        "{whose} is {by} {how} the time that the gateway knows. If it is wrong, correct it now (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Nothing is forgotten or given up by it before that"
+        "{whose} is {by} {how} the time that the gateway trusts. If it is wrong, correct it now (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Until then nothing is deleted or given up by it"
     )
 }
 

@@ -92,13 +92,13 @@ impl Default for Budget {
 impl Budget {
     /// Waits until no request waits to be written.
     pub(super) async fn is_empty(&self) {
-        // It is never closed.
+        // The semaphore is never closed.
         let all = u32::try_from(WAITING_IN_ALL_MAX).unwrap_or(u32::MAX);
         drop(self.waiting.acquire_many(all).await);
     }
 
-    /// Returns a permit for a request to `endpoint`, one of `configured`. Forgets endpoints that are
-    /// no longer configured.
+    /// Returns a permit for a request to `endpoint`, one of `configured`. Forgets endpoints that
+    /// are no longer configured.
     pub(super) fn take<V>(
         &self,
         endpoint: &str,

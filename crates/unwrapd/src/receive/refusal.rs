@@ -83,7 +83,7 @@ impl Refusal {
             Self::NotProven(VerificationError::SignatureMismatch) => Some(
                 "if OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`",
             ),
-            Self::Broke => Some("a task of the gateway ended, and the log says why"),
+            Self::Broke => Some("a task of the gateway ended: see the log for the cause"),
             _ => None,
         }
     }

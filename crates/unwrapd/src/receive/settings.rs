@@ -9,9 +9,9 @@ use crate::settings_file::{
     required, webhooks, within,
 };
 
-/// Most requests at once. Each holds what it sent in memory until it is committed.
+/// Most concurrent requests. The body of each is in memory until its commit.
 pub(crate) const REQUESTS_MAX: usize = 16_384;
-/// Requests at once of one endpoint unless set: a quarter is left for the others.
+/// Default maximum of concurrent requests of one endpoint. It leaves a quarter for the others.
 const REQUESTS_USUAL: usize = 768;
 /// Most secrets of an endpoint: some endpoints at OpenAI, each with an old and a new one. A forged
 /// request costs an HMAC for each.
@@ -24,7 +24,7 @@ pub struct EndpointSettings {
     pub name: String,
     /// The verifier of its requests.
     pub webhooks: Webhooks,
-    /// Most requests at once, beside the limit for all endpoints.
+    /// Most concurrent requests, beside the limit for all endpoints.
     pub requests_max: usize,
 }
 

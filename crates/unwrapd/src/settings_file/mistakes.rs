@@ -24,15 +24,15 @@ pub(crate) struct Mistake {
 /// The relation of a mistake to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It stands alone.
+    /// No relation.
     Plain,
     /// Other mistakes about the same value are only consequences of it.
     Cause,
-    /// Something is missing. It may stand where the text is not TOML.
+    /// Something is missing, perhaps because it is in text that is not TOML.
     Absence,
     /// The text is not TOML.
     Syntax,
-    /// The text is not TOML, and nothing is known of what follows.
+    /// The text is not TOML, so the meaning of the following text is unknown too.
     Brackets,
 }
 
@@ -186,8 +186,8 @@ impl Mistakes {
         all
     }
 
-    /// Where a part of the text is not TOML, what it says is not known. So nothing counts as
-    /// missing then, and a line that is not TOML has no other mistake.
+    /// The meaning of text that is not TOML is unknown. So nothing counts as missing then, and a
+    /// line that is not TOML has no other mistake.
     fn leave_out_consequences_of_syntax(&mut self, text: &str) {
         let mut broken = BTreeSet::new();
         let is_first = |mistake: &Mistake| {

@@ -98,7 +98,7 @@ pub(crate) fn from_folder(folder: &Path, path: &Path) -> PathBuf {
     folder.join(path).components().collect()
 }
 
-/// A path from the command line, unless it is a URL or a secret that got there: neither is repeated.
+/// A path from the command line for an error. A URL or a secret by mistake is replaced.
 pub(crate) fn shown_path(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains("://") || looks_secret(&text) {

@@ -1,4 +1,4 @@
-//! Secrets: where they are read from, and what is made of them.
+//! Reads secrets from the environment or a file, and makes verifiers and signers of them.
 
 use std::env::VarError;
 use std::fmt;
@@ -21,7 +21,8 @@ const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 /// The remedy where a file is missing. A shell would make the file readable by everybody.
 const MISSING_FILE: &str = "put the secret into it; for a destination or `admin_token`, `(umask 077; unwrapd secret > FILE)` makes one";
 
-/// Where a secret is to be read: never the configuration itself, which is copied, shown and committed.
+/// The source of a secret: the environment or a file. The configuration itself is copied, shown and
+/// committed, so it holds none.
 #[derive(Clone, Debug)]
 pub(crate) enum SecretSource {
     Env(String),
@@ -29,7 +30,7 @@ pub(crate) enum SecretSource {
 }
 
 impl SecretSource {
-    /// Reads the secret. The error says where it was looked for, never what it is.
+    /// Reads the secret. The error names the source, and never holds the secret.
     pub(crate) fn read(&self) -> Result<Secret, String> {
         let text = self.read_text()?;
         Secret::parse(&text).map_err(|error| format!("{self}: {error}"))
@@ -71,7 +72,7 @@ impl SecretSource {
         }
     }
 
-    /// As [`read`](Self::read), and no secret that could be guessed.
+    /// Does the same as [`read`](Self::read), and refuses a secret that could be guessed.
     pub(crate) fn read_strong(&self) -> Result<Secret, String> {
         let secret = self.read()?;
         if secret.key_bytes() < KEY_BYTES_MIN {
@@ -113,7 +114,7 @@ impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env(name) if is_usual_name(name) => write!(f, "the environment variable {name}"),
-            // It may be the secret itself.
+            // The name may be the secret itself.
             Self::Env(_) => f.write_str("the environment variable that is named there"),
             Self::File(path) => write!(f, "the file {}", shown_path(path)),
         }

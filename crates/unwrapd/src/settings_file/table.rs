@@ -1,5 +1,5 @@
-//! A table of a file of settings, whose keys know their place in the text. A key that cannot be read
-//! is removed from its table, so that one run finds the mistakes of all keys.
+//! A table of a file of settings, with the positions of its keys in the text. A key that cannot be
+//! read is removed from its table, so that one run finds the mistakes of all keys.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -19,7 +19,8 @@ use super::paths;
 pub(crate) trait Keys: DeserializeOwned + Default + 'static {
     /// The keys, of this table or of one within it, whose value is the path of a file.
     const PATHS: &'static [&'static str] = &[];
-    /// The keys whose value is a list that begins with a program, which is a path if it has a slash.
+    /// The keys whose value is a list that begins with a program, which is a path if it has a
+    /// slash.
     const PROGRAMS: &'static [&'static str] = &[];
 
     /// The names of the keys.
@@ -151,7 +152,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The names of the fields of a struct, as serde knows them.
+/// The names of the fields of a struct, from its `Deserialize`.
 fn names_of<K: DeserializeOwned>() -> &'static [&'static str] {
     struct Names<'n>(&'n mut &'static [&'static str]);
 

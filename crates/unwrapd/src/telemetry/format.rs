@@ -18,7 +18,7 @@ const REPEATED: [&str; 5] = ["event", "outcome", "answer", "reason", "retry_ms"]
 /// Keys that every JSON line has.
 const COMMON: [&str; 4] = ["timestamp", "level", "message", "target"];
 
-/// Formats each line as the handle says at that moment.
+/// Formats each line in the current form of the handle.
 pub(super) struct Lines {
     log: LogHandle,
     human: Format<Full>,

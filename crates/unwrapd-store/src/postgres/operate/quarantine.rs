@@ -41,7 +41,7 @@ pub(crate) async fn add(
     // The database writes one after the other, those of all gateways. Claims must find connections
     // that do not wait for that.
     let _one_at_a_time = pool.quarantine_lock().lock().await;
-    // Not twice, if the connection has ended: it would stand there twice.
+    // Not repeated if the connection has ended, because the request could be stored twice.
     let taken = pool.take(Purpose::Claiming).await?;
     let rows = taken.once(Purpose::Claiming, ADD, given).await?;
     rows.first()

@@ -62,7 +62,8 @@ pub(crate) async fn scan_page(
     let filter = &selection.filter;
     let endpoints = Some(&filter.endpoint).filter(|names| !names.is_empty());
     let ids = &filter.webhook_id;
-    // All of these ids, or any at all: an array that is not there would hide the index from the planner.
+    // A condition on the ids only if there are some: the planner uses no index for an array that
+    // may be NULL.
     let ids_wanted = if ids.is_empty() {
         "$6::text[] IS NOT NULL"
     } else {
@@ -154,7 +155,7 @@ pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
     rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
 }
 
-/// The next numbers to look at: past those of messages that are gone, and no more than can be read in a moment.
+/// The next numbers to read: past those of deleted messages, and at most [`SPAN_MAX`].
 async fn span(
     pool: &Arc<Pool>,
     selection: &Selection,

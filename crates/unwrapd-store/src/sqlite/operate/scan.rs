@@ -12,7 +12,8 @@ use crate::search_keys::SearchKeys;
 use crate::sqlite::statements::{payload, timestamp};
 use crate::sqlite::writer::dedupe_index;
 
-/// Most rows looked at in one piece: some ten milliseconds, in which a reader keeps the log from beginning anew.
+/// Most rows that one page reads: some ten milliseconds, in which a reader keeps the log from
+/// restarting.
 const ROWS_MAX: usize = 20_000;
 /// Bytes of payloads that count as one row.
 const ROW_BYTES: usize = 256;
@@ -133,7 +134,7 @@ fn query(filter: &Filter, order: Order) -> String {
     }
 }
 
-/// Where the messages that may be meant stand, in ascending order.
+/// Ranges of numbers that hold all selected messages, in ascending order.
 fn ranges(
     connection: &Connection,
     selection: &Selection,

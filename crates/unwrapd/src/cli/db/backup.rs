@@ -52,8 +52,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Under another name until it is whole: whatever happens, there is no half of a backup. It is
-    // made for its owner only.
+    // Written under another name until it is complete, so that an interruption leaves no partial
+    // backup. Only its owner may read it.
     let unfinished = tempfile::Builder::new()
         .prefix(".unwrapd-backup-")
         .tempfile_in(folder)
@@ -110,7 +110,7 @@ fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
     let problem = match &there {
         Some(there) if is(there) => "this is the store itself; name another file",
         Some(there) if !there.is_file() => "this is not a file; name a file for the backup",
-        // What is left there would be taken for a part of the backup.
+        // SQLite would take a leftover file for a part of the backup.
         _ if has_log(to) => {
             "a -wal or -journal is beside it, so a database of this name is in use; name another file"
         }
@@ -123,7 +123,7 @@ fn check_target(to: &Path, store: &Path, force: bool) -> Result<(), Failure> {
     Err(usage(format!("{}: {problem}", to.display())))
 }
 
-/// Whether the file begins as a database of SQLite does.
+/// Whether the file has the header of an SQLite database.
 fn is_database(file: &Path) -> bool {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
     let mut beginning = [0; MAGIC.len()];

@@ -1,4 +1,4 @@
-//! `unwrapd db check`: whether the store is whole.
+//! `unwrapd db check`: checks that the store is undamaged and consistent.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `unwrapd db copy`: everything that one store knows, into another of whatever kind.
+//! `unwrapd db copy`: copies one store completely into another, of the same kind or not.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;

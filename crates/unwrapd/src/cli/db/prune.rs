@@ -1,4 +1,4 @@
-//! `unwrapd db prune`: forgets what is old while no gateway runs, and gives its space back.
+//! `unwrapd db prune`: deletes old messages while no gateway runs, and frees their space.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,7 +55,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(days) = arguments.older_than {
         bounds.retention = Duration::from_secs(days * 24 * 3600);
     }
-    // Only the messages of the plan are deleted: a gateway frees space by itself when it needs some.
+    // Only the messages of the plan are deleted: a gateway frees space by itself when it needs
+    // some.
     bounds.size_max = None;
     let now = time(&path, arguments.trust_clock)?;
     let (messages, bytes) =

@@ -1,4 +1,5 @@
-//! The application a newcomer does not have yet: it unwraps what it is sent, as any application would.
+//! The built-in application of the demo. It unwraps each webhook with the library, as any
+//! application would.
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -9,7 +10,7 @@ use openai_webhooks::{UnwrapWebhookEvent, Webhooks};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Most events that wait to be told.
+/// Most events that wait to be printed.
 const BACKLOG_MAX: usize = 1024;
 
 #[derive(Clone)]
@@ -24,7 +25,8 @@ impl FromRef<App> for Webhooks {
     }
 }
 
-/// Starts it on a free port, until the process ends. Gives its URL and what it unwraps.
+/// Starts the application on a free port, until the process ends. Returns its URL and the events
+/// that it unwraps.
 pub(super) async fn start(
     webhooks: Webhooks,
 ) -> anyhow::Result<(reqwest::Url, mpsc::Receiver<UnwrapWebhookEvent>)> {
@@ -39,6 +41,6 @@ pub(super) async fn start(
 }
 
 async fn webhook(State(app): State<App>, Event(event): Event) {
-    // Nobody may listen any more; the application has its event all the same.
+    // The receiver may be gone or full. The application has received its event in any case.
     drop(app.told.try_send(event));
 }

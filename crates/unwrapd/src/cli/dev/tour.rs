@@ -86,8 +86,8 @@ impl Tour {
     /// Follows the webhook of this id, which was answered with `status`.
     async fn follow(&mut self, id: &str, status: u16) -> anyhow::Result<String> {
         let mut steps = Vec::new();
-        // The attempt may end before the acceptance is emitted, since the delivery starts as soon as
-        // the store has committed.
+        // The attempt may end before the acceptance is emitted, since the delivery starts as soon
+        // as the store has committed.
         let mut attempt = None;
         // These are emitted before the answer, so they have arrived.
         let accepted = loop {
@@ -130,7 +130,8 @@ impl Tour {
         Ok(steps.join(" → "))
     }
 
-    /// Every step must pass through here: a retry may end while another webhook, or a copy of the same, is sent.
+    /// Records the end of a delivery. Call it for every event, because a retry may end while
+    /// another webhook, or a copy of the same, is sent.
     fn note(&mut self, event: &PipelineEvent) {
         let (webhook_id, is_delivered) = match event {
             PipelineEvent::AttemptEnded {

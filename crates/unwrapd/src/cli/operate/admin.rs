@@ -1,4 +1,4 @@
-//! Asks a running gateway, over its port for operators.
+//! A client of the admin port of a running gateway.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::settings_file::SecretSource;
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// Environment variable for the token that the documents and errors name.
 const TOKEN_VARIABLE: &str = "UNWRAPD_ADMIN_TOKEN";
-/// Longest wait for an answer: a test of a destination takes as long as an attempt may.
+/// Longest wait for an answer: a test of a destination may take as long as an attempt.
 const ANSWER_MAX: Duration = Duration::from_secs(630);
 /// Longest wait for an answer without a message.
 const SILENT_MAX: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub(super) struct Admin {
 
 impl AdminArguments {
     pub(super) fn open(&self) -> Result<Admin, Failure> {
-        // What the file names counts only for the gateway that runs on it.
+        // The token and the certificate of the file are used only for the gateway that runs on it.
         let AdminAccess {
             address,
             token: source,

@@ -1,4 +1,4 @@
-//! `unwrapd dead`: what was given up, to look at, deliver again, or drop.
+//! `unwrapd dead`: lists dead letters, delivers them again, or drops them.
 
 use clap::{Args, Subcommand};
 

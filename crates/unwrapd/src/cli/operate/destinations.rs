@@ -1,4 +1,4 @@
-//! `unwrapd destinations`: how the destinations of a running gateway fare, and their switches.
+//! `unwrapd destinations`: shows, pauses, resumes and tests the destinations of a running gateway.
 
 use clap::{Args, Subcommand};
 
@@ -99,7 +99,7 @@ async fn give_up(named: &Named, consent: &ConsentArguments) -> Result<(), Failur
     loop {
         let step: Result<GiveUpResult, _> = admin.post(&path, &GiveUpRequest::default()).await;
         let step = match step {
-            // Nothing was left.
+            // The last step ended all remaining deliveries.
             Err(Failure::NotFound(_)) if deliveries > 0 => break,
             step => step?,
         };

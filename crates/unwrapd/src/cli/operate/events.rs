@@ -1,4 +1,4 @@
-//! `unwrapd events`: what is kept, to look at.
+//! `unwrapd events`: lists and shows stored messages.
 
 use std::io::{IsTerminal as _, Write as _};
 

@@ -1,4 +1,4 @@
-//! Which messages a command means, and how many of them it wants at once.
+//! The options that select messages, and the size of a page.
 
 use clap::Args;
 
@@ -51,7 +51,8 @@ impl FilterArguments {
         })
     }
 
-    /// Suggests known types for unknown ones. OpenAI may add types, so an unknown type is not refused.
+    /// Suggests known types for unknown ones. OpenAI may add types, so an unknown type is not
+    /// refused.
     fn doubt_types(&self) {
         for text in &self.types {
             let known = Patterns::parse([text.trim_start_matches('!')]);

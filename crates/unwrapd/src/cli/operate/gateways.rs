@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::TryLater(anyhow::anyhow!(
-        "this gateway cannot reach the database, and the list is as old as HEARD says: see its /readyz, or ask another gateway"
+        "this gateway cannot reach the database, so the list is as old as the column HEARD shows: see its /readyz, or query another gateway"
     )))
 }
 

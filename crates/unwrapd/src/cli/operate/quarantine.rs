@@ -1,4 +1,5 @@
-//! `unwrapd quarantine`: what could not be proven, to look at, prove again, or drop.
+//! `unwrapd quarantine`: lists requests that could not be verified, verifies them again, or drops
+//! them.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -164,11 +165,12 @@ async fn delete_quarantined(arguments: &Drop) -> Result<(), Failure> {
 struct Plan {
     count: usize,
     what: String,
-    /// How to ask for it, and for nothing that has arrived since.
+    /// The selection of these requests, without those that arrive later.
     selection: QuarantineSelection,
 }
 
-/// Counts the chosen requests, and drops none. An error: a request named by its number is not there.
+/// Counts the chosen requests, and drops none. Returns an error if the request of a given number is
+/// absent.
 async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
     check(chosen)?;
     let admin = chosen.ask.admin.open()?;
@@ -199,7 +201,7 @@ async fn plan(chosen: &Chosen) -> Result<Plan, Failure> {
             .last()
             .map_or(newest, |quarantined| quarantined.id);
         match page.next {
-            // A page that leads nowhere would be asked for for ever.
+            // A cursor that does not advance would repeat the loop for ever.
             Some(next) if next > after => after = next,
             _ => break,
         }
@@ -227,7 +229,7 @@ fn check(chosen: &Chosen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A request that was asked for by its number must be there. All of nothing is nothing.
+/// The end if nothing was found: an error for a request of a given number, and success for `--all`.
 fn nothing_there(chosen: &Chosen) -> Result<(), Failure> {
     if let Some(number) = chosen.number {
         return Err(not_there(number));

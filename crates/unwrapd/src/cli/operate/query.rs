@@ -1,4 +1,4 @@
-//! Which gateway is asked, and how its answer is printed.
+//! The options of a query to a gateway, and the output of its answer.
 
 use clap::Args;
 use serde::Serialize;

@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     replay(filter, &arguments.how).await
 }
 
-/// Plans, asks, and runs.
+/// Prints the plan, asks for confirmation, and runs the replay.
 pub(super) async fn replay(filter: Filter, how: &HowArguments) -> Result<(), Failure> {
     let admin = how.ask.admin.open()?;
     let mut asked = ReplayRequest {

@@ -20,7 +20,8 @@ pub(super) struct SavedRequest {
 }
 
 impl SavedRequest {
-    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line in front is ignored.
+    /// Reads `Name: value` lines, an empty line, and the body up to the last byte. A request line
+    /// in front is ignored.
     pub(super) fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
         let mut headers = Vec::new();
         let mut rest = bytes;

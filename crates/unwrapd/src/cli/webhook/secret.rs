@@ -1,4 +1,4 @@
-//! `unwrapd secret`: a good secret for a destination.
+//! `unwrapd secret`: generates a secret for a destination.
 
 use openai_webhooks::Secret;
 

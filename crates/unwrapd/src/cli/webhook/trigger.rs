@@ -154,7 +154,7 @@ impl Sender {
         Ok(self.post(request).await?.status().as_u16())
     }
 
-    /// As [`send`](Self::send), with the body of the answer.
+    /// Does the same as [`send`](Self::send), and returns the body of the answer too.
     async fn send_and_read(&self, request: &Request) -> Result<Answer, String> {
         let mut response = self.post(request).await?;
         let location = response.headers().get(LOCATION);
@@ -167,7 +167,7 @@ impl Sender {
                 body.extend_from_slice(&piece);
             }
         };
-        // What it has said by then is shown.
+        // The part that has arrived by then is shown.
         drop(timeout(BODY_WAIT_MAX, read).await);
         let is_cut = body.len() > BODY_BYTES_MAX;
         body.truncate(BODY_BYTES_MAX);

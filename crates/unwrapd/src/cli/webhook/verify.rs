@@ -96,7 +96,8 @@ impl Report {
         };
         let verdict = verify(now);
         let authentic = verdict.is_ok();
-        // At the time it was sent, the time is no reason to refuse it: that shows whether anything else is.
+        // A second verification at the time of its timestamp shows whether the request has another
+        // problem.
         let verdict_when_sent = match (&verdict, sent_at(request)) {
             (
                 Err(

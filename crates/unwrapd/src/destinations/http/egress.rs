@@ -90,8 +90,8 @@ struct OutOfReach {
 /// others need.
 const LOOKUPS_MAX: usize = 4;
 
-/// How long a result is reused for other connections. All connections of a destination are replaced
-/// together.
+/// Time for which a result is reused for other connections. All connections of a destination are
+/// replaced together.
 const FOUND_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The name resolver of the system.

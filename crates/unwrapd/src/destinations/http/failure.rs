@@ -341,7 +341,7 @@ fn alert_cause(alert: AlertDescription, peer: Peer) -> String {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
             format!(
-                "the {name} asks for a certificate of the client, which is not supported: have it ask for none, since the signature is the proof"
+                "the {name} requires a client certificate, which is not supported: turn that off there, because the signature authenticates the gateway"
             )
         }
         AlertDescription::ProtocolVersion => {
@@ -349,7 +349,7 @@ fn alert_cause(alert: AlertDescription, peer: Peer) -> String {
         }
         AlertDescription::UnrecognisedName => {
             format!(
-                "the {name} knows no host of the name in {url}: correct the name, or its configuration"
+                "the {name} serves no host with the name in {url}: correct the name, or its configuration"
             )
         }
         AlertDescription::HandshakeFailure => {

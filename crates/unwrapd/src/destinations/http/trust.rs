@@ -137,9 +137,9 @@ struct NamedVerifier {
 /// Accepted problems of a server certificate that is in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
-    /// It is signed by no trusted authority, or it is the certificate of an authority, which a
-    /// server may usually not present. `openssl req -x509` makes such certificates. Dates and names
-    /// must be right.
+    /// The certificate is signed by no trusted authority, or is the certificate of an authority,
+    /// which a server may usually not present. `openssl req -x509` makes such certificates. Dates
+    /// and names must be right.
     UnknownAuthority,
     /// The certificate itself identifies the server. The handshake proves that the server has the
     /// key.

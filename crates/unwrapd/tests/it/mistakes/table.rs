@@ -190,7 +190,7 @@ certificate = "no.pem"
 name = "a"
 secrets = [{ env = "OPENAI_WEBHOOK_SECRET", file = "x" }, { }] #! `{ env = "NAME" }` or `{ file = "PATH" }` #! `{ env = "NAME" }` or `{ file = "PATH" }`
 "#,
-    // Tables in the wrong brackets.
+    // Tables in the wrong brackets. `[endpoint]` is an endpoint all the same, so none is missing.
     r#"
 [endpoint] #! write [[endpoint]]
 name = "a"

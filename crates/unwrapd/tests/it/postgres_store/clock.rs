@@ -115,7 +115,7 @@ async fn a_clock_of_the_database_that_jumps_makes_nothing_twice_and_gives_nothin
         for gateway in gateways {
             let (status, log) = gateway.terminate();
             assert!(status.success());
-            assert!(!log.contains("settled too late"), "{log}");
+            assert!(!log.contains("came too late"), "{log}");
         }
         assert!(!app.has_more(), "{off}");
     }
