@@ -49,17 +49,21 @@ enum Command {
     /// Run the gateway
     Serve(serve::Arguments),
     /// Show the status of destinations; pause, resume and test them
-    Destinations(destinations::Arguments),
+    #[command(subcommand)]
+    Destinations(destinations::Command),
     /// List the gateways that share the store, and where their configurations differ
     Gateways(gateways::Arguments),
     /// List and show stored messages
-    Events(events::Arguments),
+    #[command(subcommand)]
+    Events(events::Command),
     /// Deliver stored messages again: one, many, or the dead letters
     Replay(replay::Arguments),
     /// List requests that could not be verified, verify them again, or drop them
-    Quarantine(quarantine::Arguments),
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// List dead letters, deliver them again, or drop them
-    Dead(dead::Arguments),
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Send signed sample events to a URL
     Trigger(trigger::Arguments),
     /// Check a saved request, and show which check fails, and why
@@ -179,12 +183,12 @@ fn run_on(runtime: &Runtime, command: Command, log: &LogHandle) -> Result<(), Fa
     match command {
         Command::Dev(arguments) => runtime.block_on(dev::run(arguments)),
         Command::Serve(arguments) => runtime.block_on(serve::run(&arguments, log)),
-        Command::Destinations(arguments) => runtime.block_on(destinations::run(&arguments)),
+        Command::Destinations(command) => runtime.block_on(destinations::run(&command)),
         Command::Gateways(arguments) => runtime.block_on(gateways::run(&arguments)),
-        Command::Events(arguments) => runtime.block_on(events::run(&arguments)),
+        Command::Events(command) => runtime.block_on(events::run(&command)),
         Command::Replay(arguments) => runtime.block_on(replay::run(&arguments)),
-        Command::Quarantine(arguments) => runtime.block_on(quarantine::run(&arguments)),
-        Command::Dead(arguments) => runtime.block_on(dead::run(&arguments)),
+        Command::Quarantine(command) => runtime.block_on(quarantine::run(&command)),
+        Command::Dead(command) => runtime.block_on(dead::run(&command)),
         Command::Trigger(arguments) => runtime.block_on(trigger::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),

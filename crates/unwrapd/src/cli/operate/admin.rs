@@ -31,7 +31,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(630);
 const SILENT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
-pub(super) struct AdminArguments {
+pub(crate) struct AdminArguments {
     /// URL of the admin port [default: from the configuration, else 127.0.0.1:8081]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     admin: Option<reqwest::Url>,

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::filter::{FilterArguments, PageArguments};
-use super::query::{Listed, QueryArguments};
+use super::filter::FilterArguments;
+use super::query::{ListArguments, Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
 use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
 use crate::cli::consent::ConsentArguments;
@@ -12,48 +12,19 @@ use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List dead letters with their last answer, the newest messages first
-    Ls(Ls),
+    Ls(ListArguments),
     /// Deliver dead letters again
     Replay(Replay),
     /// Drop dead letters: they stay visible, but no longer count as dead
     Drop(Drop),
 }
 
+/// Options that select dead letters.
 #[derive(Args)]
-struct Ls {
-    #[command(flatten)]
-    filter: FilterArguments,
-    #[command(flatten)]
-    page: PageArguments,
-    #[command(flatten)]
-    ask: QueryArguments,
-}
-
-#[derive(Args)]
-struct Replay {
-    /// Only dead letters of these messages
-    #[arg(value_name = "WEBHOOK-ID")]
-    webhook_ids: Vec<String>,
-    #[command(flatten)]
-    filter: FilterArguments,
-    /// All dead letters, as without webhook-ids and filters
-    #[arg(long, conflicts_with = "webhook_ids")]
-    all: bool,
-    #[command(flatten)]
-    how: HowArguments,
-}
-
-#[derive(Args)]
-struct Drop {
+pub(crate) struct Selection {
     /// Only dead letters of these messages
     #[arg(value_name = "WEBHOOK-ID")]
     webhook_ids: Vec<String>,
@@ -62,17 +33,37 @@ struct Drop {
     /// All dead letters
     #[arg(long, conflicts_with = "webhook_ids")]
     all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    how: HowArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct Drop {
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     consent: ConsentArguments,
     #[command(flatten)]
     ask: QueryArguments,
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.command {
+impl Selection {
+    fn filter(&self) -> Result<Filter, Failure> {
+        self.filter.filter(&self.webhook_ids)
+    }
+}
+
+pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Ls(arguments) => ls(arguments).await,
         Command::Replay(arguments) => {
-            let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
+            let mut filter = arguments.selection.filter()?;
             only_dead(&mut filter)?;
             replay(filter, &arguments.how).await
         }
@@ -80,7 +71,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-async fn ls(arguments: &Ls) -> Result<(), Failure> {
+async fn ls(arguments: &ListArguments) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
     let heads = [
         "GIVEN UP",
@@ -117,8 +108,8 @@ fn row(letter: DeadLetter) -> Vec<String> {
 }
 
 async fn drop_dead(arguments: &Drop) -> Result<(), Failure> {
-    let mut filter = arguments.filter.filter(&arguments.webhook_ids)?;
-    if filter == Filter::default() && !arguments.all {
+    let mut filter = arguments.selection.filter()?;
+    if filter == Filter::default() && !arguments.selection.all {
         return Err(usage(
             "name the dead letters to drop: webhook-ids, a filter such as `--destination app`, or --all",
         ));

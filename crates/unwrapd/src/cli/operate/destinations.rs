@@ -12,14 +12,8 @@ use crate::cli::consent::ConsentArguments;
 use crate::cli::format::{plain, table};
 use crate::cli::{Failure, outln};
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List destinations with state, waiting deliveries, dead letters and last answer
     Ls(QueryArguments),
     /// Hold back all deliveries to a destination; they wait, and calls expire
@@ -44,15 +38,15 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Named {
+pub(crate) struct Named {
     /// Name of the destination
     name: String,
     #[command(flatten)]
     admin: AdminArguments,
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.command {
+pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Ls(ask) => {
             let answer: DestinationList = ask.admin.open()?.get(&["destinations"], &[]).await?;
             ask.print(answer, |answer| list(&answer.destinations))

@@ -6,8 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
-use super::filter::{FilterArguments, PageArguments};
-use super::query::{Listed, QueryArguments};
+use super::query::{ListArguments, Listed, QueryArguments};
 use crate::api::{MessageDetail, MessageDetails};
 use crate::cli::format::{cut, event_type, plain, short, table};
 use crate::cli::{Failure, outln};
@@ -15,32 +14,16 @@ use crate::message::Origin;
 use crate::store::filter::Status;
 use crate::store::{DeliveryView, MessagePage, MessageView};
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List messages, the newest first
-    Ls(Ls),
+    Ls(ListArguments),
     /// Show the messages with an id, their deliveries and every attempt
     Show(Show),
 }
 
 #[derive(Args)]
-struct Ls {
-    #[command(flatten)]
-    filter: FilterArguments,
-    #[command(flatten)]
-    page: PageArguments,
-    #[command(flatten)]
-    ask: QueryArguments,
-}
-
-#[derive(Args)]
-struct Show {
+pub(crate) struct Show {
     /// The webhook id (`wh_…`), the id of the event (`evt_…`), or the id of what it is about (`resp_…`)
     #[arg(value_name = "ID")]
     id: String,
@@ -51,14 +34,14 @@ struct Show {
     ask: QueryArguments,
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.command {
+pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Ls(arguments) => ls(arguments).await,
         Command::Show(arguments) => show(arguments).await,
     }
 }
 
-async fn ls(arguments: &Ls) -> Result<(), Failure> {
+async fn ls(arguments: &ListArguments) -> Result<(), Failure> {
     let query = arguments.filter.query(&arguments.page);
     let heads = [
         "ARRIVED",

@@ -10,7 +10,7 @@ use crate::store::filter::{Filter, Status, Types, When};
 
 /// Options that select messages and deliveries.
 #[derive(Args)]
-pub(super) struct FilterArguments {
+pub(crate) struct FilterArguments {
     /// Filter by event type: `response.completed`, `response.*`, or `!response.*` for all others
     #[arg(long = "type", value_name = "PATTERN")]
     types: Vec<String>,
@@ -88,7 +88,7 @@ impl FilterArguments {
 }
 
 #[derive(Args)]
-pub(super) struct PageArguments {
+pub(crate) struct PageArguments {
     /// Largest number of messages to print, the newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,

@@ -13,14 +13,8 @@ use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::quarantine::Retried;
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List the requests, and why each was refused
     Ls(Ls),
     /// Verify requests again with the current secrets, and accept those that are authentic
@@ -30,7 +24,7 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Ls {
+pub(crate) struct Ls {
     /// Cursor printed by the previous page
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: i64,
@@ -39,7 +33,7 @@ struct Ls {
 }
 
 #[derive(Args)]
-struct Chosen {
+pub(crate) struct Chosen {
     /// Number of the request, as listed
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     number: Option<i64>,
@@ -51,15 +45,15 @@ struct Chosen {
 }
 
 #[derive(Args)]
-struct Drop {
+pub(crate) struct Drop {
     #[command(flatten)]
     chosen: Chosen,
     #[command(flatten)]
     consent: ConsentArguments,
 }
 
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.command {
+pub(crate) async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
         Command::Ls(arguments) => ls(arguments).await,
         Command::Retry(arguments) => retry(arguments).await,
         Command::Drop(arguments) => delete_quarantined(arguments).await,

@@ -5,12 +5,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::admin::AdminArguments;
+use super::filter::{FilterArguments, PageArguments};
 use crate::cli::format::{print_json, table};
 use crate::cli::stderr::message;
 use crate::cli::{Failure, Output, outln};
 
+/// Options of a list of messages.
 #[derive(Args)]
-pub(super) struct QueryArguments {
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    pub(super) filter: FilterArguments,
+    #[command(flatten)]
+    pub(super) page: PageArguments,
+    #[command(flatten)]
+    pub(super) ask: QueryArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct QueryArguments {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(super) output: Output,
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 
 /// Options of every replay.
 #[derive(Args)]
-pub(super) struct HowArguments {
+pub(crate) struct HowArguments {
     /// Deliver to this destination, whatever it subscribes to, instead of the original ones
     #[arg(long, value_name = "NAME")]
     to: Option<String>,
