@@ -291,6 +291,7 @@ mod tests {
             destination: "app".into(),
             attempt: 1,
             answer: "HTTP 200".into(),
+            status: Some(200),
             duration: Duration::ZERO,
             next,
             retry_in: None,
