@@ -37,8 +37,8 @@ impl LogHandle {
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Begins to log to stderr, from `level` on, for people until the handle is told otherwise.
-/// `UNWRAPD_LOG` has the last word: another level, or a level for each module, such as
+/// Begins to log to stderr from `level` on, in the form for people until the handle changes it.
+/// `UNWRAPD_LOG` overrides `level`: another level, or a level for each module, such as
 /// `warn,unwrapd=debug,hyper=debug`. The error names the problem of the variable.
 pub fn start(level: &str) -> Result<LogHandle, String> {
     let wanted = std::env::var("UNWRAPD_LOG").unwrap_or_default();
@@ -55,10 +55,9 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     let log = LogHandle::default();
     let lines = tracing_subscriber::fmt::layer()
         .event_format(format::Lines::new(log.clone()))
-        .fmt_fields(format::human_fields())
         .with_writer(move || Stderr { is_colored })
         .with_ansi(is_colored)
-        // It would print them to stderr, and panic where that is what fails.
+        // The layer would print them to stderr, and panic if stderr is the cause.
         .log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     // In a test another one may have begun already.
@@ -66,8 +65,7 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     Ok(log)
 }
 
-/// Writes log lines to stderr, each a line whatever stands in it: who sends us something chooses a
-/// part of what is logged.
+/// Writes log entries to stderr, each as one line, although senders choose a part of the text.
 struct Stderr {
     is_colored: bool,
 }
@@ -115,14 +113,28 @@ fn uncolored(line: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Filter for our own lines from this level on, and for warnings of other crates.
+/// Filter for lines of the gateway's crates from this level on, and for warnings of other crates.
+/// The filter compares beginnings: `unwrapd` is also that of `unwrapd_store` and `unwrapd_core`.
 fn own(level: &str) -> String {
     format!("warn,unwrapd={level}")
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
+
+    #[test]
+    fn the_level_holds_for_each_crate_of_the_gateway_and_for_no_other() {
+        let filter: Targets = own("info").parse().unwrap();
+        for target in ["unwrapd::pipeline", "unwrapd_store::sqlite", "unwrapd_core"] {
+            assert!(filter.would_enable(target, &Level::INFO), "{target}");
+            assert!(!filter.would_enable(target, &Level::DEBUG), "{target}");
+        }
+        assert!(filter.would_enable("hyper::client", &Level::WARN));
+        assert!(!filter.would_enable("hyper::client", &Level::INFO));
+    }
 
     #[test]
     fn colours_stay_and_all_else_that_acts_on_a_terminal_is_escaped() {
