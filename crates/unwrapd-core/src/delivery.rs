@@ -101,6 +101,8 @@ pub enum Outcome {
     Delivered {
         /// Summary of the response, for people.
         answer: String,
+        /// HTTP status of the response, if it is one of HTTP.
+        status: Option<u16>,
         /// An excerpt of the response.
         said: ResponseExcerpt,
     },
@@ -108,6 +110,8 @@ pub enum Outcome {
     Failed {
         /// The cause, for people.
         answer: String,
+        /// HTTP status of the response, if there was one of HTTP.
+        status: Option<u16>,
         /// The wait that the destination requested.
         retry_after: Option<Duration>,
         /// An excerpt of the response.
@@ -117,6 +121,8 @@ pub enum Outcome {
     Refused {
         /// Summary of the response, for people.
         answer: String,
+        /// HTTP status of the response, if it is one of HTTP.
+        status: Option<u16>,
         /// An excerpt of the response.
         said: ResponseExcerpt,
     },
@@ -128,6 +134,7 @@ impl Outcome {
     pub fn failed(answer: impl Into<String>) -> Self {
         Self::Failed {
             answer: answer.into(),
+            status: None,
             retry_after: None,
             said: ResponseExcerpt::default(),
         }
@@ -140,6 +147,16 @@ impl Outcome {
             Self::Delivered { answer, .. }
             | Self::Failed { answer, .. }
             | Self::Refused { answer, .. } => answer,
+        }
+    }
+
+    /// HTTP status of the response, if there was one of HTTP.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Delivered { status, .. }
+            | Self::Failed { status, .. }
+            | Self::Refused { status, .. } => *status,
         }
     }
 
@@ -252,6 +269,7 @@ mod tests {
     fn failed(retry_after: Option<Duration>) -> Outcome {
         Outcome::Failed {
             answer: "500".into(),
+            status: Some(500),
             retry_after,
             said: ResponseExcerpt::default(),
         }
@@ -261,6 +279,7 @@ mod tests {
     fn a_refusal_is_final_at_once() {
         let refused = Outcome::Refused {
             answer: "410".into(),
+            status: Some(410),
             said: ResponseExcerpt::default(),
         };
         let next = Next::after(

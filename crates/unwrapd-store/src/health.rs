@@ -20,7 +20,7 @@ pub enum StoreHealth {
     },
 }
 
-/// Passes the changes to whoever opened the store. Its default passes them to nobody.
+/// Reports the changes to the gateway that opened the store. The default discards them.
 #[derive(Clone, Default)]
 pub struct HealthReporter(Option<Arc<Report>>);
 

@@ -391,8 +391,8 @@ pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)
 }
 
 /// Opens the store, creates it if it does not exist, and compares `clock` with the stored time.
-/// Lasting problems of the store are reported to `warnings`. `health` learns when it
-/// begins and ceases to refuse webhooks.
+/// Lasting problems of the store are reported to `warnings`, and each change in whether it accepts
+/// webhooks to `health`.
 pub async fn open(
     settings: &StoreSettings,
     clock: &Clock,

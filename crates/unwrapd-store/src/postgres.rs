@@ -117,8 +117,8 @@ impl PostgresStore {
     }
 
     /// Does the same as [`open`](Self::open), with the given clock, which follows the clock of the
-    /// database from then on.
-    /// `health` learns when the store begins and ceases to refuse webhooks.
+    /// database from then on. Each change in whether the store accepts webhooks is reported to
+    /// `health`.
     pub async fn open_with(
         address: &PostgresAddress,
         bounds: &Bounds,

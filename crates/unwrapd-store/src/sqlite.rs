@@ -115,8 +115,8 @@ impl SqliteStore {
     }
 
     /// Does the same as [`open`](Self::open), with the given clock, which is compared with the
-    /// stored time. Problems of the files are reported to `warnings`.
-    /// `health` learns when the store begins and ceases to refuse webhooks.
+    /// stored time. Problems of the files are reported to `warnings`, and each change in whether
+    /// the store accepts webhooks to `health`.
     pub fn open_with(
         path: &Path,
         bounds: &Bounds,

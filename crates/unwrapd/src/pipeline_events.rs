@@ -12,11 +12,28 @@ use crate::delivery::breaker::CircuitChange;
 use crate::store::Accepted;
 
 pub use bus::{EventBus, Subscription};
+pub(crate) use log::TARGET;
 
 /// One step of a webhook, or one change of a destination, the store or the fleet.
 ///
 /// An event holds ids, names, counts and durations; never a payload, a secret or a signature.
 /// `docs/reference/logs.md` lists the log line of each.
+///
+/// # Order
+///
+/// These events occur in this order, each after the step that it names:
+///
+/// - of one request: `Received`, `Verified`, `Accepted`, then the answer; or `Refused`, then the
+///   answer. `Quarantined` may come before or after `Refused`.
+/// - of one attempt: `Claimed`, then `AttemptEnded` or `Expired`, then `CircuitChanged` if the
+///   attempt caused one, then `Settled`.
+/// - of one gateway that restarts: `GatewayLeft`, then `GatewayJoined`.
+/// - of one cause: `StoreRefusing`, then `StoreRecovered`.
+///
+/// Nothing else is ordered. The first attempt may end before `Accepted`, because a delivery starts
+/// as soon as its message is durable. Two cases have no event: a claim that is released, and a
+/// result that cannot be stored or comes too late. The delivery is then claimed again, perhaps by
+/// another gateway.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PipelineEvent {
@@ -35,11 +52,16 @@ pub enum PipelineEvent {
         status: u16,
         /// Kind of the refusal, in words. Log lines are limited by kind and endpoint.
         kind: &'static str,
-        /// Cause of this refusal.
+        /// Stable code of the cause, such as `signature_mismatch`.
+        code: &'static str,
+        /// Method and path of the request; `None`: the path and the method are right.
+        request: Option<String>,
+        /// Cause of this refusal, in words.
         reason: String,
         /// Advice to the operator.
         remedy: Option<String>,
-        /// Time from the head of the request to its refusal.
+        /// Time from the head of the request to its refusal. `None`: a wrong path or method, or no
+        /// subscriber and no log of level `DEBUG` when the head arrived.
         duration: Option<Duration>,
         /// Number of refusals of this kind since the last warning, this one included. `None`: no
         /// warning is due, and a later one counts this refusal.
@@ -54,7 +76,8 @@ pub enum PipelineEvent {
         /// Type of its event.
         event_type: String,
     },
-    /// The message is durable, or was before; the answer is 200.
+    /// The message is durable, or was before. The request is answered 200, unless it waited in the
+    /// quarantine.
     Accepted {
         /// Name of the endpoint.
         endpoint: String,
@@ -90,6 +113,8 @@ pub enum PipelineEvent {
         attempt: u32,
         /// The answer of the destination, or the cause of the failure.
         answer: String,
+        /// HTTP status of the answer, if there was one of HTTP.
+        status: Option<u16>,
         /// Length of the attempt.
         duration: Duration,
         /// The next step of the delivery.
@@ -113,7 +138,7 @@ pub enum PipelineEvent {
         /// As in [`AttemptEnded`](Self::AttemptEnded).
         repeats: Option<u64>,
     },
-    /// The result of an attempt is durable.
+    /// The result of an attempt, or of an expired call, is durable.
     Settled {
         /// The `webhook-id`.
         webhook_id: String,

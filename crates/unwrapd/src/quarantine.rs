@@ -128,17 +128,22 @@ impl Quarantine {
         };
         let store = Arc::clone(&self.store);
         let (writes, refusals) = (Arc::clone(&self.writes), Arc::clone(&self.refusals));
-        let (endpoint, error) = (endpoint.to_owned(), error.clone());
+        let endpoint = endpoint.to_owned();
         let events = self.intake.events().clone();
+        let event = events
+            .is_observed(Level::TRACE)
+            .then(|| PipelineEvent::Quarantined {
+                endpoint: endpoint.clone(),
+                reason: quarantined.reason.clone(),
+            });
         tokio::spawn(async move {
             // The semaphore is never closed.
             let _write = writes.acquire().await;
             let kept = store.quarantine(quarantined).await;
-            if kept.is_ok() {
-                events.emit(Level::TRACE, || PipelineEvent::Quarantined {
-                    endpoint: endpoint.clone(),
-                    reason: error.to_string(),
-                });
+            if kept.is_ok()
+                && let Some(event) = event
+            {
+                events.emit(Level::TRACE, || event);
             }
             match kept {
                 Ok(0) => {}

@@ -37,7 +37,7 @@ impl LogHandle {
 /// Levels that may stand alone in `UNWRAPD_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Starts the log on stderr, from `level` on, in the form for people until the handle changes it.
+/// Begins to log to stderr from `level` on, in the form for people until the handle changes it.
 /// `UNWRAPD_LOG` overrides `level`: another level, or a level for each module, such as
 /// `warn,unwrapd=debug,hyper=debug`. The error names the problem of the variable.
 pub fn start(level: &str) -> Result<LogHandle, String> {
@@ -55,7 +55,6 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     let log = LogHandle::default();
     let lines = tracing_subscriber::fmt::layer()
         .event_format(format::Lines::new(log.clone()))
-        .fmt_fields(format::human_fields())
         .with_writer(move || Stderr { is_colored })
         .with_ansi(is_colored)
         // The layer would print them to stderr, and panic if stderr is the cause.
@@ -66,8 +65,7 @@ pub fn start(level: &str) -> Result<LogHandle, String> {
     Ok(log)
 }
 
-/// Writes log lines to stderr. Each entry stays one line whatever its text: clients choose a part
-/// of the text.
+/// Writes log entries to stderr, each as one line, although senders choose a part of the text.
 struct Stderr {
     is_colored: bool,
 }
@@ -115,8 +113,8 @@ fn uncolored(line: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Filter for our own lines from this level on, and for warnings of other crates. A target is
-/// compared by its beginning, so `unwrapd` also stands for `unwrapd_core` and `unwrapd_store`.
+/// Filter for lines of the gateway's crates from this level on, and for warnings of other crates.
+/// The filter compares beginnings: `unwrapd` is also that of `unwrapd_store` and `unwrapd_core`.
 fn own(level: &str) -> String {
     format!("warn,unwrapd={level}")
 }
@@ -128,17 +126,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_alone_is_for_all_crates_of_the_gateway() {
+    fn the_level_holds_for_each_crate_of_the_gateway_and_for_no_other() {
         let filter: Targets = own("info").parse().unwrap();
-        for target in [
-            "unwrapd::pipeline",
-            "unwrapd_core::observe",
-            "unwrapd_store",
-        ] {
+        for target in ["unwrapd::pipeline", "unwrapd_store::sqlite", "unwrapd_core"] {
             assert!(filter.would_enable(target, &Level::INFO), "{target}");
             assert!(!filter.would_enable(target, &Level::DEBUG), "{target}");
         }
-        assert!(!filter.would_enable("hyper", &Level::INFO));
+        assert!(filter.would_enable("hyper::client", &Level::WARN));
+        assert!(!filter.would_enable("hyper::client", &Level::INFO));
     }
 
     #[test]

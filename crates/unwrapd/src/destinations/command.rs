@@ -127,11 +127,13 @@ impl Destination for CommandDestination {
             Ok(Ok(status)) => outcome(status, said),
             Ok(Err(error)) => Outcome::Failed {
                 answer: format!("the result of the command is unknown: {error}"),
+                status: None,
                 retry_after: None,
                 said,
             },
             Err(_) => Outcome::Failed {
                 answer: "the command did not end in time, and was killed".into(),
+                status: None,
                 retry_after: None,
                 said,
             },
@@ -143,7 +145,11 @@ fn outcome(status: ExitStatus, said: ResponseExcerpt) -> Outcome {
     let (answer, retry_after) = match (status.code(), status.signal()) {
         (Some(0), _) => {
             let answer = "exit 0".into();
-            return Outcome::Delivered { answer, said };
+            return Outcome::Delivered {
+                answer,
+                status: None,
+                said,
+            };
         }
         (Some(TRY_LATER), _) => ("exit 75: try later".into(), Some(TRY_LATER_WAIT)),
         (Some(code), _) => (format!("exit {code}"), None),
@@ -152,6 +158,7 @@ fn outcome(status: ExitStatus, said: ResponseExcerpt) -> Outcome {
     };
     Outcome::Failed {
         answer,
+        status: None,
         retry_after,
         said,
     }

@@ -126,7 +126,7 @@ impl Gate {
         self.state().breaker.withdraw(permit);
     }
 
-    /// Ends an attempt.
+    /// Ends an attempt. The caller [emits](Self::emit) the change, after the end of the attempt.
     pub(crate) fn end(&self, permit: Permit, outcome: &Outcome, now: Timestamp) -> CircuitChange {
         let instant = Instant::now().into_std();
         let is_delivered = matches!(outcome, Outcome::Delivered { .. });
@@ -142,7 +142,8 @@ impl Gate {
             (change, state.breaker.circuit())
         };
         if let CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes = change {
-            self.changed(change, circuit, outcome, now);
+            self.handle.state().set_circuit(shown(circuit, now));
+            self.handle.notify_all();
         } else if circuit == breaker::Circuit::Closed && self.handle.state().is_down() {
             // These are the last attempts at an earlier destination with this name.
             self.handle.state().set_circuit(Circuit::Closed);
@@ -169,25 +170,15 @@ impl Gate {
         reports.tell(self.handle.name(), report);
     }
 
-    fn changed(
-        &self,
-        change: CircuitChange,
-        circuit: breaker::Circuit,
-        outcome: &Outcome,
-        now: Timestamp,
-    ) {
-        self.handle.state().set_circuit(shown(circuit, now));
-        self.emit(change, Some(outcome.answer()));
-        self.handle.notify_all();
-    }
-
-    /// Emits a change. The log has the first opening at once, as a warning, and counts further
-    /// ones.
-    fn emit(&self, change: CircuitChange, answer: Option<&str>) {
+    /// Emits a change, if it is one of the circuit. The log has the first opening at once, as a
+    /// warning, and counts further ones. `answer` is that of the attempt that caused it; `None`:
+    /// another gateway found it.
+    pub(crate) fn emit(&self, change: CircuitChange, answer: Option<&str>) {
         let level = match change {
+            CircuitChange::Stays | CircuitChange::Fails => return,
             CircuitChange::Opens if self.failures.goes_down() => Level::WARN,
             CircuitChange::Closes if self.failures.comes_up() => Level::INFO,
-            _ => Level::DEBUG,
+            CircuitChange::Opens | CircuitChange::Reopens | CircuitChange::Closes => Level::DEBUG,
         };
         let events = self.handle.events();
         events.emit(level, || PipelineEvent::CircuitChanged {

@@ -174,13 +174,25 @@ impl Destination for HttpDestination {
         let said = said(response, time.min(BODY_WAIT_MAX)).await;
         let is_proxied = self.proxy.is_some();
         let answer = answer::summary(&self.url, status, &headers, &said, is_proxied);
-        if status.is_success() {
-            Outcome::Delivered { answer, said }
-        } else if status == StatusCode::GONE {
-            Outcome::Refused { answer, said }
+        let is_success = status.is_success();
+        let is_refusal = status == StatusCode::GONE;
+        let status = Some(status.as_u16());
+        if is_success {
+            Outcome::Delivered {
+                answer,
+                status,
+                said,
+            }
+        } else if is_refusal {
+            Outcome::Refused {
+                answer,
+                status,
+                said,
+            }
         } else {
             Outcome::Failed {
                 answer,
+                status,
                 retry_after,
                 said,
             }

@@ -73,6 +73,7 @@ impl Destination for JsonLinesDestination {
         match fate.await {
             Ok(Ok(())) => Outcome::Delivered {
                 answer: "written".into(),
+                status: None,
                 said: ResponseExcerpt::default(),
             },
             Ok(Err(problem)) => Outcome::failed(problem),

@@ -204,8 +204,8 @@ impl DestinationHandle {
             return;
         }
         self.set_paused(is_paused);
-        let destination = self.name.clone();
         self.events.emit(Level::INFO, || {
+            let destination = self.name.clone();
             if is_paused {
                 PipelineEvent::Paused {
                     destination,

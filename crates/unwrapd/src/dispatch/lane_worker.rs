@@ -178,6 +178,7 @@ impl LaneWorker {
         if let Some(Waiting { delivery, .. }) = self.prefetched.take_first() {
             let outcome = Outcome::Refused {
                 answer: EXPIRED.into(),
+                status: None,
                 said: ResponseExcerpt::default(),
             };
             self.settle(&Arc::new(delivery), &outcome, None, CircuitChange::Stays);
@@ -245,14 +246,15 @@ impl LaneWorker {
         let age = self.age(delivery);
         let random = fastrand::f64();
         let next = Next::after(outcome, delivery, &self.retry_policy(), now, age, random);
-        let answer = outcome.answer();
-        settle::emit_end(&self.lane, delivery, answer, took, (next, now), change);
+        settle::emit_end(&self.lane, delivery, outcome, took, (next, now), change);
+        // After the attempt that caused it, and before its settlement.
+        self.lane.gate.emit(change, Some(outcome.answer()));
         let attempt = Attempt {
             delivery: delivery.id,
             number: delivery.attempt,
             ended_at: stamp,
             took: took.unwrap_or_default(),
-            answer: answer.to_owned(),
+            answer: outcome.answer().to_owned(),
             said: outcome.said().clone(),
             next,
         };

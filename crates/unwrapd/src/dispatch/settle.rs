@@ -10,7 +10,7 @@ use super::LaneContext;
 use super::lane_worker::LEASE_MARGIN;
 use crate::crash::{self, CrashPoint};
 use crate::delivery::breaker::CircuitChange;
-use crate::delivery::{Delivery, Next};
+use crate::delivery::{Delivery, Next, Outcome};
 use crate::destinations::Failure;
 use crate::pipeline_events::PipelineEvent;
 use crate::store::{Attempt, Lease, Settled, StoreError, TrafficKind};
@@ -115,11 +115,12 @@ where
 pub(super) fn emit_end(
     lane: &LaneContext,
     delivery: &Delivery,
-    answer: &str,
+    outcome: &Outcome,
     took: Option<Duration>,
     (next, now): (Next, Timestamp),
     change: CircuitChange,
 ) {
+    let answer = outcome.answer();
     let failures = lane.gate.failures();
     let (repeats, notable) = match next {
         Next::Retry { .. } if change == CircuitChange::Fails => {
@@ -149,6 +150,7 @@ pub(super) fn emit_end(
             destination,
             attempt,
             answer: answer.to_owned(),
+            status: outcome.status(),
             duration,
             next,
             retry_in: match next {

@@ -107,7 +107,8 @@ impl Peers {
         Self(named(gateways))
     }
 
-    /// Emits the gateways that have joined or left since.
+    /// Emits the gateways that have left or joined since: those that left first, because a restart
+    /// at one address is both.
     fn update(&mut self, gateways: &[FleetGateway], events: &EventBus) {
         // After the fleet has removed this gateway, its list is empty until its next heartbeat.
         let is_current = gateways
@@ -117,15 +118,18 @@ impl Peers {
             return;
         }
         let before = std::mem::replace(&mut self.0, named(gateways));
-        for (id, gateway) in &self.0 {
-            if !before.contains_key(id) {
-                let gateway = gateway.clone();
-                events.emit(Level::INFO, || PipelineEvent::GatewayJoined { gateway });
+        for (id, gateway) in &before {
+            if !self.0.contains_key(id) {
+                events.emit(Level::INFO, || PipelineEvent::GatewayLeft {
+                    gateway: gateway.clone(),
+                });
             }
         }
-        for (id, gateway) in before {
-            if !self.0.contains_key(&id) {
-                events.emit(Level::INFO, || PipelineEvent::GatewayLeft { gateway });
+        for (id, gateway) in &self.0 {
+            if !before.contains_key(id) {
+                events.emit(Level::INFO, || PipelineEvent::GatewayJoined {
+                    gateway: gateway.clone(),
+                });
             }
         }
     }

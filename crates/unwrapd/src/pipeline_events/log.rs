@@ -10,8 +10,8 @@ use crate::delivery::{EXPIRED, Next};
 use crate::printable::counted;
 use crate::store::Accepted;
 
-/// Field `target` of the lines, for filters: `UNWRAPD_LOG=info,unwrapd::pipeline=debug`.
-const TARGET: &str = "unwrapd::pipeline";
+/// Field `target` of the lines, for filters such as `warn,unwrapd=info,unwrapd::pipeline=debug`.
+pub(crate) const TARGET: &str = "unwrapd::pipeline";
 
 /// One log line. The log omits fields that are `None`.
 #[derive(Default)]
@@ -25,8 +25,11 @@ struct Line<'e> {
     gateway: Option<&'e str>,
     attempt: Option<u32>,
     status: Option<u16>,
+    code: Option<&'static str>,
+    request: Option<&'e str>,
     outcome: Option<&'static str>,
     answer: Option<&'e str>,
+    answer_status: Option<u16>,
     reason: Option<&'e str>,
     bytes: Option<usize>,
     messages: Option<u64>,
@@ -75,8 +78,11 @@ pub(super) fn write(level: Level, event: &PipelineEvent) {
                 gateway = line.gateway,
                 attempt = line.attempt,
                 status = line.status,
+                code = line.code,
+                request = line.request,
                 outcome = line.outcome,
                 answer = line.answer,
+                answer_status = line.answer_status,
                 reason = line.reason,
                 bytes = line.bytes,
                 messages = line.messages,
@@ -103,6 +109,8 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             endpoint,
             status,
             kind,
+            code,
+            request,
             reason,
             remedy,
             duration,
@@ -111,12 +119,15 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}"));
             Line {
                 message: format!(
-                    "{kind}: {reason}{}{}",
+                    "{kind}: {}{}{}",
+                    request.as_ref().unwrap_or(reason),
                     remedy.unwrap_or_default(),
                     since(*repeats, "times")
                 ),
                 endpoint: endpoint.as_deref(),
                 status: Some(*status),
+                code: Some(code),
+                request: request.as_deref(),
                 reason: Some(reason),
                 duration_ms: duration.map(milliseconds),
                 count: *repeats,
@@ -154,7 +165,8 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
                 webhook_id: Some(webhook_id),
                 event_type: Some(event_type),
                 destinations: Some(destinations.join(",")),
-                status: Some(200),
+                // The sender of a request in the quarantine had another answer.
+                status: duration.map(|_| 200),
                 outcome: Some(outcome),
                 duration_ms: duration.map(milliseconds),
                 ..Line::default()
@@ -177,6 +189,7 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             destination,
             attempt,
             answer,
+            status,
             duration,
             next,
             retry_in,
@@ -189,6 +202,7 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             attempt: Some(*attempt),
             outcome: Some(outcome(*next)),
             answer: Some(answer),
+            answer_status: *status,
             duration_ms: Some(milliseconds(*duration)),
             retry_ms: retry_in.map(milliseconds),
             count: *repeats,
@@ -216,7 +230,7 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             attempt,
             next,
         } => Line {
-            message: "settled".into(),
+            message: format!("settled: {}", outcome(*next)),
             webhook_id: Some(webhook_id),
             destination: Some(destination),
             attempt: Some(*attempt),
@@ -254,7 +268,7 @@ fn line_of(event: &PipelineEvent) -> Line<'_> {
             ..Line::default()
         },
         PipelineEvent::Quarantined { endpoint, reason } => Line {
-            message: "kept a refused request in the quarantine".into(),
+            message: format!("kept a refused request in the quarantine: {reason}"),
             endpoint: Some(endpoint),
             reason: Some(reason),
             ..Line::default()
@@ -351,4 +365,23 @@ fn outcome(next: Next) -> &'static str {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_from_the_quarantine_has_no_status_since_its_request_was_refused() {
+        let accepted = |duration| PipelineEvent::Accepted {
+            endpoint: "production".into(),
+            webhook_id: "wh_1".into(),
+            event_type: "batch.completed".into(),
+            accepted: Accepted::New,
+            destinations: Vec::new(),
+            duration,
+        };
+        assert_eq!(line_of(&accepted(None)).status, None);
+        assert_eq!(line_of(&accepted(Some(Duration::ZERO))).status, Some(200));
+    }
 }

@@ -51,7 +51,7 @@ impl Refusal {
             Self::Full => "refused a request with 503 (too many at once)",
             Self::NotKept(_) => "refused a request with 503 (not stored)",
             Self::Broke => "refused a request with 503 (internal error)",
-            Self::NotProven(error) => not_proven(error),
+            Self::NotProven(error) => not_proven(error).0,
         };
         let repeats = receiver.refusals.due(kind, Some(endpoint));
         let events = receiver.intake.events();
@@ -59,11 +59,28 @@ impl Refusal {
             endpoint: Some(endpoint.to_owned()),
             status: self.status().as_u16(),
             kind,
+            code: self.code(),
+            request: None,
             reason: self.reason(),
             remedy: self.remedy().map(str::to_owned),
             duration: started.map(|started| started.elapsed()),
             repeats,
         });
+    }
+
+    /// The stable code of the cause. `docs/reference/logs.md` lists all of them.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchPath => "no_such_path",
+            Self::WrongMethod => "wrong_method",
+            Self::TooLarge => "too_large",
+            Self::Broken => "incomplete",
+            Self::TooSlow(_) => "too_slow",
+            Self::Full => "too_many_at_once",
+            Self::NotKept(_) => "not_stored",
+            Self::Broke => "internal_error",
+            Self::NotProven(error) => not_proven(error).1,
+        }
     }
 
     /// The cause, for the operator.
@@ -112,21 +129,36 @@ pub(super) fn level(repeats: Option<u64>) -> Level {
     }
 }
 
-/// A kind for each reason, so that a frequent one hides no other.
-fn not_proven(error: &VerificationError) -> &'static str {
+/// A kind and a code for each reason, so that a frequent one hides no other.
+fn not_proven(error: &VerificationError) -> (&'static str, &'static str) {
     match error {
-        VerificationError::MissingHeader { .. } => "refused a request with 400 (header missing)",
-        VerificationError::ConflictingHeader { .. } => {
-            "refused a request with 400 (header conflicting)"
+        VerificationError::MissingHeader { .. } => (
+            "refused a request with 400 (header missing)",
+            "header_missing",
+        ),
+        VerificationError::ConflictingHeader { .. } => (
+            "refused a request with 400 (header conflicting)",
+            "header_conflicting",
+        ),
+        VerificationError::MalformedHeader { .. } | VerificationError::MalformedTimestamp => (
+            "refused a request with 400 (header malformed)",
+            "header_malformed",
+        ),
+        VerificationError::TimestampTooOld { .. } => {
+            ("refused a request with 401 (too old)", "too_old")
         }
-        VerificationError::MalformedHeader { .. } | VerificationError::MalformedTimestamp => {
-            "refused a request with 400 (header malformed)"
+        VerificationError::TimestampTooNew { .. } => {
+            ("refused a request with 401 (from the future)", "too_new")
         }
-        VerificationError::TimestampTooOld { .. } => "refused a request with 401 (too old)",
-        VerificationError::TimestampTooNew { .. } => "refused a request with 401 (from the future)",
-        VerificationError::TooManySignatures => "refused a request with 401 (too many signatures)",
-        VerificationError::SignatureMismatch => "refused a request with 401 (signature)",
-        _ => "refused a request (not verified)",
+        VerificationError::TooManySignatures => (
+            "refused a request with 401 (too many signatures)",
+            "too_many_signatures",
+        ),
+        VerificationError::SignatureMismatch => (
+            "refused a request with 401 (signature)",
+            "signature_mismatch",
+        ),
+        _ => ("refused a request (not verified)", "not_verified"),
     }
 }
 

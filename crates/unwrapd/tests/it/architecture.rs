@@ -134,7 +134,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("telemetry", &["settings_file"]),
+    ("telemetry", &["pipeline_events", "settings_file"]),
     ("observe", &["message"]),
     ("pipeline_events", &["delivery", "store", "traffic"]),
     ("traffic", &["store"]),

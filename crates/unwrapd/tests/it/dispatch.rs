@@ -70,6 +70,7 @@ impl Destination for Quick {
         }
         Outcome::Delivered {
             answer: String::new(),
+            status: None,
             said: ResponseExcerpt::default(),
         }
     }

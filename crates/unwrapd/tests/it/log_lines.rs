@@ -36,8 +36,9 @@ async fn post(serving: &Serving, webhook: &Webhook) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_json_line_is_flat_and_has_only_documented_names() {
-    let reference = include_str!("../../../../docs/reference/logs.md");
-    let is_documented = |name: &str| reference.contains(&format!("`{name}`"));
+    let fields = names(&rows("Fields"), 0);
+    let events_table = rows("Events");
+    let levels = ["error", "warn", "info", "debug", "trace"];
     let mut app = Application::start([Answer::Status(500)]).await;
     let folder = TempDir::new().unwrap();
     configure(folder.path(), &app.url, JSON);
@@ -68,16 +69,27 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
             "{line}"
         );
         for (name, value) in &line_object {
-            assert!(is_documented(name), "`{name}` of {line}");
+            assert!(fields.contains(&**name), "`{name}` of {line}");
             assert!(!value.is_object() && !value.is_array(), "{line}");
         }
         assert!(
-            is_documented(line_object["level"].as_str().unwrap()),
+            levels.contains(&line_object["level"].as_str().unwrap()),
             "{line}"
         );
         if let Some(event) = line_object.get("event") {
             let event = event.as_str().unwrap();
-            assert!(is_documented(event), "{event}");
+            let row = events_table
+                .iter()
+                .find(|row| row[0] == format!("`{event}`"))
+                .unwrap_or_else(|| panic!("no row of {line}"));
+            let allowed = code_in(&row[3]);
+            for name in line_object.keys() {
+                let is_common = ["timestamp", "level", "message", "target", "event"];
+                assert!(
+                    is_common.contains(&&**name) || allowed.contains(&**name),
+                    "`{name}` of {line}"
+                );
+            }
             events.insert(event.to_owned());
         }
     }
@@ -92,6 +104,66 @@ async fn every_json_line_is_flat_and_has_only_documented_names() {
         "verified",
     ];
     assert_eq!(events, expected.map(str::to_owned).into(), "{log}");
+}
+
+#[test]
+fn the_reference_has_a_row_for_each_event_and_each_code_of_a_refusal() {
+    let events = include_str!("../../src/pipeline_events.rs");
+    let named: BTreeSet<&str> = events
+        .lines()
+        .filter_map(|line| line.split_once(" { .. } => \"")?.1.strip_suffix("\","))
+        .collect();
+    assert!(named.contains("received"), "{named:?}");
+    assert_eq!(names(&rows("Events"), 0), strings(named));
+    let refusals = include_str!("../../src/receive/refusal.rs");
+    let is_code = |text: &&str| {
+        text.bytes()
+            .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+    };
+    let codes: BTreeSet<&str> = refusals
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(is_code)
+        .collect();
+    assert!(codes.contains("signature_mismatch"), "{codes:?}");
+    assert_eq!(names(&rows("Codes of refusals"), 0), strings(codes));
+    let fields = names(&rows("Fields"), 0);
+    for row in rows("Events") {
+        for name in code_in(&row[3]) {
+            assert!(fields.contains(&name), "`{name}` of {row:?}");
+        }
+    }
+}
+
+/// The rows of the first table of a section of the reference, each with its cells.
+fn rows(section: &str) -> Vec<Vec<String>> {
+    let reference = include_str!("../../../../docs/reference/logs.md");
+    let start = reference.find(&format!("\n## {section}\n")).unwrap();
+    let lines = reference[start..].lines();
+    lines
+        .skip_while(|line| !line.starts_with("|--"))
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells = line.trim_matches('|').split(" | ");
+            cells.map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect()
+}
+
+/// The names in a column.
+fn names(rows: &[Vec<String>], column: usize) -> BTreeSet<String> {
+    rows.iter().flat_map(|row| code_in(&row[column])).collect()
+}
+
+/// The words between backticks.
+fn code_in(cell: &str) -> BTreeSet<String> {
+    strings(cell.split('`').skip(1).step_by(2))
+}
+
+fn strings<'s>(words: impl IntoIterator<Item = &'s str>) -> BTreeSet<String> {
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// At `debug` one line has all that is known of a request, and one all that is known of an attempt.
@@ -128,33 +200,45 @@ async fn a_request_and_an_attempt_are_a_line_each() {
                     "destination",
                     "attempt",
                     "status",
+                    "code",
                     "outcome",
+                    "answer_status",
                 ];
                 Value::Array(keys.map(line).into())
             })
             .collect()
     };
+    let code = "signature_mismatch";
     assert_eq!(
         shown("refused"),
         [
-            json!(["warn", "production", null, null, 401, null]),
-            json!(["debug", "production", null, null, 401, null]),
+            json!(["warn", "production", null, null, 401, code, null, null]),
+            json!(["debug", "production", null, null, 401, code, null, null]),
         ],
         "{log}"
     );
     assert_eq!(
         shown("accepted"),
         [
-            json!(["debug", "production", null, null, 200, "new"]),
-            json!(["debug", "production", null, null, 200, "duplicate"]),
+            json!(["debug", "production", null, null, 200, null, "new", null]),
+            json!([
+                "debug",
+                "production",
+                null,
+                null,
+                200,
+                null,
+                "duplicate",
+                null
+            ]),
         ],
         "{log}"
     );
     assert_eq!(
         shown("attempt_ended"),
         [
-            json!(["warn", null, "app", 1, null, "retry"]),
-            json!(["debug", null, "app", 2, null, "delivered"]),
+            json!(["warn", null, "app", 1, null, null, "retry", 500]),
+            json!(["debug", null, "app", 2, null, null, "delivered", 200]),
         ],
         "{log}"
     );

@@ -79,6 +79,8 @@ async fn a_forged_request_is_refused_once_and_kept_in_the_quarantine() {
     let PipelineEvent::Refused {
         endpoint,
         status,
+        code,
+        request,
         reason,
         ..
     } = seen.next("refused").await
@@ -86,17 +88,23 @@ async fn a_forged_request_is_refused_once_and_kept_in_the_quarantine() {
         unreachable!()
     };
     assert_eq!((endpoint.as_deref(), status), (Some("production"), 401));
+    assert_eq!((code, request), ("signature_mismatch", None));
     assert!(reason.contains("no signature matches"), "{reason}");
     let url = test.url("nowhere");
     let lost = test.client().post(url).send().await.unwrap();
     assert_eq!(lost.status(), 404);
     let PipelineEvent::Refused {
-        endpoint, status, ..
+        endpoint,
+        status,
+        code,
+        request,
+        ..
     } = seen.next("refused").await
     else {
         unreachable!()
     };
-    assert_eq!((endpoint, status), (None, 404));
+    assert_eq!((endpoint, status, code), (None, 404, "no_such_path"));
+    assert_eq!(request.as_deref(), Some("POST /webhooks/nowhere"));
     let all = seen.all(test).await;
     for (name, times) in [
         ("received", 1),
@@ -163,6 +171,7 @@ async fn each_attempt_ends_once_and_is_settled_once() {
             destination,
             attempt,
             answer,
+            status: answer_status,
             next,
             retry_in,
             ..
@@ -173,6 +182,7 @@ async fn each_attempt_ends_once_and_is_settled_once() {
         assert_eq!((&*webhook_id, &*destination), ("wh_1", "app"));
         assert_eq!(attempt, number);
         assert!(answer.starts_with(&format!("HTTP {status}")), "{answer}");
+        assert_eq!(answer_status, Some(status));
         assert_eq!(next == Next::Delivered, is_last);
         assert_eq!(retry_in.is_some(), !is_last);
         let PipelineEvent::Settled { attempt, next, .. } = seen.next("settled").await else {
@@ -212,6 +222,12 @@ async fn a_circuit_opens_once_and_closes_once() {
     }
     let all = seen.all(test).await;
     assert_eq!(count(&all, "circuit_changed"), 2, "{all:#?}");
+    // Each follows the attempt that caused it.
+    for (number, event) in all.iter().enumerate() {
+        if event.name() == "circuit_changed" {
+            assert_eq!(all[number - 1].name(), "attempt_ended", "{all:#?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -264,7 +280,8 @@ async fn a_store_that_refuses_and_recovers_says_so_once_each() {
     }
     lock.execute_batch("ROLLBACK").unwrap();
     let webhook = Webhook::new("wh_0", EventType::BatchCompleted);
-    while test.post(&webhook).await != 200 {}
+    let accepted = async { while test.post(&webhook).await != 200 {} };
+    timeout(PATIENCE, accepted).await.expect("it is accepted");
     seen.next("store_recovered").await;
     let refusing = |event: &&PipelineEvent| match event {
         PipelineEvent::StoreRefusing { reason } => reason.contains("cannot use "),
@@ -277,6 +294,27 @@ async fn a_store_that_refuses_and_recovers_says_so_once_each() {
     let all = seen.all(test).await;
     assert_eq!(all.iter().filter(refusing).count(), 1, "{all:#?}");
     assert_eq!(all.iter().filter(written).count(), 1, "{all:#?}");
+}
+
+/// Otherwise one odd message would look like an outage of the store.
+#[tokio::test]
+async fn a_store_that_cannot_make_one_change_does_not_refuse_the_others() {
+    let test = TestGateway::start(vec![]).await;
+    let seen = Seen::by(&test);
+    let store = rusqlite::Connection::open(test.folder.path().join("unwrapd.db")).unwrap();
+    store
+        .execute_batch(
+            "CREATE TRIGGER odd BEFORE INSERT ON message WHEN NEW.webhook_id = 'wh_odd'
+             BEGIN SELECT RAISE(ABORT, 'odd'); END",
+        )
+        .unwrap();
+    for (id, status) in [("wh_odd", 503), ("wh_1", 200), ("wh_odd", 503)] {
+        let webhook = Webhook::new(id, EventType::BatchCompleted);
+        assert_eq!(test.post(&webhook).await, status, "{id}");
+    }
+    let all = seen.all(test).await;
+    assert_eq!(count(&all, "store_refusing"), 0, "{all:#?}");
+    assert_eq!(count(&all, "store_recovered"), 0, "{all:#?}");
 }
 
 #[tokio::test]
@@ -293,6 +331,9 @@ async fn a_subscriber_that_never_reads_delays_nothing_and_learns_how_much_it_mis
     for _ in 0..webhooks {
         app.next().await;
     }
+    // All of this is done while it has read nothing.
+    test.settled().await;
+    assert!(!app.has_more());
     test.stop().await;
     let Err(TryRecvError::Lagged(missed)) = idle.try_recv() else {
         panic!("it is told that it missed events");

@@ -79,6 +79,7 @@ impl Destination for Scripted {
                 attempt.came_to(Came::Delivered);
                 Outcome::Delivered {
                     answer,
+                    status: None,
                     said: ResponseExcerpt::default(),
                 }
             }
@@ -86,6 +87,7 @@ impl Destination for Scripted {
                 attempt.came_to(Came::Failed);
                 Outcome::Failed {
                     answer,
+                    status: None,
                     said: ResponseExcerpt::default(),
                     retry_after,
                 }
@@ -94,6 +96,7 @@ impl Destination for Scripted {
                 attempt.came_to(Came::Refused);
                 Outcome::Refused {
                     answer,
+                    status: None,
                     said: ResponseExcerpt::default(),
                 }
             }

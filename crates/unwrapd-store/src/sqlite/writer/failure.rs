@@ -48,13 +48,16 @@ impl From<rusqlite::Error> for Failure {
 }
 
 impl Writer {
+    /// Logs the failure, and reports that the store accepts no webhooks, unless only one change is
+    /// impossible.
     pub(super) fn log_failure(&mut self, failure: &Failure) {
-        let (error, effect) = match failure {
+        let (error, effect, is_refusing) = match failure {
             Failure::OfTheStore(error) | Failure::Locked(error) => (
                 error,
                 ". Webhooks are answered with 503, and OpenAI retries them",
+                true,
             ),
-            Failure::OfAChange(error) => (error, "; the changes were undone"),
+            Failure::OfAChange(error) => (error, "; the changes were undone", false),
         };
         let count = self.failures.count(&error.to_string());
         let again = match count {
@@ -64,17 +67,16 @@ impl Writer {
         let path = self.files.path().display();
         let reason = format!("cannot use {path}: {error}{effect}{again}");
         let level = count.map_or(Level::DEBUG, |_| Level::ERROR);
-        match &mut self.refusing {
-            Some(logged) => {
-                *logged = level.min(*logged);
-                if count.is_some() {
-                    tracing::error!(count, "{reason}");
-                }
-            }
-            refusing => {
-                *refusing = Some(level);
-                self.health.refusing(level, reason);
-            }
+        if is_refusing && self.refusing.is_none() {
+            self.refusing = Some(level);
+            self.health.refusing(level, reason);
+            return;
+        }
+        if count.is_some() {
+            tracing::error!(count, "{reason}");
+        }
+        if is_refusing {
+            self.refusing = self.refusing.map(|logged| logged.min(level));
         }
     }
 

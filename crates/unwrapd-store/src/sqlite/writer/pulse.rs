@@ -121,11 +121,13 @@ impl Pulse {
                     )
                 };
                 let reason = format!("{text}: webhooks are answered with 503");
-                if self.stuck.borrow().is_none() {
-                    health.refusing(Level::WARN, reason.as_str());
+                let error = StoreError::Unavailable(text);
+                let is_new = self.stuck.send_replace(Some(error)).is_none();
+                warnings.note(WARNING, reason.as_str());
+                // Last, because the disk that blocks the store may block the log too.
+                if is_new {
+                    health.refusing(Level::WARN, reason);
                 }
-                warnings.note(WARNING, reason);
-                self.stuck.send_replace(Some(StoreError::Unavailable(text)));
             }
             _ if self.stuck.borrow().is_some() => {
                 self.stuck.send_replace(None);

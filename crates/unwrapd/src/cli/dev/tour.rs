@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::format::plain;
 use super::super::outln;
 use super::super::trigger::{Request, Sender};
+use super::ENDPOINT;
 use crate::delivery::breaker::CircuitChange;
 use crate::delivery::{EXPIRED, Next};
 use crate::pipeline_events::{PipelineEvent, Subscription};
@@ -98,6 +99,9 @@ impl Tour {
             }
             if is_end(&event) {
                 attempt = attempt.or_else(|| step(&event));
+                continue;
+            }
+            if is_stray(&event, status) {
                 continue;
             }
             steps.extend(step(&event));
@@ -203,6 +207,19 @@ fn is_end(event: &PipelineEvent) -> bool {
     )
 }
 
+/// Whether the event is the refusal of another request than that of the demo, which was answered
+/// with `status`: a browser requests `/favicon.ico`, for instance.
+fn is_stray(event: &PipelineEvent, status: u16) -> bool {
+    match event {
+        PipelineEvent::Refused {
+            endpoint,
+            status: refused,
+            ..
+        } => endpoint.as_deref() != Some(ENDPOINT) || *refused != status,
+        _ => false,
+    }
+}
+
 /// Prints a line about the event, if it is a step.
 fn print(event: &PipelineEvent) -> anyhow::Result<()> {
     let Some(step) = step(event) else {
@@ -276,7 +293,7 @@ mod tests {
 
     fn accepted(id: &str, accepted: Accepted) -> PipelineEvent {
         PipelineEvent::Accepted {
-            endpoint: "dev".into(),
+            endpoint: ENDPOINT.into(),
             webhook_id: id.into(),
             event_type: "batch.completed".into(),
             accepted,
@@ -292,9 +309,24 @@ mod tests {
             destination: "app".into(),
             attempt: 1,
             answer: "HTTP 200".into(),
+            status: Some(200),
             duration: Duration::ZERO,
             next,
             retry_in: None,
+            repeats: None,
+        }
+    }
+
+    fn refused(endpoint: Option<&str>, status: u16) -> PipelineEvent {
+        PipelineEvent::Refused {
+            endpoint: endpoint.map(str::to_owned),
+            status,
+            kind: "refused a request",
+            code: "test",
+            request: None,
+            reason: format!("HTTP {status}"),
+            remedy: None,
+            duration: None,
             repeats: None,
         }
     }
@@ -329,5 +361,31 @@ mod tests {
         events.emit(Level::TRACE, || accepted("wh_1", Accepted::Duplicate));
         tour.follow("wh_1", 200).await.unwrap();
         assert_eq!((tour.waiting(), tour.delivered()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_of_a_browser_ends_no_step_of_the_demo() {
+        let events = EventBus::default();
+        let mut tour = tour(&events);
+        let strays = [
+            refused(None, 404),
+            refused(None, 405),
+            refused(Some("other"), 401),
+            refused(Some(ENDPOINT), 400),
+        ];
+        for stray in strays.clone() {
+            events.emit(Level::TRACE, || stray);
+        }
+        events.emit(Level::TRACE, || accepted("wh_1", Accepted::New));
+        events.emit(Level::TRACE, || attempted("wh_1", Next::Delivered));
+        let steps = tour.follow("wh_1", 200).await.unwrap();
+        assert_eq!(steps, "stored → answered 200 → delivered, HTTP 200");
+
+        for stray in strays {
+            events.emit(Level::TRACE, || stray);
+        }
+        events.emit(Level::TRACE, || refused(Some(ENDPOINT), 401));
+        let steps = tour.follow("wh_2", 401).await.unwrap();
+        assert_eq!(steps, "refused: HTTP 401 → answered 401");
     }
 }

@@ -25,6 +25,7 @@ impl Destination for Remembers {
         sleep(Duration::from_millis(1)).await;
         Outcome::Delivered {
             answer: String::new(),
+            status: None,
             said: ResponseExcerpt::default(),
         }
     }

@@ -4,7 +4,7 @@ use openai_webhooks::EventType;
 use unwrapd::config::StoreUrl;
 use unwrapd::pipeline_events::PipelineEvent;
 
-use super::database;
+use super::{database, store_url};
 use crate::pipeline_events::{Seen, count};
 use crate::support::postgres;
 use crate::support::{TestGateway, Webhook};
@@ -48,4 +48,38 @@ async fn a_gateway_that_joins_and_leaves_is_an_event_each_at_the_others() {
     let all = seen.all(test).await;
     assert_eq!(count(&all, "gateway_joined"), 1, "{all:#?}");
     assert_eq!(count(&all, "gateway_left"), 1, "{all:#?}");
+}
+
+/// The last event about an address must say whether a gateway is there.
+#[tokio::test]
+async fn a_gateway_that_restarts_at_its_address_leaves_and_then_joins() {
+    let store = store_url();
+    let test = TestGateway::start_on(store.parse().unwrap(), vec![]).await;
+    let mut seen = Seen::by(&test);
+    let gateway = format!("{}.gateway", store.rsplit_once('=').unwrap().1);
+    let sql = |sql: &str| postgres::shared().sql(sql);
+    sql(&format!(
+        "INSERT INTO {gateway} (id, heartbeat_at, peers, name, configuration)
+         VALUES (1, clock_timestamp(), '{{}}', 'other:8080', '')"
+    ));
+    seen.next("gateway_joined").await;
+    // Both within one heartbeat of the first gateway.
+    sql(&format!(
+        "UPDATE {gateway} SET id = 2, heartbeat_at = clock_timestamp() WHERE id = 1"
+    ));
+    seen.next("gateway_joined").await;
+    let all = seen.all(test).await;
+    let about: Vec<_> = all
+        .iter()
+        .filter_map(|event| match event {
+            PipelineEvent::GatewayJoined { gateway } => Some(("joined", &**gateway)),
+            PipelineEvent::GatewayLeft { gateway } => Some(("left", &**gateway)),
+            _ => None,
+        })
+        .collect();
+    let other = "other:8080";
+    assert_eq!(
+        about,
+        [("joined", other), ("left", other), ("joined", other)]
+    );
 }
