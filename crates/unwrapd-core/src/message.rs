@@ -51,10 +51,12 @@ pub struct Message {
     pub origin: Origin,
     /// Name of the endpoint that received it.
     pub endpoint: String,
-    /// The `webhook-id`: the same for every copy, and for every delivery of this message.
+    /// The `webhook-id`: the same for every copy, and for every delivery of this message. In
+    /// a verified request it has 1 to 256 characters of printable ASCII, without blanks and dots.
     pub webhook_id: String,
-    /// The type in the body, whatever the rest of the body is. `None`: the body has no type; the
-    /// message is stored anyway.
+    /// The type in the body, whatever the rest of the body is: foreign text. For a log line or a
+    /// terminal use [`kind`](Self::kind). `None`: the body has no type; the message is stored
+    /// anyway.
     pub event_type: Option<String>,
     /// Time of the delivery attempt by OpenAI.
     pub sent_at: Timestamp,

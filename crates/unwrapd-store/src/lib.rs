@@ -89,7 +89,8 @@ pub trait Store:
 pub enum Accepted {
     /// The message is new, and is stored.
     New,
-    /// The message was already stored.
+    /// The message was stored before this commit: it is a copy, or the answer to its own first
+    /// commit was lost.
     Duplicate,
 }
 
@@ -295,7 +296,8 @@ pub struct QuarantinedSummary {
 pub enum Settled {
     /// The settlement took effect.
     Settled,
-    /// The settlement came too late: another claim has the delivery, or it was already settled.
+    /// The settlement came too late: another claim has the delivery, or it was settled with another
+    /// result.
     Fenced,
 }
 

@@ -43,9 +43,9 @@ pub trait DeliveryQueue: Send + Sync {
             .await
     }
 
-    /// Records an attempt and the next state of its delivery, in one commit. [`Settled::Fenced`]
-    /// means that the lease had ended and another claim took the delivery; then nothing was
-    /// changed.
+    /// Records an attempt and the next state of its delivery, in one commit. A settlement that is
+    /// stored already counts as settled, so this call may be repeated. [`Settled::Fenced`] means
+    /// that it came too late; then nothing was changed.
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError>;
 
     /// Releases leases without an attempt. Each delivery is due as before, with the same attempt

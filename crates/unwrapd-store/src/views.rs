@@ -1,4 +1,6 @@
-//! Views of stored messages for people.
+//! Views of stored messages for people. They are also the JSON of `/api/v1/messages`. A new field
+//! needs `#[serde(default)]`, because the command line may query an older gateway, and a row in
+//! `docs/reference/admin-api.md`.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -83,7 +85,8 @@ pub struct DeliveryView {
     pub since: Timestamp,
     /// If waiting, its due time. Otherwise the time at which it was delivered, given up or dropped.
     pub at: Timestamp,
-    /// Number of attempts made.
+    /// Number of the latest settled attempt; 0: none. Attempts before a replay are included, and so
+    /// are numbers of claims that never settled.
     pub attempts: u32,
     /// The latest attempt. All attempts if a single message is shown.
     pub latest: Vec<AttemptView>,

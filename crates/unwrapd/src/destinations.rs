@@ -38,10 +38,11 @@ const MARGIN_MAX: Duration = Duration::from_millis(250);
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// Makes one attempt. The caller limits its time: a dropped future releases everything it
-    /// holds.
+    /// holds. It must not block its thread, which other deliveries share; [`jsonl`] writes to a
+    /// slow file on a thread of its own.
     async fn send(&self, delivery: &Delivery) -> Outcome;
 
-    /// The kind, one word: `http`, `command`, `jsonl`.
+    /// Name of the kind for the admin API, one word, such as `http`.
     fn kind(&self) -> &'static str;
 
     /// Makes deliveries that begin after this use new connections. Does nothing for kinds without

@@ -346,8 +346,9 @@ BEGIN
     END IF;
 END $$;
 
--- Records attempts, and returns those that took effect. An attempt that is recorded already, equal
--- in every column, was settled before: its commit was made, and the reply was lost.
+-- Records attempts, and returns those that took effect. An attempt that is recorded already, with
+-- the same number, state, due time, end, duration and summary, was settled before: its commit was
+-- made, and the reply was lost.
 CREATE FUNCTION settle(
     deliveries bigint[], numbers integer[], ended bigint[], took bigint[], summaries text[], excerpts text[], states text[], due bigint[],
     durable text

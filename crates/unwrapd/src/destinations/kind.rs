@@ -55,7 +55,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Adds the parts that should be equal at all gateways, without a secret.
+            /// Adds the key and the settings that should be equal on all gateways to a digest.
             pub(crate) fn digest(&self, add: &mut dyn FnMut(&[u8])) {
                 add(self.key().as_bytes());
                 match self {
@@ -107,18 +107,21 @@ kinds! {
 /// The settings of one kind of destination, and the code that depends on the kind. Each kind
 /// implements this trait in its own folder.
 pub(crate) trait KindSettings: PartialEq + Sized + 'static {
-    /// The key of `[[destination]]` that creates a destination of this kind.
+    /// The key of `[[destination]]` that selects this kind. It may differ from the name of
+    /// the kind ([`Destination::kind`]): `url` is the key of the kind `http`.
     const KEY: &'static str;
     /// That key with its value, as an example.
     const EXAMPLE: &'static str;
-    /// The reason why keys of other kinds have no effect here.
+    /// The action of this kind, as the reason in the error for a key of another kind: "`ca` is only
+    /// for a `url`; *the gateway writes lines, and sends no request*: remove this key".
     const OTHER_KEYS: &'static str;
 
     /// The keys of this kind, [`KEY`](Self::KEY) among them. No two kinds share a key.
     type Keys: Keys;
 
-    /// Checks the keys of a table that selects this kind. `store` is the store, if its URL can be
-    /// read. `None`: a key is missing, because its mistake is reported already.
+    /// Checks the keys of a table that selects this kind. `store` is the configured store, whose
+    /// files a destination must not write; `None` if its URL has a mistake. Returns `None` if a
+    /// value that this kind needs cannot be read, and that mistake is reported already.
     fn check(
         keys: Self::Keys,
         location: &Location,
@@ -128,7 +131,8 @@ pub(crate) trait KindSettings: PartialEq + Sized + 'static {
     /// Creates the destination. `clock` is the clock for signatures and certificates.
     fn build(&self, limits: Limits, clock: &Clock) -> anyhow::Result<Box<dyn Destination>>;
 
-    /// Adds the parts that should be equal at all gateways, without a secret.
+    /// Adds the settings that should be equal on all gateways to a digest, which other gateways
+    /// compare with theirs. A secret is added only as its fingerprint.
     fn digest(&self, add: &mut dyn FnMut(&[u8]));
 
     /// A warning that deliveries would fail or wait, or that a setting has no effect. This is not a

@@ -14,6 +14,7 @@ const COMMANDS: &str = include_str!("../../../../docs/reference/commands.md");
 const ENVIRONMENT: &str = include_str!("../../../../docs/reference/environment.md");
 const ADMIN_API: &str = include_str!("../../../../docs/reference/admin-api.md");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
+const FULL_EXAMPLE: &str = include_str!("../../examples/gateway.full.toml");
 
 #[test]
 fn every_relative_link_resolves() {
@@ -53,20 +54,7 @@ fn the_index_links_every_page() {
 /// The gateway lists the keys of a table when it refuses an unknown one.
 #[test]
 fn the_reference_has_every_key_of_the_configuration_and_no_other() {
-    let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (heading, text) in sections(CONFIGURATION) {
-        let keys = rows(text).filter_map(|cells| in_backticks(&cells[0]));
-        for table in ["server", "log", "store", "endpoint", "destination"] {
-            if heading.contains(&format!("[{table}]")) {
-                documented.entry(table).or_default().extend(keys.clone());
-            }
-        }
-        if heading.contains("[server.tls]") {
-            documented.entry("server.tls").or_default().extend(keys);
-        } else if heading.starts_with("Keys of ") {
-            documented.entry("destination").or_default().extend(keys);
-        }
-    }
+    let documented = documented_keys();
     for (table, header) in [
         ("server", "[server]"),
         ("server.tls", "[server.tls]"),
@@ -80,6 +68,30 @@ fn the_reference_has_every_key_of_the_configuration_and_no_other() {
         // Tables within [server] have a section of their own.
         known.retain(|key| !matches!(&**key, "tls" | "admin_tls"));
         assert_eq!(documented[table], known, "{header}");
+    }
+}
+
+/// Optional keys are comments there.
+#[test]
+fn the_full_example_shows_every_key_of_the_reference() {
+    let mut shown: BTreeMap<&str, String> = BTreeMap::new();
+    let mut table = "";
+    for line in FULL_EXAMPLE.lines() {
+        let header = line.trim_start_matches("# ").strip_prefix('[');
+        if let Some((name, _)) = header.and_then(|header| header.split_once(']')) {
+            table = name.trim_start_matches('[');
+        }
+        let text = shown.entry(table).or_default();
+        text.push_str(line);
+        text.push('\n');
+    }
+    for (table, keys) in documented_keys() {
+        for key in keys {
+            assert!(
+                sets(&shown[table], &key),
+                "gateway.full.toml does not show `{key}` of [{table}]"
+            );
+        }
     }
 }
 
@@ -292,6 +304,32 @@ fn all_in_backticks(cell: &str) -> BTreeSet<String> {
         .step_by(2)
         .map(str::to_owned)
         .collect()
+}
+
+/// The keys of each table, as the reference has them.
+fn documented_keys() -> BTreeMap<&'static str, BTreeSet<String>> {
+    let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (heading, text) in sections(CONFIGURATION) {
+        let keys = rows(text).filter_map(|cells| in_backticks(&cells[0]));
+        for table in ["server", "log", "store", "endpoint", "destination"] {
+            if heading.contains(&format!("[{table}]")) {
+                documented.entry(table).or_default().extend(keys.clone());
+            }
+        }
+        if heading.contains("[server.tls]") {
+            documented.entry("server.tls").or_default().extend(keys);
+        } else if heading.starts_with("Keys of ") {
+            documented.entry("destination").or_default().extend(keys);
+        }
+    }
+    documented
+}
+
+/// Whether this TOML text gives the key a value, also within a comment.
+fn sets(text: &str, key: &str) -> bool {
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    text.match_indices(&format!("{key} = "))
+        .any(|(start, _)| !text[..start].ends_with(is_letter))
 }
 
 /// The keys of a table, as the error for an unknown one lists them.

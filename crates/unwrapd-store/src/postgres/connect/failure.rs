@@ -21,9 +21,12 @@ pub(crate) enum Failure {
     /// The server refused or timed out, and rolled back: it took too long, or a resource is
     /// exhausted. The next transaction may succeed.
     Refused(StoreError),
-    /// The connection has ended. A commit in progress may have taken effect.
+    /// The connection has ended, or the only host refuses it. A commit in progress may have taken
+    /// effect. Its batch is made again.
     Lost(StoreError),
-    /// A failure of the database or of the network. A commit in progress may have taken effect.
+    /// A failure of the database or of the network: no answer in time, none of several hosts
+    /// answers, or the server cannot be used. A commit in progress may have taken effect. Its batch
+    /// is not made again.
     OfTheStore(StoreError),
 }
 

@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(25);
 /// Maximum size of a commit in bytes, except for its last change: the bytes are in memory here and
 /// on the server.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Maximum number of attempts for a commit that conflicts with another one, or whose connection
+/// Maximum number of tries in all for a commit that conflicts with another one, or whose connection
 /// ends. A change may be made twice without harm.
 const TRIES_MAX: u32 = 3;
 /// When changes are tried one by one, the number of refusals by the server after which the rest is
@@ -306,7 +306,9 @@ fn refused<C: Change>(shared: &Shared, failure: Failure) -> StoreError {
     error
 }
 
-/// Repeats a commit whose answer was lost. It may have taken effect, which the repetition detects.
+/// Repeats a commit that conflicts, or whose connection ends. It may have taken effect, which the
+/// repetition detects. A commit without an answer in time is not repeated: its callers would wait
+/// as long again.
 async fn apply_patiently<C: Change>(
     shared: &Shared,
     changes: &[&C],
