@@ -9,6 +9,7 @@ pub(super) mod dead;
 pub(super) mod replay;
 pub(super) mod replay_batch;
 pub(super) mod scan;
+mod select;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::Statements;
-use super::scan::{CANDIDATES_MAX, Order, Pages, with_deliveries};
+use super::scan::{CANDIDATES_MAX, Order, Pages};
+use super::select::with_deliveries;
 use crate::filter::Filter;
 use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page};
 use crate::{PageBuilder, StoreError};

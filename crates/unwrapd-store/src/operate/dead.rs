@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Statements;
-use super::scan::select;
+use super::select::select;
 use crate::StoreError;
 use crate::filter::{Filter, Status};
 use crate::replay::{AsOf, Dropped};

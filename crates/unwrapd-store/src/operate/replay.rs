@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::Statements;
 use super::replay_batch::StoredMessage;
-use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages, for_replay, select};
+use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages};
+use super::select::{for_replay, select};
 use crate::StoreError;
 use crate::filter::Filter;
 use crate::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
