@@ -24,6 +24,8 @@ pub(crate) struct Outage {
     changes: Mutex<Changes>,
     /// Number of successful transactions and connections.
     works: AtomicU64,
+    /// Number of reported outages.
+    outages: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +69,15 @@ impl Outage {
         self.works.load(Ordering::SeqCst)
     }
 
+    /// Number of outages so far, to be read when an operation begins.
+    pub(crate) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::SeqCst)
+    }
+
     /// Reports that no host could be reached, unless something succeeded since `works` was read.
     pub(crate) fn is_away(&self, works: u64, hosts: &str, error: &StoreError) {
         if self.works() == works && !self.is_away.swap(true, Ordering::SeqCst) {
+            self.outages.fetch_add(1, Ordering::SeqCst);
             self.health.refusing(
                 Level::ERROR,
                 format!(
@@ -79,11 +87,16 @@ impl Outage {
         }
     }
 
-    /// Reports a new connection or a successful transaction.
-    pub(crate) fn is_back(&self) {
+    /// Reports a new connection or a successful transaction that began after this number of
+    /// outages. One that began before the current outage does not end it: its success may be
+    /// older than the failure that was reported.
+    pub(crate) fn is_back(&self, outages: u64) {
         self.works.fetch_add(1, Ordering::SeqCst);
         // A plain read first, here and below, because this runs for each commit.
-        if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::SeqCst) {
+        if self.is_away.load(Ordering::Relaxed)
+            && self.outages() == outages
+            && self.is_away.swap(false, Ordering::SeqCst)
+        {
             self.health
                 .recovered(Level::INFO, "the database is reachable again");
         }
@@ -108,5 +121,22 @@ impl Outage {
             self.health
                 .recovered(Level::INFO, "webhooks are stored again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_began_before_an_outage_does_not_end_it() {
+        let outage = Outage::default();
+        let error = StoreError::Unavailable(String::new());
+        let (works, earlier) = (outage.works(), outage.outages());
+        outage.is_away(works, "", &error);
+        outage.is_back(earlier);
+        assert!(outage.is_away.load(Ordering::SeqCst));
+        outage.is_back(outage.outages());
+        assert!(!outage.is_away.load(Ordering::SeqCst));
     }
 }

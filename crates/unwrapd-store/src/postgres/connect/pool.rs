@@ -108,6 +108,8 @@ pub(crate) struct PooledConnection {
     held: Option<(PgConnection, OwnedSemaphorePermit)>,
     is_fresh: bool,
     generation: u64,
+    /// Number of outages when the connection was taken.
+    outages: u64,
     /// Signals a fail-over since the connection was taken.
     failovers: watch::Receiver<u64>,
 }
@@ -194,6 +196,7 @@ impl Pool {
             held: Some((link, permit)),
             is_fresh,
             generation,
+            outages: self.outage.outages(),
             failovers: self.hosts.failovers(),
         })
     }
@@ -214,14 +217,14 @@ impl Pool {
 
     /// A new connection, and its generation.
     async fn connect(&self) -> Result<(PgConnection, u64), Failure> {
-        let works = self.outage.works();
+        let (works, outages) = (self.outage.works(), self.outage.outages());
         let connected = self.hosts.connect(None).await;
         let connected = connected.and_then(Connected::for_gateway);
         let mut idle = lock(&self.idle);
         match connected {
             Ok(connected) => {
                 idle.failed = None;
-                self.outage.is_back();
+                self.outage.is_back(outages);
                 idle.reconnect_after_failover(&self.hosts);
                 Ok((connected.link, idle.generations))
             }
@@ -342,7 +345,7 @@ impl PooledConnection {
 
     fn judge<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
         if done.is_ok() {
-            self.pool.outage.is_back();
+            self.pool.outage.is_back(self.outages);
         }
         if done.as_ref().err().is_none_or(Failure::leaves_connection) {
             if let Some((link, _)) = self.held.take() {
