@@ -31,7 +31,7 @@ pub(super) enum Found {
     Nothing(Mark),
     /// An incomplete copy of this source.
     Half(Mark),
-    /// As many rows as the source, so possibly a complete copy.
+    /// The number of rows is that of the source, so the copy may be complete.
     AsMuch,
 }
 

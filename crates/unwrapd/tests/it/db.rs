@@ -301,7 +301,7 @@ async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
     let (place, path) = a_store().await;
     let file = path.to_str().unwrap();
     let size = || std::fs::metadata(&path).unwrap().len();
-    // What its gateway keeps is kept, wherever the command is run.
+    // Retention is a setting of the gateway, so the command does not guess it.
     let guessed = db(&["prune", file]);
     assert_eq!(guessed.status.code(), Some(2), "{}", told(&guessed));
     assert!(told(&guessed).contains("--config"), "{}", told(&guessed));

@@ -94,7 +94,7 @@ pub(crate) enum Damage {
     Changed,
 }
 
-/// What the writer knows of the log when the files are checked.
+/// State of the log, as the writer has it when the files are checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moves {
     /// Number of frames that SQLite has in the log, if known.

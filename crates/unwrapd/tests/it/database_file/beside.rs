@@ -18,7 +18,7 @@ use crate::support::{PATIENCE, Webhook};
 
 const MIB: usize = 1024 * 1024;
 
-/// What people may do beside a gateway does not count as a change of its files.
+/// Commands that people may run beside a gateway do not count as a change of its files.
 #[tokio::test]
 async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
     let place = Place::new();
