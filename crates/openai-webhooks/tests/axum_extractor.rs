@@ -50,7 +50,7 @@ async fn the_whole_webhook_has_the_exact_bytes_the_id_and_the_time() {
 }
 
 #[tokio::test]
-async fn a_request_without_one_of_the_headers_is_answered_400_and_told_which() {
+async fn a_request_without_one_of_the_headers_is_answered_400_with_its_name() {
     let body = EventType::ResponseCompleted.sample();
     for missing in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
         let mut request = request("/event", &signed(body), body);
@@ -119,7 +119,7 @@ async fn the_tolerance_set_on_webhooks_is_the_extractors() {
 }
 
 #[tokio::test]
-async fn a_body_at_the_limit_is_taken_and_one_byte_more_is_answered_413() {
+async fn a_body_at_the_limit_is_accepted_and_one_byte_more_is_answered_413() {
     let event = EventType::ResponseCompleted.sample();
     let at_limit = format!("{event:BODY_BYTES_MAX$}");
     assert_eq!(

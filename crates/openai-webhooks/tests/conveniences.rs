@@ -5,7 +5,7 @@ use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, VerificationError, 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
 #[test]
-fn a_secret_stands_in_a_configuration_and_no_error_shows_it() {
+fn a_secret_is_deserialized_from_a_configuration_and_no_error_shows_it() {
     #[derive(Debug, serde::Deserialize)]
     struct Settings {
         secret: Secret,
@@ -44,7 +44,7 @@ struct Settings {
 }
 
 #[test]
-fn event_types_stand_in_a_configuration() {
+fn event_types_are_deserialized_from_a_configuration() {
     let text = r#"{"notify_on":["batch.completed","eval.run.canceled"]}"#;
     let settings: Settings = serde_json::from_str(text).unwrap();
     assert_eq!(
@@ -63,7 +63,7 @@ fn event_types_stand_in_a_configuration() {
 }
 
 #[test]
-fn one_type_of_unix_seconds_goes_through_from_the_event_to_the_headers_and_back() {
+fn unix_seconds_have_one_type_from_the_event_to_the_headers_and_back() {
     let webhooks = Webhooks::new(SECRET).unwrap();
     let event = UnwrapWebhookEvent::sample(EventType::BatchCompleted, "evt_1", 1_750_287_078);
     let at = event.created_at().unwrap();
@@ -104,7 +104,7 @@ fn a_request_for_tests_is_as_openai_would_send_it() {
 /// An application that serialises the JSON again before it verifies fails at once, as with the
 /// fixture of the official SDKs.
 #[test]
-fn samples_have_a_blank_behind_each_comma_and_colon_as_the_fixture_of_the_official_sdks() {
+fn samples_have_a_blank_after_each_comma_and_colon_like_the_official_fixture() {
     let webhooks = Webhooks::new(SECRET).unwrap();
     for &event_type in EventType::ALL {
         let new = UnwrapWebhookEvent::sample(event_type, "evt_1", 1_750_287_078).to_json();

@@ -28,7 +28,7 @@ fn the_catalogue_has_exactly_the_published_types() {
 }
 
 #[test]
-fn every_type_is_parsed_from_what_it_prints_and_nothing_else_is() {
+fn every_type_is_parsed_from_its_printed_name_and_from_no_other_text() {
     for &kind in EventType::ALL {
         let text = kind.as_str();
         assert_eq!(kind.to_string(), text);
@@ -105,7 +105,7 @@ fn the_fields_of_an_event_may_stand_in_any_order() {
 }
 
 #[test]
-fn object_stays_missing_where_it_is_missing_and_there_where_it_is_there() {
+fn the_object_field_is_written_only_where_it_was_read() {
     for &kind in EventType::ALL {
         let mut payload = as_value(kind.sample());
         payload.as_object_mut().unwrap().remove("object");
@@ -165,7 +165,7 @@ fn an_unknown_event_keeps_every_field_byte_for_byte() {
 }
 
 #[test]
-fn an_unknown_event_owes_nothing_but_its_type_and_id() {
+fn an_unknown_event_needs_only_its_type_and_id() {
     for payload in [
         r#"{"id":"evt_1","type":"note.taken"}"#,
         r#"{"id":"evt_1","type":"note.taken","created_at":"today","data":[],"object":7}"#,

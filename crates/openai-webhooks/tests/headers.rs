@@ -167,7 +167,7 @@ mod containers {
     }
 
     #[test]
-    fn a_type_of_your_own_is_headers_by_offering_them() {
+    fn a_type_of_your_own_can_offer_headers() {
         struct Raw(&'static str);
 
         impl HeadersLike for Raw {
@@ -278,7 +278,7 @@ mod single_headers {
     use super::*;
 
     #[test]
-    fn each_of_the_three_must_be_there_and_not_be_empty() {
+    fn each_of_the_three_headers_must_be_present_and_not_empty() {
         for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE] {
             let missing = Err(VerificationError::MissingHeader { name });
             assert_eq!(verdict(&without(name)), missing);
@@ -411,7 +411,7 @@ mod signatures {
     use super::*;
 
     #[test]
-    fn any_of_several_may_match_whatever_stands_beside_it() {
+    fn any_of_several_signatures_may_match_whatever_the_others_are() {
         for list in [
             format!("{SIGNATURE} {OTHER_SIGNATURE}"),
             format!("{OTHER_SIGNATURE} {SIGNATURE}"),
@@ -469,7 +469,7 @@ mod signatures {
     }
 
     #[test]
-    fn one_signature_too_many_is_refused_even_beside_a_good_one() {
+    fn a_signature_above_the_limit_is_refused_even_beside_a_matching_one() {
         let list = format!("{SIGNATURE} {}", "x ".repeat(32));
         let error = verdict(&with(WEBHOOK_SIGNATURE, &list)).unwrap_err();
         assert_eq!(error, VerificationError::TooManySignatures);

@@ -6,7 +6,7 @@ use openai_webhooks::{Secret, SecretError, Webhooks};
 const SECRET: &str = "whsec_KCkqKywtLi8wMTIzNDU2Nzg5Ojs8PT4/QEFCQ0RFRkc=";
 
 #[test]
-fn each_is_refused_as_what_it_is_and_never_repeated() {
+fn each_mistaken_secret_is_refused_with_its_kind_and_never_repeated() {
     use SecretError as E;
     let quoted = ["\"", "'", "“", "”", "‘", "’", "«", "»", "„"];
     let mut cases: Vec<(String, E)> = quoted
@@ -296,7 +296,7 @@ fn each_is_refused_as_what_it_is_and_never_repeated() {
 }
 
 #[test]
-fn what_is_harmless_around_a_secret_is_dropped() {
+fn blanks_and_invisible_characters_around_a_secret_are_dropped() {
     let around = [
         " ",
         "\t",
@@ -335,7 +335,7 @@ fn what_is_harmless_around_a_secret_is_dropped() {
 
 /// As in the official SDKs, because any of these may be an agreed key.
 #[test]
-fn raw_text_that_may_be_a_key_stays_one() {
+fn raw_text_that_may_be_a_key_is_accepted_as_a_key() {
     for text in [
         &SECRET["whsec_".len()..],
         "/KCkqKywtLi8wMTIzNDU2Nzg5Ojs8PT4/QEFCQ0RFRkc=",
@@ -421,7 +421,7 @@ fn a_list_is_of_secrets_with_their_prefix_and_divided_by_blanks_or_commas() {
 }
 
 #[test]
-fn webhooks_are_made_of_many_secrets_and_of_none_accept_nothing() {
+fn webhooks_take_many_secrets_and_without_any_accept_nothing() {
     let texts = [
         SECRET,
         "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",

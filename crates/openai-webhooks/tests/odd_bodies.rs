@@ -47,7 +47,7 @@ mod problems {
         r#"{"id":"evt_1","type":"realtime.call.incoming","created_at":1,"data":DATA}"#;
 
     #[test]
-    fn each_is_told_with_the_place_of_the_field_and_the_type() {
+    fn a_bad_field_is_reported_with_its_path_and_its_type() {
         for (data, expected) in [
             (
                 r#"{"call_id":"rtc_1","sip_headers":[{"name":"a","value":"b"},{"name":"X-Trunk","value":null}]}"#,
@@ -96,7 +96,7 @@ mod problems {
     }
 
     #[test]
-    fn each_is_told_with_the_place_of_the_field_of_the_envelope() {
+    fn a_bad_field_of_the_envelope_is_reported_with_its_path() {
         for (body, expected, kind) in [
             (
                 r#"{"object":"event","type":"response.completed","created_at":1,"data":{"id":"resp_1"}}"#,
@@ -151,7 +151,7 @@ mod problems {
     }
 
     #[test]
-    fn what_is_no_object_is_told_as_what_it_is() {
+    fn a_body_that_is_not_an_object_is_reported_with_its_kind() {
         let event =
             r#"{"id":"evt_1","type":"batch.completed","created_at":1,"data":{"id":"batch_1"}}"#;
         let bom = format!("\u{feff}{event}");
@@ -193,7 +193,7 @@ mod problems {
 
     /// A line end inside a text is itself at fault, and a truncated body has no byte at fault.
     #[test]
-    fn what_is_no_json_is_told_with_the_byte_at_fault_or_as_cut_short() {
+    fn invalid_json_is_reported_with_the_byte_at_fault_or_as_truncated() {
         let event =
             r#"{"id":"evt_1","type":"batch.completed","created_at":1,"data":{"id":"batch_1"}}"#;
         for (body, expected) in [
@@ -227,7 +227,7 @@ mod problems {
         }
     }
 
-    /// It was once reported as "not JSON", and the whole webhook with its call was lost.
+    /// Half a pair was once reported as "not JSON", and the whole webhook with its call was lost.
     #[test]
     fn half_a_surrogate_pair_is_no_problem_and_reads_as_the_replacement_character() {
         let data = r#"{"call_id":"rtc_1","sip_headers":[{"name":"From","value":"Ren\udce9 \ud83d\ude00 \ud83d\ud83d\ude00\\udce9"},{"name":"\ud800","value":""}],"\udfff":1}"#;
@@ -277,7 +277,7 @@ mod problems {
     /// Two parsers judge a body: serde, and the list of fields. If the first refuses it, the second
     /// must find the reason.
     #[test]
-    fn every_refused_body_has_a_reason_that_names_its_place() {
+    fn every_refused_body_has_a_reason_with_its_position() {
         holds(4000, bodies(), |body| {
             let problem = PayloadProblem::find(&body);
             match unwrap(&body) {
@@ -340,7 +340,7 @@ mod envelopes {
     }
 
     #[test]
-    fn what_stands_last_counts_and_what_is_not_text_is_not_there() {
+    fn the_last_duplicate_field_counts_and_a_field_that_is_not_text_is_missing() {
         for (body, expected) in [
             (r#"{"type":"a","type":"b"}"#, Some(("b", None))),
             (r#"{"type":"a","\u0074ype":"b"}"#, Some(("b", None))),
@@ -409,7 +409,7 @@ mod envelopes {
 
     /// `serde_json` uses the last of duplicate fields, as the official SDKs do.
     #[test]
-    fn every_json_object_gives_what_json_gives() {
+    fn every_json_object_is_read_as_serde_json_reads_it() {
         holds(4000, bodies(), |body| {
             let Ok(Value::Object(object)) = serde_json::from_slice(&body) else {
                 return Ok(());
@@ -437,7 +437,7 @@ mod envelopes {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let letters = b"{}[]\",:\\/u0123dD8c. tfnrbultypeida\xEF\xBB\xBF\xC3\xA9".to_vec();
         let bytes = prop_oneof![
             vec(any::<u8>(), 0..200),

@@ -27,7 +27,7 @@ use rulings::{WIDER, is_beyond, is_stricter};
 type Differences = BTreeMap<&'static str, u32>;
 
 #[test]
-fn we_differ_from_the_official_sdks_only_where_a_ruling_says_so() {
+fn the_library_differs_from_the_official_sdks_only_where_a_ruling_says_so() {
     let judges = Judge::both();
     let differences = RefCell::new(Differences::new());
     let agreements = RefCell::new(BTreeMap::from([(true, 0), (false, 0)]));
@@ -65,7 +65,7 @@ fn we_differ_from_the_official_sdks_only_where_a_ruling_says_so() {
 }
 
 #[test]
-fn whatever_we_sign_the_official_sdks_unwrap() {
+fn the_official_sdks_unwrap_every_request_that_the_library_signs() {
     let judges = Judge::both();
     let event = prop_oneof![
         select(EventType::ALL).prop_map(|kind| kind.sample().to_owned()),
@@ -109,7 +109,7 @@ fn whatever_we_sign_the_official_sdks_unwrap() {
 }
 
 #[test]
-fn every_documented_payload_is_unwrapped_by_us_and_by_the_official_sdks() {
+fn every_documented_payload_is_unwrapped_by_the_library_and_the_official_sdks() {
     let judges = Judge::both();
     let secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
     for &kind in EventType::ALL {

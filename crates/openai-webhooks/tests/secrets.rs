@@ -20,7 +20,7 @@ mod texts {
     use super::*;
 
     #[test]
-    fn behind_the_prefix_is_base64_of_the_key() {
+    fn the_text_after_the_prefix_is_the_key_in_base64() {
         let key: Vec<u8> = (0..24).collect();
         assert_same(
             &Secret::parse(SECRET).unwrap(),
@@ -38,7 +38,7 @@ mod texts {
     }
 
     #[test]
-    fn blanks_and_line_ends_around_it_and_missing_padding_do_not_matter() {
+    fn blanks_and_line_ends_around_a_secret_and_missing_padding_do_not_matter() {
         let of_32_bytes = Secret::from_key([1; 32]).unwrap();
         let text = of_32_bytes.expose();
         assert!(text.ends_with('='));
@@ -191,7 +191,7 @@ mod rotation {
     use super::*;
 
     #[test]
-    fn while_a_secret_is_rotated_both_are_accepted_and_we_learn_which_matched() {
+    fn both_secrets_of_a_rotation_are_accepted_and_the_index_says_which_matched() {
         let both = both();
         assert_eq!(secret_index(&both, &signed_by(&new())), Ok(0));
         assert_eq!(secret_index(&both, &signed_by(&old())), Ok(1));
@@ -206,7 +206,7 @@ mod rotation {
     }
 
     #[test]
-    fn who_knows_one_secret_accepts_a_request_signed_with_both() {
+    fn a_receiver_with_one_secret_accepts_a_request_signed_with_both() {
         let headers = signed_by(&both());
         assert_eq!(secret_index(&new(), &headers), Ok(0));
         assert_eq!(secret_index(&old(), &headers), Ok(0));
@@ -221,7 +221,7 @@ mod rotation {
     }
 
     #[test]
-    fn adding_a_secret_keeps_the_tolerance() {
+    fn an_added_secret_leaves_the_tolerance_unchanged() {
         let webhooks = new()
             .tolerance(std::time::Duration::ZERO)
             .and(&Secret::parse(OLD_SECRET).unwrap());
@@ -292,9 +292,9 @@ mod environment {
     }
 
     #[test]
-    fn a_variable_that_is_not_set_is_told_by_its_name() {
+    fn an_unset_variable_is_reported_by_its_name() {
         answer_if_child();
-        let answer = answer_of_child("a_variable_that_is_not_set_is_told_by_its_name", None);
+        let answer = answer_of_child("an_unset_variable_is_reported_by_its_name", None);
         assert!(
             answer.contains("OPENAI_WEBHOOK_SECRET is not set"),
             "{answer}"
