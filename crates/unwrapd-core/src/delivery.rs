@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_urgent_and_nothing_else_is() {
+    fn calls_have_the_call_lane_and_other_types_the_standard_lane() {
         for urgent in [
             "realtime.call.incoming",
             "live.call.incoming",
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_expires_and_nothing_else_does() {
+    fn a_call_expires_and_no_other_delivery_does() {
         let policy = RetryPolicy::call();
         let mut delivery = delivery(1);
         assert!(!delivery.is_expired(&policy, Duration::from_secs(1_000_000)));

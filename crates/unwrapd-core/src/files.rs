@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_small_regular_files_are_read() {
+    fn files_are_read_only_if_small_and_regular() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "0123456789abcdef").unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_for_everybody_are_told() {
+    fn permissions_for_everybody_are_reported() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "x").unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_utf8_and_else_the_encoding_is_named() {
+    fn text_must_be_utf8_and_another_encoding_is_named() {
         assert_eq!(text("\u{FEFF}é".as_bytes()), Ok("é"));
         for bytes in [&b"\xFF\xFEa\0"[..], b"\xFE\xFF\0a", b"a\0b\0", b"\0a\0b"] {
             assert!(text(bytes).unwrap_err().contains("UTF-16"), "{bytes:?}");

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_not_wanted_whatever_the_order() {
+    fn an_excluded_type_is_not_wanted_whatever_the_order_of_the_patterns() {
         assert!(!wants(
             &["!response.cancelled", "response.*"],
             "response.cancelled"
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exclusions_mean_everything_else() {
+    fn patterns_with_only_exclusions_want_every_other_type() {
         assert!(wants(&["!batch.*"], "response.failed"));
         assert!(!wants(&["!batch.*"], "batch.failed"));
         assert!(wants(&[], "anything.at_all"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn an_invalid_pattern_is_refused() {
         for text in [
             "",
             "!",

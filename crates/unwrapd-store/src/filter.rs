@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_time_is_refused() {
         for text in [
             "",
             "yesterday",
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_misspelt_is_refused_and_not_passed_over() {
+    fn a_misspelt_key_or_value_is_refused() {
         assert!(serde_json::from_str::<Filter>(r#"{"types":["response.*"]}"#).is_err());
         assert!(serde_json::from_str::<Filter>(r#"{"status":["gone"]}"#).is_err());
         assert!(serde_json::from_str::<Filter>(r#"{"type":["resp*"]}"#).is_err());

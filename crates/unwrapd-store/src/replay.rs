@@ -284,12 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_what_waits_and_what_was_dropped_is_delivered_again() {
+    fn deliveries_are_replayed_unless_they_wait_or_were_dropped() {
         assert_eq!(chosen("{}", None), (names(&["app", "audit"]), 1, false));
     }
 
     #[test]
-    fn what_was_dropped_is_replayed_only_under_that_name() {
+    fn a_dropped_delivery_is_replayed_only_by_that_status() {
         assert_eq!(chosen(r#"{"destination":["old"]}"#, None).0, names(&[]));
         assert_eq!(chosen(r#"{"status":["dead"]}"#, None).0, names(&["audit"]));
         assert_eq!(chosen(r#"{"status":["dropped"]}"#, None).0, names(&["old"]));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gets_only_what_was_asked_for_of_others() {
+    fn a_new_destination_gets_only_messages_that_match_by_other_deliveries() {
         let dead_at = |name: &str| format!(r#"{{"status":["dead"],"destination":["{name}"]}}"#);
         assert_eq!(
             chosen(&dead_at("audit"), Some("new")),

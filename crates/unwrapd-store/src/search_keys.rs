@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_same_as_when_it_was_written() {
+    fn a_search_key_is_the_same_in_every_version() {
         assert_eq!(key(""), 0x811C_9DC5);
         assert_eq!(key("foobar"), 0xBF9C_F968);
     }

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_store_is_known_under_any_name() {
+    fn a_file_of_the_store_is_recognised_under_any_name() {
         let folder = tempfile::TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
         let url = StoreUrl::Sqlite(at("unwrapd.db"));

@@ -109,7 +109,7 @@ async fn a_slow_drift_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_start_the_clock_is_held_against_what_the_store_remembers() {
+async fn the_clock_is_compared_with_the_time_in_the_store_at_the_start() {
     let new = Clock::simulated(start());
     new.anchor(None);
     assert_eq!((new.doubt(), new.believed()), (None, start()));
@@ -160,8 +160,7 @@ async fn an_age_is_the_time_that_has_passed_whatever_the_clock_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_process_has_stamped_is_as_old_as_is_believed_and_a_call_as_the_wall_says()
-{
+async fn stamps_of_an_earlier_process_age_by_the_believed_time_and_calls_by_the_wall() {
     let clock = Clock::simulated(start());
     clock.anchor(Some(at(-5 * DAY)));
     let left = at(-5 * DAY - 60);
@@ -195,7 +194,7 @@ async fn a_lease_lasts_as_long_when_the_clock_is_believed_in_the_middle_of_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_the_clock_of_the_database_all_gateways_agree() {
+async fn gateways_agree_on_the_time_by_the_clock_of_the_database() {
     let right = Clock::simulated(start());
     let wrong = Clock::simulated(at(5 * DAY));
     for clock in [&right, &wrong] {
@@ -233,7 +232,7 @@ async fn an_answer_that_took_long_does_not_move_a_clock_that_is_known_better() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_clock_that_was_ahead_has_stamped_is_young_however_often_it_jumped_since() {
+async fn stamps_of_a_clock_that_was_ahead_stay_young_after_any_number_of_jumps() {
     let clock = Clock::simulated(start());
     pass(&clock, 10_000).await;
     clock.shift(31 * DAY * 1000);
@@ -248,7 +247,7 @@ async fn what_a_clock_that_was_ahead_has_stamped_is_young_however_often_it_jumpe
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one_that_is_proven() {
+async fn attempts_are_signed_by_each_possible_time_and_first_by_the_proven_one() {
     let clock = Clock::simulated(start());
     assert_eq!(clock.plausible(), [start()]);
     assert_eq!(clock.to_sign_by(2), start());
@@ -273,7 +272,7 @@ async fn attempts_are_signed_by_each_time_that_may_be_right_and_first_by_the_one
 
 /// An attacker may hold back a genuine webhook, and send it once the clock is in doubt.
 #[tokio::test(start_paused = true)]
-async fn a_webhook_that_is_right_by_the_wall_clock_ends_what_another_has_proven() {
+async fn a_webhook_that_proves_the_wall_clock_replaces_the_time_proven_by_another() {
     let clock = Clock::simulated(start());
     clock.shift(2 * HOUR * 1000);
     let _ = clock.prove(start());
@@ -311,7 +310,7 @@ proptest! {
     /// The promise of the module: an age by the believed time never exceeds the real time that has
     /// passed, unless a jump ahead has lasted an hour.
     #[test]
-    fn nothing_ends_before_its_time(steps in prop::collection::vec((-40_000_000_000i64..40_000_000_000, 0u64..300), 1..40)) {
+    fn ages_never_exceed_the_time_that_has_passed(steps in prop::collection::vec((-40_000_000_000i64..40_000_000_000, 0u64..300), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let clock = Clock::simulated(start());
@@ -338,7 +337,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_remembers_is_held_against_a_database_that_answers_later() {
+async fn the_time_in_the_store_is_compared_with_a_database_that_answers_later() {
     let clock = Clock::simulated(start());
     clock.anchor(Some(start()));
     clock.refer(clock.monotonic(), at(31 * DAY).as_millisecond());
@@ -347,7 +346,7 @@ async fn what_the_store_remembers_is_held_against_a_database_that_answers_later(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_at_once_while_the_clock_of_the_database_is_ahead_is_due_after_that() {
+async fn a_delivery_due_at_once_stays_due_after_the_database_clock_is_set_back() {
     let clock = Clock::simulated(start());
     clock.refer(clock.monotonic(), start().as_millisecond());
     clock.anchor(Some(start()));

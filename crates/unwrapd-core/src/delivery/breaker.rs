@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_failures_opens_it_and_a_success_in_between_does_not() {
+    fn failures_in_a_row_open_the_circuit_unless_a_success_comes_between() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..5 {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_while_a_few_find_out_and_a_success_closes_it() {
+    fn a_few_probes_follow_the_wait_and_a_success_closes_the_circuit() {
         let now = Instant::now();
         let mut breaker = open(now);
         assert_eq!(breaker.admits(now + SECOND / 2), 0);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_began_before_it_opened_does_not_keep_it_open() {
+    fn an_attempt_begun_before_the_circuit_opened_does_not_reopen_the_circuit() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         let early = breaker.begin();

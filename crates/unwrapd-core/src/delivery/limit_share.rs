@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_has_all() {
+    fn a_gateway_alone_has_the_whole_limit() {
         assert_eq!(
             LimitShare::ALONE.of(&limits(16, Some(5))),
             limits(16, Some(5))
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_goes_to_those_in_front() {
+    fn the_remainder_of_a_limit_goes_to_the_first_gateways() {
         let with = |concurrency, rate| parts(&limits(concurrency, rate), 3);
         assert_eq!(with(5, None), [(2, None), (2, None), (1, None)]);
         assert_eq!(with(1, None), [(1, None), (0, None), (0, None)]);
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn together_they_have_all_and_no_more(
+        fn the_shares_of_all_gateways_add_up_to_the_limit(
             concurrency in 1_usize..100,
             rate in prop::option::of(1_u32..100),
             gateways in 1_usize..20,
@@ -148,7 +148,7 @@ mod tests {
 
         /// While gateways join and leave, each may count peers that are gone or not yet joined.
         #[test]
-        fn who_counts_with_everyone_who_takes_part_has_no_more_than_its_own(
+        fn the_shares_of_gateways_that_count_every_participant_never_exceed_the_limit(
             concurrency in 1_usize..40,
             rate in prop::option::of(1_u32..40),
             all in prop::collection::btree_set(any::<i64>(), 1..12),

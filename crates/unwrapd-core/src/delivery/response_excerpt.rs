@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_stranger_says_is_one_harmless_line() {
+    fn an_excerpt_of_a_response_is_one_harmless_line() {
         let said = ResponseExcerpt::beginning(b"\r\n no:\n\x1b[2Jgone\0 \xff\xe2\x80\xaex \n");
         assert_eq!(
             said.as_str(),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_answer_keeps_its_beginning_and_a_long_print_its_end() {
+    fn an_excerpt_has_the_beginning_of_a_long_response_and_the_end_of_long_output() {
         let mut bytes = vec![b'a'; BYTES_MAX];
         assert_eq!(
             ResponseExcerpt::beginning(&bytes).as_str(),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_shown_for_debugging() {
+    fn an_excerpt_is_not_shown_for_debugging() {
         assert!(!format!("{:?}", ResponseExcerpt::beginning(b"private")).contains("private"));
     }
 }

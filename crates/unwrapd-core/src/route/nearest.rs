@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn synonyms_and_slips_of_a_type_lead_to_it() {
+    fn synonyms_and_typos_of_a_type_lead_to_the_type() {
         for (text, expected) in [
             ("fine_tuning.job.completed", "fine_tuning.job.succeeded"),
             ("fine-tuning.job.done", "fine_tuning.job.succeeded"),

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_to_others_are_encrypted_unless_the_url_says_not() {
+    fn connections_to_other_hosts_are_encrypted_unless_the_url_says_otherwise() {
         let mode = |url| parse(url).unwrap().config.get_ssl_mode();
         assert_eq!(mode("postgres://u@db.internal/d"), SslMode::Require);
         assert_eq!(mode("postgres://u@localhost/d"), SslMode::Disable);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_misspelt_is_said() {
+    fn missing_and_misspelt_parts_of_a_url_are_named() {
         assert_eq!(parse("postgres://u@db"), Err(AddressError::NoDatabase));
         assert_eq!(parse("postgres:///d"), Err(AddressError::NoHost));
         assert_eq!(
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_are_asked_one_by_one() {
+    fn several_hosts_are_tried_one_by_one() {
         let address = parse(
             "postgres://u:p@db1,%2Frun:5433/d?schema=x&application_name=me&target_session_attrs=read-write",
         );
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_with_its_place_and_without_who() {
+    fn an_address_is_shown_with_its_hosts_and_without_user_and_password() {
         let address = parse("postgres://me:hunter2@db.internal,[::1]:5433/events").unwrap();
         let shown = format!("{address} {address:?}");
         for secret in ["me:", "me@", "hunter2"] {

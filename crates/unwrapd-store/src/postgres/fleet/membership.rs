@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_say_their_names_at_one_moment_and_see_nobody_take_no_part_yet() {
+    fn gateways_that_join_at_one_moment_take_no_part_until_each_counts_the_other() {
         let (one, other) = (named("one"), named("other"));
         for membership in [&one, &other] {
             let changes = beat(membership, &[]);
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_is_news_once_and_so_is_one_that_is_right_again() {
+    fn a_wrong_clock_is_reported_once_and_its_correction_once() {
         let membership = named("one");
         let told = |ahead_ms: i64| {
             let now = Moment::now(&membership.clock);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_came_late_judges_nobody_for_a_while() {
+    async fn a_gateway_that_came_late_judges_no_other_for_a_while() {
         let membership = named("one");
         let silence = Duration::from_secs(10);
         assert!(membership.may_judge(silence));

@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beside_others_the_largest_of_the_last_commits_is_waited_for_and_fades() {
+    fn a_commit_beside_others_waits_for_the_size_of_recent_ones_which_fades() {
         let under_way = UnderWay::default();
         let enough = |changes: usize| {
             under_way.begins(changes);

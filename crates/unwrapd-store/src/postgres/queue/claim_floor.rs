@@ -104,8 +104,7 @@ mod tests {
     const NOW: i64 = 1_000_000;
 
     #[test]
-    fn the_first_claim_looks_from_the_beginning_and_the_next_where_it_found_the_first_that_is_left()
-    {
+    fn the_first_claim_scans_from_the_beginning_and_the_next_from_the_first_one_left() {
         let claim_floors = ClaimFloors::default();
         assert_eq!(claim_floors.begin(APP, LANE, NOW), BEGINNING);
         claim_floors.end(APP, LANE, NOW, Some(NOW - 5000));
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_left_the_next_claim_looks_from_where_the_last_one_ended() {
+    fn a_claim_after_one_that_left_nothing_scans_from_its_time() {
         let claim_floors = ClaimFloors::default();
         claim_floors.begin(APP, LANE, NOW);
         claim_floors.end(APP, LANE, NOW, None);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_during_a_claim_or_after_moves_the_mark_back() {
+    fn a_delivery_that_arrives_during_or_after_a_claim_moves_the_floor_back() {
         let claim_floors = ClaimFloors::default();
         claim_floors.begin(APP, LANE, NOW);
         claim_floors.comes(APP, LANE, NOW - 7000);
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_clock_was_set_back_a_claim_looks_from_the_beginning() {
+    fn a_claim_after_the_clock_was_set_back_scans_from_the_beginning() {
         let claim_floors = ClaimFloors::default();
         claim_floors.begin(APP, LANE, NOW);
         claim_floors.end(APP, LANE, NOW, None);

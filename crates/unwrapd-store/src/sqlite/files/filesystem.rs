@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_says_of_memory_is_understood() {
+    fn a_file_system_in_memory_is_recognised() {
         assert_eq!(kind(Path::new("/dev/shm/no-such-file")), Verdict::Memory);
         // A kernel file system, on which no file can be stored.
         assert_eq!(kind(Path::new("/proc/self")), Verdict::Fine);

@@ -264,7 +264,7 @@ mod tests {
     use super::{RangeInclusive, gaps};
 
     #[test]
-    fn what_is_between_the_others_is_left() {
+    fn gaps_are_the_ranges_between_the_others() {
         assert_eq!(gaps(&(5..=20), vec![]), [5..=20]);
         assert_eq!(
             gaps(&(5..=20), vec![8..=9, 12..=14]),

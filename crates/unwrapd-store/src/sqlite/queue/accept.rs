@@ -205,7 +205,7 @@ mod tests {
     use unwrapd_core::message::Origin;
 
     #[test]
-    fn ids_whose_hashes_clash_are_told_apart() {
+    fn ids_with_equal_hashes_are_distinguished() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = StoreFiles::take(&folder.path().join("store.db")).unwrap();
         let connection = schema::connect(&mut files).unwrap();
