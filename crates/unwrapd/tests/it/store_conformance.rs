@@ -108,19 +108,19 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
     let pooler = server::Pooler::start(server::shared());
     let place = || PostgresPlace(pooler.schema());
     accept::a_message_is_claimed_with_every_byte_it_had(&place()).await;
-    accept::of_many_copies_at_once_one_is_new(&place()).await;
+    accept::many_copies_at_once_are_new_once(&place()).await;
     settle::a_late_settlement_changes_nothing(&place()).await;
-    claim::what_is_released_is_due_again_under_the_same_number(&place()).await;
-    whole::what_is_paused_stays_so_until_it_is_resumed(&place()).await;
-    whole::everything_is_there_after_opening_again(&place()).await;
+    claim::a_released_delivery_is_due_again_under_the_same_number(&place()).await;
+    whole::a_destination_stays_paused_until_it_is_resumed(&place()).await;
+    whole::a_store_has_all_its_deliveries_after_opening_again(&place()).await;
     claim::concurrent_claims_never_share_a_delivery(&place()).await;
-    quarantine::the_quarantine_keeps_the_newest_only(&place()).await;
-    quarantine::what_is_acquitted_is_accepted_and_leaves_the_quarantine(&place()).await;
-    prune::what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(&place()).await;
-    handoff::what_there_is_a_place_for_is_handed_over_and_leased(&place()).await;
-    handoff::what_was_handed_over_can_be_given_back(&place()).await;
-    replay::a_replay_asked_for_by_many_at_once_delivers_once(&place()).await;
-    replay::what_is_dropped_stays_dropped_and_visible(&place()).await;
+    quarantine::the_quarantine_holds_only_the_newest(&place()).await;
+    quarantine::an_accepted_request_leaves_the_quarantine(&place()).await;
+    prune::messages_past_the_retention_are_pruned_unless_they_wait(&place()).await;
+    handoff::a_message_with_a_reservation_is_handed_over_and_leased(&place()).await;
+    handoff::a_hand_off_can_be_released(&place()).await;
+    replay::a_replay_requested_by_many_at_once_delivers_once(&place()).await;
+    replay::a_dropped_dead_letter_stays_dropped_and_visible(&place()).await;
     look::pages_follow_each_other_without_gap_or_overlap(&place()).await;
 }
 

@@ -6,8 +6,8 @@ every_store!(
     a_message_is_claimed_with_every_byte_it_had,
     a_copy_is_a_duplicate_and_makes_no_delivery,
     the_same_id_at_another_endpoint_is_new,
-    of_many_copies_at_once_one_is_new,
-    a_message_nobody_wants_is_kept;
+    many_copies_at_once_are_new_once,
+    a_message_without_recipients_is_stored;
 );
 
 pub(super) async fn a_message_is_claimed_with_every_byte_it_had(place: &dyn ModelledPlace) {
@@ -45,7 +45,7 @@ async fn the_same_id_at_another_endpoint_is_new(place: &dyn ModelledPlace) {
     assert_eq!(store.accept(other, vec![]).await.unwrap(), Accepted::New);
 }
 
-pub(super) async fn of_many_copies_at_once_one_is_new(place: &dyn ModelledPlace) {
+pub(super) async fn many_copies_at_once_are_new_once(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let mut copies = JoinSet::new();
     for _ in 0..100 {
@@ -61,7 +61,7 @@ pub(super) async fn of_many_copies_at_once_one_is_new(place: &dyn ModelledPlace)
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
 }
 
-async fn a_message_nobody_wants_is_kept(place: &dyn ModelledPlace) {
+async fn a_message_without_recipients_is_stored(place: &dyn ModelledPlace) {
     let store = place.open().await;
     store.accept(message("wh_1", at(0)), vec![]).await.unwrap();
     assert_eq!(claim(&store, 0).await, Claimed::default());

@@ -3,18 +3,18 @@
 use super::*;
 
 every_store!(
-    what_is_claimed_is_leased_until_the_lease_ends,
+    a_claimed_delivery_is_leased_until_the_lease_ends,
     a_claim_takes_the_longest_due_first_and_no_more_than_asked,
     a_claim_takes_only_its_own_destination,
     a_claim_takes_only_its_own_lane,
     a_claim_says_when_the_next_is_due,
-    what_is_released_is_due_again_under_the_same_number,
+    a_released_delivery_is_due_again_under_the_same_number,
     a_lease_that_is_someone_elses_is_not_released,
-    what_is_given_back_twice_is_not_taken_from_whoever_claimed_it_between,
+    a_repeated_release_takes_nothing_from_a_later_claim,
     concurrent_claims_never_share_a_delivery;
 );
 
-async fn what_is_claimed_is_leased_until_the_lease_ends(place: &dyn ModelledPlace) {
+async fn a_claimed_delivery_is_leased_until_the_lease_ends(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
@@ -85,7 +85,9 @@ async fn a_claim_says_when_the_next_is_due(place: &dyn ModelledPlace) {
     );
 }
 
-pub(super) async fn what_is_released_is_due_again_under_the_same_number(place: &dyn ModelledPlace) {
+pub(super) async fn a_released_delivery_is_due_again_under_the_same_number(
+    place: &dyn ModelledPlace,
+) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     for _ in 0..2 {
@@ -117,9 +119,7 @@ async fn a_lease_that_is_someone_elses_is_not_released(place: &dyn ModelledPlace
 }
 
 /// A caller that gets no answer to a release repeats it.
-async fn what_is_given_back_twice_is_not_taken_from_whoever_claimed_it_between(
-    place: &dyn ModelledPlace,
-) {
+async fn a_repeated_release_takes_nothing_from_a_later_claim(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let first = claim(&store, 0).await.deliveries.remove(0);

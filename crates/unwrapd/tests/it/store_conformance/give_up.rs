@@ -7,9 +7,9 @@ use super::*;
 
 every_store!(
     ;
-    all_that_waits_becomes_dead_letters_whenever_it_is_due,
-    what_is_under_way_is_left_to_whoever_makes_it,
-    nothing_is_given_up_once_the_destination_is_configured_again,
+    all_waiting_deliveries_become_dead_letters_whenever_due,
+    an_attempt_under_way_is_not_given_up,
+    a_destination_that_is_configured_again_loses_no_delivery,
 );
 
 const TIME: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ fn seconds(clock: &Clock) -> i64 {
     clock.now().as_second() - at(0).as_second()
 }
 
-async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Place) {
+async fn all_waiting_deliveries_become_dead_letters_whenever_due(place: &dyn Place) {
     let store = place.open().await;
     let clock = Clock::default();
     let now = seconds(&clock);
@@ -53,7 +53,7 @@ async fn all_that_waits_becomes_dead_letters_whenever_it_is_due(place: &dyn Plac
     assert_eq!(again.deliveries, 0);
 }
 
-async fn what_is_under_way_is_left_to_whoever_makes_it(place: &dyn Place) {
+async fn an_attempt_under_way_is_not_given_up(place: &dyn Place) {
     let store = place.open().await;
     let clock = Clock::default();
     let now = seconds(&clock);
@@ -67,7 +67,7 @@ async fn what_is_under_way_is_left_to_whoever_makes_it(place: &dyn Place) {
     assert_eq!((tally.delivered, tally.dead), (1, 0));
 }
 
-async fn nothing_is_given_up_once_the_destination_is_configured_again(place: &dyn Place) {
+async fn a_destination_that_is_configured_again_loses_no_delivery(place: &dyn Place) {
     let store = place.open().await;
     let clock = Clock::default();
     let now = seconds(&clock);

@@ -15,13 +15,13 @@ use super::{
 use crate::support::PATIENCE;
 
 every_store!(
-    what_there_is_a_place_for_is_handed_over_and_leased,
-    what_was_handed_over_is_due_again_when_its_lease_ends,
-    what_was_handed_over_can_be_given_back,
-    each_recipient_with_a_place_has_its_own_handed_over,
+    a_message_with_a_reservation_is_handed_over_and_leased,
+    a_hand_off_is_due_again_when_its_lease_ends,
+    a_hand_off_can_be_released,
+    each_recipient_with_a_reservation_gets_its_own_hand_off,
     a_copy_is_not_handed_over,
-    it_is_handed_over_though_nobody_waits_for_the_answer;
-    what_was_handed_over_before_a_restart_is_claimed_after_it,
+    a_message_is_handed_over_though_its_caller_is_gone;
+    a_hand_off_before_a_restart_is_claimed_after_it,
 );
 
 /// Offers one reservation for the application.
@@ -54,7 +54,9 @@ fn handed(handoff: &DirectHandoff) -> Delivery {
     handed.remove(0).delivery
 }
 
-pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &dyn ModelledPlace) {
+pub(super) async fn a_message_with_a_reservation_is_handed_over_and_leased(
+    place: &dyn ModelledPlace,
+) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     let accepted = accept_for(&store, "wh_1", &handoff).await;
@@ -72,9 +74,7 @@ pub(super) async fn what_there_is_a_place_for_is_handed_over_and_leased(place: &
     assert_eq!(store.tally().await.delivered, 1);
 }
 
-pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(
-    place: &dyn ModelledPlace,
-) {
+pub(super) async fn a_hand_off_is_due_again_when_its_lease_ends(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     accept_for(&store, "wh_1", &handoff).await;
@@ -87,7 +87,7 @@ pub(super) async fn what_was_handed_over_is_due_again_when_its_lease_ends(
     assert_eq!(settled, Settled::Settled);
 }
 
-pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn ModelledPlace) {
+pub(super) async fn a_hand_off_can_be_released(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     accept_for(&store, "wh_1", &handoff).await;
@@ -100,7 +100,9 @@ pub(super) async fn what_was_handed_over_can_be_given_back(place: &dyn ModelledP
     assert_eq!(claim(&store, 1).await.deliveries, []);
 }
 
-pub(super) async fn each_recipient_with_a_place_has_its_own_handed_over(place: &dyn ModelledPlace) {
+pub(super) async fn each_recipient_with_a_reservation_gets_its_own_hand_off(
+    place: &dyn ModelledPlace,
+) {
     let store = place.open().await;
     let (one, two) = (Arc::default(), Arc::default());
     let (one, two) = (place_at_app(&one), place_at_app(&two));
@@ -150,9 +152,7 @@ pub(super) async fn a_copy_is_not_handed_over(place: &dyn ModelledPlace) {
 }
 
 /// OpenAI may disconnect while its webhook is being stored.
-pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(
-    place: &dyn ModelledPlace,
-) {
+pub(super) async fn a_message_is_handed_over_though_its_caller_is_gone(place: &dyn ModelledPlace) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     let recipient = Recipient {
@@ -173,7 +173,7 @@ pub(super) async fn it_is_handed_over_though_nobody_waits_for_the_answer(
     assert_eq!(handed(&handoff).message.webhook_id, "wh_1");
 }
 
-pub(super) async fn what_was_handed_over_before_a_restart_is_claimed_after_it(place: &dyn Place) {
+pub(super) async fn a_hand_off_before_a_restart_is_claimed_after_it(place: &dyn Place) {
     let store = place.open().await;
     let handoff = place_at_app(&Arc::default());
     accept_for(&store, "wh_1", &handoff).await;

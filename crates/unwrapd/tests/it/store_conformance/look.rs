@@ -16,9 +16,9 @@ every_store!(;
     pages_follow_each_other_without_gap_or_overlap,
     a_message_is_shown_with_its_attempts_and_its_payload,
     times_and_ids_are_found_among_many_whatever_the_clock_did,
-    a_message_is_found_by_what_its_event_is_about_and_by_the_id_of_its_event,
+    a_message_is_found_by_its_resource_and_by_the_id_of_its_event,
     a_resource_is_found_among_many_also_after_opening_again,
-    the_author_of_an_event_is_kept,
+    the_origin_of_an_event_is_stored,
 );
 
 async fn a_filter_means_types_times_endpoints_destinations_and_ids(place: &dyn Place) {
@@ -234,9 +234,7 @@ fn about(id: &str, event: &str, resource: &str) -> Message {
     }
 }
 
-async fn a_message_is_found_by_what_its_event_is_about_and_by_the_id_of_its_event(
-    place: &dyn Place,
-) {
+async fn a_message_is_found_by_its_resource_and_by_the_id_of_its_event(place: &dyn Place) {
     let store = place.open().await;
     for (id, event, resource) in [
         ("wh_1", "evt_1", "resp_1"),
@@ -332,7 +330,7 @@ async fn a_resource_is_found_among_many_also_after_opening_again(place: &dyn Pla
     }
 }
 
-async fn the_author_of_an_event_is_kept(place: &dyn Place) {
+async fn the_origin_of_an_event_is_stored(place: &dyn Place) {
     let store = place.open().await;
     for origin in [Origin::OpenAi, Origin::Gateway] {
         let message = Message {

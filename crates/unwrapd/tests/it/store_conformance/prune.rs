@@ -4,15 +4,13 @@ use super::*;
 
 every_store!(
     ;
-    what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not,
-    a_message_is_kept_as_long_from_its_last_settlement,
-    however_short_the_retention_an_id_is_known_for_the_whole_horizon,
+    messages_past_the_retention_are_pruned_unless_they_wait,
+    the_retention_of_a_message_counts_from_its_last_settlement,
+    an_id_is_known_for_the_whole_horizon_despite_a_short_retention,
     a_clock_that_was_set_costs_no_message,
 );
 
-pub(super) async fn what_has_been_kept_long_enough_is_forgotten_and_what_waits_is_not(
-    place: &dyn Place,
-) {
+pub(super) async fn messages_past_the_retention_are_pruned_unless_they_wait(place: &dyn Place) {
     let store = place.open().await;
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
         accept(&store, id, 0).await;
@@ -57,7 +55,7 @@ pub(super) async fn what_has_been_kept_long_enough_is_forgotten_and_what_waits_i
     assert_eq!(claimed.deliveries[1].message, message("wh_waiting", at(0)));
 }
 
-async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
+async fn the_retention_of_a_message_counts_from_its_last_settlement(place: &dyn Place) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 40 * DAY).await.deliveries.remove(0);
@@ -76,7 +74,7 @@ async fn a_message_is_kept_as_long_from_its_last_settlement(place: &dyn Place) {
     assert_eq!(store.tally().await.dead, 0);
 }
 
-async fn however_short_the_retention_an_id_is_known_for_the_whole_horizon(place: &dyn Place) {
+async fn an_id_is_known_for_the_whole_horizon_despite_a_short_retention(place: &dyn Place) {
     let bounds = Bounds {
         retention: Duration::ZERO,
         ..Bounds::default()

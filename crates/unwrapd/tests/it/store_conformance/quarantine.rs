@@ -4,12 +4,12 @@ use super::*;
 
 every_store!(
     ;
-    what_is_quarantined_is_listed_in_the_order_of_arrival,
-    the_quarantine_keeps_the_newest_only,
+    quarantined_requests_are_listed_in_the_order_of_arrival,
+    the_quarantine_holds_only_the_newest,
     a_flood_at_one_endpoint_evicts_its_own_requests_only,
     the_list_names_requests_without_their_bodies,
-    what_is_acquitted_is_accepted_and_leaves_the_quarantine,
-    what_is_discarded_is_gone,
+    an_accepted_request_leaves_the_quarantine,
+    a_deleted_request_leaves_the_quarantine,
 );
 
 fn quarantined(number: i64) -> QuarantinedRequest {
@@ -24,7 +24,7 @@ fn quarantined(number: i64) -> QuarantinedRequest {
     }
 }
 
-async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place) {
+async fn quarantined_requests_are_listed_in_the_order_of_arrival(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..3 {
         store.quarantine(quarantined(number)).await.unwrap();
@@ -38,7 +38,7 @@ async fn what_is_quarantined_is_listed_in_the_order_of_arrival(place: &dyn Place
     assert_eq!(store.tally().await, Tally::default());
 }
 
-pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
+pub(super) async fn the_quarantine_holds_only_the_newest(place: &dyn Place) {
     let store = place.open().await;
     let mut added = JoinSet::new();
     for number in 0..QUARANTINED_MAX + 10 {
@@ -71,7 +71,7 @@ pub(super) async fn the_quarantine_keeps_the_newest_only(place: &dyn Place) {
     assert!(kept.iter().all(|quarantined| quarantined.body.is_some()));
 }
 
-pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(place: &dyn Place) {
+pub(super) async fn an_accepted_request_leaves_the_quarantine(place: &dyn Place) {
     let store = place.open().await;
     store.quarantine(quarantined(1)).await.unwrap();
     store.quarantine(quarantined(2)).await.unwrap();
@@ -93,7 +93,7 @@ pub(super) async fn what_is_acquitted_is_accepted_and_leaves_the_quarantine(plac
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
 }
 
-async fn what_is_discarded_is_gone(place: &dyn Place) {
+async fn a_deleted_request_leaves_the_quarantine(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..3 {
         store.quarantine(quarantined(number)).await.unwrap();

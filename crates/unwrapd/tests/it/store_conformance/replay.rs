@@ -16,19 +16,19 @@ use crate::support::tally::Counted as _;
 
 every_store!(;
     a_plan_counts_and_changes_nothing,
-    a_replay_makes_due_what_is_over_or_waits_and_leaves_what_is_being_made,
+    a_replay_makes_ended_and_waiting_deliveries_due_and_leaves_leased_ones,
     the_same_token_twice_delivers_once,
     a_token_that_was_used_for_something_else_is_refused,
     a_replay_goes_on_where_it_was_after_opening_again,
-    a_replay_asked_for_by_many_at_once_delivers_once,
+    a_replay_requested_by_many_at_once_delivers_once,
     a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token,
-    what_arrives_after_the_plan_or_the_beginning_takes_no_part,
+    a_message_that_arrives_after_the_plan_or_the_beginning_takes_no_part,
     ages_count_from_the_first_use_of_the_token,
-    a_destination_that_was_not_there_then_gets_its_own_delivery,
-    a_replayed_delivery_counts_its_deadline_and_its_back_off_anew,
+    a_destination_that_is_newer_than_a_message_gets_its_own_delivery,
+    a_replayed_delivery_starts_its_deadline_and_its_back_off_again,
     a_late_settlement_of_before_the_replay_changes_nothing,
-    what_is_dropped_stays_dropped_and_visible,
-    a_replay_leaves_room_for_what_arrives,
+    a_dropped_dead_letter_stays_dropped_and_visible,
+    a_replay_leaves_room_for_new_messages,
     a_time_far_away_is_no_problem,
 );
 
@@ -216,7 +216,7 @@ async fn a_plan_counts_and_changes_nothing(place: &dyn Place) {
     assert_eq!(due(&store, "app", 20).await, ["wh_waiting"]);
 }
 
-async fn a_replay_makes_due_what_is_over_or_waits_and_leaves_what_is_being_made(place: &dyn Place) {
+async fn a_replay_makes_ended_and_waiting_deliveries_due_and_leaves_leased_ones(place: &dyn Place) {
     let store = four(place).await;
     accept_as(&store, "wh_leased", "batch.expired", 5, &["app"]).await;
     let claimed = store
@@ -327,7 +327,7 @@ async fn a_replay_goes_on_where_it_was_after_opening_again(place: &dyn Place) {
     );
 }
 
-pub(super) async fn a_replay_asked_for_by_many_at_once_delivers_once(place: &dyn Place) {
+pub(super) async fn a_replay_requested_by_many_at_once_delivers_once(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..40 {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
@@ -362,7 +362,7 @@ async fn a_delivery_that_dies_again_is_not_replayed_again_by_the_same_token(plac
     }
 }
 
-async fn what_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn Place) {
+async fn a_message_that_arrives_after_the_plan_or_the_beginning_takes_no_part(place: &dyn Place) {
     let store = four(place).await;
     let everything = Replay::default();
     let plan = store.plan(&everything, at(20)).await.unwrap();
@@ -418,7 +418,7 @@ async fn ages_count_from_the_first_use_of_the_token(place: &dyn Place) {
     assert_eq!(due(&store, "app", 5000).await, ["wh_10", "wh_20"]);
 }
 
-async fn a_destination_that_was_not_there_then_gets_its_own_delivery(place: &dyn Place) {
+async fn a_destination_that_is_newer_than_a_message_gets_its_own_delivery(place: &dyn Place) {
     let store = four(place).await;
     let to_audit = Replay {
         to: Some("audit".into()),
@@ -440,7 +440,7 @@ async fn a_destination_that_was_not_there_then_gets_its_own_delivery(place: &dyn
     assert_eq!(due(&store, "spare", 200).await, ["wh_dead"]);
 }
 
-async fn a_replayed_delivery_counts_its_deadline_and_its_back_off_anew(place: &dyn Place) {
+async fn a_replayed_delivery_starts_its_deadline_and_its_back_off_again(place: &dyn Place) {
     let store = place.open().await;
     accept_as(&store, "wh_1", "batch.failed", 1, &["app"]).await;
     settle_all(&store, "app", 2, Next::Retry { due_at: at(3) }).await;
@@ -472,7 +472,7 @@ async fn a_late_settlement_of_before_the_replay_changes_nothing(place: &dyn Plac
     assert_eq!(due(&store, "app", 200).await, ["wh_1"]);
 }
 
-pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place) {
+pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..7 {
         let destination = if number == 6 { "audit" } else { "app" };
@@ -539,7 +539,7 @@ pub(super) async fn what_is_dropped_stays_dropped_and_visible(place: &dyn Place)
 }
 
 #[tokio::test]
-async fn what_has_no_body_any_more_is_counted_and_left() {
+async fn messages_without_payload_are_counted_and_not_replayed() {
     let place = SqlitePlace::new();
     let store = four(&place).await;
     let connection = rusqlite::Connection::open(place.0.path().join("store.db")).unwrap();
@@ -569,7 +569,7 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
     );
 }
 
-async fn a_replay_leaves_room_for_what_arrives(place: &dyn Place) {
+async fn a_replay_leaves_room_for_new_messages(place: &dyn Place) {
     let bounds = Bounds {
         undelivered_max: 10,
         ..Bounds::default()

@@ -3,15 +3,15 @@
 use super::*;
 
 every_store!(
-    what_is_delivered_is_never_claimed_again,
-    what_is_to_be_retried_is_due_again_then,
-    what_is_dead_is_never_claimed_again,
+    a_delivery_settled_as_delivered_is_never_claimed_again,
+    a_retry_is_due_at_its_time,
+    a_dead_letter_is_never_claimed_again,
     a_late_settlement_changes_nothing,
     a_settlement_counts_once,
-    an_attempt_that_nobody_settled_does_not_count;
+    an_attempt_without_a_settlement_does_not_count;
 );
 
-async fn what_is_delivered_is_never_claimed_again(place: &dyn ModelledPlace) {
+async fn a_delivery_settled_as_delivered_is_never_claimed_again(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
@@ -31,7 +31,7 @@ async fn what_is_delivered_is_never_claimed_again(place: &dyn ModelledPlace) {
     );
 }
 
-async fn what_is_to_be_retried_is_due_again_then(place: &dyn ModelledPlace) {
+async fn a_retry_is_due_at_its_time(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
@@ -41,7 +41,7 @@ async fn what_is_to_be_retried_is_due_again_then(place: &dyn ModelledPlace) {
     assert_eq!(again.deliveries[0].attempt, 2);
 }
 
-async fn what_is_dead_is_never_claimed_again(place: &dyn ModelledPlace) {
+async fn a_dead_letter_is_never_claimed_again(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 0).await.deliveries.remove(0);
@@ -95,7 +95,7 @@ async fn a_settlement_counts_once(place: &dyn ModelledPlace) {
 
 /// Otherwise, after several deaths of a gateway, deliveries would wait as if their destination had
 /// failed.
-async fn an_attempt_that_nobody_settled_does_not_count(place: &dyn ModelledPlace) {
+async fn an_attempt_without_a_settlement_does_not_count(place: &dyn ModelledPlace) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let counted = |delivery: &Delivery| delivery.attempt - delivery.uncounted_attempts;

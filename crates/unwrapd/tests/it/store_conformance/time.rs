@@ -6,10 +6,10 @@ use unwrapd::store::replay::Replay;
 use super::*;
 
 every_store!(
-    what_is_due_further_ahead_than_any_wait_is_due_now,
+    a_delivery_due_further_ahead_than_any_wait_is_due_now,
     a_delivery_is_due_when_its_recipient_says;
-    what_was_put_off_and_what_is_due_do_not_hold_each_other_up,
-    a_replay_makes_what_was_put_off_due,
+    postponed_and_due_deliveries_do_not_hold_each_other_up,
+    a_replay_makes_postponed_deliveries_due,
 );
 
 const HOUR: i64 = 3600;
@@ -24,7 +24,7 @@ async fn put_off(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64, until: i
     claimed.deliveries.len()
 }
 
-async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn ModelledPlace) {
+async fn a_delivery_due_further_ahead_than_any_wait_is_due_now(place: &dyn ModelledPlace) {
     let store = place.open().await;
     // By a clock that is ahead by years.
     accept(&store, "wh_1", 1000 * DAY).await;
@@ -60,7 +60,7 @@ async fn what_is_due_further_ahead_than_any_wait_is_due_now(place: &dyn Modelled
     assert_eq!(again.deliveries, []);
 }
 
-async fn what_was_put_off_and_what_is_due_do_not_hold_each_other_up(place: &dyn Place) {
+async fn postponed_and_due_deliveries_do_not_hold_each_other_up(place: &dyn Place) {
     let store = place.open().await;
     for number in 0..10 {
         accept(&store, &format!("wh_put_off_{number}"), 500 * DAY).await;
@@ -109,7 +109,7 @@ async fn a_delivery_is_due_when_its_recipient_says(place: &dyn ModelledPlace) {
     assert_eq!(claimed.deliveries[0].since, at(20 * 60));
 }
 
-async fn a_replay_makes_what_was_put_off_due(place: &dyn Place) {
+async fn a_replay_makes_postponed_deliveries_due(place: &dyn Place) {
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     assert_eq!(put_off(&store, 0, HOUR).await, 1);

@@ -7,7 +7,7 @@ use super::{DAY, Place, PostgresPlace, SqlitePlace, at};
 
 every_store!(;
     counts_add_up,
-    counts_are_deleted_with_what_is_old,
+    old_counts_are_deleted,
 );
 
 fn minute(number: i64) -> Timestamp {
@@ -51,7 +51,7 @@ async fn counts_add_up(place: &dyn Place) {
     assert_eq!(store.traffic(minute(2)).await.unwrap(), []);
 }
 
-async fn counts_are_deleted_with_what_is_old(place: &dyn Place) {
+async fn old_counts_are_deleted(place: &dyn Place) {
     let bounds = Bounds {
         retention: std::time::Duration::from_secs(3600 * 24),
         ..Bounds::default()

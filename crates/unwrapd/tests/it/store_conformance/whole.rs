@@ -3,14 +3,14 @@
 use super::*;
 
 every_store!(
-    what_is_paused_stays_so_until_it_is_resumed,
-    what_stands_is_counted_for_each_destination,
-    everything_is_there_after_opening_again,
+    a_destination_stays_paused_until_it_is_resumed,
+    deliveries_are_counted_for_each_destination,
+    a_store_has_all_its_deliveries_after_opening_again,
     a_closed_store_is_unavailable,
-    who_waits_for_the_end_does_not_hold_it_up;
+    a_caller_that_waits_for_the_end_does_not_hold_it_up;
 );
 
-pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn ModelledPlace) {
+pub(super) async fn a_destination_stays_paused_until_it_is_resumed(place: &dyn ModelledPlace) {
     let store = place.open().await;
     assert_eq!(store.paused().await.unwrap(), []);
     store.pause("b", at(1)).await.unwrap();
@@ -28,7 +28,7 @@ pub(super) async fn what_is_paused_stays_so_until_it_is_resumed(place: &dyn Mode
     assert_eq!(store.paused().await.unwrap(), both[..1]);
 }
 
-async fn what_stands_is_counted_for_each_destination(place: &dyn ModelledPlace) {
+async fn deliveries_are_counted_for_each_destination(place: &dyn ModelledPlace) {
     let store = place.open().await;
     assert_eq!(store.destination_counts().await.unwrap(), []);
     for id in ["wh_delivered", "wh_dead", "wh_waiting", "wh_leased"] {
@@ -56,7 +56,7 @@ async fn what_stands_is_counted_for_each_destination(place: &dyn ModelledPlace) 
     );
 }
 
-pub(super) async fn everything_is_there_after_opening_again(place: &dyn ModelledPlace) {
+pub(super) async fn a_store_has_all_its_deliveries_after_opening_again(place: &dyn ModelledPlace) {
     let store = place.open().await;
     for id in ["wh_delivered", "wh_dead", "wh_retried", "wh_waiting"] {
         accept(&store, id, 0).await;
@@ -96,7 +96,7 @@ async fn a_closed_store_is_unavailable(place: &dyn ModelledPlace) {
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
 }
 
-async fn who_waits_for_the_end_does_not_hold_it_up(place: &dyn ModelledPlace) {
+async fn a_caller_that_waits_for_the_end_does_not_hold_it_up(place: &dyn ModelledPlace) {
     let store = place.open().await;
     tokio::join!(store.failed(), store.close());
 }
