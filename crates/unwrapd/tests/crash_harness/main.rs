@@ -53,7 +53,7 @@ const SENDERS: usize = 6;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_books_balance_after_many_kills() {
+async fn the_ledger_matches_the_store_after_many_kills() {
     let plan = Plan::from_environment();
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("unwrapd.db");
@@ -66,7 +66,7 @@ async fn the_books_balance_after_many_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_books_balance_in_postgresql() {
+async fn the_ledger_matches_the_store_in_postgresql() {
     let plan = Plan::from_environment();
     let folder = TempDir::new().unwrap();
     let database = Database::start();

@@ -27,7 +27,7 @@ const DOUBLED_WEBHOOKS: usize = 40;
 const FAILING_PERCENT: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_slow_disk_many_requests_share_a_sync_and_a_lone_one_waits_for_nobody() {
+async fn requests_on_a_slow_disk_share_a_sync_and_a_lone_one_waits_for_no_other() {
     let rig = Rig::start(SEED).await;
     // The first sync of a log also writes its header.
     assert_eq!(post(&rig, "wh_first").await, 200);
@@ -95,7 +95,7 @@ async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_copies_sent_while_commits_fail_none_is_acknowledged_unless_one_is_kept() {
+async fn copies_sent_while_commits_fail_are_acknowledged_only_if_one_is_stored() {
     let mut rig = Rig::start(SEED).await;
     rig.shim.inject(&Fault {
         files: LOG,

@@ -23,12 +23,12 @@ async fn is_refused_while_it_lasts(fault: Fault, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_room_to_write_is_refused_while_it_lasts() {
+async fn webhooks_are_refused_while_the_disk_is_full() {
     is_refused_while_it_lasts(Fault::new(WRITE | TRUNCATE, Errno::NOSPC), "full").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_stops_half_way_is_refused_while_it_lasts() {
+async fn webhooks_are_refused_while_writes_stop_half_way() {
     let fault = Fault {
         torn: true,
         ..Fault::new(WRITE, Errno::NOSPC)
@@ -37,17 +37,17 @@ async fn a_write_that_stops_half_way_is_refused_while_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_error_is_refused_while_it_lasts() {
+async fn webhooks_are_refused_while_writes_fail() {
     is_refused_while_it_lasts(Fault::new(WRITE, Errno::IO), "disk I/O error").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_sync_is_refused_while_it_lasts() {
+async fn webhooks_are_refused_while_syncs_fail() {
     is_refused_while_it_lasts(Fault::new(SYNC, Errno::IO), "disk I/O error").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_file_system_is_refused_while_it_lasts() {
+async fn webhooks_are_refused_while_the_file_system_is_read_only() {
     let fault = Fault::new(OPEN | WRITE | SYNC | TRUNCATE, Errno::ROFS);
     is_refused_while_it_lasts(fault, "read").await;
 }

@@ -80,7 +80,7 @@ async fn acknowledges_nothing(mut rig: Rig, why: &str) {
 
 /// The database was moved or removed. A file in its place is not ours.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vanished_database_ends_the_gateway_and_the_books_balance_when_it_is_back() {
+async fn a_vanished_database_ends_the_gateway_and_loses_nothing_when_it_is_back() {
     let mut rig = Rig::start_under_load(SEED).await;
     let (file, elsewhere) = (rig.file(""), rig.file(".elsewhere"));
     std::fs::rename(&file, &elsewhere).unwrap();
@@ -103,7 +103,7 @@ async fn a_vanished_lock_is_taken_again() {
 /// Content written to a removed log is lost with the process, so it is saved before the process
 /// ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_in_a_log_that_was_removed() {
+async fn acknowledged_webhooks_survive_the_removal_of_the_log() {
     let mut rig = Rig::start_under_load(SEED).await;
     std::fs::remove_file(rig.file("-wal")).unwrap();
     rig.ends().await;

@@ -35,7 +35,7 @@ fn unwanted(rig: &Rig, id: &str) -> reqwest::RequestBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn webhooks_are_refused_while_the_disk_hangs_and_taken_when_it_is_back() {
+async fn webhooks_are_refused_while_the_disk_hangs_and_accepted_afterwards() {
     let rig = Rig::start(SEED).await;
     assert_eq!(unwanted(&rig, "wh_0").send().await.unwrap().status(), 200);
     rig.shim.hold();
@@ -106,7 +106,7 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
 
 /// A delivery that was made cannot be settled, and is not waited for as usual.
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_does_a_delivery_that_cannot_be_settled() {
+async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
     let let_answer = Arc::new(Notify::new());
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&let_answer))]).await;

@@ -31,7 +31,7 @@ fn begin(reader: &Connection) {
 /// which the process died, which was not synced. The reader prevents the checkpoint when the
 /// gateway starts.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_synced_is_not_acknowledged_beside_a_reader() {
+async fn a_webhook_not_synced_is_not_acknowledged_beside_a_reader() {
     let mut rig = Rig::start_under_load(SEED).await;
     // Not every fault comes when there is something to lose.
     for _ in 0..ROUNDS {
@@ -55,7 +55,7 @@ async fn what_was_not_synced_is_not_acknowledged_beside_a_reader() {
 /// A disk that failed for a while beside a reader kept everything refused until the reader was
 /// gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn receiving_goes_on_beside_a_reader_when_the_disk_is_well_again() {
+async fn webhooks_are_accepted_again_beside_a_reader_when_the_disk_works() {
     let mut rig = Rig::start_under_load(SEED).await;
     let reader = reader(&rig);
     rig.shim.inject(&Fault::new(SYNC, Errno::IO));
@@ -72,7 +72,7 @@ async fn receiving_goes_on_beside_a_reader_when_the_disk_is_well_again() {
 /// SQLite moves a part of the log without syncing the database, and records in the index, which a
 /// reader keeps, that it is moved. If the sync of the rest fails, nothing moves that part again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_moved_before_a_sync_failed_is_moved_again_beside_a_reader() {
+async fn frames_moved_before_a_sync_failed_are_moved_again_beside_a_reader() {
     let mut rig = Rig::start(SEED).await;
     rig.deliver(SOME).await;
     let reader = reader(&rig);

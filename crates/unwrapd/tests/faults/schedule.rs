@@ -19,7 +19,7 @@ const LASTING_MS_MAX: u64 = 300;
 const POWER_CUT_PERCENT: u8 = 30;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_books_balance_after_many_faults() {
+async fn the_ledger_matches_the_store_after_many_faults() {
     let seed = number("FAULT_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("FAULT_ROUNDS").unwrap_or(ROUNDS);
     // Shown if the test fails.

@@ -66,7 +66,7 @@ fn start(folder: &TempDir, shim: &Shim) -> Serving {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_settlement_that_fails_is_made_when_the_disk_works_again() {
+async fn a_failed_settlement_is_stored_when_the_disk_works_again() {
     let mut unsettled = Unsettled::reach().await;
     unsettled.shim.lift();
     let syncs = unsettled.shim.counters().syncs;
@@ -88,7 +88,7 @@ async fn a_settlement_that_fails_is_made_when_the_disk_works_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_delivered_and_cannot_be_settled_is_delivered_again() {
+async fn a_delivery_that_cannot_be_settled_is_delivered_again() {
     let mut unsettled = Unsettled::reach().await;
     unsettled.serving.signal(Signal::KILL);
     unsettled.serving.died("killed");

@@ -110,12 +110,12 @@ fn present_schema(rig: &mut Rig) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_can_be_made_after_the_disk_was_full_at_any_call() {
+async fn a_database_can_be_created_after_the_disk_was_full_at_any_call() {
     the_next_start_goes_well_after(full(), nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_can_be_made_after_the_disk_has_failed_at_any_call() {
+async fn a_database_can_be_created_after_the_disk_has_failed_at_any_call() {
     the_next_start_goes_well_after(failing(), nothing).await;
 }
 

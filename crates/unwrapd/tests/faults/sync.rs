@@ -13,7 +13,7 @@ const SEED: u64 = 20_260_102;
 /// succeeds without it. Such a webhook must not be acknowledged as a duplicate, and no stored data
 /// may depend on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failed_sync_did_not_keep_is_not_acknowledged() {
+async fn a_webhook_lost_by_a_failed_sync_is_not_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;
     rig.shim.inject(&Fault::new(SYNC, Errno::IO));
     rig.refuses().await;
@@ -37,7 +37,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
 
 /// After a restart, the log has the commit during which the process died, which was not synced.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_synced_when_the_process_died_is_not_acknowledged() {
+async fn a_webhook_not_synced_when_the_process_died_is_not_acknowledged() {
     let mut rig = Rig::start_under_load(SEED).await;
     rig.shim.inject(&Fault::new(SYNC, Errno::IO));
     rig.refuses().await;

@@ -38,12 +38,12 @@ const FOR_ONE_ON_SQLITE: u64 = 100;
 const THREADS: usize = 2;
 
 #[test]
-fn whatever_happens_the_promises_hold() {
+fn the_promises_hold_in_every_schedule() {
     run_all(1, || Place::Memory(Disk::default()));
 }
 
 #[test]
-fn whatever_happens_on_sqlite_the_promises_hold() {
+fn the_promises_hold_in_every_schedule_on_sqlite() {
     run_all(FOR_ONE_ON_SQLITE, || Place::Sqlite(TempDir::new().unwrap()));
 }
 
