@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thread_gets_a_runtime_that_wakes_no_other() {
+    fn the_runtime_has_one_thread_or_several_as_configured() {
         for (threads, expected) in [
             ("1", RuntimeFlavor::CurrentThread),
             ("2", RuntimeFlavor::MultiThread),

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_connections_with_many_requests_end_for_there_being_too_many() {
+    async fn connections_with_many_requests_end_when_there_are_too_many_and_others_stay() {
         let limiter = EvictingLimiter::new(3);
         let few = limiter.acquire().await;
         tick();
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_moved_before_it_heard_stays_and_another_is_evicted() {
+    async fn a_client_that_is_busy_before_it_reads_its_eviction_stays_and_another_is_evicted() {
         let limiter = EvictingLimiter::new(2);
         let quick = limiter.acquire().await;
         tick();
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everyone_is_evicted_at_the_end_whatever_they_do() {
+    async fn every_client_is_evicted_at_the_end_even_a_busy_one() {
         let limiter = EvictingLimiter::new(1);
         let busy = limiter.acquire().await;
         busy.set_busy();
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_that_is_gone_costs_nobody_a_permit() {
+    async fn a_caller_that_gives_up_takes_no_permit() {
         let limiter = EvictingLimiter::new(1);
         let only = limiter.acquire().await;
         only.set_busy();

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_kept_by_minute_kind_and_name() {
+    fn counts_are_stored_by_minute_kind_and_name() {
         let traffic = Traffic::default();
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         for second in ["00", "59.999"] {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_takes_nothing_does_not_fill_the_memory() {
+    fn counts_that_no_store_takes_are_bounded() {
         let traffic = Traffic::default();
         for minute in 0..20_000 {
             let at = Timestamp::from_second(minute * 60).unwrap();

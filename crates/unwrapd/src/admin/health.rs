@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_wrong_is_said_to_be_ahead_or_behind() {
+    fn a_wrong_clock_is_reported_as_ahead_or_behind() {
         let said = |ahead_ms| {
             doubts(vec![GatewayView {
                 name: "a:80".into(),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn probes_share_a_look_a_second() {
+    async fn probes_share_one_check_a_second() {
         let readiness = Arc::new(Readiness::default());
         let count = Arc::new(Semaphore::new(0));
         for expected in 1..=3 {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_hangs_is_told_in_time_and_no_other_is_begun() {
+    async fn a_check_that_hangs_is_reported_in_time_and_no_other_is_begun() {
         let readiness = Readiness::default();
         let count = Arc::new(Semaphore::new(0));
         let began = Instant::now();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_that_breaks_off_is_made_again() {
+    async fn a_check_that_panics_is_repeated() {
         let readiness = Readiness::default();
         let panics = async { panic!("for the test") };
         assert!(readiness.of(panics).await.is_err());

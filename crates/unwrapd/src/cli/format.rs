@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_move_the_cursor_is_made_visible() {
+    fn control_characters_are_escaped_for_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\u{d}\\u{a}");
         assert_eq!(plain("\u{202E}gpj.exe"), "\\u{202e}gpj.exe");
         assert_eq!(plain("résumé ✓"), "résumé ✓");

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_password_is_never_repeated() {
+    fn an_argument_that_may_be_a_password_is_never_repeated() {
         for arguments in [
             &[
                 "trigger",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_plain_is_repeated_with_advice() {
+    fn a_harmless_argument_is_repeated_with_advice() {
         assert!(told(&["serve", "--thraeds", "2"]).contains("'--threads'"));
         assert!(told(&["events", "list"]).contains("'list'"));
         assert!(told(&["events", "ls", "--output", "yaml"]).contains("'yaml'"));

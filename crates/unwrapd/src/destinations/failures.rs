@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn each_cause_is_logged_at_once_and_then_as_a_number() {
+    async fn each_cause_of_failure_is_logged_at_once_and_then_as_a_number() {
         let failures = Failures::default();
         assert_eq!(failures.count(Failure::Retried, "HTTP 500"), Some(1));
         assert_eq!(failures.count(Failure::Dead, "HTTP 500"), Some(1));

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_fits_on_a_line_stands_there_as_it_is() {
+    fn json_that_fits_on_a_line_is_written_unchanged() {
         let payload = br#"{ "type":"a" ,"n":[1e400,0.10,"r\u00e9"],"n":1}"#;
         let line = line_of(payload);
         assert!(!line.windows(6).any(|part| part == b"base64"));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn other_json_stands_there_beside_the_exact_bytes() {
+    fn other_json_is_written_beside_its_exact_bytes() {
         let line = line_of(b" {\r\n  \"type\": \"a\"\n}\n");
         let fields: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(fields["payload"]["type"], "a");
@@ -262,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn so_can_any_that_is_nearly_json(payload in r#"[ \n\r]?[{\["]{0,2}[a-z0-9:", \n\r]{0,8}[}\]"]{0,2}[ \n\r]?"#) {
+        fn any_payload_close_to_json_can_be_recovered_byte_for_byte(payload in r#"[ \n\r]?[{\["]{0,2}[a-z0-9:", \n\r]{0,8}[}\]"]{0,2}[ \n\r]?"#) {
             prop_assert_eq!(payload_in(&line_of(payload.as_bytes())), payload.as_bytes());
         }
     }

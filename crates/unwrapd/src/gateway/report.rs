@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_two_largest_units() {
+    fn durations_are_shown_in_their_two_largest_units() {
         for (seconds, expected) in [
             (0, "0 s"),
             (59, "59 s"),

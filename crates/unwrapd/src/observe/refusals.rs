@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_chose_is_one_bounded_line_without_secrets() {
+    fn text_chosen_by_a_client_is_shown_as_one_bounded_line_without_secrets() {
         assert_eq!(shown("/webhook/a"), "/webhook/a");
         assert_eq!(shown("/a\n\u{202e}b"), "/a\\n\\u{202e}b");
         assert!(shown(&"\u{1b}".repeat(10_000)).len() < 10 * SHOWN_MAX);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_nobody_observes_is_not_built() {
+    fn an_event_without_a_subscriber_is_not_built() {
         let events = EventBus::default();
         drop(events.subscribe());
         assert!(!events.is_observed(Level::TRACE));

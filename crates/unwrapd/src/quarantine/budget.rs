@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_store_fills_the_places_of_noisy_endpoints_only() {
+    async fn a_slow_store_fills_the_slots_of_noisy_endpoints_only() {
         for noisy in [
             &["a"][..],
             &["a", "b"],
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_is_not_configured_any_more_is_forgotten() {
+    async fn an_endpoint_that_is_no_longer_configured_leaves_the_budget() {
         let budget = Budget::default();
         let now = Instant::now();
         for endpoint in ["a", "b", "c"] {

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_in_the_wrong_brackets_or_without_an_owner_is_told() {
+    fn a_table_in_the_wrong_brackets_or_without_an_owner_is_reported() {
         let text = "server = 1\n[endpoint]\nname = \"x\"\n[surplus]\n";
         let root = DeTable::parse(text).unwrap().into_inner();
         let document = Document::of(root, Path::new("/"), &["server"], &["endpoint"]);

@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_keeps_no_value_of_the_text() {
+    fn a_mistake_shows_no_value_of_the_text() {
         let message = r#"invalid type: string "whsec_secret, expected x", expected a sequence"#;
         assert!(explain(message).starts_with("this must be a list"));
     }

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_would_replace_is_refused() {
+    fn a_path_that_a_shell_would_expand_is_refused() {
         for path in ["~/secret", "${HOME}/secret", "$(pwd)/secret"] {
             assert!(check(path).is_err(), "{path}");
         }

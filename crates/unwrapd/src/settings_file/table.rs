@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_cannot_be_read_is_told_and_the_others_are_read() {
+    fn every_unreadable_key_is_reported_and_the_others_are_read() {
         let text = "[server]\nlisten = \"x\"\nwrong = 1\nnumber = \"many\"\nlist = [\"a\", 5, \"b\", 6]\n\
             [server.tls]\nky = \"x\"\nkey = \"y\"\n";
         let mut root = DeTable::parse(text).unwrap().into_inner();

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_may_leave_out_what_this_machine_makes_plain() {
+    fn a_typed_url_may_omit_the_scheme_and_the_local_host() {
         for (typed, meant) in [
             ("3000", "http://127.0.0.1:3000/"),
             (":3000", "http://127.0.0.1:3000/"),

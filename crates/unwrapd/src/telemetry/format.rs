@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_of_pipeline_events_omit_repeated_fields() {
+    fn lines_of_pipeline_events_omit_repeated_fields_and_other_lines_do_not() {
         let [human, json] = written(|| {
             tracing::info!(target: pipeline_events::TARGET, reason = "old", "refused: old");
         });

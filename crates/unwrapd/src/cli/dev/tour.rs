@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_that_is_told_before_the_acceptance_counts() {
+    async fn an_attempt_reported_before_the_acceptance_counts() {
         let events = EventBus::default();
         let mut tour = tour(&events);
         events.emit(Level::TRACE, || attempted("wh_1", Next::Delivered));

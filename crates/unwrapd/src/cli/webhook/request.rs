@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_headers_is_refused() {
+    fn a_request_without_headers_is_refused() {
         assert!(SavedRequest::parse(b"{\"a\": 1}").is_err());
     }
 

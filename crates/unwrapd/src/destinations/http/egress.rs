@@ -204,7 +204,7 @@ mod tests {
 
     /// The first and the last address of each special range; the addresses next to them are public.
     #[test]
-    fn what_is_set_apart_is_not_public_and_its_neighbours_are() {
+    fn addresses_of_special_ranges_are_not_public_and_their_neighbours_are() {
         for (first, last) in [
             ("0.0.0.0", "0.255.255.255"),
             ("10.0.0.0", "10.255.255.255"),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_given_out_is_public_of_ipv6() {
+    fn ipv6_addresses_are_public_only_in_allocated_ranges() {
         for special in [
             "::",
             "::1",
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_addresses_only_those_within_reach_are_let_through() {
+    async fn addresses_of_a_name_are_filtered_by_the_policy() {
         for (policy, expected) in [
             (AddressPolicy::Public, &["8.8.8.8", "2606:4700::1111"][..]),
             (AddressPolicy::Loopback, &["::1"]),
@@ -331,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_standard_library_sets_apart_is_not_public(bits: u128) {
+        fn addresses_special_to_the_standard_library_are_not_public(bits: u128) {
             let v6 = Ipv6Addr::from(bits);
             let is_special = v6.is_unspecified()
                 || v6.is_loopback()
