@@ -37,7 +37,7 @@ fn at(serving: &Serving, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_learn_whether_it_is_ready_and_no_more() {
+async fn clients_without_the_token_learn_readiness_and_no_more() {
     let folder = TempDir::new().unwrap();
     let mut serving = serve(folder.path(), "0.0.0.0:0", "");
     serving.said("has no TLS");
@@ -71,7 +71,7 @@ async fn strangers_learn_whether_it_is_ready_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_tokens_are_slow_and_logged_and_keep_nobody_out() {
+async fn wrong_tokens_are_slow_and_logged_and_lock_no_operator_out() {
     let folder = TempDir::new().unwrap();
     let serving = serve(folder.path(), "0.0.0.0:0", "");
     let url = at(&serving, "/api/v1/gateways");
@@ -110,7 +110,7 @@ async fn wrong_tokens_are_slow_and_logged_and_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_is_refused_and_let_in_as_http1_is() {
+async fn http2_is_authorized_like_http1() {
     let folder = TempDir::new().unwrap();
     let serving = serve(folder.path(), "0.0.0.0:0", "");
     let address: reqwest::Url = at(&serving, "").parse().unwrap();
@@ -173,7 +173,7 @@ async fn every_error_is_a_problem() {
 }
 
 #[tokio::test]
-async fn what_destroys_must_name_what_or_say_all() {
+async fn a_destructive_request_must_name_its_target_or_say_all() {
     let test = TestGateway::start(vec![]).await;
     let mut forged = Webhook::new("wh_1", EventType::BatchCompleted);
     forged.payload += " ";
@@ -249,7 +249,7 @@ fn write_certificates(folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_admin_port_speaks_tls_with_its_own_certificate_or_the_servers() {
+async fn the_admin_port_speaks_tls_with_its_own_certificate_or_that_of_the_server() {
     for (table, admin) in [("admin_tls", "127.0.0.1:0"), ("tls", "0.0.0.0:0")] {
         let folder = TempDir::new().unwrap();
         write_certificates(folder.path());
@@ -299,7 +299,7 @@ async fn the_admin_port_speaks_tls_with_its_own_certificate_or_the_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_this_machine_the_admin_port_does_not_take_the_servers_certificate() {
+async fn a_local_admin_port_does_not_use_the_certificate_of_the_server() {
     let folder = TempDir::new().unwrap();
     write_certificates(folder.path());
     let path = folder.path().display();

@@ -175,7 +175,7 @@ const PURE: &[&str] = &[
 ];
 
 #[test]
-fn each_module_names_only_what_it_may() {
+fn each_module_names_only_the_modules_it_may() {
     for (path, text) in sources() {
         let module = path.split(['/', '.']).next().unwrap();
         if matches!(module, "lib" | "main") {
@@ -198,7 +198,7 @@ fn each_module_names_only_what_it_may() {
 
 /// Otherwise arrows would be hidden: `super::super` does not name the module.
 #[test]
-fn only_the_command_line_climbs_above_its_own_module() {
+fn modules_outside_the_command_line_do_not_climb_above_their_parent() {
     for (path, text) in sources() {
         let climbs = text.contains("super::super");
         assert!(!climbs || path.starts_with("cli/dev/"), "{path}");

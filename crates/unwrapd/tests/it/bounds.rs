@@ -136,7 +136,7 @@ async fn problem(response: Response<Body>) -> Value {
 
 /// Otherwise a route outside the tables could be added.
 #[test]
-fn routes_are_made_in_two_places_only() {
+fn routes_are_defined_in_two_files_only() {
     fn look(folder: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -278,7 +278,7 @@ async fn headed(
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
+async fn an_unread_answer_holds_its_slot_and_leaves_probes_alone() {
     let test = TestGateway::start(vec![]).await;
     let address = test.gateway.admin().unwrap();
     let status = async |method: &Method, path: &str| {
@@ -319,7 +319,7 @@ async fn an_answer_that_is_not_taken_holds_its_place_and_leaves_probes_alone() {
 
 /// Any client may begin as many of these as there are connections.
 #[tokio::test]
-async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
+async fn a_body_that_never_ends_does_not_hold_up_probes() {
     let test = TestGateway::start(vec![]).await;
     let address = test.gateway.admin().unwrap();
     for route in routes().into_iter().filter(Route::is_open) {
@@ -341,7 +341,7 @@ async fn a_body_that_never_ends_keeps_no_probe_from_being_answered() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_never_taken_ends_its_connection() {
+async fn an_answer_that_is_never_read_ends_its_connection() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: Duration::from_secs(1),
         ..ServerSettings::default()

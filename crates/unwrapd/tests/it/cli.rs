@@ -52,7 +52,7 @@ fn saved(webhook: &Webhook) -> Vec<u8> {
 }
 
 #[test]
-fn dev_walks_the_whole_way_with_every_type_and_ends_well() {
+fn dev_takes_every_type_through_the_whole_pipeline_and_succeeds() {
     let tour = unwrapd()
         .args(["dev", "--once", "--listen", "127.0.0.1:0"])
         .output()
@@ -128,7 +128,7 @@ async fn dev_forwards_to_your_application() {
 }
 
 #[test]
-fn what_sign_prints_verify_proves() {
+fn verify_accepts_the_output_of_sign() {
     let folder = TempDir::new().unwrap();
     let body = folder.path().join("event.json");
     std::fs::write(&body, EventType::BatchCompleted.sample()).unwrap();
@@ -185,7 +185,7 @@ fn verify_tells_an_old_request_from_a_forged_one() {
 }
 
 #[test]
-fn verify_names_a_missing_prefix_of_the_secret_only_where_the_signature_matches_with_it() {
+fn verify_names_a_missing_prefix_only_where_the_signature_matches_with_it() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
     let bare = OPENAI_SECRET.strip_prefix("whsec_").unwrap();
@@ -215,7 +215,7 @@ fn verify_speaks_json() {
 }
 
 #[tokio::test]
-async fn trigger_sends_signed_samples_of_what_matches() {
+async fn trigger_sends_signed_samples_of_matching_types() {
     let mut app = Application::start([]).await;
     let url = app.url.clone();
     let sent = tokio::task::spawn_blocking(move || {
@@ -302,7 +302,7 @@ fn verify_finds_a_line_end_that_was_added() {
 }
 
 #[test]
-fn verify_asks_for_what_is_missing() {
+fn verify_names_a_missing_argument_or_file() {
     let no_body = run_with_stdin(&["verify", "-"], b"webhook-id: wh_1\n\n");
     assert_eq!(no_body.status.code(), Some(2));
     assert!(stderr(&no_body).contains("--body"), "{}", stderr(&no_body));

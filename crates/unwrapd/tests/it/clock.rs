@@ -119,7 +119,7 @@ fn answers() -> impl Iterator<Item = Answer> {
 
 /// A clock that is wrong for some seconds destroys nothing: earlier messages, failing deliveries,
 /// and known ids.
-async fn nothing_is_destroyed(off: i64, restarts: bool) {
+async fn assert_nothing_is_destroyed(off: i64, restarts: bool) {
     let mut app = Application::start(answers()).await;
     let place = Place::new(&app);
     let mut serving = place.start();
@@ -161,32 +161,32 @@ async fn nothing_is_destroyed(off: i64, restarts: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ahead_for_some_seconds_destroys_nothing() {
     tokio::join!(
-        nothing_is_destroyed(31 * DAY, false),
-        nothing_is_destroyed(400 * DAY, false),
+        assert_nothing_is_destroyed(31 * DAY, false),
+        assert_nothing_is_destroyed(400 * DAY, false),
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_does_one_that_is_ahead_at_a_start() {
+async fn a_clock_that_is_ahead_at_a_start_destroys_nothing() {
     tokio::join!(
-        nothing_is_destroyed(31 * DAY, true),
-        nothing_is_destroyed(400 * DAY, true),
+        assert_nothing_is_destroyed(31 * DAY, true),
+        assert_nothing_is_destroyed(400 * DAY, true),
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_does_one_that_is_set_back() {
+async fn a_clock_that_is_set_back_destroys_nothing() {
     tokio::join!(
-        nothing_is_destroyed(-2 * HOUR, false),
-        nothing_is_destroyed(-2 * HOUR, true),
-        nothing_is_destroyed(-400 * DAY, true),
+        assert_nothing_is_destroyed(-2 * HOUR, false),
+        assert_nothing_is_destroyed(-2 * HOUR, true),
+        assert_nothing_is_destroyed(-400 * DAY, true),
     );
 }
 
 /// Neither a sender with a right clock is refused by a gateway whose clock has just jumped, nor a
 /// sender with the same wrong clock.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_now_is_received_while_the_clock_is_off() {
+async fn a_webhook_sent_now_is_accepted_while_the_clock_is_wrong() {
     for off in [31 * DAY, -31 * DAY, 2 * HOUR, -2 * HOUR] {
         let mut app = Application::start([]).await;
         let place = Place::new(&app);
@@ -219,7 +219,7 @@ async fn what_is_sent_now_is_received_while_the_clock_is_off() {
 /// After a start within a boot, the passed time is known: a clock that has jumped neither gives up
 /// a call nor delivers it hours late.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_as_old_as_it_is_after_a_restart() {
+async fn the_age_of_a_call_survives_a_restart() {
     let mut app = Application::start([Answer::Hang]).await;
     let place = Place::new(&app);
     let serving = place.start();
@@ -262,7 +262,7 @@ async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped(
 
 /// The clock was fast when deliveries were put off, and is right when the gateway restarts.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_fast_clock_has_put_off_is_made_after_a_restart() {
+async fn deliveries_postponed_by_a_fast_clock_are_attempted_after_a_restart() {
     let mut app = Application::start([Answer::Status(500)]).await;
     let place = Place::new(&app);
     place.jump_to(2 * HOUR);
@@ -314,7 +314,7 @@ async fn pruning_by_hand_does_not_trust_a_clock_that_no_gateway_has_seen() {
 /// Two gateways on one database, whose own clocks are ahead by minutes and by days: both have their
 /// share, and nothing is delivered twice or given up.
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_with_wrong_clocks_go_by_that_of_the_database() {
+async fn gateways_with_wrong_clocks_use_the_clock_of_the_database() {
     const WEBHOOKS: usize = 20;
     const FAILURES: usize = 30;
     let failures = std::iter::repeat_n(Answer::Status(500), FAILURES);

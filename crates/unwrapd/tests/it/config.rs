@@ -176,7 +176,7 @@ fn a_secret_in_the_file_is_refused_and_not_shown() {
 }
 
 #[test]
-fn missing_and_short_secrets_are_refused_with_where_they_were_looked_for() {
+fn missing_and_short_secrets_are_refused_with_their_source() {
     let missing = complaint("APP_WEBHOOK_SECRET", "NO_SUCH_SECRET");
     assert!(missing.contains("NO_SUCH_SECRET is not set"), "{missing}");
     for name in ["SHORT_SECRET", "SHORT_RAW_SECRET"] {
@@ -199,7 +199,7 @@ fn bad_names_and_patterns_are_refused() {
 }
 
 #[test]
-fn two_of_one_name_and_no_endpoint_are_refused() {
+fn a_repeated_name_and_a_missing_endpoint_are_refused() {
     let twice = format!("{GOOD}\n[[endpoint]]\nname = \"production\"\nsecrets = []\n");
     let refused = String::from_utf8(serve(&twice).stderr).unwrap();
     assert!(
@@ -229,7 +229,7 @@ fn numbers_have_bounds() {
 }
 
 #[test]
-fn a_destination_is_exactly_one_thing() {
+fn a_destination_has_exactly_one_kind() {
     let url =
         "url = \"http://127.0.0.1:3000/webhook\"\nsecret = { env = \"APP_WEBHOOK_SECRET\" }\n";
     let none = complaint(
@@ -305,7 +305,7 @@ fn a_url_needs_one_to_three_secrets() {
 }
 
 #[test]
-fn what_is_kept_has_bounds_that_keep_the_promises() {
+fn dedupe_days_retention_days_and_size_have_bounds() {
     let url = "url = \"sqlite:STORE\"";
     for (wrong, bounds) in [
         ("dedupe_days = 2", "3 to 365"),
@@ -349,7 +349,7 @@ fn the_limits_of_the_server_have_bounds() {
 }
 
 #[test]
-fn a_missing_file_is_said() {
+fn a_missing_file_is_reported() {
     let refused = unwrapd()
         .args(["serve", "--config", "/no/such.toml"])
         .output()

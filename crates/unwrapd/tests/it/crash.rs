@@ -13,7 +13,7 @@ use crate::support::{Webhook, client};
 const WEBHOOKS: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_by_a_kill_at_any_step() {
+async fn a_kill_at_any_step_loses_no_acknowledged_webhook() {
     for &point in CrashPoint::SQLITE {
         // At the first webhook, and in the middle.
         for pass in [1, 5] {

@@ -88,7 +88,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
 }
 
 #[tokio::test]
-async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
+async fn a_check_passes_a_sound_store_and_names_each_kind_of_damage() {
     let (_place, path) = a_store().await;
     // At present; otherwise its ids may be missing.
     change(&path, "UPDATE message SET received_at = unixepoch() * 1000");
@@ -151,7 +151,7 @@ async fn a_sound_store_is_told_from_each_way_in_which_it_can_be_unsound() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_unsound_and_no_store_at_all_is_said() {
+async fn a_damaged_file_is_unsound_and_a_missing_store_is_not_found() {
     let (place, path) = a_store().await;
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -297,7 +297,7 @@ async fn a_backup_replaces_nothing_unless_told_to_and_never_the_store() {
 }
 
 #[tokio::test]
-async fn what_is_old_is_pruned_by_hand_and_the_file_made_smaller() {
+async fn old_messages_are_pruned_by_hand_and_the_file_shrinks() {
     let (place, path) = a_store().await;
     let file = path.to_str().unwrap();
     let size = || std::fs::metadata(&path).unwrap().len();
@@ -364,7 +364,7 @@ fn a_store_in_postgresql_is_left_to_its_own_tools() {
     not(feature = "server-tests"),
     ignore = "needs PostgreSQL: run scripts/test"
 )]
-async fn a_sound_store_in_postgresql_is_told_from_each_way_in_which_it_can_be_unsound() {
+async fn a_check_passes_a_sound_store_in_postgresql_and_names_each_kind_of_damage() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("unwrapd.toml");
     let server = server::shared();

@@ -64,7 +64,7 @@ async fn replay_again(store: &Arc<dyn Store>, token: &str) -> Replayed {
 }
 
 #[tokio::test]
-async fn there_and_back_everything_is_the_same() {
+async fn a_copy_to_postgresql_and_back_changes_nothing() {
     for seed in 0..3 {
         let folder = TempDir::new().unwrap();
         let (home, away) = (Home::file(&folder, "home.db"), Home::schema());
@@ -105,7 +105,7 @@ async fn there_and_back_everything_is_the_same() {
 }
 
 #[tokio::test]
-async fn what_began_in_postgresql_comes_there_and_back_too() {
+async fn a_copy_from_postgresql_and_back_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let (home, away) = (Home::schema(), Home::file(&folder, "away.db"));
     fill(&home, 7, Timestamp::now()).await;
@@ -156,7 +156,7 @@ async fn what_began_in_postgresql_comes_there_and_back_too() {
     }
 }
 
-/// It runs each transaction in another session.
+/// The pooler runs each transaction in another session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_transaction_mode_changes_nothing() {
     let folder = TempDir::new().unwrap();
@@ -173,7 +173,7 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_on_a_copy_delivers_what_waited_and_nothing_twice() {
+async fn a_gateway_on_a_copy_delivers_waiting_deliveries_and_none_twice() {
     let folder = TempDir::new().unwrap();
     let (first, second) = (Home::file(&folder, "first.db"), Home::schema());
     let third = Home::file(&folder, "third.db");

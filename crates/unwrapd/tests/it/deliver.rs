@@ -23,7 +23,7 @@ use crate::support::{PATIENCE, TestGateway, Webhook, destination};
 
 /// An event that OpenAI did not send must not look like one.
 #[tokio::test]
-async fn an_application_is_told_of_an_event_that_openai_did_not_send() {
+async fn an_application_can_recognise_an_event_that_openai_did_not_send() {
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("unwrapd.db");
@@ -50,7 +50,7 @@ async fn an_application_is_told_of_an_event_that_openai_did_not_send() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted_by_endpoint_and_destination() {
+async fn webhooks_and_attempts_are_counted_by_endpoint_and_destination() {
     let mut app = Application::start([Answer::Status(500)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
@@ -107,7 +107,7 @@ async fn attempted(events: &mut Subscription) -> (u32, String, Next) {
 }
 
 #[tokio::test]
-async fn an_application_gets_the_same_bytes_under_the_same_id_signed_afresh_with_its_own_secret() {
+async fn an_application_gets_the_same_bytes_and_id_signed_again_with_its_own_secret() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let webhook = Webhook::with_payload(
@@ -128,7 +128,7 @@ async fn an_application_gets_the_same_bytes_under_the_same_id_signed_afresh_with
 }
 
 #[tokio::test]
-async fn anything_but_a_2xx_is_tried_again_until_it_is_one() {
+async fn a_delivery_is_retried_until_the_answer_is_2xx() {
     let answers = [500, 404, 401, 429, 503, 204].map(Answer::Status);
     let mut app = Application::start(answers).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
@@ -202,7 +202,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_destination_that_asks_for_time_gets_it() {
+async fn a_retry_waits_as_long_as_the_destination_asks() {
     let app = Application::start([Answer::RetryAfter(503, "120")]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
@@ -236,7 +236,7 @@ async fn a_retry_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn an_application_that_starts_late_gets_what_came_before() {
+async fn an_application_that_starts_late_gets_earlier_messages() {
     // Bound and dropped: a port without a listener.
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -259,7 +259,7 @@ async fn an_application_that_starts_late_gets_what_came_before() {
 }
 
 #[tokio::test]
-async fn each_destination_gets_what_it_asked_for() {
+async fn each_destination_gets_the_types_it_wants() {
     let (mut responses, mut rest) = (Application::start([]).await, Application::start([]).await);
     let mut first = destination("responses", &responses.url);
     first.events = Patterns::parse(["response.*"]).unwrap();
@@ -284,7 +284,7 @@ async fn each_destination_gets_what_it_asked_for() {
 }
 
 #[tokio::test]
-async fn a_destination_that_hangs_holds_nobody_else_up() {
+async fn a_destination_that_hangs_holds_up_no_other() {
     let mut hanging = Application::start(vec![Answer::Hang; 100]).await;
     let mut fine = Application::start([]).await;
     // Longer than any test waits: a delivery behind it would be late.
@@ -310,7 +310,7 @@ async fn a_destination_that_hangs_holds_nobody_else_up() {
 }
 
 #[tokio::test]
-async fn stopping_finishes_what_is_under_way() {
+async fn the_gateway_finishes_attempts_under_way_before_it_stops() {
     let answer = Arc::new(Notify::new());
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
@@ -376,7 +376,7 @@ async fn a_call_overtakes_a_backlog() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_took_within_seconds_is_given_up_and_not_rung_later() {
+async fn a_call_not_delivered_within_seconds_is_given_up() {
     let mut app = Application::start([]).await;
     let folder = {
         // It arrives while no dispatcher runs.

@@ -99,7 +99,7 @@ fn quarantine(serving: &Serving, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn the_quarantine_is_emptied_only_by_who_says_so() {
+async fn the_quarantine_is_emptied_only_after_confirmation() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -142,7 +142,7 @@ async fn the_quarantine_is_emptied_only_by_who_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_arrives_after_the_question_is_not_dropped() {
+async fn a_request_that_arrives_after_the_question_is_not_dropped() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -164,7 +164,7 @@ async fn what_arrives_after_the_question_is_not_dropped() {
 
 /// The common rule: "all" may be empty, but a named item must exist.
 #[tokio::test]
-async fn to_destroy_all_of_nothing_is_no_failure_and_what_is_not_there_is_not_found() {
+async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -225,7 +225,7 @@ async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
 }
 
 #[tokio::test]
-async fn the_port_for_operators_drops_nothing_when_nothing_is_named() {
+async fn the_admin_port_drops_nothing_when_nothing_is_named() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -250,7 +250,7 @@ async fn the_port_for_operators_drops_nothing_when_nothing_is_named() {
 }
 
 #[tokio::test]
-async fn the_dead_are_dropped_and_delivered_again_by_the_same_flags() {
+async fn dead_letters_are_dropped_and_replayed_by_the_same_flags() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9");
     let config = folder.path().join("unwrapd.toml");
@@ -304,7 +304,7 @@ async fn a_store_with_messages(folder: &Path) -> String {
 }
 
 #[tokio::test]
-async fn messages_are_forgotten_only_by_who_says_so() {
+async fn messages_are_pruned_only_after_confirmation() {
     let folder = TempDir::new().unwrap();
     let config = a_store_with_messages(folder.path()).await;
     let prune = ["db", "prune", "--older-than", "0", "--config", &config];

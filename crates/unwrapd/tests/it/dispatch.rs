@@ -161,7 +161,7 @@ async fn a_destination_that_panics_loses_neither_its_slots_nor_its_deliveries() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn settlements_that_stand_still_hold_up_what_is_new_and_are_waited_for_at_the_end() {
+async fn stalled_settlements_hold_up_new_attempts_and_the_end() {
     let store = store_with_backlog(2000).await;
     store.may_settle.forget_permits(Semaphore::MAX_PERMITS);
     let quick = Arc::new(Quick::default());
@@ -180,7 +180,7 @@ async fn settlements_that_stand_still_hold_up_what_is_new_and_are_waited_for_at_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_claimed_ahead_is_free_for_whoever_comes_next() {
+async fn deliveries_claimed_ahead_are_released_at_the_end() {
     let store = store_with_backlog(400).await;
     let quick = Arc::new(Quick::default());
     let (switch, running) = dispatch(&store, &quick, 4);
@@ -197,7 +197,7 @@ async fn what_was_claimed_ahead_is_free_for_whoever_comes_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_is_made_when_it_is_due_without_a_bell() {
+async fn a_retry_is_attempted_when_due_without_a_wakeup() {
     let store = store_with_backlog(1).await;
     let quick = Arc::new(Quick {
         panics: 3,
@@ -212,7 +212,7 @@ async fn a_retry_is_made_when_it_is_due_without_a_bell() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_begun_is_given_back_as_soon_as_the_store_takes_it() {
+async fn deliveries_not_begun_are_released_as_soon_as_the_store_accepts_it() {
     let store = store_with_backlog(20).await;
     store.is_doubtful.store(true, Ordering::SeqCst);
     store.releases.store(false, Ordering::SeqCst);
@@ -230,7 +230,7 @@ async fn what_is_not_begun_is_given_back_as_soon_as_the_store_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_anothers_by_now_is_given_back_and_not_sent() {
+async fn deliveries_whose_lease_is_doubtful_are_released_and_not_sent() {
     let store = store_with_backlog(20).await;
     store.is_doubtful.store(true, Ordering::SeqCst);
     let quick = Arc::new(Quick::default());

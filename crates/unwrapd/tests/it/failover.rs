@@ -150,7 +150,7 @@ fn messages(server: &Server) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stand_by_that_takes_over_has_all_that_was_acknowledged() {
+async fn a_stand_by_that_takes_over_has_all_acknowledged_messages() {
     let [old, new] = pair();
     let mut app = Application::start([]).await;
     let url = StoreUrl::Postgres(Box::new(address([&old, &new])));
@@ -264,9 +264,9 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     assert!(messages(&standby).contains("wh_2"));
 }
 
-/// Both accept writes, and the former primary is named first and answers.
+/// Both servers accept writes, and the former primary is named first and answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
+async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
     let old = Server::start_on_loopback(&[]);
     let new = old.start_standby();
     let address = address([&old, &new]);
@@ -294,7 +294,7 @@ async fn who_has_not_heard_of_the_new_primary_finds_it_all_the_same() {
 
 /// Commits wait for a stand-by for an unknown time.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_commits_wait_for_a_stand_by_no_more_connections_are_made() {
+async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
     let opened = PostgresStore::open(&address([&primary, &standby]), &Bounds::default()).await;

@@ -94,7 +94,7 @@ async fn got(app: &mut Application, count: usize) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn what_either_accepts_is_delivered_once_whoever_does_it() {
+async fn a_message_accepted_by_either_gateway_is_delivered_once() {
     const EACH: usize = 100;
     let mut app = Application::start([]).await;
     let gateways = two(&[destination("app", &app.url)]).await;
@@ -118,7 +118,7 @@ async fn what_either_accepts_is_delivered_once_whoever_does_it() {
 }
 
 #[tokio::test]
-async fn what_is_paused_at_one_is_paused_at_the_other() {
+async fn a_destination_paused_at_one_gateway_is_paused_at_the_other() {
     let mut app = Application::start([]).await;
     let [one, other] = two(&[destination("app", &app.url)]).await;
     switch(&one, "pause").await;

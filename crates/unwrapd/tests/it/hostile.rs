@@ -26,7 +26,7 @@ use siege::{Siege, size};
 const GOOD: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_by_the_thousand_keep_nobody_out() {
+async fn thousands_of_idle_connections_lock_no_client_out() {
     const PLACES: usize = 768;
     let crowd = size(1_000, 10_000);
     // Time-outs so long that they end no connection.
@@ -60,7 +60,7 @@ async fn idle_connections_by_the_thousand_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_drip_keep_nobody_out() {
+async fn clients_that_drip_lock_no_other_out() {
     const DRIP: Duration = Duration::from_secs(1);
     let crowd = size(200, 1_000);
     let places = size(128, 768);

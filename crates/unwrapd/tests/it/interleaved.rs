@@ -61,7 +61,7 @@ struct World {
 }
 
 #[tokio::test]
-async fn whatever_turns_two_stores_take_a_delivery_has_one_holder() {
+async fn a_delivery_has_one_holder_however_two_stores_interleave() {
     let asked = std::env::var("INTERLEAVED_SEED").ok();
     let first = asked.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     for seed in first..first.saturating_add(SEEDS) {

@@ -91,7 +91,7 @@ async fn requests_sent_in_one_packet_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn who_has_sent_all_and_closes_that_half_is_answered() {
+async fn a_client_that_closes_its_half_after_the_request_is_answered() {
     let test = TestGateway::served(ServerSettings::default()).await;
     let mut stream = send(test.gateway.public(), request(&webhook("wh_1"))).await;
     stream.shutdown().await.unwrap();
@@ -110,7 +110,7 @@ async fn who_has_sent_all_and_closes_that_half_is_answered() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
+async fn a_head_that_does_not_arrive_ends_the_connection() {
     let test = TestGateway::served(ServerSettings {
         head_timeout: SHORT,
         idle_timeout: LONG,
@@ -193,7 +193,7 @@ async fn a_body_that_drips_is_cut_off_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_take_its_answers_is_cut_off() {
+async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: SHORT,
         head_timeout: LONG,
@@ -227,7 +227,7 @@ async fn a_client_of_http2_that_opens_no_window_is_cut_off() {
 }
 
 #[tokio::test]
-async fn above_the_bound_of_requests_a_webhook_is_answered_503_before_its_body_is_read() {
+async fn a_webhook_above_the_limit_of_requests_is_answered_503_before_its_body_is_read() {
     let test = TestGateway::served(ServerSettings {
         requests_max: 2,
         ..ServerSettings::default()
@@ -281,7 +281,7 @@ async fn the_slowest_body_gives_way_to_a_newcomer_and_may_come_again() {
 }
 
 #[tokio::test]
-async fn an_endpoint_has_a_bound_of_its_own_and_takes_no_place_from_another() {
+async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     // Its last table is the endpoint.
@@ -315,7 +315,7 @@ async fn an_endpoint_has_a_bound_of_its_own_and_takes_no_place_from_another() {
 }
 
 #[tokio::test]
-async fn large_bodies_together_have_a_bound_that_is_not_in_the_way_of_usual_ones() {
+async fn large_bodies_share_a_limit_that_leaves_usual_bodies_alone() {
     let test = TestGateway::served(ServerSettings {
         body_timeout: 5 * SHORT,
         ..ServerSettings::default()

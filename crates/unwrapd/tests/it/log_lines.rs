@@ -273,7 +273,7 @@ async fn the_format_changes_at_sighup() {
 }
 
 #[test]
-fn another_format_is_refused_with_those_that_exist() {
+fn an_unknown_format_is_refused_with_the_known_ones() {
     let folder = TempDir::new().unwrap();
     configure(
         folder.path(),

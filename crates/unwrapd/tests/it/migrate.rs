@@ -173,7 +173,7 @@ async fn a_database_of_each_earlier_schema_opens_and_delivers() {
 }
 
 #[tokio::test]
-async fn a_gateway_delivers_what_an_earlier_version_kept() {
+async fn a_gateway_delivers_messages_that_an_earlier_version_stored() {
     for (version, _) in each_earlier_store() {
         let folder = TempDir::new().unwrap();
         write_store(version, &folder.path().join("unwrapd.db"));
@@ -340,7 +340,7 @@ mod interrupted {
     }
 
     #[tokio::test]
-    async fn a_migration_that_cannot_be_made_leaves_the_store_as_it_was() {
+    async fn a_migration_that_fails_leaves_the_store_as_it_was() {
         let (folder, path) = present_store();
         // Blocks the last statement of the migration.
         let connection = Connection::open(&path).unwrap();

@@ -60,7 +60,7 @@ fn assert_refused(output: &Output, hint: &str) {
 }
 
 #[test]
-fn each_is_named_whether_it_stands_in_the_environment_or_in_a_file() {
+fn each_mistaken_secret_is_named_from_the_environment_and_from_a_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
     let good = [("GOOD", OsStr::new(OPENAI_SECRET))];
@@ -92,7 +92,7 @@ fn each_is_named_whether_it_stands_in_the_environment_or_in_a_file() {
 }
 
 #[test]
-fn commands_that_sign_and_verify_name_it_too() {
+fn commands_that_sign_and_verify_name_the_mistake_too() {
     let folder = TempDir::new().unwrap();
     let body = folder.path().join("body");
     std::fs::write(&body, "{}").unwrap();

@@ -76,14 +76,14 @@ fn check(marked: &str) -> String {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_line_and_no_other() {
+fn each_mistake_is_reported_with_its_line_and_no_other() {
     for case in table::CASES {
         check(case.trim_start());
     }
 }
 
 #[test]
-fn lists_that_each_webhook_is_held_against_have_a_bound() {
+fn lists_that_each_webhook_is_compared_with_have_a_limit() {
     let told = check(&format!(
         "[[endpoint]]\nname = \"a\"\nsecrets = [{}] #! more than 16 secrets\n\
          [[destination]]\nname = \"b\"\njsonl = \"-\"\nevents = [{}] #! more than 256 event patterns\n",
@@ -94,7 +94,7 @@ fn lists_that_each_webhook_is_held_against_have_a_bound() {
 }
 
 #[test]
-fn what_is_wrong_with_the_store_is_told_with_the_mistakes_of_the_file() {
+fn mistakes_of_the_store_are_reported_with_those_of_the_file() {
     let folder = TempDir::new().unwrap();
     let told = refused_in(
         folder.path(),
@@ -106,7 +106,7 @@ fn what_is_wrong_with_the_store_is_told_with_the_mistakes_of_the_file() {
 }
 
 #[test]
-fn two_ports_at_two_addresses_are_taken() {
+fn equal_ports_at_different_addresses_are_accepted() {
     let folder = TempDir::new().unwrap();
     let config =
         format!("[server]\nlisten = \"127.0.0.1:8080\"\nadmin = \"127.0.0.2:8080\"\n{ENDPOINT}");
@@ -115,7 +115,7 @@ fn two_ports_at_two_addresses_are_taken() {
 }
 
 #[test]
-fn a_file_that_is_no_configuration_is_named_for_what_it_is() {
+fn a_file_that_is_no_configuration_is_reported_with_its_kind() {
     let folder = TempDir::new().unwrap();
     let utf16: Vec<u8> = "\u{FEFF}[server]\n"
         .encode_utf16()

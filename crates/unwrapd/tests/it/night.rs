@@ -29,7 +29,7 @@ async fn post(serving: &Serving, id: &str) {
 }
 
 #[tokio::test]
-async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
+async fn the_first_line_names_the_setup_and_the_last_a_clean_stop() {
     let folder = TempDir::new().unwrap();
     // No server listens there.
     write(folder.path(), &destination("app", "http://127.0.0.1:9", ""));
@@ -62,7 +62,7 @@ async fn the_first_line_says_what_runs_and_the_last_that_it_stopped_cleanly() {
     not(feature = "server-tests"),
     ignore = "needs PostgreSQL: run scripts/test"
 )]
-async fn a_store_in_postgresql_is_told_as_new_once() {
+async fn a_new_store_in_postgresql_is_reported_once() {
     let folder = TempDir::new().unwrap();
     let server = postgres::shared();
     let url = server.url("postgres", server.schema().schema());
@@ -94,7 +94,7 @@ fn the_version_names_the_commit_where_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
+async fn a_reload_logs_changes_and_deliveries_of_removed_destinations() {
     let folder = TempDir::new().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, APP_SECRET).unwrap();
@@ -154,9 +154,9 @@ async fn a_reload_says_what_changed_and_what_waits_for_what_is_gone() {
     );
 }
 
-/// Nothing else ends these deliveries.
+/// No other step ends these deliveries.
 #[tokio::test]
-async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() {
+async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up() {
     let folder = TempDir::new().unwrap();
     let mut app = Application::start([]).await;
     write(folder.path(), &destination("old", "http://127.0.0.1:9", ""));
@@ -224,7 +224,7 @@ async fn what_waits_for_a_removed_destination_is_visible_until_it_is_given_up() 
 }
 
 #[tokio::test]
-async fn what_counts_from_the_next_start_is_said_at_each_reload() {
+async fn changes_that_need_a_restart_are_logged_at_each_reload() {
     let folder = TempDir::new().unwrap();
     write(folder.path(), "");
     let mut serving = Serving::start(folder.path(), &[]);
@@ -242,7 +242,7 @@ async fn what_counts_from_the_next_start_is_said_at_each_reload() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it_can() {
+async fn an_invalid_file_is_reported_with_all_its_mistakes_until_it_is_valid() {
     let folder = TempDir::new().unwrap();
     write(folder.path(), "");
     let mut serving = Serving::start(folder.path(), &[]);
@@ -267,7 +267,7 @@ async fn a_file_that_cannot_be_read_again_is_told_with_all_its_mistakes_until_it
 }
 
 #[tokio::test]
-async fn what_was_under_way_at_the_end_is_finished_and_counted_as_done() {
+async fn attempts_under_way_at_the_end_are_finished_and_counted() {
     let folder = TempDir::new().unwrap();
     let mut app = Application::start([Answer::Status(200)]).await;
     write(folder.path(), &destination("app", &app.url, ""));
@@ -280,7 +280,7 @@ async fn what_was_under_way_at_the_end_is_finished_and_counted_as_done() {
 }
 
 #[test]
-fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
+fn endpoints_that_share_a_secret_in_any_form_are_warned_of() {
     let folder = TempDir::new().unwrap();
     // The same key: once as base64 and once raw.
     let (encoded, raw) = (
@@ -306,7 +306,7 @@ fn endpoints_with_one_secret_in_whatever_form_are_warned_of() {
 }
 
 #[test]
-fn a_check_says_what_a_start_would_and_starts_nothing() {
+fn a_check_reports_like_a_start_and_starts_nothing() {
     let folder = TempDir::new().unwrap();
     let check = |rest: &str| {
         write(folder.path(), rest);
@@ -333,7 +333,7 @@ fn a_check_says_what_a_start_would_and_starts_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_only_counted_is_logged_at_the_end() {
+async fn failures_that_were_only_counted_are_logged_at_the_end() {
     // A failure after a success begins a new series, and the second series is only counted.
     let answers = [500, 200, 500, 200].map(Answer::Status);
     let mut app = Application::start(answers).await;

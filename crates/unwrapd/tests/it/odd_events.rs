@@ -88,7 +88,7 @@ const BODIES: &[(&str, &str, &str, Option<&str>)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_is_delivered_byte_for_byte_on_its_lane_and_shown_with_what_is_odd() {
+async fn each_odd_event_is_delivered_byte_for_byte_on_its_lane_and_shown_with_its_oddity() {
     let mut app = Application::start([]).await;
     let families = ["realtime.*", "response.*", "live.*", "batch.*", "note.*"];
     let mut settings = destination("app", &app.url);
@@ -131,7 +131,7 @@ async fn each_is_delivered_byte_for_byte_on_its_lane_and_shown_with_what_is_odd(
 }
 
 #[tokio::test]
-async fn a_body_that_names_no_type_is_kept_for_who_wants_everything() {
+async fn a_body_without_a_type_goes_to_destinations_that_want_everything() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     for (id, body) in [("wh_1", ""), ("wh_2", "[]"), ("wh_3", r#"{"type":7}"#)] {
@@ -235,8 +235,7 @@ fn odd_bodies() -> impl Strategy<Value = (EventType, String)> {
 
 /// Each type has its own destination here.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_destination_that_lists_a_type_gets_every_body_that_names_it_and_one_warning_tells_what_is_odd()
- {
+async fn a_destination_gets_every_body_of_its_types_and_one_warning_names_the_oddity() {
     const WEBHOOKS: usize = 300;
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();

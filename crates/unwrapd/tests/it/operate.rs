@@ -38,7 +38,7 @@ async fn post(test: &TestGateway, id: &str) {
 }
 
 #[tokio::test]
-async fn a_paused_destination_gets_nothing_until_it_is_resumed_whatever_restarts_meanwhile() {
+async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
@@ -93,7 +93,7 @@ async fn a_destination_that_is_down_is_shown_so_and_up_again_on_the_first_succes
 }
 
 #[tokio::test]
-async fn a_test_sends_one_sample_that_verifies_and_keeps_nothing() {
+async fn a_test_sends_one_sample_that_verifies_and_stores_nothing() {
     let mut app = Application::start([Answer::Status(200), Answer::Status(500)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let path = "/api/v1/destinations/app/test";
@@ -110,7 +110,7 @@ async fn a_test_sends_one_sample_that_verifies_and_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_cannot_be_switched() {
+async fn a_missing_destination_cannot_be_paused_resumed_or_tested() {
     let test = TestGateway::start(vec![]).await;
     for verb in ["pause", "resume", "test"] {
         let path = format!("/api/v1/destinations/app/{verb}");
@@ -128,7 +128,7 @@ async fn what_is_not_there_cannot_be_switched() {
 
 /// The destination was renamed, or is configured at another gateway.
 #[tokio::test]
-async fn a_pause_outlives_its_destination_and_can_be_taken_away_without_it() {
+async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
@@ -180,7 +180,7 @@ fn serve_with_token(folder: &TempDir) -> Serving {
 const TOKEN: &str = "a token that nobody guesses so soon";
 
 #[tokio::test]
-async fn beyond_this_machine_only_who_knows_the_token_may_steer() {
+async fn a_remote_operator_needs_the_token() {
     let folder = TempDir::new().unwrap();
     let serving = serve_with_token(&folder);
     let admin = serving.admin.trim_end_matches("/readyz").to_owned();
@@ -345,7 +345,7 @@ async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the
 }
 
 #[test]
-fn who_waits_for_a_gateway_that_is_frozen_is_told_so() {
+fn a_command_says_that_it_waits_for_a_frozen_gateway() {
     let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", frozen.local_addr().unwrap());
     let mut asking = unwrapd()
@@ -362,7 +362,7 @@ fn who_waits_for_a_gateway_that_is_frozen_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_has_the_threads_it_is_told_and_does_its_work_with_one() {
+async fn a_gateway_has_the_configured_threads_and_works_with_one() {
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), &app.url);
@@ -384,7 +384,7 @@ async fn a_gateway_has_the_threads_it_is_told_and_does_its_work_with_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_not_there_yet_is_said_at_the_start() {
+async fn a_missing_file_or_command_of_a_destination_is_reported_at_the_start() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().display();
     let destinations = format!(

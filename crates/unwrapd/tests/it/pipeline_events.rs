@@ -70,7 +70,7 @@ async fn demand(test: &TestGateway, verb: &str) {
 }
 
 #[tokio::test]
-async fn a_forged_request_is_refused_once_and_kept_in_the_quarantine() {
+async fn a_forged_request_is_refused_once_and_stored_in_the_quarantine() {
     let test = TestGateway::start(vec![]).await;
     let mut seen = Seen::by(&test);
     let mut forged = Webhook::new("wh_1", EventType::BatchCompleted);
@@ -231,7 +231,7 @@ async fn a_circuit_opens_once_and_closes_once() {
 }
 
 #[tokio::test]
-async fn a_pause_and_a_resumption_are_an_event_each_however_often_they_are_demanded() {
+async fn a_pause_and_a_resumption_are_one_event_each_despite_repeated_requests() {
     let app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let seen = Seen::by(&test);
@@ -244,7 +244,7 @@ async fn a_pause_and_a_resumption_are_an_event_each_however_often_they_are_deman
 }
 
 #[tokio::test]
-async fn a_call_that_is_too_old_expires_once_and_no_attempt_is_made() {
+async fn a_call_that_is_too_old_expires_once_without_an_attempt() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut seen = Seen::by(&test);

@@ -28,7 +28,7 @@ fn refused(listen: &str) -> (Output, String) {
 }
 
 #[test]
-fn each_reason_that_a_port_cannot_be_opened_has_its_own_remedy() {
+fn each_cause_of_a_port_that_cannot_be_opened_has_its_own_remedy() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let (output, said) = refused(&held.local_addr().unwrap().to_string());
     assert!(!output.status.success(), "{said}");

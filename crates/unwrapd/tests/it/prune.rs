@@ -13,7 +13,7 @@ use crate::support::tally::Counted as _;
 use crate::support::{PATIENCE, TestGateway};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_gateway_forgets_what_is_old_and_nothing_else() {
+async fn a_running_gateway_prunes_old_messages_and_no_others() {
     let folder = TempDir::new().unwrap();
     let now = Timestamp::now();
     assert!(now > at(40 * DAY), "what `at` gives is long ago");

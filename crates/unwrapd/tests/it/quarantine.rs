@@ -27,7 +27,7 @@ async fn quarantined(store: &Arc<dyn Store>, count: usize) -> Vec<QuarantinedReq
 }
 
 #[tokio::test]
-async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() {
+async fn a_request_refused_by_a_wrong_secret_is_delivered_under_the_right_one() {
     let mut app = Application::start([]).await;
     let wrong = Webhooks::new(OTHER_SECRET).unwrap();
     let test = TestGateway::start_proving(
@@ -87,7 +87,7 @@ async fn what_a_wrong_secret_refused_is_delivered_once_the_right_one_is_there() 
 /// Beyond the dedupe horizon, copies are no longer recognised: OpenAI may have sent the webhook
 /// again under the right secret, and it was delivered.
 #[tokio::test]
-async fn what_is_older_than_openai_repeats_it_is_not_accepted_any_more() {
+async fn a_request_older_than_the_dedupe_horizon_is_not_accepted_from_the_quarantine() {
     let test = TestGateway::start(vec![]).await;
     let three_days_ago = unix_now() - 72 * 3600 - 60;
     let payload = Webhook::new("wh_1", EventType::BatchCompleted).payload;
@@ -150,7 +150,7 @@ async fn a_forged_request_stays_and_one_can_be_retried_alone() {
 }
 
 #[tokio::test]
-async fn only_what_matters_of_a_request_is_kept() {
+async fn a_quarantined_request_has_only_its_relevant_parts() {
     let wrong = Webhooks::new(OTHER_SECRET).unwrap();
     let test = TestGateway::start_proving(wrong, TempDir::new().unwrap(), vec![]).await;
     let large = Webhook::with_payload("wh_large", "x".repeat(100_000));
@@ -190,7 +190,7 @@ async fn only_what_matters_of_a_request_is_kept() {
 
 /// A list may hold 32 signatures, on one line or on several.
 #[tokio::test]
-async fn a_long_list_of_signatures_is_kept_whole_for_the_retry() {
+async fn a_long_list_of_signatures_is_stored_whole_for_the_retry() {
     let folder = TempDir::new().unwrap();
     let wrong = Webhooks::new(OTHER_SECRET).unwrap();
     let test = TestGateway::start_proving(wrong, folder, vec![]).await;
@@ -242,7 +242,7 @@ async fn a_flood_of_forgeries_writes_little() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_sees_retries_and_drops_what_was_refused() {
+async fn an_operator_sees_retries_and_drops_refused_requests() {
     let app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), &app.url);
@@ -297,7 +297,7 @@ async fn an_operator_sees_retries_and_drops_what_was_refused() {
 }
 
 #[tokio::test]
-async fn what_goes_for_a_newer_request_is_told() {
+async fn a_request_dropped_for_a_newer_one_is_logged() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9");
     Serving::start(folder.path(), &[]).terminate();

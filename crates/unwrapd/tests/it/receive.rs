@@ -9,7 +9,7 @@ use crate::support::tally::{Counted as _, Tally};
 use crate::support::{PATIENCE, TestGateway, Webhook, openai, unix_now};
 
 #[tokio::test]
-async fn a_proven_webhook_is_kept_and_answered_200() {
+async fn a_proven_webhook_is_stored_and_answered_200() {
     let test = TestGateway::start(vec![]).await;
     assert_eq!(
         test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
@@ -27,7 +27,7 @@ async fn a_proven_webhook_is_kept_and_answered_200() {
 }
 
 #[tokio::test]
-async fn an_authentic_body_that_is_no_event_is_kept_all_the_same() {
+async fn an_authentic_body_that_is_no_event_is_stored_too() {
     let test = TestGateway::start(vec![]).await;
     assert_eq!(
         test.post(&Webhook::with_payload("wh_1", "no JSON")).await,
@@ -37,7 +37,7 @@ async fn an_authentic_body_that_is_no_event_is_kept_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_not_proven_is_refused_and_not_kept() {
+async fn an_unproven_webhook_is_refused_and_not_stored() {
     let test = TestGateway::start(vec![]).await;
     let genuine = Webhook::new("wh_1", EventType::BatchCompleted);
 
@@ -135,7 +135,7 @@ async fn the_public_port_answers_its_endpoints_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn operators_see_that_it_lives_and_is_ready() {
+async fn operators_see_that_the_gateway_is_live_and_ready() {
     let test = TestGateway::start(vec![]).await;
     let admin = test.gateway.admin().unwrap();
     for path in ["livez", "readyz"] {
@@ -173,7 +173,7 @@ async fn readiness(test: &TestGateway) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_kept_is_answered_503_with_retry_after_and_readyz_says_why() {
+async fn a_webhook_that_cannot_be_stored_is_answered_503_and_readyz_says_why() {
     let test = TestGateway::start(vec![]).await;
     test.gateway.store().close().await;
     let (status, retry_after, ready, why) = answers(&test, "wh_1").await;
@@ -182,7 +182,7 @@ async fn what_cannot_be_kept_is_answered_503_with_retry_after_and_readyz_says_wh
 }
 
 #[tokio::test]
-async fn a_database_that_was_removed_is_noticed_and_taken_back_at_the_next_start() {
+async fn a_removed_database_is_noticed_and_usable_again_when_put_back() {
     let mut test = TestGateway::start(vec![]).await;
     assert_eq!(answers(&test, "wh_1").await.0, 200);
     let database = test.folder.path().join("unwrapd.db");

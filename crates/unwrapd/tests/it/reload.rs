@@ -91,7 +91,7 @@ async fn a_secret_is_rotated_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_destination_gets_what_arrives_from_then_on_and_a_changed_one_what_waits() {
+async fn a_new_destination_gets_later_messages_and_a_changed_one_its_waiting_deliveries() {
     let folder = folder();
     let mut app = Application::start([]).await;
     let mut audit = Application::start([]).await;
@@ -111,7 +111,7 @@ async fn a_new_destination_gets_what_arrives_from_then_on_and_a_changed_one_what
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_was_down_is_not_when_it_leads_elsewhere() {
+async fn a_new_url_closes_the_circuit_of_a_destination() {
     let folder = folder();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = format!("http://{}/", nobody.local_addr().unwrap());
@@ -138,7 +138,7 @@ async fn a_destination_that_was_down_is_not_when_it_leads_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_is_said_and_changes_nothing() {
+async fn a_bad_file_is_reported_and_changes_nothing() {
     let folder = folder();
     let mut app = Application::start([]).await;
     configure(&folder, &["old"], &[("app", &app.url)]);

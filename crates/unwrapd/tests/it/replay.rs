@@ -117,7 +117,7 @@ async fn delivered_before(folder: &Path, messages: usize, destination: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
+async fn a_dead_letter_is_listed_replayed_once_per_token_and_delivered() {
     let mut app = Application::start([Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
@@ -183,7 +183,7 @@ async fn a_dead_letter_is_listed_replayed_once_a_token_and_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_means_what_its_filter_says() {
+async fn a_replay_selects_by_its_filter() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
@@ -234,7 +234,7 @@ async fn a_replay_means_what_its_filter_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_new_gets_what_came_before_it() {
+async fn a_replay_gives_a_new_destination_earlier_messages() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
@@ -269,7 +269,7 @@ async fn a_destination_that_is_new_gets_what_came_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_are_replayed_while_webhooks_go_on_to_be_received_and_delivered() {
+async fn ten_thousand_messages_are_replayed_while_webhooks_are_received_and_delivered() {
     const MESSAGES: usize = 10_000;
     let folder = TempDir::new().unwrap();
     delivered_before(folder.path(), MESSAGES, "archive").await;
@@ -306,7 +306,7 @@ async fn ten_thousand_are_replayed_while_webhooks_go_on_to_be_received_and_deliv
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_are_dropped_and_stay_visible() {
+async fn dead_letters_are_dropped_and_stay_visible() {
     let app = Application::start([Answer::Status(410), Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;

@@ -9,7 +9,7 @@ use crate::support::process::{Serving, destination_table, write_destinations};
 use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn even_the_most_talkative_log_holds_no_secret_no_signature_and_no_payload() {
+async fn the_most_verbose_log_holds_no_secret_no_signature_and_no_payload() {
     for format in ["human", "json"] {
         the_log_is_discreet(format).await;
     }
@@ -75,7 +75,7 @@ async fn the_log_is_discreet(format: &str) {
 }
 
 #[test]
-fn what_is_printed_for_debugging_holds_no_payload() {
+fn debug_output_of_a_message_holds_no_payload() {
     let webhook = Webhook::with_payload("wh_1", "private-payload");
     let openai = crate::support::openai();
     let payload = bytes::Bytes::from(webhook.payload);

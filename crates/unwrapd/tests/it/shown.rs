@@ -49,7 +49,7 @@ async fn trigger(arguments: &[&str], to: String) -> Output {
 }
 
 #[tokio::test]
-async fn trigger_shows_the_beginning_of_what_the_application_says() {
+async fn trigger_shows_the_beginning_of_the_response() {
     let app = application().await;
     let output = trigger(&["batch.failed"], format!("{app}/refuse")).await;
     assert_eq!(output.status.code(), Some(1));
@@ -73,7 +73,7 @@ async fn trigger_shows_the_beginning_of_what_the_application_says() {
 }
 
 #[tokio::test]
-async fn trigger_fires_all_types_and_families_and_knows_what_was_meant() {
+async fn trigger_sends_all_types_and_families_and_suggests_the_nearest() {
     let app = application().await;
     for (types, expected) in [
         (&["all"][..], EventType::ALL.len()),
@@ -102,7 +102,7 @@ async fn trigger_fires_all_types_and_families_and_knows_what_was_meant() {
 }
 
 #[test]
-fn a_filter_that_no_known_type_fits_says_which_may_be_meant() {
+fn a_filter_that_matches_no_known_type_suggests_the_nearest() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -127,7 +127,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn what_dev_keeps_is_for_its_user_only_whatever_the_umask() {
+fn files_of_dev_are_private_to_the_user_whatever_the_umask() {
     let folder = TempDir::new().unwrap();
     let mut dev = Command::new("sh")
         .args(["-c", "umask 0; exec \"$0\" dev --listen 127.0.0.1:0"])

@@ -18,7 +18,7 @@ use crate::support::PATIENCE;
 use crate::support::tally::Counted as _;
 
 #[tokio::test]
-async fn what_a_gone_owner_had_leased_is_due_at_once() {
+async fn leases_of_an_ended_owner_are_due_at_once() {
     let place = SqlitePlace::new();
     let store = place.open();
     accept(&store, "wh_1", 0).await;
@@ -31,7 +31,7 @@ async fn what_a_gone_owner_had_leased_is_due_at_once() {
 }
 
 #[test]
-fn a_second_process_is_kept_off() {
+fn a_second_process_is_refused() {
     let place = SqlitePlace::new();
     let _first = place.open();
     let second = open(&place.0.path().join("store.db"));
@@ -40,7 +40,7 @@ fn a_second_process_is_kept_off() {
 }
 
 #[test]
-fn another_way_to_the_same_file_leads_to_the_same_lock() {
+fn a_link_to_the_same_file_leads_to_the_same_lock() {
     let place = SqlitePlace::new();
     let _first = place.open();
     let link = place.0.path().join("link.db");
@@ -191,7 +191,7 @@ fn large(id: &str, second: i64) -> Message {
 }
 
 #[tokio::test]
-async fn a_step_of_pruning_is_short_however_much_there_is_to_forget() {
+async fn a_step_of_pruning_is_short_however_much_there_is_to_prune() {
     let place = SqlitePlace::new();
     let store = place.open();
     accept_many(&store, 5_000).await;
@@ -217,7 +217,7 @@ async fn a_step_of_pruning_is_short_however_much_there_is_to_forget() {
 }
 
 #[tokio::test]
-async fn near_its_size_a_store_forgets_the_oldest_that_wait_for_nothing() {
+async fn a_store_near_its_size_prunes_the_oldest_messages_that_wait_for_nothing() {
     let place = SqlitePlace::new();
     let size_max = 4 * 1024 * 1024;
     let store = place.open_within(&Bounds {
@@ -243,7 +243,7 @@ async fn near_its_size_a_store_forgets_the_oldest_that_wait_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_full_of_what_waits_refuses_and_has_room_again_once_it_is_delivered() {
+async fn a_store_full_of_waiting_deliveries_refuses_until_they_are_delivered() {
     let place = SqlitePlace::new();
     let store = place.open_within(&Bounds {
         size_max: Some(4 * 1024 * 1024),
@@ -311,7 +311,7 @@ impl Held {
 const SOON: Duration = Duration::from_millis(100);
 
 #[tokio::test]
-async fn a_claim_that_nobody_waits_for_any_more_leases_nothing() {
+async fn an_abandoned_claim_leases_nothing() {
     let place = SqlitePlace::new();
     let store = place.open();
     accept(&store, "wh_1", 0).await;
@@ -322,7 +322,7 @@ async fn a_claim_that_nobody_waits_for_any_more_leases_nothing() {
 }
 
 #[tokio::test]
-async fn a_settlement_that_was_made_unseen_counts_when_it_is_asked_for_again() {
+async fn a_settlement_whose_answer_was_lost_counts_when_repeated() {
     let place = SqlitePlace::new();
     let store = place.open();
     accept(&store, "wh_1", 0).await;

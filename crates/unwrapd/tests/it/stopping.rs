@@ -91,7 +91,7 @@ async fn an_unfinished_handshake_is_dropped_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_arriving_is_taken_and_one_that_never_comes_is_dropped_in_time() {
+async fn a_body_that_is_arriving_is_accepted_and_a_missing_one_is_dropped_in_time() {
     let test = TestGateway::served(patient()).await;
     let address = test.gateway.public();
     let (slow, stuck) = (webhook("wh_slow"), webhook("wh_stuck"));

@@ -81,7 +81,7 @@ async fn connects(test: &TestGateway, trusted: &CertificateDer<'static>) -> bool
 }
 
 #[tokio::test]
-async fn both_protocols_are_spoken_over_both_versions_of_tls() {
+async fn http1_and_http2_work_over_both_versions_of_tls() {
     let folder = TempDir::new().unwrap();
     let pair = certificate();
     write(folder.path(), &pair);
@@ -162,7 +162,7 @@ async fn a_certificate_is_taken_from_other_files_when_the_configuration_names_ot
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_with_the_file_and_a_remedy_and_nothing_of_the_key() {
+fn an_unusable_key_or_certificate_is_refused_with_its_file_and_a_remedy() {
     let folder = TempDir::new().unwrap();
     let pair = certificate();
     let pem = pair.signing_key.serialize_pem();

@@ -98,7 +98,7 @@ async fn a_wrong_path_is_explained_and_takes_a_line_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_to_the_wrong_one_of_the_two_ports_is_told_so() {
+async fn a_request_to_the_wrong_port_is_answered_with_the_right_one() {
     let (serving, _folder) = start("");
     let base = format!("http://{}", address(&serving));
     for path in ["/readyz", "/healthz/", "/api/v1/destinations"] {
@@ -126,7 +126,7 @@ async fn what_comes_to_the_wrong_one_of_the_two_ports_is_told_so() {
 
 /// Otherwise noise at all endpoints would hide the endpoint with a wrong secret.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_refusal_is_told_for_each_of_many_endpoints() {
+async fn each_kind_of_refusal_is_logged_for_each_of_many_endpoints() {
     const ENDPOINTS: usize = 150;
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
@@ -169,7 +169,7 @@ async fn each_kind_of_refusal_is_told_for_each_of_many_endpoints() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_method_is_explained() {
+async fn a_wrong_method_is_explained() {
     let (serving, _folder) = start("");
     let client = client();
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
@@ -289,7 +289,7 @@ async fn every_refusal_of_a_webhook_takes_a_line_with_its_reason() {
 /// A wrong secret is the usual reason: all webhooks from OpenAI meanwhile are stored, and losses
 /// are reported.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_quarantine_does_not_keep_is_counted_and_noise_elsewhere_is_no_reason() {
+async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     let file = folder.path().join("unwrapd.toml");

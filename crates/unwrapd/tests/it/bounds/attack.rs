@@ -24,7 +24,7 @@ const STREAMS: usize = 100;
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() {
+async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
@@ -105,7 +105,7 @@ async fn a_quarantine_full_of_large_bodies_that_many_list_takes_little_memory() 
 
 /// Requests to a wrong path, from many connections with the maximum number of streams.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_streams_whose_answers_nobody_takes_take_little_memory_of_the_public_port() {
+async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     const CONNECTIONS: usize = 150;
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");

@@ -23,7 +23,7 @@ fn place(app: &Application, attempts_max: u32) -> Place {
 
 /// A caller waits for seconds, and some applications get only one attempt.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_received_while_the_clock_is_off_is_signed_at_the_right_time() {
+async fn messages_received_while_the_clock_is_wrong_are_signed_at_the_right_time() {
     for off in [2 * HOUR, -2 * HOUR, 31 * DAY, -31 * DAY] {
         let mut app = Application::start(std::iter::repeat_n(Answer::IfVerified, 100)).await;
         let place = place(&app, 1);
@@ -90,7 +90,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
 
 /// At that time it is unknown which of the two clocks is right.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_when_the_clock_jumps_is_not_given_up_because_of_its_signature() {
+async fn a_delivery_waiting_at_a_jump_of_the_clock_is_not_given_up_for_its_signature() {
     for off in [2 * HOUR, -31 * DAY] {
         let later = Answer::RetryAfter(503, "1");
         let answers = [later.clone(), later]

@@ -13,7 +13,7 @@ use crate::support::process::unwrapd;
 /// SQLite has it mapped, so a read beyond its end would be a signal that ends the process, which is
 /// acceptable.
 #[tokio::test]
-async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_makes_it_anew() {
+async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_rebuilds_it() {
     let place = Place::new();
     let mut serving = place.start();
     place.post_some(&serving).await;
@@ -128,9 +128,8 @@ async fn an_older_copy_of_equal_size_that_is_copied_over_the_database_ends_the_g
     assert_eq!(left, fs::read(&backup).unwrap(), "it is left alone");
 }
 
-/// The gateway also notices it while no webhook arrives.
 #[tokio::test]
-async fn a_hand_on_the_files_is_noticed_while_nothing_arrives() {
+async fn a_change_of_the_files_is_noticed_while_no_webhook_arrives() {
     let place = Place::new();
     let mut serving = place.start();
     place.post_some(&serving).await;

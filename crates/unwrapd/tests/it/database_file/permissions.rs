@@ -64,7 +64,7 @@ fn who() -> String {
 }
 
 #[test]
-fn a_permission_that_is_missing_is_said_with_who_which_path_and_what_to_do() {
+fn a_missing_permission_is_reported_with_user_path_and_remedy() {
     // The folder is not writable.
     let place = Place::new();
     mode(place.folder.path(), 0o555);
@@ -100,7 +100,7 @@ fn a_permission_that_is_missing_is_said_with_who_which_path_and_what_to_do() {
 }
 
 #[test]
-fn a_path_that_leads_to_no_file_is_said_with_a_remedy() {
+fn a_path_that_leads_to_no_file_is_reported_with_a_remedy() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/store.db");
     let error = open(&missing).unwrap_err().to_string();
@@ -135,7 +135,7 @@ async fn a_store_that_may_only_be_read_is_checked_and_copied() {
 
 /// The log cannot be read without an index, which only a user with write access can create.
 #[tokio::test]
-async fn a_log_that_cannot_be_read_is_said_with_who_may() {
+async fn an_unreadable_log_is_reported_with_the_user_who_may_read_it() {
     let place = Place::new();
     let serving = place.start();
     place.post_some(&serving).await;
@@ -159,7 +159,7 @@ async fn a_log_that_cannot_be_read_is_said_with_who_may() {
 }
 
 #[test]
-fn a_source_that_cannot_be_entered_is_not_said_to_be_missing() {
+fn a_source_that_cannot_be_entered_is_not_reported_as_missing() {
     let folder = TempDir::new().unwrap();
     mode(folder.path(), 0o755);
     let closed = folder.path().join("closed");

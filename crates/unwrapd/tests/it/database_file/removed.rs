@@ -172,7 +172,7 @@ async fn a_log_that_is_replaced_ends_the_gateway_and_is_saved() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_removed_ends_the_gateway_and_the_next_start_makes_it_anew() {
+async fn an_index_that_is_removed_ends_the_gateway_and_the_next_start_rebuilds_it() {
     ends_and_is_saved(
         "index removed",
         |place| fs::remove_file(place.file("-shm")).unwrap(),

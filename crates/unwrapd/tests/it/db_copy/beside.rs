@@ -10,7 +10,7 @@ fn url(home: &Home) -> StoreUrl {
 
 /// A user who believes that a copy hangs runs it again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removing_it() {
+async fn a_copy_ended_by_another_claims_no_success_and_does_not_advise_to_remove_it() {
     let folder = TempDir::new().unwrap();
     let source = Home::file(&folder, "source.db");
     fill(&source, 3, Timestamp::now()).await;
@@ -40,9 +40,9 @@ async fn a_copy_that_another_has_ended_claims_nothing_and_says_nothing_of_removi
     }
 }
 
-/// By a gateway that ran and stopped.
+/// A gateway may have run meanwhile, and stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_changes_while_it_is_compared_is_not_called_copied() {
+async fn a_source_that_changes_while_it_is_compared_is_not_reported_as_copied() {
     let folder = TempDir::new().unwrap();
     for source in [Home::file(&folder, "source.db"), Home::schema()] {
         fill(&source, 3, Timestamp::now()).await;
@@ -75,7 +75,7 @@ async fn a_source_that_changes_while_it_is_compared_is_not_called_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_came_again_after_it_was_forgotten_is_named_where_it_cannot_be_kept() {
+async fn a_repeated_id_is_named_if_the_target_cannot_hold_it_twice() {
     let folder = TempDir::new().unwrap();
     let source = Home::file(&folder, "source.db");
     fill(&source, 3, Timestamp::now()).await;

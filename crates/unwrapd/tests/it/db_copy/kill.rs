@@ -93,9 +93,9 @@ async fn a_copy_killed_at_any_step_goes_on_and_doubles_nothing() {
     }
 }
 
-/// Until then it is an empty file.
+/// The file is empty until then.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_killed_while_it_makes_the_file_goes_on() {
+async fn a_copy_killed_while_it_creates_the_file_goes_on() {
     let folder = TempDir::new().unwrap();
     let source = Home::schema();
     fill(&source, 5, Timestamp::now()).await;
@@ -182,9 +182,9 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
     }
 }
 
-/// A disk that loses data, or a tool that changes the database.
+/// The cause is a disk that loses data, or a tool that changes the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_the_same_in_the_end_is_found_and_not_served() {
+async fn a_target_that_differs_in_the_end_is_found_and_not_served() {
     let folder = TempDir::new().unwrap();
     for source in [Home::file(&folder, "source.db"), Home::schema()] {
         fill(&source, 13, Timestamp::now()).await;

@@ -26,7 +26,7 @@ fn script(script: &str, arguments: &[&Path]) -> DestinationSettings {
 }
 
 #[tokio::test]
-async fn a_command_gets_the_payload_on_stdin_and_what_is_known_in_an_environment_without_ours() {
+async fn a_command_gets_the_payload_on_stdin_and_the_facts_in_a_clean_environment() {
     let folder = TempDir::new().unwrap();
     let (payload, environment) = (folder.path().join("payload"), folder.path().join("env"));
     let settings = script("cat > \"$0\" && env > \"$1\"", &[&payload, &environment]);
@@ -107,7 +107,7 @@ async fn a_command_that_is_not_there_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn what_it_prints_is_kept_in_order_with_the_end_of_it_and_out_of_the_answer() {
+async fn the_excerpt_has_the_end_of_the_output_in_order_apart_from_the_answer() {
     let settings = script("echo one; echo two >&2; echo three; exit 1", &[]);
     let outcome = sent(&settings, &delivery("{}")).await;
     assert_eq!(outcome.answer(), "exit 1");
@@ -121,7 +121,7 @@ async fn what_it_prints_is_kept_in_order_with_the_end_of_it_and_out_of_the_answe
 }
 
 #[tokio::test]
-async fn a_command_need_not_read_what_it_is_told() {
+async fn a_command_need_not_read_its_stdin() {
     // More than a pipe holds.
     let large = delivery(vec![b'x'; 1 << 20]);
     for script_text in ["exit 0", "exec <&-; exit 0"] {
@@ -131,7 +131,7 @@ async fn a_command_need_not_read_what_it_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_message_holds_cannot_keep_a_command_from_starting() {
+async fn no_content_of_a_message_prevents_a_command_from_starting() {
     let mut hostile = delivery(format!(
         "{{\"type\":\"a\",\"id\":\"{}\"}}",
         "x".repeat(1 << 18)
@@ -143,7 +143,7 @@ async fn what_a_message_holds_cannot_keep_a_command_from_starting() {
 }
 
 #[tokio::test]
-async fn the_id_of_an_odd_event_is_told_like_any_other() {
+async fn the_id_of_an_odd_event_reaches_a_command_like_any_other() {
     for body in [
         r#"{"type":"batch.completed","id":"evt_0","id":"evt_1"}"#,
         r#"{"type":"batch.completed","id":"evt_1","data":NaN}"#,
@@ -201,7 +201,7 @@ impl Leash {
 const FAMILY: &str = "sleep 1000 3>\"$0\" & echo started; wait";
 
 #[tokio::test]
-async fn a_command_that_takes_too_long_is_killed_with_all_it_started() {
+async fn a_command_that_takes_too_long_is_killed_with_all_its_processes() {
     let leash = Leash::new();
     let mut settings = script(FAMILY, &[&leash.path]);
     settings.limits.timeout = Duration::from_secs(1);
@@ -216,7 +216,7 @@ async fn a_command_that_takes_too_long_is_killed_with_all_it_started() {
 }
 
 #[tokio::test]
-async fn a_command_that_nobody_waits_for_is_killed_with_all_it_started() {
+async fn an_abandoned_command_is_killed_with_all_its_processes() {
     let mut leash = Leash::new();
     let settings = script(FAMILY, &[&leash.path]);
     let sending = tokio::spawn(async move { sent(&settings, &delivery("{}")).await });
@@ -229,7 +229,7 @@ async fn a_command_that_nobody_waits_for_is_killed_with_all_it_started() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_behind_holds_nothing_up() {
+async fn a_process_left_behind_by_a_command_does_not_delay_the_outcome() {
     let leash = Leash::new();
     // It keeps stdin, stdout and stderr open, and the payload is not read.
     let settings = script(

@@ -155,7 +155,7 @@ async fn counted(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_makes_new_connections_though_nothing_has_changed() {
+async fn a_reload_opens_new_connections_though_nothing_has_changed() {
     let mut app = Application::start([]).await;
     let url: reqwest::Url = app.url.parse().unwrap();
     let (address, connections) = counted(url.socket_addrs(|| None).unwrap()[0]).await;

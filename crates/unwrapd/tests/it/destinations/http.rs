@@ -94,7 +94,7 @@ fn response(status: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_an_application_says_is_kept_apart_from_the_answer() {
+async fn the_excerpt_of_a_response_is_separate_from_the_answer() {
     let long = "long ".repeat(2000);
     let server = RawServer::start([
         response("500 Oh", "", "cannot reach\nthe database"),
@@ -121,7 +121,7 @@ async fn what_an_application_says_is_kept_apart_from_the_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_end_does_not_hold_up_what_its_head_decided() {
+async fn a_response_body_that_does_not_end_does_not_delay_the_outcome() {
     let endless = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
     let server = RawServer::start([endless.to_owned()]).await;
     let outcome = sent(&to(&server.url), &delivery("{}")).await;
@@ -131,7 +131,7 @@ async fn a_body_that_does_not_end_does_not_hold_up_what_its_head_decided() {
 
 /// The response may well repeat the message.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_application_says_is_not_logged() {
+async fn the_response_of_an_application_is_not_logged() {
     let mut server = RawServer::start([
         response("500 Oh", "", "private-echo"),
         response("200 OK", "", "private-echo"),
@@ -263,7 +263,7 @@ async fn a_private_name_is_fine_where_the_configuration_says_so() {
 }
 
 #[tokio::test]
-async fn a_name_is_looked_at_each_time_a_connection_is_made() {
+async fn a_name_is_checked_for_each_new_connection() {
     // The name changes its address between two connections.
     let closing = "connection: close\r\n";
     let server = RawServer::start([
@@ -290,7 +290,7 @@ async fn localhost_is_a_name_like_an_address() {
 }
 
 #[tokio::test]
-async fn while_a_secret_is_exchanged_the_old_one_and_the_new_one_both_verify() {
+async fn both_secrets_of_a_rotation_verify_a_delivery() {
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), &app.url);
@@ -369,7 +369,7 @@ fn tls_server() -> (SocketAddr, String) {
 }
 
 #[tokio::test]
-async fn a_certificate_of_nobody_we_know_is_refused() {
+async fn a_certificate_of_an_unknown_authority_is_refused() {
     let (address, _) = tls_server();
     let url = format!("https://localhost:{}/webhook", address.port());
     let outcome = sent(&to(&url), &delivery("{}")).await;
@@ -421,7 +421,7 @@ async fn a_certificate_of_an_authority_that_the_system_knows_is_accepted() {
 }
 
 #[test]
-fn a_destination_that_leads_back_to_the_gateway_is_seen() {
+fn a_destination_that_leads_back_to_the_gateway_is_detected() {
     let leads = |url: &str, address: &str| http(url).leads_to(address.parse().unwrap());
     for (url, address) in [
         (

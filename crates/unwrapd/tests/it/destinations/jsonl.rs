@@ -30,7 +30,7 @@ fn lines_in(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_message_is_a_line_of_a_file_that_is_nobody_elses() {
+async fn a_message_is_a_line_of_a_file_private_to_the_user() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let outcome = sent(&lines_to(&file), &delivery(r#"{"id": "evt_1"}"#)).await;
@@ -45,7 +45,7 @@ async fn a_message_is_a_line_of_a_file_that_is_nobody_elses() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_a_line_each_and_none_is_lost() {
+async fn many_messages_at_once_are_a_line_each_and_none_is_lost() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let test = TestGateway::start(vec![lines_to(&file)]).await;
@@ -77,7 +77,7 @@ async fn many_at_once_are_a_line_each_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_moved_away_or_removed_is_begun_anew() {
+async fn a_file_that_is_moved_away_or_removed_is_created_again() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let moved = folder.path().join("events.jsonl.1");
@@ -97,7 +97,7 @@ async fn a_file_that_is_moved_away_or_removed_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_line_that_was_cut_short_spoils_none_but_itself() {
+async fn a_truncated_line_spoils_no_other() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     std::fs::write(&file, "{}\n{\"webhook_id\":\"wh_").unwrap();
@@ -113,7 +113,7 @@ async fn a_line_that_was_cut_short_spoils_none_but_itself() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_a_failure_that_comes_again() {
+async fn a_line_that_cannot_be_written_is_a_failure_to_retry() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("there").join("events.jsonl");
     let destination = build(&lines_to(&file)).unwrap();

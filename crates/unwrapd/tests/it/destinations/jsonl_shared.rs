@@ -58,7 +58,7 @@ async fn writers_that_share_a_file_write_whole_lines_and_no_empty_ones() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_never_given_back_is_a_failure_and_no_hang() {
+async fn a_lock_that_is_never_released_is_a_failure_and_no_hang() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("events.jsonl");
     let held = std::fs::File::create(&file).unwrap();
@@ -157,7 +157,7 @@ fn complaint(folder: &Path, jsonl: &Path) -> String {
 }
 
 #[test]
-fn a_path_that_no_lines_can_go_to_is_refused_at_the_start() {
+fn a_path_that_cannot_take_lines_is_refused_at_the_start() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path();
     let pipe = folder.join("pipe");

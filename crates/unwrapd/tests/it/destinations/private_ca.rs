@@ -64,7 +64,7 @@ async fn an_authority_that_the_destination_names_is_trusted() {
 }
 
 #[tokio::test]
-async fn an_authority_that_was_made_anew_under_its_name_is_told() {
+async fn an_authority_with_a_new_key_under_its_old_name_is_reported() {
     let server = signed_by(&authority("ours"), "localhost", None);
     let outcome = delivered(&server, Some(&authority("ours").pem())).await;
     let answer = outcome.answer();
@@ -153,7 +153,7 @@ pub(super) async fn saying(answer: &'static [u8]) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn the_wrong_one_of_http_and_https_is_told() {
+async fn http_and_https_mixed_up_are_reported() {
     let remedy = "write http:// in the URL, or another port";
     for answer in [
         &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"[..],
@@ -268,7 +268,7 @@ async fn a_changed_file_of_authorities_counts_from_the_next_reload() {
 }
 
 #[test]
-fn a_list_of_authorities_that_the_environment_names_in_vain_is_told_at_the_start() {
+fn an_unusable_list_of_authorities_from_the_environment_is_reported_at_the_start() {
     let folder = TempDir::new().unwrap();
     let empty = write(folder.path(), "empty.pem", "");
     let ca = write(folder.path(), "ca.pem", authority("ours").pem());
@@ -297,7 +297,7 @@ fn a_list_of_authorities_that_the_environment_names_in_vain_is_told_at_the_start
 }
 
 #[test]
-fn commands_tell_the_same_causes() {
+fn commands_report_the_same_causes() {
     let address = serve(&signed_by(&authority("ours"), "localhost", None));
     let trigger = |url: &str| {
         let output = unwrapd()
@@ -319,7 +319,7 @@ fn commands_tell_the_same_causes() {
 
 /// Certificates as `openssl` makes them by default.
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_that_was_made_by_hand_is_told() {
+async fn a_mistake_in_a_hand_made_certificate_is_reported() {
     let folder = TempDir::new().unwrap();
     let script = r#"
         set -e

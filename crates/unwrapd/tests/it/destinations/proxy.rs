@@ -73,7 +73,7 @@ async fn a_url_of_https_goes_through_a_tunnel() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_proxy_is_told() {
+async fn a_failure_of_a_proxy_is_reported_with_its_cause() {
     let app = Application::start([]).await;
     let asks = ProxyRules {
         authorization: Some("Basic x".into()),
@@ -123,7 +123,7 @@ async fn what_is_wrong_with_a_proxy_is_told() {
 
 /// The proxy itself uses TLS, and its certificate is the problem.
 #[tokio::test]
-async fn what_is_wrong_with_the_certificate_of_a_proxy_is_told_of_the_proxy() {
+async fn a_bad_certificate_of_a_proxy_is_attributed_to_the_proxy() {
     let plain = saying(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
     let unknown = serve(&signed_by(&authority("other"), "localhost", None)).port();
     let other_name = serve(&signed_by(&authority("ours"), "proxy.invalid", None)).port();

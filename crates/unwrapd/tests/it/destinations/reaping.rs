@@ -51,7 +51,7 @@ const LEAVERS: [&str; 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_left_the_group_of_a_command_is_killed_with_it() {
+async fn a_process_that_left_the_group_of_a_command_is_killed_with_it() {
     for (number, script) in LEAVERS.into_iter().enumerate() {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("id");
@@ -73,7 +73,7 @@ async fn what_left_the_group_of_a_command_is_killed_with_it() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_behind_on_purpose_goes_on() {
+async fn a_process_left_behind_on_purpose_goes_on() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("id");
     let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > \"$0\"";
@@ -189,7 +189,7 @@ fn leaving_config(folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_process_one_it_leaves_no_zombies_and_knows_how_its_commands_ended() {
+async fn the_gateway_as_process_one_leaves_no_zombies_and_knows_how_its_commands_ended() {
     const COMMANDS: usize = 5;
     let folder = TempDir::new().unwrap();
     leaving_config(folder.path());

@@ -74,7 +74,7 @@ fn a_command_with_such_a_url_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bare_port_is_one_of_this_machine() {
+async fn a_bare_port_means_this_machine() {
     let mut app = Application::start([]).await;
     let url: reqwest::Url = app.url.parse().unwrap();
     let port = url.port().unwrap();

@@ -63,7 +63,7 @@ async fn keep(number: usize, store: &MemoryStore, reservation: Option<Reservatio
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_handed_over_needs_no_claim() {
+async fn a_hand_off_needs_no_claim() {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
     let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);
@@ -79,7 +79,7 @@ async fn what_is_handed_over_needs_no_claim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_waited_for_long_goes_before_what_comes() {
+async fn deliveries_that_have_waited_long_go_before_new_ones() {
     const WAIT: usize = 300;
     let mut store = MemoryStore::open(&Disk::default());
     store.takes = STORE_TAKES;
@@ -110,7 +110,7 @@ async fn what_has_waited_for_long_goes_before_what_comes() {
 
 /// Messages arrive as fast as the destination takes them, so there is always a hand-off.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_overtaken_by_many() {
+async fn a_waiting_delivery_is_not_overtaken_by_many() {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
     let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 8);
@@ -140,7 +140,7 @@ async fn nothing_is_overtaken_by_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
+async fn a_hand_off_at_the_end_is_released_for_the_next_dispatcher() {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
     let (switch, running) = dispatch_by(&registry, &store, app.clone(), 4);
@@ -163,7 +163,7 @@ async fn what_gets_its_place_at_the_end_is_free_for_whoever_comes_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_took_as_long_as_its_lease_to_keep_is_claimed_first() {
+async fn a_hand_off_whose_lease_ended_while_it_was_stored_is_claimed_first() {
     let (store, registry) = (store_with_backlog(0).await, Registry::default());
     let app = Arc::new(Remembers::default());
     let (_switch, _running) = dispatch_by(&registry, &store, app.clone(), 4);

@@ -55,7 +55,7 @@ fn failures(count: usize) -> Vec<Answer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_finds_down_is_down_for_the_other_and_up_again_for_both() {
+async fn a_circuit_opens_and_closes_at_both_gateways() {
     // The first probes fail too, so that both gateways can be seen to know the state.
     let mut app = Application::start(failures(FAILURES_MAX as usize + 2)).await;
     let gateways = two(&[of_one_gateway(&app.url)]).await;
@@ -76,7 +76,7 @@ async fn what_one_finds_down_is_down_for_the_other_and_up_again_for_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_gateway_probes_for_all() {
+async fn a_single_gateway_probes_for_all() {
     const MESSAGES: usize = 40;
     let mut app = Application::start(failures(10_000)).await;
     let gateways = two(&[soon_again("app", &app.url)]).await;
@@ -103,7 +103,7 @@ async fn one_gateway_probes_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_all_of_them_remembers_what_is_down() {
+async fn open_circuits_survive_a_restart_of_the_whole_fleet() {
     let mut app = Application::start(failures(FAILURES_MAX as usize + 1)).await;
     let url = database();
     let settings = || vec![of_one_gateway(&app.url)];
@@ -123,7 +123,7 @@ async fn a_restart_of_all_of_them_remembers_what_is_down() {
 
 /// An operator who corrects the URL does not want to wait for the next probe.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_configured_anew_is_tried_at_once() {
+async fn a_destination_with_a_new_url_is_tried_at_once() {
     let app = Application::start(failures(1000)).await;
     let mut other = Application::start([]).await;
     let folder = TempDir::new().unwrap();
@@ -185,7 +185,7 @@ impl Two {
 }
 
 #[tokio::test]
-async fn who_dies_while_it_probes_leaves_that_to_another() {
+async fn the_probe_of_a_dead_gateway_passes_to_another() {
     let two = Two::open().await;
     let wait = Duration::from_millis(200);
     two.stores[0]

@@ -33,7 +33,7 @@ fn listed(folder: &TempDir, serving: &Serving) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_differ_say_in_what_until_they_do_not() {
+async fn gateways_that_differ_report_the_difference_until_they_agree() {
     let store = store_url();
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     for folder in &folders {
@@ -106,7 +106,7 @@ async fn two_that_differ_say_in_what_until_they_do_not() {
 /// A gateway whose configuration has lost a destination cannot know whether the others still have
 /// it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_gateway_may_still_deliver_is_not_given_up() {
+async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     let store = store_url();
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     for folder in &folders {

@@ -87,7 +87,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too_late() {
+async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fenced() {
     let may_answer = Arc::new(Notify::new());
     let answer = || Answer::WhenTold(Arc::clone(&may_answer));
     let mut app = Application::start([answer(), answer()]).await;
@@ -127,7 +127,7 @@ async fn what_it_was_delivering_is_delivered_by_another_and_its_answers_come_too
 
 /// The worst moment: its claim is committed, and it has not read the answer yet.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
+async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway() {
     let mut app = Application::start([]).await;
     let fleet = Fleet::of(&app);
     let mut frozen = fleet.start();
@@ -171,7 +171,7 @@ async fn what_it_had_claimed_and_not_begun_is_not_delivered_by_it() {
 /// Before the others notice the missing heartbeats: the exclusive address shows that its owner has
 /// ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_takes_its_place_after_a_crash_has_at_once_what_it_held() {
+async fn a_gateway_at_the_address_of_a_crashed_one_has_its_leases_at_once() {
     let mut app = Application::start([Answer::Hang]).await;
     let fleet = Fleet::of(&app);
     let file = fleet.folder.path().join("unwrapd.toml");
@@ -195,7 +195,7 @@ async fn who_takes_its_place_after_a_crash_has_at_once_what_it_held() {
 
 /// Deliveries claimed before are lost, whatever answer arrives.
 #[tokio::test]
-async fn a_store_that_was_taken_for_dead_holds_nothing_of_what_it_claimed_before() {
+async fn a_store_that_was_taken_for_dead_loses_its_earlier_leases() {
     let address = postgres::shared().schema();
     let store = PostgresStore::open(&address, &Bounds::default())
         .await

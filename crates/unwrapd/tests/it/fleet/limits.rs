@@ -102,7 +102,7 @@ async fn take(State(crowd): State<Arc<Crowd>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_together_have_no_more_under_way_than_a_destination_takes() {
+async fn gateways_together_have_no_more_attempts_under_way_than_the_limit() {
     const MESSAGES: usize = 120;
     let app = Crowded::start().await;
     let gateways = two(&[app.destination(3)]).await;
@@ -119,7 +119,7 @@ async fn two_together_have_no_more_under_way_than_a_destination_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_there_is_one_place_for_two_one_of_them_delivers_what_either_accepts() {
+async fn a_single_slot_for_two_gateways_lets_one_deliver_for_both() {
     let app = Crowded::start().await;
     app.answer(usize::MAX >> 4);
     let gateways = two(&[app.destination(1)]).await;
@@ -134,7 +134,7 @@ async fn where_there_is_one_place_for_two_one_of_them_delivers_what_either_accep
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_parts_change_when_one_comes_and_when_one_goes() {
+async fn shares_change_when_a_gateway_joins_or_leaves() {
     let app = Crowded::start().await;
     let url = database();
     let settings = || vec![app.destination(4)];
@@ -166,9 +166,9 @@ async fn the_parts_change_when_one_comes_and_when_one_goes() {
     one.stop().await;
 }
 
-/// There they get no notifications, and search regularly.
+/// Gateways get no notifications through a pooler, and poll instead.
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_pooler_they_find_each_other_too() {
+async fn gateways_behind_a_pooler_find_each_other_too() {
     let pooler = Pooler::start(postgres::shared());
     let url = StoreUrl::Postgres(Box::new(pooler.schema()));
     let app = Crowded::start().await;
@@ -183,7 +183,7 @@ async fn behind_a_pooler_they_find_each_other_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_together_go_no_faster_than_a_destination_wants() {
+async fn gateways_together_stay_within_the_rate_of_a_destination() {
     const RATE: u32 = 20;
     const MESSAGES: usize = 60;
     let app = Crowded::start().await;

@@ -30,9 +30,9 @@ async fn post(serving: &Serving, id: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// Nothing is due and no webhook arrives, so no operation finds out by chance.
+/// No delivery is due and no webhook arrives, so no operation finds out by chance.
 #[tokio::test(flavor = "multi_thread")]
-async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
+async fn an_outage_of_the_database_is_logged_once_and_its_end_once() {
     let server = Server::start_on_loopback(&[]);
     let relay = Relay::start(server.listens_at()).await;
     let at = format!("127.0.0.1:{}", relay.port);
@@ -83,7 +83,7 @@ async fn that_the_database_is_away_is_said_once_and_that_it_is_back_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_webhooks_cannot_be_kept_is_said_though_the_database_is_there() {
+async fn a_database_that_refuses_webhooks_is_reported_though_it_answers() {
     let server = Server::start_on_loopback(&[]);
     let folder = TempDir::new().unwrap();
     let store = server.url("postgres", "refuses");

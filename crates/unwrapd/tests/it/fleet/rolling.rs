@@ -115,7 +115,7 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_one_after_the_other_refuses_no_request_and_delivers_all_once() {
+async fn a_rolling_restart_refuses_no_request_and_delivers_each_message_once() {
     let mut app = Application::start([]).await;
     let store = store_url();
     let places = [Place::new(), Place::new()];
@@ -171,7 +171,7 @@ async fn a_restart_of_one_after_the_other_refuses_no_request_and_delivers_all_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_to_stop_says_so_at_once_and_takes_webhooks_for_a_while() {
+async fn a_gateway_that_is_to_stop_says_so_at_once_and_accepts_webhooks_for_a_while() {
     let app = Application::start([]).await;
     let place = Place::new();
     let store = format!("sqlite:{}/unwrapd.db", place.folder.path().display());

@@ -22,7 +22,7 @@ const PLACES: [&str; 9] = [
 ];
 
 #[test]
-fn a_secret_is_repeated_wherever_it_got_lost_in_no_message() {
+fn no_message_repeats_a_misplaced_secret() {
     for secret in [
         "whsec_hunter2hunter2hunter2",
         "sk-proj-hunter2",
@@ -40,7 +40,7 @@ fn a_secret_is_repeated_wherever_it_got_lost_in_no_message() {
 }
 
 #[test]
-fn what_is_no_small_file_is_not_read_as_a_secret_or_a_certificate() {
+fn a_device_a_folder_or_a_large_file_is_no_secret_and_no_certificate() {
     let folder = TempDir::new().unwrap();
     let large = folder.path().join("large");
     std::fs::write(&large, vec![b'a'; 8 * 1024 * 1024]).unwrap();

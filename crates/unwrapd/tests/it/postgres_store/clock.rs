@@ -58,7 +58,7 @@ async fn doubts(gateways: &[Serving], is_in_doubt: bool) {
 /// Attempts in progress are made once, waiting deliveries continue, and nothing is given up or
 /// pruned.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_of_the_database_that_jumps_makes_nothing_twice_and_gives_nothing_up() {
+async fn a_clock_of_the_database_that_jumps_repeats_no_delivery_and_gives_none_up() {
     let shared = TempDir::new().unwrap();
     // The server runs as another user.
     fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn what_postgresql_cannot_hold_is_refused_alone() {
+async fn a_message_that_postgresql_cannot_hold_is_refused_alone() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     let mut odd_type = message("wh_odd_type", at(0));
@@ -38,7 +38,7 @@ async fn what_postgresql_cannot_hold_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn what_has_no_body_any_more_is_counted_and_left() {
+async fn messages_without_payload_are_counted_and_not_replayed() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     for id in ["wh_1", "wh_2"] {
@@ -64,7 +64,7 @@ async fn what_has_no_body_any_more_is_counted_and_left() {
 /// Payloads are in partitions that are filled in turn. Payloads of waiting deliveries are moved
 /// before a partition is truncated.
 #[tokio::test]
-async fn the_space_of_old_payloads_is_given_back_and_what_waits_is_kept() {
+async fn the_space_of_old_payloads_is_freed_and_waiting_payloads_stay() {
     let bounds = Bounds {
         retention: Duration::from_secs(8 * 24 * 3600),
         ..Bounds::default()

@@ -59,7 +59,7 @@ async fn a_claim_whose_answer_is_lost_holds_nothing() {
 
 /// The same applies to deliveries leased when they are stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_in_a_commit_nobody_heard_of_is_held_by_nobody() {
+async fn a_hand_off_in_a_commit_whose_answer_is_lost_holds_no_lease() {
     let (server, relay, store) = relayed().await;
     // Over a connection that is used again.
     accept(&store, "wh_0", 0).await;

@@ -6,7 +6,7 @@ use crate::support::process::{Serving, write_config_on};
 use crate::support::{Webhook, client};
 
 #[tokio::test]
-async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
+async fn the_store_is_not_writable_while_a_table_that_messages_need_is_locked() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     store.check_writable(at(0)).await.unwrap();
@@ -39,7 +39,7 @@ async fn it_is_not_ready_while_a_table_that_messages_need_is_locked() {
 }
 
 #[tokio::test]
-async fn it_is_not_ready_where_no_message_can_be_inserted() {
+async fn the_store_is_not_writable_if_no_message_can_be_inserted() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     let schema = schema_of(&place);
@@ -55,7 +55,7 @@ async fn it_is_not_ready_where_no_message_can_be_inserted() {
 
 /// In that mode each of our connections occupies a session of the server permanently.
 #[tokio::test]
-async fn a_pooler_that_has_no_session_left_is_told_as_that() {
+async fn a_pooler_without_a_free_session_is_named_as_the_cause() {
     let pooler = Pooler::start_as(server::shared(), "session", 1);
     let refused = match open(&pooler.schema()).await {
         Err(refused) => refused,
@@ -132,7 +132,7 @@ async fn too_few_connections_take_few_lines_of_the_log() {
 
 /// All gateways write into the quarantine one after the other.
 #[tokio::test]
-async fn what_waits_to_be_quarantined_keeps_no_claim_waiting() {
+async fn requests_that_wait_for_the_quarantine_delay_no_claim() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     let table = format!("'{}.quarantine'::regclass::oid", schema_of(&place));

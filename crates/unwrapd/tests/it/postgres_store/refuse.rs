@@ -20,7 +20,7 @@ async fn a_role_that_does_not_wait_for_its_commits_is_refused() {
 
 /// Another role has created it, such as an administrator who copied into it.
 #[tokio::test]
-async fn a_schema_that_the_role_may_not_use_is_said_to_belong_to_another() {
+async fn a_schema_that_the_role_may_not_use_is_reported_to_belong_to_another() {
     let server = server::shared();
     server.sql("CREATE ROLE guest LOGIN");
     let place = PostgresPlace::new();
@@ -55,7 +55,7 @@ async fn a_schema_may_have_the_name_of_a_word_of_the_language() {
     }
 }
 
-/// It could store nothing, and its readiness would not show that.
+/// Such a role could store nothing, and readiness would not show that.
 #[tokio::test]
 async fn a_role_whose_transactions_are_of_another_kind_is_refused() {
     let server = server::shared();
@@ -99,7 +99,7 @@ async fn a_schema_of_someone_else_or_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_said_without_who_and_where() {
+async fn a_missing_database_is_reported_without_user_and_host() {
     let address: PostgresAddress = "postgres://me@localhost:1/events".parse().unwrap();
     let error = open(&address.with_password("hunter2")).await.err().unwrap();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
@@ -110,7 +110,7 @@ async fn a_database_that_is_not_there_is_said_without_who_and_where() {
 }
 
 #[tokio::test]
-async fn a_connection_is_encrypted_for_who_can_prove_its_name() {
+async fn a_connection_is_encrypted_to_a_server_that_proves_its_name() {
     use std::os::unix::fs::{PermissionsExt, chown};
 
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn many_open_an_empty_database_at_once() {
+async fn many_gateways_open_an_empty_database_at_once() {
     let place = PostgresPlace::new();
     let mut opened = JoinSet::new();
     for number in 0..6 {
@@ -58,9 +58,9 @@ async fn two_stores_never_hold_one_delivery_at_once() {
     assert!(delivered.lock().unwrap().values().all(|times| *times == 1));
 }
 
-/// Long before its lease ends.
+/// The leases would end much later.
 #[tokio::test]
-async fn what_a_gateway_held_that_fell_silent_is_due_again() {
+async fn leases_of_a_silent_gateway_are_due_again() {
     let place = PostgresPlace::new();
     let silent = place.open().await;
     accept(&silent, "wh_1", 0).await;
@@ -96,7 +96,7 @@ async fn what_a_gateway_held_that_fell_silent_is_due_again() {
 
 /// Possibly the database was away, and the others are about to send heartbeats too.
 #[tokio::test]
-async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_time() {
+async fn a_new_gateway_counts_the_others_until_their_heartbeats_had_time_to_arrive() {
     let place = PostgresPlace::new();
     place.open().await.close().await;
     let schema = schema_of(&place);
@@ -128,7 +128,7 @@ async fn who_has_just_come_takes_nobody_for_dead_before_the_others_had_their_tim
 }
 
 #[tokio::test]
-async fn of_copies_at_two_stores_one_is_new() {
+async fn copies_at_two_stores_are_new_once() {
     let place = PostgresPlace::new();
     let stores = [place.open().await, place.open().await];
     let mut copies = JoinSet::new();
@@ -153,7 +153,7 @@ async fn of_copies_at_two_stores_one_is_new() {
 }
 
 #[tokio::test]
-async fn of_many_copies_that_come_to_two_stores_at_once_each_is_new_at_one() {
+async fn many_copies_at_two_stores_at_once_are_each_new_at_one() {
     const IDS: usize = 600;
     let place = PostgresPlace::new();
     let stores = [place.open().await, place.open().await];
@@ -173,9 +173,9 @@ async fn of_many_copies_that_come_to_two_stores_at_once_each_is_new_at_one() {
     assert_eq!(stores[0].tally().await.pending, IDS as u64);
 }
 
-/// Its clock may be slow, or its commit may have taken long.
+/// The clock of that store may be slow, or its commit may have taken long.
 #[tokio::test]
-async fn what_another_store_received_long_before_is_claimed_all_the_same() {
+async fn a_message_that_another_store_received_long_before_is_claimed_too() {
     let place = PostgresPlace::new();
     let stores = [place.open().await, place.open().await];
     accept(&stores[0], "wh_now", 0).await;
@@ -197,7 +197,7 @@ async fn what_another_store_received_long_before_is_claimed_all_the_same() {
 
 /// A claim of due deliveries does not find what is due in years.
 #[tokio::test]
-async fn work_at_one_store_is_told_to_the_other() {
+async fn deliveries_at_one_store_are_announced_to_the_other() {
     let place = PostgresPlace::new();
     let stores = [place.open().await, place.open().await];
     let years = 100 * 365 * DAY;
@@ -228,7 +228,7 @@ async fn work_at_one_store_is_told_to_the_other() {
 }
 
 #[tokio::test]
-async fn what_nobody_told_is_found_by_looking() {
+async fn deliveries_without_a_notification_are_found_by_polling() {
     let place = PostgresPlace::new();
     let store = place.open().await;
     let mut call = message("wh_call", at(0));

@@ -69,7 +69,7 @@ async fn events_are_listed_by_pages_and_shown_with_their_exact_payload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_wrote_does_nothing_to_a_terminal() {
+async fn hostile_text_of_an_event_is_escaped_on_a_terminal() {
     let test = TestGateway::start(vec![]).await;
     let hostile = Webhook::with_payload(
         "wh_1",
@@ -85,7 +85,7 @@ async fn what_strangers_wrote_does_nothing_to_a_terminal() {
 
 /// People know `resp_…`, but not `wh_…`.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_found_by_what_they_are_about() {
+async fn events_are_found_by_their_resource() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let about = |id: &str, event: &str, resource: &str| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_cannot_do_it_says_what_to_do() {
+async fn a_command_that_fails_names_the_remedy() {
     let test = TestGateway::start(vec![]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
     let admin = test.admin();
@@ -66,7 +66,7 @@ async fn a_command_that_cannot_do_it_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_nothing_is_replayed_or_dropped_unless_it_is_said_beforehand() {
+async fn a_command_without_a_terminal_replays_and_drops_only_with_yes() {
     let mut app = Application::start([Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
@@ -88,7 +88,7 @@ async fn without_a_terminal_nothing_is_replayed_or_dropped_unless_it_is_said_bef
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_refuses_what_makes_no_sense_and_says_why() {
+async fn the_admin_port_refuses_invalid_replays_with_the_reason() {
     let app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let everything = json!({"filter": {}, "token": "t1"});
@@ -133,7 +133,7 @@ async fn the_port_refuses_what_makes_no_sense_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strange_web_page_can_neither_replay_nor_read() {
+async fn a_foreign_web_page_can_neither_replay_nor_read() {
     let mut app = Application::start([]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     test.receive("wh_1", EventType::BatchCompleted).await;
