@@ -58,8 +58,8 @@ impl Filter {
         }
     }
 
-    /// The filters for an id of any kind, in the order in which they are tried: a webhook id, the id
-    /// of an event, and the id of a resource.
+    /// The filters for an id of any kind, in the order in which they are tried: a webhook id, the
+    /// id of an event, and the id of a resource.
     pub(super) fn for_id(id: &str) -> [Self; 3] {
         let ids = || vec![id.to_owned()];
         let webhook_id = Self {
@@ -127,7 +127,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was deleted.
+    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was
+    /// deleted.
     pub(super) fn wants_payload(&self, payload: Option<&[u8]>) -> bool {
         let filter = &self.filter;
         if !filter.names_payloads() {

@@ -1,4 +1,5 @@
-//! Databases that are full already. Filling takes minutes, so they are kept until the schema changes or their messages grow too old.
+//! Databases that are full already. Filling takes minutes, so they are kept until the schema
+//! changes or their messages grow too old.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -55,7 +55,8 @@ pub struct ServerSettings {
     pub head_timeout: Duration,
     /// Longest time for the body of a request to arrive.
     pub body_timeout: Duration,
-    /// Longest time for which a connection may be idle, or its client may read nothing of an answer.
+    /// Longest time for which a connection may be idle, or its client may read nothing of an
+    /// answer.
     pub idle_timeout: Duration,
     /// Time of receiving after the signal to stop. Meanwhile `/readyz` answers that the gateway is
     /// not ready.
@@ -63,8 +64,8 @@ pub struct ServerSettings {
     /// Connections to the admin port at once. Not a key of the file: a browser opens a handful, and
     /// each page may hold one.
     pub admin_connections_max: usize,
-    /// TLS of the public port; `None`: plain HTTP, for a proxy in front that speaks TLS, or for this
-    /// machine alone.
+    /// TLS of the public port; `None`: plain HTTP, for a proxy in front that speaks TLS, or for
+    /// this machine alone.
     pub tls: Option<Arc<Tls>>,
     /// TLS of the admin port; `None`: plain HTTP.
     pub admin_tls: Option<Arc<Tls>>,

@@ -13,8 +13,8 @@ use crate::printable;
 /// Longest path, in bytes: the limit of Linux.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// Makes the relative paths under these keys absolute, and those of files with secrets. A wrong path
-/// is a mistake. The path of the store is part of a URL, and is read with that URL.
+/// Makes the relative paths under these keys absolute, and those of files with secrets. A wrong
+/// path is a mistake. The path of the store is part of a URL, and is read with that URL.
 pub(super) fn count_from(folder: &Path, table: &mut DeTable<'_>, keys: &[&str]) -> Mistakes {
     let mut mistakes = Mistakes::default();
     walk_table(folder, table, keys, &mut mistakes);

@@ -67,8 +67,8 @@ pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
     http_url(&format!("http://{text}"))
 }
 
-/// The URL in `text`, or the problem that it has. `user` is the problem of a URL with a user name or
-/// a password.
+/// The URL in `text`, or the problem that it has. `user` is the problem of a URL with a user name
+/// or a password.
 pub(crate) fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     if text.is_empty() {
         return Err(NO_URL);
