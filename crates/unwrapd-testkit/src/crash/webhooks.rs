@@ -41,7 +41,8 @@ pub fn payload(number: usize) -> String {
     match kind(number) {
         // Blanks, escapes and letters that a new serialisation would change.
         Some(kind) => format!(
-            "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
+            "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \
+             \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
         ),
         None => format!("no event, {number}: {note}"),
     }

@@ -100,7 +100,8 @@ pub(super) async fn guard(
         }
         None if !is_of_this_machine(&request) => Some((
             StatusCode::FORBIDDEN,
-            "use an IP address or `localhost` in the URL: any other host name may be an attack from a web page (DNS rebinding); set `admin_token` to allow names",
+            "use an IP address or `localhost` in the URL: any other host name may be an attack \
+             from a web page (DNS rebinding); set `admin_token` to allow names",
         )),
         _ if is_of_a_page_elsewhere(&request) => Some((
             StatusCode::FORBIDDEN,

@@ -99,7 +99,8 @@ pub(super) fn as_problem(response: Response) -> Response {
     }
     let detail = match status {
         StatusCode::NOT_FOUND => {
-            "this path does not exist: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
+            "this path does not exist: health checks are /livez and /readyz, the API is under \
+             /api/v1, and webhooks are received at the port of `listen`"
         }
         StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
         _ => "the request cannot be read",

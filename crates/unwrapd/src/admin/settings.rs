@@ -50,7 +50,8 @@ impl AdminKeys {
             if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
                 mistakes.add(Mistake::absence(
                     text.span(),
-                    "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+                    "others can reach this address and could pause and replay: add \
+                     `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
                 ));
             }
         }

@@ -41,7 +41,9 @@ pub(super) fn routes() -> Vec<Route> {
 #[must_use]
 pub(crate) fn remedy(name: &str, other: &str) -> String {
     format!(
-        "configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to {other}`. What waits stays in the store until you run `unwrapd destinations give-up {name}`"
+        "configure `{name}` again, or deliver copies to another destination with \
+         `unwrapd replay --destination {name} --status waiting --to {other}`. What waits stays in \
+         the store until you run `unwrapd destinations give-up {name}`"
     )
 }
 
@@ -116,7 +118,8 @@ async fn give_up_waiting(
         return Err(Refusal::new(
             StatusCode::CONFLICT,
             format!(
-                "gateway {gateway}, on the same database, has other destinations, and may still deliver to `{}`: give all gateways the same configuration first",
+                "gateway {gateway}, on the same database, has other destinations, and may still \
+                 deliver to `{}`: give all gateways the same configuration first",
                 shown(&name)
             ),
         ));
