@@ -21,7 +21,7 @@ use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::crash::gateway::CONCURRENCY;
 use crate::crash::ledger::{Book, Entry, Ledger, Received, known};
-use crate::crash::store::{DeliveryView, MessageView};
+use crate::crash::store::{StoredDelivery, StoredWebhooks};
 use crate::crash::webhooks::{self, Destination};
 
 /// Maximum number of deliveries to one destination between their beginning and their durable
@@ -34,7 +34,7 @@ const SHOWN_MAX: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
     /// Answered with 200, but not in the store.
-    NotKept,
+    NotStored,
     /// Answered with 200 and wanted, but not delivered.
     NotDelivered(Destination),
     /// Delivered, but never posted.
@@ -68,7 +68,7 @@ pub struct Offence {
 
 impl Wrong {
     fn is_loss(self) -> bool {
-        matches!(self, Self::NotKept | Self::NotDelivered(_))
+        matches!(self, Self::NotStored | Self::NotDelivered(_))
     }
 }
 
@@ -102,16 +102,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub fn reach(ledger: &Ledger, kept: &MessageView) -> Self {
+    pub fn reach(ledger: &Ledger, stored: &StoredWebhooks) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, kept, None));
+        ledger.read(|book| verdict.compare(book, stored, None));
         verdict
     }
 
     /// The verdict, with the reasons for each repeated delivery.
-    pub fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
+    pub fn reach_by(ledger: &Ledger, stored: &StoredWebhooks, reasons: &Reasons<'_>) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
+        ledger.read(|book| verdict.compare(book, stored, Some(reasons)));
         verdict
     }
 
@@ -119,19 +119,19 @@ impl Verdict {
         self.offences.is_empty()
     }
 
-    fn compare(&mut self, book: &Book, kept: &MessageView, reasons: Option<&Reasons<'_>>) {
+    fn compare(&mut self, book: &Book, stored: &StoredWebhooks, reasons: Option<&Reasons<'_>>) {
         self.posted = book.webhooks.len();
         self.requests = book.requests;
         for offence in &book.offences {
             self.offend(offence.wrong, &offence.id, offence.life);
         }
-        for id in kept.keys() {
+        for id in stored.keys() {
             if known(book, id).is_none() {
                 self.offend(Wrong::Invented, id, None);
             }
         }
         for (number, entry) in book.webhooks.iter().enumerate() {
-            self.compare_webhook(number, entry, kept, reasons);
+            self.compare_webhook(number, entry, stored, reasons);
         }
         for ((life, destination), count) in std::mem::take(&mut self.in_flight) {
             if count > IN_FLIGHT_MAX {
@@ -144,7 +144,7 @@ impl Verdict {
         &mut self,
         number: usize,
         entry: &Entry,
-        kept: &MessageView,
+        stored: &StoredWebhooks,
         reasons: Option<&Reasons<'_>>,
     ) {
         let id = webhooks::id(number);
@@ -154,9 +154,9 @@ impl Verdict {
         } else {
             self.offend(Wrong::NotAcknowledged, &id, None);
         }
-        let Some(webhook) = kept.get(&id) else {
+        let Some(webhook) = stored.get(&id) else {
             if life.is_some() {
-                self.offend(Wrong::NotKept, &id, life);
+                self.offend(Wrong::NotStored, &id, life);
             }
             return;
         };
@@ -167,7 +167,7 @@ impl Verdict {
             self.offend(Wrong::Altered, &id, life);
         }
         for destination in Destination::ALL {
-            let deliveries: Vec<&DeliveryView> = webhook.to(destination).collect();
+            let deliveries: Vec<&StoredDelivery> = webhook.to(destination).collect();
             match (deliveries.as_slice(), destination.wants(number)) {
                 ([], false) => {}
                 ([], true) => self.offend(Wrong::NotDelivered(destination), &id, life),
@@ -186,7 +186,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
     ) {
         let received = entry.at(destination);
         let life = entry.acknowledged_in;
@@ -205,7 +205,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
         reasons: Option<&Reasons<'_>>,
     ) {
         let received = entry.at(destination);
@@ -226,7 +226,7 @@ impl Verdict {
         &mut self,
         destination: Destination,
         received: &Received,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
     ) -> Again {
         let mut again = Again::default();
         let mut from_the_same: usize = 0;

@@ -11,7 +11,7 @@ use std::fmt;
 use crate::chronicle::Deeds;
 use crate::database::{Database, SCHEMA};
 use crate::ledger::{Ledger, Received};
-use crate::store::MessageView;
+use crate::store::StoredWebhooks;
 use crate::verdict::{Again, Verdict};
 use crate::webhooks::Destination;
 
@@ -221,8 +221,13 @@ impl Audit {
     }
 
     /// Compares the ledger with the store, using the reasons found here.
-    pub(crate) fn verdict(&self, ledger: &Ledger, kept: &MessageView, deeds: &Deeds) -> Verdict {
-        Verdict::reach_by(ledger, kept, &|id, destination, received| {
+    pub(crate) fn verdict(
+        &self,
+        ledger: &Ledger,
+        stored: &StoredWebhooks,
+        deeds: &Deeds,
+    ) -> Verdict {
+        Verdict::reach_by(ledger, stored, &|id, destination, received| {
             self.reasons(id, destination, received, deeds)
         })
     }

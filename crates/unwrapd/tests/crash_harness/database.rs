@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::store::{DeliveryView, MessageView};
+use crate::store::{StoredDelivery, StoredWebhooks};
 use crate::support::postgres::Server;
 use crate::webhooks;
 
@@ -23,8 +23,8 @@ impl Database {
     }
 
     /// Reads all stored messages.
-    pub(crate) fn read(&self) -> MessageView {
-        let mut kept = MessageView::new();
+    pub(crate) fn read(&self) -> StoredWebhooks {
+        let mut stored = StoredWebhooks::new();
         for [id, kind, payload] in self.rows(
             "SELECT webhook_id, event_type, encode(bytes, 'hex') FROM message LEFT JOIN payload USING (partition, seq)",
         ) {
@@ -35,7 +35,7 @@ impl Database {
                 }
                 payload == expected && kind == webhooks::kind(number).unwrap_or_default()
             });
-            let webhook = kept.entry(id).or_default();
+            let webhook = stored.entry(id).or_default();
             webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
             webhook.copies += 1;
         }
@@ -45,14 +45,14 @@ impl Database {
              FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
              GROUP BY delivery.id, webhook_id",
         ) {
-            kept.entry(id).or_default().deliveries.push(DeliveryView {
+            stored.entry(id).or_default().deliveries.push(StoredDelivery {
                 destination,
                 is_delivered: is_delivered == "t",
                 succeeded: succeeded.parse().unwrap(),
                 failed: failed.parse().unwrap(),
             });
         }
-        kept
+        stored
     }
 
     /// Number of deliveries that are not settled for good.

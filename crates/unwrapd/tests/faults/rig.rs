@@ -317,8 +317,8 @@ impl Rig {
         }
         self.stop().await;
         self.take_from_small_disk();
-        let kept = store::read(&self.database()).unwrap();
-        let verdict = Verdict::reach(&self.ledger, &kept);
+        let stored = store::read(&self.database()).unwrap();
+        let verdict = Verdict::reach(&self.ledger, &stored);
         if !verdict.is_clean() || settled.is_err() {
             let kept = self.folder.keep();
             panic!("{verdict}\nthe store is kept in {}", kept.display());
