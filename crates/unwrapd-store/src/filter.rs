@@ -37,10 +37,10 @@ pub struct Filter {
     /// Has one of these webhook ids (`wh_…`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub webhook_id: Vec<String>,
-    /// Has one of these event ids (`evt_…`), and its payload is kept.
+    /// Has one of these event ids (`evt_…`), and its payload is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub event_id: Vec<String>,
-    /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is kept.
+    /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
 }

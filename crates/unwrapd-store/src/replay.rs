@@ -108,7 +108,7 @@ pub struct Plan {
     pub newest: Option<Timestamp>,
     /// How many deliveries each destination gets.
     pub destinations: BTreeMap<String, u64>,
-    /// Of the ids asked for, those of no message that is kept.
+    /// Of the ids asked for, those of no message that is stored.
     pub unknown: Vec<String>,
 }
 

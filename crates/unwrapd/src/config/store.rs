@@ -19,7 +19,7 @@ const PATH_USUAL: &str = "unwrapd.db";
 const DEDUPE_DAYS_MIN: u64 = 3;
 /// Longest time an id is remembered: all of them are held in memory.
 const DEDUPE_DAYS_MAX: u64 = 365;
-/// Longest time a message is kept: ten years.
+/// Longest time a message is stored: ten years.
 const RETENTION_DAYS_MAX: u64 = 3650;
 /// Smallest store that is worth having, in MiB: some thousands of messages.
 const SIZE_MB_MIN: u64 = 16;
