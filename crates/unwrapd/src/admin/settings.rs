@@ -60,8 +60,8 @@ impl AdminKeys {
     }
 }
 
-/// Whether two sockets cannot listen on these addresses at the same time. Port 0 is a free port of
-/// each.
+/// Whether two sockets cannot listen on these addresses at the same time. Port 0 stands for any
+/// free port.
 fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     let is_of_one_kind = one.is_ipv4() == other.is_ipv4();
