@@ -1,8 +1,8 @@
 //! Compares the ledger with the store.
 //!
-//! **When may a message be delivered again?** If the previous attempt failed, or if the process
-//! died between sending the message and having its settlement on the disk. The second case cannot
-//! be observed directly, but the store writes a row for each settled attempt. So:
+//! **Reasons to deliver a message again:** the previous attempt failed, or the process died between
+//! sending the message and having its settlement on the disk. The second case cannot be observed
+//! directly, but the store writes a row for each settled attempt. So:
 //! - exactly one attempt is settled as a success: the last. Each of the others is settled as
 //!   failed, or was in flight when its process died, which is the only way to end without a row;
 //! - two copies from the same process need a row with a failure, because a process does not survive
@@ -33,36 +33,36 @@ const SHOWN_MAX: usize = 20;
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// Answered with 200, but not in the store.
+    /// A webhook was answered with 200, but is not in the store.
     NotStored,
-    /// Answered with 200 and wanted, but not delivered.
+    /// A webhook was answered with 200 and wanted, but not delivered.
     NotDelivered(Destination),
-    /// Delivered, but never posted.
+    /// A delivered webhook was never posted.
     Invented,
-    /// With other bytes, or another type, than were posted.
+    /// Bytes or type differ from those that were posted.
     Altered,
-    /// Not signed with the secret of the destination.
+    /// A delivery was not signed with the secret of the destination.
     Unproven(Destination),
-    /// Delivered to a destination that does not want it.
+    /// A destination received a webhook that it does not want.
     Stray(Destination),
-    /// More than one message, or more than one delivery for one destination.
+    /// The store has more than one message, or more than one delivery for one destination.
     Doubled,
-    /// A genuine webhook that was answered neither with 200 nor with 503 and `Retry-After`.
+    /// A genuine webhook was answered neither with 200 nor with 503 and `Retry-After`.
     Refused(u16),
-    /// Never answered with 200, although the gateway was there.
+    /// A webhook was never answered with 200, although the gateway was running.
     NotAcknowledged,
-    /// Delivered, but not settled in the store.
+    /// A delivery was made, but not settled in the store.
     NotSettled(Destination),
-    /// Delivered again without a reason.
+    /// A delivery was made again without a reason.
     Again(Destination),
-    /// More deliveries in flight at a kill than allowed; the id is the number of the process.
+    /// More deliveries were in flight at a kill than allowed. The id is the number of the process.
     Crowded(Destination),
 }
 
 pub struct Offence {
     pub wrong: Wrong,
     pub id: String,
-    /// The process that answered 200, or that did it.
+    /// The process that answered 200, or that committed the offence.
     pub life: Option<u32>,
 }
 
@@ -97,7 +97,8 @@ pub struct Verdict {
     /// Number of deliveries, each counted once.
     delivered: usize,
     again: Again,
-    /// By process and destination: deliveries that were in flight at its death and were repeated.
+    /// Number of deliveries that were in flight at the death of a process and were repeated, by
+    /// process and destination.
     in_flight: BTreeMap<(u32, Destination), usize>,
 }
 
@@ -221,7 +222,7 @@ impl Verdict {
         }
     }
 
-    /// The reasons if one process follows another.
+    /// The reasons in a run in which one process follows another.
     fn reasons_alone(
         &mut self,
         destination: Destination,

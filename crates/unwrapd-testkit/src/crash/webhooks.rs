@@ -1,5 +1,5 @@
 //! The posted webhooks: the number of a webhook decides its id, its bytes and its destinations.
-//! Pure, so nothing has to be remembered.
+//! These functions are pure, so nothing has to be recorded.
 
 /// Types of events: wanted by the first destination, the second, both or none. `None`: a body that
 /// is no event. Calls are omitted: they expire by design when they cannot be delivered at once.
@@ -72,7 +72,7 @@ impl Destination {
         }
     }
 
-    /// Its patterns, as in the configuration.
+    /// The patterns of the destination, as in the configuration.
     pub fn events(self) -> &'static str {
         match self {
             Self::App => r#"["response.*", "batch.*", "!response.cancelled"]"#,

@@ -55,7 +55,7 @@ impl Database {
         stored
     }
 
-    /// Number of deliveries that are not settled for good.
+    /// Number of deliveries that wait for an attempt, or for the end of one.
     pub(crate) fn open_deliveries(&self) -> u64 {
         let [count] = self
             .rows("SELECT count(*) FROM delivery WHERE state = 'waiting'")
@@ -63,7 +63,8 @@ impl Database {
         count.parse().unwrap()
     }
 
-    /// The waiting deliveries, their holders, and the records of the triggers, for people.
+    /// The waiting deliveries, their holders, and the records of the triggers, for the report of a
+    /// failed test.
     pub(crate) fn waiting(&self) -> String {
         let rows = self.rows::<6>(
             "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)
