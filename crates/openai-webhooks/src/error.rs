@@ -37,7 +37,9 @@ pub enum VerificationError {
     /// The webhook is older than the tolerance. For a request that waited in a queue, pass its
     /// arrival time to [`unwrap_at`](crate::Webhooks::unwrap_at).
     #[error(
-        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: an old request was replayed, it waited in a queue (verify it at its arrival time), or the clock here is fast"
+        "the webhook was sent {seconds} s ago, more than the tolerance of {tolerance_seconds} s: \
+         an old request was replayed, it waited in a queue (verify it at its arrival time), or the \
+         clock here is fast"
     )]
     TimestampTooOld {
         /// Age of the webhook, in seconds.
@@ -63,7 +65,8 @@ pub enum VerificationError {
     TooManySignatures,
     /// No signature matches any of the secrets.
     #[error(
-        "no signature matches: the secret belongs to another endpoint or was rotated, or the body was changed on its way (verify the raw bytes, before any parsing)"
+        "no signature matches: the secret belongs to another endpoint or was rotated, or the body \
+         was changed on its way (verify the raw bytes, before any parsing)"
     )]
     SignatureMismatch,
 }

@@ -54,7 +54,9 @@ pub const SIGNATURES_MAX: usize = 32;
     message = "`{Self}` is not a form of HTTP headers that `openai-webhooks` reads",
     label = "not readable as HTTP headers",
     note = "`http::HeaderMap` (axum, hyper, tonic) is read with the feature `http`, if it is of `http` 1",
-    note = "for actix-web pass pairs: `request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>()`",
+    note = "for actix-web pass pairs: \
+        `request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()))\
+        .collect::<Vec<_>>()`",
     note = "for another type pass a map, or a slice or vector of pairs of name and value, or implement `HeadersLike`"
 )]
 pub trait HeadersLike {
@@ -324,7 +326,9 @@ fn is_blank(letter: u8) -> bool {
     message = "`{Self}` is not a value of a header that `openai-webhooks` reads",
     label = "not readable as the value of a header",
     note = "text, bytes, `http::HeaderValue` (feature `http`, and of `http` 1), and options and vectors of them are read",
-    note = "the header values of another framework, or of another version of `http`, usually have `as_bytes`: `headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>()`"
+    note = "the header values of another framework, or of another version of `http`, usually have \
+        `as_bytes`: `headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))\
+        .collect::<Vec<_>>()`"
 )]
 pub trait HeaderValueLike {
     /// Calls `each` with each value.

@@ -275,7 +275,8 @@ fn decode(encoded: &str) -> Result<Vec<u8>, SecretError> {
 pub enum SecretError {
     /// The environment variable is not set.
     #[error(
-        "the environment variable {OPENAI_WEBHOOK_SECRET} is not set: set it to the secret that OpenAI showed when you created the webhook endpoint"
+        "the environment variable {OPENAI_WEBHOOK_SECRET} is not set: set it to the secret that \
+         OpenAI showed when you created the webhook endpoint"
     )]
     NotInEnvironment,
     /// The environment variable is not valid UTF-8.
@@ -315,12 +316,14 @@ pub enum SecretError {
     SeveralLines,
     /// `sk-…`
     #[error(
-        "this is an API key, not a webhook secret: copy the secret that OpenAI showed when you created the webhook endpoint; it begins with `whsec_`"
+        "this is an API key, not a webhook secret: copy the secret that OpenAI showed when you \
+         created the webhook endpoint; it begins with `whsec_`"
     )]
     ApiKey,
     /// `whe_…`
     #[error(
-        "this is the id of a webhook endpoint, not its secret: the secret begins with `whsec_`, and OpenAI shows it once, when you create the endpoint"
+        "this is the id of a webhook endpoint, not its secret: the secret begins with `whsec_`, \
+         and OpenAI shows it once, when you create the endpoint"
     )]
     EndpointId,
     /// The id of another object: `wh_…`, `evt_…`, `proj_…`.
@@ -363,7 +366,8 @@ pub enum SecretError {
     Placeholder,
     /// `whsec_…abcd`, `whsec_****abcd`
     #[error(
-        "a part of the webhook secret is left out or masked: copy the whole secret, which OpenAI shows once, when you create the endpoint or rotate its secret"
+        "a part of the webhook secret is left out or masked: copy the whole secret, which OpenAI \
+         shows once, when you create the endpoint or rotate its secret"
     )]
     Masked,
     /// The base64 or hexadecimal form of a text that begins with `whsec_`.

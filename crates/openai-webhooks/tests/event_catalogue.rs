@@ -149,7 +149,9 @@ fn fields_that_openai_adds_do_not_change_an_event() {
 
 #[test]
 fn an_unknown_event_keeps_every_field_byte_for_byte() {
-    let payload = "{ \"type\" : \"note.taken\",\r\n\t\"id\":\"evt_\\u0031\", \"data\": {\"b\": 1.50, \"a\": [1e2, -0, 123456789012345678901234567890], \"a\": \"\\/\\ud83d\\ude00 😀\"},\"created_at\":1750287018.0,\"\": null }";
+    let payload = "{ \"type\" : \"note.taken\",\r\n\t\"id\":\"evt_\\u0031\", \
+        \"data\": {\"b\": 1.50, \"a\": [1e2, -0, 123456789012345678901234567890], \
+        \"a\": \"\\/\\ud83d\\ude00 😀\"},\"created_at\":1750287018.0,\"\": null }";
     let event = unwrap(&format!("\n {payload}\r\n")).unwrap();
     let UnwrapWebhookEvent::Unknown(unknown) = &event else {
         panic!("{} is no known type", event.kind());

@@ -37,7 +37,9 @@ fn other_form(bytes: &[u8]) -> String {
     const PKCS12: &[u8] = b"\x02\x01\x03";
     let beginning = &bytes[..bytes.len().min(32)];
     if holds(bytes, b"-----BEGIN PKCS7-----") || holds(beginning, PKCS7) {
-        return "the file is PKCS #7: convert it with `openssl pkcs7 -print_certs -in FILE -out NEW` (with -inform der if it is binary)".into();
+        return "the file is PKCS #7: convert it with `openssl pkcs7 \
+            -print_certs -in FILE -out NEW` (with -inform der if it is binary)"
+            .into();
     }
     if beginning.starts_with(&[0x30, 0x82]) {
         return if beginning.get(4..).is_some_and(|rest| rest.starts_with(PKCS12)) {

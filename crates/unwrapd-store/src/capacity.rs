@@ -14,6 +14,7 @@ pub(super) fn is_full(waiting: impl Display) -> StoreError {
 /// The error for a replay that would use the room reserved for new webhooks.
 pub(super) fn is_full_for_replays(waiting: impl Display) -> StoreError {
     StoreError::Full(format!(
-        "{waiting} deliveries are waiting, and a replay leaves room for new webhooks; continue with the same token when fewer are waiting, or raise `undelivered_max` in [store]"
+        "{waiting} deliveries are waiting, and a replay leaves room for new webhooks; continue \
+         with the same token when fewer are waiting, or raise `undelivered_max` in [store]"
     ))
 }

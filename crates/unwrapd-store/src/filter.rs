@@ -37,10 +37,10 @@ pub struct Filter {
     /// Has one of these webhook ids (`wh_…`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub webhook_id: Vec<String>,
-    /// Has one of these event ids (`evt_…`), and its payload is kept.
+    /// Has one of these event ids (`evt_…`), and its payload is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub event_id: Vec<String>,
-    /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is kept.
+    /// Is about one of these resources (`resp_…`, `batch_…`), and its payload is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
 }
@@ -58,8 +58,8 @@ impl Filter {
         }
     }
 
-    /// The filters for an id of any kind, in the order in which they are tried: a webhook id, the id
-    /// of an event, and the id of a resource.
+    /// The filters for an id of any kind, in the order in which they are tried: a webhook id, the
+    /// id of an event, and the id of a resource.
     pub(super) fn for_id(id: &str) -> [Self; 3] {
         let ids = || vec![id.to_owned()];
         let webhook_id = Self {
@@ -127,7 +127,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was deleted.
+    /// Whether a message is asked for, as far as its payload tells. `None`: the payload was
+    /// deleted.
     pub(super) fn wants_payload(&self, payload: Option<&[u8]>) -> bool {
         let filter = &self.filter;
         if !filter.names_payloads() {

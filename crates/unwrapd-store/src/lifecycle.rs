@@ -12,8 +12,8 @@ pub trait Lifecycle: Send + Sync {
     /// stored at this moment.
     async fn check_writable(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Stores the trusted time, for [`Clock::anchor`](unwrapd_core::clock::Clock::anchor) of the next
-    /// process.
+    /// Stores the trusted time, for [`Clock::anchor`](unwrapd_core::clock::Clock::anchor) of the
+    /// next process.
     async fn remember(&self, trusted: Timestamp) -> Result<(), StoreError>;
 
     /// Waits until the store is permanently unusable: it was closed, or one of its threads died.

@@ -130,7 +130,8 @@ impl PostgresStore {
         let Connected { link, does, .. } = connected;
         if does.logs_values {
             tracing::warn!(
-                "the database may write slow statements with their payloads into its own log: set `log_parameter_max_length = 0` on the server"
+                "the database may write slow statements with their payloads into its own log: set \
+                 `log_parameter_max_length = 0` on the server"
             );
         }
         let membership = Membership::new(clock.clone())?;

@@ -20,7 +20,8 @@ pub(super) const TOKENS_MAX: i64 = 100_000;
 pub struct Replay {
     /// Of which messages, and which of their deliveries.
     pub filter: Filter,
-    /// To this destination, whether or not it wanted the messages then; `None`: to those that had them.
+    /// To this destination, whether or not it wanted the messages then; `None`: to those that had
+    /// them.
     pub to: Option<String>,
 }
 
@@ -107,7 +108,7 @@ pub struct Plan {
     pub newest: Option<Timestamp>,
     /// How many deliveries each destination gets.
     pub destinations: BTreeMap<String, u64>,
-    /// Of the ids asked for, those of no message that is kept.
+    /// Of the ids asked for, those of no message that is stored.
     pub unknown: Vec<String>,
 }
 

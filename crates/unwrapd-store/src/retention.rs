@@ -11,7 +11,7 @@ use unwrapd_core::delivery::{earlier, later};
 const READ_MAX: i64 = 4096;
 /// Messages removed in one step: a millisecond or two of a writer's time.
 pub(super) const REMOVE_MAX: usize = 256;
-/// Time between two sweeps. A message that is kept for days may stay an hour longer.
+/// Time between two sweeps. A message that is stored for days may stay an hour longer.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Times before which a message is old.

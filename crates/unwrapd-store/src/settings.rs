@@ -169,12 +169,14 @@ impl FromStr for StoreUrl {
 pub enum StoreUrlError {
     /// The text has neither prefix.
     #[error(
-        "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\""
+        "this must be \"sqlite:\" and the path of a file, such as \"sqlite:unwrapd.db\", or the \
+         URL of a database, such as \"postgres://unwrapd@db.internal/unwrapd\""
     )]
     Scheme,
     /// The text has `//` after `sqlite:`, as other programs write it.
     #[error(
-        "remove \"//\" after \"sqlite:\": the path of the file follows directly, such as \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
+        "remove \"//\" after \"sqlite:\": the path of the file follows directly, such as \
+         \"sqlite:unwrapd.db\" or \"sqlite:/var/lib/unwrapd/unwrapd.db\""
     )]
     Slashes,
     /// The path is missing, or is not a plain path.

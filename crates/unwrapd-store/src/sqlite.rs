@@ -130,7 +130,9 @@ impl SqliteStore {
         let mut connection = schema::connect(&mut files)?;
         if was_left {
             tracing::info!(
-                "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading when it ended. All acknowledged webhooks are present"
+                "the last process left its log beside the store: it was killed, it crashed, the \
+                 power failed, or another program was reading when it ended. All acknowledged \
+                 webhooks are present"
             );
         }
         let problem = |error: rusqlite::Error| schema::store_error(&error);
@@ -295,7 +297,9 @@ fn join(writer: WriterThread) {
                 let until = *stuck_until.get_or_insert_with(|| Instant::now() + CLOSE_STUCK_MAX);
                 if Instant::now() >= until {
                     tracing::error!(
-                        "the disk of the store does not answer, so the store was not closed; acknowledged webhooks are in its files, and deliveries under way are retried after the next start"
+                        "the disk of the store does not answer, so the store was not closed; \
+                         acknowledged webhooks are in its files, and deliveries under way are \
+                         retried after the next start"
                     );
                     return;
                 }

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{APP_SECRET, PATIENCE};
 
-/// Reports each request to the test, and answers it from its script; with 200 once the script is
-/// used up.
+/// Reports each request to the test, and answers from its script: with 200 once the script is used
+/// up.
 pub struct Application {
     pub url: String,
     requests: mpsc::UnboundedReceiver<Delivered>,

@@ -22,12 +22,12 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// In front of gateways on these addresses, with the documented ports.
+    /// Starts a balancer for gateways on these addresses, with the documented ports.
     pub fn start(gateways: [Ipv4Addr; 2]) -> Self {
         Self::start_on(documented(), gateways)
     }
 
-    /// Without retries: a request that a gateway refuses is refused.
+    /// Starts a balancer without retries: the sender gets the refusal of a gateway.
     pub fn start_without_retries(gateways: [Ipv4Addr; 2]) -> Self {
         let is_of_retries = |line: &&str| {
             let key = line.split_whitespace().take(2).collect::<Vec<_>>();
@@ -47,7 +47,7 @@ impl Balancer {
         let config = config
             .replace("10.0.0.1", &gateways[0].to_string())
             .replace("10.0.0.2", &gateways[1].to_string());
-        // Without a certificate, and on a free address.
+        // The documented line needs a certificate. This one needs none, and uses a free address.
         let (before, rest) = config.split_once("    bind ").unwrap();
         let (_, after) = rest.split_once('\n').unwrap();
         let socket = folder.path().join("stats").display().to_string();
@@ -56,7 +56,7 @@ impl Balancer {
         );
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config).unwrap();
-        // The process ends with the test process, in whatever way that ends.
+        // The balancer ends with the test process, however that ends.
         let script = r#"
             haproxy -db -f "$1/haproxy.cfg" >"$1/log" 2>&1 </dev/null &
             balancer=$!
@@ -80,7 +80,8 @@ impl Balancer {
         }
     }
 
-    /// Waits until it sends requests to this server of its configuration, or does not.
+    /// Waits until the balancer sends requests to this server of its configuration, or until it
+    /// does not.
     pub fn wait_until(&self, server: &str, is_up: bool) {
         let deadline = Instant::now() + PATIENCE;
         while self.is_up(server) != Some(is_up) {
@@ -109,12 +110,12 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // Waits, so that no process uses the folder when it is removed.
+        // No process may use the folder when it is removed.
         drop(self.keeper.wait());
     }
 }
 
-/// The configuration in the document.
+/// The configuration that the document shows.
 fn documented() -> &'static str {
     let (_, rest) = DOCUMENT.split_once("```haproxy\n").unwrap();
     rest.split_once("```").unwrap().0

@@ -40,7 +40,7 @@ use unwrapd::telemetry::LogSettings;
 pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 /// The secret shared by the gateway and an application.
 pub const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
-/// Ends a test that would hang; nothing is expected to take that long.
+/// Time after which a test that waits fails. Nothing is expected to take that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn openai() -> Webhooks {
@@ -128,7 +128,7 @@ impl TestGateway {
         format!("http://{}/webhooks/{endpoint}", self.gateway.public())
     }
 
-    /// Posts it as OpenAI does, and returns the status of the response.
+    /// Posts a webhook as OpenAI does, and returns the status of the response.
     pub async fn post(&self, webhook: &Webhook) -> u16 {
         self.post_to("production", webhook).await.status().as_u16()
     }
@@ -171,7 +171,7 @@ impl TestGateway {
         &self.client
     }
 
-    /// Stops it and returns its folder.
+    /// Stops the gateway and returns its folder.
     pub async fn stop(self) -> TempDir {
         self.gateway.stop().await;
         self.folder
@@ -241,7 +241,7 @@ impl Webhook {
 /// A loopback address that no other test uses, at any port.
 pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
-    // Neither the usual ones nor the ends of a network.
+    // These are neither the usual addresses nor the first or last of a network.
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
 }
 

@@ -80,7 +80,7 @@ pub struct MemoryStore {
     pub releases: AtomicBool,
     /// One permit for each settlement that may be made.
     pub may_settle: Semaphore,
-    /// Leases last by its steady time.
+    /// Clock whose steady time the leases use.
     clock: Option<Clock>,
 }
 
@@ -100,7 +100,7 @@ impl MemoryStore {
         }
     }
 
-    /// Opens it with a clock, which is compared with the stored time.
+    /// Opens the store with a clock, which is compared with the stored time.
     #[allow(dead_code, reason = "the simulation has a clock that jumps")]
     pub fn open_by(disk: &Disk, clock: &Clock) -> Self {
         clock.anchor(disk.0.lock().unwrap().trusted);
@@ -225,7 +225,7 @@ impl DeliveryQueue for MemoryStore {
             })
             .map(|(id, row)| {
                 let held = leases.get(id).filter(|held| held.ends_at > steady_now);
-                // The clock may have been moved since `now`; it counts as leased anyway.
+                // The clock may have been moved since `now`. The delivery counts as leased anyway.
                 let soon = now + SignedDuration::from_millis(1);
                 let leased_until = held.map(|held| self.of_steady(held.ends_at).max(soon));
                 // A delivery that waits longer than the longest wait is due.

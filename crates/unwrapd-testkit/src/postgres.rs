@@ -1,5 +1,5 @@
-//! A PostgreSQL server for tests: in a temporary folder, reached by a socket in it, and ended with
-//! the test process.
+//! A PostgreSQL server for tests: in a temporary folder, reached by a socket in it, and stopped at
+//! the end of the test process.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -125,12 +125,12 @@ impl Server {
         assert!(promoted.status.success(), "{promoted:?}");
     }
 
-    /// The address of a new schema on it.
+    /// The address of a new schema on the server.
     pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
 
-    /// The address for this role and schema.
+    /// The address of this schema for this role.
     pub fn address(&self, role: &str, schema: &str) -> PostgresAddress {
         self.url(role, schema).parse().unwrap()
     }
@@ -143,7 +143,7 @@ impl Server {
         url(role, &self.folder, schema)
     }
 
-    /// Its TCP address.
+    /// The TCP address of the server.
     pub fn listens_at(&self) -> std::net::SocketAddr {
         assert!(self.listens);
         ([127, 0, 0, 1], self.port).into()
@@ -154,14 +154,14 @@ impl Server {
         self.sql_at(self.port, sql)
     }
 
-    /// The same as [`sql`](Self::sql). `None` if the server is away.
+    /// Runs SQL as [`sql`](Self::sql) does. `None` if the server is unavailable.
     pub fn try_sql(&self, sql: &str) -> Option<String> {
         let output = self.psql(self.port, sql);
         let text = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| text.trim().to_owned())
     }
 
-    /// The same as [`sql`](Self::sql), with another port number of the socket.
+    /// Runs SQL as [`sql`](Self::sql) does, with another port number of the socket.
     pub fn sql_at(&self, port: u16, sql: &str) -> String {
         let output = self.psql(port, sql);
         assert!(output.status.success(), "{output:?}");
@@ -180,16 +180,17 @@ impl Server {
             .spawn()
             .unwrap();
         let mut input = psql.stdin.take().unwrap();
-        // It may have ended already, and gives the reason.
+        // psql may have ended already. Its output gives the reason.
         drop(input.write_all(sql.as_bytes()));
         drop(input);
         psql.wait_with_output().unwrap()
     }
 
-    /// Kills all its processes at once, like a power failure, and waits until they are gone.
+    /// Kills all processes of the server at once, like a power failure, and waits until they are
+    /// gone.
     pub fn kill(&self) {
         let server = self.pid();
-        // Otherwise it would start more processes meanwhile.
+        // A running server would start more processes meanwhile.
         signal(server, Signal::STOP);
         let mut doomed = children_of(server);
         doomed.push(server);
@@ -203,8 +204,8 @@ impl Server {
         }
     }
 
-    /// Stops it by a signal (`INT`: connections are cut, `QUIT`: without any cleanup), and waits
-    /// until its processes are gone.
+    /// Stops the server by a signal (`INT`: connections are cut, `QUIT`: without any cleanup), and
+    /// waits until its processes are gone.
     pub fn stop(&self, by: Signal) {
         let server = self.pid();
         signal(server, by);
@@ -220,7 +221,7 @@ impl Server {
         pid.lines().next().unwrap().parse().unwrap()
     }
 
-    /// Restarts it.
+    /// Restarts the server.
     pub fn start_again(&self) {
         let mut keeper = self.keeper.lock().unwrap();
         keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
@@ -309,7 +310,7 @@ impl Pooler {
         Self { folder, keeper }
     }
 
-    /// The address of a new schema behind it.
+    /// The address of a new schema behind the pooler.
     pub fn schema(&self) -> PostgresAddress {
         new_schema(&self.folder)
     }
@@ -322,7 +323,7 @@ impl Drop for Pooler {
     }
 }
 
-/// A new folder that belongs to the user who runs servers.
+/// A new folder that belongs to the user that runs servers.
 fn new_folder(prefix: &str) -> PathBuf {
     let folder = tempfile::Builder::new()
         .prefix(prefix)
@@ -355,8 +356,9 @@ fn url(role: &str, socket_folder: &Path, schema: &str) -> String {
     format!("postgres://{role}@{folder}/postgres?schema={schema}")
 }
 
-/// Starts the server under a process that waits for the end of the test process, in whatever way
-/// that ends, and then removes both. For each line of input, it restarts the server.
+/// Starts the server under a process that waits for the end of the test process, however that ends.
+/// Then that process stops the server and removes the folder. For each line of input, it restarts
+/// the server.
 fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     let script = r#"
         folder=$1 postgres=$2
@@ -388,7 +390,7 @@ fn keep(folder: &Path, settings: &[String], environment: Environment) -> Child {
     keeper
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
-        // Signals from the terminal to the tests do not reach the server, which has its own end.
+        // A signal from the terminal to the tests must not reach the server: its keeper stops it.
         .process_group(0)
         .spawn()
         .unwrap()
@@ -412,7 +414,7 @@ fn as_owner(program: &Path) -> Command {
     command
 }
 
-/// User and group of the server, if they differ from ours.
+/// User and group of the server, if they differ from those of the tests.
 pub fn server_owner() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
@@ -428,7 +430,7 @@ pub fn server_owner() -> Option<(u32, u32)> {
 }
 
 fn signal(pid: i32, signal: Signal) {
-    // It may have ended by itself.
+    // The process may have ended by itself.
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
@@ -448,7 +450,7 @@ fn children_of(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-/// State, parent and more of a process.
+/// The fields of `/proc/PID/stat` after the name: state, parent and more.
 fn stat_of(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in brackets and may contain anything.

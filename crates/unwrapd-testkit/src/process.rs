@@ -34,7 +34,8 @@ pub fn write_config(folder: &Path, destination: &str) {
     write_config_on(folder, &sqlite_in(folder), destination, "");
 }
 
-/// The same as [`write_config`], with this store and these lines for the destination.
+/// Writes the configuration of [`write_config`], with this store and these lines for the
+/// destination.
 pub fn write_config_on(folder: &Path, store: &str, destination: &str, lines: &str) {
     let destination = format!(
         r#"
@@ -106,22 +107,23 @@ pub struct Serving {
     pub url: String,
     pub admin: String,
     log: mpsc::Receiver<String>,
-    /// Its log until it received.
+    /// Lines of the log from before the gateway received.
     begin: Vec<String>,
 }
 
 impl Serving {
-    /// Starts it on the configuration in `folder` and waits until it receives.
+    /// Starts the gateway on the configuration in `folder`, and waits until it receives.
     pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_with(folder, &[], environment)
     }
 
-    /// The same as [`start`](Self::start), with these additional arguments.
+    /// Starts the gateway as [`start`](Self::start) does, with these additional arguments.
     pub fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_by(unwrapd(), folder, arguments, environment)
     }
 
-    /// Starts it on the configuration in `folder`, with `current` as its working directory.
+    /// Starts the gateway on the configuration in `folder`, with `current` as its working
+    /// directory.
     pub fn start_in(current: &Path, folder: &Path) -> Self {
         let mut command = unwrapd();
         command.current_dir(current);
@@ -137,7 +139,7 @@ impl Serving {
         Self::begin(command, folder, arguments, environment).started()
     }
 
-    /// The same as [`start`](Self::start), without waiting.
+    /// Starts the gateway as [`start`](Self::start) does, without waiting.
     pub fn begin_to_start(folder: &Path) -> Self {
         Self::begin(unwrapd(), folder, &[], &[])
     }
@@ -175,11 +177,11 @@ impl Serving {
         }
     }
 
-    /// Waits until it receives.
+    /// Waits until the gateway receives.
     pub fn started(mut self) -> Self {
         let mut url = |what| {
             let rest = self.announced(what);
-            // As JSON, the line goes on.
+            // A line as JSON continues after the URL.
             rest.split('"').next().unwrap().to_owned()
         };
         let (receiving, admin) = (url("receiving on "), url("admin API on "));
@@ -188,7 +190,7 @@ impl Serving {
         self
     }
 
-    /// Waits until it logs a line with `what`, and returns the text after it.
+    /// Waits until the gateway logs a line with `what`, and returns the text after it.
     pub fn announced(&mut self, what: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).expect("the gateway starts");
@@ -199,14 +201,14 @@ impl Serving {
         }
     }
 
-    /// The same as [`announced`](Self::announced), including lines from before it received.
+    /// Waits until the gateway logs a line with `what`. Lines from before it received count too.
     pub fn said(&mut self, what: &str) {
         if !self.begin.iter().any(|line| line.contains(what)) {
             self.announced(what);
         }
     }
 
-    /// Waits for it to end by itself: its stderr ends with it.
+    /// Waits for the gateway to end by itself: its stderr ends with it.
     pub fn died(&mut self, case: &str) -> ExitStatus {
         loop {
             match self.log.recv_timeout(PATIENCE) {
@@ -217,7 +219,7 @@ impl Serving {
         }
     }
 
-    /// Its peak memory so far in KiB; 0 if the system does not report it.
+    /// Peak memory of the gateway so far in KiB. 0 if the system does not report it.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
@@ -226,13 +228,13 @@ impl Serving {
         peak.map_or(0, |peak| peak.parse().unwrap())
     }
 
-    /// Number of its threads.
+    /// Number of threads of the gateway.
     pub fn threads(&self) -> usize {
         let threads = format!("/proc/{}/task", self.child.id());
         std::fs::read_dir(threads).unwrap().count()
     }
 
-    /// Sends a signal to it.
+    /// Sends a signal to the gateway.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -268,7 +270,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The gateway may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Rules: 407 without these credentials, and 403 for tunnels if they are not allowed.
+/// Rules of the proxy: 407 without these credentials, and 403 for tunnels if they are not allowed.
 #[derive(Clone, Default)]
 pub struct ProxyRules {
     pub authorization: Option<String>,

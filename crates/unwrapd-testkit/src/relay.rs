@@ -27,7 +27,8 @@ impl Relay {
             let is_shut = Arc::clone(&is_shut);
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    // In this order: a connection that sees the relay open is cut when it shuts.
+                    // The order matters: a connection that sees the relay open is cut when it
+                    // shuts.
                     let mut cut = cuts.subscribe();
                     if is_shut.load(Ordering::SeqCst) {
                         continue;

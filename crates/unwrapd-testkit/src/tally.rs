@@ -1,4 +1,4 @@
-//! Counts of what a store has, for tests.
+//! Counts of the messages and deliveries of a store, for tests.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -56,7 +56,7 @@ pub fn serve((certificate, key): &(Certificate, KeyPair)) -> SocketAddr {
     listen(vec![certificate.der().clone()], key)
 }
 
-/// The same as [`serve`], with a certificate, its chain, and its key in PEM.
+/// Listens as [`serve`] does, with a certificate, its chain, and its key in PEM.
 pub fn serve_pem(chain: &[u8], key: &[u8]) -> SocketAddr {
     let chain = CertificateDer::pem_slice_iter(chain);
     let chain = chain.collect::<Result<_, _>>().unwrap();
@@ -70,7 +70,7 @@ fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> S
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        // It requests no client certificate, so that all clients may connect.
+        // The server requests no client certificate, so that all clients may connect.
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
             chain, key,
         ))));
@@ -81,7 +81,8 @@ fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> S
         for connection in listener.incoming() {
             let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(tls, connection.unwrap());
-            // One connection at a time, so none may stay open and delay the next.
+            // The server handles one connection at a time, so none may stay open and delay the
+            // next.
             let mut request = Vec::new();
             let mut part = [0; 4096];
             while !request.ends_with(b"{}") {

@@ -1,4 +1,5 @@
-/* Shifts the wall clock of a process by the milliseconds in the file CLOCK_SHIFT, which may be written at any time. */
+/* Shifts the wall clock of a process by the milliseconds in the file CLOCK_SHIFT, which may be
+ * written at any time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

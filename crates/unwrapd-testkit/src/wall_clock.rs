@@ -9,7 +9,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Puts both into the folder. The clock is right at first.
+    /// Puts the library and the file into the folder. The clock is right at first.
     pub fn new(folder: &Path) -> Self {
         let clock = Self {
             folder: folder.to_owned(),

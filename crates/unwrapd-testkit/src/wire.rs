@@ -30,7 +30,8 @@ pub async fn send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> TcpStream {
     stream
 }
 
-/// Everything that the server sends until it closes, which it must. Any kind of end counts.
+/// Everything that the server sends until it closes the connection, in whatever way. A server that
+/// leaves it open fails the test.
 pub async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;

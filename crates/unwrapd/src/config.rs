@@ -91,7 +91,11 @@ fn read<T>(
     check: impl FnOnce(File<'_>) -> Result<T, Mistakes>,
 ) -> Result<T, ConfigError> {
     let (text, folder) = read_text(path)?.ok_or_else(|| {
-        ConfigError::whole(path, "the file does not exist: name the configuration with --config, or write one (the README shows a short one)")
+        ConfigError::whole(
+            path,
+            "the file does not exist: name the configuration with --config, or write one (the \
+             README shows a short one)",
+        )
     })?;
     let (root, mut mistakes) = parse(&text);
     let checked = mistakes.keep(check(File::split(root, &folder)));

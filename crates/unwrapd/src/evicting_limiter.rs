@@ -91,8 +91,8 @@ impl EvictingLimiter {
         acquired.permit().await
     }
 
-    /// Does the same as [`try_acquire`](Self::try_acquire), but waits until a client is idle if all
-    /// are busy.
+    /// Takes a permit as [`try_acquire`](Self::try_acquire) does, but waits for an idle client if
+    /// all are busy.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Permit {
         let acquired = self.begin(&mut self.state());
         // The limiter keeps the sender until it has sent.
@@ -351,7 +351,7 @@ mod tests {
         busy.set_busy();
         let longest = limiter.try_acquire().await.unwrap();
         let second = limiter.try_acquire().await.unwrap();
-        // It became active after `second` came, so `second` is idle longest.
+        // `longest` was active after `second` came, so `second` is idle longest.
         tick();
         longest.set_idle();
 

@@ -61,7 +61,9 @@ const QUARANTINE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for the counts of the last second to be written, when the gateway stops.
 const TRAFFIC_TIME_MAX: Duration = Duration::from_secs(1);
 
-const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` and `key`, or listen on 127.0.0.1";
+const ADMIN_WITHOUT_TLS: &str = "the admin port can be reached from other machines and has no TLS: \
+    its token and all payloads can be read on the way; add [server.admin_tls] with `certificate` \
+    and `key`, or listen on 127.0.0.1";
 
 /// A running gateway.
 pub struct Gateway {

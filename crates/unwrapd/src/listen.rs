@@ -30,14 +30,14 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for running requests at shutdown, in seconds. A request that is cut off is not
 /// acknowledged, and OpenAI [retries](https://developers.openai.com/api/docs/guides/webhooks) it.
 const DRAIN_SECONDS_MAX: u64 = 15;
-/// The same for operators, who can repeat a request. A request may wait for a slow destination, and
-/// `docker stop` kills after 10 s.
+/// Longest wait for running requests of operators at shutdown, in seconds. Operators can repeat a
+/// request, some requests wait for a slow destination, and `docker stop` kills after 10 s.
 const ADMIN_DRAIN_SECONDS_MAX: u64 = 3;
 /// Maximum number of open requests besides those being received: refused ones, and those whose
-/// response is being sent. In HTTP/2 each takes some KiB, and all connections together could have a
+/// response is being sent. In HTTP/2 each takes some KiB, and all connections together could open a
 /// hundred thousand.
 const OPEN_BEYOND_MAX: usize = 4096;
-/// Rest before the next attempt to accept a connection (too many open files).
+/// Wait after a failure to accept a connection, such as too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Settings of a port.
@@ -53,7 +53,7 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    /// Settings for OpenAI, and for everyone else who finds the port.
+    /// Settings of the public port: for OpenAI, and for all others who find the port.
     pub(crate) fn public(settings: &ServerSettings) -> Self {
         Self {
             limit: "the public port (`connections_max`)",
@@ -70,8 +70,8 @@ impl Listen {
         }
     }
 
-    /// Settings for operators. A request may take `longest`; then its response must be read within
-    /// the idle time, because it occupies memory.
+    /// Settings of the admin port. A request may take `longest`. Then its response must be read
+    /// within the idle time, because it occupies memory.
     pub(crate) fn admin(settings: &ServerSettings, longest: Duration) -> Self {
         let public = Self::public(settings);
         Self {
@@ -217,7 +217,7 @@ impl Port {
                 "closed a connection (too slow)",
                 "the client did not send its request, or did not read the answer, in time",
             ),
-            // A client that connects or hangs up without a request is normal.
+            // Clients commonly connect, or disconnect, without a request.
             Broken::TooSlow | Broken::Gone => return,
         };
         self.refusals.count(kind, None, || detail.into());

@@ -149,7 +149,9 @@ impl Quarantine {
                 Ok(0) => {}
                 Ok(_) => refusals.count(EVICTED, None, || {
                     format!(
-                        "the quarantine holds {QUARANTINED_MAX}, so the oldest of the endpoint with the most is dropped; if a secret is wrong, correct it and run `unwrapd quarantine retry --all`"
+                        "the quarantine holds {QUARANTINED_MAX}, so the oldest of the endpoint \
+                         with the most is dropped; if a secret is wrong, correct it and run \
+                         `unwrapd quarantine retry --all`"
                     )
                 }),
                 Err(error) => refusals.count(NOT_KEPT, Some(&endpoint), || error.to_string()),

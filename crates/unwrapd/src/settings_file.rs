@@ -1,7 +1,7 @@
 //! A file of settings as text: its tables, the paths and secrets that it names, and its mistakes.
 //!
-//! No key is defined here. Each part of the gateway takes its own keys from a table, and checks them
-//! beside the code that they set.
+//! No key is defined here. Each part of the gateway takes its own keys from a table, and checks
+//! them beside the code that they set.
 
 mod document;
 mod mistakes;

@@ -176,13 +176,15 @@ impl Files {
                 )),
                 Error::InvalidCertificate(error) if format!("{error:?}").contains("UnsupportedCertVersion") => {
                     self.certificate_problem(
-                        "its first certificate is of X.509 version 1, which has no subjectAltName: create it again, with `-extfile` of `openssl x509 -req`",
+                        "its first certificate is of X.509 version 1, which has no subjectAltName: \
+                         create it again, with `-extfile` of `openssl x509 -req`",
                     )
                 }
                 Error::InvalidCertificate(_) => self.certificate_problem(
                     "its first certificate cannot be read: save it again, as PEM",
                 ),
-                _ => self.key_problem("this kind of key is not supported: use ECDSA P-256, P-384, Ed25519, or RSA of 2048 bits or more, as PEM"),
+                _ => self.key_problem("this kind of key is not supported: use ECDSA P-256, P-384, \
+                    Ed25519, or RSA of 2048 bits or more, as PEM"),
             })?;
         self.warn_of_validity(&pair, &provider);
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -205,7 +207,8 @@ impl Files {
         let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
         if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
             return Err(self.key_problem(
-                "the key is encrypted, and the gateway cannot ask for its password: decrypt it (openssl pkey -in FILE -out NEW) and protect it by its permissions",
+                "the key is encrypted, and the gateway cannot ask for its password: decrypt it \
+                 (openssl pkey -in FILE -out NEW) and protect it by its permissions",
             ));
         }
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {

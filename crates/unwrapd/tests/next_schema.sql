@@ -1,4 +1,5 @@
--- A migration that rewrites more than fits into memory. Tests interrupt it as that of a later version.
+-- A migration that rewrites more than fits into memory. Tests interrupt it as that of a later
+-- version.
 ALTER TABLE message ADD COLUMN later TEXT;
 CREATE TABLE rewritten AS SELECT * FROM payload;
 DELETE FROM payload;

@@ -164,7 +164,8 @@ impl Gateway {
         let in_folder = format!("sqlite:{}", folder.file(DATABASE).display());
         let store = self.store.as_ref().unwrap_or(&in_folder);
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"{store}\"\n[[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
+            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"{store}\"\n\
+             [[endpoint]]\nname = \"{ENDPOINT}\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{}",
             self.destinations,
         );
         std::fs::write(&config, text)?;

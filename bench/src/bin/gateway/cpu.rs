@@ -1,4 +1,5 @@
-//! How much of the processors a process has had, as the kernel counts it (`/proc/PID/stat`, see proc(5)).
+//! How much of the processors a process has had, as the kernel counts it (`/proc/PID/stat`, see
+//! proc(5)).
 
 use std::fs::read_to_string;
 use std::path::Path;

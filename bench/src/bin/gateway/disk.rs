@@ -9,7 +9,8 @@ use crate::folder::Folder;
 use crate::statistics::percentile;
 
 const BLOCK: [u8; 4096] = [7; 4096];
-/// Blocks of the file. They are there before the clock runs: what is measured writes over them, like a log that is used again.
+/// Blocks of the file. They are there before the clock runs: what is measured writes over them,
+/// like a log that is used again.
 const BLOCKS: u64 = 64;
 const CALLS: u64 = 500;
 /// About what the gateway's writer does between two commits at half of its load.
@@ -24,7 +25,8 @@ pub fn fdatasync(folder: &Folder) -> anyhow::Result<Duration> {
     Ok(percentile(&times, 0.5))
 }
 
-/// The median of calls made with a rest after each, as someone makes them who has something to do in between, until `is_over`.
+/// The median of calls made with a rest after each, as someone makes them who has something to do
+/// in between, until `is_over`.
 pub fn fdatasync_until(folder: &Folder, is_over: &AtomicBool) -> anyhow::Result<Duration> {
     let file = Blocks::new(folder)?;
     let mut times = Vec::new();

@@ -1,4 +1,5 @@
-//! Databases that are full already. Filling takes minutes, so they are kept until the schema changes or their messages grow too old.
+//! Databases that are full already. Filling takes minutes, so they are kept until the schema
+//! changes or their messages grow too old.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::contestants::{DATABASE, ENDPOINT, Installed};
 use crate::folder::Folder;
 use crate::webhook::{Ids, Kind, OpenAi, SECRET};
 
-/// Well within the time that messages and their ids are kept.
+/// Well within the time that messages and their ids are stored.
 const AGE_MAX: Duration = Duration::from_secs(2 * 24 * 3600);
 /// Messages on their way into the store at once: enough for the largest commits.
 const UNDER_WAY: usize = 512;

@@ -1,4 +1,5 @@
-//! Where databases and configurations of a run lie: on the disk that is measured, and gone afterwards.
+//! Where databases and configurations of a run lie: on the disk that is measured, and gone
+//! afterwards.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,5 @@
-//! As much HTTP/1.1 as both ends of a benchmark need, and no more: it must cost next to nothing beside what is measured.
+//! As much HTTP/1.1 as both ends of a benchmark need, and no more: it must cost next to nothing
+//! beside what is measured.
 
 use anyhow::{Context as _, bail};
 use memchr::memmem;

@@ -63,7 +63,8 @@ impl Load {
         Self::across(&[url], openai)
     }
 
-    /// To each of these in turn, a connection each, as before a load balancer; they differ in their hosts only.
+    /// To each of these in turn, a connection each, as before a load balancer; they differ in their
+    /// hosts only.
     pub fn across(urls: &[&str], openai: OpenAi) -> anyhow::Result<Self> {
         let mut hosts = Vec::new();
         let mut path = "";

@@ -1,8 +1,8 @@
-//! `scripts/bench gateway`: measures `unwrapd serve` from outside, beside a bare handler and the applications people write, and fails
-//! when a gate is missed.
+//! `scripts/bench gateway`: measures `unwrapd serve` from outside, beside a bare handler and the
+//! applications people write, and fails when a gate is missed.
 //!
-//! Everyone is a process of its own and takes turns in several rounds, so that whatever else the machine does meets them alike; what
-//! counts are ratios within a round, and of those the medians.
+//! Everyone is a process of its own and takes turns in several rounds, so that whatever else the
+//! machine does meets them alike; what counts are ratios within a round, and of those the medians.
 
 mod bare;
 mod contestants;
@@ -53,7 +53,8 @@ struct Measure {
     /// Small numbers, and no gate: whether the benchmark works
     #[arg(long)]
     quick: bool,
-    /// Messages stored: so many for `stored`, twice as many for `start`, a fifth as many due for `memory` [default: 5000000]
+    /// Messages stored: so many for `stored`, twice as many for `start`, a fifth as many due for
+    /// `memory` [default: 5000000]
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
     /// Order of the ids where it is not what is measured

@@ -118,7 +118,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // At once: nothing of it is wanted any more. Killed outright it would leave shared memory behind.
+        // At once: nothing of it is wanted any more. Killed outright it would leave shared memory
+        // behind.
         if let Some(pid) = self.server.id().try_into().ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::QUIT);
         }

@@ -29,7 +29,8 @@ pub struct Process {
 type Log = Arc<Mutex<VecDeque<String>>>;
 
 impl Process {
-    /// Starts it, and waits until one of its lines has the URL at which it listens: that with this path.
+    /// Starts it, and waits until one of its lines has the URL at which it listens: that with this
+    /// path.
     pub fn start(name: &str, command: &Command, path: &str) -> anyhow::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
         let mut with_us = with_us(command, "KILL");

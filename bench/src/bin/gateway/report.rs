@@ -62,7 +62,8 @@ impl Report {
         });
     }
 
-    /// Prints both tables, and says whether every gate was passed. Without `judged`, numbers are too small to be held against gates.
+    /// Prints both tables, and says whether every gate was passed. Without `judged`, numbers are
+    /// too small to be held against gates.
     pub fn print(&self, judged: bool) -> bool {
         if !self.facts.is_empty() {
             println!("| measured | |");

@@ -1,4 +1,5 @@
-//! What is asked of the gateway, a question a file. Each measures whom it compares in turns, and gives ratios.
+//! What is asked of the gateway, a question a file. Each measures whom it compares in turns, and
+//! gives ratios.
 
 mod calls;
 mod deliver;

@@ -1,4 +1,5 @@
-//! The application behind the gateway: takes what is delivered, in a process of its own, and remembers how long each took to come.
+//! The application behind the gateway: takes what is delivered, in a process of its own, and
+//! remembers how long each took to come.
 
 mod server;
 

@@ -1,4 +1,5 @@
-//! What a flood took of the processors: of the database, the gateways, the load and the application.
+//! What a flood took of the processors: of the database, the gateways, the load and the
+//! application.
 
 use std::time::Duration;
 

@@ -76,7 +76,8 @@ impl OpenAi {
         (headers, body)
     }
 
-    /// Puts the next event into `request` as it travels: what else comes with a webhook through a proxy is there too.
+    /// Puts the next event into `request` as it travels: what else comes with a webhook through a
+    /// proxy is there too.
     pub fn write(&mut self, request: &mut Vec<u8>, host: &str, path: &str) {
         use std::io::Write as _;
         let (headers, body) = self.event();

@@ -30,7 +30,8 @@ pub enum Who {
 pub struct Contestant {
     pub who: Who,
     pub run: Box<Run>,
-    /// A process needs more time at a stretch than a function, to outweigh what it costs to switch to it.
+    /// A process needs more time at a stretch than a function, to outweigh what it costs to switch
+    /// to it.
     pub seconds_a_round: f64,
 }
 
@@ -161,8 +162,8 @@ impl ObviousEvent {
     }
 }
 
-/// The floor: as many blocks as the request has, at the price of a block in a long run, where nothing but the instructions
-/// of the compression counts.
+/// The floor: as many blocks as the request has, at the price of a block in a long run, where
+/// nothing but the instructions of the compression counts.
 fn sha256() -> Contestant {
     const RUN_BLOCKS: usize = 256;
     let blocks = [[0x5A; 64]; RUN_BLOCKS];

@@ -1,8 +1,10 @@
-//! How long it takes to unwrap a webhook: ours, the SHA-256 work nobody can avoid, and the libraries people use today.
+//! How long it takes to unwrap a webhook: ours, the SHA-256 work nobody can avoid, and the
+//! libraries people use today.
 //!
-//! One call finds the headers in a `http::HeaderMap`, checks the time, computes the HMAC, compares, parses to a typed owned
-//! event and drops it. All contestants take turns within each of many rounds, so that whatever else the machine does meets
-//! them alike; what counts are ratios within a round, and of those the medians.
+//! One call finds the headers in a `http::HeaderMap`, checks the time, computes the HMAC, compares,
+//! parses to a typed owned event and drops it. All contestants take turns within each of many
+//! rounds, so that whatever else the machine does meets them alike; what counts are ratios within a
+//! round, and of those the medians.
 
 mod allocations;
 mod contestants;

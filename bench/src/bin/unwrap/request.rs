@@ -1,4 +1,5 @@
-//! The three requests every contestant gets, signed anew each round because most of them read the real clock.
+//! The three requests every contestant gets, signed anew each round because most of them read the
+//! real clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,8 +40,8 @@ impl Request {
         }
     }
 
-    /// Blocks of 64 bytes that SHA-256 has to compress: the signed text with its padding, and the outer hash of the HMAC. The
-    /// two blocks of the key can be hashed once and for all.
+    /// Blocks of 64 bytes that SHA-256 has to compress: the signed text with its padding, and the
+    /// outer hash of the HMAC. The two blocks of the key can be hashed once and for all.
     pub fn sha256_blocks(&self) -> usize {
         let signed_bytes = WEBHOOK_ID.len() + ".1750861210.".len() + self.body.len();
         let padding_bytes_min = 9;

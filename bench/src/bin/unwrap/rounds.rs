@@ -19,7 +19,8 @@ impl Times {
         self.rounds.each_ref().map(|times| median(times.clone()))
     }
 
-    /// How many times longer we took than `other`: the median of the rounds' ratios, so that what slowed a whole round cancels.
+    /// How many times longer we took than `other`: the median of the rounds' ratios, so that what
+    /// slowed a whole round cancels.
     pub fn ratios_to(&self, other: &Self) -> [f64; SIZES] {
         std::array::from_fn(|size| {
             let pairs = self.rounds[size].iter().zip(&other.rounds[size]);

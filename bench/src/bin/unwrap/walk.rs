@@ -1,4 +1,5 @@
-//! What it costs to have serde_json read a text and keep nothing: the least that any reader built on it can take.
+//! What it costs to have serde_json read a text and keep nothing: the least that any reader built
+//! on it can take.
 
 use std::fmt;
 use std::hint::black_box;

@@ -44,7 +44,8 @@ static SYSTEM: LazyLock<SystemRoots> = LazyLock::new(|| {
     let problem = match (named.is_empty(), is_empty, cause) {
         (true, ..) | (false, false, None) => None,
         (false, true, cause) => Some(format!(
-            "the gateway trusts the authorities of Mozilla's list, because {} gives no certificate ({}): correct the variable, or remove it",
+            "the gateway trusts the authorities of Mozilla's list, because {} gives no certificate \
+             ({}): correct the variable, or remove it",
             named.join(" or "),
             cause.as_deref().unwrap_or("the file has none"),
         )),
@@ -62,6 +63,9 @@ fn endless_list() -> Option<String> {
     let path = std::env::var_os(variable)?;
     let is_file = std::fs::metadata(path).map_or(true, |data| data.is_file());
     (!is_file).then(|| {
-        format!("the gateway trusts the authorities of Mozilla's list, because {variable} names no regular file: correct the variable, or remove it")
+        format!(
+            "the gateway trusts the authorities of Mozilla's list, because {variable} names no \
+             regular file: correct the variable, or remove it"
+        )
     })
 }

@@ -85,14 +85,17 @@ async fn check_ids(endpoints: &mut CopyEndpoints) -> Result<(), CopyError> {
     let at = Timestamp::from_millisecond(arrived_ms).unwrap_or_default();
     let days = Timestamp::now().duration_since(at).as_hours() / 24;
     Err(CopyError::Refused(format!(
-        "{} has the webhook-id {id:?} more than once, the first for {days} days, and {} stores each id only once: delete the first message, when none of its deliveries waits, with `unwrapd db prune --older-than {days} --config FILE`",
+        "{} has the webhook-id {id:?} more than once, the first for {days} days, and {} stores \
+         each id only once: delete the first message, when none of its deliveries waits, with \
+         `unwrapd db prune --older-than {days} --config FILE`",
         endpoints.from.name, endpoints.to.name
     )))
 }
 
 pub(super) fn holds_another(endpoints: &CopyEndpoints, what: &str) -> CopyError {
     CopyError::Refused(format!(
-        "{} already has a store that differs from {} ({what}): name an empty target. If it is an earlier copy on which no gateway has started, {EMPTY}",
+        "{} already has a store that differs from {} ({what}): name an empty target. If it is an \
+         earlier copy on which no gateway has started, {EMPTY}",
         endpoints.to.name, endpoints.from.name
     ))
 }

@@ -9,8 +9,8 @@ use crate::StoreError;
 use crate::filter::Selection;
 use crate::replay::Replay;
 
-/// Most pages that one step reads. A page takes some ten milliseconds, so a step is over long before
-/// its request, and records its progress.
+/// Most pages that one step reads. A page takes some ten milliseconds, so a step is over long
+/// before its request, and records its progress.
 const STEP_PAGES_MAX: usize = 64;
 
 /// These messages with their deliveries, for a replay.

@@ -26,7 +26,7 @@ pub struct RateLimiter {
     hanging_percent: u8,
     /// Maximum delay of a late response, in milliseconds.
     hanging_ms_max: u64,
-    /// Whether it checks the time of a signature.
+    /// Whether the application checks the time of a signature.
     knows_time: bool,
     /// Percentage of copies with a late response, with at least half of the maximum delay.
     copies_percent: u8,
@@ -39,14 +39,14 @@ impl RateLimiter {
         knows_time: true,
         copies_percent: 0,
     };
-    /// The same, for a gateway whose clock may be wrong.
+    /// [`BRISK`](Self::BRISK), for a gateway whose clock may be wrong.
     #[allow(dead_code, reason = "the tests of faults have no clock that jumps")]
     pub const TIMELESS: Self = Self {
         knows_time: false,
         ..Self::BRISK
     };
-    /// Deliveries are in progress whenever a gateway is frozen, and those that another gateway took
-    /// over still are when the first one resumes.
+    /// Slow enough that deliveries are in progress at every freeze. Those that another gateway took
+    /// over are still in progress when the first one resumes.
     pub const SLOW: Self = Self {
         hanging_percent: 20,
         hanging_ms_max: 2_000,

@@ -34,7 +34,7 @@ pub fn copy_binary(folder: &Path) {
     std::fs::copy(program(), folder.join(BINARY)).unwrap();
 }
 
-/// Writes the configuration of one process, which receives at this port; 0: at any.
+/// Writes the configuration of one process, which receives on this port. 0: any free port.
 pub fn write_config(
     folder: &Path,
     port: u16,
@@ -84,15 +84,15 @@ pub struct Gateway {
 
 /// Addresses of a running gateway.
 pub struct Addresses {
-    /// Where webhooks are posted.
+    /// URL to which webhooks are posted.
     pub webhooks: String,
-    /// Its readiness check.
+    /// URL of the readiness check.
     #[allow(dead_code, reason = "the tests of faults ask there")]
     pub readyz: String,
 }
 
 impl Gateway {
-    /// Starts it on the configuration in `folder`.
+    /// Starts the gateway on the configuration in `folder`.
     pub fn start(folder: &Path, life: u32, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(folder.join(BINARY));
         // Without the file, the clock is right.
@@ -103,8 +103,8 @@ impl Gateway {
         Self::start_by(command, folder, life)
     }
 
-    /// Starts it by a command that accepts the arguments of the gateway. Every second process has
-    /// only one thread.
+    /// Starts the gateway by a command that accepts its arguments. Every second process has only
+    /// one thread.
     pub fn start_by(mut command: Command, folder: &Path, life: u32) -> Self {
         if life.is_multiple_of(2) {
             command.args(["serve", "--threads", "1"]);
@@ -130,7 +130,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until it receives, and returns its addresses. `None` if it died before.
+    /// Waits until the gateway receives, and returns its addresses. `None` if it died before.
     pub async fn ready(&mut self) -> anyhow::Result<Option<Addresses>> {
         let addresses = timeout(PATIENCE, &mut self.addresses).await;
         Ok(addresses.context("the gateway does not start")?.ok())
@@ -140,9 +140,9 @@ impl Gateway {
         self.child.wait().await.unwrap();
     }
 
-    /// Sends SIGKILL, unless it is dead. Returns an error if it ended in another way.
+    /// Sends SIGKILL, unless the process is dead. Returns an error if it ended in another way.
     pub async fn kill(mut self) -> anyhow::Result<()> {
-        // It may have ended already.
+        // The process may have ended already.
         drop(self.child.start_kill());
         let status = self.child.wait().await?;
         if status.signal() != Some(Signal::KILL.as_raw()) {
@@ -164,12 +164,12 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Sends SIGSTOP: it does nothing more, while the others believe that it is alive.
+    /// Sends SIGSTOP: the process stops, while the other gateways take it for alive.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Sends SIGCONT: it continues where it was.
+    /// Sends SIGCONT: the process continues where it stopped.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -194,7 +194,7 @@ async fn read_log(stderr: ChildStderr, told: oneshot::Sender<Addresses>) -> VecD
         if let Some((_, admin)) = line.split_once("admin API on ")
             && let Some(told) = told.take()
         {
-            // It may have been killed before the receiver waited.
+            // The test may have killed the process without waiting for the addresses.
             drop(told.send(Addresses {
                 webhooks: std::mem::take(&mut webhooks),
                 readyz: format!("{admin}/readyz"),

@@ -12,7 +12,7 @@ use crate::crash::webhooks::{self, Destination};
 /// short.
 const UNDELIVERED_MAX: usize = 256;
 
-/// Shared by all tasks. Every entry wakes the tasks that wait for a change.
+/// The ledger, shared by all tasks. Every entry wakes the tasks that wait for a change.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<watch::Sender<Book>>);
 
@@ -43,7 +43,7 @@ pub struct Entry {
     pub acknowledged_in: Option<u32>,
     /// Number of requests that posted it.
     posted: usize,
-    /// By destination.
+    /// Receptions of each destination.
     deliveries: [Received; Destination::ALL.len()],
 }
 
@@ -91,7 +91,7 @@ impl Ledger {
     }
 
     /// The number of the webhook to post next: a new one, or, if there is one and `rather_again`,
-    /// one that was not acknowledged. `None`: the end.
+    /// one that was not acknowledged. `None`: nothing more is to be posted.
     pub async fn next(&self, rather_again: bool) -> Option<usize> {
         let mut changes = self.0.subscribe();
         loop {
@@ -108,7 +108,7 @@ impl Ledger {
         }
     }
 
-    /// A new webhook that no sender posts, whose deliveries are still to come.
+    /// Adds a webhook that no sender posts, and expects its deliveries.
     #[allow(dead_code, reason = "the tests of faults do so")]
     pub fn announce(&self) -> usize {
         let mut number = 0;
@@ -195,7 +195,7 @@ impl Ledger {
         self.read(|book| !book.offences.is_empty())
     }
 
-    /// Waits until everything posted is acknowledged and delivered.
+    /// Waits until every posted webhook is acknowledged and delivered.
     pub async fn settled(&self) {
         let is_settled =
             |book: &Book| book.undelivered == 0 && book.acknowledged == book.webhooks.len();
@@ -251,8 +251,8 @@ impl Book {
         if may_be_new {
             return Next::Post(self.announce());
         }
-        // A sender that has posted an unacknowledged webhook returns here, so none has to wait for
-        // it.
+        // A sender whose webhook was not acknowledged comes back here, so the others need not wait
+        // for it.
         if self.is_calm {
             Next::Nothing
         } else {

@@ -19,7 +19,7 @@ const COPIES_MAX: usize = 4;
 /// Percentage of webhooks after which an earlier one is sent again, acknowledged or not.
 const ONCE_MORE_PERCENT: u8 = 5;
 
-/// An address to post to: of a process that receives, or did recently.
+/// The address of a process that receives webhooks, or did recently.
 #[derive(Clone)]
 pub struct Door {
     /// The number of the process.
@@ -47,14 +47,14 @@ impl Wall {
         unix_now().saturating_add(off)
     }
 
-    /// Whether it may have jumped since.
+    /// Whether the clock may have jumped since.
     fn has_jumped_since(&self, begun_at: Instant) -> bool {
         let (_, jumped_at) = *self.0.lock().unwrap();
         jumped_at.is_some_and(|jumped_at| jumped_at + JUMP_TIME >= begun_at)
     }
 }
 
-/// A sender. It ends when everything is acknowledged and nothing new will come.
+/// Posts webhooks until all are acknowledged and no new ones will come.
 pub async fn send(
     ledger: Ledger,
     mut doors: watch::Receiver<Vec<Door>>,

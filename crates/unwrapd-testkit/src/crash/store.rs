@@ -1,4 +1,4 @@
-//! Reads the content of the store with SQL of its own, as people with any tool would.
+//! Reads the content of the store with SQL of its own, independently of the code of the gateway.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,19 +7,21 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::crash::webhooks::{self, Destination};
 
-/// By `webhook-id`.
-pub type MessageView = HashMap<String, KeptWebhook>;
+/// The content of a store, by `webhook-id`.
+pub type StoredWebhooks = HashMap<String, StoredWebhook>;
 
+/// The messages with one `webhook-id`, and their deliveries.
 #[derive(Default)]
-pub struct KeptWebhook {
+pub struct StoredWebhook {
     /// Number of messages with this id.
     pub copies: u32,
     /// Whether bytes and type are those that were posted.
     pub is_exact: bool,
-    pub deliveries: Vec<DeliveryView>,
+    pub deliveries: Vec<StoredDelivery>,
 }
 
-pub struct DeliveryView {
+/// A delivery, with its settled attempts.
+pub struct StoredDelivery {
     pub destination: String,
     pub is_delivered: bool,
     /// Attempts that were settled as a success.
@@ -29,12 +31,12 @@ pub struct DeliveryView {
 }
 
 /// Reads the whole store, which no process has open.
-pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
+pub fn read(path: &Path) -> rusqlite::Result<StoredWebhooks> {
     let store = open(path)?;
     let sound: String = store.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
     assert_eq!(sound, "ok", "the database is damaged");
 
-    let mut kept = MessageView::new();
+    let mut stored = StoredWebhooks::new();
     let mut messages = store.prepare(
         "SELECT webhook_id, event_type, bytes FROM message LEFT JOIN payload USING (seq)",
     )?;
@@ -47,7 +49,7 @@ pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
             payload.as_deref() == Some(webhooks::payload(number).as_bytes())
                 && kind.as_deref() == webhooks::kind(number)
         });
-        let webhook = kept.entry(id).or_default();
+        let webhook = stored.entry(id).or_default();
         webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
         webhook.copies += 1;
     }
@@ -60,18 +62,18 @@ pub fn read(path: &Path) -> rusqlite::Result<MessageView> {
     )?;
     let mut rows = deliveries.query(())?;
     while let Some(row) = rows.next()? {
-        let webhook = kept.entry(row.get(0)?).or_default();
-        webhook.deliveries.push(DeliveryView {
+        let webhook = stored.entry(row.get(0)?).or_default();
+        webhook.deliveries.push(StoredDelivery {
             destination: row.get(1)?,
             is_delivered: row.get(2)?,
             succeeded: row.get(3)?,
             failed: row.get(4)?,
         });
     }
-    Ok(kept)
+    Ok(stored)
 }
 
-/// Number of deliveries that are not settled for good.
+/// Number of deliveries that wait for an attempt, or for the end of one.
 pub fn open_deliveries(path: &Path) -> u64 {
     open(path)
         .and_then(|store| {
@@ -88,9 +90,9 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
-impl KeptWebhook {
-    /// The deliveries to a destination; at most one is right.
-    pub fn to(&self, destination: Destination) -> impl Iterator<Item = &DeliveryView> {
+impl StoredWebhook {
+    /// The deliveries to a destination. More than one is an offence.
+    pub fn to(&self, destination: Destination) -> impl Iterator<Item = &StoredDelivery> {
         self.deliveries
             .iter()
             .filter(move |delivery| delivery.destination == destination.name())

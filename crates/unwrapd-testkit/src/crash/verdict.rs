@@ -1,8 +1,8 @@
 //! Compares the ledger with the store.
 //!
-//! **When may a message be delivered again?** If the previous attempt failed, or if the process
-//! died between sending the message and having its settlement on the disk. The second case cannot
-//! be observed directly, but the store writes a row for each settled attempt. So:
+//! **Reasons to deliver a message again:** the previous attempt failed, or the process died between
+//! sending the message and having its settlement on the disk. The second case cannot be observed
+//! directly, but the store writes a row for each settled attempt. So:
 //! - exactly one attempt is settled as a success: the last. Each of the others is settled as
 //!   failed, or was in flight when its process died, which is the only way to end without a row;
 //! - two copies from the same process need a row with a failure, because a process does not survive
@@ -21,7 +21,7 @@ use unwrapd::dispatch::SETTLING_MAX;
 
 use crate::crash::gateway::CONCURRENCY;
 use crate::crash::ledger::{Book, Entry, Ledger, Received, known};
-use crate::crash::store::{DeliveryView, MessageView};
+use crate::crash::store::{StoredDelivery, StoredWebhooks};
 use crate::crash::webhooks::{self, Destination};
 
 /// Maximum number of deliveries to one destination between their beginning and their durable
@@ -33,42 +33,42 @@ const SHOWN_MAX: usize = 20;
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// Answered with 200, but not in the store.
-    NotKept,
-    /// Answered with 200 and wanted, but not delivered.
+    /// A webhook was answered with 200, but is not in the store.
+    NotStored,
+    /// A webhook was answered with 200 and wanted, but not delivered.
     NotDelivered(Destination),
-    /// Delivered, but never posted.
+    /// A delivered webhook was never posted.
     Invented,
-    /// With other bytes, or another type, than were posted.
+    /// Bytes or type differ from those that were posted.
     Altered,
-    /// Not signed with the secret of the destination.
+    /// A delivery was not signed with the secret of the destination.
     Unproven(Destination),
-    /// Delivered to a destination that does not want it.
+    /// A destination received a webhook that it does not want.
     Stray(Destination),
-    /// More than one message, or more than one delivery for one destination.
+    /// The store has more than one message, or more than one delivery for one destination.
     Doubled,
-    /// A genuine webhook that was answered neither with 200 nor with 503 and `Retry-After`.
+    /// A genuine webhook was answered neither with 200 nor with 503 and `Retry-After`.
     Refused(u16),
-    /// Never answered with 200, although the gateway was there.
+    /// A webhook was never answered with 200, although the gateway was running.
     NotAcknowledged,
-    /// Delivered, but not settled in the store.
+    /// A delivery was made, but not settled in the store.
     NotSettled(Destination),
-    /// Delivered again without a reason.
+    /// A delivery was made again without a reason.
     Again(Destination),
-    /// More deliveries in flight at a kill than allowed; the id is the number of the process.
+    /// More deliveries were in flight at a kill than allowed. The id is the number of the process.
     Crowded(Destination),
 }
 
 pub struct Offence {
     pub wrong: Wrong,
     pub id: String,
-    /// The process that answered 200, or that did it.
+    /// The process that answered 200, or that committed the offence.
     pub life: Option<u32>,
 }
 
 impl Wrong {
     fn is_loss(self) -> bool {
-        matches!(self, Self::NotKept | Self::NotDelivered(_))
+        matches!(self, Self::NotStored | Self::NotDelivered(_))
     }
 }
 
@@ -97,21 +97,22 @@ pub struct Verdict {
     /// Number of deliveries, each counted once.
     delivered: usize,
     again: Again,
-    /// By process and destination: deliveries that were in flight at its death and were repeated.
+    /// Number of deliveries that were in flight at the death of a process and were repeated, by
+    /// process and destination.
     in_flight: BTreeMap<(u32, Destination), usize>,
 }
 
 impl Verdict {
-    pub fn reach(ledger: &Ledger, kept: &MessageView) -> Self {
+    pub fn reach(ledger: &Ledger, stored: &StoredWebhooks) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, kept, None));
+        ledger.read(|book| verdict.compare(book, stored, None));
         verdict
     }
 
     /// The verdict, with the reasons for each repeated delivery.
-    pub fn reach_by(ledger: &Ledger, kept: &MessageView, reasons: &Reasons<'_>) -> Self {
+    pub fn reach_by(ledger: &Ledger, stored: &StoredWebhooks, reasons: &Reasons<'_>) -> Self {
         let mut verdict = Self::default();
-        ledger.read(|book| verdict.compare(book, kept, Some(reasons)));
+        ledger.read(|book| verdict.compare(book, stored, Some(reasons)));
         verdict
     }
 
@@ -119,19 +120,19 @@ impl Verdict {
         self.offences.is_empty()
     }
 
-    fn compare(&mut self, book: &Book, kept: &MessageView, reasons: Option<&Reasons<'_>>) {
+    fn compare(&mut self, book: &Book, stored: &StoredWebhooks, reasons: Option<&Reasons<'_>>) {
         self.posted = book.webhooks.len();
         self.requests = book.requests;
         for offence in &book.offences {
             self.offend(offence.wrong, &offence.id, offence.life);
         }
-        for id in kept.keys() {
+        for id in stored.keys() {
             if known(book, id).is_none() {
                 self.offend(Wrong::Invented, id, None);
             }
         }
         for (number, entry) in book.webhooks.iter().enumerate() {
-            self.compare_webhook(number, entry, kept, reasons);
+            self.compare_webhook(number, entry, stored, reasons);
         }
         for ((life, destination), count) in std::mem::take(&mut self.in_flight) {
             if count > IN_FLIGHT_MAX {
@@ -144,7 +145,7 @@ impl Verdict {
         &mut self,
         number: usize,
         entry: &Entry,
-        kept: &MessageView,
+        stored: &StoredWebhooks,
         reasons: Option<&Reasons<'_>>,
     ) {
         let id = webhooks::id(number);
@@ -154,9 +155,9 @@ impl Verdict {
         } else {
             self.offend(Wrong::NotAcknowledged, &id, None);
         }
-        let Some(webhook) = kept.get(&id) else {
+        let Some(webhook) = stored.get(&id) else {
             if life.is_some() {
-                self.offend(Wrong::NotKept, &id, life);
+                self.offend(Wrong::NotStored, &id, life);
             }
             return;
         };
@@ -167,7 +168,7 @@ impl Verdict {
             self.offend(Wrong::Altered, &id, life);
         }
         for destination in Destination::ALL {
-            let deliveries: Vec<&DeliveryView> = webhook.to(destination).collect();
+            let deliveries: Vec<&StoredDelivery> = webhook.to(destination).collect();
             match (deliveries.as_slice(), destination.wants(number)) {
                 ([], false) => {}
                 ([], true) => self.offend(Wrong::NotDelivered(destination), &id, life),
@@ -186,7 +187,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
     ) {
         let received = entry.at(destination);
         let life = entry.acknowledged_in;
@@ -205,7 +206,7 @@ impl Verdict {
         id: &str,
         destination: Destination,
         entry: &Entry,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
         reasons: Option<&Reasons<'_>>,
     ) {
         let received = entry.at(destination);
@@ -221,12 +222,12 @@ impl Verdict {
         }
     }
 
-    /// The reasons if one process follows another.
+    /// The reasons in a run in which one process follows another.
     fn reasons_alone(
         &mut self,
         destination: Destination,
         received: &Received,
-        delivery: &DeliveryView,
+        delivery: &StoredDelivery,
     ) -> Again {
         let mut again = Again::default();
         let mut from_the_same: usize = 0;

@@ -1,5 +1,5 @@
 //! The posted webhooks: the number of a webhook decides its id, its bytes and its destinations.
-//! Pure, so nothing has to be remembered.
+//! These functions are pure, so nothing has to be recorded.
 
 /// Types of events: wanted by the first destination, the second, both or none. `None`: a body that
 /// is no event. Calls are omitted: they expire by design when they cannot be delivered at once.
@@ -41,7 +41,8 @@ pub fn payload(number: usize) -> String {
     match kind(number) {
         // Blanks, escapes and letters that a new serialisation would change.
         Some(kind) => format!(
-            "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
+            "{{ \"type\":\"{kind}\",\r\n\"id\" : \"evt_{number}\", \"object\":\"event\", \
+             \"created_at\":1750287018, \"data\":{{\"id\":\"r\\u00e9é_{number}\"}},\"note\":\"{note}\"}} "
         ),
         None => format!("no event, {number}: {note}"),
     }
@@ -71,7 +72,7 @@ impl Destination {
         }
     }
 
-    /// Its patterns, as in the configuration.
+    /// The patterns of the destination, as in the configuration.
     pub fn events(self) -> &'static str {
         match self {
             Self::App => r#"["response.*", "batch.*", "!response.cancelled"]"#,

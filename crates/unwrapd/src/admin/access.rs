@@ -56,7 +56,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// The token that grants access, and the number of delayed responses.
+/// State of [`guard`]: the token, and the permits for delayed responses.
 #[derive(Clone)]
 pub(super) struct Guard {
     admin: Admin,
@@ -72,8 +72,8 @@ impl Guard {
     }
 }
 
-/// Passes authorised requests. It comes before every bound, so that strangers do not take permits
-/// from operators.
+/// Passes authorised requests only. This check precedes every bound, so that strangers take no
+/// permits from operators.
 pub(super) async fn guard(
     State(Guard { admin, delays }): State<Guard>,
     request: Request,
@@ -81,8 +81,8 @@ pub(super) async fn guard(
 ) -> Response {
     let refused = match &admin.token {
         Some(token) if !bears(request.headers(), token) => {
-            // The configuration refuses weak tokens, for which this would be no protection: it
-            // makes guessing slow and visible.
+            // The delay makes guessing slow and visible. It would not protect a weak token, which
+            // the configuration refuses.
             if request.headers().contains_key(AUTHORIZATION) {
                 let Ok(_delay) = delays.try_acquire() else {
                     return Refusal::new(
@@ -100,7 +100,8 @@ pub(super) async fn guard(
         }
         None if !is_of_this_machine(&request) => Some((
             StatusCode::FORBIDDEN,
-            "use an IP address or `localhost` in the URL: any other host name may be an attack from a web page (DNS rebinding); set `admin_token` to allow names",
+            "use an IP address or `localhost` in the URL: any other host name may be an attack \
+             from a web page (DNS rebinding); set `admin_token` to allow names",
         )),
         _ if is_of_a_page_elsewhere(&request) => Some((
             StatusCode::FORBIDDEN,
@@ -159,7 +160,7 @@ fn is_of_a_page_elsewhere(request: &Request) -> bool {
     !own.iter().any(|own| own.as_bytes() == origin.as_bytes())
 }
 
-/// The requested host. In HTTP/2 it is in the target, and the header `host` is optional. `None`
+/// The requested host. In HTTP/2 the target contains it, and the header `host` is optional. `None`
 /// also if both are present and differ, which is an attack.
 fn host(request: &Request) -> Option<&str> {
     let target = request

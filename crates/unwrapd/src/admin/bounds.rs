@@ -22,8 +22,8 @@ use super::json::Refusal;
 /// Longest time for the body of a request to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Number of bytes of a response that are passed to HTTP/2 at a time. HTTP/2 buffers them until the
-/// client reads them, and asks for more as soon as the client has read one byte. A whole response
-/// would stay in its buffer after the permit was released.
+/// client reads them, and asks for more once the client has read one byte. A whole response would
+/// stay in that buffer after the permit was released.
 const PIECE_BYTES: usize = 4 * 1024;
 /// Maximum size of a request body, in bytes: enough for more than a thousand ids.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -60,13 +60,13 @@ impl Class {
         match self {
             Self::Alive | Self::Ready => 64,
             Self::Small => 16,
-            // Each may hold a connection to the store and a page of the answer.
+            // Each request may hold a connection to the store and a page of the answer.
             Self::Heavy | Self::Send => 8,
         }
     }
 
     /// Whether the permit is held until the client has read the response. The other classes need no
-    /// token, and their responses are one line: a client that does not read them must not block a
+    /// token, and their responses are one line. A client that does not read them must not block a
     /// load balancer.
     #[must_use]
     pub const fn holds_answer(self) -> bool {

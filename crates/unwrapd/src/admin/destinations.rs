@@ -133,7 +133,8 @@ async fn switch(admin: Admin, name: String, is_paused: bool) -> Result<Response,
         name: name.clone(),
         paused: is_paused,
     });
-    // In a task of its own: if the operator disconnects, a durable change must still take effect.
+    // A task of its own makes the change: once durable, it must take effect even if the operator
+    // disconnects.
     let switched = tokio::spawn(async move {
         let _one_at_a_time = admin.registry.hold_pauses().await;
         if is_paused {

@@ -1,4 +1,4 @@
-//! The route for the gateways on the store, as far as this gateway knows them.
+//! The route that lists the gateways on the store, as this gateway knows them.
 
 use axum::extract::State;
 use axum::response::Response;

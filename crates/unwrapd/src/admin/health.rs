@@ -18,15 +18,15 @@ use super::{Admin, Route};
 use crate::api::GatewayView;
 use crate::store::StoreError;
 
-/// How long the result of a check of the store is reused. Each check is a commit.
+/// Maximum age at which the result of a check of the store is reused. Each check costs a commit.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
 /// Beginning of the log line for a wrong token at a path that needs none.
 const WRONG_TOKEN: &str = "a probe of /readyz came with a wrong token";
 /// Longest wait for a check. Load balancers time out after a few seconds.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Whether the store is writable. There is at most one check at a time and one a second, whatever
-/// the number of requests, because every client may request it.
+/// Whether the store is writable. At most one check runs at a time, and its result is reused for a
+/// second: any client may request it.
 #[derive(Default)]
 pub struct Readiness {
     is_stopping: AtomicBool,
@@ -56,8 +56,8 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Result of a check that ended less than a second ago, or of the running one. An error if that
-    /// takes too long.
+    /// The result of the running check, or of one that ended less than a second ago. An error if
+    /// the check takes longer than [`LOOK_TIME_MAX`].
     async fn of(
         &self,
         probe: impl Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -87,7 +87,7 @@ impl Readiness {
     }
 }
 
-/// Runs in a task of its own: if one caller disconnects, the check continues for the others.
+/// Starts a check in a task of its own. If one caller disconnects, it continues for the others.
 fn begin(probe: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Look {
     let (told, seen) = watch::channel(None);
     tokio::spawn(async move {
@@ -124,7 +124,8 @@ async fn ready(State(admin): State<Admin>, request: Request) -> Response {
         seen.map_err(|error| format!("{error}\n"))
     };
     let has_details = may_see_details(&admin, &request);
-    // A guess, or an old token. The response is not delayed: a health check must be in time.
+    // The token is a guess, or an old one. The response is not delayed: a health check must be in
+    // time.
     if has_wrong_token(&admin, request.headers()) {
         admin.refusals.count(WRONG_TOKEN, None, || {
             "the answer had no details, as without a token: correct the token, or remove it".into()

@@ -37,9 +37,9 @@ impl Refusal {
 
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "it is handed over as `map_err` has it"
+        reason = "`map_err` passes the error by value"
     )]
-    /// A refusal of a request that is malformed.
+    /// The refusal of a malformed request.
     pub(super) fn bad(error: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
@@ -80,8 +80,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Marks a response that is a line of text whatever its status, for clients that only use the
-/// status.
+/// Marks a response that is a line of text, whatever its status. Its clients use the status only.
 #[derive(Clone, Copy)]
 pub(super) struct PlainText;
 
@@ -99,7 +98,8 @@ pub(super) fn as_problem(response: Response) -> Response {
     }
     let detail = match status {
         StatusCode::NOT_FOUND => {
-            "this path does not exist: health checks are /livez and /readyz, the API is under /api/v1, and webhooks are received at the port of `listen`"
+            "this path does not exist: health checks are /livez and /readyz, the API is under \
+             /api/v1, and webhooks are received at the port of `listen`"
         }
         StatusCode::METHOD_NOT_ALLOWED => "this path takes another method",
         _ => "the request cannot be read",
@@ -114,12 +114,12 @@ pub(super) fn as_problem(response: Response) -> Response {
 /// The value as JSON.
 pub(super) fn answer(value: &impl Serialize) -> Response {
     let Ok(json) = serde_json::to_vec(value) else {
-        // None of our types has a key that is not text.
+        // Only a map with keys that are not text fails, and no type of the API has one.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let headers = [
         (CONTENT_TYPE, "application/json"),
-        // Payloads name callers and users.
+        // Payloads name callers and users, so no cache may store them.
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

@@ -20,7 +20,7 @@ use crate::store::{MessagePage, MessageView, Operations, PAGE_MAX, Page};
 
 /// Default number of messages on a page.
 const PAGE_LENGTH: usize = 50;
-/// Maximum number of values of one kind in a filter, because each id is looked up.
+/// Maximum number of values of one kind in a filter. Each id costs a lookup.
 const VALUES_MAX: usize = 1_000;
 
 /// State of these routes.

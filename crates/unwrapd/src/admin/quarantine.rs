@@ -54,7 +54,8 @@ fn numbers(selection: QuarantineSelection) -> Result<RangeInclusive<i64>, Refusa
         (None, true, None) => Ok(1..=i64::MAX),
         (None, true, Some(newest @ 1..)) => Ok(1..=newest),
         _ => Err(Refusal::bad(
-            "name one request with `id`, a number of 1 or more, or all with `all: true`, and `up_to` with the number of the newest if not all",
+            "name one request with `id`, a number of 1 or more, or all with `all: true`, and \
+             `up_to` with the number of the newest if not all",
         )),
     }
 }

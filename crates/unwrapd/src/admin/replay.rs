@@ -1,4 +1,4 @@
-//! Replays: first the plan, then the run, in requests of a few seconds, each of which continues the
+//! Replays: a plan first, then the run, in requests of a few seconds. Each request continues the
 //! previous one.
 
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
 use crate::store::replay::{AsOf, Replay, ReplayStep, Token};
 
-/// Number of deliveries changed in one commit: about ten milliseconds, during which new messages
-/// may wait.
+/// Number of deliveries changed in one commit. It takes about ten milliseconds, for which new
+/// messages may wait.
 const STEP: usize = 500;
-/// How long one request takes steps.
+/// Time after which one request begins no further step.
 const RUN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn replay(
@@ -86,7 +86,7 @@ async fn run(
                     "this token was used for another replay; use a new one",
                 ));
             }
-            // Finished steps stay, and are reported.
+            // Earlier steps are durable, so their counts are reported.
             (Err(StoreError::Full(_)), Some(counts)) => {
                 return Ok(ReplayProgress {
                     token,
@@ -143,7 +143,8 @@ pub(super) async fn drop_dead(
         return Err(Refusal::bad("dropped dead letters cannot be dropped again"));
     }
     let mut filter = asked.filter;
-    // By the believed time: a clock that has jumped makes no dead letter old enough to be dropped.
+    // The believed time counts: a jump of the clock must not make a dead letter old enough to be
+    // dropped.
     let believed = clock.believed();
     let now = asked.as_of.map_or(believed, |as_of| as_of.at.min(believed));
     filter.until = filter.until.map(|when| when.as_time(now));

@@ -88,7 +88,7 @@ impl Route {
         self.bounds
     }
 
-    /// Whether it needs no token.
+    /// Whether the route needs no token.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open

@@ -50,7 +50,8 @@ impl AdminKeys {
             if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !has_token {
                 mistakes.add(Mistake::absence(
                     text.span(),
-                    "others can reach this address and could pause and replay: add `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
+                    "others can reach this address and could pause and replay: add \
+                     `admin_token = { env = \"UNWRAPD_ADMIN_TOKEN\" }`, or listen on 127.0.0.1",
                 ));
             }
         }
@@ -59,8 +60,8 @@ impl AdminKeys {
     }
 }
 
-/// Whether two sockets cannot listen on these addresses at the same time. Port 0 is a free port of
-/// each.
+/// Whether two sockets cannot listen on these addresses at the same time. Port 0 stands for any
+/// free port.
 fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     let is_of_one_kind = one.is_ipv4() == other.is_ipv4();

@@ -1,8 +1,9 @@
-//! Counts of deliveries, which several callers share.
+//! Counts of deliveries that several callers share.
 //!
 //! A count reads an index of the waiting deliveries and one of the dead letters. With millions of
-//! them it takes a second, and a dashboard requests it every second. So a slow count is repeated
-//! only after a multiple of its duration. Counters beside each delivery would cost receiving more.
+//! them it takes a second, and a dashboard requests it every second. So the result of a slow count
+//! is reused for a multiple of its duration. Counters that each delivery updates would slow down
+//! receiving.
 
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use tokio::time::Instant;
 
 use crate::store::DestinationCounts;
 
-/// Maximum reuse of a slow count, as a multiple of its duration, so that slow counts use at most a
-/// twentieth of a core. It is limited because a count may also be slow for lack of a connection.
+/// Maximum age at which a slow count is reused, as a multiple of its duration: slow counts then use
+/// at most a twentieth of a core.
 const AGE_FACTOR_MAX: u32 = 20;
+/// Limit of that age, because a count may also be slow for lack of a free connection.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// A count that takes at most this long is never reused.
 const IS_QUICK: Duration = Duration::from_millis(20);

@@ -1,6 +1,6 @@
-//! Deliveries that wait for a destination that is not configured (any more). No dispatcher delivers
-//! them and pruning does not delete them, so an operator must know of them and be able to give them
-//! up.
+//! Deliveries that wait for a destination that is not configured, or no longer. No dispatcher
+//! delivers them and pruning does not delete them, so an operator must know of them and be able to
+//! give them up.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::observe::refusals::shown;
 use crate::observe::warnings::Warnings;
 use crate::store::{Store, gateways, give_up, waiting};
 
-/// The condition that such deliveries wait.
+/// Name of the warning while such deliveries wait.
 const CONDITION: &str = "unconfigured-destinations";
 /// Maximum number of destinations that `/readyz` names.
 const NAMES_MAX: usize = 5;
-/// How long one request gives up deliveries.
+/// Time after which one request gives up no further deliveries.
 const RUN_MAX: Duration = Duration::from_secs(5);
 /// Interval between counts while such deliveries wait.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -37,11 +37,13 @@ pub(super) fn routes() -> Vec<Route> {
     )]
 }
 
-/// The remedy for deliveries that wait for `name`, for a line that has their number.
+/// The remedy for deliveries that wait for `name`, for a line that states their number.
 #[must_use]
 pub(crate) fn remedy(name: &str, other: &str) -> String {
     format!(
-        "configure `{name}` again, or deliver copies to another destination with `unwrapd replay --destination {name} --status waiting --to {other}`. What waits stays in the store until you run `unwrapd destinations give-up {name}`"
+        "configure `{name}` again, or deliver copies to another destination with \
+         `unwrapd replay --destination {name} --status waiting --to {other}`. What waits stays in \
+         the store until you run `unwrapd destinations give-up {name}`"
     )
 }
 
@@ -75,8 +77,8 @@ pub(crate) fn note(waiting: &[(String, u64)], registry: &Registry, warnings: &Wa
     );
 }
 
-/// Updates the warning until `end`: another gateway on the database may deliver them, or give them
-/// up.
+/// Updates the warning until `end`, because another gateway on the database may deliver such
+/// deliveries or give them up.
 pub(crate) async fn watch(
     store: Arc<dyn Store>,
     registry: Registry,
@@ -116,7 +118,8 @@ async fn give_up_waiting(
         return Err(Refusal::new(
             StatusCode::CONFLICT,
             format!(
-                "gateway {gateway}, on the same database, has other destinations, and may still deliver to `{}`: give all gateways the same configuration first",
+                "gateway {gateway}, on the same database, has other destinations, and may still \
+                 deliver to `{}`: give all gateways the same configuration first",
                 shown(&name)
             ),
         ));

@@ -64,7 +64,8 @@ impl Configured {
         };
         let StoreUrl::Sqlite(path) = url else {
             return Err(usage(
-                "this command is for SQLite files, and the store is in PostgreSQL: use pg_dump and the tools of your server; the gateways delete old messages by themselves",
+                "this command is for SQLite files, and the store is in PostgreSQL: use pg_dump and \
+                 the tools of your server; the gateways delete old messages by themselves",
             ));
         };
         check_there(&path)?;

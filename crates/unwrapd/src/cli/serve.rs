@@ -217,7 +217,8 @@ fn reload_with(
             gateway.warnings().begin(
                 RELOAD,
                 format!(
-                    "the gateway runs on an earlier configuration: {} could not be used at the last SIGHUP; correct it and send SIGHUP again",
+                    "the gateway runs on an earlier configuration: {} could not be used at the \
+                     last SIGHUP; correct it and send SIGHUP again",
                     path.display()
                 ),
             );
@@ -272,7 +273,9 @@ fn allow_open_files(server: &mut ServerSettings, destinations: u64) -> Result<()
     server.connections_max = public.min(wanted);
     server.admin_connections_max = admin.min(server.admin_connections_max);
     tracing::warn!(
-        "this process may open {allowed} files and needs {needed}: it accepts {} connections at a time instead of {wanted}, and {} on the admin port; raise the limit (ulimit -n, LimitNOFILE)",
+        "this process may open {allowed} files and needs {needed}: it accepts {} connections at a \
+         time instead of {wanted}, and {} on the admin port; raise the limit (ulimit -n, \
+         LimitNOFILE)",
         server.connections_max,
         server.admin_connections_max
     );

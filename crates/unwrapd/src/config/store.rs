@@ -19,7 +19,7 @@ const PATH_USUAL: &str = "unwrapd.db";
 const DEDUPE_DAYS_MIN: u64 = 3;
 /// Longest time an id is remembered: all of them are held in memory.
 const DEDUPE_DAYS_MAX: u64 = 365;
-/// Longest time a message is kept: ten years.
+/// Longest time a message is stored: ten years.
 const RETENTION_DAYS_MAX: u64 = 3650;
 /// Smallest store that is worth having, in MiB: some thousands of messages.
 const SIZE_MB_MIN: u64 = 16;
@@ -79,7 +79,9 @@ impl StoreKeys {
                 if let Some(size_max) = &self.size_max_mb {
                     mistakes.add(Mistake::new(
                         size_max.span(),
-                        "`size_max_mb` is for SQLite files: for PostgreSQL shorten `retention_days` or lower `undelivered_max`, and watch the disk of the server",
+                        "`size_max_mb` is for SQLite files: for PostgreSQL shorten \
+                         `retention_days` or lower `undelivered_max`, and watch the disk of the \
+                         server",
                     ));
                 }
                 mistakes
@@ -90,7 +92,8 @@ impl StoreKeys {
                 if let Some(password) = self.password {
                     mistakes.add(Mistake::new(
                         password.span(),
-                        "an SQLite file has no password: remove it, or name a database, such as \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
+                        "an SQLite file has no password: remove it, or name a database, such as \
+                         \"postgres://unwrapd@db.internal/unwrapd\", in `url`",
                     ));
                 }
                 Some(StoreUrl::Sqlite(path))
@@ -144,11 +147,14 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
             Ok(StoreUrl::Sqlite(from_folder(folder, &path)))
         }
         StoreUrl::Postgres(address) if address.has_password() => Err(mistake(
-            "a password must not be in the configuration, which is copied, shown and committed: remove it from the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or { file = \"PATH\" }".into(),
+            "a password must not be in the configuration, which is copied, shown and committed: \
+             remove it from the URL and add `password = { env = \"UNWRAPD_STORE_PASSWORD\" }`, or \
+             { file = \"PATH\" }"
+                .into(),
         )),
-        StoreUrl::Postgres(address) => {
-            Ok(StoreUrl::Postgres(Box::new(address.with_files_from(folder))))
-        }
+        StoreUrl::Postgres(address) => Ok(StoreUrl::Postgres(Box::new(
+            address.with_files_from(folder),
+        ))),
     }
 }
 
@@ -191,7 +197,12 @@ pub(crate) fn named_store(url: &str, password_file: Option<&Path>) -> Result<Sto
         return Ok(url);
     };
     if address.has_password() {
-        return Err("a password must not be on the command line, which every user of the machine can see: remove it from the URL, change it, and put it into the environment variable PGPASSWORD or into a file for --password-file".into());
+        return Err(
+            "a password must not be on the command line, which every user of the machine can see: \
+             remove it from the URL, change it, and put it into the environment variable \
+             PGPASSWORD or into a file for --password-file"
+                .into(),
+        );
     }
     let address = match password_file {
         Some(file) => with_password_of(*address, &SecretSource::File(file.to_owned()))?,

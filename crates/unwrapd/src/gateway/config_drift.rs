@@ -25,7 +25,9 @@ impl ConfigDrift {
             if self.0.get(name) != Some(parts) {
                 tracing::warn!(
                     gateway = name,
-                    "gateway {name}, on the same database, is configured differently: {}. Each gateway applies its own configuration to the webhooks that it receives; give both the same file and send them SIGHUP",
+                    "gateway {name}, on the same database, is configured differently: {}. Each \
+                     gateway applies its own configuration to the webhooks that it receives; give \
+                     both the same file and send them SIGHUP",
                     parts.join(", ")
                 );
             }

@@ -42,7 +42,8 @@ fn bind_remedy(error: &std::io::Error, port: u16) -> Option<String> {
             "another program, or another unwrapd, uses the port: stop it (`ss -ltnp 'sport = :{port}'` names it), or set another port"
         ),
         ErrorKind::PermissionDenied => format!(
-            "this user may not open port {port}: set one of 1024 or more and forward to it, or give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
+            "this user may not open port {port}: set one of 1024 or more and forward to it, or \
+             give the program the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
         ),
         ErrorKind::AddrNotAvailable => {
             "this machine has no such address (`ip address` lists them): set one that it has, or 0.0.0.0 for all".into()

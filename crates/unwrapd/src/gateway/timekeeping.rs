@@ -91,7 +91,10 @@ fn text(doubt: Doubt) -> String {
     };
     let by = shown(doubt.ahead.abs());
     format!(
-        "{whose} is {by} {how} the time that the gateway trusts. If it is wrong, correct it now (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is right, wait: the gateway accepts it after {hours} h. Until then nothing is deleted or given up by it"
+        "{whose} is {by} {how} the time that the gateway trusts. If it is wrong, correct it now \
+         (NTP): webhooks may be refused with 401, and applications may refuse deliveries. If it is \
+         right, wait: the gateway accepts it after {hours} h. Until then nothing is deleted or \
+         given up by it"
     )
 }
 

@@ -13,14 +13,14 @@ use crate::evicting_limiter::Permit;
 /// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Until the head of a request is complete, from its first byte; for the first request, from
-    /// the connection.
+    /// Time for the head of a request, from its first byte; for the first request, from the
+    /// connection.
     pub(super) head: Duration,
-    /// Without progress: between requests, and while the client reads nothing of a response.
+    /// Time without progress: between requests, and while the client reads nothing of a response.
     pub(super) idle: Duration,
-    /// For one request, from its head to the end of its response.
+    /// Time for one request, from its head to the end of its response.
     pub(super) request: Duration,
-    /// For the client to read a whole response. `None`: the limit of the request.
+    /// Time for the client to read a whole response. `None`: the limit of the request applies.
     pub(super) answer: Option<Duration>,
 }
 
@@ -32,8 +32,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// If more than `max` requests are open, connections with many of them are ended, those that
-    /// have waited longest for their client first.
+    /// Allows `max` open requests. Above that, crowded connections are ended, first those that have
+    /// waited longest for their client.
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
@@ -56,8 +56,8 @@ impl Load {
 /// Number of requests that the end of a crowded connection is assumed to free.
 const STREAMS_FREED: usize = 64;
 
-/// Number of concurrent requests from which a connection is crowded. It may be ended if the port
-/// has too many.
+/// Number of concurrent requests from which a connection is crowded. A crowded connection may be
+/// ended while the port has too many requests.
 const MANY: usize = 8;
 
 /// The state of one connection.
@@ -69,7 +69,7 @@ pub(super) struct Activity {
 }
 
 struct State {
-    /// Open requests, in the order in which they began. HTTP/2 has several.
+    /// Open requests, in the order in which they began. HTTP/2 may have several.
     open: Vec<Open>,
     began: u64,
     /// Whether the client has sent anything.
@@ -126,7 +126,7 @@ impl Activity {
     pub(super) fn arrived(&self) {
         let mut state = self.state();
         state.has_arrived = true;
-        // In HTTP/2 the bytes may belong to anything, so a head has the idle time there.
+        // In HTTP/2 the bytes may belong to any frame, so a head has the idle time there.
         if state.open.is_empty()
             && !state.is_http2
             && let Between::Idle(_) = state.between
@@ -239,7 +239,7 @@ impl Activity {
         self.state().has_arrived
     }
 
-    /// Whether the client has sent a request by HTTP/2.
+    /// Whether the client has sent a request over HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.state().is_http2
     }

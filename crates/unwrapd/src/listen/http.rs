@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::activity::{Activity, Exchange};
 use tokio_util::sync::CancellationToken;
 
-/// Maximum size of the head of a request in bytes, in both protocols. Those of OpenAI have less
+/// Maximum size of the head of a request in bytes, in both protocols. Heads from OpenAI have less
 /// than 1 KiB.
 const HEAD_BYTES_MAX: u16 = 16 * 1024;
 /// Maximum number of headers of a request in HTTP/1.1, as in most servers. HTTP/2 limits their
@@ -36,10 +36,10 @@ const STREAMS_MAX: u32 = 128;
 const WINDOW_BYTES: u32 = 65_535;
 /// Maximum size of a frame in bytes: the smallest limit that the protocol allows.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// Maximum number of bytes of one stream that wait to be sent. Our responses are one line.
+/// Maximum number of bytes of one stream that wait to be sent. Responses to webhooks are one line.
 const SEND_BYTES_MAX: usize = 16 * 1024;
-/// Maximum number of requests that a client resets before we have read them ("rapid reset",
-/// [CVE-2023-44487](https://nvd.nist.gov/vuln/detail/CVE-2023-44487)). Then the connection ends.
+/// Maximum number of requests that a client may reset before they are read ("rapid reset",
+/// [CVE-2023-44487](https://nvd.nist.gov/vuln/detail/CVE-2023-44487)). More end the connection.
 const RESETS_PENDING_MAX: usize = 20;
 /// Maximum number of streams that violate the protocol
 /// ([CVE-2024-2758](https://nvd.nist.gov/vuln/detail/CVE-2024-2758) and similar) before the
@@ -54,7 +54,7 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(5);
 /// Interval between checks of a connection at shutdown.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How connections are served.
+/// Serves connections within the limits above.
 pub(super) struct Http(auto::Builder<TokioExecutor>);
 
 impl Http {
@@ -131,8 +131,8 @@ impl Http {
 /// Waits, at shutdown, until the connection may end. A request whose head is incomplete is dropped
 /// at once, one whose body is incomplete after [`ARRIVAL_MAX`]. A complete request is not dropped.
 async fn may_end(activity: &Activity) {
-    // A finished response must still be sent, so each time counts from the last moment with more to
-    // do.
+    // A response that was finished a moment ago must still be sent. So one time counts from the
+    // last complete request, the other from the last open one.
     let (mut worked, mut asked) = (Instant::now(), Instant::now());
     let mut looks = interval(LOOK_EVERY);
     loop {
@@ -150,7 +150,7 @@ async fn may_end(activity: &Activity) {
     }
 }
 
-/// How a connection ended that the client is responsible for.
+/// A failure of a connection for which the client is responsible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
     /// The request is not HTTP, or its head is too large.

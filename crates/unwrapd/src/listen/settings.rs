@@ -19,54 +19,56 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080
 /// Default of `connections_max`. With files and destinations it fits into 1,024 open files, the
 /// usual soft limit.
 const CONNECTIONS_USUAL: usize = 768;
-/// Fewest connections. Fewer would let a handful of strangers keep all others out.
+/// Minimum of `connections_max`. With fewer, a handful of strangers could exclude all other
+/// clients.
 const CONNECTIONS_MIN: usize = 8;
-/// Most connections. More need other limits of the machine, and the search for the slowest one
-/// would take too long.
+/// Maximum of `connections_max`. More need other limits of the machine, and the search for the
+/// connection to evict would take too long.
 const CONNECTIONS_MAX: usize = 16_384;
-/// Connections to the admin port at once.
+/// Maximum number of concurrent connections to the admin port.
 const ADMIN_CONNECTIONS_MAX: usize = 128;
 /// Default of `requests_max`: more than the default connections can have with HTTP/1.1, and as many
 /// as eight proxies with HTTP/2 can have.
 const REQUESTS_USUAL: usize = 1024;
 /// Default of `head_timeout_seconds`. OpenAI sends a head in one packet; half a minute suffices for
-/// the worst of lines.
+/// the slowest network.
 const HEAD_USUAL: Duration = Duration::from_secs(30);
 /// Default of `body_timeout_seconds`. OpenAI's bodies are a few packets.
 const BODY_USUAL: Duration = Duration::from_secs(10);
-/// Default of `idle_timeout_seconds`. A connection that is kept saves its sender a handshake or two
-/// if the next webhook comes soon.
+/// Default of `idle_timeout_seconds`. An open connection saves its sender a handshake or two if the
+/// next webhook comes soon.
 const IDLE_USUAL: Duration = Duration::from_secs(30);
-/// Longest time for a head or a body. Senders of webhooks are faster.
+/// Maximum of `head_timeout_seconds` and `body_timeout_seconds`. Senders of webhooks are faster.
 const ARRIVAL_SECONDS_MAX: u64 = 300;
-/// Longest time for an idle connection. Proxies in front keep theirs for minutes.
+/// Maximum of `idle_timeout_seconds`. Proxies in front keep idle connections open for minutes.
 const IDLE_SECONDS_MAX: u64 = 3600;
-/// Longest time of receiving after the signal to stop. A load balancer notices the stop sooner.
+/// Maximum of `drain_seconds`. A load balancer notices the stop sooner.
 const DRAIN_SECONDS_MAX: u64 = 300;
 
-/// How the ports are served.
+/// Settings of both ports.
 pub struct ServerSettings {
-    /// Connections to the public port at once. At the limit, a new connection replaces the one that
-    /// the gateway has waited on longest.
+    /// Maximum number of concurrent connections to the public port. At the limit, a new connection
+    /// replaces the one that the gateway has waited on longest.
     pub connections_max: usize,
-    /// Requests at once, of all endpoints.
+    /// Maximum number of concurrent requests of all endpoints.
     pub requests_max: usize,
     /// Longest time for the head of a request to arrive.
     pub head_timeout: Duration,
     /// Longest time for the body of a request to arrive.
     pub body_timeout: Duration,
-    /// Longest time for which a connection may be idle, or its client may read nothing of an answer.
+    /// Longest time for which a connection may be idle, or its client may read nothing of a
+    /// response.
     pub idle_timeout: Duration,
     /// Time of receiving after the signal to stop. Meanwhile `/readyz` answers that the gateway is
     /// not ready.
     pub drain: Duration,
-    /// Connections to the admin port at once. Not a key of the file: a browser opens a handful, and
-    /// each page may hold one.
+    /// Maximum number of concurrent connections to the admin port. No key sets it: a browser opens
+    /// a handful, and each page may hold one.
     pub admin_connections_max: usize,
-    /// TLS of the public port; `None`: plain HTTP, for a proxy in front that speaks TLS, or for this
-    /// machine alone.
+    /// TLS of the public port. `None`: plain HTTP, for a proxy in front that speaks TLS, or for
+    /// this machine alone.
     pub tls: Option<Arc<Tls>>,
-    /// TLS of the admin port; `None`: plain HTTP.
+    /// TLS of the admin port. `None`: plain HTTP.
     pub admin_tls: Option<Arc<Tls>>,
 }
 

@@ -1,4 +1,4 @@
-//! The byte stream of a connection, observed.
+//! The byte stream of a connection, with reports of its progress.
 
 use std::io;
 use std::pin::Pin;

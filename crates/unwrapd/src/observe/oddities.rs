@@ -45,7 +45,7 @@ impl Key {
 }
 
 impl Oddities {
-    /// Counts an odd body that `endpoint` received and that was kept.
+    /// Counts an odd body that `endpoint` received and that was stored.
     pub(crate) fn count(&self, endpoint: &str, oddity: &PayloadError) {
         let key = Key::of(endpoint, oddity);
         let Some(webhooks) = self.repeated.count(&key) else {

@@ -327,9 +327,13 @@ fn attempt_message(
 fn circuit_message(change: CircuitChange, answer: Option<&str>) -> String {
     match (change, answer) {
         (CircuitChange::Opens, Some(answer)) => format!(
-            "destination is down: {FAILURES_MAX} attempts in a row failed, the last one with: {answer}. Repair it; its deliveries wait in the store. The gateway tries again at least once a minute"
+            "destination is down: {FAILURES_MAX} attempts in a row failed, the last one with: \
+             {answer}. Repair it; its deliveries wait in the store. The gateway tries again at \
+             least once a minute"
         ),
-        (CircuitChange::Opens, None) => "destination is down, as another gateway has found. Its deliveries wait in the store. One gateway tries again at least once a minute".into(),
+        (CircuitChange::Opens, None) => "destination is down, as another gateway has found. Its \
+            deliveries wait in the store. One gateway tries again at least once a minute"
+            .into(),
         (CircuitChange::Reopens, answer) => format!(
             "destination is still down: {}",
             answer.unwrap_or("another gateway has found so")

@@ -18,7 +18,8 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(
-        "no webhooks are received at this path: post them to /webhooks/{{endpoint}}, where {{endpoint}} is the name of an endpoint of the gateway's configuration"
+        "no webhooks are received at this path: post them to /webhooks/{{endpoint}}, where \
+         {{endpoint}} is the name of an endpoint of the gateway's configuration"
     )]
     NoSuchPath,
     #[error("webhooks must be sent with the method POST")]
@@ -98,7 +99,8 @@ impl Refusal {
         match self {
             Self::Full => Some("raise `requests_max` if the requests are genuine"),
             Self::NotProven(VerificationError::SignatureMismatch) => Some(
-                "if OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes from the environment), then run `unwrapd quarantine retry --all`",
+                "if OpenAI sent it, correct `secrets`, send SIGHUP (restart if the secret comes \
+                 from the environment), then run `unwrapd quarantine retry --all`",
             ),
             Self::Broke => Some("a task of the gateway ended: see the log for the cause"),
             _ => None,

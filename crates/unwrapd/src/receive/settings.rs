@@ -121,7 +121,9 @@ pub(crate) fn warn_of_shared_secrets(endpoints: &[EndpointSettings]) {
             .collect();
         if !others.is_empty() {
             tracing::warn!(
-                "the endpoint `{name}` shares a secret with `{}`: a captured webhook for one is accepted as new at the other; create a webhook endpoint at OpenAI for each, and give each its own secret",
+                "the endpoint `{name}` shares a secret with `{}`: a captured webhook for one is \
+                 accepted as new at the other; create a webhook endpoint at OpenAI for each, and \
+                 give each its own secret",
                 others.join("`, `")
             );
         }

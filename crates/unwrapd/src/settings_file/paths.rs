@@ -13,8 +13,8 @@ use crate::printable;
 /// Longest path, in bytes: the limit of Linux.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// Makes the relative paths under these keys absolute, and those of files with secrets. A wrong path
-/// is a mistake. The path of the store is part of a URL, and is read with that URL.
+/// Makes the relative paths under these keys absolute, and those of files with secrets. A wrong
+/// path is a mistake. The path of the store is part of a URL, and is read with that URL.
 pub(super) fn count_from(folder: &Path, table: &mut DeTable<'_>, keys: &[&str]) -> Mistakes {
     let mut mistakes = Mistakes::default();
     walk_table(folder, table, keys, &mut mistakes);
@@ -111,7 +111,11 @@ pub(crate) fn shown_path(path: &Path) -> String {
 pub(crate) fn check(path: &str) -> Result<(), String> {
     // An error on reading the file shows its path.
     if looks_secret(path) {
-        return Err("this is a secret where the path of a file belongs: put it into a file and name that file, and replace the secret if others have seen it".into());
+        return Err(
+            "this is a secret where the path of a file belongs: put it into a file and name that \
+             file, and replace the secret if others have seen it"
+                .into(),
+        );
     }
     if path.len() > PATH_BYTES_MAX || path.contains(char::is_control) {
         return Err("this is not a path of a file: it is too long, or contains a line end or another control character".into());

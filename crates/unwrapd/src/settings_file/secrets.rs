@@ -54,13 +54,18 @@ impl SecretSource {
             Self::File(path) => path.to_str().unwrap_or_default(),
         };
         if looks_secret(place) {
-            return Err("this is a secret where the name of a variable or a file belongs: put it into that variable or file, and replace the secret if others have seen it".into());
+            return Err(
+                "this is a secret where the name of a variable or a file belongs: put it into that \
+                 variable or file, and replace the secret if others have seen it"
+                    .into(),
+            );
         }
         match self {
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) => Ok(without_mark(text)),
                 Err(VarError::NotPresent) => Err(format!(
-                    "{self} is not set: set it to the secret, or name a file with the secret instead (`{{ file = \"PATH\" }}` in a configuration)"
+                    "{self} is not set: set it to the secret, or name a file with the secret \
+                     instead (`{{ file = \"PATH\" }}` in a configuration)"
                 )),
                 Err(VarError::NotUnicode(_)) => {
                     Err(format!("{self} is not valid UTF-8: copy the secret again"))

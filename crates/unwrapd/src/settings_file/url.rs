@@ -24,22 +24,31 @@ const NO_PORT: &str =
     "no port follows the colon after the host: write the port, or remove the colon";
 const WRONG_PORT: &str = "the port must be 1 to 65535";
 const TWO_SCHEMES: &str = "the URL has http:// or https:// twice: remove one";
-const PLACEHOLDER: &str = "the URL has a placeholder such as ${NAME}, {name} or <name>: write the value itself, since placeholders are not replaced";
-const PERCENT: &str = "a % in a URL must be followed by two hexadecimal digits: write %25 for the character itself, and the value for a placeholder such as %NAME%";
-const DOLLAR: &str = "the URL has text that looks like a variable, $NAME: write the value itself, since variables are not replaced, or %24 for the character $";
+const PLACEHOLDER: &str = "the URL has a placeholder such as ${NAME}, {name} or <name>: write the \
+    value itself, since placeholders are not replaced";
+const PERCENT: &str = "a % in a URL must be followed by two hexadecimal digits: write %25 for the \
+    character itself, and the value for a placeholder such as %NAME%";
+const DOLLAR: &str = "the URL has text that looks like a variable, $NAME: write the value itself, \
+    since variables are not replaced, or %24 for the character $";
 const WHITE_SPACE: &str =
     "the URL has white space or an invisible character: remove it, or write it as %20 in a path";
 const WRONG_CHARACTER: &str =
     "the URL has a character that is not allowed in URLs: write it percent-encoded, such as %22";
-const NUMBER_HOST: &str = "the host is a number, which is no usable address: write the host before the port, such as \"http://127.0.0.1:3000/\", or an IPv4 address as four decimal numbers";
-const WRONG_HOST: &str = "the host of the URL is not a host name: a host name has letters, digits, `-`, `_` and single dots, with 1 to 63 characters between dots";
+const NUMBER_HOST: &str = "the host is a number, which is no usable address: write the host before \
+    the port, such as \"http://127.0.0.1:3000/\", or an IPv4 address as four decimal numbers";
+const WRONG_HOST: &str = "the host of the URL is not a host name: a host name has letters, digits, \
+    `-`, `_` and single dots, with 1 to 63 characters between dots";
 const MISSING_VALUE: &str =
     "the URL holds `undefined`, `null` or the like where a value is missing: write the value";
-const EVERYWHERE: &str = "the URL names the address that servers listen on to be reached by every address, which is none to connect to: write 127.0.0.1 for this machine, or the server's own address";
-const LINK_LOCAL: &str = "an IPv6 address that begins with fe80, or has a zone behind a %, is one of a network interface, which a URL cannot name: write a name or another address of the server";
+const EVERYWHERE: &str = "the URL names the address that servers listen on to be reached by every \
+    address, which is none to connect to: write 127.0.0.1 for this machine, or the server's own \
+    address";
+const LINK_LOCAL: &str = "an IPv6 address that begins with fe80, or has a zone behind a %, is one \
+    of a network interface, which a URL cannot name: write a name or another address of the server";
 const NO_SERVER: &str = "the URL names a multicast or broadcast address, where no HTTP server can be: write the address of the server";
 const FRAGMENT: &str = "a part after `#` is never sent to a server: remove it from the URL, or write %23 for the character itself";
-const USER: &str = "a URL is shown and logged, so it must not have a user or a password: remove them; the application verifies the signature instead";
+const USER: &str = "a URL is shown and logged, so it must not have a user or a password: remove \
+    them; the application verifies the signature instead";
 
 /// A URL to post to, from a configuration. The error does not show the URL.
 pub(crate) fn http_url(text: &str) -> Result<Url, String> {
@@ -59,7 +68,11 @@ pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
         return http_url(&format!("http://{}:{port}{rest}", Ipv4Addr::LOCALHOST));
     }
     if text.starts_with('/') && !text.starts_with("//") {
-        return Err("this is a path without a server: write the port of this machine before it, such as 3000/webhook, or a whole URL, such as http://127.0.0.1:3000/webhook".into());
+        return Err(
+            "this is a path without a server: write the port of this machine before it, such as \
+             3000/webhook, or a whole URL, such as http://127.0.0.1:3000/webhook"
+                .into(),
+        );
     }
     if text.contains("://") {
         return http_url(text);
@@ -67,8 +80,8 @@ pub(crate) fn typed_url(text: &str) -> Result<Url, String> {
     http_url(&format!("http://{text}"))
 }
 
-/// The URL in `text`, or the problem that it has. `user` is the problem of a URL with a user name or
-/// a password.
+/// The URL in `text`, or the problem that it has. `user` is the problem of a URL with a user name
+/// or a password.
 pub(crate) fn checked(text: &str, user: &'static str) -> Result<Url, &'static str> {
     if text.is_empty() {
         return Err(NO_URL);

@@ -20,7 +20,7 @@ use crate::support::{self, PATIENCE};
 use crate::webhooks::Destination;
 use crate::{PROGRESS_EVERY, Plan, SENDERS, store};
 
-/// Longest wait for a process to reach its crash point; then it is killed wherever it is.
+/// Longest wait for a process to reach its crash point. Then it is killed wherever it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for everything to be acknowledged and delivered after the last kill. It is shorter
 /// than a lease: deliveries leased by a dead process must not wait for the end of the lease.
@@ -28,14 +28,14 @@ const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// Maximum number of restarts after the last kill until no delivery waits.
 const DRAINS_MAX: u32 = 8;
 
-/// The state of a run around the gateway processes.
+/// The state of a run, which outlives its gateway processes.
 pub(crate) struct Run<'a> {
     folder: &'a Path,
     database: &'a Path,
     pub(crate) ledger: Ledger,
     applications: Vec<Application>,
     senders: JoinSet<()>,
-    /// Where the senders post; empty while no gateway runs.
+    /// Addresses to which the senders post. Empty while no gateway runs.
     doors: watch::Sender<Vec<Door>>,
     wall: Wall,
     rng: Rng,
@@ -165,8 +165,8 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, crash_at: Option<&str>) -> Gateway {
         self.lives += 1;
-        // Each process delivers to its own URLs, which identify the process of a request even if it
-        // is read late.
+        // Each process delivers to its own URLs. They identify the process of a request even if the
+        // request is read late.
         let store = format!("sqlite:{}", self.database.display());
         write_config(self.folder, 0, &store, &self.applications, self.lives);
         Gateway::start(self.folder, self.lives, crash_at)

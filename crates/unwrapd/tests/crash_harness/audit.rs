@@ -11,7 +11,7 @@ use std::fmt;
 use crate::chronicle::Deeds;
 use crate::database::{Database, SCHEMA};
 use crate::ledger::{Ledger, Received};
-use crate::store::MessageView;
+use crate::store::StoredWebhooks;
 use crate::verdict::{Again, Verdict};
 use crate::webhooks::Destination;
 
@@ -107,7 +107,7 @@ struct Hold {
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It has not ended.
+    /// The lease has not ended.
     Open,
     /// The attempt was settled.
     Settled,
@@ -131,7 +131,7 @@ struct Burial {
 
 #[derive(Default)]
 pub(crate) struct Audit {
-    /// By webhook id and destination, in the order of time.
+    /// Leases by webhook id and destination, in the order of time.
     holds: HashMap<(String, String), Vec<Hold>>,
     /// The process number of each holder.
     lives: HashMap<i64, u32>,
@@ -221,8 +221,13 @@ impl Audit {
     }
 
     /// Compares the ledger with the store, using the reasons found here.
-    pub(crate) fn verdict(&self, ledger: &Ledger, kept: &MessageView, deeds: &Deeds) -> Verdict {
-        Verdict::reach_by(ledger, kept, &|id, destination, received| {
+    pub(crate) fn verdict(
+        &self,
+        ledger: &Ledger,
+        stored: &StoredWebhooks,
+        deeds: &Deeds,
+    ) -> Verdict {
+        Verdict::reach_by(ledger, stored, &|id, destination, received| {
             self.reasons(id, destination, received, deeds)
         })
     }
@@ -274,7 +279,7 @@ impl Audit {
         }
         for burial in &self.burials {
             let Some(&life) = self.lives.get(&burial.holder) else {
-                // It never held a lease.
+                // The process never held a lease.
                 continue;
             };
             let during = burial.at_ms.saturating_sub(SILENCE_SEEN_MS)..burial.at_ms;
@@ -303,7 +308,7 @@ fn claim(holds: &mut Vec<Hold>, change: &Change) -> Option<&'static str> {
         && last.end == End::Open
     {
         last.end = End::RanOut;
-        // By the clock of the database, which all gateways of this run use.
+        // Both times are of the clock of the database, which all gateways of this run use.
         if change.at_ms < change.lease_before {
             wrong = Some("held by two at once");
         }

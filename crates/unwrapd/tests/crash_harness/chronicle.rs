@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::kill::Tally;
 
-/// Shared by everything that causes faults.
+/// The faults so far, shared by the tasks that cause them.
 #[derive(Default)]
 pub(crate) struct Chronicle(Mutex<Deeds>);
 
@@ -19,9 +19,9 @@ pub(crate) struct Deeds {
     pub(crate) short_freezes: u32,
     /// Number of longer freezes.
     pub(crate) long_freezes: u32,
-    /// Number of smart shutdowns of the database.
+    /// Number of fast shutdowns of the database.
     pub(crate) stopped: u32,
-    /// Number of immediate shutdowns.
+    /// Number of immediate shutdowns of the database.
     pub(crate) aborted: u32,
     /// Number of kills of the database.
     pub(crate) killed: u32,

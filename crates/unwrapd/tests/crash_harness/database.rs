@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::store::{DeliveryView, MessageView};
+use crate::store::{StoredDelivery, StoredWebhooks};
 use crate::support::postgres::Server;
 use crate::webhooks;
 
@@ -23,8 +23,8 @@ impl Database {
     }
 
     /// Reads all stored messages.
-    pub(crate) fn read(&self) -> MessageView {
-        let mut kept = MessageView::new();
+    pub(crate) fn read(&self) -> StoredWebhooks {
+        let mut stored = StoredWebhooks::new();
         for [id, kind, payload] in self.rows(
             "SELECT webhook_id, event_type, encode(bytes, 'hex') FROM message LEFT JOIN payload USING (partition, seq)",
         ) {
@@ -35,7 +35,7 @@ impl Database {
                 }
                 payload == expected && kind == webhooks::kind(number).unwrap_or_default()
             });
-            let webhook = kept.entry(id).or_default();
+            let webhook = stored.entry(id).or_default();
             webhook.is_exact = is_exact && (webhook.copies == 0 || webhook.is_exact);
             webhook.copies += 1;
         }
@@ -45,17 +45,17 @@ impl Database {
              FROM delivery JOIN message ON message.seq = delivery.id >> 8 LEFT JOIN attempt ON attempt.delivery = delivery.id
              GROUP BY delivery.id, webhook_id",
         ) {
-            kept.entry(id).or_default().deliveries.push(DeliveryView {
+            stored.entry(id).or_default().deliveries.push(StoredDelivery {
                 destination,
                 is_delivered: is_delivered == "t",
                 succeeded: succeeded.parse().unwrap(),
                 failed: failed.parse().unwrap(),
             });
         }
-        kept
+        stored
     }
 
-    /// Number of deliveries that are not settled for good.
+    /// Number of deliveries that wait for an attempt, or for the end of one.
     pub(crate) fn open_deliveries(&self) -> u64 {
         let [count] = self
             .rows("SELECT count(*) FROM delivery WHERE state = 'waiting'")
@@ -63,7 +63,8 @@ impl Database {
         count.parse().unwrap()
     }
 
-    /// The waiting deliveries, their holders, and the records of the triggers, for people.
+    /// The waiting deliveries, their holders, and the records of the triggers, for the report of a
+    /// failed test.
     pub(crate) fn waiting(&self) -> String {
         let rows = self.rows::<6>(
             "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms)

@@ -34,7 +34,7 @@ const ANSWER_MAX: Duration = Duration::from_millis(700);
 const TURNED_AWAY: Duration = Duration::from_millis(200);
 /// Number of processes out of ten that are frozen once before they are killed.
 const FROZEN_IN_TEN: u8 = 3;
-/// One out of so many freezes is longer than the silence after which the others declare a gateway
+/// One of this many freezes is longer than the silence after which the others declare a gateway
 /// dead.
 const LONG_ONE_IN: u8 = 5;
 /// Silence after which a gateway is declared dead, and longest freeze, in milliseconds.
@@ -43,14 +43,14 @@ const LONG_MS_MAX: u64 = 16_000;
 const SHORT_MS_MAX: u64 = 1_500;
 /// Latest beginning of a freeze after the process receives, in milliseconds.
 const FREEZING_MS_MAX: u64 = 400;
-/// Longest wait for a process to reach its crash point; then it is killed wherever it is.
+/// Longest wait for a process to reach its crash point. Then it is killed wherever it is.
 const POINT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Number of kills and freezes between two outages of the database.
 const SPARED: std::ops::Range<u32> = 4..9;
 /// Longest outage of the database, besides its start, in milliseconds.
 const AWAY_MS_MAX: u64 = 700;
 /// Longest wait for everything to be acknowledged and delivered after the last fault. It is shorter
-/// than a lease: deliveries of dead gateways must wait only until the others declare these dead.
+/// than a lease: deliveries of a dead gateway must wait only until the others declare it dead.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// Interval between checks for the end of a run.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -62,15 +62,15 @@ pub(crate) struct Fleet<'a> {
     pub(crate) started: Instant,
     applications: Vec<Application>,
     senders: tokio::sync::Mutex<JoinSet<()>>,
-    /// Where the senders post.
+    /// Addresses to which the senders post.
     doors: watch::Sender<Vec<Door>>,
     /// The folder and the port of each gateway. A restarted gateway replaces the one before.
     seats: Vec<(PathBuf, u16)>,
     rng: std::sync::Mutex<Rng>,
     /// Number of processes started so far.
     lives: AtomicU32,
-    /// The gateways that are in a long freeze. The neighbour of each stays alive, or no gateway
-    /// would notice.
+    /// Whether each gateway is in a long freeze. Its neighbour stays alive meanwhile, because some
+    /// gateway must notice.
     frozen: watch::Sender<[bool; GATEWAYS]>,
     /// Increases with every fault.
     blows: watch::Sender<u32>,
@@ -150,7 +150,7 @@ impl<'a> Fleet<'a> {
         self.drain([one, other, third]).await
     }
 
-    /// Runs one process after another in this place. The last one stays.
+    /// Runs one process after another in this seat. The last one keeps running.
     async fn strike_gateways(&self, seat: usize, plan: &Plan) -> anyhow::Result<(u32, Gateway)> {
         let mut rng = self.fork();
         // The first process of each run gets a long freeze, so that no run lacks one.
@@ -236,7 +236,7 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Freezes the process. The senders are not told.
+    /// Freezes the process. The senders continue to post to it.
     async fn freeze(
         &self,
         seat: usize,
@@ -249,7 +249,7 @@ impl<'a> Fleet<'a> {
         }
         let from = now_ms();
         if gateway.freeze().is_err() {
-            // It reached its crash point before.
+            // The process reached its crash point before.
             return Ok(());
         }
         match freeze {
@@ -273,7 +273,8 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Waits until the process holds a lease, or nothing is waiting.
+    /// Waits until the process holds a lease, but no longer than [`POINT_WAIT_MAX`]: perhaps no
+    /// delivery waits.
     async fn holds(&self, life: u32) {
         let deadline = Instant::now() + POINT_WAIT_MAX;
         while Instant::now() < deadline
@@ -283,8 +284,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Waits until another gateway holds what the process held, or the process held nothing: that
-    /// is the worst moment to resume.
+    /// Waits until another gateway holds a delivery of the process: the worst moment to resume. The
+    /// wait is bounded, because the process may have held none.
     async fn inherited(&self, life: u32, from: u64) {
         sleep(Duration::from_millis(SILENCE_MS)).await;
         let deadline = from + LONG_MS_MAX;
@@ -295,8 +296,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Takes the database away from time to time: by a smart shutdown, at once, or as a power
-    /// failure would.
+    /// Interrupts the database from time to time: by a fast shutdown, an immediate one, or a kill
+    /// like a power failure.
     async fn strike_database(&self) -> anyhow::Result<()> {
         let mut rng = self.fork();
         let mut blows = self.blows.subscribe();
@@ -394,7 +395,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open_door(&self, life: u32, url: String) {
-        // They use the clock of the database, which is right.
+        // The gateways use the clock of the database, which is right.
         let wall = Wall::default();
         self.doors
             .send_modify(|doors| doors.push(Door { life, url, wall }));

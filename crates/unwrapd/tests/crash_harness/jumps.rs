@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::gateway::CLOCK;
 use crate::openai::Wall;
 
-/// How long a clock stays unchanged, in milliseconds.
+/// Time for which a clock stays unchanged, in milliseconds.
 const STAYS_MS: std::ops::Range<u64> = 20..1_500;
 /// Smallest jump in hours. A delivery that was put off by less is attempted within the longest
 /// back-off, for which no run waits.
@@ -19,8 +19,7 @@ const HOURS_MIN: f64 = 2.0;
 /// Largest jump in hours: about ten years.
 const HOURS_MAX: f64 = 1e5;
 
-/// Makes the clock of the gateways in this folder jump until it is dropped, which sets the clock
-/// right.
+/// Makes the clock of the gateways in this folder jump. Dropping it sets the clock right.
 pub(crate) struct Jumps {
     file: PathBuf,
     wall: Wall,
@@ -54,7 +53,7 @@ impl Drop for Jumps {
     }
 }
 
-/// A shift in seconds; every other shift is zero.
+/// A shift in seconds. Half of the shifts are zero.
 fn draw(rng: &mut Rng) -> i64 {
     if rng.bool() {
         return 0;

@@ -13,13 +13,13 @@ const RUNNING_MS_MAX: u64 = 500;
 /// Maximum number of times that a crash point is passed before the process dies there.
 const PASSES_MAX: u32 = 24;
 
-/// How to kill one process.
+/// A way to kill one process.
 pub(crate) enum Kill {
-    /// This long after its start.
+    /// A kill at this time after its start.
     Starting(Duration),
-    /// This long after it began to receive.
+    /// A kill at this time after it began to receive.
     Running(Duration),
-    /// By itself at a crash point, at the `pass`th time it reaches the point.
+    /// The process kills itself when it reaches a crash point for the `pass`th time.
     AtPoint { point: CrashPoint, pass: u32 },
 }
 

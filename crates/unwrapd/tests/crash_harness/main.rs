@@ -74,9 +74,9 @@ async fn the_ledger_matches_the_store_in_postgresql() {
     let ended = fleet.strike_and_drain(&plan).await;
 
     let audit = Audit::read(&database);
-    let kept = database.read();
+    let stored = database.read();
     let (verdict, offences) = fleet.chronicle.read(|deeds| {
-        let verdict = audit.verdict(&fleet.ledger, &kept, deeds);
+        let verdict = audit.verdict(&fleet.ledger, &stored, deeds);
         eprintln!("{deeds}\n{verdict}\n{audit}");
         (verdict, audit.offences(deeds))
     });

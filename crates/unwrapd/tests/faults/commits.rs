@@ -15,8 +15,8 @@ use crate::support::Webhook;
 const SEED: u64 = 20_260_104;
 /// Number of concurrent requests.
 const CROWD: usize = 64;
-/// Maximum number of commits for them if they share: one for the first, one for those that arrive
-/// meanwhile, and some for a busy machine.
+/// Maximum number of commits for these requests if they share commits: one for the first, one for
+/// those that arrive meanwhile, and some for a busy machine.
 const SHARED_COMMITS_MAX: u64 = 8;
 const SLOW: Duration = Duration::from_millis(200);
 /// Number of concurrent copies of a webhook.
@@ -88,7 +88,7 @@ async fn a_duplicate_shares_the_fate_of_its_uncommitted_original() {
             assert_eq!(answer.unwrap().status(), expected);
         }
         rig.shim.lift();
-        // For as long as the failed attempt took, everyone gets the same error at once.
+        // For as long as the failed attempt took, every request gets the same error at once.
         while rig.readyz().await.0 != 200 {}
     }
     assert_eq!(rig.count("wh_200"), 1);

@@ -9,8 +9,8 @@ use crate::shim::{Fault, OPEN, SYNC, TRUNCATE, WRITE};
 /// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_101;
 
-/// Under load, everything is refused during the fault and received after it; at the end the ledger
-/// and the store agree.
+/// Under load, every webhook is refused during the fault and received after it. At the end the
+/// ledger and the store agree.
 async fn is_refused_while_it_lasts(fault: Fault, why: &str) {
     let rig = Rig::start_under_load(SEED).await;
     rig.shim.inject(&fault);

@@ -15,11 +15,11 @@ use crate::support::{PATIENCE, Webhook, client};
 
 /// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_103;
-/// The first page of a database identifies it; the garbage comes after it.
+/// Size of the first page of a database, which identifies it. The garbage comes after it.
 const HEADER_BYTES: u64 = PAGE_BYTES;
 const PAGE_BYTES: u64 = 4096;
 const SOME: usize = 40;
-/// More than the size of a page.
+/// Size of a payload that fills several pages.
 const LARGE_BYTES: usize = 30_000;
 
 /// For a while, the disk returns other bytes than were written.
@@ -112,10 +112,10 @@ async fn acknowledged_webhooks_survive_the_removal_of_the_log() {
     rig.balances().await;
 }
 
-/// Accepting never meets the damage; delivering does.
+/// Accepting a webhook reads no damaged page. Delivering does.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
-    // After the damage was done.
+    // The retry comes after the damage is done.
     let mut app = Application::start([Answer::RetryAfter(503, "3")]).await;
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("unwrapd.db");
@@ -150,11 +150,11 @@ async fn damage_that_only_a_delivery_meets_ends_acknowledging() {
         count: 1,
         ..Fault::new(SYNC, Errno::IO)
     });
-    // Either this, or the record of a failed attempt, fails.
+    // The failing sync is that of this webhook, or that of the record of the failed attempt.
     post("wh_while_the_sync_fails".into()).await;
     assert_eq!(shim.counters().faults, 1);
 
-    // Until the delivery is retried.
+    // Webhooks are acknowledged until the delivery is retried.
     let refused = async {
         for number in 0.. {
             if post(format!("wh_{number}")).await == 503 {

@@ -23,8 +23,8 @@ const FLOOD: usize = 3000;
 const AT_ONCE: usize = 64;
 /// The documented time within which a webhook is answered.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Less than a container gets to end, and than the thirty seconds within which deliveries are
-/// settled.
+/// Longest time for the gateway to stop. A container gets more time, and deliveries have thirty
+/// seconds to be settled.
 const END_MAX: Duration = Duration::from_secs(20);
 
 fn unwanted(rig: &Rig, id: &str) -> reqwest::RequestBuilder {
@@ -39,7 +39,7 @@ async fn webhooks_are_refused_while_the_disk_hangs_and_accepted_afterwards() {
     let rig = Rig::start(SEED).await;
     assert_eq!(unwanted(&rig, "wh_0").send().await.unwrap().status(), 200);
     rig.shim.hold();
-    // Both while the hang is being noticed and afterwards.
+    // The gateway notices the hang during the first request, and knows of it at the second.
     for number in 1..=2 {
         let answer = unwanted(&rig, &format!("wh_{number}"))
             .send()
@@ -104,7 +104,8 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     assert_eq!(answer.send().await.unwrap().status(), 200);
 }
 
-/// A delivery that was made cannot be settled, and is not waited for as usual.
+/// A delivery that was made cannot be settled. The gateway does not wait for its settlement as
+/// usual.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
@@ -134,7 +135,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     assert_eq!(copy.send().await.unwrap().status(), 200);
 }
 
-/// Also before it receives.
+/// The gateway does not receive yet when it is told to stop.
 #[tokio::test]
 async fn a_disk_that_hangs_while_the_gateway_starts_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();

@@ -12,22 +12,22 @@ use crate::rig::Rig;
 
 /// An arbitrary seed; each test has its own run.
 const SEED: u64 = 20_260_106;
-/// Enough for the content of the test.
+/// Size of the disk: enough for the content of the test.
 const DISK_SIZE: &str = "size=64m";
 
-/// A file system that is mounted only for its own processes, so it disappears with the last of
-/// them, whatever happens to the test.
+/// A file system in a mount namespace of its own. It disappears with the last process in that
+/// namespace, however the test ends.
 pub(crate) struct SmallDisk {
-    /// Waits for the end of its input.
+    /// The process that mounted the disk. It ends with its input.
     keeper: Child,
     folder: PathBuf,
-    /// Whether it is in a user namespace.
+    /// Whether the disk is in a user namespace.
     has_users: bool,
 }
 
 impl SmallDisk {
     pub(crate) async fn mount(folder: &Path) -> Self {
-        // Root may mount; other users may within a user namespace.
+        // Root may mount. Other users may mount within a user namespace.
         for unshare in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
             if let Some(keeper) = keep(folder, unshare).await {
                 return Self {
@@ -82,7 +82,7 @@ impl SmallDisk {
     }
 }
 
-/// Starts a process that mounts the disk and keeps it, if that is allowed.
+/// Starts a process that mounts the disk and holds it. `None` if that is not allowed.
 async fn keep(folder: &Path, unshare: &[&str]) -> Option<Child> {
     let script =
         format!("mount -t tmpfs -o {DISK_SIZE} unwrapd-faults \"$0\" && echo mounted && read -r _");

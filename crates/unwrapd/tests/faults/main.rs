@@ -1,7 +1,7 @@
 //! The gateway on a disk that fails: full, read-only, damaged, gone, slow, or losing synced data.
 //!
 //! A C library ([`shim`]) between the real binary and its files makes calls fail as a test
-//! requires. What it cannot simulate is done to a real disk ([`full_disk`]). Load, ledger and
+//! requires. One fault that it cannot simulate needs a real disk ([`full_disk`]). Load, ledger and
 //! verdict are mostly those of the crash harness.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 

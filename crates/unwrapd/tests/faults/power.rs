@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-/// A disk writes this many bytes atomically.
+/// Number of bytes that a disk writes atomically.
 const SECTOR_BYTES: usize = 4096;
 
-/// Changes the files of the database to their state after a power failure: of unsynced writes, all
-/// are lost, or some of them, sector by sector.
+/// Changes the files of the database to their state after a power failure: all unsynced writes are
+/// lost, or some of them, sector by sector.
 pub(crate) fn cut(database: &Path, images: &Path, rng: &mut Rng) {
     let of = |suffix: &str| {
         let mut name = database.file_name().unwrap().to_owned();

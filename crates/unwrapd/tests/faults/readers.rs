@@ -12,7 +12,7 @@ const SEED: u64 = 20_260_107;
 const SOME: usize = 40;
 const ROUNDS: usize = 3;
 
-/// A program that reads, and never writes, not even when it ends.
+/// A program that only reads: it writes nothing, not even when it ends.
 fn reader(rig: &Rig) -> Connection {
     let reader =
         Connection::open_with_flags(rig.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
@@ -27,13 +27,13 @@ fn begin(reader: &Connection) {
         .unwrap();
 }
 
-/// The reader comes after the death of the process, and reads the log again, with the commit during
-/// which the process died, which was not synced. The reader prevents the checkpoint when the
+/// The reader comes after the death of the process. It reads the log again, including the commit
+/// during which the process died, which was not synced. It also prevents the checkpoint when the
 /// gateway starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_not_synced_is_not_acknowledged_beside_a_reader() {
     let mut rig = Rig::start_under_load(SEED).await;
-    // Not every fault comes when there is something to lose.
+    // Some faults come when nothing can be lost, so there are several rounds.
     for _ in 0..ROUNDS {
         rig.shim.inject(&Fault::new(SYNC, Errno::IO));
         rig.refuses().await;
@@ -52,8 +52,8 @@ async fn a_webhook_not_synced_is_not_acknowledged_beside_a_reader() {
     rig.balances().await;
 }
 
-/// A disk that failed for a while beside a reader kept everything refused until the reader was
-/// gone.
+/// A disk failed for a while beside a reader, and then every webhook was refused until the reader
+/// ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_are_accepted_again_beside_a_reader_when_the_disk_works() {
     let mut rig = Rig::start_under_load(SEED).await;

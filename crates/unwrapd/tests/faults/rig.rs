@@ -33,7 +33,7 @@ const DRAINS_MAX: u32 = 8;
 pub(crate) struct Rig {
     pub(crate) shim: Shim,
     pub(crate) ledger: Ledger,
-    /// Where the senders post; empty while no gateway runs.
+    /// Addresses to which the senders post. Empty while no gateway runs.
     pub(crate) doors: watch::Sender<Vec<Door>>,
     pub(crate) client: reqwest::Client,
     folder: TempDir,
@@ -117,7 +117,7 @@ impl Rig {
             openai::post(&self.ledger, &mut doors, &self.client, number, 1).await;
         }
         timeout(PATIENCE, self.ledger.settled()).await.unwrap();
-        // Changes are made in order: after this one, the last settlement is made.
+        // Changes are made in order, so this one comes after the last settlement.
         let [destination, ..] = Destination::ALL;
         let api = self.readyz.replace("/readyz", "/api/v1/destinations");
         let resume = format!("{api}/{}/resume", destination.name());
@@ -153,7 +153,7 @@ impl Rig {
             count: 1,
             ..Fault::new(SYNC, Errno::IO)
         });
-        // It may have noticed before the sync.
+        // The gateway may have noticed before the sync.
         self.says_why("").await;
         self.shim.lift();
     }
@@ -163,7 +163,8 @@ impl Rig {
         self.small_disk = Some(SmallDisk::mount(&self.folder.path().join("disk")).await);
     }
 
-    /// Makes the gateways a later version, which migrates the store with this SQL file.
+    /// Makes the next gateways behave as a later version, which migrates the store with this SQL
+    /// file.
     pub(crate) fn migrate_by(&mut self, sql: &'static str) {
         self.next_migration = Some(sql);
     }
@@ -317,8 +318,8 @@ impl Rig {
         }
         self.stop().await;
         self.take_from_small_disk();
-        let kept = store::read(&self.database()).unwrap();
-        let verdict = Verdict::reach(&self.ledger, &kept);
+        let stored = store::read(&self.database()).unwrap();
+        let verdict = Verdict::reach(&self.ledger, &stored);
         if !verdict.is_clean() || settled.is_err() {
             let kept = self.folder.keep();
             panic!("{verdict}\nthe store is kept in {}", kept.display());

@@ -1,15 +1,20 @@
 /*
- * Stands between the gateway and its disk (LD_PRELOAD), and does to the files of the database what the test asks for: calls that fail,
- * writes that stop half-way, reads that give garbage, syncs that are slow, that hang or that fail and lose what they were to save.
+ * A library between the gateway and its disk (LD_PRELOAD). It does to the files of the database
+ * what a test requires: calls that fail, writes that stop half-way, reads that return garbage, and
+ * syncs that are slow, that hang, or that fail and lose what they should save.
  *
- * It also knows what a power cut would leave. Beside each file it keeps an image, written only when a sync has succeeded, with
- * what was written since the sync before. What a failed sync was to save is forgotten, as Linux does: the page cache goes on showing
- * it, a later sync succeeds, and the disk never has it.
+ * The library also records what a power failure would leave. Beside each file it keeps an image,
+ * which only a successful sync changes: it copies what was written since the sync before. What a
+ * failed sync should save is lost, as on Linux: the page cache still shows it, a later sync
+ * succeeds, and the disk never has it.
  *
- * The test is in C because a library for LD_PRELOAD cannot be written without unsafe code.
+ * The library is in C because Rust needs unsafe code for LD_PRELOAD.
  *
- * Environment: FAULTS_CONTROL, a file of 64-bit words (`enum word`, shared with shim.rs); FAULTS_EVENTS, a datagram socket that gets
- * a byte whenever a counter moves; FAULTS_IMAGES, the folder of the images; FAULTS_DATABASE, the path of the database.
+ * Environment:
+ * FAULTS_CONTROL: a file of 64-bit words (`enum word`, shared with shim.rs)
+ * FAULTS_EVENTS: a datagram socket that gets a byte for each change of a counter
+ * FAULTS_IMAGES: the folder of the images
+ * FAULTS_DATABASE: the path of the database
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,13 +39,14 @@ enum call { OPEN = 1, WRITE = 2, SYNC = 4, TRUNCATE = 8, READ = 16 };
 enum file { DATABASE = 1, LOG = 2, SHARED = 4, LOCK = 8 };
 
 #define DESCRIPTORS_MAX 4096
-/* Garbage begins after the header of the database, so that it still looks like one. */
+/* Garbage begins after the header, so that the file still looks like a database. */
 #define HEADER_BYTES 4096
 
 struct range { off_t start; size_t length; };
 struct image {
-    int descriptor; /* 0: not opened yet */
-    int is_whole;   /* whether what earlier processes have written is in it, as far as it will ever be */
+    int descriptor; /* 0: not open yet */
+    /* Whether the image has what earlier processes have written, unless that is lost. */
+    int is_whole;
     struct range *unsynced;
     size_t count, room;
 };
@@ -75,8 +81,9 @@ __attribute__((constructor)) static void begin(void)
 static void count(enum word counter)
 {
     __atomic_add_fetch(&control[counter], 1, __ATOMIC_SEQ_CST);
-    /* If its queue is full, the test has enough to wake it. */
-    sendto(events, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&events_address, sizeof events_address);
+    /* If the queue of the socket is full, the test is woken anyway. */
+    sendto(events, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&events_address,
+           sizeof events_address);
 }
 
 static int file_at(const char *path)
@@ -96,7 +103,7 @@ static int file_of(int descriptor)
     return descriptor >= 0 && descriptor < DESCRIPTORS_MAX ? files[descriptor] : 0;
 }
 
-/* Whether this call is to fail. */
+/* Whether this call must fail. */
 static int fails(enum call call, int file)
 {
     if (!file || !control[ARMED] || !(control[CALLS] & call) || !(control[FILES] & file)) return 0;
@@ -126,7 +133,7 @@ static int fail(void)
     return -1;
 }
 
-/* --- what a power cut would leave ---------------------------------------------------------------------------------------------- */
+/* --- The state after a power failure -------------------------------------------------------- */
 
 static void image_path(int file, char *path, size_t room)
 {
@@ -139,7 +146,7 @@ static void copy(int from, int to, off_t start, size_t length)
     while (length > 0) {
         size_t step = length < sizeof buffer ? length : sizeof buffer;
         ssize_t got = syscall(SYS_pread64, from, buffer, step, start);
-        if (got <= 0) return; /* cut off since */
+        if (got <= 0) return; /* The file was truncated since. */
         if (syscall(SYS_pwrite64, to, buffer, got, start) != got) abort();
         start += got;
         length -= got;
@@ -172,7 +179,7 @@ static void note_synced(int descriptor, int file, int has_succeeded)
             image->descriptor = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
             if (image->descriptor < 0) abort();
         }
-        /* A sync saves what other processes have written as well; but not if that is lost already. */
+        /* A sync also saves what other processes have written, unless that is lost already. */
         if (!image->is_whole && !control[LOST]) {
             off_t end = lseek(descriptor, 0, SEEK_END);
             copy(descriptor, image->descriptor, 0, end);
@@ -185,14 +192,14 @@ static void note_synced(int descriptor, int file, int has_succeeded)
     pthread_mutex_unlock(&lock);
 }
 
-/* Names and lengths are taken to be on the disk at once. */
+/* Names and lengths count as on the disk at once. */
 static void note_cut(int file, off_t length)
 {
     if (file > LOG) return;
     pthread_mutex_lock(&lock);
     char path[4096];
     image_path(file, path, sizeof path);
-    /* There may be none yet. */
+    /* The image may not exist yet. */
     if (truncate(path, length) < 0) errno = 0;
     pthread_mutex_unlock(&lock);
 }
@@ -212,7 +219,7 @@ static void note_removed(int file)
     pthread_mutex_unlock(&lock);
 }
 
-/* --- the calls of SQLite and of the standard library ----------------------------------------------------------------------------- */
+/* --- The calls of SQLite and of the standard library ---------------------------------------- */
 
 static int open_at(int folder, const char *path, int flags, mode_t mode)
 {

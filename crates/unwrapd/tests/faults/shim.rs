@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::support::PATIENCE;
 
-/// The same as `enum word` of `shim.c`.
+/// Words of the control file, as in `enum word` of `shim.c`.
 #[derive(Clone, Copy)]
 enum Word {
     Armed,
@@ -37,14 +37,14 @@ enum Word {
 }
 const WORD_BYTES: u64 = 8;
 
-/// The same as `enum call`.
+/// Calls, as in `enum call` of `shim.c`.
 pub(crate) const OPEN: u64 = 1;
 pub(crate) const WRITE: u64 = 2;
 pub(crate) const SYNC: u64 = 4;
 pub(crate) const TRUNCATE: u64 = 8;
 pub(crate) const READ: u64 = 16;
 
-/// The same as `enum file`.
+/// Files, as in `enum file` of `shim.c`.
 pub(crate) const DATABASE: u64 = 1;
 pub(crate) const LOG: u64 = 2;
 pub(crate) const ALL_FILES: u64 = 15;
@@ -237,7 +237,8 @@ impl Shim {
 static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
-    // Moved into its place as a whole: another run may be starting a process with it.
+    // The finished file is moved into place: another run may be starting a process with the
+    // library.
     let new = folder.join(format!("libshim.{}.so", std::process::id()));
     let status = Command::new("cc")
         .args([

@@ -17,7 +17,7 @@ const STRIDE: usize = 9;
 const AT_ONCE: usize = 8;
 /// The present schema.
 const PRESENT_SCHEMA: &str = include_str!("../../../unwrapd-store/src/sqlite/0001_schema.sql");
-/// Its marks in the file.
+/// The marks of the present schema in the file.
 const PRESENT_MARKS: &str =
     "PRAGMA application_id = 0x756E7772; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;";
 /// The migration of a later version.
@@ -26,7 +26,7 @@ const NEXT_SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/next_schem
 const KEPT_BEFORE: usize = 8;
 
 /// A start fails at its first call to the disk, the next start at a later call, and so on, until
-/// one succeeds; after each, the power is cut. From every state, the next start must make an intact
+/// one succeeds. After each, the power is cut. From every state, the next start must make an intact
 /// database.
 async fn the_next_start_goes_well_after(fault: Fault, prepare: fn(&mut Rig)) {
     let mut skips = (0..).step_by(STRIDE);

@@ -134,7 +134,7 @@ async fn a_copy_from_postgresql_and_back_changes_nothing() {
             let found = store.get_message(id, false).await.unwrap();
             assert_eq!(found[0].webhook_id, "wh_last");
         }
-        // The oldest message of which only the id is kept.
+        // The oldest message of which only the id is stored.
         let old = store.get_message("wh_1_0", true).await.unwrap();
         assert_eq!(old.len(), 1);
         let copy = Message {

@@ -112,7 +112,8 @@ async fn an_application_gets_the_same_bytes_and_id_signed_again_with_its_own_sec
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let webhook = Webhook::with_payload(
         "wh_1",
-        "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \"data\":{\"id\":\"r\\u00e9\"}, \"new\": [1e400, 0.10]} ",
+        "{ \"type\":\"response.completed\",\r\n\"id\" : \"evt_1\", \"created_at\":1.750287018e9, \
+         \"data\":{\"id\":\"r\\u00e9\"}, \"new\": [1e400, 0.10]} ",
     );
     assert_eq!(test.post(&webhook).await, 200);
 

@@ -67,5 +67,7 @@ mod wrong_paths;
     feature = "server-tests"
 )))]
 #[test]
-#[ignore = "left to scripts/test: tests of PostgreSQL, pgbouncer and HAProxy (feature server-tests), of the official SDKs (peer-tests), and those that kill the gateway at a point (crash-points)"]
+#[ignore = "left to scripts/test: tests of PostgreSQL, pgbouncer and HAProxy (feature \
+    server-tests), of the official SDKs (peer-tests), and those that kill the gateway at a point \
+    (crash-points)"]
 const fn tests_of_other_features() {}

@@ -41,8 +41,8 @@ fn refused_in(folder: &Path, config: &str) -> String {
 }
 
 /// Checks that the gateway refuses the file, and reports only the mistakes that are marked in it as
-/// in [`table`]. The word `hunter2` is part of secrets, so it must not be in the report. Returns the
-/// report.
+/// in [`table`]. The word `hunter2` is part of secrets, so it must not be in the report. Returns
+/// the report.
 fn check(marked: &str) -> String {
     let (mut lines, mut expected) = (Vec::new(), Vec::new());
     for (number, line) in marked.lines().enumerate() {

@@ -132,7 +132,12 @@ fn the_database_is_for_its_owner_only() {
 fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     let folder = TempDir::new().unwrap();
     let text = folder.path().join("notes.txt");
-    std::fs::write(&text, "not a database, but long enough to be looked at as if it were one; it has more than a hundred bytes of text").unwrap();
+    std::fs::write(
+        &text,
+        "not a database, but long enough to be looked at as if it were one; it has more than a \
+         hundred bytes of text",
+    )
+    .unwrap();
     let error = open(&text).unwrap_err();
     assert!(matches!(error, StoreError::Unusable(_)), "{error}");
     assert!(

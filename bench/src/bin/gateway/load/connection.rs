@@ -40,7 +40,8 @@ impl Connection {
         })
     }
 
-    /// A request is smaller than the buffer of a socket that has been read empty, so it never has to wait.
+    /// A request is smaller than the buffer of a socket that has been read empty, so it never has
+    /// to wait.
     pub fn send(&mut self) -> anyhow::Result<()> {
         self.answer.clear();
         self.is_answered = false;

@@ -17,7 +17,8 @@ use crate::webhook::{Ids, Kind, OpenAi};
 const DELAY: Duration = Duration::from_millis(100);
 const CONCURRENCY: u64 = 16;
 const CALLS_A_SECOND: f64 = 25.0;
-/// How much longer calls come than others are measured: they are few, and it is the worst of them that counts.
+/// How much longer calls come than others are measured: they are few, and it is the worst of them
+/// that counts.
 const TIMES: u32 = 2;
 
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {

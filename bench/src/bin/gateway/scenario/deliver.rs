@@ -1,4 +1,5 @@
-//! A flood that is received and delivered at once. Receiving must not starve delivering: the backlog stays flat.
+//! A flood that is received and delivered at once. Receiving must not starve delivering: the
+//! backlog stays flat.
 
 use std::slice;
 use std::sync::atomic::Ordering;

@@ -95,7 +95,8 @@ fn gateway(
     Ok(half)
 }
 
-/// What the disk takes where as many requests are read and answered, and somebody else waits for it.
+/// What the disk takes where as many requests are read and answered, and somebody else waits for
+/// it.
 fn beside_bare_axum(
     with: &Installed,
     scale: &Scale,

@@ -15,8 +15,9 @@ const A_SECOND: f64 = 500.0;
 const TIMES_AS_LONG: u32 = 3;
 
 pub fn run(with: &Installed, scale: &Scale, report: &mut Report) -> anyhow::Result<()> {
-    // With a second destination there is a delivery more to keep for each webhook, whoever it is for. One that answers is sent it as well,
-    // and one that hangs only until it counts as down: so both comparisons are told.
+    // With a second destination there is a delivery more to keep for each webhook, whoever it is
+    // for. One that answers is sent it as well, and one that hangs only until it counts as down: so
+    // both comparisons are told.
     let neighbours = [None, Some(Manner::Prompt), Some(Manner::Hung)];
     let mut rounds = [const { Vec::new() }; 3];
     for round in 0..scale.rounds {

@@ -84,7 +84,8 @@ impl Due {
         })
     }
 
-    /// Claims so often, delivers what it has claimed, and gives the median of the claims in milliseconds.
+    /// Claims so often, delivers what it has claimed, and gives the median of the claims in
+    /// milliseconds.
     async fn claim(&self, claims: usize) -> anyhow::Result<f64> {
         let mut times = Vec::with_capacity(claims);
         for _ in 0..claims {

@@ -1,4 +1,5 @@
-//! How many webhooks a second are durable in PostgreSQL and answered, beside who does nothing and who does the same.
+//! How many webhooks a second are durable in PostgreSQL and answered, beside who does nothing and
+//! who does the same.
 
 use super::{Scale, flooded};
 use crate::contestants::{Installed, Who};

@@ -1,4 +1,5 @@
-//! Whether two gateways on one PostgreSQL are worth no less than one, on a machine that they share with it; and where the time goes.
+//! Whether two gateways on one PostgreSQL are worth no less than one, on a machine that they share
+//! with it; and where the time goes.
 
 use super::Scale;
 use crate::contestants::{Gateway, Installed};

@@ -34,7 +34,15 @@ pub(super) fn secrets() -> impl Strategy<Value = SecretInUse> {
             key,
         }),
         // The sender of a raw secret may have it with or without the blanks.
-        3 => (blanks(), blanks(), prop_oneof![key().prop_map(move |key| SecretInUse { text: whsec(&key), key }), "[!-~]{1,60}".prop_map(raw)], any::<bool>())
+        3 => (
+            blanks(),
+            blanks(),
+            prop_oneof![
+                key().prop_map(move |key| SecretInUse { text: whsec(&key), key }),
+                "[!-~]{1,60}".prop_map(raw),
+            ],
+            any::<bool>(),
+        )
             .prop_map(|(before, behind, secret, is_signed_as_written)| {
                 let text = format!("{before}{}{behind}", secret.text);
                 SecretInUse {

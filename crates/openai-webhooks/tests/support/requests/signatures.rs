@@ -33,7 +33,11 @@ pub(super) fn signature_lists() -> impl Strategy<Value = SignatureList> {
             2 => Just(Item::GoodBare),
             1 => (0..ODD_SIGNATURES.len()).prop_map(Item::GoodOddly),
             2 => vec(any::<u8>(), 32).prop_map(Item::Wrong),
-            2 => select(vec!["v1,", "v1", ",", "v1a,b64", "v2,AAAA", "t=1", "\u{b}", "é", "签", "=", "\"", "v1,=", "null"]).prop_map(|text| Item::Text(text.as_bytes().to_vec())),
+            2 => select(vec![
+                "v1,", "v1", ",", "v1a,b64", "v2,AAAA", "t=1", "\u{b}", "é", "签", "=", "\"",
+                "v1,=", "null",
+            ])
+            .prop_map(|text| Item::Text(text.as_bytes().to_vec())),
             1 => vec(header_byte(), 1..50).prop_map(Item::Text),
         ]
     };

@@ -276,7 +276,8 @@ fn is_here(config: &Config) -> bool {
 pub enum AddressError {
     /// The URL cannot be read.
     #[error(
-        "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a name or password is written %25, a `/` %2F, an `@` %40"
+        "this must be a URL such as \"postgres://unwrapd@db.internal:5432/unwrapd\"; a `%` in a \
+         name or password is written %25, a `/` %2F, an `@` %40"
     )]
     Malformed,
     /// The port is invalid.
@@ -284,7 +285,9 @@ pub enum AddressError {
     Port,
     /// The URL has an unknown parameter.
     #[error(
-        "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in a name or password is written %3F"
+        "the URL has an unknown parameter: `schema=NAME`, `sslmode=verify-full` or `disable`, \
+         `sslrootcert=FILE` and `application_name=NAME` are known, with `&` between them. A `?` in \
+         a name or password is written %3F"
     )]
     Parameter,
     /// The URL names no database.
@@ -294,12 +297,14 @@ pub enum AddressError {
     NoDatabase,
     /// The URL names no host.
     #[error(
-        "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
+        "the URL names no host: \"postgres://unwrapd@db.internal/unwrapd\", or \
+         \"postgres://unwrapd@%2Fvar%2Frun%2Fpostgresql/unwrapd\" for a socket"
     )]
     NoHost,
     /// A host is neither a name nor an address.
     #[error(
-        "a host in the URL is neither a name nor an address: write it as in \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
+        "a host in the URL is neither a name nor an address: write it as in \
+         \"postgres://unwrapd@db.internal/unwrapd\"; variables are not replaced here"
     )]
     Host,
     /// The name of the schema would need quotation marks.
@@ -309,7 +314,9 @@ pub enum AddressError {
     Schema,
     /// The TLS mode does not guarantee encryption.
     #[error(
-        "`sslmode` is `verify-full` (the default, except on this machine) or `disable`; modes that may or may not encrypt are refused. For a certificate of your own authority add `sslrootcert=FILE`"
+        "`sslmode` is `verify-full` (the default, except on this machine) or `disable`; modes that \
+         may or may not encrypt are refused. For a certificate of your own authority add \
+         `sslrootcert=FILE`"
     )]
     SslMode,
 }

@@ -247,7 +247,9 @@ where
 /// The connection was accepted, but got no answer.
 fn no_session() -> Failure {
     Failure::unavailable(format!(
-        "the connection got no session within {} s: the server hangs, or a pooler has no free session; use a pooler in transaction mode, or allow {CONNECTIONS_MAX} sessions for each gateway",
+        "the connection got no session within {} s: the server hangs, or a pooler has no free \
+         session; use a pooler in transaction mode, or allow {CONNECTIONS_MAX} sessions for each \
+         gateway",
         CONNECT_TIME.as_secs()
     ))
 }

@@ -9,7 +9,9 @@ use crate::StoreError;
 use crate::postgres::connect::pool::CONNECTIONS_MAX;
 
 /// Remedy if another role owns the tables.
-pub(crate) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to create a schema a role needs `GRANT CREATE ON DATABASE …`";
+pub(crate) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an \
+    administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to \
+    create a schema a role needs `GRANT CREATE ON DATABASE …`";
 
 /// Reason why a transaction failed, or why its result is unknown.
 #[derive(Clone, Debug)]
@@ -92,11 +94,13 @@ impl From<tokio_postgres::Error> for Failure {
             })),
             _ => Self::unavailable(match *code {
                 SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-                    "{text}: it is a stand-by, or accepts no writes for now; if it is a stand-by, name the primary, or every host, with commas between them"
+                    "{text}: it is a stand-by, or accepts no writes for now; if it is a stand-by, \
+                     name the primary, or every host, with commas between them"
                 ),
                 SqlState::INSUFFICIENT_PRIVILEGE => format!("{text}: {SAME_ROLE}"),
                 SqlState::INVALID_PASSWORD => format!(
-                    "{text}: the password is that of `password` of [store] or of --password-file, else that of the environment variable PGPASSWORD"
+                    "{text}: the password is that of `password` of [store] or of --password-file, \
+                     else that of the environment variable PGPASSWORD"
                 ),
                 _ => text,
             }),
@@ -109,10 +113,14 @@ impl From<tokio_postgres::Error> for Failure {
 fn told(error: &tokio_postgres::Error) -> String {
     match error.source() {
         Some(source) if source.to_string() == "password missing" => {
-            "it asks for a password, and there is none: put it into `password` of [store], or into the environment variable PGPASSWORD".into()
+            "it asks for a password, and there is none: put it into `password` of [store], or into \
+             the environment variable PGPASSWORD"
+                .into()
         }
         Some(source) if source.to_string() == "server does not support TLS" => {
-            "it does not encrypt connections: set up a certificate there (`ssl = on`), or write `?sslmode=disable` after its URL if you trust the network".into()
+            "it does not encrypt connections: set up a certificate there (`ssl = on`), or write \
+             `?sslmode=disable` after its URL if you trust the network"
+                .into()
         }
         Some(source) => {
             let reason = source.to_string();

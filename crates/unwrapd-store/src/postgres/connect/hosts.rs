@@ -206,6 +206,7 @@ async fn look(
 
 fn left_behind() -> Failure {
     Failure::unavailable(
-        "the server that answers is a former primary, and data written to it would be lost: stop it, or let it follow the new primary. If you went back to it on purpose, restart unwrapd",
+        "the server that answers is a former primary, and data written to it would be lost: stop \
+         it, or let it follow the new primary. If you went back to it on purpose, restart unwrapd",
     )
 }

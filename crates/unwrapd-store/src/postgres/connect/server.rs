@@ -73,7 +73,9 @@ pub(crate) fn check(rows: &[Row]) -> Result<Does, StoreError> {
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     if row.try_get(6).unwrap_or(false) {
         return Err(StoreError::Unavailable(
-            "the database is a stand-by, which accepts no writes: promote it, or name the primary in `url`. If `url` names every host, with commas between them, the gateway finds the primary"
+            "the database is a stand-by, which accepts no writes: promote it, or name the primary \
+             in `url`. If `url` names every host, with commas between them, the gateway finds the \
+             primary"
                 .into(),
         ));
     }
@@ -119,19 +121,22 @@ impl Told {
         }
         if self.encoding != "UTF8" {
             return Some(format!(
-                "the database has the encoding {}, which cannot store every event; create one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`",
+                "the database has the encoding {}, which cannot store every event; create one with \
+                 `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`",
                 self.encoding
             ));
         }
         if self.fsync != "on" {
             return Some(
-                "the server runs with `fsync = off` and may lose everything when its machine stops; set it to `on` in postgresql.conf and reload"
+                "the server runs with `fsync = off` and may lose everything when its machine \
+                 stops; set it to `on` in postgresql.conf and reload"
                     .into(),
             );
         }
         if self.full_page_writes != "on" {
             return Some(
-                "the server runs with `full_page_writes = off` and may be damaged when its machine stops; set it to `on` in postgresql.conf and reload"
+                "the server runs with `full_page_writes = off` and may be damaged when its machine \
+                 stops; set it to `on` in postgresql.conf and reload"
                     .into(),
             );
         }
@@ -139,7 +144,10 @@ impl Told {
         // stand-by is promoted.
         if !["on", "remote_write", "remote_apply"].contains(&self.synchronous_commit.as_str()) {
             return Some(format!(
-                "`synchronous_commit` is `{}`, so that a commit may be lost after it was acknowledged; set it to `on` in postgresql.conf. If the role or the database sets it, use `ALTER ROLE … RESET synchronous_commit` or `ALTER DATABASE … RESET synchronous_commit`",
+                "`synchronous_commit` is `{}`, so that a commit may be lost after it was \
+                 acknowledged; set it to `on` in postgresql.conf. If the role or the database sets \
+                 it, use `ALTER ROLE … RESET synchronous_commit` or \
+                 `ALTER DATABASE … RESET synchronous_commit`",
                 self.synchronous_commit
             ));
         }
@@ -151,13 +159,16 @@ impl Told {
         // A function that is called as its own transaction cannot choose another access mode.
         if self.read_only != "off" {
             return Some(
-                "`default_transaction_read_only` is on, so that nothing can be stored. Some providers set it when the disk is nearly full: free space, or use `ALTER ROLE … RESET default_transaction_read_only`, or the same for the database"
+                "`default_transaction_read_only` is on, so that nothing can be stored. Some \
+                 providers set it when the disk is nearly full: free space, or use \
+                 `ALTER ROLE … RESET default_transaction_read_only`, or the same for the database"
                     .into(),
             );
         }
         if self.isolation != "read committed" {
             return Some(format!(
-                "`default_transaction_isolation` is `{}`, which makes transactions of gateways fail: use `ALTER ROLE … SET default_transaction_isolation = 'read committed'`",
+                "`default_transaction_isolation` is `{}`, which makes transactions of gateways \
+                 fail: use `ALTER ROLE … SET default_transaction_isolation = 'read committed'`",
                 self.isolation
             ));
         }

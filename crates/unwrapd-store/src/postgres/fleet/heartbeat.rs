@@ -148,7 +148,8 @@ pub(crate) async fn beat_now(shared: &Shared) -> Result<(), Failure> {
         let reply = Reply::of(&rows, heartbeat.id)?;
         if !reply.is_counted {
             tracing::warn!(
-                "this gateway sent no heartbeat for so long that the others treat it as dead: they take over its deliveries, and it joins again"
+                "this gateway sent no heartbeat for so long that the others treat it as dead: they \
+                 take over its deliveries, and it joins again"
             );
             membership.begin_anew();
             // Frees claims made while it was dead without having noticed.

@@ -37,8 +37,8 @@ const TURN: usize = 3;
 /// cost the database a quarter more.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
 /// Divisor: with each smaller commit, the remembered maximum decreases by the maximum divided by
-/// this. If only the last commit counted, a batch that a few changes missed would make the next ones
-/// smaller too.
+/// this. If only the last commit counted, a batch that a few changes missed would make the next
+/// ones smaller too.
 const FADES: usize = 8;
 /// Longest wait of a small batch for the running commit, which may hang.
 const PATIENCE: Duration = Duration::from_millis(25);

@@ -20,8 +20,8 @@ use crate::{Bounds, Pruned};
 const SPAN: &str = "
     SELECT (SELECT seq FROM message WHERE seq > $1 ORDER BY seq LIMIT 1), (SELECT max(seq) FROM message)";
 
-/// Old messages without waiting deliveries. Of a message without content, only the id is kept until
-/// the dedupe horizon.
+/// Old messages without waiting deliveries. Of a message without content, only the id is stored
+/// until the dedupe horizon.
 const OLD: &str = "
     SELECT seq FROM message
     WHERE seq BETWEEN $1 AND $2 AND received_at < CASE WHEN partition IS NULL THEN $4 ELSE $3 END AND (partition IS NULL OR NOT EXISTS (

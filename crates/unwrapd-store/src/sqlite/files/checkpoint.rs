@@ -283,7 +283,9 @@ impl Shared {
             self.warnings.begin(
                 WARNING,
                 format!(
-                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be moved into the database, because {} holds a read transaction (a backup, a check, a shell). End that program, or the disk may fill up",
+                    "the log of the store has grown to {} MiB, and {left} MiB of it cannot be \
+                     moved into the database, because {} holds a read transaction (a backup, a \
+                     check, a shell). End that program, or the disk may fill up",
                     self.log_bytes() / MIB,
                     holders::of(&self.log).unwrap_or_else(|| "a reader".into()),
                 ),

@@ -39,7 +39,8 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
         Verdict::Fine => {}
         Verdict::Network(name) => {
             return Err(StoreError::Unusable(format!(
-                "{place} is on a network file system ({name}), where SQLite loses data; put it on a local disk, or use a volume of block storage"
+                "{place} is on a network file system ({name}), where SQLite loses data; put it on \
+                 a local disk, or use a volume of block storage"
             )));
         }
         Verdict::Fuse => tracing::warn!(

@@ -69,7 +69,8 @@ fn tell_large(frames: u32, files: &StoreFiles) {
     let mib = u64::from(frames) * 4096 / (1024 * 1024);
     if mib >= TOLD_MIB {
         tracing::warn!(
-            "writing {} MiB of {} to the disk again before any webhook is acknowledged, because {} reads the database (a backup, a check, a shell)",
+            "writing {} MiB of {} to the disk again before any webhook is acknowledged, because {} \
+             reads the database (a backup, a check, a shell)",
             mib,
             files.log_path().display(),
             holders::of(&files.log_path()).unwrap_or_else(|| "another program".into())

@@ -45,7 +45,9 @@ pub(crate) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
         sync_folder(database)?;
         let (saved, place) = (saved.display(), database.display());
         return Ok(format!(
-            "the content was saved as {saved} and {saved}-wal; {first}, then move away the files {place}, {place}-wal and {place}-shm, rename the saved files to {place} and {place}-wal, and start unwrapd"
+            "the content was saved as {saved} and {saved}-wal; {first}, then move away the files \
+             {place}, {place}-wal and {place}-shm, rename the saved files to {place} and \
+             {place}-wal, and start unwrapd"
         ));
     }
     if let Some(log) = files.log()
@@ -64,7 +66,8 @@ pub(crate) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
         copy(log, &saved)?;
         sync_folder(database)?;
         return Ok(format!(
-            "the log was saved as {saved}; {first}, then move the database back to {}, rename {saved} to {}, remove {}-shm, and start unwrapd",
+            "the log was saved as {saved}; {first}, then move the database back to {}, rename \
+             {saved} to {}, remove {}-shm, and start unwrapd",
             database.display(),
             log_path.display(),
             database.display(),
@@ -78,10 +81,12 @@ pub(crate) fn save(files: &StoreFiles, loss: &Loss) -> io::Result<String> {
     }
     Ok(match loss.what {
         Damage::Changed => format!(
-            "{first}; try `unwrapd db check` on a copy. If it is damaged, `sqlite3 COPY .recover` may save what was written since the last backup; then restore a backup"
+            "{first}; try `unwrapd db check` on a copy. If it is damaged, `sqlite3 COPY .recover` \
+             may save what was written since the last backup; then restore a backup"
         ),
         _ => format!(
-            "{first}; the earlier file still exists under another name: move it back beside the others, all of the same time, and start unwrapd"
+            "{first}; the earlier file still exists under another name: move it back beside the \
+             others, all of the same time, and start unwrapd"
         ),
     })
 }

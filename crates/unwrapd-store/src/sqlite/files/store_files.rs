@@ -493,7 +493,8 @@ fn check_not_lost(path: &Path) -> Result<(), StoreError> {
     }
     let (place, log) = (path.display(), log.display());
     Err(StoreError::Unusable(format!(
-        "{place} is missing or empty, and its log {log} is still there, with webhooks that were acknowledged: put the database back beside it. To begin anew, move the log away"
+        "{place} is missing or empty, and its log {log} is still there, with webhooks that were \
+         acknowledged: put the database back beside it. To begin anew, move the log away"
     )))
 }
 
@@ -531,6 +532,8 @@ pub(crate) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), Str
     }
     let place = path.display();
     Err(format!(
-        "{place} has {names} names (hard links), and a gateway on another name would destroy it; remove the other names (find / -samefile {place} lists them), and make copies with `unwrapd db backup`"
+        "{place} has {names} names (hard links), and a gateway on another name would destroy it; \
+         remove the other names (find / -samefile {place} lists them), and make copies with \
+         `unwrapd db backup`"
     ))
 }

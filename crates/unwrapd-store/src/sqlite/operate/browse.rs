@@ -86,7 +86,8 @@ fn deliveries(
     let mut found = Vec::new();
     let ids = deliveries_of(seq);
     let mut rows = connection.prepare_cached(
-        "SELECT id, destination, lane, state, dropped_at, since, due_at, settled_attempt FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
+        "SELECT id, destination, lane, state, dropped_at, since, due_at, settled_attempt \
+         FROM delivery WHERE id BETWEEN ? AND ? ORDER BY id",
     )?;
     let mut rows = rows.query(params![ids.start(), ids.end()])?;
     while let Some(row) = rows.next()? {

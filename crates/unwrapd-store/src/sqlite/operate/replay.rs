@@ -68,7 +68,8 @@ fn begin_again(
     for delivery in &batch.again {
         connection
             .prepare_cached(
-                "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, uncounted_attempts = settled_attempt, dropped_at = NULL WHERE id = ?3",
+                "UPDATE delivery SET state = 'waiting', since = ?1, due_at = ?2, \
+                 uncounted_attempts = settled_attempt, dropped_at = NULL WHERE id = ?3",
             )?
             .execute(params![since, now, delivery.id])?;
     }

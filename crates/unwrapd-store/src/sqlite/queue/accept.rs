@@ -135,7 +135,8 @@ pub(crate) fn accept(
     let seq = work.state.dedupe_index.add(hashes, received_at);
     connection
         .prepare_cached(
-            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, secret, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO message (seq, endpoint, webhook_id, event_type, sent_at, received_at, \
+             secret, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             seq,

@@ -161,7 +161,8 @@ impl Pruner {
     fn rest_crowded(&mut self, now: Timestamp) {
         if self.crowded_until.is_none() {
             tracing::warn!(
-                "the store is near `size_max_mb`, and nearly all of it is waiting for delivery: repair the destinations, or raise `size_max_mb`"
+                "the store is near `size_max_mb`, and nearly all of it is waiting for delivery: \
+                 repair the destinations, or raise `size_max_mb`"
             );
         }
         self.crowded_until = Some(later(now, CROWDED_REST));

@@ -28,7 +28,8 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     schema::keep_log(&connection, moved.is_busy).map_err(problem)?;
     if moved.is_busy {
         return Err(StoreError::Unavailable(
-            "another program is reading the database (a backup, a check, a shell), so the space is not freed yet; end that program and run the command again".into(),
+            "another program is reading the database (a backup, a check, a shell), so the space is \
+             not freed yet; end that program and run the command again".into(),
         ));
     }
     drop(connection);

@@ -228,9 +228,12 @@ impl DedupeIndex {
     ) -> rusqlite::Result<()> {
         let block: Option<Vec<u8>> = connection
             .prepare_cached(
-                "DELETE FROM dedupe_block WHERE first_seq = ? AND newest_at < ? AND first_seq < (SELECT max(first_seq) FROM dedupe_block) RETURNING hashes",
+                "DELETE FROM dedupe_block WHERE first_seq = ? AND newest_at < ? AND first_seq < \
+                 (SELECT max(first_seq) FROM dedupe_block) RETURNING hashes",
             )?
-            .query_row(params![first_seq, horizon.as_millisecond()], |row| row.get(0))
+            .query_row(params![first_seq, horizon.as_millisecond()], |row| {
+                row.get(0)
+            })
             .optional()?;
         for (seq, hash) in (first_seq..).zip(block.iter().flat_map(|bytes| hashes(bytes))) {
             self.remove(hash, seq);
@@ -359,7 +362,8 @@ pub(crate) fn old_block(
 ) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached(
-            "SELECT first_seq FROM dedupe_block WHERE newest_at < ? AND first_seq < (SELECT max(first_seq) FROM dedupe_block) ORDER BY first_seq LIMIT 1",
+            "SELECT first_seq FROM dedupe_block WHERE newest_at < ? AND first_seq < \
+             (SELECT max(first_seq) FROM dedupe_block) ORDER BY first_seq LIMIT 1",
         )?
         .query_row(params![horizon.as_millisecond()], |row| row.get(0))
         .optional()

@@ -32,12 +32,15 @@ impl Writer {
             match rescue::save(&self.files, &loss) {
                 Ok(advice) => {
                     tracing::error!(
-                        "{loss}. unwrapd acknowledges no more webhooks, and stops without touching the files. To save acknowledged webhooks: {advice}"
+                        "{loss}. unwrapd acknowledges no more webhooks, and stops without touching \
+                         the files. To save acknowledged webhooks: {advice}"
                     );
                     break;
                 }
                 Err(problem) => tracing::error!(
-                    "{loss}. Only process {pid} still has the content, and it cannot be saved: {problem}. Remove that cause, or copy the open files from /proc/{pid}/fd (Linux) and then end the process. The gateway tries to save again in {} s",
+                    "{loss}. Only process {pid} still has the content, and it cannot be saved: \
+                     {problem}. Remove that cause, or copy the open files from /proc/{pid}/fd \
+                     (Linux) and then end the process. The gateway tries to save again in {} s",
                     RESCUE_EVERY.as_secs(),
                     pid = std::process::id()
                 ),

@@ -75,7 +75,8 @@ impl WriterState {
         }
         if self.size_max.is_some_and(|max| self.size >= max) {
             return Err(StoreError::Full(
-                "it has reached `size_max_mb` in [store], and its messages are waiting for delivery or being deleted; repair the destinations, or raise `size_max_mb`"
+                "it has reached `size_max_mb` in [store], and its messages are waiting for \
+                 delivery or being deleted; repair the destinations, or raise `size_max_mb`"
                     .into(),
             ));
         }

@@ -118,7 +118,9 @@ fn time(path: &Path, trusts_clock: bool) -> Result<Timestamp, Failure> {
         Some(remembered) if !trusts_clock && wall > later(remembered, START_GAP) => {
             if wall.duration_since(remembered) > START_TOLD {
                 message(&format!(
-                    "the clock of this machine is ahead of the time at which the last gateway ran, {remembered:.0}: ages are counted by that time. If the clock is right, use --trust-clock\n"
+                    "the clock of this machine is ahead of the time at which the last gateway ran, \
+                     {remembered:.0}: ages are counted by that time. If the clock is right, use \
+                     --trust-clock\n"
                 ));
             }
             Ok(remembered)

@@ -222,10 +222,10 @@ impl Admin {
 
 fn refused(status: StatusCode, problem: anyhow::Error) -> Failure {
     match status {
-        StatusCode::UNAUTHORIZED => Failure::Failed(
-            problem
-                .context("the token is missing or wrong: put it in an environment variable and name that with --admin-token-env, or use --config"),
-        ),
+        StatusCode::UNAUTHORIZED => Failure::Failed(problem.context(
+            "the token is missing or wrong: put it in an environment variable and name that with \
+             --admin-token-env, or use --config",
+        )),
         StatusCode::NOT_FOUND => Failure::NotFound(problem),
         StatusCode::SERVICE_UNAVAILABLE => Failure::TryLater(problem),
         status if status.is_client_error() => Failure::Usage(problem),

@@ -20,7 +20,8 @@ pub(crate) enum Command {
     Pause(Named),
     /// Deliver to a paused destination again
     Resume(Named),
-    /// Give up the deliveries that wait for a destination that is not configured; they become dead letters
+    /// Give up the deliveries that wait for a destination that is not configured; they become dead
+    /// letters
     GiveUp {
         #[command(flatten)]
         named: Named,

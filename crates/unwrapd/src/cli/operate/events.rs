@@ -24,7 +24,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// The webhook id (`wh_…`), the id of the event (`evt_…`), or the id of what it is about (`resp_…`)
+    /// The webhook id (`wh_…`), the id of the event (`evt_…`), or the id of what it is about
+    /// (`resp_…`)
     #[arg(value_name = "ID")]
     id: String,
     /// Print the payload instead, byte for byte

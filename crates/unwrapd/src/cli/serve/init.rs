@@ -38,7 +38,8 @@ pub(in crate::cli) fn supervise() -> Option<ExitCode> {
             // The log is not open yet. If stderr is closed, the warning is lost.
             drop(writeln!(
                 io::stderr(),
-                "warning: cannot start the gateway as a child of process 1: {error}; processes that commands leave running become zombies (use `docker run --init`)"
+                "warning: cannot start the gateway as a child of process 1: {error}; processes \
+                 that commands leave running become zombies (use `docker run --init`)"
             ));
             None
         }

@@ -174,7 +174,8 @@ impl Report {
         let secret = arguments.secret.source().read_with_prefix();
         if secret.as_ref().and_then(proves).is_some() {
             check.detail.push_str(
-                ". The signature matches with `whsec_` in front of the secret: add whsec_ in front of it, also where the application reads it",
+                ". The signature matches with `whsec_` in front of the secret: add whsec_ in front \
+                 of it, also where the application reads it",
             );
         }
     }

@@ -62,7 +62,8 @@ impl KindSettings for CommandSettings {
     fn doubt(&self, name: &str, _: SocketAddr) -> Option<String> {
         (!self.can_start()).then(|| {
             format!(
-                "the program `{}` of `{name}` is missing or not executable: its deliveries wait until you install it, or make it executable (chmod +x)",
+                "the program `{}` of `{name}` is missing or not executable: its deliveries wait \
+                 until you install it, or make it executable (chmod +x)",
                 self.program
             )
         })
@@ -91,7 +92,8 @@ fn check(command: &Spanned<Vec<String>>) -> Result<CommandSettings, Mistake> {
     let mistake = |problem| Err(Mistake::new(command.span(), problem));
     if command.get_ref().iter().any(|word| looks_secret(word)) {
         return mistake(
-            "this is a secret, and every user of the machine can see the arguments of a command: let the command read it from a file, and replace the secret",
+            "this is a secret, and every user of the machine can see the arguments of a command: \
+             let the command read it from a file, and replace the secret",
         );
     }
     if command.get_ref().iter().any(|word| word.contains('\0')) {

@@ -163,7 +163,9 @@ fn cause(error: &reqwest::Error, client: Client<'_>) -> String {
         }
         let text = cause.to_string();
         if text.starts_with("tunnel error: proxy auth") {
-            return "the proxy needs a user and a password, or refuses those it got: correct `proxy_user` and `proxy_password` of the destination".into();
+            return "the proxy needs a user and a password, or refuses those it got: correct \
+                `proxy_user` and `proxy_password` of the destination"
+                .into();
         }
         if text.starts_with("tunnel error: unexpected end") {
             return closed("end of file", PROXY);
@@ -231,14 +233,18 @@ fn tls_cause(error: &TlsError, client: Client<'_>, peer: Peer) -> String {
             Client::Destination { .. } => format!(
                 "the {name} shows a self-signed certificate (CaUsedAsEndEntity): name it in {trusted_by}, as PEM, if it is the right one"
             ),
-            Client::Command => "the server shows the self-signed certificate of an authority (CaUsedAsEndEntity): have that authority sign a certificate for the server".into(),
+            Client::Command => "the server shows the self-signed certificate of an authority \
+                (CaUsedAsEndEntity): have that authority sign a certificate for the server"
+                .into(),
         },
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("the {name} speaks no TLS on this port: write http:// in {url}, or another port")
+            format!(
+                "the {name} speaks no TLS on this port: write http:// in {url}, or another port"
+            )
         }
-        TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. } => format!(
-            "the {name} does not speak TLS as it should ({error}): is this the right port?"
-        ),
+        TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. } => {
+            format!("the {name} does not speak TLS as it should ({error}): is this the right port?")
+        }
         TlsError::AlertReceived(alert) => alert_cause(*alert, peer),
         TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -254,12 +260,17 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
         CertificateError::UnknownIssuer => {
             let environment = trust::environment_problem().map_or_else(String::new, |problem| format!("; {problem}"));
             format!(
-                "the certificate of the {name} is signed by no authority that is trusted here (invalid peer certificate: UnknownIssuer): name the authority's certificate in {trusted_by}, as PEM, or have the {name} send its whole chain{environment}"
+                "the certificate of the {name} is signed by no authority that is trusted here \
+                 (invalid peer certificate: UnknownIssuer): name the authority's certificate in \
+                 {trusted_by}, as PEM, or have the {name} send its whole chain{environment}"
             )
         }
         // Either the signature of the certificate or that of the handshake.
         CertificateError::BadSignature => format!(
-            "the certificate of the {name} is signed by an authority that has the name of a trusted one and another key (BadSignature): name its present certificate in {trusted_by}, as PEM; or the RSA key of the {name} has fewer than 2048 bits: make a longer one"
+            "the certificate of the {name} is signed by an authority that has the name of a \
+             trusted one and another key (BadSignature): name its present certificate in \
+             {trusted_by}, as PEM; or the RSA key of the {name} has fewer than 2048 bits: make a \
+             longer one"
         ),
         CertificateError::Expired => format!(
             "a certificate of the {name} has expired: renew it, and check the clock of this machine"
@@ -280,7 +291,8 @@ fn certificate_cause(certificate: &CertificateError, trusted_by: &str, peer: Pee
             "the certificate of the {name} is for another name: write a name of the certificate in {url}, or have one made for this name"
         ),
         CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "the certificate of the {name} is for {} and not for the host of {url}: write a name of the certificate in {url}, or have one made for this host",
+            "the certificate of the {name} is for {} and not for the host of {url}: write a name \
+             of the certificate in {url}, or have one made for this host",
             names(presented)
         ),
         CertificateError::Revoked => {
@@ -341,7 +353,8 @@ fn alert_cause(alert: AlertDescription, peer: Peer) -> String {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
             format!(
-                "the {name} requires a client certificate, which is not supported: turn that off there, because the signature authenticates the gateway"
+                "the {name} requires a client certificate, which is not supported: turn that off \
+                 there, because the signature authenticates the gateway"
             )
         }
         AlertDescription::ProtocolVersion => {
@@ -354,7 +367,8 @@ fn alert_cause(alert: AlertDescription, peer: Peer) -> String {
         }
         AlertDescription::HandshakeFailure => {
             format!(
-                "the {name} found no way of TLS that both sides speak (handshake_failure): allow TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there"
+                "the {name} found no way of TLS that both sides speak (handshake_failure): allow \
+                 TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 there"
             )
         }
         alert => {

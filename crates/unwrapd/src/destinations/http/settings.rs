@@ -139,7 +139,8 @@ impl KindSettings for HttpSettings {
         self.proxy.as_ref()?;
         if self.names_this_machine() {
             return Some(format!(
-                "the `url` of `{name}` names this machine, but its `proxy` would connect to the proxy's own machine: remove `proxy` if this machine is meant"
+                "the `url` of `{name}` names this machine, but its `proxy` would connect to the \
+                 proxy's own machine: remove `proxy` if this machine is meant"
             ));
         }
         self.allow_private.then(|| {

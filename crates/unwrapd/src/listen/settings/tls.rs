@@ -55,6 +55,6 @@ pub(super) fn read_tls(
         mistakes.add(mistake(problem));
     }
     mistakes.check()?;
-    // The files were corrected in the meantime.
+    // The files were corrected after the first read, so its error is the only one.
     Err(mistake(error).into())
 }

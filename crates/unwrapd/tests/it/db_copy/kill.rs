@@ -190,11 +190,13 @@ async fn a_target_that_differs_in_the_end_is_found_and_not_served() {
         fill(&source, 13, Timestamp::now()).await;
         for (change, says) in [
             (
-                "UPDATE payload SET bytes = (SELECT bytes FROM payload WHERE seq = (SELECT max(seq) - 1 FROM message)) WHERE seq = (SELECT max(seq) FROM message)",
+                "UPDATE payload SET bytes = (SELECT bytes FROM payload WHERE seq = \
+                 (SELECT max(seq) - 1 FROM message)) WHERE seq = (SELECT max(seq) FROM message)",
                 "differs in `bytes`",
             ),
             (
-                "DELETE FROM attempt WHERE (delivery, number) = (SELECT delivery, number FROM attempt ORDER BY delivery DESC, number DESC LIMIT 1)",
+                "DELETE FROM attempt WHERE (delivery, number) = (SELECT delivery, number \
+                 FROM attempt ORDER BY delivery DESC, number DESC LIMIT 1)",
                 "is missing in the target",
             ),
             (

@@ -245,7 +245,8 @@ async fn a_name_that_leads_to_a_private_address_is_refused_with_the_remedy() {
         assert_eq!(
             outcome.answer(),
             format!(
-                "no connection: `app.example` resolves to {address}, which is not a public address; if that is intended, set `allow_private = true` for this destination"
+                "no connection: `app.example` resolves to {address}, which is not a public \
+                 address; if that is intended, set `allow_private = true` for this destination"
             )
         );
     }

@@ -182,7 +182,8 @@ fn leaving_config(folder: &Path) {
     write_destinations(
         folder,
         &format!(
-            "[[destination]]\nname = \"app\"\ncommand = [\"sh\", \"-c\", \"(while ! test -e {0}; do sleep 0.01; done) >/dev/null 2>&1 & exit 0\"]\n",
+            "[[destination]]\nname = \"app\"\n\
+             command = [\"sh\", \"-c\", \"(while ! test -e {0}; do sleep 0.01; done) >/dev/null 2>&1 & exit 0\"]\n",
             file.display()
         ),
     );

@@ -1,6 +1,6 @@
 //! The table of mistakes. In each file, `#!` at the end of a line marks a mistake that the gateway
-//! reports for that line, with a part of its text. The gateway reports no others. It reads the files
-//! without these marks; a file without an endpoint gets one at its end.
+//! reports for that line, with a part of its text. The gateway reports no others. It reads the
+//! files without these marks; a file without an endpoint gets one at its end.
 
 pub(super) const CASES: &[&str] = &[
     // Mistakes of every table and kind, in one run.

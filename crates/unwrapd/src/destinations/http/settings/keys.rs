@@ -116,7 +116,9 @@ impl HttpKeys {
             )),
             (None, None) => Err(Mistake::absence(
                 url.span(),
-                "a `url` needs a secret: the gateway signs with it, and the application verifies with it. Add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` generates one)",
+                "a `url` needs a secret: the gateway signs with it, and the application verifies \
+                 with it. Add `secret = { env = \"APP_WEBHOOK_SECRET\" }` (`unwrapd secret` \
+                 generates one)",
             )),
         }
     }

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::settings_file::{Mistake, SecretSource, checked_url};
 
-const URL_WITH_USER: &str = "a URL is shown and logged, so it must not have a user or a password: write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
+const URL_WITH_USER: &str = "a URL is shown and logged, so it must not have a user or a password: \
+    write `proxy_user = \"NAME\"` and `proxy_password = { env = \"NAME\" }` or { file = \"PATH\" }";
 
 /// An HTTP proxy. Requests to a URL of http are sent through it; for a URL of https it makes a
 /// tunnel (CONNECT).
