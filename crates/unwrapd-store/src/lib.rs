@@ -16,6 +16,7 @@ mod ids;
 mod inbox;
 mod lifecycle;
 mod maintenance;
+mod mutex;
 mod operate;
 mod operations;
 pub mod postgres;

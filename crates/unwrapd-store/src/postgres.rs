@@ -12,7 +12,7 @@ mod upkeep;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::mutex::lock;
 use super::put_off::PutOff;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, FleetChanges, FleetGateway,
@@ -210,11 +211,6 @@ impl PostgresStore {
     async fn leave(&self) -> Result<(), Failure> {
         heartbeat::deregister(&self.shared, self.shared.membership.id()).await
     }
-}
-
-/// Locks a mutex. Its value is always valid, even after a panic elsewhere.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]

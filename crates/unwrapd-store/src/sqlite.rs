@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
 };
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::mutex::lock;
 use super::{
     Accepted, Attempt, Bounds, Claimed, DestinationCounts, Lease, Pruned, QuarantinedRequest,
     QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary, Terms, TrafficCount,
@@ -305,11 +306,6 @@ fn join(writer: WriterThread) {
     if writer.thread.join().is_err() {
         tracing::error!("the thread that writes the store panicked; please report this bug");
     }
-}
-
-/// Locks a mutex. Its value is always valid, even after a panic elsewhere.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]

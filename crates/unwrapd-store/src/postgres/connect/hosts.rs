@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
 use crate::StoreError;
+use crate::mutex::lock;
 use crate::postgres::connect::address::{CONNECT_TIME, PostgresAddress};
 use crate::postgres::connect::connection::PgConnection;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::server::{self, Does, Line};
 use crate::postgres::connect::tls::Tls;
 use crate::postgres::fleet::notify::Notifications;
-use crate::postgres::lock;
 
 /// How long to wait for the other hosts after a primary has answered: if two hosts accept writes,
 /// one is a former primary. If no primary was known before, all hosts are waited for.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use crate::postgres::lock;
+use crate::mutex::lock;
 use crate::{HealthReporter, StoreError};
 
 /// If some webhooks are stored and some refused, for example because the server allows too few

@@ -11,11 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
+use crate::mutex::lock;
 use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
-use crate::postgres::lock;
 use crate::{HealthReporter, StoreError};
 
 /// Maximum duration of a statement whose caller waits.

@@ -8,8 +8,8 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use crate::mutex::lock;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::lock;
 use crate::{Configuration, FRESH, FleetGateway, GatewayIdentity, StoreError};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::limit_share::LimitShare;

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::FleetChanges;
+use crate::mutex::lock;
 use crate::postgres::Shared;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Purpose;
-use crate::postgres::lock;
 use unwrapd_core::delivery::Lane;
 
 /// Maximum time until a change without a notification is found.

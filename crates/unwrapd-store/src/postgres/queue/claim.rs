@@ -15,11 +15,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use crate::mutex::lock;
 use crate::postgres::Shared;
 use crate::postgres::connect::connection::{Work, params};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Purpose;
-use crate::postgres::lock;
 use crate::postgres::rows::{natural, signed, timestamp};
 use crate::put_off::{COUNT_MAX, PutOff};
 use crate::{Claimed, LEASE_MAX, Lease, Terms};

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::StoreError;
+use crate::mutex::lock;
 use crate::sqlite::files::holders;
 use crate::sqlite::files::store_files::Known;
-use crate::sqlite::lock;
 use crate::sqlite::schema;
 use unwrapd_core::observe::warnings::Warnings;
 

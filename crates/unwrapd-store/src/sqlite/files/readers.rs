@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::StoreError;
+use crate::mutex::lock;
 use crate::sqlite::files::filesystem;
-use crate::sqlite::lock;
 use crate::sqlite::schema;
 
 /// Maximum number of concurrent reads. Each has a thread, a connection with two files, and a page

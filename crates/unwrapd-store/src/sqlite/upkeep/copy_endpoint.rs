@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -10,6 +10,7 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter}
 
 use crate::StoreError;
 use crate::copy::{BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value};
+use crate::mutex::lock;
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::store_files::{Answer, Moves, StoreFiles};
@@ -70,10 +71,7 @@ impl SqliteCopyEndpoint {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
-        let done = tokio::task::spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut connection)
-        });
+        let done = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
         done.await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
             .map_err(|error| schema::store_error(&error))

@@ -7,12 +7,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::Level;
 
+use crate::mutex::lock;
 use crate::{HealthReporter, StoreError};
 use unwrapd_core::observe::warnings::Warnings;
 
@@ -92,10 +93,7 @@ impl Pulse {
     }
 
     pub(crate) fn stop(&self) {
-        self.stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock(&self.stop).take();
     }
 
     fn lasted(&self) -> Option<Duration> {
