@@ -1,10 +1,14 @@
 //! The store in one SQLite file. One thread writes (`writer`), and answers only when its changes
 //! are durable.
 
+mod connection;
+mod error;
 mod files;
+mod marks;
 mod migration;
 mod operate;
 mod queue;
+mod readers;
 mod schema;
 mod statements;
 mod time;
@@ -34,13 +38,15 @@ use super::{
     DeliveryQueue, DestinationControl, Fleet, HealthReporter, Inbox, Lifecycle, Maintenance,
     QuarantineStore,
 };
+use connection::{read_data_version, read_tables};
+use error::store_error;
 use files::checkpoint::{Checkpoints, Passes};
 use files::filesystem;
-use files::readers::Readers;
 use files::store_files::StoreFiles;
 use operate::{pause, quarantine, traffic};
-use queue::accept::{Accepting, IdHashes};
+use queue::accept::Accepting;
 use queue::claim;
+use readers::Readers;
 use unwrapd_core::clock::Clock;
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::limit_share::LimitShare;
@@ -50,18 +56,20 @@ use unwrapd_core::observe::repeated::Repeated;
 use unwrapd_core::observe::warnings::Warnings;
 use upkeep::prune::Pruner;
 use writer::Writer;
+use writer::id_hashes::IdHashes;
 use writer::job::{Change, Job, Urgency, Work};
 use writer::pulse::{self, Pulse};
 use writer::writer_state::WriterState;
 
+pub(super) use error::is_locked;
 pub use files::access;
-pub(super) use schema::{check_ours_at as check_ours, is_locked};
+pub(super) use schema::check_ours_at as check_ours;
 pub use time::remembered_at;
 pub use upkeep::backup::{Copied, copy};
 pub use upkeep::check::check;
 pub(super) use upkeep::copy_endpoint::SqliteCopyEndpoint;
 pub use upkeep::prune::prunable;
-pub use upkeep::size::vacuum;
+pub use upkeep::vacuum::vacuum;
 
 /// Maximum number of changes that wait for a commit. A further change gets [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
@@ -134,11 +142,11 @@ impl SqliteStore {
                 "the last process left its log beside the store: it was killed, it crashed, the power failed, or another program was reading when it ended. All acknowledged webhooks are present"
             );
         }
-        let problem = |error: rusqlite::Error| schema::store_error(&error);
+        let problem = |error: rusqlite::Error| store_error(&error);
         // Read before the files are checked, so that every later write by another program is
         // detected.
-        let data_version = schema::data_version(&connection).map_err(problem)?;
-        files.know_log(schema::tables(&connection)?)?;
+        let data_version = read_data_version(&connection).map_err(problem)?;
+        files.know_log(read_tables(&connection)?)?;
         let boot = time::remembered_boot(&connection).map_err(problem)?;
         clock.anchor_in(
             time::remembered(&connection).map_err(problem)?,

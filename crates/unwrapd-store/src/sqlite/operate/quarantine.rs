@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use crate::sqlite::queue::accept::{self, IdHashes};
+use crate::sqlite::queue::accept;
 use crate::sqlite::statements::timestamp;
+use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::Work;
 use crate::{
     Accepted, QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary, Recipient, StoreError,

@@ -10,7 +10,7 @@ use crate::filter::{Filter, Selection, Status};
 use crate::operate::scan::{Candidate, Order, ScanPage, behind};
 use crate::search_keys::SearchKeys;
 use crate::sqlite::statements::{payload, timestamp};
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::writer::id_hashes::hash;
 
 /// Most rows that one page reads: some ten milliseconds, in which a reader keeps the log from
 /// restarting.
@@ -216,7 +216,7 @@ fn wanted_hashes(
         .iter()
         .flat_map(|endpoint| {
             let ids = filter.webhook_id.iter();
-            ids.map(move |id| dedupe_index::hash(endpoint, id))
+            ids.map(move |id| hash(endpoint, id))
         })
         .collect();
     Ok(Box::new(move |bytes| {

@@ -11,11 +11,14 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter}
 use crate::StoreError;
 use crate::copy::{BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value};
 use crate::mutex::lock;
+use crate::sqlite::connection::keep_log;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::store_files::{Answer, Moves, StoreFiles};
-use crate::sqlite::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::marks::{APPLICATION_ID, APPLICATION_ID_COPYING};
+use crate::sqlite::schema;
+use crate::sqlite::writer::dedupe_block;
 use unwrapd_core::crash::{self, CrashPoint};
 
 /// Derives the internal tables of the store from its content. Missing numbers prevent a block from
@@ -74,7 +77,7 @@ impl SqliteCopyEndpoint {
         let done = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
         done.await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
-            .map_err(|error| schema::store_error(&error))
+            .map_err(|error| store_error(&error))
     }
 }
 
@@ -158,7 +161,7 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            dedupe_index::write_all(&transaction)?;
+            dedupe_block::write_all(&transaction)?;
             transaction.execute_batch(DERIVE)?;
             if transaction.execute("DELETE FROM copying WHERE mark = ?", [mark])? != 1 {
                 return Ok(StepResult::Overtaken);
@@ -169,7 +172,7 @@ impl CopyEndpoint for SqliteCopyEndpoint {
             // Pages that readers keep in the log are in both files, and are moved when the store is
             // opened.
             let moved = checkpoint::run(connection, Mode::Truncate)?;
-            schema::keep_log(connection, moved.is_busy)?;
+            keep_log(connection, moved.is_busy)?;
             Ok(StepResult::Done)
         })
         .await

@@ -12,10 +12,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::ids::deliveries_of;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
+use crate::sqlite::connection::bytes_used;
+use crate::sqlite::error::store_error;
 use crate::sqlite::operate::traffic;
 use crate::sqlite::schema;
-use crate::sqlite::upkeep::size;
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::job::Work;
 use crate::{Bounds, StoreError};
 use unwrapd_core::delivery::later;
@@ -97,11 +98,11 @@ impl Pruner {
             horizon,
             ..OldPage::default()
         };
-        self.begin(size::used(connection)?, now);
+        self.begin(bytes_used(connection)?, now);
         match self.sweep {
             None => {}
             Some(Sweep::Ids) => {
-                found.block = dedupe_index::old_block(connection, horizon)?;
+                found.block = dedupe_block::old_block(connection, horizon)?;
                 found.search_block = empty_search_block(connection)?;
                 found.traffic_until = traffic::oldest(connection, horizons.content)?;
                 if found.is_nothing() {
@@ -298,5 +299,5 @@ pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u6
             params![Horizons::at(now, bounds).content.as_millisecond()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
-        .map_err(|error| schema::store_error(&error))
+        .map_err(|error| store_error(&error))
 }

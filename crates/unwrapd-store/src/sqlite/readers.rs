@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::StoreError;
 use crate::mutex::lock;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::filesystem;
 use crate::sqlite::schema;
 
@@ -86,7 +87,7 @@ impl Readers {
             schema::connect_to_read(&self.path)?
         };
         // After an error the connection is not used again.
-        let value = query(&connection).map_err(|error| schema::store_error(&error))?;
+        let value = query(&connection).map_err(|error| store_error(&error))?;
         let mut idle = lock(&self.idle);
         if idle.is_abandoned {
             std::mem::forget(connection);
