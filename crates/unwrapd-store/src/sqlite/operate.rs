@@ -109,10 +109,11 @@ impl Statements for SqliteStore {
             return Ok(record);
         }
         let (replay, token) = (replay.clone(), token.clone());
-        self.ask(Urgency::NextCommit, move |work| {
-            replay_record::begin(work.connection, &replay, &token, as_of, now)
-        })
-        .await
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                replay_record::begin(work.connection, &replay, &token, as_of, now)
+            })
+            .await
     }
 
     async fn make_due(
@@ -122,12 +123,13 @@ impl Statements for SqliteStore {
         now: Moment,
     ) -> Result<ReplayStep, StoreError> {
         let record = record.clone();
-        self.ask(Urgency::NextCommit, move |work| {
-            let step = replay::make_due(work, &record, &page, now);
-            crash::point(CrashPoint::Replayed);
-            step
-        })
-        .await?
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                let step = replay::make_due(work, &record, &page, now);
+                crash::point(CrashPoint::Replayed);
+                step
+            })
+            .await?
     }
 
     async fn drop_dead(
@@ -138,10 +140,11 @@ impl Statements for SqliteStore {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let (filter, messages) = (filter.clone(), messages.to_vec());
-        self.ask(Urgency::NextCommit, move |work| {
-            replay::drop_dead(work.connection, &filter, &messages, dead_at, now)
-        })
-        .await
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                replay::drop_dead(work.connection, &filter, &messages, dead_at, now)
+            })
+            .await
     }
 
     async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {

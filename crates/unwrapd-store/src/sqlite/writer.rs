@@ -7,6 +7,7 @@ pub(in crate::sqlite) mod dedupe_index;
 mod ending;
 mod failure;
 mod files;
+pub(in crate::sqlite) mod handle;
 pub(in crate::sqlite) mod id_hashes;
 pub(in crate::sqlite) mod job;
 pub(in crate::sqlite) mod leases;
