@@ -6,7 +6,7 @@ use std::error::Error as _;
 use tokio_postgres::error::SqlState;
 
 use crate::StoreError;
-use crate::postgres::connect::pool::CONNECTIONS_MAX;
+use crate::postgres::connect::purpose::CONNECTIONS_MAX;
 
 /// Remedy if another role owns the tables.
 pub(crate) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an administrator change the owner (`ALTER SCHEMA … OWNER TO …`, and the same for its tables); to create a schema a role needs `GRANT CREATE ON DATABASE …`";

@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::StoreError;
-use crate::postgres::Shared;
 use crate::postgres::connect::connection::{Begin, PgConnection, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::fleet::membership::{ClockNews, Moment, Reply};
+use crate::postgres::shared::Shared;
 
 /// Interval between heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use crate::DestinationCounts;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, timestamp};
 
 /// Each count walks an index that holds little else.

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{signed, storable, timestamp};
 use crate::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 

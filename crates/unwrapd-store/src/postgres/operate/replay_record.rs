@@ -9,7 +9,8 @@ use crate::StoreError;
 use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose, Transaction};
+use crate::postgres::connect::pool::{Pool, Transaction};
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed, timestamp};
 use crate::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
 

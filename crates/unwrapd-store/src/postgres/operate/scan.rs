@@ -9,7 +9,8 @@ use crate::filter::{Filter, Selection};
 use crate::operate::scan::{Candidate, Order, ScanPage, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.

@@ -6,12 +6,12 @@
 
 use jiff::Timestamp;
 
-use crate::postgres::Shared;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::operate::traffic;
 use crate::postgres::rows::signed;
+use crate::postgres::shared::Shared;
 use crate::postgres::upkeep::payload_partitions;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
 use crate::{Bounds, Pruned};
