@@ -1,10 +1,13 @@
 //! The store as the quarantine uses it: keeps requests that could not be verified.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
 
-use super::{Accepted, QuarantinedRequest, QuarantinedSummary, StoreError};
+use super::{Accepted, StoreError};
 use unwrapd_core::message::Message;
 
 /// The store as the quarantine uses it: keeps requests that could not be verified.
@@ -46,4 +49,59 @@ pub trait QuarantineStore: Send + Sync {
         &self,
         quarantined_requests: RangeInclusive<i64>,
     ) -> Result<u64, StoreError>;
+}
+
+/// Maximum number of requests in the quarantine.
+pub const QUARANTINED_MAX: i64 = 1000;
+
+/// A request that could not be verified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct QuarantinedRequest {
+    /// The number in the quarantine, assigned by the store.
+    pub id: i64,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Arrival time.
+    pub received_at: Timestamp,
+    /// Reason for the refusal.
+    pub reason: String,
+    /// Names and values of the headers that are useful for a diagnosis.
+    pub headers: Vec<(String, String)>,
+    /// Size of the body in bytes, if known.
+    pub size: Option<u64>,
+    /// The body, if it is small and was read completely.
+    pub body: Option<Bytes>,
+}
+
+impl fmt::Debug for QuarantinedRequest {
+    /// Omits everything that the sender chose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuarantinedRequest")
+            .field("id", &self.id)
+            .field("endpoint", &self.endpoint)
+            .field("received_at", &self.received_at)
+            .field("reason", &self.reason)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request in the quarantine, without its body.
+#[derive(Clone, PartialEq, Eq)]
+pub struct QuarantinedSummary {
+    /// The number in the quarantine.
+    pub id: i64,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Arrival time.
+    pub received_at: Timestamp,
+    /// Reason for the refusal.
+    pub reason: String,
+    /// Names and values of the headers that are useful for a diagnosis. The sender chose the
+    /// values.
+    pub headers: Vec<(String, String)>,
+    /// Size of the body in bytes, if known.
+    pub size: Option<u64>,
+    /// Whether the body is stored.
+    pub has_body: bool,
 }

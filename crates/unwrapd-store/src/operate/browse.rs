@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::Statements;
 use super::scan::{CANDIDATES_MAX, Order, Pages};
 use super::select::with_deliveries;
+use crate::StoreError;
 use crate::filter::Filter;
-use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page};
-use crate::{PageBuilder, StoreError};
+use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page, PageBuilder};
 
 /// Messages read at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
 const MESSAGES_AT_ONCE_MAX: usize = 32;
