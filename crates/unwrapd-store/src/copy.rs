@@ -11,7 +11,8 @@ mod table;
 
 use async_trait::async_trait;
 
-use super::{StoreError, StoreUrl};
+use super::error::StoreError;
+use super::settings::StoreUrl;
 use compare::{Compared, compare};
 use endpoints::{CopyEndpoints, open};
 use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};

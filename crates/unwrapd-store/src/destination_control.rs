@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// The store as the control of destinations uses it: counts their deliveries and records pauses.
 #[async_trait]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::error::StoreError;
 use unwrapd_core::delivery::Lane;
 
 /// How long a gateway that cannot reach the store still relies on its last knowledge. This is less

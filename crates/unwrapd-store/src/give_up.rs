@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, DeliveryQueue, Lease, Settled, StoreError, Terms};
+use super::error::StoreError;
+use super::queue::{Attempt, DeliveryQueue, Lease, Settled, Terms};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::{Delivery, Lane, Next};

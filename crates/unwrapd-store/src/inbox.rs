@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::StoreError;
+use super::error::StoreError;
 use unwrapd_core::handoff::Reservation;
 use unwrapd_core::message::Message;
 

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{StoreError, TrafficCount};
+use super::error::StoreError;
+use super::traffic::TrafficCount;
 
 /// The store as the gateway maintains it: prunes it, counts traffic and summarizes it.
 #[async_trait]

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Bounds, HealthReporter, Store, StoreError, StoreSettings, StoreUrl, postgres, sqlite};
+use super::error::StoreError;
+use super::health::HealthReporter;
+use super::settings::{Bounds, StoreSettings, StoreUrl};
+use super::store::Store;
+use super::{postgres, sqlite};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::observe::warnings::Warnings;
 

@@ -17,9 +17,12 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::error::StoreError;
 use super::filter::{Filter, Selection};
+use super::operations::Operations;
 use super::replay::{AsOf, Dropped, Existing, Plan, Replay, ReplayStep, Token};
-use super::{MessagePage, MessageView, Operations, Page, StoreError, TrafficCount};
+use super::traffic::TrafficCount;
+use super::views::{MessagePage, MessageView, Page};
 use replay_batch::ReplayRecord;
 use scan::{Order, ScanPage, SelectedPage};
 use unwrapd_core::clock::Moment;

@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::error::StoreError;
 use super::filter::Filter;
 use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::{MessagePage, MessageView, Page, StoreError, TrafficCount};
+use super::traffic::TrafficCount;
+use super::views::{MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
 /// The store as operators use it: lists and replays messages, and drops dead letters.

@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
+use super::error::StoreError;
 use super::mutex::lock;
-use super::{Attempt, StoreError};
+use super::queue::Attempt;
 use connect::pool::Pool;
 use queue::accept::Accept;
 use queue::batch::Queue;

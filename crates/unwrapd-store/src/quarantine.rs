@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Accepted, StoreError};
+use super::error::StoreError;
+use super::inbox::Accepted;
 use unwrapd_core::message::Message;
 
 /// The store as the quarantine uses it: keeps requests that could not be verified.

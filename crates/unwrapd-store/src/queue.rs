@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::StoreError;
+use super::error::StoreError;
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::retry::RetryPolicy;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::StoreError;
+use super::error::StoreError;
 use readers::Readers;
 use unwrapd_core::clock::Clock;
 use upkeep::prune::Pruner;

@@ -1,9 +1,13 @@
 //! A store: all of its traits together.
 
-use super::{
-    DeliveryQueue, DestinationControl, Fleet, FleetGateway, Inbox, Lifecycle, Maintenance,
-    Operations, QuarantineStore,
-};
+use super::destination_control::DestinationControl;
+use super::fleet::{Fleet, FleetGateway};
+use super::inbox::Inbox;
+use super::lifecycle::Lifecycle;
+use super::maintenance::Maintenance;
+use super::operations::Operations;
+use super::quarantine::QuarantineStore;
+use super::queue::DeliveryQueue;
 
 /// A store of messages and their deliveries. Every implementation must pass the suite in
 /// `tests/it/store_conformance.rs`.

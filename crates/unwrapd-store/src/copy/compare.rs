@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::endpoints::CopyEndpoints;
 use super::table::{Row, TABLES, Table, Value};
 use super::{CopyEndpoint, CopyError};
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Result of a comparison.
 pub(super) enum Compared {

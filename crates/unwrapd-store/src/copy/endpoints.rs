@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::{CopyEndpoint, CopyError, Outline, StepResult};
+use crate::error::StoreError;
 use crate::postgres::PostgresCopyEndpoint;
+use crate::settings::StoreUrl;
 use crate::sqlite::SqliteCopyEndpoint;
-use crate::{StoreError, StoreUrl};
 
 /// An end and its location.
 pub(super) struct Place {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Statements;
 use super::scan::{CANDIDATES_MAX, Order, Pages};
 use super::select::with_deliveries;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page, PageBuilder};
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Statements;
 use super::select::select;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::{Filter, Status};
 use crate::replay::{AsOf, Dropped};
 

@@ -8,7 +8,7 @@ use super::Statements;
 use super::replay_batch::StoredMessage;
 use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages};
 use super::select::{for_replay, select};
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
 use unwrapd_core::clock::Moment;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 
 use super::scan::{Candidate, SelectedPage};
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::ids::{deliveries_of, message_of};
 use crate::replay::{Choice, Counts, Existing, Replay, ReplayStep, Replayed};
 use unwrapd_core::delivery::Lane;

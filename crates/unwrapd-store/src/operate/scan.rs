@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 
 use super::Statements;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::Selection;
 
 /// Most candidates of a page: a bound for memory.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::Statements;
 use super::replay_batch::StoredMessage;
 use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages, SelectedPage};
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::Selection;
 use crate::replay::Replay;
 

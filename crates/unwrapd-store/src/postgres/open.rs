@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::{PostgresStore, Queues};
+use crate::error::StoreError;
+use crate::health::HealthReporter;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::pool::Pool;
@@ -20,7 +22,7 @@ use crate::postgres::upkeep::prune::Pruner;
 use crate::postgres::workers::Workers;
 use crate::postgres::{migration, time};
 use crate::put_off::PutOff;
-use crate::{Bounds, HealthReporter, StoreError};
+use crate::settings::Bounds;
 use unwrapd_core::clock::Clock;
 
 impl PostgresStore {

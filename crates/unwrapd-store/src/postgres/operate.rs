@@ -16,12 +16,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::PostgresStore;
+use crate::error::StoreError;
 use crate::filter::{Filter, Selection};
 use crate::operate::Statements;
 use crate::operate::replay_batch::ReplayRecord;
 use crate::operate::scan::{Order, ScanPage, SelectedPage};
 use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError, TrafficCount};
+use crate::traffic::TrafficCount;
+use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 
 #[async_trait]

@@ -8,20 +8,22 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::PostgresStore;
+use crate::destination_control::{DestinationControl, DestinationCounts};
+use crate::error::StoreError;
+use crate::fleet::{Fleet, FleetChanges, FleetGateway, GatewayIdentity, SharedCircuit};
+use crate::inbox::{Accepted, Inbox, Recipient};
+use crate::lifecycle::Lifecycle;
+use crate::maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, Summary};
 use crate::mutex::lock;
 use crate::postgres::fleet::{circuits, heartbeat};
 use crate::postgres::operate::{pause, quarantine, traffic};
 use crate::postgres::queue::accept::Accept;
 use crate::postgres::queue::claim;
 use crate::postgres::{migration, time};
-use crate::{
-    Accepted, Attempt, Claimed, DestinationCounts, FleetChanges, FleetGateway, GatewayIdentity,
-    Lease, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, SUMMARY_MESSAGES_MAX,
-    Settled, SharedCircuit, Store, StoreError, Summary, Terms, TrafficCount,
-};
-use crate::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
-};
+use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
+use crate::queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
+use crate::store::Store;
+use crate::traffic::TrafficCount;
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::delivery::limit_share::LimitShare;

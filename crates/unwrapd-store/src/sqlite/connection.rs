@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::error::{damaged, store_error};
 
 /// Longest wait for a lock that another process holds, such as a backup or a shell. It is shorter

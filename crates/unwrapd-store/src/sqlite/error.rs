@@ -2,7 +2,7 @@
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// The error while another program locks the database.
 const LOCKED: &str = "another process uses the database, such as a check, a backup or a shell; wait until it ends, or stop it";

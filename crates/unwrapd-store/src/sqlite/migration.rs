@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};

@@ -8,6 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::SqliteStore;
+use crate::error::StoreError;
+use crate::health::HealthReporter;
+use crate::settings::Bounds;
 use crate::sqlite::connection::{read_data_version, read_tables};
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
@@ -20,7 +23,6 @@ use crate::sqlite::writer::handle::{QUEUE_MAX, WriterHandle};
 use crate::sqlite::writer::pulse::Pulse;
 use crate::sqlite::writer::writer_state::WriterState;
 use crate::sqlite::{schema, time};
-use crate::{Bounds, HealthReporter, StoreError};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::earlier;
 use unwrapd_core::observe::repeated::Repeated;

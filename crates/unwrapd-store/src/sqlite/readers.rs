@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::filesystem;

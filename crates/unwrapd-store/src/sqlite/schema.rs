@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::{LOCK_WAIT_MAX, connect_to_unchanging, prepare};
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::access;

@@ -7,19 +7,22 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::SqliteStore;
+use crate::destination_control::{DestinationControl, DestinationCounts};
+use crate::error::StoreError;
+use crate::fleet::Fleet;
+use crate::inbox::{Accepted, Inbox, Recipient};
+use crate::lifecycle::Lifecycle;
+use crate::maintenance::{Maintenance, Pruned, Summary};
+use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
+use crate::queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
 use crate::sqlite::operate::{pause, quarantine, traffic};
 use crate::sqlite::queue::accept::Accepting;
 use crate::sqlite::queue::claim;
 use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::Urgency;
 use crate::sqlite::{statements, time};
-use crate::{
-    Accepted, Attempt, Claimed, DestinationCounts, Lease, Pruned, QuarantinedRequest,
-    QuarantinedSummary, Recipient, Settled, Store, StoreError, Summary, Terms, TrafficCount,
-};
-use crate::{
-    DeliveryQueue, DestinationControl, Fleet, Inbox, Lifecycle, Maintenance, QuarantineStore,
-};
+use crate::store::Store;
+use crate::traffic::TrafficCount;
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::delivery::limit_share::LimitShare;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::error::store_error;
 use crate::sqlite::schema;
 use crate::sqlite::statements::timestamp;

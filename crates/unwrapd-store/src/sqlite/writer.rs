@@ -23,6 +23,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 use tracing::Level;
 
+use crate::error::StoreError;
+use crate::health::HealthReporter;
 use crate::sqlite::connection::LOCK_WAIT_MAX;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
 use crate::sqlite::files::filesystem;
@@ -32,7 +34,6 @@ use crate::sqlite::readers::Readers;
 use crate::sqlite::writer::job::{Job, Urgency, Work};
 use crate::sqlite::writer::pulse::Pulse;
 use crate::sqlite::writer::writer_state::WriterState;
-use crate::{HealthReporter, StoreError};
 use failure::Failure;
 use unwrapd_core::observe::repeated::Repeated;
 

@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::SqlState;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::postgres::connect::purpose::CONNECTIONS_MAX;
 
 /// Remedy if another role owns the tables.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::postgres::connect::address::{CONNECT_TIME, PostgresAddress};
 use crate::postgres::connect::connection::{Listener, PgConnection};

@@ -11,13 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
+use crate::error::StoreError;
+use crate::health::HealthReporter;
 use crate::mutex::lock;
 use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
 use crate::postgres::connect::purpose::Purpose;
-use crate::{HealthReporter, StoreError};
 
 /// Maximum duration of a statement whose caller waits.
 const CHANGE_TIME: Duration = Duration::from_secs(5);

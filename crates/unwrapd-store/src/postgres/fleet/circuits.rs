@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::SharedCircuit;
+use crate::fleet::SharedCircuit;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::postgres::connect::connection::{Begin, PgConnection, params};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;

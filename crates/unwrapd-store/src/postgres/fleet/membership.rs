@@ -8,9 +8,10 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use crate::error::StoreError;
+use crate::fleet::{Configuration, FRESH, FleetGateway, GatewayIdentity};
 use crate::mutex::lock;
 use crate::postgres::connect::failure::Failure;
-use crate::{Configuration, FRESH, FleetGateway, GatewayIdentity, StoreError};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::limit_share::LimitShare;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::FleetChanges;
+use crate::fleet::FleetChanges;
 use crate::mutex::lock;
 use crate::postgres::connect::connection::{Listener, params};
 use crate::postgres::connect::failure::Failure;

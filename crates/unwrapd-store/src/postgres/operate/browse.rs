@@ -12,8 +12,7 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed, timestamp};
-use crate::views::ATTEMPTS_SHOWN_IN_ALL_MAX;
-use crate::{AttemptView, DeliveryView, MessageView};
+use crate::views::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::message::{Origin, resource_in};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::DestinationCounts;
+use crate::destination_control::DestinationCounts;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;

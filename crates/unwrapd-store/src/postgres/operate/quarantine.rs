@@ -11,7 +11,7 @@ use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{signed, storable, timestamp};
-use crate::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
+use crate::quarantine::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 
 const ADD: &str = "SELECT quarantine_request($1, $2, $3, $4, $5, $6, $7)";
 

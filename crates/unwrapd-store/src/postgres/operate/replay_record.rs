@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;

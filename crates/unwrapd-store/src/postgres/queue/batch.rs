@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::shared::Shared;

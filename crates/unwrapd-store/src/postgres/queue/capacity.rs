@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::capacity;
+use crate::error::StoreError;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
 use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::signed;
-use crate::{StoreError, capacity};
 
 /// Counts the waiting deliveries.
 const COUNT: &str = "SELECT count(*) FROM delivery WHERE state = 'waiting'";

@@ -11,7 +11,7 @@ use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::queue::batch::{Change, FULL};
 use crate::postgres::rows::{natural, signed, storable};
 use crate::postgres::shared::Shared;
-use crate::{Attempt, Settled};
+use crate::queue::{Attempt, Settled};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Next;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::StoreError;
 use crate::copy::{CopyEndpoint, Outline, Row, StepResult, TABLES, Table};
+use crate::error::StoreError;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::connection::{Begin, PgConnection, Work, params};
 use crate::postgres::connect::failure::Failure;

@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::settings::with_suffix;
 
 /// The access that a process needs.

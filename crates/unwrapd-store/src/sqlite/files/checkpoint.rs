@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::connection::{LOCK_WAIT_MAX, connect_beside_unread, flush_the_disk};
 use crate::sqlite::error::store_error;

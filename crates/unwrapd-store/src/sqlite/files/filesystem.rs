@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::settings::with_suffix;
 use crate::sqlite::error::disk_full;
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::connect_beside;
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::access::{Wish, explain, folder_of};

@@ -4,7 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::files::access::{Wish, explain};
 
 /// A path, and the file that it led to when the store was opened.

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::known_file::{Known, Trouble};
 

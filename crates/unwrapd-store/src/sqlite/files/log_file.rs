@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::files::known_file::{Damage, Known, Trouble, check_one_name};
 use crate::sqlite::files::wal::{FRAME_HEADER_BYTES, Header};
 

@@ -10,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::settings::{resolve, with_suffix};
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::filesystem;

@@ -7,8 +7,7 @@ use crate::filter::{Filter, Status};
 use crate::ids::deliveries_of;
 use crate::sqlite::operate::candidate::lane;
 use crate::sqlite::statements::{payload, timestamp};
-use crate::views::ATTEMPTS_SHOWN_IN_ALL_MAX;
-use crate::{AttemptView, DeliveryView, MessageView};
+use crate::views::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 use unwrapd_core::message::{Origin, resource_in};
 
 /// These messages with the deliveries that the filter selects.

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
+use crate::error::StoreError;
+use crate::inbox::{Accepted, Recipient};
+use crate::quarantine::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
 use crate::sqlite::queue::accept;
 use crate::sqlite::statements::timestamp;
 use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::Work;
-use crate::{
-    Accepted, QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary, Recipient, StoreError,
-};
 use unwrapd_core::message::Message;
 
 /// Returns how many went for it.

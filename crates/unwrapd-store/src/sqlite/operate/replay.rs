@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::operate::replay_batch::{ReplayBatch, ReplayRecord, StoredMessage};
 use crate::operate::scan::SelectedPage;

@@ -3,11 +3,12 @@
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use crate::error::StoreError;
 use crate::ids::deliveries_of;
+use crate::inbox::{Accepted, Recipient};
 use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::{Job, Urgency, Work};
 use crate::sqlite::writer::leases::Held;
-use crate::{Accepted, Recipient, StoreError};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::{Delivery, Lane, later};
 use unwrapd_core::message::Message;
@@ -177,8 +178,8 @@ fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Bounds;
     use crate::search_keys::SearchKeys;
+    use crate::settings::Bounds;
     use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
     use crate::sqlite::writer::writer_state::WriterState;

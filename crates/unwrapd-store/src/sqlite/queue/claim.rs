@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::put_off::{COUNT_MAX, PutOff};
+use crate::queue::{Claimed, Terms};
 use crate::sqlite::statements::{delivery, timestamp};
 use crate::sqlite::writer::job::Work;
 use crate::sqlite::writer::leases::{Held, Leases};
-use crate::{Claimed, Terms};
 use unwrapd_core::delivery::{Delivery, Lane, later};
 
 /// The state of a claim.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::{connect_to_unchanging, flush_the_disk};
 use crate::sqlite::error::store_error;
 use crate::sqlite::schema;

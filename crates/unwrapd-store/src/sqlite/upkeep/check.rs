@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, params};
 
+use crate::check::Check;
+use crate::error::StoreError;
 use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::migration;
 use crate::sqlite::schema;
 use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::id_hashes;
-use crate::{Check, StoreError};
 use unwrapd_core::delivery::earlier;
 
 /// Maximum number of damages that are listed. One is enough to restore a backup.

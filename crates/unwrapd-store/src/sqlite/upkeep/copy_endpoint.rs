@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
-use crate::StoreError;
 use crate::copy::{BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value};
+use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::connection::keep_log;
 use crate::sqlite::error::store_error;

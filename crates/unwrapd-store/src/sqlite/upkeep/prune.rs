@@ -10,15 +10,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::error::StoreError;
 use crate::ids::deliveries_of;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
+use crate::settings::Bounds;
 use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::operate::traffic;
 use crate::sqlite::schema;
 use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::job::Work;
-use crate::{Bounds, StoreError};
 use unwrapd_core::delivery::later;
 
 /// Rest of a store near its limit in which nearly everything waits, before the next sweep for

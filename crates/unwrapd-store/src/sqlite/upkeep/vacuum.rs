@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::keep_log;
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::Writer;
 use super::failure::Failure;
 use super::files::unopened;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::{look_through, read_data_version, read_tables};
 use crate::sqlite::files::known_file::Trouble;
 use crate::sqlite::files::store_files::Moves;

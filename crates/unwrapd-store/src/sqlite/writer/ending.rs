@@ -5,7 +5,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::Writer;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::keep_log;
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::rescue;

@@ -1,6 +1,6 @@
 //! Failures of a transaction.
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::error::store_error;
 
 /// Reason why a transaction failed.

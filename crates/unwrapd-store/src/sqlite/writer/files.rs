@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::Writer;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::connection::{look_through, read_data_version, read_tables};
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};

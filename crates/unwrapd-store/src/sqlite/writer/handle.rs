@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::Writer;
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::writer::job::{Change, Job, Urgency, Work};
 use crate::sqlite::writer::pulse::{self, Pulse};

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Level;
 
+use crate::error::StoreError;
+use crate::health::HealthReporter;
 use crate::mutex::lock;
-use crate::{HealthReporter, StoreError};
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Time after which a piece of work counts as blocked by the disk. A webhook must be answered
