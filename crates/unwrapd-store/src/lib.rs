@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 #![cfg(not(windows))]
 
+mod bounds;
 mod capacity;
 mod check;
 mod copy;
@@ -24,6 +25,7 @@ mod mutex;
 mod open;
 mod operate;
 mod operations;
+mod paths;
 pub mod postgres;
 mod precheck;
 mod put_off;
@@ -38,6 +40,7 @@ mod store;
 mod traffic;
 mod views;
 
+pub use bounds::Bounds;
 pub use check::Check;
 pub use copy::{Copied, CopyError, Progress, Step, copy};
 pub use destination_control::{DestinationControl, DestinationCounts, waiting};
@@ -56,7 +59,7 @@ pub use operations::Operations;
 pub use precheck::precheck;
 pub use quarantine::{QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, QuarantinedSummary};
 pub use queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
-pub use settings::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
+pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind};
 pub use views::{

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bounds::Bounds;
 use super::error::StoreError;
 use super::health::HealthReporter;
-use super::settings::{Bounds, StoreSettings, StoreUrl};
+use super::settings::{StoreSettings, StoreUrl};
 use super::store::Store;
 use super::{postgres, sqlite};
 use unwrapd_core::clock::Clock;

@@ -6,13 +6,13 @@
 //! checks and copies. `shared` is the state that their tasks, the `workers`, share. `connect` leads
 //! to the database.
 
-mod connect;
+pub(super) mod connect;
 mod fleet;
 mod migration;
 mod open;
 mod operate;
 mod queue;
-mod rows;
+pub(super) mod rows;
 mod shared;
 mod store;
 mod time;
@@ -34,7 +34,6 @@ use upkeep::prune::Pruner;
 use workers::Workers;
 
 pub use connect::address::{AddressError, PostgresAddress};
-pub(super) use rows::storable;
 pub use upkeep::check::check;
 pub(super) use upkeep::copy_endpoint::PostgresCopyEndpoint;
 

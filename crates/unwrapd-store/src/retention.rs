@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::settings::Bounds;
+use super::bounds::Bounds;
 use unwrapd_core::delivery::{earlier, later};
 
 /// Messages read in one step: some milliseconds, so that nothing waits long for the step.

@@ -1,6 +1,6 @@
 //! Connections: addresses, hosts, TLS, the pool, and the meaning of failures.
 
-pub(in crate::postgres) mod address;
+pub(crate) mod address;
 pub(in crate::postgres) mod connection;
 pub(in crate::postgres) mod failure;
 pub(in crate::postgres) mod hosts;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::{PostgresStore, Queues};
+use crate::bounds::Bounds;
 use crate::error::StoreError;
 use crate::health::HealthReporter;
 use crate::postgres::connect::address::PostgresAddress;
@@ -22,7 +23,6 @@ use crate::postgres::upkeep::prune::Pruner;
 use crate::postgres::workers::Workers;
 use crate::postgres::{migration, time};
 use crate::put_off::PutOff;
-use crate::settings::Bounds;
 use unwrapd_core::clock::Clock;
 
 impl PostgresStore {

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::SqliteStore;
+use crate::bounds::Bounds;
 use crate::error::StoreError;
 use crate::health::HealthReporter;
-use crate::settings::Bounds;
 use crate::sqlite::connection::{read_data_version, read_tables};
 use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};

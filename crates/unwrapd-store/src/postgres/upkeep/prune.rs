@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 
+use crate::bounds::Bounds;
 use crate::maintenance::Pruned;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
@@ -15,7 +16,6 @@ use crate::postgres::rows::signed;
 use crate::postgres::shared::Shared;
 use crate::postgres::upkeep::payload_partitions;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
-use crate::settings::Bounds;
 
 /// The range of numbers of the next messages.
 const SPAN: &str = "

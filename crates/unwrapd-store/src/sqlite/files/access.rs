@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use crate::error::StoreError;
-use crate::settings::with_suffix;
+use crate::paths::with_suffix;
 
 /// The access that a process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

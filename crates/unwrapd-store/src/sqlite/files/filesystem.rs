@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::error::StoreError;
-use crate::settings::with_suffix;
+use crate::paths::with_suffix;
 use crate::sqlite::error::disk_full;
 
 /// SQLite reserves space for the index by writing one byte in each block of this size, in bytes.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::settings::with_suffix;
+use crate::paths::with_suffix;
 use crate::sqlite::files::access::folder_of;
 use crate::sqlite::files::known_file::{Damage, Loss};
 use crate::sqlite::files::store_files::StoreFiles;

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
-use crate::settings::{resolve, with_suffix};
+use crate::paths::{resolve, with_suffix};
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::filesystem;
 use crate::sqlite::files::known_file::{Damage, Known, Loss, Trouble, check_one_name};

@@ -178,8 +178,8 @@ fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::Bounds;
     use crate::search_keys::SearchKeys;
-    use crate::settings::Bounds;
     use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
     use crate::sqlite::writer::writer_state::WriterState;

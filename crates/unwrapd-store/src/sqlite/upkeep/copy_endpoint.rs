@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
-use crate::copy::{BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value};
+use crate::copy::endpoint::{CopyEndpoint, RowBatch, StepResult};
+use crate::copy::table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
 use crate::error::StoreError;
 use crate::mutex::lock;
 use crate::sqlite::connection::keep_log;
@@ -144,16 +145,9 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         .await
     }
 
-    async fn write(
-        &mut self,
-        table: &'static Table,
-        rows: Vec<Row>,
-        before: String,
-        mark: String,
-    ) -> Result<StepResult, StoreError> {
+    async fn write(&mut self, batch: RowBatch) -> Result<StepResult, StoreError> {
         self.files.check(Moves::UNKNOWN, |_| Ok(written()))?;
-        self.on(move |connection| write(connection, table, &rows, &before, &mark))
-            .await
+        self.on(move |connection| write(connection, &batch)).await
     }
 
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {
@@ -241,13 +235,13 @@ fn read(connection: &Connection, table: &Table, after: &Row) -> rusqlite::Result
     Ok(rows)
 }
 
-fn write(
-    connection: &mut Connection,
-    table: &Table,
-    rows: &[Row],
-    before: &str,
-    mark: &str,
-) -> rusqlite::Result<StepResult> {
+fn write(connection: &mut Connection, batch: &RowBatch) -> rusqlite::Result<StepResult> {
+    let RowBatch {
+        table,
+        rows,
+        before,
+        mark,
+    } = batch;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut insert = transaction.prepare_cached(&insert(table))?;
     let columns = insert.parameter_count();

@@ -10,10 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::bounds::Bounds;
 use crate::error::StoreError;
 use crate::ids::deliveries_of;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
-use crate::settings::Bounds;
 use crate::sqlite::connection::bytes_used;
 use crate::sqlite::error::store_error;
 use crate::sqlite::operate::traffic;

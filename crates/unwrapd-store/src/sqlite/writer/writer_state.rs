@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::bounds::Bounds;
 use crate::capacity;
 use crate::error::StoreError;
 use crate::put_off::PutOff;
-use crate::settings::Bounds;
 use crate::sqlite::connection::bytes_used;
 use crate::sqlite::writer::dedupe_index::{DedupeIndex, IDS_MAX};
 use crate::sqlite::writer::leases::Leases;
