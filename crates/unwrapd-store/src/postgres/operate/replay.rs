@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::filter::{Filter, Status};
-use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
-use crate::operate::scan::SelectedPage;
+use crate::filter::Status;
+use crate::operate::replay_batch::ReplayBatch;
+use crate::operate::statements::{DeadLetters, ReplayPage};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::pool::Pool;
@@ -35,10 +35,10 @@ const DROP: &str = "
 /// Makes a page due and records the progress.
 pub(crate) async fn make_due(
     shared: &Shared,
-    record: &ReplayRecord,
-    page: &SelectedPage,
+    page: &ReplayPage,
     now: Moment,
 ) -> Result<ReplayStep, Failure> {
+    let ReplayPage { record, selected } = page;
     let transaction = shared
         .pool
         .take(Purpose::Looking)
@@ -49,9 +49,9 @@ pub(crate) async fn make_due(
         transaction.commit().await?;
         return Ok(record.overtaken());
     }
-    let messages = candidate::lock(&transaction, &page.messages).await?;
+    let messages = candidate::lock(&transaction, &selected.messages).await?;
     let mut reserved = Vec::new();
-    let batch = ReplayBatch::decide(record, page, &messages, |deliveries| {
+    let batch = ReplayBatch::decide(page, &messages, |deliveries| {
         reserved.push(shared.capacity.reserve_to_replay(deliveries)?);
         Ok(())
     })
@@ -71,14 +71,17 @@ pub(crate) async fn make_due(
     Ok(batch.step(due))
 }
 
-/// Drops the selected deliveries of these messages that were dead at `dead_at`.
+/// Drops these dead letters, and returns their number.
 pub(crate) async fn drop_dead(
     pool: &Arc<Pool>,
-    filter: &Filter,
-    messages: &[i64],
-    dead_at: Timestamp,
+    dead: &DeadLetters,
     now: Timestamp,
 ) -> Result<u64, Failure> {
+    let DeadLetters {
+        messages,
+        filter,
+        dead_at,
+    } = dead;
     if !filter.status.contains(&Status::Dead) {
         return Ok(0);
     }
