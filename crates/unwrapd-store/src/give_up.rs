@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::error::StoreError;
-use super::queue::{Attempt, DeliveryQueue, Lease, Settled, Terms};
+use super::queue::{Attempt, ClaimRequest, DeliveryQueue, Lease, Settled, Terms};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::{Delivery, Lane, Next};
@@ -78,9 +78,14 @@ async fn next_batch(
 ) -> Result<Option<Vec<Delivery>>, StoreError> {
     loop {
         let now = clock.now();
-        let terms = Terms::whenever_due(LEASE);
         let claimed = store
-            .claim_within(destination, lane, now, terms, BATCH)
+            .claim_within(ClaimRequest {
+                destination,
+                lane,
+                now,
+                terms: Terms::whenever_due(LEASE),
+                limit: BATCH,
+            })
             .await?;
         if !claimed.deliveries.is_empty() || Instant::now() >= until {
             return Ok(Some(claimed.deliveries));

@@ -58,7 +58,7 @@ pub use open::open;
 pub use operations::Operations;
 pub use precheck::precheck;
 pub use quarantine::{QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, QuarantinedSummary};
-pub use queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
+pub use queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled, Terms};
 pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};
 pub use traffic::{TrafficCount, TrafficKind};

@@ -15,24 +15,16 @@ use unwrapd_core::delivery::{Delivery, Lane, Next, later};
 /// The store as dispatching uses it: claims, settles and releases deliveries.
 #[async_trait]
 pub trait DeliveryQueue: Send + Sync {
-    /// Leases up to `limit` due deliveries of `destination` in `lane`, in the order of their due
-    /// times, each with its next attempt number. A delivery that is not settled when its lease ends
-    /// is due again.
+    /// Leases due deliveries in the order of their due times, each with its next attempt number. A
+    /// delivery that is not settled when its lease ends is due again.
     ///
     /// A delivery that would wait longer than [`Terms::longest_wait`] is due too: it was put off by
     /// a clock that was set back since. The same applies to a lease that is longer than any lease
     /// can be.
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError>;
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError>;
 
-    /// Does the same as [`claim_within`](Self::claim_within), with the longest wait of the default
-    /// policy.
+    /// Does the same as [`claim_within`](Self::claim_within), with leases of this length and the
+    /// longest wait of the default policy.
     async fn claim(
         &self,
         destination: &str,
@@ -41,8 +33,15 @@ pub trait DeliveryQueue: Send + Sync {
         lease: Duration,
         limit: usize,
     ) -> Result<Claimed, StoreError> {
-        self.claim_within(destination, lane, now, lease.into(), limit)
-            .await
+        let terms = lease.into();
+        self.claim_within(ClaimRequest {
+            destination,
+            lane,
+            now,
+            terms,
+            limit,
+        })
+        .await
     }
 
     /// Records an attempt and the next state of its delivery, in one commit. A settlement that is
@@ -61,6 +60,21 @@ pub trait DeliveryQueue: Send + Sync {
     /// Whether a delivery that was claimed at or after `claimed_at` is certainly still leased to
     /// this gateway, until the lease ends: no other gateway has declared this one dead since.
     fn lease_is_valid(&self, claimed_at: Instant) -> bool;
+}
+
+/// A claim: which deliveries to lease, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimRequest<'c> {
+    /// Name of the destination.
+    pub destination: &'c str,
+    /// The lane.
+    pub lane: Lane,
+    /// Time of the claim.
+    pub now: Timestamp,
+    /// The length of the leases, and which deliveries are due.
+    pub terms: Terms,
+    /// Maximum number of deliveries.
+    pub limit: usize,
 }
 
 /// The terms of a claim: the length of its leases, and which deliveries are due.

@@ -15,8 +15,8 @@ use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, DeliveryQueue, DestinationControl, DestinationCounts, Inbox, Lease,
-    Lifecycle, Recipient, Settled, StoreError, Terms,
+    Accepted, Attempt, ClaimRequest, Claimed, DeliveryQueue, DestinationControl, DestinationCounts,
+    Inbox, Lease, Lifecycle, Recipient, Settled, StoreError,
 };
 
 use super::tally::{Counted, Tally};
@@ -204,14 +204,14 @@ impl Inbox for MemoryStore {
 
 #[async_trait]
 impl DeliveryQueue for MemoryStore {
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+        let ClaimRequest {
+            destination,
+            lane,
+            now,
+            terms,
+            limit,
+        } = request;
         self.claims.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
         let kept = self.kept()?;

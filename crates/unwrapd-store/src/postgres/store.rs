@@ -21,11 +21,10 @@ use crate::postgres::queue::accept::Accept;
 use crate::postgres::queue::claim;
 use crate::postgres::{migration, time};
 use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
-use crate::queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
+use crate::queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled};
 use crate::store::Store;
 use crate::traffic::TrafficCount;
 use unwrapd_core::crash::{self, CrashPoint};
-use unwrapd_core::delivery::Lane;
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::message::Message;
 
@@ -94,15 +93,8 @@ impl QuarantineStore for PostgresStore {
 
 #[async_trait]
 impl DeliveryQueue for PostgresStore {
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
-        Ok(claim::claim(&self.shared, destination, lane, now, terms, limit).await?)
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+        Ok(claim::claim(&self.shared, request).await?)
     }
 
     async fn settle(&self, attempt: Attempt) -> Result<Settled, StoreError> {

@@ -14,7 +14,7 @@ use crate::inbox::{Accepted, Inbox, Recipient};
 use crate::lifecycle::Lifecycle;
 use crate::maintenance::{Maintenance, Pruned, Summary};
 use crate::quarantine::{QuarantineStore, QuarantinedRequest, QuarantinedSummary};
-use crate::queue::{Attempt, Claimed, DeliveryQueue, Lease, Settled, Terms};
+use crate::queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled};
 use crate::sqlite::operate::{pause, quarantine, traffic};
 use crate::sqlite::queue::accept::Accepting;
 use crate::sqlite::queue::claim;
@@ -24,7 +24,6 @@ use crate::sqlite::{statements, time};
 use crate::store::Store;
 use crate::traffic::TrafficCount;
 use unwrapd_core::crash::{self, CrashPoint};
-use unwrapd_core::delivery::Lane;
 use unwrapd_core::delivery::limit_share::LimitShare;
 use unwrapd_core::message::Message;
 
@@ -105,18 +104,25 @@ impl QuarantineStore for SqliteStore {
 
 #[async_trait]
 impl DeliveryQueue for SqliteStore {
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+        let ClaimRequest {
+            destination,
+            lane,
+            now,
+            terms,
+            limit,
+        } = request;
         let destination = destination.to_owned();
         self.writer
             .ask(Urgency::ReadOnly, move |work| {
-                claim::claim(work, &destination, lane, now, terms, limit)
+                let request = ClaimRequest {
+                    destination: &destination,
+                    lane,
+                    now,
+                    terms,
+                    limit,
+                };
+                claim::claim(work, request)
             })
             .await
     }

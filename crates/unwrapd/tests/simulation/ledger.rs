@@ -12,7 +12,7 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::rate_limiter::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Terms};
+use unwrapd::store::{Accepted, Attempt, ClaimRequest, Claimed, Lease, Settled};
 
 use crate::tally::Tally;
 use crate::world::payload;
@@ -89,11 +89,7 @@ struct Held {
 
 /// A claim that was made.
 pub(crate) struct Claim<'c> {
-    pub(crate) destination: &'c str,
-    pub(crate) lane: Lane,
-    pub(crate) now: Timestamp,
-    pub(crate) terms: Terms,
-    pub(crate) limit: usize,
+    pub(crate) request: ClaimRequest<'c>,
     /// When its leases end.
     pub(crate) ends_at: Instant,
 }
@@ -323,14 +319,14 @@ impl Ledger {
     }
 
     pub(crate) fn claimed(&self, claim: &Claim<'_>, claimed: &Claimed) {
-        let Claim {
+        let Claim { request, ends_at } = *claim;
+        let ClaimRequest {
             destination,
             lane,
             now,
             terms,
             limit,
-            ends_at,
-        } = *claim;
+        } = request;
         let put_off_from = now
             + SignedDuration::try_from(terms.longest_wait).unwrap()
             + SignedDuration::from_secs(1);

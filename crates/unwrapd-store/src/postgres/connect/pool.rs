@@ -218,6 +218,11 @@ impl Pool {
         }
     }
 
+    /// Begins a transaction of several round trips, for long work.
+    pub(crate) async fn transaction(self: &Arc<Self>) -> Result<Transaction, Failure> {
+        self.take(Purpose::Looking).await?.transaction().await
+    }
+
     /// Hands out no more connections, and closes the idle ones.
     pub(crate) async fn close(&self) {
         for bound in &self.bounds {
@@ -286,7 +291,7 @@ impl PooledConnection {
 
     /// Begins a transaction of several round trips. Unless it is committed, its connection is
     /// closed.
-    pub(crate) async fn transaction(self) -> Result<Transaction, Failure> {
+    async fn transaction(self) -> Result<Transaction, Failure> {
         let begun = self.link()?.begin(&self.pool.look).await;
         if begun.is_err() {
             self.pool.throw_away();

@@ -39,12 +39,7 @@ pub(crate) async fn make_due(
     now: Moment,
 ) -> Result<ReplayStep, Failure> {
     let ReplayPage { record, selected } = page;
-    let transaction = shared
-        .pool
-        .take(Purpose::Looking)
-        .await?
-        .transaction()
-        .await?;
+    let transaction = shared.pool.transaction().await?;
     if !replay_record::lock(&transaction, record).await? {
         transaction.commit().await?;
         return Ok(record.overtaken());

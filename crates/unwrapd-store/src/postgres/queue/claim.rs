@@ -19,7 +19,7 @@ use crate::postgres::queue::leases::LOOK_EVERY;
 use crate::postgres::rows::{natural, signed, timestamp};
 use crate::postgres::shared::Shared;
 use crate::put_off::{COUNT_MAX, PutOff};
-use crate::queue::{Claimed, LEASE_MAX, Lease, Terms};
+use crate::queue::{ClaimRequest, Claimed, LEASE_MAX, Lease};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::{Delivery, Lane, earlier, later};
 use unwrapd_core::message::{Message, Origin};
@@ -57,28 +57,21 @@ const BEING_TAKEN: Duration = Duration::from_millis(20);
 
 /// Claims deliveries; tries twice if the connection had ended before, which shows only when it is
 /// used.
-pub(crate) async fn claim(
-    shared: &Shared,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> Result<Claimed, Failure> {
-    match claim_once(shared, destination, lane, now, terms, limit).await {
-        Err(Failure::Lost(_)) => claim_once(shared, destination, lane, now, terms, limit).await,
+pub(crate) async fn claim(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claimed, Failure> {
+    match claim_once(shared, request).await {
+        Err(Failure::Lost(_)) => claim_once(shared, request).await,
         claimed => claimed,
     }
 }
 
-async fn claim_once(
-    shared: &Shared,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> Result<Claimed, Failure> {
+async fn claim_once(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claimed, Failure> {
+    let ClaimRequest {
+        destination,
+        lane,
+        now,
+        terms,
+        limit,
+    } = request;
     let key = (destination.to_owned(), lane);
     give_back(shared, &key, now).await?;
     let lane_name = lane.as_str();

@@ -62,7 +62,7 @@ pub(crate) async fn step(
     retention: Duration,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let transaction = pool.take(Purpose::Looking).await?.transaction().await?;
+    let transaction = pool.transaction().await?;
     let alone = transaction.query(ALONE, params![LOCK => INT8]).await?;
     let is_alone = match alone.first() {
         Some(row) => row.try_get(0)?,

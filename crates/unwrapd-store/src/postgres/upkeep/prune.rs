@@ -163,12 +163,7 @@ impl Pruner {
 }
 
 async fn remove(shared: &Shared, old: &[i64], horizon: i64) -> Result<u64, Failure> {
-    let transaction = shared
-        .pool
-        .take(Purpose::Looking)
-        .await?
-        .transaction()
-        .await?;
+    let transaction = shared.pool.transaction().await?;
     let rows = transaction.query(LOCK, params![old => INT8_ARRAY]).await?;
     let locked: Vec<i64> = rows
         .iter()

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::put_off::{COUNT_MAX, PutOff};
-use crate::queue::{Claimed, Terms};
+use crate::queue::{ClaimRequest, Claimed};
 use crate::sqlite::statements::{delivery, timestamp};
 use crate::sqlite::writer::job::Work;
 use crate::sqlite::writer::leases::{Held, Leases};
@@ -14,10 +14,8 @@ use unwrapd_core::delivery::{Delivery, Lane, later};
 struct Claim<'c> {
     connection: &'c Connection,
     leases: &'c Leases,
-    destination: &'c str,
-    lane: Lane,
-    now: Timestamp,
-    /// The same time on the clock of leases.
+    request: ClaimRequest<'c>,
+    /// The time of the claim, on the clock of leases.
     steady_now: Timestamp,
     /// Deliveries due after this time are due now.
     put_off_from: Timestamp,
@@ -25,22 +23,20 @@ struct Claim<'c> {
     next_due_at: Option<Timestamp>,
 }
 
-pub(crate) fn claim(
-    work: &mut Work<'_>,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> rusqlite::Result<Claimed> {
+pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite::Result<Claimed> {
+    let ClaimRequest {
+        destination,
+        lane,
+        now,
+        terms,
+        limit,
+    } = request;
     let number = work.state.leases.next_claim();
     let put_off_from = terms.put_off_from(now);
     let mut claim = Claim {
         connection: work.connection,
         leases: &work.state.leases,
-        destination,
-        lane,
-        now,
+        request,
         steady_now: work.state.leases.steady(now),
         put_off_from,
         taken: Vec::new(),
@@ -97,8 +93,8 @@ impl Claim<'_> {
              WHERE destination = ? AND lane = ? AND state = 'waiting' AND due_at > ? ORDER BY due_at, id",
         )?;
         let mut waiting = waiting.query(params![
-            self.destination,
-            self.lane.as_str(),
+            self.request.destination,
+            self.request.lane.as_str(),
             self.put_off_from.as_millisecond()
         ])?;
         while self.taken.len() < limit
@@ -114,14 +110,17 @@ impl Claim<'_> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
         )?;
-        let mut waiting = waiting.query(params![self.destination, self.lane.as_str()])?;
+        let mut waiting = waiting.query(params![
+            self.request.destination,
+            self.request.lane.as_str()
+        ])?;
         while let Some(row) = waiting.next()? {
             let id = row.get(0)?;
             let due_at = timestamp(row, 1)?;
             let is_leased = self.is_leased(id);
-            if !is_leased && (due_at > self.now || self.taken.len() == limit) {
+            if !is_leased && (due_at > self.request.now || self.taken.len() == limit) {
                 self.comes_at(if due_at > self.put_off_from {
-                    self.now
+                    self.request.now
                 } else {
                     due_at
                 });
@@ -144,7 +143,12 @@ impl Claim<'_> {
             self.comes_at(ends_at);
             return Ok(());
         }
-        let mut delivery = delivery(self.connection, id, self.destination, self.lane)?;
+        let mut delivery = delivery(
+            self.connection,
+            id,
+            self.request.destination,
+            self.request.lane,
+        )?;
         if let Some(held) = held {
             // The holder of the old lease may still be delivering. Its settlement must have no
             // effect.
