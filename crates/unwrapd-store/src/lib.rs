@@ -57,7 +57,9 @@ pub use maintenance::{Maintenance, Pruned, SUMMARY_MESSAGES_MAX, Summary};
 pub use open::open;
 pub use operations::Operations;
 pub use precheck::precheck;
-pub use quarantine::{QUARANTINED_MAX, QuarantineStore, QuarantinedRequest, QuarantinedSummary};
+pub use quarantine::{
+    QUARANTINED_MAX, QuarantineStore, Quarantined, QuarantinedRequest, QuarantinedSummary,
+};
 pub use queue::{Attempt, ClaimRequest, Claimed, DeliveryQueue, Lease, Settled, Terms};
 pub use settings::{StoreSettings, StoreUrl, StoreUrlError};
 pub use store::{Store, gateways};

@@ -55,42 +55,16 @@ pub trait QuarantineStore: Send + Sync {
 /// Maximum number of requests in the quarantine.
 pub const QUARANTINED_MAX: i64 = 1000;
 
+/// A request in the quarantine, with its body, if that is small and was read completely.
+pub type QuarantinedRequest = Quarantined<Option<Bytes>>;
+
+/// A request in the quarantine, and whether its body is stored.
+pub type QuarantinedSummary = Quarantined<bool>;
+
 /// A request that could not be verified.
 #[derive(Clone, PartialEq, Eq)]
-pub struct QuarantinedRequest {
+pub struct Quarantined<B> {
     /// The number in the quarantine, assigned by the store.
-    pub id: i64,
-    /// Name of the endpoint.
-    pub endpoint: String,
-    /// Arrival time.
-    pub received_at: Timestamp,
-    /// Reason for the refusal.
-    pub reason: String,
-    /// Names and values of the headers that are useful for a diagnosis.
-    pub headers: Vec<(String, String)>,
-    /// Size of the body in bytes, if known.
-    pub size: Option<u64>,
-    /// The body, if it is small and was read completely.
-    pub body: Option<Bytes>,
-}
-
-impl fmt::Debug for QuarantinedRequest {
-    /// Omits everything that the sender chose.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QuarantinedRequest")
-            .field("id", &self.id)
-            .field("endpoint", &self.endpoint)
-            .field("received_at", &self.received_at)
-            .field("reason", &self.reason)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A request in the quarantine, without its body.
-#[derive(Clone, PartialEq, Eq)]
-pub struct QuarantinedSummary {
-    /// The number in the quarantine.
     pub id: i64,
     /// Name of the endpoint.
     pub endpoint: String,
@@ -103,6 +77,19 @@ pub struct QuarantinedSummary {
     pub headers: Vec<(String, String)>,
     /// Size of the body in bytes, if known.
     pub size: Option<u64>,
-    /// Whether the body is stored.
-    pub has_body: bool,
+    /// The body, or whether it is stored.
+    pub body: B,
+}
+
+impl<B> fmt::Debug for Quarantined<B> {
+    /// Omits everything that the sender chose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quarantined")
+            .field("id", &self.id)
+            .field("endpoint", &self.endpoint)
+            .field("received_at", &self.received_at)
+            .field("reason", &self.reason)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }

@@ -105,24 +105,17 @@ impl QuarantineStore for SqliteStore {
 #[async_trait]
 impl DeliveryQueue for SqliteStore {
     async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
-        let ClaimRequest {
-            destination,
-            lane,
-            now,
-            terms,
-            limit,
-        } = request;
-        let destination = destination.to_owned();
+        let destination = request.destination.to_owned();
         self.writer
             .ask(Urgency::ReadOnly, move |work| {
-                let request = ClaimRequest {
-                    destination: &destination,
-                    lane,
-                    now,
-                    terms,
-                    limit,
-                };
-                claim::claim(work, request)
+                let destination = &*destination;
+                claim::claim(
+                    work,
+                    ClaimRequest {
+                        destination,
+                        ..request
+                    },
+                )
             })
             .await
     }

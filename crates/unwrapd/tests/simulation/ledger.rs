@@ -320,17 +320,11 @@ impl Ledger {
 
     pub(crate) fn claimed(&self, claim: &Claim<'_>, claimed: &Claimed) {
         let Claim { request, ends_at } = *claim;
-        let ClaimRequest {
-            destination,
-            lane,
-            now,
-            terms,
-            limit,
-        } = request;
+        let (destination, lane, now) = (request.destination, request.lane, request.now);
         let put_off_from = now
-            + SignedDuration::try_from(terms.longest_wait).unwrap()
+            + SignedDuration::try_from(request.terms.longest_wait).unwrap()
             + SignedDuration::from_secs(1);
-        self.check(claimed.deliveries.len() <= limit, || {
+        self.check(claimed.deliveries.len() <= request.limit, || {
             "claimed more than asked for".into()
         });
         let is_due = |due_at: Timestamp| {

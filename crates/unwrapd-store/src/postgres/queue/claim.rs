@@ -65,30 +65,25 @@ pub(crate) async fn claim(shared: &Shared, request: ClaimRequest<'_>) -> Result<
 }
 
 async fn claim_once(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claimed, Failure> {
-    let ClaimRequest {
-        destination,
-        lane,
-        now,
-        terms,
-        limit,
-    } = request;
+    let (destination, lane, now) = (request.destination, request.lane, request.now);
     let key = (destination.to_owned(), lane);
     give_back(shared, &key, now).await?;
     let lane_name = lane.as_str();
     let ends_at = shared
         .leases
-        .end_of(&key, later(now, terms.lease).as_millisecond());
+        .end_of(&key, later(now, request.terms.lease).as_millisecond());
     // Beyond the end of all leases, because the index has entries of ended leases.
-    let put_off = terms
+    let put_off = request
+        .terms
         .put_off_from(now)
-        .max(later(now, terms.lease + LEASES_NEAR));
+        .max(later(now, request.terms.lease + LEASES_NEAR));
     let put_off_ms = put_off.as_millisecond();
     let lease_max_ms = later(now, LEASE_MAX).as_millisecond();
     let now_ms = now.as_millisecond();
     let lasting = lasting(&shared.clock, now);
     let (lasts_from_ms, lasts_to_ms) = (*lasting.start(), *lasting.end());
     let from_ms = shared.claim_floors.begin(destination, lane, now_ms);
-    let limit_rows = signed(limit);
+    let limit_rows = signed(request.limit);
     let holder = shared.membership.id();
     let given = params![
         destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, put_off_ms => INT8,
@@ -123,7 +118,7 @@ async fn claim_once(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claime
     shared
         .claim_floors
         .end(destination, lane, seen_until, first_ms);
-    if deliveries.len() < limit
+    if deliveries.len() < request.limit
         && let Some(next) = &mut next_due_at
         && *next <= now
     {
@@ -133,7 +128,10 @@ async fn claim_once(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claime
     }
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
-        if was_put_off && !terms.is_whenever_due() && shared.put_off.is_news(destination, lane) {
+        if was_put_off
+            && !request.terms.is_whenever_due()
+            && shared.put_off.is_news(destination, lane)
+        {
             log_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
         }
         // There may be more.

@@ -24,15 +24,9 @@ struct Claim<'c> {
 }
 
 pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite::Result<Claimed> {
-    let ClaimRequest {
-        destination,
-        lane,
-        now,
-        terms,
-        limit,
-    } = request;
+    let (destination, lane, now) = (request.destination, request.lane, request.now);
     let number = work.state.leases.next_claim();
-    let put_off_from = terms.put_off_from(now);
+    let put_off_from = request.terms.put_off_from(now);
     let mut claim = Claim {
         connection: work.connection,
         leases: &work.state.leases,
@@ -45,12 +39,12 @@ pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite:
     // Put-off deliveries get half of each claim, or every second claim for a single delivery. So
     // neither kind starves the other.
     let share = if number % 2 == 0 {
-        limit.div_ceil(2)
+        request.limit.div_ceil(2)
     } else {
-        limit / 2
+        request.limit / 2
     };
     let was_put_off = claim.take_put_off(share)?;
-    claim.take_due(limit)?;
+    claim.take_due()?;
     let Claim {
         mut taken,
         mut next_due_at,
@@ -58,7 +52,7 @@ pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite:
         ..
     } = claim;
     if was_put_off > 0 {
-        if !terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
+        if !request.terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
             PutOff::log(destination, lane, deliveries);
         }
@@ -67,14 +61,14 @@ pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite:
         // The delivery with the earliest due time comes first, and put-off ones come last.
         taken.rotate_left(was_put_off);
     }
-    let ends_at = later(now, terms.lease);
+    let ends_at = later(now, request.terms.lease);
     let leases = &mut work.state.leases;
     for delivery in &mut taken {
         delivery.claim = number;
         let held = Held {
             attempt: delivery.attempt,
             claim: number,
-            ends_at: later(steady_now, terms.lease),
+            ends_at: later(steady_now, request.terms.lease),
         };
         leases.take(delivery.id, held);
         next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
@@ -105,8 +99,8 @@ impl Claim<'_> {
         Ok(self.taken.len())
     }
 
-    /// Takes due deliveries until there are `limit` in total.
-    fn take_due(&mut self, limit: usize) -> rusqlite::Result<()> {
+    /// Takes due deliveries until there are as many as requested.
+    fn take_due(&mut self) -> rusqlite::Result<()> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
         )?;
@@ -118,7 +112,7 @@ impl Claim<'_> {
             let id = row.get(0)?;
             let due_at = timestamp(row, 1)?;
             let is_leased = self.is_leased(id);
-            if !is_leased && (due_at > self.request.now || self.taken.len() == limit) {
+            if !is_leased && (due_at > self.request.now || self.taken.len() == self.request.limit) {
                 self.comes_at(if due_at > self.put_off_from {
                     self.request.now
                 } else {

@@ -236,23 +236,18 @@ fn read(connection: &Connection, table: &Table, after: &Row) -> rusqlite::Result
 }
 
 fn write(connection: &mut Connection, batch: &RowBatch) -> rusqlite::Result<StepResult> {
-    let RowBatch {
-        table,
-        rows,
-        before,
-        mark,
-    } = batch;
+    let table = batch.table;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut insert = transaction.prepare_cached(&insert(table))?;
     let columns = insert.parameter_count();
-    for row in rows {
+    for row in &batch.rows {
         insert.execute(params_from_iter(row.iter().take(columns).map(Given)))?;
     }
     drop(insert);
     if table.name == "message" {
         let mut insert =
             transaction.prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?;
-        for row in rows {
+        for row in &batch.rows {
             if let [seq, .., payload @ Value::Bytes(_)] = &row[..] {
                 insert.execute([Given(seq), Given(payload)])?;
             }
@@ -260,7 +255,7 @@ fn write(connection: &mut Connection, batch: &RowBatch) -> rusqlite::Result<Step
     }
     let was_there = transaction
         .prepare_cached("UPDATE copying SET mark = ? WHERE mark = ?")?
-        .execute([mark, before])?;
+        .execute([&batch.mark, &batch.before])?;
     if was_there != 1 {
         return Ok(StepResult::Overtaken);
     }

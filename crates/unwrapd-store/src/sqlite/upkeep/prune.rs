@@ -30,12 +30,11 @@ const CROWDED_REST: Duration = Duration::from_secs(10);
 const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
     WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 AND (state = 'waiting' OR due_at >= ?1))";
 
-/// State of pruning: its bounds and its progress.
+/// State of pruning: its schedule and its progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Pruner {
-    bounds: Bounds,
-    sweep: Option<Sweep>,
     schedule: SweepSchedule,
+    sweep: Option<Sweep>,
     /// Until this time, a store near its limit is left alone, because nearly all of it waits.
     crowded_until: Option<Timestamp>,
 }
@@ -75,9 +74,8 @@ struct Old {
 impl Pruner {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
-            bounds: bounds.clone(),
+            schedule: SweepSchedule::new(bounds),
             sweep: None,
-            schedule: SweepSchedule::default(),
             crowded_until: None,
         }
     }
@@ -93,7 +91,7 @@ impl Pruner {
         connection: &Connection,
         now: Timestamp,
     ) -> rusqlite::Result<OldPage> {
-        let horizons = Horizons::at(now, &self.bounds);
+        let horizons = self.schedule.horizons(now);
         let horizon = horizons.webhook_id;
         let mut found = OldPage {
             horizon,
@@ -132,7 +130,7 @@ impl Pruner {
 
     /// Begins or ends a sweep, depending on size and time.
     fn begin(&mut self, size: u64, now: Timestamp) {
-        if let Some(size_max) = self.bounds.size_max {
+        if let Some(size_max) = self.schedule.bounds().size_max {
             // A sweep begins while there is still room for new messages, and ends well below that,
             // so that the next one is not due at once.
             let (high, low) = (size_max / 10 * 9, size_max / 10 * 8);

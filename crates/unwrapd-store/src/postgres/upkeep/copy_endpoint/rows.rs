@@ -118,12 +118,7 @@ pub(super) async fn write(
     begin: &Begin,
     batch: &RowBatch,
 ) -> Result<bool, Failure> {
-    let RowBatch {
-        table,
-        rows,
-        before,
-        mark,
-    } = batch;
+    let (table, rows) = (batch.table, &*batch.rows);
     let mut columns: Vec<Column<'_>> = table
         .columns
         .iter()
@@ -134,7 +129,7 @@ pub(super) async fn write(
         columns.extend(search_keys(rows));
     }
     let mut given: Vec<(&(dyn ToSql + Sync), Type)> =
-        vec![(mark, Type::TEXT), (before, Type::TEXT)];
+        vec![(&batch.mark, Type::TEXT), (&batch.before, Type::TEXT)];
     given.extend(columns.iter().map(Column::given));
     let written = link
         .once(begin, Work::Statement(&insert(table)), &given)
