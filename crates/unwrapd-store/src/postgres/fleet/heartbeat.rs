@@ -16,7 +16,8 @@ use crate::error::StoreError;
 use crate::postgres::connect::connection::{Begin, PgConnection, params};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::fleet::membership::{ClockNews, Moment, Reply};
+use crate::postgres::fleet::gateway_row::Reply;
+use crate::postgres::fleet::membership::{ClockNews, Moment};
 use crate::postgres::shared::Shared;
 
 /// Interval between heartbeats.
