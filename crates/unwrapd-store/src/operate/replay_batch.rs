@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::replay_record::ReplayRecord;
 use super::statements::{Candidate, ReplayPage};
 use crate::error::StoreError;
 use crate::ids::{deliveries_of, message_of};
@@ -165,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Status;
+    use crate::operate::replay_record::ReplayRecord;
     use crate::operate::statements::SelectedPage;
 
     fn dead(seq: i64) -> StoredMessage {
