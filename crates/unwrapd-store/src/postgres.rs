@@ -16,6 +16,7 @@ pub(super) mod rows;
 mod shared;
 mod store;
 mod time;
+mod traffic;
 mod upkeep;
 mod workers;
 

@@ -19,6 +19,7 @@ mod schema;
 mod statements;
 mod store;
 mod time;
+mod traffic;
 mod upkeep;
 mod writer;
 

@@ -7,14 +7,13 @@ pub(in crate::postgres) mod quarantine;
 pub(in crate::postgres) mod replay;
 pub(in crate::postgres) mod replay_record;
 pub(in crate::postgres) mod scan;
-pub(in crate::postgres) mod traffic;
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::PostgresStore;
+use super::{PostgresStore, traffic};
 use crate::error::StoreError;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;

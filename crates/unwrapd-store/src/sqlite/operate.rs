@@ -8,15 +8,14 @@ pub(in crate::sqlite) mod quarantine;
 pub(in crate::sqlite) mod replay;
 pub(in crate::sqlite) mod replay_record;
 pub(in crate::sqlite) mod scan;
-pub(in crate::sqlite) mod traffic;
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::SqliteStore;
 use super::writer::job::Urgency;
+use super::{SqliteStore, traffic};
 use crate::error::StoreError;
 use crate::filter::Selection;
 use crate::operate::replay_record::ReplayRecord;

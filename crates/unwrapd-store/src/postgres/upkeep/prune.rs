@@ -11,9 +11,9 @@ use crate::maintenance::Pruned;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::purpose::Purpose;
-use crate::postgres::operate::traffic;
 use crate::postgres::rows::{natural, signed};
 use crate::postgres::shared::Shared;
+use crate::postgres::traffic;
 use crate::postgres::upkeep::payload_partitions;
 use crate::retention::{REMOVE_MAX, SweepSchedule, last_read};
 
