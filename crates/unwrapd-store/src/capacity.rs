@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// The error for a store with the maximum number of waiting deliveries.
 pub(super) fn is_full(waiting: impl Display) -> StoreError {

@@ -5,72 +5,21 @@
 //! target with a mark. The mark is removed after both stores were read and found equal.
 
 mod compare;
+pub(super) mod endpoint;
 mod endpoints;
+mod error;
 mod mark;
-mod table;
+pub(super) mod table;
 
-use async_trait::async_trait;
-
-use super::{StoreError, StoreUrl};
+use super::settings::StoreUrl;
 use compare::{Compared, compare};
+use endpoint::RowBatch;
 use endpoints::{CopyEndpoints, open};
 use mark::{EMPTY, Found, Mark, count_of, find, holds_another, rows_of};
+use table::{Outline, TABLES, Value};
 use unwrapd_core::crash::{self, CrashPoint};
 
-pub(super) use table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
-
-/// One end of a copy: a store, as rows, on which no gateway runs. Each kind of store implements
-/// this once.
-#[async_trait]
-pub(super) trait CopyEndpoint: Send {
-    /// Returns the same text for two ends that are the same store, by whatever path.
-    async fn identity(&mut self) -> Result<String, StoreError>;
-
-    /// The mark of an unfinished copy into it. `None` if there is none.
-    async fn mark(&mut self) -> Result<Option<String>, StoreError>;
-
-    /// Outline of the content: counts and sums.
-    async fn outline(&mut self) -> Result<Outline, StoreError>;
-
-    /// Reads some rows after the key `after`, in the order of their keys. Empty at the end.
-    async fn read(&mut self, table: &'static Table, after: Row) -> Result<Vec<Row>, StoreError>;
-
-    /// An id that occurs more than once, and the arrival time of its first message, in milliseconds
-    /// since 1970.
-    async fn repeated(&mut self) -> Result<Option<(String, i64)>, StoreError>;
-
-    /// Whether an id may occur more than once.
-    fn takes_repeated(&self) -> bool;
-
-    /// Begins a copy into it, unless one has begun.
-    async fn begin(&mut self, mark: String) -> Result<StepResult, StoreError>;
-
-    /// Writes rows and the new mark in one commit. Writes neither if the mark differs from the
-    /// expected one.
-    async fn write(
-        &mut self,
-        table: &'static Table,
-        rows: Vec<Row>,
-        before: String,
-        mark: String,
-    ) -> Result<StepResult, StoreError>;
-
-    /// Derives the internal tables of this kind of store, and removes the mark, after which
-    /// gateways may start. Does neither if the mark differs.
-    async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError>;
-
-    /// Returns an error if a gateway runs on it.
-    async fn check_unused(&mut self) -> Result<(), StoreError>;
-}
-
-/// Result of a step of a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StepResult {
-    /// The step was made.
-    Done,
-    /// Another copy into the same target has changed the mark.
-    Overtaken,
-}
+pub use error::CopyError;
 
 /// The current step of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,47 +56,6 @@ pub struct Copied {
     pub sha256: String,
     /// Whether the target had the complete copy before.
     pub was_there: bool,
-}
-
-/// Reason why a copy was not completed, with the remedy. The rows copied so far stay, and the same
-/// copy continues from there.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// The source does not exist.
-    #[error("{0} does not exist")]
-    NotThere(String),
-    /// A gateway runs on one of the stores.
-    #[error(
-        "{place} is in use: stop every gateway on it, or wait until another copy has ended{}",
-        if *.is_remembered { "; a gateway that was killed counts as running for 12 s" } else { "" }
-    )]
-    InUse {
-        /// Name of the store.
-        place: String,
-        /// Whether a gateway that was killed counts as running for a while.
-        is_remembered: bool,
-    },
-    /// Another copy works on the target, or did until now.
-    #[error(
-        "{0} was changed during the copy, perhaps by another copy: wait until that has ended, then \
-         run this command again to compare the stores"
-    )]
-    Overtaken(String),
-    /// The copy was refused because it would do harm.
-    #[error("{0}")]
-    Refused(String),
-    /// The two stores differ after the copy.
-    #[error("{0}")]
-    Different(String),
-    /// One of the stores cannot be read or written.
-    #[error("{place}: {error}")]
-    Store {
-        /// Name of the store.
-        place: String,
-        /// The error of the store.
-        error: StoreError,
-    },
 }
 
 /// Copies all of `from` into `to`, creates `to` if it does not exist, and compares the two.
@@ -246,8 +154,14 @@ async fn move_all(
             mark.after = table.key(last);
             mark.rows += rows.len() as u64;
             mark.bytes += rows.iter().flatten().map(Value::bytes).sum::<usize>() as u64;
+            let batch = RowBatch {
+                table,
+                rows,
+                before,
+                mark: mark.text(),
+            };
             let (written, read) = tokio::join!(
-                endpoints.to.end.write(table, rows, before, mark.text()),
+                endpoints.to.end.write(batch),
                 endpoints.from.end.read(table, mark.after.clone()),
             );
             endpoints.to.is_ours(written)?;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{DestinationCounts, StoreError};
+use super::error::StoreError;
 
 /// The store as the control of destinations uses it: counts their deliveries and records pauses.
 #[async_trait]
@@ -21,4 +21,24 @@ pub trait DestinationControl: Send + Sync {
 
     /// The paused destinations in the order of their names, each with the time of its pause.
     async fn paused(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+}
+
+/// Counts of deliveries of one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationCounts {
+    /// Name of the destination.
+    pub destination: String,
+    /// Deliveries that wait for an attempt or are being attempted.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// Number of waiting deliveries by destination, without destinations that have none.
+pub async fn waiting(store: &dyn DestinationControl) -> Result<Vec<(String, u64)>, StoreError> {
+    let counts = store.destination_counts().await?.into_iter();
+    Ok(counts
+        .filter(|counts| counts.waiting > 0)
+        .map(|counts| (counts.destination, counts.waiting))
+        .collect())
 }

@@ -1,10 +1,12 @@
 //! Types for gateways that share a store.
 
-use async_trait::async_trait;
-use std::collections::BTreeMap;
-
-use super::{FleetChanges, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::error::StoreError;
+use unwrapd_core::delivery::Lane;
 
 /// How long a gateway that cannot reach the store still relies on its last knowledge. This is less
 /// than the silence after which the others declare it dead, so it stops before they take over.
@@ -108,4 +110,18 @@ pub trait Fleet: Send + Sync {
     /// Requests the probe of `destination` for `time`. While this gateway has the probe and lives,
     /// no other gateway probes. The result is among [`circuits`](Self::circuits).
     async fn try_circuit(&self, destination: &str, time: Duration) -> Result<(), StoreError>;
+}
+
+/// Changes that other gateways on the store may have made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetChanges {
+    /// Destinations and lanes in which a delivery may be due.
+    pub due: BTreeSet<(String, Lane)>,
+    /// Whether the set of paused destinations may have changed.
+    pub pauses: bool,
+    /// Whether circuits may have opened or closed.
+    pub circuits: bool,
+    /// Whether gateways may have joined or left, got or lost their share of the limits, or changed
+    /// their configuration.
+    pub gateways: bool,
 }

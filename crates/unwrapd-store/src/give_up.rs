@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, DeliveryQueue, Lease, Settled, StoreError, Terms};
+use super::error::StoreError;
+use super::queue::{Attempt, ClaimRequest, DeliveryQueue, Lease, Settled, Terms};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd_core::delivery::{Delivery, Lane, Next};
@@ -77,9 +78,14 @@ async fn next_batch(
 ) -> Result<Option<Vec<Delivery>>, StoreError> {
     loop {
         let now = clock.now();
-        let terms = Terms::whenever_due(LEASE);
         let claimed = store
-            .claim_within(destination, lane, now, terms, BATCH)
+            .claim_within(ClaimRequest {
+                destination,
+                lane,
+                now,
+                terms: Terms::whenever_due(LEASE),
+                limit: BATCH,
+            })
             .await?;
         if !claimed.deliveries.is_empty() || Instant::now() >= until {
             return Ok(Some(claimed.deliveries));

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::DELIVERIES_MAX;
+/// Maximum number of deliveries of a message, and so of destinations. The SQLite store derives the
+/// ids of deliveries from it.
+pub const DELIVERIES_MAX: usize = 256;
 
 /// The ids that the deliveries of a message may have. They are consecutive, and are found without
 /// an index of their own.

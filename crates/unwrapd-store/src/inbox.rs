@@ -1,8 +1,10 @@
 //! The store as receiving uses it: stores messages.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use super::{Accepted, Recipient, StoreError};
+use super::error::StoreError;
+use unwrapd_core::handoff::Reservation;
 use unwrapd_core::message::Message;
 
 /// The store as receiving uses it: stores messages.
@@ -21,4 +23,41 @@ pub trait Inbox: Send + Sync {
         message: Message,
         recipients: Vec<Recipient>,
     ) -> Result<Accepted, StoreError>;
+}
+
+/// A destination of a message.
+#[derive(Debug)]
+pub struct Recipient {
+    /// Name of the destination.
+    pub destination: String,
+    /// The reservation of its lane, if the lane has a free one.
+    pub reservation: Option<Reservation>,
+    /// Due time of the delivery. `None`: the arrival time of the message.
+    pub due_at: Option<Timestamp>,
+}
+
+impl Recipient {
+    pub(crate) fn due_at(&self, message: &Message) -> Timestamp {
+        self.due_at.unwrap_or(message.received_at)
+    }
+}
+
+impl<D: Into<String>> From<D> for Recipient {
+    fn from(destination: D) -> Self {
+        Self {
+            destination: destination.into(),
+            reservation: None,
+            due_at: None,
+        }
+    }
+}
+
+/// Result of storing a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The message is new, and is stored.
+    New,
+    /// The message was stored before this commit: it is a copy, or the answer to its own first
+    /// commit was lost.
+    Duplicate,
 }

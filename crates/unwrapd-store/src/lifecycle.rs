@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// The store as the process uses it that opened it: checks whether it works, and closes it.
 #[async_trait]

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Pruned, StoreError, Summary, TrafficCount};
+use super::error::StoreError;
+use super::traffic::TrafficCount;
 
 /// The store as the gateway maintains it: prunes it, counts traffic and summarizes it.
 #[async_trait]
@@ -22,4 +23,27 @@ pub trait Maintenance: Send + Sync {
     /// Returns the summary for the log line at the start, quickly for a store of any size. `None`
     /// if the store has no summary.
     async fn summary(&self) -> Result<Option<Summary>, StoreError>;
+}
+
+/// Result of a step of pruning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Number of messages whose content was deleted: payload, deliveries and attempts.
+    pub messages: u64,
+    /// Whether there is more to prune.
+    pub is_more: bool,
+}
+
+/// Largest number of messages that is counted for a [`Summary`].
+pub const SUMMARY_MESSAGES_MAX: u64 = 100_000;
+
+/// Summary of a store for the log line at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Version of the schema.
+    pub schema: usize,
+    /// Whether this process created the store. `None` if unknown.
+    pub is_new: Option<bool>,
+    /// Number of stored messages, or [`SUMMARY_MESSAGES_MAX`] if there are at least as many.
+    pub messages: u64,
 }

@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::error::StoreError;
 use super::filter::Filter;
-use super::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
-use super::{MessagePage, MessageView, Page, StoreError, TrafficCount};
+use super::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
+use super::traffic::TrafficCount;
+use super::views::{MessagePage, MessageView, Page};
 use unwrapd_core::clock::Moment;
 
 /// The store as operators use it: lists and replays messages, and drops dead letters.
@@ -32,35 +34,20 @@ pub trait Operations: Send + Sync {
     /// Counts what a replay would do, and changes nothing.
     async fn plan(&self, replay: &Replay, now: Timestamp) -> Result<Plan, StoreError>;
 
-    /// Takes one step of a replay: makes at least `limit` deliveries due `now`, or all that are
-    /// left, message by message. Call it until it returns [`ReplayStep::Done`].
+    /// Takes one step of a replay: makes at least [`ReplayRun::limit`] deliveries due `now`, or all
+    /// that are left, message by message. Call it until it returns [`ReplayStep::Done`].
     ///
-    /// The first use of a token fixes the messages, as of `as_of` or now. Each message is visited
-    /// once, and the commit that makes its deliveries due also records the progress. So a second
-    /// call with the same token, after a crash or at the same time, makes no delivery twice. A
-    /// waiting delivery becomes due at once, under the same number; a leased one stays as it is.
-    /// [`StoreError::Full`] means that as many deliveries wait as a replay may cause: finished
-    /// steps stay, and the same token continues later.
-    async fn replay(
-        &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
-        now: Moment,
-        limit: usize,
-    ) -> Result<ReplayStep, StoreError>;
+    /// The first use of a token fixes the messages. Each message is visited once, and the commit
+    /// that makes its deliveries due also records the progress. So a second call with the same
+    /// token, after a crash or at the same time, makes no delivery twice. A waiting delivery becomes
+    /// due at once, under the same number; a leased one stays as it is. [`StoreError::Full`] means
+    /// that as many deliveries wait as a replay may cause: finished steps stay, and the same token
+    /// continues later.
+    async fn replay(&self, run: &ReplayRun, now: Moment) -> Result<ReplayStep, StoreError>;
 
-    /// Drops up to `limit` dead letters that match the filter, or a few more, if they were dead at
-    /// `as_of`. They stay visible as dropped, and filters for dead letters no longer match them.
-    /// `after` is where the previous step ended.
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        as_of: AsOf,
-        after: Option<i64>,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Dropped, StoreError>;
+    /// Drops up to [`DropRun::limit`] dead letters, or a few more. They stay visible as dropped, and
+    /// filters for dead letters no longer match them.
+    async fn drop_dead(&self, run: &DropRun, now: Timestamp) -> Result<Dropped, StoreError>;
 
     /// Returns the counts of the minutes that begin at `since` or later, ordered by minute, kind
     /// and name.

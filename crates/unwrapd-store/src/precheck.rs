@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::{StoreSettings, StoreUrl, sqlite};
+use super::settings::{StoreSettings, StoreUrl};
+use super::sqlite;
 
 /// Checks the file and its folder, or the certificates for the database. Contacts no server. The
 /// error names the problem and the remedy.

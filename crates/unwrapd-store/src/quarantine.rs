@@ -1,10 +1,14 @@
 //! The store as the quarantine uses it: keeps requests that could not be verified.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
 
-use super::{Accepted, QuarantinedRequest, QuarantinedSummary, StoreError};
+use super::error::StoreError;
+use super::inbox::Accepted;
 use unwrapd_core::message::Message;
 
 /// The store as the quarantine uses it: keeps requests that could not be verified.
@@ -46,4 +50,46 @@ pub trait QuarantineStore: Send + Sync {
         &self,
         quarantined_requests: RangeInclusive<i64>,
     ) -> Result<u64, StoreError>;
+}
+
+/// Maximum number of requests in the quarantine.
+pub const QUARANTINED_MAX: i64 = 1000;
+
+/// A request in the quarantine, with its body, if that is small and was read completely.
+pub type QuarantinedRequest = Quarantined<Option<Bytes>>;
+
+/// A request in the quarantine, and whether its body is stored.
+pub type QuarantinedSummary = Quarantined<bool>;
+
+/// A request that could not be verified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Quarantined<B> {
+    /// The number in the quarantine, assigned by the store.
+    pub id: i64,
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Arrival time.
+    pub received_at: Timestamp,
+    /// Reason for the refusal.
+    pub reason: String,
+    /// Names and values of the headers that are useful for a diagnosis. The sender chose the
+    /// values.
+    pub headers: Vec<(String, String)>,
+    /// Size of the body in bytes, if known.
+    pub size: Option<u64>,
+    /// The body, or whether it is stored.
+    pub body: B,
+}
+
+impl<B> fmt::Debug for Quarantined<B> {
+    /// Omits everything that the sender chose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quarantined")
+            .field("id", &self.id)
+            .field("endpoint", &self.endpoint)
+            .field("received_at", &self.received_at)
+            .field("reason", &self.reason)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }

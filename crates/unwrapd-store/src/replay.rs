@@ -78,6 +78,32 @@ impl From<Token> for String {
 #[error("a token must have 1 to {TOKEN_BYTES_MAX} ASCII characters, without spaces")]
 pub struct TokenError;
 
+/// A replay under its token, which is made step by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayRun {
+    /// Which messages, and where to.
+    pub replay: Replay,
+    /// The name of the run.
+    pub token: Token,
+    /// The moment as of which the first step fixes the messages; `None`: the time of that step.
+    pub as_of: Option<AsOf>,
+    /// Number of deliveries of a step, at least, unless fewer are left.
+    pub limit: usize,
+}
+
+/// Dead letters to drop, step by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropRun {
+    /// Of which messages, and which of their deliveries.
+    pub filter: Filter,
+    /// Only those that were dead then are dropped.
+    pub as_of: AsOf,
+    /// Where the previous step ended: its [`Dropped::next`].
+    pub after: Option<i64>,
+    /// Number of dead letters of a step, or a few more.
+    pub limit: usize,
+}
+
 /// How many there are of what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Bounds;
+use super::bounds::Bounds;
 use unwrapd_core::delivery::{earlier, later};
 
 /// Messages read in one step: some milliseconds, so that nothing waits long for the step.
@@ -35,21 +35,30 @@ impl Horizons {
 /// Times of the sweeps through the store.
 #[derive(Clone, Debug)]
 pub(super) struct SweepSchedule {
+    bounds: Bounds,
     next_at: Timestamp,
     /// Time of the latest decision. If it lies in the future, the clock was set back.
     decided_at: Timestamp,
 }
 
-impl Default for SweepSchedule {
-    fn default() -> Self {
+impl SweepSchedule {
+    /// The schedule for a store with these bounds. A sweep is due.
+    pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
+            bounds: bounds.clone(),
             next_at: Timestamp::MIN,
             decided_at: Timestamp::MIN,
         }
     }
-}
 
-impl SweepSchedule {
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    pub(super) fn horizons(&self, now: Timestamp) -> Horizons {
+        Horizons::at(now, &self.bounds)
+    }
+
     /// Whether a sweep is due; then the next one is due an hour later.
     pub(super) fn begin(&mut self, now: Timestamp) -> bool {
         let is_due = now >= self.next_at || self.is_set_back(now);
@@ -85,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_sweep_begins_once_an_hour() {
-        let mut schedule = SweepSchedule::default();
+        let mut schedule = SweepSchedule::new(&Bounds::default());
         assert!(schedule.begin(at(0)));
         schedule.rest(at(1));
         assert!(!schedule.begin(at(3599)));
@@ -94,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_sweep_begins_when_the_clock_was_set_back() {
-        let mut schedule = SweepSchedule::default();
+        let mut schedule = SweepSchedule::new(&Bounds::default());
         assert!(schedule.begin(at(100_000)));
         schedule.rest(at(100_001));
         assert!(schedule.begin(at(0)));

@@ -1,14 +1,15 @@
-//! Settings of the store: its location, and how long and how much it keeps.
+//! Settings of the store: its location, and its limits.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
-use super::postgres::{AddressError, PostgresAddress};
+use super::bounds::Bounds;
+use super::paths::{FILE_SUFFIXES, resolve, with_suffix};
+use super::postgres::connect::address::{AddressError, PostgresAddress};
 
-/// Settings of the store: its location, and how long and how much it keeps.
+/// Settings of the store: its location, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Location of the store.
@@ -26,34 +27,6 @@ impl From<StoreUrl> for StoreSettings {
     }
 }
 
-/// Limits of the store in time and size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// How long an id is stored to recognise copies of its message. OpenAI retries for [72
-    /// hours](https://developers.openai.com/api/docs/guides/webhooks).
-    pub dedupe: Duration,
-    /// Maximum number of waiting deliveries. Above it, messages that have a destination are
-    /// refused.
-    pub undelivered_max: u64,
-    /// How long a message is stored after its arrival, and after its last delivery was settled.
-    /// Messages with waiting deliveries are stored longer.
-    pub retention: Duration,
-    /// Maximum size in bytes. Near it, messages without waiting deliveries are deleted early; at
-    /// it, new messages are refused. `None`: no limit but the disk.
-    pub size_max: Option<u64>,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            dedupe: Duration::from_secs(7 * 24 * 3600),
-            undelivered_max: 10_000_000,
-            retention: Duration::from_secs(30 * 24 * 3600),
-            size_max: None,
-        }
-    }
-}
-
 /// Location of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
@@ -62,10 +35,6 @@ pub enum StoreUrl {
     /// `postgres://…`
     Postgres(Box<PostgresAddress>),
 }
-
-/// Suffixes of the files of an SQLite store: the database, its log, the index of the log, a
-/// rollback journal, and the lock.
-const FILE_SUFFIXES: [&str; 5] = ["", "-wal", "-shm", "-journal", ".lock"];
 
 impl StoreUrl {
     /// The paths of the files that belong to the store, whether or not they exist. Symbolic links
@@ -96,36 +65,6 @@ impl StoreUrl {
             .iter()
             .any(|file| *file == resolved || (found.is_some() && found == identity(file)))
     }
-}
-
-/// Resolves all links of the path. For a file that does not exist, resolves its folder if possible.
-pub(super) fn resolve(path: &Path) -> PathBuf {
-    if let Ok(resolved) = path.canonicalize() {
-        return resolved;
-    }
-    // A link to a file that does not exist yet, such as the path of a new store.
-    if let Ok(target) = std::fs::read_link(path) {
-        return resolve_in_folder(&path.parent().unwrap_or(Path::new("")).join(target));
-    }
-    resolve_in_folder(path)
-}
-
-fn resolve_in_folder(path: &Path) -> PathBuf {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    }
-}
-
-/// The path with `suffix` appended to its last component.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    PathBuf::from(path)
 }
 
 impl fmt::Display for StoreUrl {

@@ -15,8 +15,8 @@ use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, DeliveryQueue, DestinationControl, DestinationCounts, Inbox, Lease,
-    Lifecycle, Recipient, Settled, StoreError, Terms,
+    Accepted, Attempt, ClaimRequest, Claimed, DeliveryQueue, DestinationControl, DestinationCounts,
+    Inbox, Lease, Lifecycle, Recipient, Settled, StoreError,
 };
 
 use super::tally::{Counted, Tally};
@@ -204,14 +204,8 @@ impl Inbox for MemoryStore {
 
 #[async_trait]
 impl DeliveryQueue for MemoryStore {
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+        let (destination, lane, now) = (request.destination, request.lane, request.now);
         self.claims.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
         let kept = self.kept()?;
@@ -230,7 +224,7 @@ impl DeliveryQueue for MemoryStore {
                 let leased_until = held.map(|held| self.of_steady(held.ends_at).max(soon));
                 // A delivery that waits longer than the longest wait is due.
                 let put_off_from = now
-                    + SignedDuration::try_from(terms.longest_wait).unwrap()
+                    + SignedDuration::try_from(request.terms.longest_wait).unwrap()
                     + SignedDuration::from_secs(1);
                 let due_at = if row.due_at > put_off_from {
                     now
@@ -241,16 +235,16 @@ impl DeliveryQueue for MemoryStore {
             })
             .collect();
         waiting.sort_unstable();
-        let ends_at = now + SignedDuration::try_from(terms.lease).unwrap();
+        let ends_at = now + SignedDuration::try_from(request.terms.lease).unwrap();
         let mut claimed = Claimed::default();
         let mut next_due_at = None;
         for (due_at, id) in waiting {
-            if due_at > now || claimed.deliveries.len() == limit {
+            if due_at > now || claimed.deliveries.len() == request.limit {
                 next_due_at = Some(due_at);
                 break;
             }
             let row = &kept.deliveries[&id];
-            let delivery = self.lease(&mut leases, id, row, now, terms.lease);
+            let delivery = self.lease(&mut leases, id, row, now, request.terms.lease);
             claimed.deliveries.push(delivery);
         }
         claimed.next_due_at = if claimed.deliveries.is_empty() {

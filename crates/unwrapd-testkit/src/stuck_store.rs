@@ -6,14 +6,13 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use unwrapd::clock::Moment;
-use unwrapd::delivery::Lane;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::message::Message;
 use unwrapd::store::filter::Filter;
-use unwrapd::store::replay::{AsOf, Dropped, Plan, Replay, ReplayStep, Token};
+use unwrapd::store::replay::{DropRun, Dropped, Plan, Replay, ReplayRun, ReplayStep};
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, DestinationCounts, Lease, MessagePage, MessageView, Page, Pruned,
-    QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError, Terms,
+    Accepted, Attempt, ClaimRequest, Claimed, DestinationCounts, Lease, MessagePage, MessageView,
+    Page, Pruned, QuarantinedRequest, QuarantinedSummary, Recipient, Settled, Store, StoreError,
     TrafficCount,
 };
 use unwrapd::store::{
@@ -68,14 +67,7 @@ impl QuarantineStore for StuckStore {
 
 #[async_trait]
 impl DeliveryQueue for StuckStore {
-    async fn claim_within(
-        &self,
-        _: &str,
-        _: Lane,
-        _: Timestamp,
-        _: Terms,
-        _: usize,
-    ) -> Result<Claimed, StoreError> {
+    async fn claim_within(&self, _: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
         pending().await
     }
 
@@ -115,25 +107,11 @@ impl Operations for StuckStore {
         pending().await
     }
 
-    async fn replay(
-        &self,
-        _: &Replay,
-        _: &Token,
-        _: Option<AsOf>,
-        _: Moment,
-        _: usize,
-    ) -> Result<ReplayStep, StoreError> {
+    async fn replay(&self, _: &ReplayRun, _: Moment) -> Result<ReplayStep, StoreError> {
         pending().await
     }
 
-    async fn drop_dead(
-        &self,
-        _: &Filter,
-        _: AsOf,
-        _: Option<i64>,
-        _: Timestamp,
-        _: usize,
-    ) -> Result<Dropped, StoreError> {
+    async fn drop_dead(&self, _: &DropRun, _: Timestamp) -> Result<Dropped, StoreError> {
         pending().await
     }
 

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::endpoint::CopyEndpoint;
 use super::endpoints::CopyEndpoints;
+use super::error::CopyError;
 use super::table::{Row, TABLES, Table, Value};
-use super::{CopyEndpoint, CopyError};
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Result of a comparison.
 pub(super) enum Compared {

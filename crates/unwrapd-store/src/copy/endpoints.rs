@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use super::{CopyEndpoint, CopyError, Outline, StepResult};
+use super::endpoint::{CopyEndpoint, StepResult};
+use super::error::CopyError;
+use super::table::Outline;
+use crate::error::StoreError;
 use crate::postgres::PostgresCopyEndpoint;
+use crate::settings::StoreUrl;
 use crate::sqlite::SqliteCopyEndpoint;
-use crate::{StoreError, StoreUrl};
 
 /// An end and its location.
 pub(super) struct Place {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::endpoints::CopyEndpoints;
-use super::{CopyError, Outline, Row, TABLES};
+use super::error::CopyError;
+use super::table::{Outline, Row, TABLES};
 use unwrapd_core::crash::{self, CrashPoint};
 
 /// Remedy for a target in which a copy cannot continue.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::postgres;
+use crate::postgres::rows::storable;
 
 /// Rows that are read and written at a time.
 const ROWS_MAX: usize = 4096;
@@ -240,7 +240,7 @@ impl Value {
     pub(super) fn is_as_good_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => {
-                one == other || postgres::storable(one) == postgres::storable(other)
+                one == other || storable(one) == storable(other)
             }
             _ => self == other,
         }
@@ -256,7 +256,7 @@ impl Value {
         match self {
             Self::None => add(0, &[]),
             Self::Number(number) => add(1, &number.to_be_bytes()),
-            Self::Text(text) => add(2, postgres::storable(text).as_bytes()),
+            Self::Text(text) => add(2, storable(text).as_bytes()),
             Self::Bytes(bytes) => add(3, bytes),
         }
     }

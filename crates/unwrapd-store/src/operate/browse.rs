@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::Statements;
-use super::scan::{CANDIDATES_MAX, Order, Pages};
+use super::scan::{CANDIDATES_MAX, Pages};
 use super::select::with_deliveries;
+use super::statements::{Order, Statements, ViewRequest};
+use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page};
-use crate::{PageBuilder, StoreError};
+use crate::views::{ATTEMPTS_SHOWN_MAX, MessagePage, MessageView, PAGE_MAX, Page, PageBuilder};
 
 /// Messages read at once for a page. Each may have 256 deliveries with 2 KiB of an answer.
 const MESSAGES_AT_ONCE_MAX: usize = 32;
@@ -47,8 +47,13 @@ pub(crate) async fn list(
             candidates.retain(|_| selected.next().unwrap_or(false));
         }
         for some in candidates.chunks(MESSAGES_AT_ONCE_MAX) {
-            let seqs: Vec<i64> = some.iter().map(|candidate| candidate.seq).collect();
-            for (seq, message) in statements.views(&seqs, filter, 1, false).await? {
+            let request = ViewRequest {
+                messages: some.iter().map(|candidate| candidate.seq).collect(),
+                filter: filter.clone(),
+                attempts_max: 1,
+                with_payload: false,
+            };
+            for (seq, message) in statements.views(request).await? {
                 builder.push(message);
                 if builder.is_full(limit) {
                     pages.cut_behind(seq);
@@ -87,7 +92,6 @@ async fn show_selected(
     with_payload: bool,
 ) -> Result<Vec<MessageView>, StoreError> {
     let selection = filter.select(Timestamp::MIN);
-    let all_deliveries = Filter::default();
     let mut pages = Pages::open(statements, &selection, 0..=i64::MAX, Order::OldestFirst).await?;
     let mut builder = PageBuilder::default();
     while let Some(candidates) = pages.next(CANDIDATES_MAX).await? {
@@ -97,15 +101,14 @@ async fn show_selected(
             } else {
                 (ATTEMPTS_SHOWN_MAX, with_payload)
             };
-            let views = statements
-                .views(
-                    &[candidate.seq],
-                    &all_deliveries,
-                    attempts_max,
-                    with_payload,
-                )
-                .await?;
-            for (_, message) in views {
+            let request = ViewRequest {
+                messages: vec![candidate.seq],
+                // All deliveries.
+                filter: Filter::default(),
+                attempts_max,
+                with_payload,
+            };
+            for (_, message) in statements.views(request).await? {
                 builder.push(message);
             }
         }

@@ -2,28 +2,26 @@
 
 use jiff::Timestamp;
 
-use super::Statements;
 use super::select::select;
-use crate::StoreError;
-use crate::filter::{Filter, Status};
-use crate::replay::{AsOf, Dropped};
+use super::statements::{DeadLetters, Statements};
+use crate::error::StoreError;
+use crate::filter::Status;
+use crate::replay::{DropRun, Dropped};
 
-/// Drops up to `limit` selected dead letters, or a few more: a message is dropped as a whole.
+/// Drops some of the selected dead letters: those of each message as a whole.
 pub(crate) async fn step(
     statements: &impl Statements,
-    filter: &Filter,
-    as_of: AsOf,
-    after: Option<i64>,
+    run: &DropRun,
     now: Timestamp,
-    limit: usize,
 ) -> Result<Dropped, StoreError> {
-    let mut filter = filter.clone();
+    let mut filter = run.filter.clone();
     if filter.status.is_empty() {
         filter.status = vec![Status::Dead];
     }
-    let selection = filter.select(as_of.at);
-    let within = after.unwrap_or(0)..=as_of.newest;
-    let page = select(statements, &selection, within, limit, None, |message| {
+    let dead_at = run.as_of.at;
+    let selection = filter.select(dead_at);
+    let within = run.after.unwrap_or(0)..=run.as_of.newest;
+    let page = select(statements, &selection, within, run.limit, None, |message| {
         let deliveries = message.deliveries.iter();
         deliveries
             .filter(|delivery| delivery.is_dead_and_wanted(&filter))
@@ -33,9 +31,12 @@ pub(crate) async fn step(
     let deliveries = if page.messages.is_empty() {
         0
     } else {
-        statements
-            .drop_dead(&filter, &page.messages, as_of.at, now)
-            .await?
+        let dead = DeadLetters {
+            messages: page.messages,
+            filter,
+            dead_at,
+        };
+        statements.drop_dead(dead, now).await?
     };
     Ok(Dropped {
         deliveries,

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
-use super::Statements;
 use super::replay_batch::StoredMessage;
-use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages};
+use super::scan::{CANDIDATES_MAX, Pages};
 use super::select::{for_replay, select};
-use crate::StoreError;
+use super::statements::{Candidate, Order, ReplayPage, Statements};
+use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed, Token};
+use crate::replay::{AsOf, Counts, Plan, Replay, ReplayRun, ReplayStep, Replayed};
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
@@ -75,18 +75,14 @@ async fn unknown(statements: &impl Statements, ids: &[String]) -> Result<Vec<Str
     Ok(unknown.into_iter().cloned().collect())
 }
 
-/// Runs the next step of the replay with this token: about `limit` deliveries become due.
+/// Takes the next step of a replay.
 pub(crate) async fn step(
     statements: &impl Statements,
-    replay: &Replay,
-    token: &Token,
-    as_of: Option<AsOf>,
+    run: &ReplayRun,
     now: Moment,
-    limit: usize,
 ) -> Result<ReplayStep, StoreError> {
-    let record = statements
-        .replay_record(replay, token, as_of, now.now)
-        .await?;
+    let record = statements.replay_record(run, now.now).await?;
+    let replay = &run.replay;
     if record.request != *replay {
         return Ok(ReplayStep::AnotherReplay);
     }
@@ -98,16 +94,17 @@ pub(crate) async fn step(
     }
     let selection = replay.filter.select(record.started_at);
     let within = record.next..=record.newest;
-    let page = select(
+    let selected = select(
         statements,
         &selection,
         within,
-        limit,
+        run.limit,
         Some(replay),
         |message| message.choose(replay).0.deliveries(),
     )
     .await?;
-    let step = statements.make_due(&record, page, now).await;
+    let page = ReplayPage { record, selected };
+    let step = statements.make_due(page, now).await;
     crash::point(CrashPoint::ReplayCommitted);
     step
 }

@@ -2,37 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use jiff::Timestamp;
-
-use super::scan::{Candidate, SelectedPage};
-use crate::StoreError;
+use super::statements::{Candidate, ReplayPage};
+use crate::error::StoreError;
 use crate::ids::{deliveries_of, message_of};
 use crate::replay::{Choice, Counts, Existing, Replay, ReplayStep, Replayed};
 use unwrapd_core::delivery::Lane;
-
-/// The record of a replay: its selection and its progress.
-#[derive(Clone, Debug)]
-pub(crate) struct ReplayRecord {
-    pub(crate) id: i64,
-    pub(crate) request: Replay,
-    pub(crate) started_at: Timestamp,
-    /// Number of the newest message that takes part.
-    pub(crate) newest: i64,
-    /// Number of the message at which the next step begins.
-    pub(crate) next: i64,
-    pub(crate) counts: Counts,
-    pub(crate) has_ended: bool,
-}
-
-impl ReplayRecord {
-    /// The answer of a step that changed nothing, because another was quicker.
-    pub(crate) fn overtaken(&self) -> ReplayStep {
-        ReplayStep::More(Replayed {
-            counts: self.counts,
-            due: BTreeSet::new(),
-        })
-    }
-}
 
 /// A message and its deliveries, as a replay sees them.
 #[derive(Debug)]
@@ -114,8 +88,7 @@ impl ReplayBatch {
     /// room for so many waiting deliveries. If there is none left, the batch ends; the first
     /// message without room is an error.
     pub(crate) fn decide(
-        record: &ReplayRecord,
-        page: &SelectedPage,
+        ReplayPage { record, selected }: &ReplayPage,
         messages: &[StoredMessage],
         mut reserve: impl FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
@@ -124,7 +97,7 @@ impl ReplayBatch {
             again: Vec::new(),
             missing: Vec::new(),
             waiting: Vec::new(),
-            next: page.next,
+            next: selected.next,
         };
         for message in messages {
             let (choice, can_be_made) = message.choose(&record.request);
@@ -187,8 +160,12 @@ impl ReplayBatch {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::filter::Status;
+    use crate::operate::replay_record::ReplayRecord;
+    use crate::operate::statements::SelectedPage;
 
     fn dead(seq: i64) -> StoredMessage {
         let delivery = |number, status| Existing {
@@ -222,15 +199,16 @@ mod tests {
 
     /// Decides with room for so many deliveries.
     fn decide(
-        record: &ReplayRecord,
+        record: ReplayRecord,
         messages: &[StoredMessage],
         mut room: u64,
     ) -> Result<ReplayBatch, StoreError> {
-        let page = SelectedPage {
+        let selected = SelectedPage {
             messages: Vec::new(),
             next: Some(50),
         };
-        ReplayBatch::decide(record, &page, messages, |deliveries| {
+        let page = ReplayPage { record, selected };
+        ReplayBatch::decide(&page, messages, |deliveries| {
             room = room
                 .checked_sub(deliveries)
                 .ok_or_else(|| StoreError::Full(String::new()))?;
@@ -240,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_batch_begins_ended_deliveries_again_and_moves_waiting_ones() {
-        let batch = decide(&record(None), &[dead(1), dead(2)], 10).unwrap();
+        let batch = decide(record(None), &[dead(1), dead(2)], 10).unwrap();
         assert_eq!((batch.again.len(), batch.waiting.len()), (2, 2));
         assert_eq!(batch.counts.deliveries, 2);
         assert_eq!(batch.next, Some(50));
@@ -248,20 +226,20 @@ mod tests {
 
     #[test]
     fn a_batch_ends_at_the_message_that_finds_no_room() {
-        let batch = decide(&record(None), &[dead(1), dead(2), dead(3)], 2).unwrap();
+        let batch = decide(record(None), &[dead(1), dead(2), dead(3)], 2).unwrap();
         assert_eq!((batch.again.len(), batch.waiting.len()), (2, 2));
         assert_eq!((batch.counts.deliveries, batch.next), (2, Some(3)));
     }
 
     #[test]
     fn a_step_without_room_for_its_first_message_is_refused() {
-        let refused = decide(&record(None), &[dead(1)], 0);
+        let refused = decide(record(None), &[dead(1)], 0);
         assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     }
 
     #[test]
     fn a_missing_delivery_takes_the_first_free_id_of_its_message() {
-        let batch = decide(&record(Some("new")), &[dead(7)], 1).unwrap();
+        let batch = decide(record(Some("new")), &[dead(7)], 1).unwrap();
         let expected = NewDelivery {
             id: 7 * 256 + 1,
             message: 7,
@@ -276,7 +254,7 @@ mod tests {
             has_payload: false,
             ..dead(1)
         };
-        let batch = decide(&record(None), &[message], 10).unwrap();
+        let batch = decide(record(None), &[message], 10).unwrap();
         assert_eq!((batch.again.len(), batch.counts.gone), (0, 1));
     }
 }

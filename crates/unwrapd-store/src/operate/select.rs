@@ -1,11 +1,9 @@
 //! Selects messages by their deliveries, for steps of a replay and of a drop.
 
-use std::ops::RangeInclusive;
-
-use super::Statements;
 use super::replay_batch::StoredMessage;
-use super::scan::{CANDIDATES_MAX, Candidate, Order, Pages, SelectedPage};
-use crate::StoreError;
+use super::scan::{CANDIDATES_MAX, Pages};
+use super::statements::{Candidate, Order, SelectedPage, Seqs, Statements};
+use crate::error::StoreError;
 use crate::filter::Selection;
 use crate::replay::Replay;
 
@@ -53,7 +51,7 @@ pub(super) async fn with_deliveries(
 pub(super) async fn select(
     statements: &impl Statements,
     selection: &Selection,
-    within: RangeInclusive<i64>,
+    within: Seqs,
     limit: usize,
     replay: Option<&Replay>,
     selected: impl Fn(&StoredMessage) -> usize,

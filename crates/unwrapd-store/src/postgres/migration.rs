@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::connection::{Begin, PgConnection, Work, params};
 use crate::postgres::connect::failure::{self, Failure};

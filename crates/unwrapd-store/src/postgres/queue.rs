@@ -5,4 +5,5 @@ pub(in crate::postgres) mod batch;
 pub(in crate::postgres) mod capacity;
 pub(in crate::postgres) mod claim;
 pub(in crate::postgres) mod claim_floor;
+pub(in crate::postgres) mod leases;
 pub(in crate::postgres) mod settle;

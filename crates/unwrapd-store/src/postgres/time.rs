@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 
-use crate::postgres::Shared;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::timestamp;
+use crate::postgres::shared::Shared;
 
 const REMEMBER: &str = "
     INSERT INTO trusted_time (at) VALUES ($1) ON CONFLICT (is_only) DO UPDATE SET at = EXCLUDED.at";

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::bytes_used;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};
-use crate::sqlite::schema::{APPLICATION_ID, store_error};
-use crate::sqlite::upkeep::size;
+use crate::sqlite::marks::APPLICATION_ID;
 use unwrapd_core::crash::{self, CrashPoint};
 
 /// Interval between log lines during a long migration.
@@ -51,7 +52,7 @@ pub(crate) fn version() -> usize {
 /// Migrates from `version` to the present version.
 pub(crate) fn run(connection: &mut Connection, version: usize) -> Result<(), StoreError> {
     let problem = |error: rusqlite::Error| store_error(&error);
-    let space = size::used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
+    let space = bytes_used(connection).map_err(problem)? * SPACE_FACTOR / (1024 * 1024) + 1;
     if version > 0 {
         tracing::info!(
             "migrating the store from schema {version} to {}, which needs up to {space} MB of free space",

@@ -8,22 +8,23 @@ pub(in crate::sqlite) mod quarantine;
 pub(in crate::sqlite) mod replay;
 pub(in crate::sqlite) mod replay_record;
 pub(in crate::sqlite) mod scan;
-pub(in crate::sqlite) mod traffic;
 
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::SqliteStore;
 use super::writer::job::Urgency;
-use crate::filter::{Filter, Selection};
-use crate::operate::Statements;
-use crate::operate::replay_batch::ReplayRecord;
-use crate::operate::scan::{Order, ScanPage, SelectedPage};
-use crate::replay::{AsOf, Existing, Replay, ReplayStep, Token};
-use crate::{MessageView, StoreError, TrafficCount};
+use super::{SqliteStore, traffic};
+use crate::error::StoreError;
+use crate::filter::Selection;
+use crate::operate::replay_record::ReplayRecord;
+use crate::operate::statements::{
+    DeadLetters, ReplayPage, ScanPage, ScanRange, Seqs, Statements, ViewRequest,
+};
+use crate::replay::{Existing, ReplayRun, ReplayStep};
+use crate::traffic::TrafficCount;
+use crate::views::MessageView;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
 
@@ -34,23 +35,13 @@ impl Statements for SqliteStore {
     }
 
     /// A scan skips the blocks of other times by itself.
-    async fn narrow(
-        &self,
-        _: &Selection,
-        within: RangeInclusive<i64>,
-    ) -> Result<RangeInclusive<i64>, StoreError> {
+    async fn narrow(&self, _: &Selection, within: Seqs) -> Result<Seqs, StoreError> {
         Ok(within)
     }
 
-    async fn scan(
-        &self,
-        selection: &Selection,
-        within: RangeInclusive<i64>,
-        order: Order,
-        max: usize,
-    ) -> Result<ScanPage, StoreError> {
+    async fn scan(&self, selection: &Selection, range: ScanRange) -> Result<ScanPage, StoreError> {
         let selection = selection.clone();
-        self.read(move |connection| scan::scan(connection, &selection, &within, order, max))
+        self.read(move |connection| scan::scan(connection, &selection, &range))
             .await
     }
 
@@ -80,68 +71,47 @@ impl Statements for SqliteStore {
         .await
     }
 
-    async fn views(
-        &self,
-        messages: &[i64],
-        filter: &Filter,
-        attempts_max: usize,
-        with_payload: bool,
-    ) -> Result<Vec<(i64, MessageView)>, StoreError> {
-        let (messages, filter) = (messages.to_vec(), filter.clone());
-        self.read(move |connection| {
-            browse::views(connection, &messages, &filter, attempts_max, with_payload)
-        })
-        .await
+    async fn views(&self, request: ViewRequest) -> Result<Vec<(i64, MessageView)>, StoreError> {
+        self.read(move |connection| browse::views(connection, &request))
+            .await
     }
 
     async fn replay_record(
         &self,
-        replay: &Replay,
-        token: &Token,
-        as_of: Option<AsOf>,
+        run: &ReplayRun,
         now: Timestamp,
     ) -> Result<ReplayRecord, StoreError> {
-        let name = token.clone();
+        let token = run.token.clone();
         let known = self
-            .read(move |connection| replay_record::read(connection, &name))
+            .read(move |connection| replay_record::read(connection, &token))
             .await?;
         if let Some(record) = known {
             return Ok(record);
         }
-        let (replay, token) = (replay.clone(), token.clone());
-        self.ask(Urgency::NextCommit, move |work| {
-            replay_record::begin(work.connection, &replay, &token, as_of, now)
-        })
-        .await
+        let run = run.clone();
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                replay_record::begin(work.connection, &run, now)
+            })
+            .await
     }
 
-    async fn make_due(
-        &self,
-        record: &ReplayRecord,
-        page: SelectedPage,
-        now: Moment,
-    ) -> Result<ReplayStep, StoreError> {
-        let record = record.clone();
-        self.ask(Urgency::NextCommit, move |work| {
-            let step = replay::make_due(work, &record, &page, now);
-            crash::point(CrashPoint::Replayed);
-            step
-        })
-        .await?
+    async fn make_due(&self, page: ReplayPage, now: Moment) -> Result<ReplayStep, StoreError> {
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                let step = replay::make_due(work, &page, now);
+                crash::point(CrashPoint::Replayed);
+                step
+            })
+            .await?
     }
 
-    async fn drop_dead(
-        &self,
-        filter: &Filter,
-        messages: &[i64],
-        dead_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let (filter, messages) = (filter.clone(), messages.to_vec());
-        self.ask(Urgency::NextCommit, move |work| {
-            replay::drop_dead(work.connection, &filter, &messages, dead_at, now)
-        })
-        .await
+    async fn drop_dead(&self, dead: DeadLetters, now: Timestamp) -> Result<u64, StoreError> {
+        self.writer
+            .ask(Urgency::NextCommit, move |work| {
+                replay::drop_dead(work.connection, &dead, now)
+            })
+            .await
     }
 
     async fn traffic(&self, since: Timestamp) -> Result<Vec<TrafficCount>, StoreError> {

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::error::StoreError;
+use crate::maintenance::{SUMMARY_MESSAGES_MAX, Summary};
+use crate::queue::{Attempt, Settled};
 use crate::sqlite::migration;
 use crate::sqlite::writer::job::Work;
-use crate::{Attempt, SUMMARY_MESSAGES_MAX, Settled, StoreError, Summary};
 use unwrapd_core::delivery::{Delivery, Lane, Next};
 use unwrapd_core::message::{Message, Origin};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::error::store_error;
 use crate::sqlite::schema;
 use crate::sqlite::statements::timestamp;
 use unwrapd_core::clock::Boot;
@@ -77,5 +78,5 @@ fn optional(connection: &Connection, sql: &str) -> rusqlite::Result<Option<Times
 pub fn remembered_at(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     let connection = schema::connect_to_look(path)?;
     schema::check_present(&connection)?;
-    remembered(&connection).map_err(|error| schema::store_error(&error))
+    remembered(&connection).map_err(|error| store_error(&error))
 }

@@ -4,4 +4,4 @@ pub(in crate::sqlite) mod backup;
 pub(in crate::sqlite) mod check;
 pub(in crate::sqlite) mod copy_endpoint;
 pub(in crate::sqlite) mod prune;
-pub(in crate::sqlite) mod size;
+pub(in crate::sqlite) mod vacuum;

@@ -2,13 +2,17 @@
 //! many requests share an fsync, and a single one does not wait.
 
 mod connect;
+pub(in crate::sqlite) mod dedupe_block;
 pub(in crate::sqlite) mod dedupe_index;
 mod ending;
 mod failure;
 mod files;
+pub(in crate::sqlite) mod handle;
+pub(in crate::sqlite) mod id_hashes;
 pub(in crate::sqlite) mod job;
 pub(in crate::sqlite) mod leases;
 pub(in crate::sqlite) mod pulse;
+mod report;
 pub(in crate::sqlite) mod writer_state;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -19,15 +23,17 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 use tracing::Level;
 
+use crate::error::StoreError;
+use crate::health::HealthReporter;
+use crate::sqlite::connection::LOCK_WAIT_MAX;
 use crate::sqlite::files::checkpoint::{Checkpoints, Passes};
 use crate::sqlite::files::filesystem;
-use crate::sqlite::files::readers::Readers;
-use crate::sqlite::files::store_files::{Loss, StoreFiles, Trouble};
-use crate::sqlite::schema;
+use crate::sqlite::files::known_file::{Loss, Trouble};
+use crate::sqlite::files::store_files::StoreFiles;
+use crate::sqlite::readers::Readers;
 use crate::sqlite::writer::job::{Job, Urgency, Work};
 use crate::sqlite::writer::pulse::Pulse;
 use crate::sqlite::writer::writer_state::WriterState;
-use crate::{HealthReporter, StoreError};
 use failure::Failure;
 use unwrapd_core::observe::repeated::Repeated;
 
@@ -207,7 +213,7 @@ impl Writer {
         connection.busy_timeout(if self.is_locked {
             LOCKED_WAIT
         } else {
-            schema::LOCK_WAIT_MAX
+            LOCK_WAIT_MAX
         })?;
         let outcome = self
             .check_index()

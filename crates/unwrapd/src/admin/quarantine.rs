@@ -42,7 +42,7 @@ impl From<QuarantinedSummary> for QuarantinedView {
             received_at: quarantined.received_at,
             reason: quarantined.reason,
             size: quarantined.size,
-            has_body: quarantined.has_body,
+            has_body: quarantined.body,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::api::{DropDeadRequest, DropDeadResult, ReplayPlan, ReplayProgress, Re
 use crate::printable::counted;
 use crate::store::StoreError;
 use crate::store::filter::{Filter, Status};
-use crate::store::replay::{AsOf, Replay, ReplayStep, Token};
+use crate::store::replay::{DropRun, Replay, ReplayRun, ReplayStep};
 
 /// Number of deliveries changed in one commit. It takes about ten milliseconds, for which new
 /// messages may wait.
@@ -63,20 +63,22 @@ async fn plan_or_run(stored: &Stored, asked: ReplayRequest) -> Result<Response, 
     let token = asked.token.ok_or_else(|| {
         Refusal::bad("a replay needs a `token`: the same token replays only once")
     })?;
-    Ok(answer(&run(stored, &replay, token, asked.as_of).await?))
+    let run = ReplayRun {
+        replay,
+        token,
+        as_of: asked.as_of,
+        limit: STEP,
+    };
+    Ok(answer(&finish(stored, run).await?))
 }
 
-async fn run(
-    stored: &Stored,
-    replay: &Replay,
-    token: Token,
-    as_of: Option<AsOf>,
-) -> Result<ReplayProgress, Refusal> {
+/// Takes the steps of a replay, for as long as a request may take.
+async fn finish(stored: &Stored, run: ReplayRun) -> Result<ReplayProgress, Refusal> {
     let until = Instant::now() + RUN_MAX;
     let mut before = None;
     loop {
         let now = stored.clock.moment_due();
-        let step = stored.store.replay(replay, &token, as_of, now, STEP).await;
+        let step = stored.store.replay(&run, now).await;
         let (replayed, done) = match (step, before) {
             (Ok(ReplayStep::More(replayed)), _) => (replayed, false),
             (Ok(ReplayStep::Done(replayed)), _) => (replayed, true),
@@ -89,7 +91,7 @@ async fn run(
             // Earlier steps are durable, so their counts are reported.
             (Err(StoreError::Full(_)), Some(counts)) => {
                 return Ok(ReplayProgress {
-                    token,
+                    token: run.token,
                     done: false,
                     repeated: false,
                     counts,
@@ -105,7 +107,7 @@ async fn run(
         let repeated = is_first && done && replayed.due.is_empty() && counts.deliveries > 0;
         if done && !repeated {
             tracing::info!(
-                token = token.as_str(),
+                token = run.token.as_str(),
                 "replayed: {} of {}; {} more were waiting already and are due now",
                 counted(counts.deliveries, "delivery", "deliveries"),
                 counted(counts.messages, "message", "messages"),
@@ -114,7 +116,7 @@ async fn run(
         }
         if done || Instant::now() >= until {
             return Ok(ReplayProgress {
-                token,
+                token: run.token,
                 done,
                 repeated,
                 counts,
@@ -173,16 +175,18 @@ pub(super) async fn drop_dead(
     if asked.dry_run {
         return Ok(answer(&planned));
     }
-    let mut after = None;
+    let mut run = DropRun {
+        filter,
+        as_of: planned.as_of,
+        after: None,
+        limit: STEP,
+    };
     let mut deliveries = 0;
     loop {
-        let now = clock.stamp();
-        let step = store
-            .drop_dead(&filter, planned.as_of, after, now, STEP)
-            .await?;
+        let step = store.drop_dead(&run, clock.stamp()).await?;
         deliveries += step.deliveries;
-        after = step.next;
-        if after.is_none() || Instant::now() >= until {
+        run.after = step.next;
+        if run.after.is_none() || Instant::now() >= until {
             break;
         }
     }
@@ -192,7 +196,7 @@ pub(super) async fn drop_dead(
     );
     Ok(answer(&DropDeadResult {
         deliveries,
-        done: after.is_none(),
+        done: run.after.is_none(),
         ..planned
     }))
 }

@@ -21,7 +21,7 @@ use crate::support::application::Application;
 use crate::support::postgres as server;
 use crate::support::process::{Serving, unwrapd};
 use crate::support::{Webhook, client};
-use home::{Home, assert_same, fill, message, replay_of_dead};
+use home::{Home, assert_same, fill, message, run_of_dead};
 
 fn copy_of(from: &Home, to: &Home) -> Command {
     let mut command = unwrapd();
@@ -52,12 +52,8 @@ fn assert_copied(output: &Output) {
 
 /// The result of repeating a replay with this token: nothing, if it is done.
 async fn replay_again(store: &Arc<dyn Store>, token: &str) -> Replayed {
-    let token = token.parse().unwrap();
-    let now = Timestamp::now();
-    match store
-        .replay(&replay_of_dead(), &token, None, now.into(), 1000)
-        .await
-    {
+    let run = run_of_dead(token, 1000);
+    match store.replay(&run, Timestamp::now().into()).await {
         Ok(ReplayStep::Done(done)) => done,
         other => panic!("{other:?}"),
     }

@@ -12,7 +12,7 @@ use unwrapd::delivery::limits::Limits;
 use unwrapd::delivery::rate_limiter::burst;
 use unwrapd::delivery::{Delivery, Lane, Next};
 use unwrapd::message::Message;
-use unwrapd::store::{Accepted, Attempt, Claimed, Lease, Settled, Terms};
+use unwrapd::store::{Accepted, Attempt, ClaimRequest, Claimed, Lease, Settled};
 
 use crate::tally::Tally;
 use crate::world::payload;
@@ -89,11 +89,7 @@ struct Held {
 
 /// A claim that was made.
 pub(crate) struct Claim<'c> {
-    pub(crate) destination: &'c str,
-    pub(crate) lane: Lane,
-    pub(crate) now: Timestamp,
-    pub(crate) terms: Terms,
-    pub(crate) limit: usize,
+    pub(crate) request: ClaimRequest<'c>,
     /// When its leases end.
     pub(crate) ends_at: Instant,
 }
@@ -323,18 +319,12 @@ impl Ledger {
     }
 
     pub(crate) fn claimed(&self, claim: &Claim<'_>, claimed: &Claimed) {
-        let Claim {
-            destination,
-            lane,
-            now,
-            terms,
-            limit,
-            ends_at,
-        } = *claim;
+        let Claim { request, ends_at } = *claim;
+        let (destination, lane, now) = (request.destination, request.lane, request.now);
         let put_off_from = now
-            + SignedDuration::try_from(terms.longest_wait).unwrap()
+            + SignedDuration::try_from(request.terms.longest_wait).unwrap()
             + SignedDuration::from_secs(1);
-        self.check(claimed.deliveries.len() <= limit, || {
+        self.check(claimed.deliveries.len() <= request.limit, || {
             "claimed more than asked for".into()
         });
         let is_due = |due_at: Timestamp| {

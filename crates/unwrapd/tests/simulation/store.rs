@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use unwrapd::delivery::Lane;
 use unwrapd::delivery::limit_share::LimitShare;
 use unwrapd::handoff::{DirectHandoff, Reservation};
 use unwrapd::message::Message;
 use unwrapd::store::{
-    Accepted, Attempt, Claimed, DeliveryQueue, Inbox, Lease, Recipient, Settled, StoreError, Terms,
+    Accepted, Attempt, ClaimRequest, Claimed, DeliveryQueue, Inbox, Lease, Recipient, Settled,
+    StoreError,
 };
 
 use crate::ledger::{Claim, Ledger};
@@ -134,14 +134,14 @@ impl Inbox for Troubled {
                         next_due_at: None,
                     };
                     let ends_at = begun_at + reservation.lease();
-                    let claim = Claim {
+                    let request = ClaimRequest {
                         destination: &destination,
                         lane,
                         now,
                         terms: Duration::ZERO.into(),
                         limit: 1,
-                        ends_at,
                     };
+                    let claim = Claim { request, ends_at };
                     self.ledger.claimed(&claim, &claimed);
                     reservation.complete(handed.delivery);
                 }
@@ -156,28 +156,15 @@ impl Inbox for Troubled {
 
 #[async_trait]
 impl DeliveryQueue for Troubled {
-    async fn claim_within(
-        &self,
-        destination: &str,
-        lane: Lane,
-        now: Timestamp,
-        terms: Terms,
-        limit: usize,
-    ) -> Result<Claimed, StoreError> {
-        self.ledger.looks(destination, lane, now);
+    async fn claim_within(&self, request: ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+        self.ledger
+            .looks(request.destination, request.lane, request.now);
         let begun_at = Instant::now();
         self.troubled(async {
-            let claimed = self
-                .inner
-                .claim_within(destination, lane, now, terms, limit)
-                .await?;
+            let claimed = self.inner.claim_within(request).await?;
             let claim = Claim {
-                destination,
-                lane,
-                now,
-                terms,
-                limit,
-                ends_at: begun_at + terms.lease,
+                request,
+                ends_at: begun_at + request.terms.lease,
             };
             self.ledger.claimed(&claim, &claimed);
             Ok(claimed)

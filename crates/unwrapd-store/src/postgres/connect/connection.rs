@@ -14,9 +14,8 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row};
 
 use crate::postgres::connect::address::CONNECT_TIME;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::CONNECTIONS_MAX;
+use crate::postgres::connect::purpose::CONNECTIONS_MAX;
 use crate::postgres::connect::tls::{Connector, Tls};
-use crate::postgres::fleet::notify::Notifications;
 
 /// How much longer we wait than the server, so that the server times out first and gives the
 /// reason.
@@ -36,6 +35,9 @@ macro_rules! params {
     };
 }
 pub(crate) use params;
+
+/// Receives the payload of each notification on a connection.
+pub(crate) type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// The work of one transaction.
 #[derive(Clone, Copy)]
@@ -115,19 +117,19 @@ pub(crate) struct PgConnection {
 }
 
 impl PgConnection {
-    /// Connects. `notifications` receives the notifications on this connection.
+    /// Connects. `listener` receives the notifications on this connection.
     pub(crate) async fn open(
         config: &Config,
         tls: Option<Arc<Tls>>,
-        notifications: Option<Arc<Notifications>>,
+        listener: Option<Listener>,
     ) -> Result<Self, Failure> {
         let connected = async {
             if let Some(tls) = tls {
                 let (client, connection) = config.connect(Connector(tls)).await?;
-                return Ok((client, tokio::spawn(drive(connection, notifications))));
+                return Ok((client, tokio::spawn(drive(connection, listener))));
             }
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            Ok::<_, tokio_postgres::Error>((client, tokio::spawn(drive(connection, notifications))))
+            Ok::<_, tokio_postgres::Error>((client, tokio::spawn(drive(connection, listener))))
         };
         match timeout(CONNECT_TIME + MARGIN, connected).await {
             Ok(Ok((client, driver))) => Ok(Self { client, driver }),
@@ -232,14 +234,14 @@ impl PgConnection {
 }
 
 /// Runs the connection until it ends. Callers that wait for an answer get its error.
-async fn drive<S, T>(mut connection: Connection<S, T>, notifications: Option<Arc<Notifications>>)
+async fn drive<S, T>(mut connection: Connection<S, T>, listener: Option<Listener>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let (AsyncMessage::Notification(told), Some(notifications)) = (message, &notifications) {
-            notifications.hear(told.payload());
+        if let (AsyncMessage::Notification(told), Some(listener)) = (message, &listener) {
+            listener(told.payload());
         }
     }
 }

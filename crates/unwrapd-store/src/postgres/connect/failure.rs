@@ -5,8 +5,8 @@ use std::error::Error as _;
 
 use tokio_postgres::error::SqlState;
 
-use crate::StoreError;
-use crate::postgres::connect::pool::CONNECTIONS_MAX;
+use crate::error::StoreError;
+use crate::postgres::connect::purpose::CONNECTIONS_MAX;
 
 /// Remedy if another role owns the tables.
 pub(crate) const SAME_ROLE: &str = "use one role for the copy and for the gateways, or let an \

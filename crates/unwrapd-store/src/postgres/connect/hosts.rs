@@ -12,14 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Config;
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::mutex::lock;
 use crate::postgres::connect::address::{CONNECT_TIME, PostgresAddress};
-use crate::postgres::connect::connection::PgConnection;
+use crate::postgres::connect::connection::{Listener, PgConnection};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::server::{self, Does, Line};
 use crate::postgres::connect::tls::Tls;
-use crate::postgres::fleet::notify::Notifications;
-use crate::postgres::lock;
 
 /// How long to wait for the other hosts after a primary has answered: if two hosts accept writes,
 /// one is a former primary. If no primary was known before, all hosts are waited for.
@@ -96,20 +95,16 @@ impl Hosts {
         self.each.len() > 1
     }
 
-    /// Connects to the primary, and refuses a server that could lose commits. `notifications`
+    /// Connects to the primary, and refuses a server that could lose commits. `listener`
     /// receives the notifications on this connection. All hosts are contacted at once: a dead host
     /// is silent for long, and a former primary may answer first.
-    pub(crate) async fn connect(
-        &self,
-        notifications: Option<&Arc<Notifications>>,
-    ) -> Result<Connected, Failure> {
+    pub(crate) async fn connect(&self, listener: Option<Listener>) -> Result<Connected, Failure> {
         let known = *lock(&self.known);
         let mut asked = JoinSet::new();
         for (place, config) in self.each.iter().enumerate() {
             let (config, tls) = (config.clone(), self.tls.clone());
-            let notifications = notifications.map(Arc::clone);
-            asked
-                .spawn(async move { (place, look(&config, tls, notifications, known.line).await) });
+            let listener = listener.clone();
+            asked.spawn(async move { (place, look(&config, tls, listener, known.line).await) });
         }
         let mut best: Option<(usize, Connected)> = None;
         let mut failed: Option<Failure> = None;
@@ -182,10 +177,10 @@ impl Hosts {
 async fn look(
     config: &Config,
     tls: Option<Arc<Tls>>,
-    notifications: Option<Arc<Notifications>>,
+    listener: Option<Listener>,
     known: Option<Line>,
 ) -> Result<Connected, Failure> {
-    let link = PgConnection::open(config, tls, notifications).await?;
+    let link = PgConnection::open(config, tls, listener).await?;
     let rows = link.first(server::LOOK).await?;
     let does = server::check(&rows).map_err(Failure::OfTheStore)?;
     // Some servers that speak the protocol of PostgreSQL do not support this query.

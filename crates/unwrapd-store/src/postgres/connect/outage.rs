@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use crate::postgres::lock;
-use crate::{HealthReporter, StoreError};
+use crate::error::StoreError;
+use crate::health::HealthReporter;
+use crate::mutex::lock;
 
 /// If some webhooks are stored and some refused, for example because the server allows too few
 /// connections, the recovery is not logged each time. This is the maximum number of such lines.

@@ -11,12 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
+use crate::error::StoreError;
+use crate::health::HealthReporter;
+use crate::mutex::lock;
 use crate::postgres::connect::connection::{Begin, Params, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::connect::outage::Outage;
-use crate::postgres::lock;
-use crate::{HealthReporter, StoreError};
+use crate::postgres::connect::purpose::Purpose;
 
 /// Maximum duration of a statement whose caller waits.
 const CHANGE_TIME: Duration = Duration::from_secs(5);
@@ -26,52 +28,6 @@ const LOOK_TIME: Duration = Duration::from_secs(60);
 const TAKE_TIME: Duration = Duration::from_secs(5);
 /// Rest after a failed connection. Callers get its error meanwhile.
 const CONNECT_REST: Duration = Duration::from_millis(250);
-
-/// Purpose of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// New messages.
-    Accepting,
-    /// Finished attempts.
-    Settling,
-    /// Due deliveries, and other short work.
-    Claiming,
-    /// Long work, which may scan many rows.
-    Looking,
-    /// Notifications, for which no caller waits.
-    Telling,
-}
-
-impl Purpose {
-    const ALL: [Self; 5] = [
-        Self::Accepting,
-        Self::Settling,
-        Self::Claiming,
-        Self::Looking,
-        Self::Telling,
-    ];
-
-    /// Maximum number of connections.
-    pub(crate) const fn connections_max(self) -> usize {
-        match self {
-            // While one commits, the other gathers. More connections would make smaller batches,
-            // not more throughput.
-            Self::Accepting | Self::Settling => 2,
-            Self::Claiming | Self::Looking => 3,
-            Self::Telling => 1,
-        }
-    }
-}
-
-/// Maximum number of connections of a gateway, for all purposes, including the listening one.
-pub(crate) const CONNECTIONS_MAX: usize = {
-    let (mut all, mut place) = (1, 0);
-    while place < Purpose::ALL.len() {
-        all += Purpose::ALL[place].connections_max();
-        place += 1;
-    }
-    all
-};
 
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -262,6 +218,11 @@ impl Pool {
         }
     }
 
+    /// Begins a transaction of several round trips, for long work.
+    pub(crate) async fn transaction(self: &Arc<Self>) -> Result<Transaction, Failure> {
+        self.take(Purpose::Looking).await?.transaction().await
+    }
+
     /// Hands out no more connections, and closes the idle ones.
     pub(crate) async fn close(&self) {
         for bound in &self.bounds {
@@ -330,7 +291,7 @@ impl PooledConnection {
 
     /// Begins a transaction of several round trips. Unless it is committed, its connection is
     /// closed.
-    pub(crate) async fn transaction(self) -> Result<Transaction, Failure> {
+    async fn transaction(self) -> Result<Transaction, Failure> {
         let begun = self.link()?.begin(&self.pool.look).await;
         if begun.is_err() {
             self.pool.throw_away();

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use tokio_postgres::Row;
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Oldest supported version, as the server encodes it.
 const VERSION_MIN: i32 = 150_000;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::SharedCircuit;
-use crate::postgres::Shared;
+use crate::fleet::SharedCircuit;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed};
+use crate::postgres::shared::Shared;
 
 /// Whether the wait is longer than its back-off: the clock of the server was set back.
 const IS_OVERLONG: &str =

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::StoreError;
-use crate::postgres::Shared;
+use crate::error::StoreError;
 use crate::postgres::connect::connection::{Begin, PgConnection, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
-use crate::postgres::fleet::membership::{ClockNews, Moment, Reply};
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::fleet::gateway_row::Reply;
+use crate::postgres::fleet::membership::{ClockNews, Moment};
+use crate::postgres::shared::Shared;
 
 /// Interval between heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
-use tokio_postgres::Row;
 
-use crate::postgres::connect::failure::Failure;
-use crate::postgres::lock;
-use crate::{Configuration, FRESH, FleetGateway, GatewayIdentity, StoreError};
+use crate::error::StoreError;
+use crate::fleet::{Configuration, FRESH, FleetGateway, GatewayIdentity};
+use crate::mutex::lock;
+use crate::postgres::fleet::gateway_row::{Heartbeat, Other, Reply, written};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::limit_share::LimitShare;
 
@@ -46,37 +46,6 @@ struct State {
     /// How far our clock is ahead of the server's, in milliseconds.
     clock_ahead_ms: i64,
     is_clock_wrong: bool,
-}
-
-/// The state that another gateway has published.
-#[derive(Clone, Debug)]
-struct Other {
-    id: i64,
-    name: String,
-    configuration: Configuration,
-    sees: Vec<i64>,
-    silent_for: Duration,
-}
-
-/// Content of a heartbeat.
-pub(crate) struct Heartbeat {
-    pub(crate) id: i64,
-    pub(crate) identity: GatewayIdentity,
-    pub(crate) parts: String,
-    pub(crate) sees: Vec<i64>,
-    pub(crate) joins: bool,
-    pub(crate) is_news: bool,
-}
-
-/// Reply to a heartbeat.
-pub(crate) struct Reply {
-    /// Whether this gateway has a row. If not, the others have declared it dead.
-    pub(crate) is_counted: bool,
-    /// Time since our previous heartbeat, in milliseconds. `None`: this was the first.
-    pub(crate) silent_ms: Option<i64>,
-    /// Time on the clock of the server, in milliseconds.
-    server_ms: i64,
-    others: Vec<Other>,
 }
 
 /// Changes by a heartbeat.
@@ -332,69 +301,11 @@ struct Compared {
     takes_part: bool,
 }
 
-impl Reply {
-    pub(crate) fn of(rows: &[Row], ours: i64) -> Result<Self, Failure> {
-        let mut reply = Self {
-            is_counted: false,
-            silent_ms: None,
-            server_ms: 0,
-            others: Vec::with_capacity(rows.len()),
-        };
-        for row in rows {
-            reply.is_counted = row.try_get(0)?;
-            reply.server_ms = row.try_get(6)?;
-            // The row of NULLs.
-            let Some(id) = row.try_get::<_, Option<i64>>(1)? else {
-                continue;
-            };
-            let silent_ms: i64 = row.try_get(5)?;
-            if id == ours {
-                reply.silent_ms = Some(silent_ms);
-                continue;
-            }
-            let name: String = row.try_get(2)?;
-            // A gateway without a name makes no deliveries.
-            if name.is_empty() {
-                continue;
-            }
-            reply.others.push(Other {
-                id,
-                name,
-                configuration: read(row.try_get(3)?),
-                sees: row.try_get(4)?,
-                silent_for: Duration::from_millis(u64::try_from(silent_ms).unwrap_or_default()),
-            });
-        }
-        reply.others.sort_unstable_by_key(|other| other.id);
-        Ok(reply)
-    }
-}
-
 /// A unique id.
 fn new_id() -> Result<i64, StoreError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     Ok(i64::from_le_bytes(bytes))
-}
-
-/// `part=digest`, separated by blanks.
-fn written(configuration: &Configuration) -> String {
-    let parts = configuration.iter();
-    let parts: Vec<String> = parts
-        .map(|(part, digest)| format!("{part}={digest:08x}"))
-        .collect();
-    parts.join(" ")
-}
-
-/// Parses the digests. Skips text of a later version that it cannot parse.
-fn read(parts: &str) -> Configuration {
-    let parts = parts.split(' ').filter_map(|part| part.split_once('='));
-    parts
-        .filter_map(|(part, digest)| {
-            let digest = u32::from_str_radix(digest, 16).ok()?;
-            Some((part.to_owned(), digest))
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -14,12 +14,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::FleetChanges;
-use crate::postgres::Shared;
-use crate::postgres::connect::connection::params;
+use crate::fleet::FleetChanges;
+use crate::mutex::lock;
+use crate::postgres::connect::connection::{Listener, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
-use crate::postgres::lock;
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::queue::claim_floor::ClaimFloors;
+use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::Lane;
 
 /// Maximum time until a change without a notification is found.
@@ -132,7 +134,7 @@ impl Notifications {
     }
 
     /// Receives a notification from another gateway or from this one.
-    pub(crate) fn hear(&self, told: &str) {
+    fn hear(&self, told: &str) {
         let Some((origin, notifications)) = told.split_once(' ') else {
             return;
         };
@@ -156,7 +158,12 @@ impl Notifications {
     }
 
     /// Waits for a notification, or until the next regular search.
-    pub(crate) async fn next(&self, shared: &Shared) -> FleetChanges {
+    pub(crate) async fn next(
+        &self,
+        pool: &Arc<Pool>,
+        clock: &Clock,
+        claim_floors: &ClaimFloors,
+    ) -> FleetChanges {
         let look_at = *lock(&self.look_at);
         tokio::select! {
             () = self.hears.notified() => {}
@@ -176,10 +183,10 @@ impl Notifications {
             heard.pauses = true;
             heard.circuits = true;
             let began = Instant::now();
-            match look(shared).await {
+            match look(pool, clock).await {
                 Ok(due) => {
                     for (destination, lane, since_ms) in due {
-                        shared.claim_floors.comes(&destination, lane, since_ms);
+                        claim_floors.comes(&destination, lane, since_ms);
                         heard.due.insert((destination, lane));
                     }
                     let rest = began.elapsed() * LOOK_REST;
@@ -201,12 +208,10 @@ impl Notifications {
     }
 }
 
-async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
-    let now = shared.clock.now().as_millisecond();
-    let rows = shared
-        .pool
-        .once(Purpose::Claiming, LOOK, params![now => INT8])
-        .await?;
+async fn look(pool: &Arc<Pool>, clock: &Clock) -> Result<Vec<(String, Lane, i64)>, Failure> {
+    let now = clock.now().as_millisecond();
+    let given = params![now => INT8];
+    let rows = pool.once(Purpose::Claiming, LOOK, given).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         if let Some(lane) = Lane::named(row.try_get(1)?) {
@@ -217,8 +222,11 @@ async fn look(shared: &Shared) -> Result<Vec<(String, Lane, i64)>, Failure> {
 }
 
 /// Sends pending notifications, until the store is closed.
-pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
-    let notifications = &shared.notifications;
+pub(crate) async fn send(
+    notifications: Arc<Notifications>,
+    pool: Arc<Pool>,
+    mut closing: watch::Receiver<()>,
+) {
     let mut is_closing = false;
     while !is_closing {
         tokio::select! {
@@ -233,7 +241,7 @@ pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
             continue;
         }
         let given = params![notifications.channel => TEXT, told => TEXT_ARRAY];
-        if let Err(failure) = shared.pool.once(Purpose::Telling, TELL, given).await {
+        if let Err(failure) = pool.once(Purpose::Telling, TELL, given).await {
             tracing::debug!("cannot notify the other gateways: {failure:?}");
         }
         if !is_closing {
@@ -244,12 +252,18 @@ pub(crate) async fn send(shared: Arc<Shared>, mut closing: watch::Receiver<()>) 
 
 /// Listens for notifications, until the store is closed. This needs a session of its own, which a
 /// pooler may not provide; then none arrives.
-pub(crate) async fn listen(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
-    let notifications = &shared.notifications;
+pub(crate) async fn listen(
+    notifications: Arc<Notifications>,
+    pool: Arc<Pool>,
+    mut closing: watch::Receiver<()>,
+) {
+    let heard = Arc::clone(&notifications);
+    let listener: Listener = Arc::new(move |told: &str| heard.hear(told));
     let listen = format!("LISTEN {}", notifications.channel);
     loop {
         let listened = async {
-            let mut link = shared.pool.hosts().connect(Some(notifications)).await?.link;
+            let listener = Some(Arc::clone(&listener));
+            let mut link = pool.hosts().connect(listener).await?.link;
             link.batch(LISTEN_REST, &listen).await?;
             // Notifications from before the subscription are not repeated.
             notifications.look_now();

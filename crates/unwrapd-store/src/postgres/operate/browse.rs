@@ -7,11 +7,13 @@ use bytes::Bytes;
 
 use crate::filter::{Filter, Status};
 use crate::ids::message_of;
+use crate::operate::statements::ViewRequest;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed, timestamp};
-use crate::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
+use crate::views::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 use unwrapd_core::delivery::Lane;
 use unwrapd_core::message::{Origin, resource_in};
 
@@ -36,12 +38,15 @@ const ATTEMPTS: &str = "
 /// These messages in this order, with the deliveries that the filter selects.
 pub(crate) async fn views(
     pool: &Arc<Pool>,
-    seqs: &[i64],
-    filter: &Filter,
-    attempts_max: usize,
-    with_payload: bool,
+    request: &ViewRequest,
 ) -> Result<Vec<(i64, MessageView)>, Failure> {
-    let mut deliveries = deliveries(pool, seqs, filter, attempts_max).await?;
+    let ViewRequest {
+        messages: seqs,
+        filter,
+        attempts_max,
+        with_payload,
+    } = request;
+    let mut deliveries = deliveries(pool, seqs, filter, *attempts_max).await?;
     let given = params![seqs => INT8_ARRAY];
     let rows = pool.once(Purpose::Looking, MESSAGES, given).await?;
     let mut found = HashMap::with_capacity(rows.len());
@@ -67,7 +72,9 @@ pub(crate) async fn views(
                 .try_get::<_, Option<i64>>(7)?
                 .and_then(|bytes| u64::try_from(bytes).ok()),
             deliveries,
-            payload: payload.filter(|_| with_payload).map(Bytes::copy_from_slice),
+            payload: payload
+                .filter(|_| *with_payload)
+                .map(Bytes::copy_from_slice),
         };
         found.insert(seq, message);
     }

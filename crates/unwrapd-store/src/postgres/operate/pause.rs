@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::DestinationCounts;
+use crate::destination_control::DestinationCounts;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, timestamp};
 
 /// Each count walks an index that holds little else.

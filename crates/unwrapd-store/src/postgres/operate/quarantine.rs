@@ -8,9 +8,10 @@ use tokio_postgres::Row;
 
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
-use crate::postgres::rows::{signed, storable, timestamp};
-use crate::{QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::rows::{natural, signed, storable, timestamp};
+use crate::quarantine::{QUARANTINED_MAX, Quarantined, QuarantinedRequest, QuarantinedSummary};
 
 const ADD: &str = "SELECT quarantine_request($1, $2, $3, $4, $5, $6, $7)";
 
@@ -44,8 +45,7 @@ pub(crate) async fn add(
     // Not repeated if the connection has ended, because the request could be stored twice.
     let taken = pool.take(Purpose::Claiming).await?;
     let rows = taken.once(Purpose::Claiming, ADD, given).await?;
-    rows.first()
-        .map_or(Ok(0), |row| crate::postgres::rows::natural(row, 0))
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
 }
 
 pub(crate) async fn list(
@@ -53,10 +53,12 @@ pub(crate) async fn list(
     after: i64,
     limit: usize,
 ) -> Result<Vec<QuarantinedRequest>, Failure> {
-    let limit = signed(limit);
-    let given = params![after => INT8, limit => INT8];
-    let rows = pool.once(Purpose::Looking, LIST, given).await?;
-    rows.iter().map(quarantined).collect()
+    let rows = select(pool, LIST, after, limit).await?;
+    let with_body = rows.iter().map(|row| {
+        let body: Option<Vec<u8>> = row.try_get(6)?;
+        quarantined(row, body.map(Bytes::from))
+    });
+    with_body.collect()
 }
 
 pub(crate) async fn summaries(
@@ -64,21 +66,21 @@ pub(crate) async fn summaries(
     after: i64,
     limit: usize,
 ) -> Result<Vec<QuarantinedSummary>, Failure> {
+    let rows = select(pool, SUMMARIES, after, limit).await?;
+    rows.iter()
+        .map(|row| quarantined(row, row.try_get(6)?))
+        .collect()
+}
+
+async fn select(
+    pool: &Arc<Pool>,
+    sql: &str,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<Row>, Failure> {
     let limit = signed(limit);
     let given = params![after => INT8, limit => INT8];
-    let rows = pool.once(Purpose::Looking, SUMMARIES, given).await?;
-    let summary = |row: &Row| {
-        Ok(QuarantinedSummary {
-            id: row.try_get(0)?,
-            endpoint: row.try_get(1)?,
-            received_at: timestamp(row, 2)?,
-            reason: row.try_get(3)?,
-            headers: headers(row)?,
-            size: size(row)?,
-            has_body: row.try_get(6)?,
-        })
-    };
-    rows.iter().map(summary).collect()
+    pool.once(Purpose::Looking, sql, given).await
 }
 
 pub(crate) async fn delete_quarantined(
@@ -88,19 +90,18 @@ pub(crate) async fn delete_quarantined(
     let (first, last) = (*quarantined_requests.start(), *quarantined_requests.end());
     let given = params![first => INT8, last => INT8];
     let rows = pool.once(Purpose::Looking, DISCARD, given).await?;
-    rows.first()
-        .map_or(Ok(0), |row| crate::postgres::rows::natural(row, 0))
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
 }
 
-fn quarantined(row: &Row) -> Result<QuarantinedRequest, Failure> {
-    Ok(QuarantinedRequest {
+fn quarantined<B>(row: &Row, body: B) -> Result<Quarantined<B>, Failure> {
+    Ok(Quarantined {
         id: row.try_get(0)?,
         endpoint: row.try_get(1)?,
         received_at: timestamp(row, 2)?,
         reason: row.try_get(3)?,
         headers: headers(row)?,
         size: size(row)?,
-        body: row.try_get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+        body,
     })
 }
 

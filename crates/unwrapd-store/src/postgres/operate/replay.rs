@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::filter::{Filter, Status};
-use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
-use crate::operate::scan::SelectedPage;
-use crate::postgres::Shared;
+use crate::filter::Status;
+use crate::operate::replay_batch::ReplayBatch;
+use crate::operate::statements::{DeadLetters, ReplayPage};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::operate::{candidate, replay_record};
 use crate::postgres::rows::natural;
+use crate::postgres::shared::Shared;
 use crate::replay::ReplayStep;
 use unwrapd_core::clock::Moment;
 use unwrapd_core::crash::{self, CrashPoint};
@@ -34,23 +35,18 @@ const DROP: &str = "
 /// Makes a page due and records the progress.
 pub(crate) async fn make_due(
     shared: &Shared,
-    record: &ReplayRecord,
-    page: &SelectedPage,
+    page: &ReplayPage,
     now: Moment,
 ) -> Result<ReplayStep, Failure> {
-    let transaction = shared
-        .pool
-        .take(Purpose::Looking)
-        .await?
-        .transaction()
-        .await?;
+    let ReplayPage { record, selected } = page;
+    let transaction = shared.pool.transaction().await?;
     if !replay_record::lock(&transaction, record).await? {
         transaction.commit().await?;
         return Ok(record.overtaken());
     }
-    let messages = candidate::lock(&transaction, &page.messages).await?;
+    let messages = candidate::lock(&transaction, &selected.messages).await?;
     let mut reserved = Vec::new();
-    let batch = ReplayBatch::decide(record, page, &messages, |deliveries| {
+    let batch = ReplayBatch::decide(page, &messages, |deliveries| {
         reserved.push(shared.capacity.reserve_to_replay(deliveries)?);
         Ok(())
     })
@@ -70,14 +66,17 @@ pub(crate) async fn make_due(
     Ok(batch.step(due))
 }
 
-/// Drops the selected deliveries of these messages that were dead at `dead_at`.
+/// Drops these dead letters, and returns their number.
 pub(crate) async fn drop_dead(
     pool: &Arc<Pool>,
-    filter: &Filter,
-    messages: &[i64],
-    dead_at: Timestamp,
+    dead: &DeadLetters,
     now: Timestamp,
 ) -> Result<u64, Failure> {
+    let DeadLetters {
+        messages,
+        filter,
+        dead_at,
+    } = dead;
     if !filter.status.contains(&Status::Dead) {
         return Ok(0);
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::StoreError;
-use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
+use crate::error::StoreError;
+use crate::operate::replay_batch::ReplayBatch;
+use crate::operate::replay_record::ReplayRecord;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose, Transaction};
+use crate::postgres::connect::pool::{Pool, Transaction};
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, signed, timestamp};
-use crate::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
+use crate::replay::{Counts, ReplayRun, TOKENS_MAX, Token};
 
 const READ: &str = "
     SELECT id, request, started_at, last_message, next_message, messages, deliveries, calls, waiting, gone, ended_at IS NOT NULL
@@ -32,23 +34,22 @@ const WRITE: &str = "
     UPDATE replay SET next_message = $2, messages = $3, deliveries = $4, calls = $5, waiting = $6, gone = $7, ended_at = $8
     WHERE id = $1";
 
-/// The record of this token. If there is none, it is created, and the messages of the replay are
+/// The record of this run. If there is none, it is created, and the messages of the replay are
 /// fixed.
 pub(crate) async fn read_or_begin(
     pool: &Arc<Pool>,
-    replay: &Replay,
-    token: &Token,
-    as_of: Option<AsOf>,
+    run: &ReplayRun,
     now: Timestamp,
 ) -> Result<ReplayRecord, Failure> {
+    let token = &run.token;
     if let Some(record) = read(pool, token).await? {
         return Ok(record);
     }
     let token_text = token.as_str();
-    let request = serde_json::to_string(replay)
+    let request = serde_json::to_string(&run.replay)
         .map_err(|error| Failure::OfAChange(StoreError::Unavailable(error.to_string())))?;
-    let at = as_of.map_or(now, |as_of| as_of.at).as_millisecond();
-    let newest = as_of.map_or(i64::MAX, |as_of| as_of.newest);
+    let at = run.as_of.map_or(now, |as_of| as_of.at).as_millisecond();
+    let newest = run.as_of.map_or(i64::MAX, |as_of| as_of.newest);
     let given = params![token_text => TEXT, request => TEXT, at => INT8, newest => INT8, TOKENS_MAX => INT8];
     pool.once(Purpose::Looking, BEGIN, given).await?;
     read(pool, token)

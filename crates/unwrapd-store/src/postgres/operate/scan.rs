@@ -1,15 +1,15 @@
 //! Finds selected messages by their ids, by time, and by their own rows.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::filter::{Filter, Selection};
-use crate::operate::scan::{Candidate, Order, ScanPage, behind};
+use crate::operate::statements::{Candidate, Order, ScanPage, ScanRange, Seqs, behind};
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{signed, timestamp};
 
 /// Most numbers looked at in one piece: some ten milliseconds.
@@ -21,8 +21,8 @@ const PAYLOADS_MAX: i64 = 64;
 pub(crate) async fn narrow(
     pool: &Arc<Pool>,
     selection: &Selection,
-    within: RangeInclusive<i64>,
-) -> Result<RangeInclusive<i64>, Failure> {
+    within: Seqs,
+) -> Result<Seqs, Failure> {
     let is_any_time = selection.filter.since.is_none() && selection.filter.until.is_none();
     if is_any_time || selection.filter.names_ids() {
         return Ok(within);
@@ -41,19 +41,18 @@ pub(crate) async fn narrow(
         );
     }
     let (Some(first), Some(last)) = (first, last) else {
-        return Ok(RangeInclusive::new(1, 0));
+        return Ok(Seqs::new(1, 0));
     };
     Ok(first.max(*within.start())..=last.min(*within.end()))
 }
 
-/// The next piece of the messages within these numbers.
+/// The next candidates of the range.
 pub(crate) async fn scan_page(
     pool: &Arc<Pool>,
     selection: &Selection,
-    within: RangeInclusive<i64>,
-    order: Order,
-    max: usize,
+    range: ScanRange,
 ) -> Result<ScanPage, Failure> {
+    let ScanRange { within, order, max } = range;
     let Some(span) = span(pool, selection, &within, order).await? else {
         return Ok(ScanPage::default());
     };
@@ -159,9 +158,9 @@ pub(crate) async fn newest(pool: &Arc<Pool>) -> Result<i64, Failure> {
 async fn span(
     pool: &Arc<Pool>,
     selection: &Selection,
-    within: &RangeInclusive<i64>,
+    within: &Seqs,
     order: Order,
-) -> Result<Option<RangeInclusive<i64>>, Failure> {
+) -> Result<Option<Seqs>, Failure> {
     let (first, last) = (*within.start(), *within.end());
     if selection.filter.names_ids() || selection.filter.names_dead_only() {
         // What is asked for is found by an index.

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 
+use crate::error::StoreError;
 use crate::ids::deliveries_of;
-use crate::postgres::Shared;
+use crate::inbox::{Accepted, Recipient};
 use crate::postgres::connect::connection::{Work, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::queue::batch::Change;
 use crate::postgres::rows::storable;
+use crate::postgres::shared::Shared;
 use crate::search_keys::SearchKeys;
-use crate::{Accepted, Recipient, StoreError};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::{Delivery, Lane};
 use unwrapd_core::message::Message;

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
-use tokio::task::{JoinSet, yield_now};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::StoreError;
-use crate::postgres::Alive;
-use crate::postgres::Shared;
+use crate::error::StoreError;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::shared::Shared;
+use crate::postgres::workers::Workers;
 
 /// Maximum number of changes that wait for a commit. A further change gets [`StoreError::Busy`].
 const QUEUE_MAX: usize = 1024;
@@ -97,24 +97,18 @@ impl<C: Change> Clone for Queue<C> {
 impl<C: Change> Queue<C> {
     /// Starts the workers. They end when the last clone of the queue is dropped and all changes are
     /// made.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        has_ended: &Arc<watch::Sender<bool>>,
-        workers: &mut JoinSet<()>,
-    ) -> Self {
+    pub(crate) fn start(shared: &Arc<Shared>, workers: &mut Workers) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         let under_way = Arc::new(UnderWay::default());
         for _ in 0..C::OVER.connections_max() {
             let (shared, waiting) = (Arc::clone(shared), Arc::clone(&waiting));
             let under_way = Arc::clone(&under_way);
-            let alive = Alive(Arc::clone(has_ended));
-            workers.spawn(async move {
+            workers.begin(async move {
                 while let Some(batch) = gather(&shared, &waiting, &under_way).await {
                     apply(&shared, batch).await;
                     under_way.ends();
                 }
-                drop(alive);
             });
         }
         Self(queue)

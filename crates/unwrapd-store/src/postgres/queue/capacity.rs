@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::postgres::Shared;
+use crate::capacity;
+use crate::error::StoreError;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::signed;
-use crate::{StoreError, capacity};
 
 /// Counts the waiting deliveries.
 const COUNT: &str = "SELECT count(*) FROM delivery WHERE state = 'waiting'";
@@ -103,7 +104,11 @@ impl Capacity {
 }
 
 /// Counts regularly, until the store is closed.
-pub(crate) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+pub(crate) async fn keep_count(
+    capacity: Arc<Capacity>,
+    pool: Arc<Pool>,
+    mut closing: watch::Receiver<()>,
+) {
     let mut rest = REST_MIN;
     loop {
         tokio::select! {
@@ -112,7 +117,7 @@ pub(crate) async fn keep_count(shared: Arc<Shared>, mut closing: watch::Receiver
         }
         let began = Instant::now();
         rest = tokio::select! {
-            counted = shared.capacity.count(&shared.pool) => match counted {
+            counted = capacity.count(&pool) => match counted {
                 Ok(()) => REST_MIN.max(began.elapsed() * REST),
                 Err(failure) => {
                     tracing::debug!("cannot count the waiting deliveries: {failure:?}");

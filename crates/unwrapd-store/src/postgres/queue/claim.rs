@@ -5,24 +5,21 @@
 //! of their leases. So each claim of a lane has its own end of leases, by which it is found and
 //! released.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use crate::postgres::Shared;
 use crate::postgres::connect::connection::{Work, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
-use crate::postgres::lock;
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::queue::leases::LOOK_EVERY;
 use crate::postgres::rows::{natural, signed, timestamp};
+use crate::postgres::shared::Shared;
 use crate::put_off::{COUNT_MAX, PutOff};
-use crate::{Claimed, LEASE_MAX, Lease, Terms};
+use crate::queue::{ClaimRequest, Claimed, LEASE_MAX, Lease};
 use unwrapd_core::clock::Clock;
 use unwrapd_core::delivery::{Delivery, Lane, earlier, later};
 use unwrapd_core::message::{Message, Origin};
@@ -51,15 +48,6 @@ const COUNT_PUT_OFF: &str = "
 /// How much later than ours the leases of other time-outs may end to be still considered.
 const LEASES_NEAR: Duration = Duration::from_secs(1);
 
-/// If the wanted end is at most this long before the previous one, the end follows the previous
-/// one. A larger difference means that the clock was set. A hand-off may wait so long for its
-/// commit.
-const CLOSE_MS: i64 = 30_000;
-
-/// Interval between searches for a lost claim, whose commit may still be running and wait for a
-/// stand-by.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// Distance, beside other gateways, between a claim and the floor of its lane: commits of other
 /// gateways may be in progress.
 const BEHIND: Duration = Duration::from_millis(250);
@@ -67,128 +55,35 @@ const BEHIND: Duration = Duration::from_millis(250);
 /// Wait for due deliveries that another claim has locked: after it they are leased, or free again.
 const BEING_TAKEN: Duration = Duration::from_millis(20);
 
-/// Ends of leases, which identify claims.
-#[derive(Debug, Default)]
-pub(crate) struct Leases(Mutex<BTreeMap<(String, Lane), Ends>>);
-
-#[derive(Debug, Default)]
-struct Ends {
-    last_ms: i64,
-    /// Claims whose answer was lost, until they are found or their leases have ended.
-    lost: Vec<Lost>,
-}
-
-#[derive(Debug)]
-struct Lost {
-    ends_ms: i64,
-    look_at: Instant,
-}
-
-impl Leases {
-    /// An end that no recent claim of this lane has: the wanted one, or one shortly after it.
-    pub(crate) fn end_of(&self, lane: &(String, Lane), wanted_ms: i64) -> i64 {
-        let mut ends = lock(&self.0);
-        let ends = ends.entry(lane.clone()).or_default();
-        let is_close = (ends.last_ms - CLOSE_MS..=ends.last_ms).contains(&wanted_ms);
-        let mut ends_ms = if is_close {
-            ends.last_ms + 1
-        } else {
-            wanted_ms
-        };
-        while ends.lost.iter().any(|lost| lost.ends_ms == ends_ms) {
-            ends_ms += 1;
-        }
-        ends.last_ms = ends_ms;
-        ends_ms
-    }
-
-    pub(crate) fn lose(&self, lane: &(String, Lane), ends_ms: i64) {
-        let mut ends = lock(&self.0);
-        let look_at = Instant::now();
-        ends.entry(lane.clone())
-            .or_default()
-            .lost
-            .push(Lost { ends_ms, look_at });
-    }
-
-    /// The lost claims to search for. When a lease has ended, its deliveries are due again anyway.
-    fn to_look_for(&self, lane: &(String, Lane), now_ms: i64) -> Vec<i64> {
-        let mut ends = lock(&self.0);
-        let Some(ends) = ends.get_mut(lane) else {
-            return Vec::new();
-        };
-        ends.lost.retain(|lost| lost.ends_ms > now_ms);
-        let now = Instant::now();
-        let due = ends.lost.iter_mut().filter(|lost| lost.look_at <= now);
-        due.map(|lost| {
-            lost.look_at = now + LOOK_EVERY;
-            lost.ends_ms
-        })
-        .collect()
-    }
-
-    /// Makes the lost claims due for a search at once.
-    fn look_at_once(&self, lane: &(String, Lane)) {
-        if let Some(ends) = lock(&self.0).get_mut(lane) {
-            for lost in &mut ends.lost {
-                lost.look_at = Instant::now();
-            }
-        }
-    }
-
-    fn found(&self, lane: &(String, Lane), ends_ms: i64) {
-        if let Some(ends) = lock(&self.0).get_mut(lane) {
-            ends.lost.retain(|lost| lost.ends_ms != ends_ms);
-        }
-    }
-
-    fn has_lost(&self, lane: &(String, Lane)) -> bool {
-        let ends = lock(&self.0);
-        ends.get(lane).is_some_and(|ends| !ends.lost.is_empty())
-    }
-}
-
 /// Claims deliveries; tries twice if the connection had ended before, which shows only when it is
 /// used.
-pub(crate) async fn claim(
-    shared: &Shared,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> Result<Claimed, Failure> {
-    match claim_once(shared, destination, lane, now, terms, limit).await {
-        Err(Failure::Lost(_)) => claim_once(shared, destination, lane, now, terms, limit).await,
+pub(crate) async fn claim(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claimed, Failure> {
+    match claim_once(shared, request).await {
+        Err(Failure::Lost(_)) => claim_once(shared, request).await,
         claimed => claimed,
     }
 }
 
-async fn claim_once(
-    shared: &Shared,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> Result<Claimed, Failure> {
+async fn claim_once(shared: &Shared, request: ClaimRequest<'_>) -> Result<Claimed, Failure> {
+    let (destination, lane, now) = (request.destination, request.lane, request.now);
     let key = (destination.to_owned(), lane);
     give_back(shared, &key, now).await?;
     let lane_name = lane.as_str();
     let ends_at = shared
         .leases
-        .end_of(&key, later(now, terms.lease).as_millisecond());
+        .end_of(&key, later(now, request.terms.lease).as_millisecond());
     // Beyond the end of all leases, because the index has entries of ended leases.
-    let put_off = terms
+    let put_off = request
+        .terms
         .put_off_from(now)
-        .max(later(now, terms.lease + LEASES_NEAR));
+        .max(later(now, request.terms.lease + LEASES_NEAR));
     let put_off_ms = put_off.as_millisecond();
     let lease_max_ms = later(now, LEASE_MAX).as_millisecond();
     let now_ms = now.as_millisecond();
     let lasting = lasting(&shared.clock, now);
     let (lasts_from_ms, lasts_to_ms) = (*lasting.start(), *lasting.end());
     let from_ms = shared.claim_floors.begin(destination, lane, now_ms);
-    let limit_rows = signed(limit);
+    let limit_rows = signed(request.limit);
     let holder = shared.membership.id();
     let given = params![
         destination => TEXT, lane_name => TEXT, from_ms => INT8, now_ms => INT8, ends_at => INT8, put_off_ms => INT8,
@@ -223,7 +118,7 @@ async fn claim_once(
     shared
         .claim_floors
         .end(destination, lane, seen_until, first_ms);
-    if deliveries.len() < limit
+    if deliveries.len() < request.limit
         && let Some(next) = &mut next_due_at
         && *next <= now
     {
@@ -233,7 +128,10 @@ async fn claim_once(
     }
     let is_put_off = |at: Timestamp| at > put_off.max(later(now, LEASE_MAX));
     if was_put_off || next_due_at.is_some_and(is_put_off) {
-        if was_put_off && !terms.is_whenever_due() && shared.put_off.is_news(destination, lane) {
+        if was_put_off
+            && !request.terms.is_whenever_due()
+            && shared.put_off.is_news(destination, lane)
+        {
             log_put_off(shared, destination, lane, put_off_ms, deliveries.len()).await;
         }
         // There may be more.
@@ -338,50 +236,4 @@ fn delivery(row: &Row, destination: &str, lane: Lane, ends_ms: i64) -> Result<De
             payload: Bytes::copy_from_slice(row.try_get(11)?),
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    fn app() -> (String, Lane) {
-        ("app".to_owned(), Lane::Standard)
-    }
-
-    #[test]
-    fn claims_of_a_lane_end_at_different_times() {
-        let leases = Leases::default();
-        let ends = [1_000, 1_000, 900, 5_000, 1_000].map(|wanted| leases.end_of(&app(), wanted));
-        assert_eq!(ends, [1_000, 1_001, 1_002, 5_000, 5_001]);
-        let call = ("app".to_owned(), Lane::Call);
-        assert_eq!(leases.end_of(&call, 1_000), 1_000);
-    }
-
-    #[test]
-    fn the_end_of_a_lost_claim_is_not_that_of_another() {
-        let leases = Leases::default();
-        leases.lose(&app(), 1_000);
-        leases.lose(&app(), 1_001);
-        assert_eq!(leases.end_of(&app(), 1_000), 1_002);
-    }
-
-    /// A lost claim is searched for again, since its commit may come late.
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_claim_is_searched_for_once_a_second_until_it_is_found_or_has_ended() {
-        let leases = Leases::default();
-        leases.lose(&app(), 60_000);
-        leases.lose(&app(), 61_000);
-        assert_eq!(leases.to_look_for(&app(), 0), [60_000, 61_000]);
-        assert!(leases.to_look_for(&app(), 0).is_empty());
-        advance(LOOK_EVERY).await;
-        assert_eq!(leases.to_look_for(&app(), 0), [60_000, 61_000]);
-        leases.found(&app(), 61_000);
-        advance(LOOK_EVERY).await;
-        assert_eq!(leases.to_look_for(&app(), 0), [60_000]);
-        advance(LOOK_EVERY).await;
-        assert!(leases.to_look_for(&app(), 60_000).is_empty());
-        assert!(!leases.has_lost(&app()));
-    }
 }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use crate::postgres::lock;
+use crate::mutex::lock;
 use unwrapd_core::delivery::Lane;
 
 /// The beginning of the index.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::postgres::Shared;
 use crate::postgres::connect::connection::{Work, params};
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::queue::batch::{Change, FULL};
 use crate::postgres::rows::{natural, signed, storable};
-use crate::{Attempt, Settled};
+use crate::postgres::shared::Shared;
+use crate::queue::{Attempt, Settled};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::Next;
 

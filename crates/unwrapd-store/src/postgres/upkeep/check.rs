@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use crate::check::Check;
+use crate::error::StoreError;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::connection::{Begin, PgConnection, Work, params};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::connect::hosts::{Connected, Hosts};
 use crate::postgres::migration;
 use crate::postgres::rows::natural;
-use crate::{Check, StoreError};
 
 /// Maximum duration of a scan of all rows.
 const LOOK_TIME: Duration = Duration::from_secs(3600);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::StoreError;
-use crate::copy::{CopyEndpoint, Outline, Row, StepResult, TABLES, Table};
+use crate::copy::endpoint::{CopyEndpoint, RowBatch, StepResult};
+use crate::copy::table::{Outline, Row, TABLES, Table};
+use crate::error::StoreError;
 use crate::postgres::connect::address::PostgresAddress;
 use crate::postgres::connect::connection::{Begin, PgConnection, Work, params};
 use crate::postgres::connect::failure::Failure;
@@ -153,15 +154,9 @@ impl CopyEndpoint for PostgresCopyEndpoint {
         Ok(self.alone(&sql, &mark, "").await?)
     }
 
-    async fn write(
-        &mut self,
-        table: &'static Table,
-        rows: Vec<Row>,
-        before: String,
-        mark: String,
-    ) -> Result<StepResult, StoreError> {
-        let written = rows::write(&self.link, &self.some, table, &rows, &before, &mark);
-        Ok(turn(written.await?))
+    async fn write(&mut self, batch: RowBatch) -> Result<StepResult, StoreError> {
+        let written = rows::write(&self.link, &self.some, &batch).await?;
+        Ok(turn(written))
     }
 
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {

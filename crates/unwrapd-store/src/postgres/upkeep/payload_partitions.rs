@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose, Transaction};
+use crate::postgres::connect::pool::{Pool, Transaction};
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::signed;
 use unwrapd_core::delivery::earlier;
 
@@ -61,7 +62,7 @@ pub(crate) async fn step(
     retention: Duration,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let transaction = pool.take(Purpose::Looking).await?.transaction().await?;
+    let transaction = pool.transaction().await?;
     let alone = transaction.query(ALONE, params![LOCK => INT8]).await?;
     let is_alone = match alone.first() {
         Some(row) => row.try_get(0)?,

@@ -6,15 +6,16 @@
 
 use jiff::Timestamp;
 
-use crate::postgres::Shared;
+use crate::bounds::Bounds;
+use crate::maintenance::Pruned;
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::Purpose;
-use crate::postgres::operate::traffic;
-use crate::postgres::rows::signed;
+use crate::postgres::connect::purpose::Purpose;
+use crate::postgres::rows::{natural, signed};
+use crate::postgres::shared::Shared;
+use crate::postgres::traffic;
 use crate::postgres::upkeep::payload_partitions;
-use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
-use crate::{Bounds, Pruned};
+use crate::retention::{REMOVE_MAX, SweepSchedule, last_read};
 
 /// The range of numbers of the next messages.
 const SPAN: &str = "
@@ -53,12 +54,11 @@ const FORGET: &str = "
     )
     SELECT count(*) FROM old WHERE partition IS NOT NULL";
 
-/// State of pruning: its bounds and its progress.
+/// State of pruning: its schedule and its progress.
 #[derive(Debug)]
 pub(crate) struct Pruner {
-    bounds: Bounds,
-    sweep: Option<Sweep>,
     schedule: SweepSchedule,
+    sweep: Option<Sweep>,
 }
 
 /// A sweep and its progress.
@@ -73,9 +73,8 @@ enum Sweep {
 impl Pruner {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
-            bounds: bounds.clone(),
+            schedule: SweepSchedule::new(bounds),
             sweep: None,
-            schedule: SweepSchedule::default(),
         }
     }
 
@@ -97,9 +96,10 @@ impl Pruner {
                 Some(after.map_or(Sweep::Slots, |after| Sweep::Old { after }))
             }
             Some(Sweep::Slots) => {
-                let before = Horizons::at(now, &self.bounds).content;
+                let before = self.schedule.horizons(now).content;
                 let is_more = traffic::delete(&shared.pool, before).await?
-                    | payload_partitions::step(&shared.pool, self.bounds.retention, now).await?;
+                    | payload_partitions::step(&shared.pool, self.schedule.bounds().retention, now)
+                        .await?;
                 is_more.then_some(Sweep::Slots)
             }
         };
@@ -121,7 +121,7 @@ impl Pruner {
         now: Timestamp,
     ) -> Result<(u64, Option<i64>), Failure> {
         let pool = &shared.pool;
-        let horizons = Horizons::at(now, &self.bounds);
+        let horizons = self.schedule.horizons(now);
         let (before, horizon) = (
             horizons.content.as_millisecond(),
             horizons.webhook_id.as_millisecond(),
@@ -162,12 +162,7 @@ impl Pruner {
 }
 
 async fn remove(shared: &Shared, old: &[i64], horizon: i64) -> Result<u64, Failure> {
-    let transaction = shared
-        .pool
-        .take(Purpose::Looking)
-        .await?
-        .transaction()
-        .await?;
+    let transaction = shared.pool.transaction().await?;
     let rows = transaction.query(LOCK, params![old => INT8_ARRAY]).await?;
     let locked: Vec<i64> = rows
         .iter()
@@ -176,6 +171,5 @@ async fn remove(shared: &Shared, old: &[i64], horizon: i64) -> Result<u64, Failu
     let given = params![locked => INT8_ARRAY, horizon => INT8];
     let rows = transaction.query(FORGET, given).await?;
     transaction.commit().await?;
-    rows.first()
-        .map_or(Ok(0), |row| crate::postgres::rows::natural(row, 0))
+    rows.first().map_or(Ok(0), |row| natural(row, 0))
 }

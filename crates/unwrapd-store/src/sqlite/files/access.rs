@@ -11,8 +11,8 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use crate::StoreError;
-use crate::settings::with_suffix;
+use crate::error::StoreError;
+use crate::paths::with_suffix;
 
 /// The access that a process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

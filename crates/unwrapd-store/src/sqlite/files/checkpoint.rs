@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::mutex::lock;
+use crate::sqlite::connection::{LOCK_WAIT_MAX, connect_beside_unread, flush_the_disk};
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::holders;
-use crate::sqlite::files::store_files::Known;
-use crate::sqlite::lock;
-use crate::sqlite::schema;
+use crate::sqlite::files::known_file::Known;
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Pages in the log (4 KiB each) at which a checkpoint begins. A smaller number means more
@@ -92,7 +93,7 @@ pub(crate) fn run(connection: &Connection, mode: Mode) -> rusqlite::Result<Count
 pub(crate) fn run_at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<Counts> {
     connection.busy_timeout(Duration::ZERO)?;
     let counts = run(connection, mode);
-    connection.busy_timeout(schema::LOCK_WAIT_MAX)?;
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
     counts
 }
 
@@ -303,7 +304,7 @@ fn carry_out(orders: &Receiver<()>, shared: &Shared) {
             Ok(None) => {}
             Err(error) => {
                 shared.note_failure(Some(&error));
-                let error = schema::store_error(&error);
+                let error = store_error(&error);
                 tracing::warn!("cannot move the log of the store into the database: {error}");
             }
         }
@@ -330,12 +331,12 @@ fn wait_for_order(orders: &Receiver<()>, shared: &Shared) -> bool {
 fn move_most(shared: &Shared) -> rusqlite::Result<Option<Counts>> {
     // Opened each time: after the writer has reopened the log, an old connection would overwrite
     // newer content.
-    let connection = schema::connect_beside_unread(shared.database.path())?;
+    let connection = connect_beside_unread(shared.database.path())?;
     // Checked before anything is read, or the log would be moved into a file of another
     // application.
     if shared.database.look().is_err() {
         return Ok(None);
     }
-    schema::flush_the_disk(&connection)?;
+    flush_the_disk(&connection)?;
     run(&connection, Mode::Passive).map(Some)
 }

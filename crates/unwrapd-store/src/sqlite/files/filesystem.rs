@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use crate::StoreError;
-use crate::settings::with_suffix;
+use crate::error::StoreError;
+use crate::paths::with_suffix;
+use crate::sqlite::error::disk_full;
 
 /// SQLite reserves space for the index by writing one byte in each block of this size, in bytes.
 const INDEX_STEP: u64 = 4096;
@@ -51,14 +52,6 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
         ),
     }
     Ok(())
-}
-
-/// The error for a full disk.
-pub(crate) fn disk_full() -> StoreError {
-    StoreError::Unavailable(
-        "the disk is full; free space on it or enlarge it, and do not remove files of the store"
-            .into(),
-    )
 }
 
 /// Returns an error if the disk has no room for the index of the log, before the database at `path`

@@ -22,13 +22,14 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::connect_beside;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::access::{Wish, explain, folder_of};
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::holders;
 use crate::sqlite::files::store_files::StoreFiles;
 use crate::sqlite::files::wal;
-use crate::sqlite::schema;
 
 /// Longest wait for a checkpoint of another program.
 const OTHERS_CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
@@ -40,7 +41,7 @@ pub(crate) fn make_durable(
     connection: &Connection,
     files: &mut StoreFiles,
 ) -> Result<(), StoreError> {
-    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let problem = |error: rusqlite::Error| store_error(&error);
     let found = checkpoint::run(connection, Mode::Count).map_err(problem)?;
     // A program that opens a database alone builds a new index, in which no frame counts as moved.
     if found.moved == 0 {
@@ -86,9 +87,9 @@ fn write_again(files: &StoreFiles) -> Result<(), StoreError> {
         .write(true)
         .open(&path)
         .map_err(problem)?;
-    let beside = schema::connect_beside(files.path())?;
+    let beside = connect_beside(files.path())?;
     loop {
-        let count = |error| schema::store_error(&error);
+        let count = |error| store_error(&error);
         let counts = checkpoint::run(&beside, Mode::Count).map_err(count)?;
         if counts.frames == 0 {
             return Ok(());

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::StoreError;
-use crate::sqlite::files::store_files::{Damage, Known, Trouble, check_one_name};
+use crate::error::StoreError;
+use crate::sqlite::files::known_file::{Damage, Known, Trouble, check_one_name};
 use crate::sqlite::files::wal::{FRAME_HEADER_BYTES, Header};
 
 /// Maximum number of restarts of the log by other programs between two checks. A log with more

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::settings::with_suffix;
+use crate::paths::with_suffix;
 use crate::sqlite::files::access::folder_of;
-use crate::sqlite::files::store_files::{Damage, Loss, StoreFiles};
+use crate::sqlite::files::known_file::{Damage, Loss};
+use crate::sqlite::files::store_files::StoreFiles;
 
 /// Readable only by its owner, like the store.
 const MODE: u32 = 0o600;

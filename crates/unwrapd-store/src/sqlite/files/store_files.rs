@@ -6,19 +6,18 @@
 //! lock. A database with a second name (a hard link) is refused: each name has its own log, and two
 //! logs would be moved into one file.
 
-use std::fs::{File, Metadata, TryLockError};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::StoreError;
-use crate::settings::{resolve, with_suffix};
+use crate::error::StoreError;
+use crate::paths::{resolve, with_suffix};
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::filesystem;
+use crate::sqlite::files::known_file::{Damage, Known, Loss, Trouble, check_one_name};
+use crate::sqlite::files::lock_file::{self, Lock};
 use crate::sqlite::files::log_file::LogFile;
-use crate::sqlite::schema::APPLICATION_ID;
-
-/// Only the owner may access the database: payloads name callers and users.
-const DATABASE_MODE: u32 = 0o600;
+use crate::sqlite::marks::APPLICATION_ID;
 
 /// Bytes of the header of a database:
 /// <https://www.sqlite.org/fileformat2.html#the_database_header>.
@@ -43,13 +42,6 @@ pub(crate) struct StoreFiles {
     file: File,
 }
 
-/// The lock file. It is locked as long as it is open.
-#[derive(Debug)]
-struct Lock {
-    known: Known,
-    _file: File,
-}
-
 /// The index of the log. SQLite maps it into memory, and a read beyond the end of the file kills
 /// the process.
 #[derive(Debug)]
@@ -65,33 +57,6 @@ struct Seen {
     /// The time of the last write: seconds and nanoseconds.
     written_at: (i64, i64),
     head: Option<[u8; HEAD_BYTES]>,
-}
-
-/// Result of a check of the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// Nothing may be written at this moment. The files are ours, and the condition is temporary.
-    Refused(StoreError),
-    /// The files are no longer ours, or are incomplete. They must not be written to, not even by
-    /// closing them.
-    Lost(Loss),
-}
-
-/// Damage to a file by another program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loss {
-    pub(crate) path: PathBuf,
-    pub(crate) what: Damage,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
-    /// No file has the name any more.
-    Removed,
-    /// Another file has the name.
-    Replaced,
-    /// The file is shorter than what was written to it, or has other content.
-    Changed,
 }
 
 /// State of the log, as the writer has it when the files are checked.
@@ -152,10 +117,10 @@ impl StoreFiles {
         // The lock comes first. Opening and closing a database that another store of this process
         // has open would end the locks of that store.
         let lock = Lock::take(&with_suffix(&path, ".lock"))?;
-        let file = open(&path, true)?;
+        let file = lock_file::open_or_create(&path)?;
         #[cfg(target_os = "linux")]
-        try_lock(&path, &file)?;
-        let metadata = metadata(&path, &file)?;
+        lock_file::try_lock(&path, &file)?;
+        let metadata = lock_file::metadata(&path, &file)?;
         if !metadata.is_file() {
             return Err(StoreError::Unusable(format!(
                 "{}: this is not a regular file; name another path",
@@ -175,7 +140,7 @@ impl StoreFiles {
 
     /// The resolved path of the database.
     pub(crate) fn path(&self) -> &Path {
-        &self.database.path
+        self.database.path()
     }
 
     /// The database file. A part that SQLite may be writing must not be written through it.
@@ -325,33 +290,6 @@ impl StoreFiles {
     }
 }
 
-impl Lock {
-    /// Locks the file, and creates it if it does not exist.
-    fn take(path: &Path) -> Result<Self, StoreError> {
-        let file = open(path, true)?;
-        try_lock(path, &file)?;
-        Ok(Self {
-            known: Known::new(path, &metadata(path, &file)?),
-            _file: file,
-        })
-    }
-
-    /// Locks the file again if another program has removed or replaced it. If another gateway has
-    /// the lock then, nothing may be written.
-    fn keep(&mut self) -> Result<(), Trouble> {
-        match self.known.look() {
-            Err(Trouble::Lost(_)) => {}
-            looked => return looked.map(drop),
-        }
-        *self = Self::take(&self.known.path).map_err(Trouble::Refused)?;
-        tracing::warn!(
-            "{} was removed or replaced by another program, and is locked again: leave it alone, because it keeps a second gateway off",
-            self.known.path.display()
-        );
-        Ok(())
-    }
-}
-
 impl Seen {
     fn new(file: &File, metadata: &Metadata) -> Self {
         let mut head = [0; HEAD_BYTES];
@@ -388,101 +326,6 @@ fn written_at(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// A path, and the file that it led to when the store was opened.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Known {
-    pub(crate) fn new(path: &Path, metadata: &Metadata) -> Self {
-        Self {
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The metadata of the file, if the path still leads to it.
-    pub(crate) fn look(&self) -> Result<Metadata, Trouble> {
-        match std::fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(found),
-            Ok(_) => Err(self.loss(Damage::Replaced)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(self.loss(Damage::Removed))
-            }
-            // The file may still exist: the disk fails, or a permission was taken away.
-            Err(error) => Err(Trouble::Refused(StoreError::Unavailable(explain(
-                &self.path,
-                Wish::Write,
-                &error,
-            )))),
-        }
-    }
-
-    pub(crate) fn loss(&self, what: Damage) -> Trouble {
-        Trouble::Lost(Loss {
-            path: self.path.clone(),
-            what,
-        })
-    }
-}
-
-impl From<Trouble> for StoreError {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Refused(error) => error,
-            Trouble::Lost(loss) => Self::Unavailable(loss.to_string()),
-        }
-    }
-}
-
-impl std::fmt::Display for Loss {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = match self.what {
-            Damage::Removed => "was removed or moved away",
-            Damage::Replaced => "was replaced by another file",
-            Damage::Changed => "was truncated or overwritten by another program",
-        };
-        write!(
-            f,
-            "{} {what} while unwrapd was using it",
-            self.path.display()
-        )
-    }
-}
-
-fn open(path: &Path, is_created: bool) -> Result<File, StoreError> {
-    File::options()
-        .create(is_created)
-        .read(true)
-        .write(true)
-        .mode(DATABASE_MODE)
-        .open(path)
-        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
-}
-
-fn metadata(path: &Path, file: &File) -> Result<Metadata, StoreError> {
-    file.metadata()
-        .map_err(|error| StoreError::Unavailable(explain(path, Wish::Write, &error)))
-}
-
-fn try_lock(path: &Path, file: &File) -> Result<(), StoreError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
-        Err(TryLockError::Error(error)) => {
-            Err(StoreError::Unavailable(explain(path, Wish::Write, &error)))
-        }
-    }
-}
-
 /// Returns an error if there is a log without a database. SQLite would create a new database and
 /// remove the log.
 fn check_not_lost(path: &Path) -> Result<(), StoreError> {
@@ -512,7 +355,7 @@ pub(crate) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
             "{} is the database of a running gateway, but the log of the gateway is not beside it: name the path that the gateway uses",
             path.display()
         ))),
@@ -523,17 +366,4 @@ pub(crate) fn check_log_is_here(path: &Path) -> Result<(), StoreError> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn check_log_is_here(_path: &Path) -> Result<(), StoreError> {
     Ok(())
-}
-
-pub(crate) fn check_one_name(path: &Path, metadata: &Metadata) -> Result<(), String> {
-    let names = metadata.nlink();
-    if names <= 1 || !metadata.is_file() {
-        return Ok(());
-    }
-    let place = path.display();
-    Err(format!(
-        "{place} has {names} names (hard links), and a gateway on another name would destroy it; \
-         remove the other names (find / -samefile {place} lists them), and make copies with \
-         `unwrapd db backup`"
-    ))
 }

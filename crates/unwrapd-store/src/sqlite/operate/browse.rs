@@ -5,28 +5,27 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::filter::{Filter, Status};
 use crate::ids::deliveries_of;
+use crate::operate::statements::ViewRequest;
 use crate::sqlite::operate::candidate::lane;
 use crate::sqlite::statements::{payload, timestamp};
-use crate::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
+use crate::views::{ATTEMPTS_SHOWN_IN_ALL_MAX, AttemptView, DeliveryView, MessageView};
 use unwrapd_core::message::{Origin, resource_in};
 
 /// These messages with the deliveries that the filter selects.
 pub(crate) fn views(
     connection: &Connection,
-    seqs: &[i64],
-    filter: &Filter,
-    attempts_max: usize,
-    with_payload: bool,
+    request: &ViewRequest,
 ) -> rusqlite::Result<Vec<(i64, MessageView)>> {
+    let filter = &request.filter;
     let mut views = Vec::new();
-    for &seq in seqs {
-        let attempts_max = attempts_shown(connection, seq, attempts_max)?;
+    for &seq in &request.messages {
+        let attempts_max = attempts_shown(connection, seq, request.attempts_max)?;
         let deliveries = deliveries(connection, seq, filter, attempts_max)?;
         if deliveries.is_empty() && filter.names_deliveries() {
             continue;
         }
         if let Some(mut view) = view(connection, seq, deliveries)? {
-            if with_payload {
+            if request.with_payload {
                 view.payload = payload(connection, seq)?.map(Bytes::from);
             }
             views.push((seq, view));

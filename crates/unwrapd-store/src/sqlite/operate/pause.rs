@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::DestinationCounts;
+use crate::destination_control::DestinationCounts;
 use crate::sqlite::statements::timestamp;
 
 /// Each count reads one partial index.

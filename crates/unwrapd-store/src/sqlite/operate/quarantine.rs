@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use crate::sqlite::queue::accept::{self, IdHashes};
+use crate::error::StoreError;
+use crate::inbox::{Accepted, Recipient};
+use crate::quarantine::{QUARANTINED_MAX, Quarantined, QuarantinedRequest, QuarantinedSummary};
+use crate::sqlite::queue::accept;
 use crate::sqlite::statements::timestamp;
+use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::Work;
-use crate::{
-    Accepted, QUARANTINED_MAX, QuarantinedRequest, QuarantinedSummary, Recipient, StoreError,
-};
 use unwrapd_core::message::Message;
 
 /// Returns how many went for it.
@@ -55,15 +55,9 @@ pub(crate) fn list(
     after: i64,
     limit: usize,
 ) -> rusqlite::Result<Vec<QuarantinedRequest>> {
-    connection
-        .prepare_cached(
-            "SELECT id, endpoint, received_at, reason, headers, size, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
-        )?
-        .query_map(
-            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
-            quarantined,
-        )?
-        .collect()
+    select(connection, "body", after, limit, |row| {
+        Ok(row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from))
+    })
 }
 
 /// The size of a value stands in the head of its row: no page of a body is read.
@@ -72,24 +66,35 @@ pub(crate) fn summaries(
     after: i64,
     limit: usize,
 ) -> rusqlite::Result<Vec<QuarantinedSummary>> {
+    select(connection, "body IS NOT NULL", after, limit, |row| {
+        row.get(6)
+    })
+}
+
+fn select<B>(
+    connection: &Connection,
+    body_column: &str,
+    after: i64,
+    limit: usize,
+    body: impl Fn(&Row<'_>) -> rusqlite::Result<B>,
+) -> rusqlite::Result<Vec<Quarantined<B>>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT id, endpoint, received_at, reason, headers, size, {body_column} FROM quarantine WHERE id > ? ORDER BY id LIMIT ?"
+    );
     connection
-        .prepare_cached(
-            "SELECT id, endpoint, received_at, reason, headers, size, body IS NOT NULL FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
-        )?
-        .query_map(
-            params![after, i64::try_from(limit).unwrap_or(i64::MAX)],
-            |row| {
-                Ok(QuarantinedSummary {
-                    id: row.get(0)?,
-                    endpoint: row.get(1)?,
-                    received_at: timestamp(row, 2)?,
-                    reason: row.get(3)?,
-                    headers: headers(row)?,
-                    size: row.get(5)?,
-                    has_body: row.get(6)?,
-                })
-            },
-        )?
+        .prepare_cached(&sql)?
+        .query_map(params![after, limit], |row| {
+            Ok(Quarantined {
+                id: row.get(0)?,
+                endpoint: row.get(1)?,
+                received_at: timestamp(row, 2)?,
+                reason: row.get(3)?,
+                headers: headers(row)?,
+                size: row.get(5)?,
+                body: body(row)?,
+            })
+        })?
         .collect()
 }
 
@@ -117,19 +122,6 @@ pub(crate) fn delete_quarantined(
             quarantined_requests.end()
         ])?;
     Ok(discarded as u64)
-}
-
-fn quarantined(row: &Row<'_>) -> rusqlite::Result<QuarantinedRequest> {
-    let received_at: Timestamp = timestamp(row, 2)?;
-    Ok(QuarantinedRequest {
-        id: row.get(0)?,
-        endpoint: row.get(1)?,
-        received_at,
-        reason: row.get(3)?,
-        headers: headers(row)?,
-        size: row.get(5)?,
-        body: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
-    })
 }
 
 fn headers(row: &Row<'_>) -> rusqlite::Result<Vec<(String, String)>> {

@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::StoreError;
-use crate::filter::Filter;
-use crate::operate::replay_batch::{ReplayBatch, ReplayRecord, StoredMessage};
-use crate::operate::scan::SelectedPage;
+use crate::error::StoreError;
+use crate::operate::replay_batch::{ReplayBatch, StoredMessage};
+use crate::operate::statements::{DeadLetters, ReplayPage};
 use crate::replay::ReplayStep;
 use crate::sqlite::operate::candidate::deliveries;
 use crate::sqlite::operate::replay_record;
@@ -18,20 +17,20 @@ use unwrapd_core::delivery::Lane;
 /// Makes a page due and records the progress. The inner error refuses the step for lack of room.
 pub(crate) fn make_due(
     work: &mut Work<'_>,
-    record: &ReplayRecord,
-    page: &SelectedPage,
+    page: &ReplayPage,
     now: Moment,
 ) -> rusqlite::Result<Result<ReplayStep, StoreError>> {
     let connection = work.connection;
+    let ReplayPage { record, selected } = page;
     if !replay_record::is_current(connection, record)? {
         return Ok(Ok(record.overtaken()));
     }
-    let mut messages = Vec::with_capacity(page.messages.len());
-    for &seq in &page.messages {
+    let mut messages = Vec::with_capacity(selected.messages.len());
+    for &seq in &selected.messages {
         messages.extend(stored(connection, seq)?);
     }
     let state = &mut *work.state;
-    let batch = ReplayBatch::decide(record, page, &messages, |deliveries| {
+    let batch = ReplayBatch::decide(page, &messages, |deliveries| {
         state.has_room_to_replay(deliveries)?;
         state.pend(0, usize::try_from(deliveries).unwrap_or(usize::MAX));
         Ok(())
@@ -102,18 +101,16 @@ fn stored(connection: &Connection, seq: i64) -> rusqlite::Result<Option<StoredMe
     }))
 }
 
-/// Drops the selected deliveries of these messages that were dead at `dead_at`.
+/// Drops these dead letters, and returns their number.
 pub(crate) fn drop_dead(
     connection: &Connection,
-    filter: &Filter,
-    messages: &[i64],
-    dead_at: Timestamp,
+    dead: &DeadLetters,
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
     let mut dropped = 0;
-    for &seq in messages {
+    for &seq in &dead.messages {
         for delivery in deliveries(connection, seq)? {
-            if delivery.is_dead_and_wanted(filter) {
+            if delivery.is_dead_and_wanted(&dead.filter) {
                 // A delivery that died after the plan stays. One with a time in the future died
                 // before: the clock was ahead then.
                 dropped += connection
@@ -123,7 +120,7 @@ pub(crate) fn drop_dead(
                     .execute(params![
                         now.as_millisecond(),
                         delivery.id,
-                        dead_at.as_millisecond()
+                        dead.dead_at.as_millisecond()
                     ])? as u64;
             }
         }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::operate::replay_batch::{ReplayBatch, ReplayRecord};
-use crate::replay::{AsOf, Counts, Replay, TOKENS_MAX, Token};
+use crate::operate::replay_batch::ReplayBatch;
+use crate::operate::replay_record::ReplayRecord;
+use crate::replay::{AsOf, Counts, ReplayRun, TOKENS_MAX, Token};
 use crate::sqlite::operate::scan::newest;
 use crate::sqlite::statements::timestamp;
 
@@ -76,24 +77,23 @@ pub(crate) fn read(
         .optional()
 }
 
-/// Creates the record of this token, unless another caller was quicker, and fixes the messages that
+/// Creates the record of this run, unless another caller was quicker, and fixes the messages that
 /// take part.
 pub(crate) fn begin(
     connection: &Connection,
-    replay: &Replay,
-    token: &Token,
-    as_of: Option<AsOf>,
+    run: &ReplayRun,
     now: Timestamp,
 ) -> rusqlite::Result<ReplayRecord> {
+    let token = &run.token;
     if let Some(record) = read(connection, token)? {
         return Ok(record);
     }
     let newest = newest(connection)?;
-    let as_of = as_of.map_or(AsOf { at: now, newest }, |as_of| AsOf {
+    let as_of = run.as_of.map_or(AsOf { at: now, newest }, |as_of| AsOf {
         newest: as_of.newest.min(newest),
         ..as_of
     });
-    let request = serde_json::to_string(replay)
+    let request = serde_json::to_string(&run.replay)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection.execute(
         "DELETE FROM replay WHERE id <= (SELECT max(id) FROM replay) - ? AND ended_at IS NOT NULL",

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::filter::{Filter, Selection, Status};
-use crate::operate::scan::{Candidate, Order, ScanPage, behind};
+use crate::operate::statements::{Candidate, Order, ScanPage, ScanRange, behind};
 use crate::search_keys::SearchKeys;
 use crate::sqlite::statements::{payload, timestamp};
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::writer::id_hashes::hash;
 
 /// Most rows that one page reads: some ten milliseconds, in which a reader keeps the log from
 /// restarting.
@@ -20,14 +20,17 @@ const ROW_BYTES: usize = 256;
 /// Messages in a block of `message_block`, as a power of two.
 const BLOCK_BITS: u32 = 12;
 
-/// The next candidates within these numbers.
+/// The next candidates of the range.
 pub(crate) fn scan(
     connection: &Connection,
     selection: &Selection,
-    within: &RangeInclusive<i64>,
-    order: Order,
-    max: usize,
+    range: &ScanRange,
 ) -> rusqlite::Result<ScanPage> {
+    let &ScanRange {
+        ref within,
+        order,
+        max,
+    } = range;
     let mut ranges = ranges(connection, selection, within)?;
     if order == Order::NewestFirst {
         ranges.reverse();
@@ -216,7 +219,7 @@ fn wanted_hashes(
         .iter()
         .flat_map(|endpoint| {
             let ids = filter.webhook_id.iter();
-            ids.map(move |id| dedupe_index::hash(endpoint, id))
+            ids.map(move |id| hash(endpoint, id))
         })
         .collect();
     Ok(Box::new(move |bytes| {

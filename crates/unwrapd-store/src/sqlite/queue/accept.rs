@@ -3,32 +3,15 @@
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use crate::error::StoreError;
 use crate::ids::deliveries_of;
-use crate::search_keys::SearchKeys;
-use crate::sqlite::writer::dedupe_index;
+use crate::inbox::{Accepted, Recipient};
+use crate::sqlite::writer::id_hashes::IdHashes;
 use crate::sqlite::writer::job::{Job, Urgency, Work};
 use crate::sqlite::writer::leases::Held;
-use crate::{Accepted, Recipient, StoreError};
 use unwrapd_core::crash::{self, CrashPoint};
 use unwrapd_core::delivery::{Delivery, Lane, later};
 use unwrapd_core::message::Message;
-
-/// The hashes of the ids of a message. The task of the request computes them, because the single
-/// writer is the bottleneck.
-#[derive(Clone, Copy)]
-pub(crate) struct IdHashes {
-    pub(crate) dedupe: u64,
-    pub(crate) search: SearchKeys,
-}
-
-impl IdHashes {
-    pub(crate) fn of(message: &Message) -> Self {
-        Self {
-            dedupe: dedupe_index::hash(&message.endpoint, &message.webhook_id),
-            search: SearchKeys::of(&message.payload),
-        }
-    }
-}
 
 /// A message to store, and the caller that waits until it is durable.
 pub(crate) struct Accepting {
@@ -196,7 +179,8 @@ fn is_of(connection: &Connection, seq: i64, message: &Message) -> rusqlite::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Bounds;
+    use crate::bounds::Bounds;
+    use crate::search_keys::SearchKeys;
     use crate::sqlite::files::store_files::StoreFiles;
     use crate::sqlite::schema;
     use crate::sqlite::writer::writer_state::WriterState;

@@ -4,20 +4,18 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::put_off::{COUNT_MAX, PutOff};
+use crate::queue::{ClaimRequest, Claimed};
 use crate::sqlite::statements::{delivery, timestamp};
 use crate::sqlite::writer::job::Work;
 use crate::sqlite::writer::leases::{Held, Leases};
-use crate::{Claimed, Terms};
 use unwrapd_core::delivery::{Delivery, Lane, later};
 
 /// The state of a claim.
 struct Claim<'c> {
     connection: &'c Connection,
     leases: &'c Leases,
-    destination: &'c str,
-    lane: Lane,
-    now: Timestamp,
-    /// The same time on the clock of leases.
+    request: ClaimRequest<'c>,
+    /// The time of the claim, on the clock of leases.
     steady_now: Timestamp,
     /// Deliveries due after this time are due now.
     put_off_from: Timestamp,
@@ -25,22 +23,14 @@ struct Claim<'c> {
     next_due_at: Option<Timestamp>,
 }
 
-pub(crate) fn claim(
-    work: &mut Work<'_>,
-    destination: &str,
-    lane: Lane,
-    now: Timestamp,
-    terms: Terms,
-    limit: usize,
-) -> rusqlite::Result<Claimed> {
+pub(crate) fn claim(work: &mut Work<'_>, request: ClaimRequest<'_>) -> rusqlite::Result<Claimed> {
+    let (destination, lane, now) = (request.destination, request.lane, request.now);
     let number = work.state.leases.next_claim();
-    let put_off_from = terms.put_off_from(now);
+    let put_off_from = request.terms.put_off_from(now);
     let mut claim = Claim {
         connection: work.connection,
         leases: &work.state.leases,
-        destination,
-        lane,
-        now,
+        request,
         steady_now: work.state.leases.steady(now),
         put_off_from,
         taken: Vec::new(),
@@ -49,12 +39,12 @@ pub(crate) fn claim(
     // Put-off deliveries get half of each claim, or every second claim for a single delivery. So
     // neither kind starves the other.
     let share = if number % 2 == 0 {
-        limit.div_ceil(2)
+        request.limit.div_ceil(2)
     } else {
-        limit / 2
+        request.limit / 2
     };
     let was_put_off = claim.take_put_off(share)?;
-    claim.take_due(limit)?;
+    claim.take_due()?;
     let Claim {
         mut taken,
         mut next_due_at,
@@ -62,7 +52,7 @@ pub(crate) fn claim(
         ..
     } = claim;
     if was_put_off > 0 {
-        if !terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
+        if !request.terms.is_whenever_due() && work.state.put_off.is_news(destination, lane) {
             let deliveries = count_put_off(work.connection, destination, lane, put_off_from)?;
             PutOff::log(destination, lane, deliveries);
         }
@@ -71,14 +61,14 @@ pub(crate) fn claim(
         // The delivery with the earliest due time comes first, and put-off ones come last.
         taken.rotate_left(was_put_off);
     }
-    let ends_at = later(now, terms.lease);
+    let ends_at = later(now, request.terms.lease);
     let leases = &mut work.state.leases;
     for delivery in &mut taken {
         delivery.claim = number;
         let held = Held {
             attempt: delivery.attempt,
             claim: number,
-            ends_at: later(steady_now, terms.lease),
+            ends_at: later(steady_now, request.terms.lease),
         };
         leases.take(delivery.id, held);
         next_due_at = Some(next_due_at.map_or(ends_at, |next| next.min(ends_at)));
@@ -97,8 +87,8 @@ impl Claim<'_> {
              WHERE destination = ? AND lane = ? AND state = 'waiting' AND due_at > ? ORDER BY due_at, id",
         )?;
         let mut waiting = waiting.query(params![
-            self.destination,
-            self.lane.as_str(),
+            self.request.destination,
+            self.request.lane.as_str(),
             self.put_off_from.as_millisecond()
         ])?;
         while self.taken.len() < limit
@@ -109,19 +99,22 @@ impl Claim<'_> {
         Ok(self.taken.len())
     }
 
-    /// Takes due deliveries until there are `limit` in total.
-    fn take_due(&mut self, limit: usize) -> rusqlite::Result<()> {
+    /// Takes due deliveries until there are as many as requested.
+    fn take_due(&mut self) -> rusqlite::Result<()> {
         let mut waiting = self.connection.prepare_cached(
             "SELECT id, due_at FROM delivery WHERE destination = ? AND lane = ? AND state = 'waiting' ORDER BY due_at, id",
         )?;
-        let mut waiting = waiting.query(params![self.destination, self.lane.as_str()])?;
+        let mut waiting = waiting.query(params![
+            self.request.destination,
+            self.request.lane.as_str()
+        ])?;
         while let Some(row) = waiting.next()? {
             let id = row.get(0)?;
             let due_at = timestamp(row, 1)?;
             let is_leased = self.is_leased(id);
-            if !is_leased && (due_at > self.now || self.taken.len() == limit) {
+            if !is_leased && (due_at > self.request.now || self.taken.len() == self.request.limit) {
                 self.comes_at(if due_at > self.put_off_from {
-                    self.now
+                    self.request.now
                 } else {
                     due_at
                 });
@@ -144,7 +137,12 @@ impl Claim<'_> {
             self.comes_at(ends_at);
             return Ok(());
         }
-        let mut delivery = delivery(self.connection, id, self.destination, self.lane)?;
+        let mut delivery = delivery(
+            self.connection,
+            id,
+            self.request.destination,
+            self.request.lane,
+        )?;
         if let Some(held) = held {
             // The holder of the old lease may still be delivering. Its settlement must have no
             // effect.

@@ -6,7 +6,9 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::{connect_to_unchanging, flush_the_disk};
+use crate::sqlite::error::store_error;
 use crate::sqlite::schema;
 
 /// Pages copied between two reports of progress: 16 MiB.
@@ -27,7 +29,7 @@ pub struct Copied {
 /// The copy reads one snapshot, so it does not restart when a program writes. The log of the
 /// database grows until the copy is done.
 pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreError> {
-    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let problem = |error: rusqlite::Error| store_error(&error);
     let mut from = schema::connect_to_look(path)?;
     schema::check_there(&from)?;
     let snapshot = from.transaction().map_err(problem)?;
@@ -35,7 +37,7 @@ pub fn copy(path: &Path, to: &Path, tell: impl Fn(u32)) -> Result<Copied, StoreE
     let _tables: u32 = snapshot
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
         .map_err(problem)?;
-    copy_pages(&snapshot, to, tell).map_err(|error| match schema::store_error(&error) {
+    copy_pages(&snapshot, to, tell).map_err(|error| match store_error(&error) {
         StoreError::Unusable(problem) => StoreError::Unusable(problem),
         other => StoreError::Unavailable(format!("{}: {other}", to.display())),
     })?;
@@ -55,7 +57,7 @@ fn copy_pages(from: &Connection, to: &Path, tell: impl Fn(u32)) -> rusqlite::Res
     // No other program uses the incomplete copy, so it needs no journal, and one fsync at its end.
     target.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     target.pragma_update(None, "synchronous", "OFF")?;
-    schema::flush_the_disk(&target)?;
+    flush_the_disk(&target)?;
     let backup = Backup::new(from, &mut target)?;
     loop {
         match backup.step(STEP_PAGES)? {
@@ -74,7 +76,7 @@ fn copy_pages(from: &Connection, to: &Path, tell: impl Fn(u32)) -> rusqlite::Res
 
 /// Number of messages in the copy, if the copy is intact.
 fn check(copy: &Path) -> rusqlite::Result<Result<u64, StoreError>> {
-    let copy = schema::connect_to_unchanging(copy)?;
+    let copy = connect_to_unchanging(copy)?;
     let damage: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if damage != "ok" {
         return Ok(Err(StoreError::Unusable(format!(

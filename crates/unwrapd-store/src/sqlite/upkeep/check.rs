@@ -7,11 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, Row, params};
 
+use crate::check::Check;
+use crate::error::StoreError;
+use crate::sqlite::connection::bytes_used;
+use crate::sqlite::error::store_error;
 use crate::sqlite::migration;
 use crate::sqlite::schema;
-use crate::sqlite::upkeep::size;
-use crate::sqlite::writer::dedupe_index;
-use crate::{Check, StoreError};
+use crate::sqlite::writer::dedupe_block;
+use crate::sqlite::writer::id_hashes;
 use unwrapd_core::delivery::earlier;
 
 /// Maximum number of damages that are listed. One is enough to restore a backup.
@@ -26,7 +29,7 @@ pub fn check(
     is_quick: bool,
     now: Timestamp,
 ) -> Result<Vec<Check>, StoreError> {
-    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let problem = |error: rusqlite::Error| store_error(&error);
     let mut connection = schema::connect_to_look(path)?;
     // One snapshot for all checks.
     let transaction = connection.transaction().map_err(problem)?;
@@ -58,7 +61,7 @@ pub fn check(
 }
 
 fn file(connection: &Connection, version: usize, is_present: bool) -> rusqlite::Result<String> {
-    let used = size::used(connection)?;
+    let used = bytes_used(connection)?;
     let note = if is_present {
         ""
     } else {
@@ -145,7 +148,7 @@ fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String,
         let Some(row) = blocks.next()? else {
             return Ok(None);
         };
-        let hashes = dedupe_index::hashes(row.get_ref(1)?.as_blob()?).collect();
+        let hashes = dedupe_block::hashes(row.get_ref(1)?.as_blob()?).collect();
         Ok(Some((row.get(0)?, hashes)))
     };
     let mut block = next_block()?;
@@ -165,7 +168,7 @@ fn ids(connection: &Connection, horizon: i64) -> rusqlite::Result<Result<String,
                 None => break Some(None),
             }
         };
-        let hash = dedupe_index::hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
+        let hash = id_hashes::hash(message.get_ref(1)?.as_str()?, message.get_ref(2)?.as_str()?);
         let is_known = match place {
             // After the last block: read at the start.
             Some(None) => true,

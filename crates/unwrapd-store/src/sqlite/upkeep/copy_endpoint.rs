@@ -2,19 +2,24 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, TransactionBehavior, params, params_from_iter};
 
-use crate::StoreError;
-use crate::copy::{BYTES_MAX, CopyEndpoint, Kind, Outline, Row, StepResult, TABLES, Table, Value};
+use crate::copy::endpoint::{CopyEndpoint, RowBatch, StepResult};
+use crate::copy::table::{BYTES_MAX, Kind, Outline, Row, TABLES, Table, Value};
+use crate::error::StoreError;
+use crate::mutex::lock;
+use crate::sqlite::connection::keep_log;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::access::{Wish, explain};
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::store_files::{Answer, Moves, StoreFiles};
-use crate::sqlite::schema::{self, APPLICATION_ID, APPLICATION_ID_COPYING};
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::marks::{APPLICATION_ID, APPLICATION_ID_COPYING};
+use crate::sqlite::schema;
+use crate::sqlite::writer::dedupe_block;
 use unwrapd_core::crash::{self, CrashPoint};
 
 /// Derives the internal tables of the store from its content. Missing numbers prevent a block from
@@ -70,13 +75,10 @@ impl SqliteCopyEndpoint {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
-        let done = tokio::task::spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut connection)
-        });
+        let done = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
         done.await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
-            .map_err(|error| schema::store_error(&error))
+            .map_err(|error| store_error(&error))
     }
 }
 
@@ -143,16 +145,9 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         .await
     }
 
-    async fn write(
-        &mut self,
-        table: &'static Table,
-        rows: Vec<Row>,
-        before: String,
-        mark: String,
-    ) -> Result<StepResult, StoreError> {
+    async fn write(&mut self, batch: RowBatch) -> Result<StepResult, StoreError> {
         self.files.check(Moves::UNKNOWN, |_| Ok(written()))?;
-        self.on(move |connection| write(connection, table, &rows, &before, &mark))
-            .await
+        self.on(move |connection| write(connection, &batch)).await
     }
 
     async fn finish(&mut self, mark: String) -> Result<StepResult, StoreError> {
@@ -160,7 +155,7 @@ impl CopyEndpoint for SqliteCopyEndpoint {
         self.on(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            dedupe_index::write_all(&transaction)?;
+            dedupe_block::write_all(&transaction)?;
             transaction.execute_batch(DERIVE)?;
             if transaction.execute("DELETE FROM copying WHERE mark = ?", [mark])? != 1 {
                 return Ok(StepResult::Overtaken);
@@ -171,7 +166,7 @@ impl CopyEndpoint for SqliteCopyEndpoint {
             // Pages that readers keep in the log are in both files, and are moved when the store is
             // opened.
             let moved = checkpoint::run(connection, Mode::Truncate)?;
-            schema::keep_log(connection, moved.is_busy)?;
+            keep_log(connection, moved.is_busy)?;
             Ok(StepResult::Done)
         })
         .await
@@ -240,24 +235,19 @@ fn read(connection: &Connection, table: &Table, after: &Row) -> rusqlite::Result
     Ok(rows)
 }
 
-fn write(
-    connection: &mut Connection,
-    table: &Table,
-    rows: &[Row],
-    before: &str,
-    mark: &str,
-) -> rusqlite::Result<StepResult> {
+fn write(connection: &mut Connection, batch: &RowBatch) -> rusqlite::Result<StepResult> {
+    let table = batch.table;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut insert = transaction.prepare_cached(&insert(table))?;
     let columns = insert.parameter_count();
-    for row in rows {
+    for row in &batch.rows {
         insert.execute(params_from_iter(row.iter().take(columns).map(Given)))?;
     }
     drop(insert);
     if table.name == "message" {
         let mut insert =
             transaction.prepare_cached("INSERT INTO payload (seq, bytes) VALUES (?, ?)")?;
-        for row in rows {
+        for row in &batch.rows {
             if let [seq, .., payload @ Value::Bytes(_)] = &row[..] {
                 insert.execute([Given(seq), Given(payload)])?;
             }
@@ -265,7 +255,7 @@ fn write(
     }
     let was_there = transaction
         .prepare_cached("UPDATE copying SET mark = ? WHERE mark = ?")?
-        .execute([mark, before])?;
+        .execute([&batch.mark, &batch.before])?;
     if was_there != 1 {
         return Ok(StepResult::Overtaken);
     }

@@ -10,14 +10,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::bounds::Bounds;
+use crate::error::StoreError;
 use crate::ids::deliveries_of;
 use crate::retention::{Horizons, REMOVE_MAX, SweepSchedule, last_read};
-use crate::sqlite::operate::traffic;
+use crate::sqlite::connection::bytes_used;
+use crate::sqlite::error::store_error;
 use crate::sqlite::schema;
-use crate::sqlite::upkeep::size;
-use crate::sqlite::writer::dedupe_index;
+use crate::sqlite::traffic;
+use crate::sqlite::writer::dedupe_block;
 use crate::sqlite::writer::job::Work;
-use crate::{Bounds, StoreError};
 use unwrapd_core::delivery::later;
 
 /// Rest of a store near its limit in which nearly everything waits, before the next sweep for
@@ -28,12 +30,11 @@ const CROWDED_REST: Duration = Duration::from_secs(10);
 const IS_SETTLED: &str = "NOT EXISTS (SELECT 1 FROM delivery
     WHERE id BETWEEN message.seq * 256 AND message.seq * 256 + 255 AND (state = 'waiting' OR due_at >= ?1))";
 
-/// State of pruning: its bounds and its progress.
+/// State of pruning: its schedule and its progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Pruner {
-    bounds: Bounds,
-    sweep: Option<Sweep>,
     schedule: SweepSchedule,
+    sweep: Option<Sweep>,
     /// Until this time, a store near its limit is left alone, because nearly all of it waits.
     crowded_until: Option<Timestamp>,
 }
@@ -73,9 +74,8 @@ struct Old {
 impl Pruner {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
-            bounds: bounds.clone(),
+            schedule: SweepSchedule::new(bounds),
             sweep: None,
-            schedule: SweepSchedule::default(),
             crowded_until: None,
         }
     }
@@ -91,17 +91,17 @@ impl Pruner {
         connection: &Connection,
         now: Timestamp,
     ) -> rusqlite::Result<OldPage> {
-        let horizons = Horizons::at(now, &self.bounds);
+        let horizons = self.schedule.horizons(now);
         let horizon = horizons.webhook_id;
         let mut found = OldPage {
             horizon,
             ..OldPage::default()
         };
-        self.begin(size::used(connection)?, now);
+        self.begin(bytes_used(connection)?, now);
         match self.sweep {
             None => {}
             Some(Sweep::Ids) => {
-                found.block = dedupe_index::old_block(connection, horizon)?;
+                found.block = dedupe_block::old_block(connection, horizon)?;
                 found.search_block = empty_search_block(connection)?;
                 found.traffic_until = traffic::oldest(connection, horizons.content)?;
                 if found.is_nothing() {
@@ -130,7 +130,7 @@ impl Pruner {
 
     /// Begins or ends a sweep, depending on size and time.
     fn begin(&mut self, size: u64, now: Timestamp) {
-        if let Some(size_max) = self.bounds.size_max {
+        if let Some(size_max) = self.schedule.bounds().size_max {
             // A sweep begins while there is still room for new messages, and ends well below that,
             // so that the next one is not due at once.
             let (high, low) = (size_max / 10 * 9, size_max / 10 * 8);
@@ -299,5 +299,5 @@ pub fn prunable(path: &Path, bounds: &Bounds, now: Timestamp) -> Result<(u64, u6
             params![Horizons::at(now, bounds).content.as_millisecond()],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
-        .map_err(|error| schema::store_error(&error))
+        .map_err(|error| store_error(&error))
 }

@@ -8,8 +8,10 @@ use rusqlite::Connection;
 use super::Writer;
 use super::failure::Failure;
 use super::files::unopened;
-use crate::StoreError;
-use crate::sqlite::files::store_files::{Moves, Trouble};
+use crate::error::StoreError;
+use crate::sqlite::connection::{look_through, read_data_version, read_tables};
+use crate::sqlite::files::known_file::Trouble;
+use crate::sqlite::files::store_files::Moves;
 use crate::sqlite::schema;
 
 /// Minimum rest between two complete checks of a damaged file, in multiples of the duration of a
@@ -81,8 +83,8 @@ impl Writer {
         self.readers.close();
         let mut connection = schema::connect_again(&mut self.files).map_err(Failure::OfTheStore)?;
         self.check_damage(&connection)?;
-        self.data_version = schema::data_version(&connection)?;
-        schema::tables(&connection)
+        self.data_version = read_data_version(&connection)?;
+        read_tables(&connection)
             .and_then(|tables| self.files.know_log(tables))
             .map_err(Failure::OfTheStore)?;
         self.state.read_again(&connection)?;
@@ -105,7 +107,7 @@ impl Writer {
         if matches!(self.failed, Some(StoreError::Unusable(_))) {
             let started = Instant::now();
             self.pulse.set_checking(true);
-            let checked = schema::look_through(connection);
+            let checked = look_through(connection);
             self.pulse.set_checking(false);
             self.next_check =
                 Some(Instant::now() + CHECK_REST_MIN.max(started.elapsed() * CHECK_RESTS));

@@ -5,10 +5,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::Writer;
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::keep_log;
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::rescue;
-use crate::sqlite::schema;
 use crate::sqlite::writer::job::Job;
 
 /// Interval between attempts to save content that only this process has.
@@ -73,7 +73,7 @@ impl Writer {
         self.readers.close();
         if let Some(connection) = self.connection.take() {
             let moved = checkpoint::run_at_once(&connection, Mode::Truncate).and_then(|moved| {
-                schema::keep_log(&connection, moved.is_busy)?;
+                keep_log(&connection, moved.is_busy)?;
                 Ok(moved)
             });
             match moved {

@@ -3,10 +3,12 @@
 use rusqlite::Connection;
 
 use super::Writer;
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::{look_through, read_data_version, read_tables};
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};
-use crate::sqlite::files::store_files::{Answer, Moves, Question, Trouble};
-use crate::sqlite::schema;
+use crate::sqlite::files::known_file::Trouble;
+use crate::sqlite::files::store_files::{Answer, Moves, Question};
 
 impl Writer {
     /// Checks the files once a second while idle.
@@ -137,15 +139,15 @@ fn anothers_work(
         StoreError::Unusable(_) => Ok(Answer::NotWritten),
         error => Err(error),
     };
-    let now = match schema::data_version(connection) {
+    let now = match read_data_version(connection) {
         Ok(now) => now,
-        Err(error) => return or_not_written(schema::store_error(&error)),
+        Err(error) => return or_not_written(store_error(&error)),
     };
     let is_new = now != *data_version;
     if !is_new && !question.was_unsettled {
         return Ok(Answer::NotWritten);
     }
-    match schema::look_through(connection).and_then(|()| schema::tables(connection)) {
+    match look_through(connection).and_then(|()| read_tables(connection)) {
         Ok(tables) => {
             *data_version = now;
             Ok(Answer::Written { tables, is_new })

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::StoreError;
+use crate::error::StoreError;
 use crate::sqlite::writer::writer_state::WriterState;
 
 /// The state that a job works with.

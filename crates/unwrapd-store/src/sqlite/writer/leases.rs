@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::Lease;
+use crate::queue::Lease;
 use unwrapd_core::clock::Clock;
 
 pub(crate) struct Leases {

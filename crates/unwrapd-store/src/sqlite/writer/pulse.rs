@@ -7,13 +7,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::Level;
 
-use crate::{HealthReporter, StoreError};
+use crate::error::StoreError;
+use crate::health::HealthReporter;
+use crate::mutex::lock;
 use unwrapd_core::observe::warnings::Warnings;
 
 /// Time after which a piece of work counts as blocked by the disk. A webhook must be answered
@@ -92,10 +94,7 @@ impl Pulse {
     }
 
     pub(crate) fn stop(&self) {
-        self.stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock(&self.stop).take();
     }
 
     fn lasted(&self) -> Option<Duration> {

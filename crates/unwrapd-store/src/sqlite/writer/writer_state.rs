@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::bounds::Bounds;
+use crate::capacity;
+use crate::error::StoreError;
 use crate::put_off::PutOff;
-use crate::sqlite::upkeep::size;
+use crate::sqlite::connection::bytes_used;
 use crate::sqlite::writer::dedupe_index::{DedupeIndex, IDS_MAX};
 use crate::sqlite::writer::leases::Leases;
-use crate::{Bounds, StoreError, capacity};
 use unwrapd_core::clock::Clock;
 
 pub(crate) struct WriterState {
@@ -40,7 +42,7 @@ impl WriterState {
             pending,
             pending_then: pending,
             pending_max: bounds.undelivered_max,
-            size: size::used(connection)?,
+            size: bytes_used(connection)?,
             size_max: bounds.size_max,
         })
     }
@@ -107,7 +109,7 @@ impl WriterState {
     pub(crate) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.dedupe_index.write_blocks(connection)?;
         if self.size_max.is_some() {
-            self.size = size::used(connection)?;
+            self.size = bytes_used(connection)?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::{LaneWorker, lease};
 use crate::crash::{self, CrashPoint};
 use crate::delivery::{Lane, later};
 use crate::dispatch::settle::STORE_RETRY;
-use crate::store::{Claimed, StoreError, Terms};
+use crate::store::{ClaimRequest, Claimed, StoreError, Terms};
 
 /// Maximum number of deliveries in a claim.
 const CLAIM_MAX: usize = 256;
@@ -79,7 +79,13 @@ impl LaneWorker {
             let now = lane.clock.now();
             let claimed = lane
                 .store
-                .claim_within(lane.handle.name(), lane.lane, now, terms, limit)
+                .claim_within(ClaimRequest {
+                    destination: lane.handle.name(),
+                    lane: lane.lane,
+                    now,
+                    terms,
+                    limit,
+                })
                 .await;
             Looked {
                 limit,

@@ -15,7 +15,7 @@ use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::{Message, Origin};
 use unwrapd::store::filter::Filter;
 use unwrapd::store::postgres::PostgresStore;
-use unwrapd::store::replay::{AsOf, Replay, ReplayStep};
+use unwrapd::store::replay::{AsOf, DropRun, Replay, ReplayRun, ReplayStep};
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Attempt, Bounds, QuarantinedRequest, Store, TrafficCount, TrafficKind};
 
@@ -214,11 +214,15 @@ pub(super) fn message(id: String, received_at: Timestamp, payload: Vec<u8>) -> M
     }
 }
 
-pub(super) fn replay_of_dead() -> Replay {
-    let filter = r#"{"status": ["dead"]}"#;
-    Replay {
-        filter: serde_json::from_str(filter).unwrap(),
-        to: None,
+pub(super) fn run_of_dead(token: &str, limit: usize) -> ReplayRun {
+    ReplayRun {
+        replay: Replay {
+            filter: serde_json::from_str(r#"{"status": ["dead"]}"#).unwrap(),
+            to: None,
+        },
+        token: token.parse().unwrap(),
+        as_of: None,
+        limit,
     }
 }
 
@@ -261,21 +265,17 @@ pub(super) async fn fill(home: &Home, seed: u64, now: Timestamp) {
         at: now,
         newest: i64::MAX,
     };
-    store
-        .drop_dead(&Filter::default(), as_of, None, now, 3)
-        .await
-        .unwrap();
-    let token = "begun".parse().unwrap();
-    let begun = store
-        .replay(&replay_of_dead(), &token, None, now.into(), 1)
-        .await;
+    let drop_some = DropRun {
+        filter: Filter::default(),
+        as_of,
+        after: None,
+        limit: 3,
+    };
+    store.drop_dead(&drop_some, now).await.unwrap();
+    let begun = store.replay(&run_of_dead("begun", 1), now.into()).await;
     assert!(matches!(begun, Ok(ReplayStep::More(_))), "{begun:?}");
-    let token = "done".parse().unwrap();
-    while let ReplayStep::More(_) = store
-        .replay(&replay_of_dead(), &token, None, now.into(), 100)
-        .await
-        .unwrap()
-    {}
+    let run = run_of_dead("done", 100);
+    while let ReplayStep::More(_) = store.replay(&run, now.into()).await.unwrap() {}
     settle_some(&store, &mut dice, now).await;
     for (number, body) in [None, Some(vec![]), Some(vec![0, 255, b'\\', b'x'])]
         .into_iter()

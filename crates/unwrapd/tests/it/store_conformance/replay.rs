@@ -8,7 +8,9 @@ use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
 use unwrapd::message::Message;
 use unwrapd::store::filter::{Filter, Status};
-use unwrapd::store::replay::{AsOf, Counts, Plan, Replay, ReplayStep, Replayed};
+use unwrapd::store::replay::{
+    AsOf, Counts, DropRun, Plan, Replay, ReplayRun, ReplayStep, Replayed,
+};
 use unwrapd::store::{Bounds, MessagePage, Page, Settled, Store, StoreError};
 
 use super::{LEASE, Place, PostgresPlace, SqlitePlace, at, message};
@@ -113,16 +115,13 @@ async fn step(
     second: i64,
     limit: usize,
 ) -> ReplayStep {
-    store
-        .replay(
-            replay,
-            &token.parse().unwrap(),
-            None,
-            at(second).into(),
-            limit,
-        )
-        .await
-        .unwrap()
+    let run = ReplayRun {
+        replay: replay.clone(),
+        token: token.parse().unwrap(),
+        as_of: None,
+        limit,
+    };
+    store.replay(&run, at(second).into()).await.unwrap()
 }
 
 /// Runs all steps of a replay.
@@ -368,16 +367,13 @@ async fn a_message_that_arrives_after_the_plan_or_the_beginning_takes_no_part(pl
     let plan = store.plan(&everything, at(20)).await.unwrap();
     accept_as(&store, "wh_after_the_plan", "batch.failed", 1, &["app"]).await;
     settle_all(&store, "app", 21, Next::Dead).await;
-    let planned = store
-        .replay(
-            &everything,
-            &"t1".parse().unwrap(),
-            Some(plan.as_of),
-            at(22).into(),
-            1,
-        )
-        .await
-        .unwrap();
+    let planned = ReplayRun {
+        replay: everything.clone(),
+        token: "t1".parse().unwrap(),
+        as_of: Some(plan.as_of),
+        limit: 1,
+    };
+    let planned = store.replay(&planned, at(22).into()).await.unwrap();
     assert!(matches!(planned, ReplayStep::More(_)), "{planned:?}");
     let begun = step(&store, &everything, "t2", 22, 1).await;
     assert!(matches!(begun, ReplayStep::More(_)), "{begun:?}");
@@ -491,18 +487,19 @@ pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn 
     accept_as(&store, "wh_later", "batch.failed", 21, &["app"]).await;
     settle_all(&store, "app", 22, Next::Dead).await;
 
-    let app = filter(r#"{"destination":["app"]}"#);
-    let mut after = None;
+    let mut run = DropRun {
+        filter: filter(r#"{"destination":["app"]}"#),
+        as_of,
+        after: None,
+        limit: 2,
+    };
     let mut dropped = 0;
     loop {
-        let step = store
-            .drop_dead(&app, as_of, after, at(30), 2)
-            .await
-            .unwrap();
+        let step = store.drop_dead(&run, at(30)).await.unwrap();
         dropped += step.deliveries;
         assert!(step.deliveries <= 2);
-        after = step.next;
-        if after.is_none() {
+        run.after = step.next;
+        if run.after.is_none() {
             break;
         }
     }
@@ -517,10 +514,8 @@ pub(super) async fn a_dropped_dead_letter_stays_dropped_and_visible(place: &dyn 
     drop(store);
 
     let store = place.open().await;
-    let again = store
-        .drop_dead(&app, as_of, None, at(31), 100)
-        .await
-        .unwrap();
+    run.limit = 100;
+    let again = store.drop_dead(&run, at(31)).await.unwrap();
     assert_eq!(again.deliveries, 0);
     assert_eq!(
         found(&store, r#"{"status":["dead"]}"#).await,
@@ -579,17 +574,19 @@ async fn a_replay_leaves_room_for_new_messages(place: &dyn Place) {
         accept_as(&store, &format!("wh_{number}"), "batch.failed", 1, &["app"]).await;
     }
     settle_all(&store, "app", 2, Next::Dead).await;
-    let token = "t1".parse().unwrap();
     let replay = Replay::default();
-    let first = store
-        .replay(&replay, &token, None, at(3).into(), 100)
-        .await
-        .unwrap();
+    let run_of_all = ReplayRun {
+        replay: replay.clone(),
+        token: "t1".parse().unwrap(),
+        as_of: None,
+        limit: 100,
+    };
+    let first = store.replay(&run_of_all, at(3).into()).await.unwrap();
     let ReplayStep::More(replayed) = first else {
         panic!("{first:?}")
     };
     assert_eq!(replayed.counts.deliveries, 5);
-    let full = store.replay(&replay, &token, None, at(3).into(), 100).await;
+    let full = store.replay(&run_of_all, at(3).into()).await;
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     accept_as(&store, "wh_new", "batch.failed", 1, &["app"]).await;
 

@@ -1,7 +1,7 @@
 //! Deliveries that a wrong clock has put off, and the stored time.
 
-use unwrapd::store::Terms;
-use unwrapd::store::replay::Replay;
+use unwrapd::store::replay::{Replay, ReplayRun};
+use unwrapd::store::{ClaimRequest, Terms};
 
 use super::*;
 
@@ -48,15 +48,16 @@ async fn a_delivery_due_further_ahead_than_any_wait_is_due_now(place: &dyn Model
         lease: LEASE,
         longest_wait: Duration::from_secs(60),
     };
-    let taken = store
-        .claim_within("app", Lane::Standard, at(0), terms, 100)
-        .await
-        .unwrap();
+    let request = |second| ClaimRequest {
+        destination: "app",
+        lane: Lane::Standard,
+        now: at(second),
+        terms,
+        limit: 100,
+    };
+    let taken = store.claim_within(request(0)).await.unwrap();
     assert_eq!(taken.deliveries.len(), 2);
-    let again = store
-        .claim_within("app", Lane::Standard, at(1), terms, 100)
-        .await
-        .unwrap();
+    let again = store.claim_within(request(1)).await.unwrap();
     assert_eq!(again.deliveries, []);
 }
 
@@ -114,11 +115,13 @@ async fn a_replay_makes_postponed_deliveries_due(place: &dyn Place) {
     accept(&store, "wh_1", 0).await;
     assert_eq!(put_off(&store, 0, HOUR).await, 1);
     assert_eq!(claim(&store, 10).await.deliveries, []);
-    let token = "t1".parse().unwrap();
-    store
-        .replay(&Replay::default(), &token, None, at(10).into(), 100)
-        .await
-        .unwrap();
+    let run = ReplayRun {
+        replay: Replay::default(),
+        token: "t1".parse().unwrap(),
+        as_of: None,
+        limit: 100,
+    };
+    store.replay(&run, at(10).into()).await.unwrap();
     let claimed = claim(&store, 10).await;
     assert_eq!(ids(&claimed), ["wh_1"]);
     assert_eq!(claimed.deliveries[0].attempt, 2, "the same delivery");

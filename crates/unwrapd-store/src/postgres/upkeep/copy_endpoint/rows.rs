@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::copy::{BYTES_MAX, Kind, Row, Table, Value};
+use crate::copy::endpoint::RowBatch;
+use crate::copy::table::{BYTES_MAX, Kind, Row, Table, Value};
 use crate::postgres::connect::connection::{Begin, PgConnection, Work};
 use crate::postgres::connect::failure::Failure;
 use crate::postgres::rows::{signed, storable};
@@ -115,11 +116,9 @@ fn value(row: &tokio_postgres::Row, place: usize, kind: Kind) -> Result<Value, F
 pub(super) async fn write(
     link: &PgConnection,
     begin: &Begin,
-    table: &Table,
-    rows: &[Row],
-    before: &str,
-    mark: &str,
+    batch: &RowBatch,
 ) -> Result<bool, Failure> {
+    let (table, rows) = (batch.table, &*batch.rows);
     let mut columns: Vec<Column<'_>> = table
         .columns
         .iter()
@@ -130,7 +129,7 @@ pub(super) async fn write(
         columns.extend(search_keys(rows));
     }
     let mut given: Vec<(&(dyn ToSql + Sync), Type)> =
-        vec![(&mark, Type::TEXT), (&before, Type::TEXT)];
+        vec![(&batch.mark, Type::TEXT), (&batch.before, Type::TEXT)];
     given.extend(columns.iter().map(Column::given));
     let written = link
         .once(begin, Work::Statement(&insert(table)), &given)

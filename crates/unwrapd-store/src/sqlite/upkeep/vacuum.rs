@@ -4,7 +4,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::sqlite::connection::keep_log;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::checkpoint::{self, Mode};
 use crate::sqlite::files::store_files::StoreFiles;
 use crate::sqlite::schema;
@@ -20,12 +22,12 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
     };
     let before = size()?;
-    let problem = |error: rusqlite::Error| schema::store_error(&error);
+    let problem = |error: rusqlite::Error| store_error(&error);
     let connection = schema::connect(&mut files)?;
     connection.execute_batch("VACUUM").map_err(problem)?;
     // The file becomes shorter when the whole log is in it.
     let moved = checkpoint::run(&connection, Mode::Truncate).map_err(problem)?;
-    schema::keep_log(&connection, moved.is_busy).map_err(problem)?;
+    keep_log(&connection, moved.is_busy).map_err(problem)?;
     if moved.is_busy {
         return Err(StoreError::Unavailable(
             "another program is reading the database (a backup, a check, a shell), so the space is \
@@ -34,18 +36,4 @@ pub fn vacuum(path: &Path) -> Result<(u64, u64), StoreError> {
     }
     drop(connection);
     Ok((before, size()?))
-}
-
-/// Bytes in use: the size of the file without its free pages. The log beside it does not count.
-pub(crate) fn used(connection: &Connection) -> rusqlite::Result<u64> {
-    let pages = ask(connection, "PRAGMA page_count")?;
-    let free = ask(connection, "PRAGMA freelist_count")?;
-    let page_bytes = ask(connection, "PRAGMA page_size")?;
-    Ok(pages.saturating_sub(free) * page_bytes)
-}
-
-fn ask(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached(pragma)?
-        .query_row((), |row| row.get(0))
 }

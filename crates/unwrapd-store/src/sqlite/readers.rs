@@ -8,9 +8,10 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::mutex::lock;
+use crate::sqlite::error::store_error;
 use crate::sqlite::files::filesystem;
-use crate::sqlite::lock;
 use crate::sqlite::schema;
 
 /// Maximum number of concurrent reads. Each has a thread, a connection with two files, and a page
@@ -86,7 +87,7 @@ impl Readers {
             schema::connect_to_read(&self.path)?
         };
         // After an error the connection is not used again.
-        let value = query(&connection).map_err(|error| schema::store_error(&error))?;
+        let value = query(&connection).map_err(|error| store_error(&error))?;
         let mut idle = lock(&self.idle);
         if idle.is_abandoned {
             std::mem::forget(connection);

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::postgres::connect::connection::params;
 use crate::postgres::connect::failure::Failure;
-use crate::postgres::connect::pool::{Pool, Purpose};
+use crate::postgres::connect::pool::Pool;
+use crate::postgres::connect::purpose::Purpose;
 use crate::postgres::rows::{natural, storable, timestamp};
 use crate::traffic::{DELETED_AT_ONCE_MS, TrafficCount, TrafficKind};
 
