@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_claims_of_a_lane_end_at_once_though_some_were_to_end_before() {
+    fn claims_of_a_lane_end_at_different_times() {
         let leases = Leases::default();
         let ends = [1_000, 1_000, 900, 5_000, 1_000].map(|wanted| leases.end_of(&app(), wanted));
         assert_eq!(ends, [1_000, 1_001, 1_002, 5_000, 5_001]);
@@ -128,7 +128,7 @@ mod tests {
 
     /// A lost claim is searched for again, since its commit may come late.
     #[tokio::test(start_paused = true)]
-    async fn what_is_lost_is_looked_for_once_a_second_until_it_is_found_or_has_passed() {
+    async fn a_lost_claim_is_searched_for_once_a_second_until_it_is_found_or_has_ended() {
         let leases = Leases::default();
         leases.lose(&app(), 60_000);
         leases.lose(&app(), 61_000);

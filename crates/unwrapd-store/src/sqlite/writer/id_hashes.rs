@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_what_it_was_when_it_was_written() {
+    fn a_hash_is_the_same_in_every_version() {
         assert_eq!(hash("production", "wh_1"), 0xF53D_6F29_1F98_F669);
         assert_ne!(hash("production", "wh_1"), hash("productionw", "h_1"));
     }
