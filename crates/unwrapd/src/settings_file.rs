@@ -19,4 +19,4 @@ pub(crate) use paths::{check as check_path, from_folder, shown_path};
 pub(crate) use secrets::{SecretSource, changed_secrets, webhooks};
 pub(crate) use table::{Keys, Location, Table};
 pub(crate) use url::{checked as checked_url, http_url, typed_url};
-pub(crate) use values::{address, differing, missing, required, within};
+pub(crate) use values::{address, differing, missing, required};
