@@ -3,12 +3,22 @@
 use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::printable;
 use crate::settings_file::looks_secret;
 pub(super) use crate::settings_file::shown_path;
+
+/// Form of the data that a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
 
 /// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {
@@ -19,6 +29,15 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn print(lines: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable::lines(lines))
 }
+
+/// Prints a line of data for people, or returns an error if that fails. Characters that act on a
+/// terminal are escaped.
+macro_rules! outln {
+    ($($argument:tt)*) => {
+        $crate::cli::format::print(&format!($($argument)*))
+    };
+}
+pub(super) use outln;
 
 /// Prints a value for programs. Characters that act on a terminal, or hide there, are JSON escapes.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {

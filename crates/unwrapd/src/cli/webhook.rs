@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::Args;
 use openai_webhooks::{OPENAI_WEBHOOK_SECRET, Secret};
 
-use super::{Failure, usage};
+use super::failure::{Failure, usage};
 use crate::settings_file::SecretSource;
 
 /// Source of the secret of a command. Never its arguments: every user of the machine can see those.

@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configured, failure, megabytes};
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, print_json};
 use crate::printable::counted;
 use crate::store::sqlite::access::{Wish, explain};
 use crate::store::{StoreUrl, sqlite};

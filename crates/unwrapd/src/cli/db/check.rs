@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Configured, check_there, failure};
-use crate::cli::format::{plain, print_json};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, plain, print_json};
 use crate::config::{Config, named_store};
 use crate::store::{StoreUrl, postgres, sqlite};
 

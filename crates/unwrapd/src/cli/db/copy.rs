@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::megabytes;
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, print_json};
 use crate::config::{Config, named_store};
 use crate::store::{self, Copied, CopyError, Progress, Step};
 

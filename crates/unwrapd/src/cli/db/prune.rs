@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::{Configured, failure, megabytes};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::print_json;
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, print_json};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln, usage};
 use crate::clock::{START_GAP, START_TOLD};
 use crate::delivery::later;
 use crate::printable::counted;

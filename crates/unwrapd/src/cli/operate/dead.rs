@@ -7,8 +7,8 @@ use super::query::{ListArguments, Listed, QueryArguments};
 use super::replay::{HowArguments, not_kept, replay};
 use crate::api::{DeadLetter, DeadPage, DropDeadRequest, DropDeadResult};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::{event_type, print_json, short};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, event_type, outln, print_json, short};
 use crate::printable::counted;
 use crate::store::filter::{Filter, Status};
 

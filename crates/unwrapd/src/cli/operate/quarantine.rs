@@ -7,9 +7,9 @@ use serde_json::json;
 use super::query::{Listed, QueryArguments};
 use crate::api::{DropQuarantinedResult, QuarantinePage, QuarantineSelection, QuarantinedView};
 use crate::cli::consent::ConsentArguments;
-use crate::cli::format::{plain, print_json, short};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, plain, print_json, short};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln, usage};
 use crate::printable::counted;
 use crate::quarantine::Retried;
 

@@ -6,9 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::admin::AdminArguments;
 use super::filter::{FilterArguments, PageArguments};
-use crate::cli::format::{print_json, table};
+use crate::cli::failure::Failure;
+use crate::cli::format::{Output, outln, print_json, table};
 use crate::cli::stderr::message;
-use crate::cli::{Failure, Output, outln};
 
 /// Options of a list of messages.
 #[derive(Args)]

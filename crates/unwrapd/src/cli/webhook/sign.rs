@@ -9,8 +9,8 @@ use openai_webhooks::Webhooks;
 
 use super::SecretArguments;
 use super::request::{parse_time, read_bytes, unix_now};
-use crate::cli::format::print_json;
-use crate::cli::{Failure, Output, outln};
+use crate::cli::failure::Failure;
+use crate::cli::format::{Output, outln, print_json};
 
 #[derive(Args)]
 #[command(

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::SecretArguments;
 use super::request::{SavedRequest, parse_time, read_bytes, unix_now};
-use crate::cli::format::{plain, print_json};
-use crate::cli::{Failure, Output, outln, usage};
+use crate::cli::failure::{Failure, usage};
+use crate::cli::format::{Output, outln, plain, print_json};
 
 #[derive(Args)]
 #[command(
