@@ -16,6 +16,8 @@ mod consent;
 
 mod format;
 
+mod output;
+
 mod stderr;
 
 mod failure;

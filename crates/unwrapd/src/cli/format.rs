@@ -3,22 +3,12 @@
 use std::io::{self, Write as _};
 use std::iter::{once, repeat_n};
 
-use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::printable;
 use crate::settings_file::looks_secret;
 pub(super) use crate::settings_file::shown_path;
-
-/// Form of the data that a command prints.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(super) enum Output {
-    /// For people
-    Human,
-    /// For programs
-    Json,
-}
 
 /// Text that others wrote, on one line. Characters that act on a terminal are escaped.
 pub(super) fn plain(text: &str) -> String {

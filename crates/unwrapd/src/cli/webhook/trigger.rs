@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Some(url) = &arguments.to else {
         return Ok(());
     };
-    let sender = Sender::new(Webhooks::from(&arguments.secret.read()?), url.clone())?;
+    let sender = Sender::new(arguments.secret.webhooks()?, url.clone())?;
     let mut failures = 0;
     for event_type in types {
         let request = sender.sample(event_type)?;
