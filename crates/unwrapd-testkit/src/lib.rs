@@ -14,6 +14,7 @@
 pub mod application;
 pub mod balancer;
 pub mod crash;
+mod keeper;
 pub mod memory_store;
 pub mod postgres;
 pub mod process;
