@@ -8,6 +8,7 @@ mod overwritten;
 mod permissions;
 mod removed;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -38,8 +39,21 @@ impl Place {
         }
     }
 
+    /// A place with a gateway that has acknowledged [`SOME`] webhooks.
+    async fn in_use() -> (Self, Serving) {
+        let place = Self::new();
+        let serving = place.start();
+        place.post_some(&serving).await;
+        (place, serving)
+    }
+
     fn file(&self, suffix: &str) -> PathBuf {
         self.folder.path().join(format!("unwrapd.db{suffix}"))
+    }
+
+    /// The file, open for another program that writes into it.
+    fn writable(&self, suffix: &str) -> File {
+        File::options().write(true).open(self.file(suffix)).unwrap()
     }
 
     fn start(&self) -> Serving {
@@ -62,6 +76,33 @@ impl Place {
             let status = self.post(serving, &format!("wh_{number}")).await;
             assert_eq!(status, Some(200));
         }
+    }
+
+    /// Posts a webhook with a body of this many bytes, which must be accepted.
+    async fn post_large(&self, serving: &Serving, id: &str, bytes: usize) {
+        let large = Webhook::with_payload(id, "x".repeat(bytes));
+        let answer = large.request(&self.client, &serving.url).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+
+    /// Moves the log into the database, so that its file has content.
+    fn move_log(&self) {
+        Connection::open(self.file(""))
+            .unwrap()
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+            .unwrap();
+    }
+
+    /// Runs `db backup`, which must succeed.
+    fn back_up(&self, backup: &Path) {
+        let output = unwrapd()
+            .args(["db", "backup"])
+            .arg(backup)
+            .arg("--store")
+            .arg(self.file(""))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
     }
 
     async fn readyz(&self, serving: &Serving) -> (u16, String) {

@@ -9,9 +9,7 @@ use super::{Place, SOME, elsewhere, serve, stderr};
 #[tokio::test]
 async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
     for is_emptied in [false, true] {
-        let place = Place::new();
-        let serving = place.start();
-        place.post_some(&serving).await;
+        let (place, serving) = Place::in_use().await;
         // SIGKILL.
         drop(serving);
         let log = fs::read(place.file("-wal")).unwrap();
@@ -39,9 +37,7 @@ async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
 /// A process that is killed, or ended by the system, cannot report it.
 #[tokio::test]
 async fn a_start_says_that_the_last_process_did_not_close_the_store() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     drop(serving);
     let (status, log) = place.start().terminate();
     assert!(status.success());

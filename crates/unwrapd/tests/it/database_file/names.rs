@@ -13,9 +13,7 @@ use crate::support::process::unwrapd;
 /// Snapshots by `cp -al` create them. Two gateways on two names destroyed the file.
 #[tokio::test]
 async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let snapshot = Place::new();
     fs::hard_link(place.file(""), snapshot.file("")).unwrap();
 
@@ -75,9 +73,7 @@ fn a_backup_is_not_written_to_stdout_or_over_the_store() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
-    let place = Place::new();
-    let serving = place.start();
-    place.post_some(&serving).await;
+    let (place, serving) = Place::in_use().await;
     let other = Place::new();
     fs::hard_link(place.file(""), other.file("")).unwrap();
     let backup = other.folder.path().join("backup.db");
@@ -99,23 +95,14 @@ async fn the_database_of_a_gateway_is_not_read_by_a_name_that_has_no_log() {
     }
     assert!(!backup.exists());
     fs::remove_file(other.file("")).unwrap();
-    let output = unwrapd()
-        .args(["db", "backup"])
-        .arg(&backup)
-        .arg("--store")
-        .arg(place.file(""))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    place.back_up(&backup);
 }
 
 /// Somebody removes what looks like a leftover lock. The gateway continues, and still prevents a
 /// second one.
 #[tokio::test]
 async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
+    let (place, mut serving) = Place::in_use().await;
     fs::remove_file(place.file(".lock")).unwrap();
     assert_eq!(place.post(&serving, "removed").await, Some(200));
     serving.announced("is locked again");

@@ -18,9 +18,7 @@ type Hand = fn(&Place);
 /// After the change nothing is acknowledged, the process ends, and everything that was acknowledged
 /// before can be restored.
 async fn ends_and_is_saved(what: &str, hand: Hand, mend: Hand) {
-    let place = Place::new();
-    let mut serving = place.start();
-    place.post_some(&serving).await;
+    let (place, mut serving) = Place::in_use().await;
     hand(&place);
     let answer = place.post(&serving, "after").await;
     assert_ne!(answer, Some(200), "{what}");
