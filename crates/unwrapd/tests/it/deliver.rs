@@ -134,11 +134,7 @@ async fn a_delivery_is_retried_until_the_answer_is_2xx() {
     let mut app = Application::start(answers).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
 
     for (number, status) in (1..).zip([500, 404, 401, 429, 503, 204]) {
         assert_eq!(app.next().await.webhook_id(), "wh_1");
@@ -163,11 +159,7 @@ async fn a_410_is_final_and_leaves_a_dead_letter() {
     let app = Application::start([Answer::Status(410)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(
         attempted(&mut events).await,
         (
@@ -192,11 +184,7 @@ async fn a_redirect_is_not_followed() {
     let mut elsewhere = Application::start([]).await;
     let mut app = Application::start([Answer::Redirect(elsewhere.url.clone())]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     app.next().await;
     assert!(!elsewhere.has_more());
@@ -208,11 +196,7 @@ async fn a_retry_waits_as_long_as_the_destination_asks() {
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
     let before = Timestamp::now();
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::BatchCompleted))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::BatchCompleted).await;
     let (_, _, Next::Retry { due_at }) = attempted(&mut events).await else {
         panic!("a retry");
     };
@@ -267,16 +251,8 @@ async fn each_destination_gets_the_types_it_wants() {
     let mut second = destination("rest", &rest.url);
     second.events = Patterns::parse(["*", "!response.*"]).unwrap();
     let test = TestGateway::start(vec![first, second]).await;
-    assert_eq!(
-        test.post(&Webhook::new("wh_1", EventType::ResponseFailed))
-            .await,
-        200
-    );
-    assert_eq!(
-        test.post(&Webhook::new("wh_2", EventType::BatchFailed))
-            .await,
-        200
-    );
+    test.receive("wh_1", EventType::ResponseFailed).await;
+    test.receive("wh_2", EventType::BatchFailed).await;
 
     assert_eq!(responses.next().await.webhook_id(), "wh_1");
     assert_eq!(rest.next().await.webhook_id(), "wh_2");
