@@ -27,7 +27,7 @@ use unwrapd::store::{
 };
 
 use crate::store_conformance::{
-    DAY, LEASE, Place as _, PostgresPlace, accept, at, claim, ids, message, prune, settle,
+    DAY, LEASE, Place as _, PostgresPlace, accept, at, attempt, claim, ids, message, prune, settle,
 };
 use crate::support::PATIENCE;
 use crate::support::postgres::{self as server, Server};

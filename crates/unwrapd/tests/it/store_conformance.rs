@@ -233,16 +233,21 @@ pub(crate) async fn settle(
     number: u32,
     next: Next,
 ) -> Settled {
-    let attempt = Attempt {
+    let attempt = attempt(delivery, number, at(1), next);
+    store.settle(attempt).await.unwrap()
+}
+
+/// An attempt that ended at this time, with this next step.
+pub(crate) fn attempt(delivery: i64, number: u32, ended_at: Timestamp, next: Next) -> Attempt {
+    Attempt {
         delivery,
         number,
-        ended_at: at(1),
+        ended_at,
         took: Duration::from_millis(5),
         answer: "HTTP 200".into(),
         said: ResponseExcerpt::default(),
         next,
-    };
-    store.settle(attempt).await.unwrap()
+    }
 }
 
 /// Prunes until nothing is left to prune. Returns the number of messages.

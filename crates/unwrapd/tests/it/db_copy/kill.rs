@@ -3,15 +3,12 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use unwrapd::crash::CrashPoint;
-use unwrapd::delivery::response_excerpt::ResponseExcerpt;
 use unwrapd::delivery::{Lane, Next};
-use unwrapd::store::Attempt;
 
 use super::*;
-use crate::store_conformance::LEASE;
+use crate::store_conformance::{LEASE, attempt};
 use crate::support::{APP_SECRET, OPENAI_SECRET};
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -165,15 +162,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         let now = Timestamp::now();
         let claimed = store.claim("app", Lane::Standard, now, LEASE, 1).await;
         let delivery = claimed.unwrap().deliveries.remove(0);
-        let attempt = Attempt {
-            delivery: delivery.id,
-            number: delivery.attempt,
-            ended_at: now,
-            took: Duration::ZERO,
-            answer: "HTTP 200".into(),
-            said: ResponseExcerpt::default(),
-            next: Next::Delivered,
-        };
+        let attempt = attempt(delivery.id, delivery.attempt, now, Next::Delivered);
         store.settle(attempt).await.unwrap();
         store.close().await;
         let refused = copy(&source, &target);

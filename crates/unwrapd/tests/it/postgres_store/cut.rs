@@ -162,15 +162,7 @@ async fn settlements_over_connections_that_are_cut_count_once() {
         settled.spawn(async move {
             sleep(Duration::from_millis(5 * number as u64)).await;
             loop {
-                let attempt = unwrapd::store::Attempt {
-                    delivery: delivery.id,
-                    number: 1,
-                    ended_at: at(1),
-                    took: Duration::from_millis(5),
-                    answer: "HTTP 200".into(),
-                    said: unwrapd::delivery::response_excerpt::ResponseExcerpt::default(),
-                    next: Next::Delivered,
-                };
+                let attempt = attempt(delivery.id, 1, at(1), Next::Delivered);
                 if let Ok(settled) = store.settle(attempt).await {
                     return settled;
                 }

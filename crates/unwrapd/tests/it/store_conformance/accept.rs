@@ -65,11 +65,5 @@ async fn a_message_without_recipients_is_stored(place: &dyn ModelledPlace) {
     let store = place.open().await;
     store.accept(message("wh_1", at(0)), vec![]).await.unwrap();
     assert_eq!(claim(&store, 0).await, Claimed::default());
-    assert_eq!(
-        store.tally().await,
-        Tally {
-            messages: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(store.tally().await, Tally::KEPT);
 }

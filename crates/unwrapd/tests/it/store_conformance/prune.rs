@@ -59,15 +59,7 @@ async fn the_retention_of_a_message_counts_from_its_last_settlement(place: &dyn 
     let store = place.open().await;
     accept(&store, "wh_1", 0).await;
     let delivery = claim(&store, 40 * DAY).await.deliveries.remove(0);
-    let attempt = Attempt {
-        delivery: delivery.id,
-        number: 1,
-        ended_at: at(40 * DAY),
-        took: Duration::ZERO,
-        answer: "HTTP 410".into(),
-        said: ResponseExcerpt::default(),
-        next: Next::Dead,
-    };
+    let attempt = attempt(delivery.id, 1, at(40 * DAY), Next::Dead);
     store.settle(attempt).await.unwrap();
     assert_eq!(prune(&store, 69 * DAY).await, 0);
     assert_eq!(prune(&store, 71 * DAY).await, 1);

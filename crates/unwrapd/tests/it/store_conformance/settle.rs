@@ -20,15 +20,7 @@ async fn a_delivery_settled_as_delivered_is_never_claimed_again(place: &dyn Mode
         Settled::Settled
     );
     assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
-    let tally = store.tally().await;
-    assert_eq!(
-        tally,
-        Tally {
-            messages: 1,
-            delivered: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(store.tally().await, Tally::DELIVERED);
 }
 
 async fn a_retry_is_due_at_its_time(place: &dyn ModelledPlace) {
@@ -47,14 +39,7 @@ async fn a_dead_letter_is_never_claimed_again(place: &dyn ModelledPlace) {
     let delivery = claim(&store, 0).await.deliveries.remove(0);
     settle(&store, delivery.id, 1, Next::Dead).await;
     assert_eq!(claim(&store, 1_000_000).await, Claimed::default());
-    assert_eq!(
-        store.tally().await,
-        Tally {
-            messages: 1,
-            dead: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(store.tally().await, Tally::DEAD);
 }
 
 pub(super) async fn a_late_settlement_changes_nothing(place: &dyn ModelledPlace) {
