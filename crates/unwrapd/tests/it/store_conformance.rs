@@ -227,6 +227,14 @@ pub(crate) async fn claim(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64)
         .unwrap()
 }
 
+/// A store with one delivery, which is leased until second 60.
+async fn leased(place: &dyn ModelledPlace) -> (Arc<dyn Modelled>, Delivery) {
+    let store = place.open().await;
+    accept(&store, "wh_1", 0).await;
+    let delivery = claim(&store, 0).await.deliveries.remove(0);
+    (store, delivery)
+}
+
 pub(crate) async fn settle(
     store: &Arc<impl DeliveryQueue + ?Sized>,
     delivery: i64,
