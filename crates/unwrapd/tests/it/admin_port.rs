@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bounds::http2;
+use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, unwrapd, write_server_config};
 use crate::support::{TestGateway, Webhook, client};
 
@@ -116,7 +116,7 @@ async fn http2_is_authorized_like_http1() {
     let address: reqwest::Url = at(&serving, "").parse().unwrap();
     let address = address.socket_addrs(|| None).unwrap()[0];
     let status = async |token: Option<&str>, host: &str, address| {
-        let client = http2(address, 65_535).await;
+        let client = http2(address, HTTP2_WINDOW).await;
         let mut request = http::Request::get(format!("http://{host}/api/v1/gateways"));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));

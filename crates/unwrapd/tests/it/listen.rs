@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use unwrapd::config::ServerSettings;
 
+use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
@@ -20,18 +21,6 @@ const LONG: Duration = Duration::from_secs(300);
 
 fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
-}
-
-async fn http2(test: &TestGateway) -> h2::client::SendRequest<bytes::Bytes> {
-    let stream = TcpStream::connect(test.gateway.public()).await.unwrap();
-    // As hyper's client does: too many streams before our settings are read are refused.
-    let (client, connection) = h2::client::Builder::new()
-        .initial_max_send_streams(100)
-        .handshake(stream)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 /// Posts it by HTTP/2 and returns the status.
@@ -52,7 +41,7 @@ pub(crate) async fn post(client: &h2::client::SendRequest<bytes::Bytes>, webhook
 #[tokio::test]
 async fn http2_without_tls_is_understood_with_many_requests_at_once() {
     let test = TestGateway::served(ServerSettings::default()).await;
-    let client = http2(&test).await;
+    let client = http2(test.gateway.public(), HTTP2_WINDOW).await;
     let posts = (0..500).map(|n| {
         let client = client.clone();
         tokio::spawn(async move { post(&client, &webhook(&format!("wh_{n}"))).await })

@@ -9,7 +9,7 @@ use openai_webhooks::EventType;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{headed, http2};
+use super::{HTTP2_WINDOW, headed, http2};
 use crate::support::process::{Serving, write_server_config};
 use crate::support::{PATIENCE, Webhook, client};
 
@@ -151,7 +151,7 @@ async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     assert!(peak - before < GROWTH_KIB_MAX, "{before} -> {peak} KiB");
     // Once their streams are gone, nothing counts them: a connection may stay open.
     drop(kept);
-    let honest = http2(address, 65_535).await;
+    let honest = http2(address, HTTP2_WINDOW).await;
     for _ in 0..1_000 {
         drop(headed(&honest, &http::Method::GET, "/nowhere").await);
     }
