@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use unwrapd::route::Patterns;
 
 use crate::support::application::Application;
-use crate::support::process::{Serving, unwrapd, write_destinations};
+use crate::support::process::{Serving, destination_table, unwrapd, write_destinations};
 use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
 
 async fn said(admin: &str, arguments: &[&str]) -> String {
@@ -240,10 +240,7 @@ async fn a_destination_gets_every_body_of_its_types_and_one_warning_names_the_od
     let mut app = Application::start([]).await;
     let folder = TempDir::new().unwrap();
     let destination = |name: &str, events: &str| {
-        format!(
-            "[[destination]]\nname = \"{name}\"\nurl = \"{}\"\nsecret = {{ env = \"APP_WEBHOOK_SECRET\" }}\nevents = [{events}]\n",
-            app.url
-        )
+        destination_table(name, &app.url, &format!("events = [{events}]"))
     };
     let mut destinations: Vec<String> = EventType::ALL
         .iter()

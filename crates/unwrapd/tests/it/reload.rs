@@ -1,7 +1,6 @@
 //! SIGHUP: the configuration is reloaded, and nothing is dropped.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use openai_webhooks::{EventType, Webhooks};
 use rustix::process::Signal;
@@ -9,7 +8,7 @@ use tempfile::TempDir;
 use unwrapd::delivery::breaker::FAILURES_MAX;
 
 use crate::support::application::{Answer, Application};
-use crate::support::process::Serving;
+use crate::support::process::{Serving, destination_table};
 use crate::support::{OPENAI_SECRET, Webhook, client, unix_now};
 
 const NEW_SECRET: &str = "whsec_////////////////////////////////";
@@ -35,16 +34,7 @@ fn configure(folder: &TempDir, secrets: &[&str], destinations: &[(&str, &str)]) 
         secrets.join(", ")
     );
     for (name, url) in destinations {
-        write!(
-            text,
-            r#"
-            [[destination]]
-            name = "{name}"
-            url = "{url}"
-            secret = {{ env = "APP_WEBHOOK_SECRET" }}
-            "#
-        )
-        .unwrap();
+        text += &destination_table(name, url, "");
     }
     std::fs::write(format!("{folder}/unwrapd.toml"), text).unwrap();
 }
