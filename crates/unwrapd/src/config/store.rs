@@ -8,7 +8,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use crate::settings_file::{
-    Keys, Mistake, Mistakes, SecretSource, Table, check_path, differing, from_folder,
+    Key, Keys, Mistake, Mistakes, SecretSource, Table, check_path, differing, from_folder,
 };
 use crate::store::postgres::PostgresAddress;
 use crate::store::{Bounds, StoreSettings, StoreUrl, StoreUrlError};
@@ -30,12 +30,12 @@ const UNDELIVERED_MAX: u64 = 1_000_000_000;
 
 #[derive(Default, Deserialize)]
 struct StoreKeys {
-    url: Option<Spanned<String>>,
-    password: Option<Spanned<SecretSource>>,
-    dedupe_days: Option<Spanned<u64>>,
-    undelivered_max: Option<Spanned<u64>>,
-    retention_days: Option<Spanned<u64>>,
-    size_max_mb: Option<Spanned<u64>>,
+    url: Key<String>,
+    password: Key<SecretSource>,
+    dedupe_days: Key<u64>,
+    undelivered_max: Key<u64>,
+    retention_days: Key<u64>,
+    size_max_mb: Key<u64>,
 }
 
 impl Keys for StoreKeys {}
@@ -154,7 +154,7 @@ fn store_url(text: &Spanned<String>, folder: &Path) -> Result<StoreUrl, Mistake>
 /// The password that the configuration names, or else what other programs for PostgreSQL take.
 fn with_password(
     address: PostgresAddress,
-    source: Option<Spanned<SecretSource>>,
+    source: Key<SecretSource>,
 ) -> Result<PostgresAddress, Mistake> {
     let Some(source) = source else {
         return Ok(with_usual_password(address));

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::receive::REQUESTS_MAX;
-use crate::settings_file::{Keys, Location, Mistake, Mistakes, address, differing};
+use crate::settings_file::{Key, Keys, Location, Mistake, Mistakes, address, differing};
 use crate::tls::Tls;
 use tls::{TlsTable, read_tls};
 
@@ -134,7 +133,7 @@ impl ServerSettings {
 /// The key of the public port.
 #[derive(Default, Deserialize)]
 pub(crate) struct ListenKeys {
-    listen: Option<Spanned<String>>,
+    listen: Key<String>,
 }
 
 impl Keys for ListenKeys {}
@@ -148,14 +147,14 @@ impl ListenKeys {
 /// The keys of both ports.
 #[derive(Default, Deserialize)]
 pub(crate) struct ServerKeys {
-    connections_max: Option<Spanned<usize>>,
-    requests_max: Option<Spanned<usize>>,
-    head_timeout_seconds: Option<Spanned<u64>>,
-    body_timeout_seconds: Option<Spanned<u64>>,
-    idle_timeout_seconds: Option<Spanned<u64>>,
-    drain_seconds: Option<Spanned<u64>>,
-    tls: Option<Spanned<TlsTable>>,
-    admin_tls: Option<Spanned<TlsTable>>,
+    connections_max: Key<usize>,
+    requests_max: Key<usize>,
+    head_timeout_seconds: Key<u64>,
+    body_timeout_seconds: Key<u64>,
+    idle_timeout_seconds: Key<u64>,
+    drain_seconds: Key<u64>,
+    tls: Key<TlsTable>,
+    admin_tls: Key<TlsTable>,
 }
 
 impl Keys for ServerKeys {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::settings_file::{
-    Keys, Location, Mistake, Mistakes, Names, SecretSource, Table, changed_secrets, differing,
+    Key, Keys, Location, Mistake, Mistakes, Names, SecretSource, Table, changed_secrets, differing,
     required, webhooks,
 };
 
@@ -75,8 +75,8 @@ impl EndpointSettings {
 
 #[derive(Default, Deserialize)]
 struct EndpointKeys {
-    secrets: Option<Spanned<Vec<Spanned<SecretSource>>>>,
-    requests_max: Option<Spanned<usize>>,
+    secrets: Key<Vec<Spanned<SecretSource>>>,
+    requests_max: Key<usize>,
 }
 
 impl Keys for EndpointKeys {}

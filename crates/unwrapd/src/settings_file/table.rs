@@ -30,6 +30,9 @@ pub(crate) trait Keys: DeserializeOwned + Default + 'static {
     }
 }
 
+/// The value of a key with its position in the text. `None`: the key is not in the file.
+pub(crate) type Key<T> = Option<Spanned<T>>;
+
 /// A table, from which each part of the gateway takes its keys. It collects their mistakes.
 pub(crate) struct Table<'a> {
     /// The folder that paths start at.
@@ -142,7 +145,7 @@ impl<'a> Table<'a> {
     pub(crate) fn keep_number<T: PartialOrd + Display + Copy>(
         &mut self,
         key: &str,
-        number: Option<Spanned<T>>,
+        number: Key<T>,
         range: RangeInclusive<T>,
     ) -> Option<T> {
         self.mistakes.keep_number(key, number, range)

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::delivery::limits::Limits;
 use crate::delivery::retry::RetryPolicy;
-use crate::settings_file::{Keys, Mistake, Mistakes};
+use crate::settings_file::{Key, Keys, Mistake, Mistakes};
 
 /// Most deliveries under way at one destination. Each holds a connection and a message in memory.
 const CONCURRENCY_MAX: usize = 1024;
@@ -25,13 +25,13 @@ const RETRY_SECONDS_MAX: u64 = 24 * 3600;
 
 #[derive(Default, Deserialize)]
 pub(super) struct LimitKeys {
-    concurrency: Option<Spanned<usize>>,
-    rate: Option<Spanned<u32>>,
-    timeout_seconds: Option<Spanned<u64>>,
-    attempts_max: Option<Spanned<u32>>,
-    deadline_hours: Option<Spanned<u64>>,
-    retry_first_seconds: Option<Spanned<u64>>,
-    retry_max_seconds: Option<Spanned<u64>>,
+    concurrency: Key<usize>,
+    rate: Key<u32>,
+    timeout_seconds: Key<u64>,
+    attempts_max: Key<u32>,
+    deadline_hours: Key<u64>,
+    retry_first_seconds: Key<u64>,
+    retry_max_seconds: Key<u64>,
 }
 
 impl Keys for LimitKeys {}
@@ -62,10 +62,10 @@ impl LimitKeys {
 }
 
 fn retry_policy(
-    first_seconds: Option<Spanned<u64>>,
-    max_seconds: Option<Spanned<u64>>,
-    deadline_hours: Option<Spanned<u64>>,
-    attempts_max: Option<Spanned<u32>>,
+    first_seconds: Key<u64>,
+    max_seconds: Key<u64>,
+    deadline_hours: Key<u64>,
+    attempts_max: Key<u32>,
 ) -> Result<RetryPolicy, Mistakes> {
     let defaults = RetryPolicy::default();
     let mut mistakes = Mistakes::default();
