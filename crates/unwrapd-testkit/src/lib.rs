@@ -26,7 +26,7 @@ pub mod tls_server;
 pub mod wall_clock;
 pub mod wire;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
@@ -244,6 +244,12 @@ pub fn loopback() -> Ipv4Addr {
     let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
     // These are neither the usual addresses nor the first or last of a network.
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
+}
+
+/// The address of the server of this URL.
+pub fn address_of(url: &str) -> SocketAddr {
+    let url: reqwest::Url = url.parse().unwrap();
+    url.socket_addrs(|| None).unwrap()[0]
 }
 
 pub fn unix_now() -> i64 {

@@ -1,13 +1,16 @@
 //! The gateway as users run it: a process with a configuration file.
 
 use std::fs::DirEntry;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{APP_SECRET, OPENAI_SECRET, PATIENCE};
+use openai_webhooks::EventType;
+
+use super::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, address_of, client};
 
 /// The program. Cargo builds it before the tests of its package, into the folder above theirs.
 pub fn program() -> PathBuf {
@@ -99,6 +102,13 @@ fn write(folder: &Path, server: &str, store: &str, destinations: &str) {
         "#
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
+}
+
+/// Adds these lines to the end of the configuration in the folder.
+pub fn add_to_config(folder: &Path, lines: &str) {
+    let file = folder.join("unwrapd.toml");
+    let mut config = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+    config.write_all(lines.as_bytes()).unwrap();
 }
 
 /// A running `unwrapd serve`.
@@ -206,6 +216,22 @@ impl Serving {
         if !self.begin.iter().any(|line| line.contains(what)) {
             self.announced(what);
         }
+    }
+
+    /// Posts it as OpenAI does, by a connection of its own, and returns the status of the response.
+    pub async fn post(&self, webhook: &Webhook) -> u16 {
+        let answer = webhook.request(&client(), &self.url).send().await;
+        answer.unwrap().status().as_u16()
+    }
+
+    /// Posts a sample of this type, which must be accepted.
+    pub async fn receive(&self, id: &str, event_type: EventType) {
+        assert_eq!(self.post(&Webhook::new(id, event_type)).await, 200, "{id}");
+    }
+
+    /// The address at which it receives.
+    pub fn address(&self) -> SocketAddr {
+        address_of(&self.url)
     }
 
     /// Waits for the gateway to end by itself: its stderr ends with it.

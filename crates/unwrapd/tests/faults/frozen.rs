@@ -118,8 +118,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     );
     let mut serving = Serving::start(folder.path(), &shim.environment());
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     shim.hold();
     let_answer.notify_one();
@@ -131,8 +130,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
 
     shim.let_go();
     let serving = Serving::start(folder.path(), &shim.environment());
-    let copy = webhook.request(&client(), &serving.url);
-    assert_eq!(copy.send().await.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
 }
 
 /// The gateway does not receive yet when it is told to stop.

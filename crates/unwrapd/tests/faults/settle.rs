@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use crate::power;
 use crate::shim::{Fault, SYNC, Shim};
+use crate::support::Webhook;
 use crate::support::application::{Answer, Application, Delivered};
 use crate::support::process::{Serving, write_config};
-use crate::support::{Webhook, client};
 
 /// A gateway with one delivered webhook, whose disk has failed since.
 struct Unsettled {
@@ -37,8 +37,7 @@ impl Unsettled {
         );
         let serving = start(&folder, &shim);
         let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        assert_eq!(serving.post(&webhook).await, 200);
         is_delivery_of(&webhook, &application.next().await);
 
         shim.inject(&Fault::new(SYNC, Errno::IO));
@@ -80,8 +79,7 @@ async fn a_failed_settlement_is_stored_when_the_disk_works_again() {
 
     let mut serving = start(&unsettled.folder, &unsettled.shim);
     let next = Webhook::new("wh_2", EventType::ResponseCompleted);
-    let answer = next.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(serving.post(&next).await, 200);
     assert_eq!(unsettled.application.next().await.webhook_id(), "wh_2");
     serving.signal(Signal::KILL);
     serving.died("killed");

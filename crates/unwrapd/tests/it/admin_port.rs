@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, unwrapd, write_server_config};
-use crate::support::{TestGateway, Webhook, client};
+use crate::support::{TestGateway, Webhook, address_of, client};
 
 const TOKEN: &str = "a token that nobody guesses so soon";
 
@@ -113,8 +113,7 @@ async fn wrong_tokens_are_slow_and_logged_and_lock_no_operator_out() {
 async fn http2_is_authorized_like_http1() {
     let folder = TempDir::new().unwrap();
     let serving = serve(folder.path(), "0.0.0.0:0", "");
-    let address: reqwest::Url = at(&serving, "").parse().unwrap();
-    let address = address.socket_addrs(|| None).unwrap()[0];
+    let address = address_of(&at(&serving, ""));
     let status = async |token: Option<&str>, host: &str, address| {
         let client = http2(address, HTTP2_WINDOW).await;
         let mut request = http::Request::get(format!("http://{host}/api/v1/gateways"));

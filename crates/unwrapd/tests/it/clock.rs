@@ -74,8 +74,7 @@ fn webhook(id: &str, off: i64) -> Webhook {
 }
 
 async fn post(serving: &Serving, id: &str, off: i64) {
-    let request = webhook(id, off).request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200, "{id}");
+    assert_eq!(serving.post(&webhook(id, off)).await, 200, "{id}");
 }
 
 async fn readyz(serving: &Serving) -> String {
@@ -210,8 +209,7 @@ async fn a_webhook_sent_now_is_accepted_while_the_clock_is_wrong() {
             assert_eq!(app.next().await.webhook_id(), id);
         }
         for old in [off / 2, off - 600, off + 600, 600, -600] {
-            let request = webhook("wh_old", old).request(&client(), &serving.url);
-            assert_eq!(request.send().await.unwrap().status(), 401, "{old}");
+            assert_eq!(serving.post(&webhook("wh_old", old)).await, 401, "{old}");
         }
     }
 }
@@ -225,8 +223,7 @@ async fn the_age_of_a_call_survives_a_restart() {
     let serving = place.start();
     let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
     call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
-    let answer = call.request(&client(), &serving.url).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(serving.post(&call).await, 200);
     assert_eq!(app.next().await.webhook_id(), "wh_call");
     drop(serving);
     place.jump_to(31 * DAY);

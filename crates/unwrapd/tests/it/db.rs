@@ -67,9 +67,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9/");
     let serving = Serving::start(folder.path(), &[]);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     // Readers are open too.
     let admin = serving.admin.trim_end_matches("/readyz").to_owned();
     let listed = unwrapd()

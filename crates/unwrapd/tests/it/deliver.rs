@@ -276,8 +276,7 @@ async fn the_gateway_finishes_attempts_under_way_before_it_stops() {
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&answer))]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut events = test.gateway.events().subscribe();
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
 
     let public = test.gateway.public();
@@ -325,14 +324,14 @@ async fn a_call_overtakes_a_backlog() {
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     // More than the concurrency of the application, which answers none of them.
     for number in 0..40 {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchFailed);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchFailed)
+            .await;
     }
     for _ in 0..16 {
         app.next().await;
     }
-    let call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
-    assert_eq!(test.post(&call).await, 200);
+    test.receive("wh_call", EventType::RealtimeCallIncoming)
+        .await;
     assert_eq!(app.next().await.webhook_id(), "wh_call");
 }
 

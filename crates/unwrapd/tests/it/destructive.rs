@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Lifecycle as _};
 
-use crate::support::process::{Serving, unwrapd, write_config, write_destinations};
+use crate::support::process::{Serving, add_to_config, unwrapd, write_config, write_destinations};
 use crate::support::tally::Counted as _;
 use crate::support::{Webhook, client};
 
@@ -87,8 +87,7 @@ fn run_on_a_terminal_and(
 async fn send_forgery(serving: &Serving, id: &str) {
     let mut webhook = Webhook::new(id, EventType::BatchCompleted);
     webhook.payload += " ";
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 401);
+    assert_eq!(serving.post(&webhook).await, 401);
     // The sender does not wait for the quarantine.
     while !quarantine(serving, &["ls"]).1.contains(id) {}
 }
@@ -253,14 +252,10 @@ async fn the_admin_port_drops_nothing_when_nothing_is_named() {
 async fn dead_letters_are_dropped_and_replayed_by_the_same_flags() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9");
-    let config = folder.path().join("unwrapd.toml");
-    let text = std::fs::read_to_string(&config).unwrap() + "attempts_max = 1\n";
-    std::fs::write(&config, text).unwrap();
+    add_to_config(folder.path(), "attempts_max = 1\n");
     let serving = Serving::start(folder.path(), &[]);
     for id in ["wh_1", "wh_2"] {
-        let webhook = Webhook::new(id, EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        serving.receive(id, EventType::BatchCompleted).await;
     }
     let admin = serving.admin.trim_end_matches("/readyz");
     let dead = |arguments: &[&str]| run(&[&["dead"], arguments, &["--admin", admin]].concat());
@@ -295,9 +290,7 @@ async fn a_store_with_messages(folder: &Path) -> String {
     write_destinations(folder, "");
     let serving = Serving::start(folder, &[]);
     for id in ["wh_1", "wh_2"] {
-        let webhook = Webhook::new(id, EventType::BatchCompleted);
-        let answer = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(answer.unwrap().status(), 200);
+        serving.receive(id, EventType::BatchCompleted).await;
     }
     assert!(serving.terminate().0.success());
     folder.join("unwrapd.toml").to_str().unwrap().to_owned()

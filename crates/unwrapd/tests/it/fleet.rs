@@ -19,7 +19,7 @@ use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use crate::support::application::Application;
 use crate::support::postgres;
-use crate::support::{PATIENCE, TestGateway, Webhook, destination};
+use crate::support::{PATIENCE, TestGateway, destination};
 
 fn database() -> StoreUrl {
     StoreUrl::Postgres(Box::new(postgres::shared().schema()))
@@ -72,8 +72,7 @@ async fn shown(test: &TestGateway) -> Value {
 const POLL: Duration = Duration::from_millis(20);
 
 async fn post(test: &TestGateway, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive(id, EventType::BatchCompleted).await;
 }
 
 async fn switch(test: &TestGateway, verb: &str) {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use unwrapd::config::ServerSettings;
 
 use crate::bounds::{HTTP2_WINDOW, http2};
-use crate::support::process::{Serving, write_server_config};
+use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
 use crate::support::{PATIENCE, TestGateway, Webhook, client};
@@ -274,13 +274,12 @@ async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     // Its last table is the endpoint.
-    let file = folder.path().join("unwrapd.toml");
-    let config = std::fs::read_to_string(&file).unwrap()
-        + "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n";
-    std::fs::write(&file, config).unwrap();
+    add_to_config(
+        folder.path(),
+        "requests_max = 1\n[[endpoint]]\nname = \"staging\"\nsecrets = [{ env = \"OPENAI_WEBHOOK_SECRET\" }]\n",
+    );
     let serving = Serving::start(folder.path(), &[]);
-    let url: reqwest::Url = serving.url.parse().unwrap();
-    let address = url.socket_addrs(|| None).unwrap()[0];
+    let address = serving.address();
 
     let (ours, theirs) = (webhook("wh_1"), webhook("wh_2"));
     let half = |webhook: &Webhook| {
@@ -291,8 +290,7 @@ async fn an_endpoint_has_its_own_limit_and_takes_no_slot_from_another() {
     let mut elsewhere = send(address, elsewhere).await;
     let slow = tokio::spawn(until_closed(send(address, half(&ours)).await));
     while !slow.is_finished() {
-        let newcomer = webhook("wh_3").request(&client(), &serving.url);
-        assert_eq!(newcomer.send().await.unwrap().status(), 200);
+        assert_eq!(serving.post(&webhook("wh_3")).await, 200);
     }
     assert_eq!(statuses(&slow.await.unwrap()), [503]);
     elsewhere

@@ -12,7 +12,7 @@ use crate::support::process::{
     Serving, checked, destination_table as destination, unwrapd, write_config_on,
 };
 use crate::support::tls_server::authority;
-use crate::support::{APP_SECRET, Webhook, client, postgres};
+use crate::support::{APP_SECRET, client, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -20,12 +20,6 @@ fn write(folder: &Path, rest: &str) {
          [[endpoint]]\nname = \"production\"\nsecrets = [{{ env = \"OPENAI_WEBHOOK_SECRET\" }}]\n{rest}"
     );
     std::fs::write(folder.join("unwrapd.toml"), config).unwrap();
-}
-
-async fn post(serving: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status().as_u16(), 200);
 }
 
 #[tokio::test]
@@ -40,8 +34,8 @@ async fn the_first_line_names_the_setup_and_the_last_a_clean_stop() {
         unwrapd::VERSION
     ));
     serving.said(", 0 messages, 0 deliveries wait");
-    post(&serving, "wh_1").await;
-    post(&serving, "wh_2").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
+    serving.receive("wh_2", EventType::BatchCompleted).await;
     let (status, log) = serving.terminate();
     assert!(status.success());
     let last = log.lines().last().unwrap();
@@ -74,7 +68,7 @@ async fn a_new_store_in_postgresql_is_reported_once() {
         let mut serving = Serving::start(folder.path(), &[]);
         serving.said(found);
         serving.said(rest);
-        post(&serving, "wh_1").await;
+        serving.receive("wh_1", EventType::BatchCompleted).await;
         assert!(serving.terminate().0.success());
     }
 }
@@ -111,7 +105,7 @@ async fn a_reload_logs_changes_and_deliveries_of_removed_destinations() {
             + &third(nobody)),
     );
     let mut serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
 
     serving.signal(Signal::HUP);
     serving.announced("was reloaded: nothing changed");
@@ -161,8 +155,8 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
     let mut app = Application::start([]).await;
     write(folder.path(), &destination("old", "http://127.0.0.1:9", ""));
     let mut serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
-    post(&serving, "wh_2").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
+    serving.receive("wh_2", EventType::BatchCompleted).await;
     write(folder.path(), &destination("new", &app.url, ""));
     serving.signal(Signal::HUP);
     let told = serving.announced("destination `old` is removed, and 2 deliveries wait for it: ");
@@ -272,7 +266,7 @@ async fn attempts_under_way_at_the_end_are_finished_and_counted() {
     let mut app = Application::start([Answer::Status(200)]).await;
     write(folder.path(), &destination("app", &app.url, ""));
     let serving = Serving::start(folder.path(), &[]);
-    post(&serving, "wh_1").await;
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     app.next().await;
     let (status, log) = serving.terminate();
     assert!(status.success());
@@ -341,7 +335,7 @@ async fn failures_that_were_only_counted_are_logged_at_the_end() {
     write(folder.path(), &destination("app", &app.url, ""));
     let serving = Serving::start(folder.path(), &[]);
     for id in ["wh_1", "wh_2", "wh_3"] {
-        post(&serving, id).await;
+        serving.receive(id, EventType::BatchCompleted).await;
         app.next().await;
     }
     let (_, log) = serving.terminate();

@@ -15,7 +15,7 @@ use crate::support::process::{
     Serving, destination_table, unwrapd, write_config, write_destinations,
 };
 use crate::support::tally::Counted as _;
-use crate::support::{TestGateway, Webhook, client, destination};
+use crate::support::{TestGateway, client, destination};
 
 async fn ask(test: &TestGateway, method: Method, path: &str) -> (u16, Value) {
     let url = format!("http://{}{path}", test.gateway.admin().unwrap());
@@ -33,8 +33,7 @@ async fn shown(test: &TestGateway) -> Value {
 }
 
 async fn post(test: &TestGateway, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive(id, EventType::BatchCompleted).await;
 }
 
 #[tokio::test]
@@ -285,9 +284,9 @@ async fn a_destination_that_is_down_takes_a_line_of_the_log_and_not_one_for_each
     write_config(folder.path(), &app.url);
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..failures {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let sent = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(sent.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     // The failures of the script, and each delivered message.
     for _ in 0..2 * failures {
@@ -326,9 +325,9 @@ async fn a_destination_that_goes_down_and_up_all_the_time_takes_few_lines_of_the
     );
     let serving = Serving::start(folder.path(), &[]);
     for number in 0..requests / 2 {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let sent = webhook.request(&client(), &serving.url).send().await;
-        assert_eq!(sent.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for _ in 0..requests {
         app.next().await;
@@ -372,9 +371,7 @@ async fn a_gateway_has_the_configured_threads_and_works_with_one() {
     drop(many);
 
     let serving = serve("1");
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    let sent = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(sent.unwrap().status(), 200);
+    serving.receive("wh_1", EventType::BatchCompleted).await;
     assert_eq!(app.next().await.webhook_id(), "wh_1");
 
     let none = run(&["serve", "--threads", "0"]);

@@ -163,8 +163,7 @@ async fn each_attempt_ends_once_and_is_settled_once() {
     let app = Application::start([Answer::Status(500), Answer::Status(503)]).await;
     let test = TestGateway::start(vec![destination("app", &app.url)]).await;
     let mut seen = Seen::by(&test);
-    let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
-    assert_eq!(test.post(&webhook).await, 200);
+    test.receive("wh_1", EventType::BatchCompleted).await;
     for (number, status, is_last) in [(1, 500, false), (2, 503, false), (3, 200, true)] {
         let PipelineEvent::AttemptEnded {
             webhook_id,
@@ -205,8 +204,8 @@ async fn a_circuit_opens_once_and_closes_once() {
     let test = TestGateway::start(vec![settings]).await;
     let mut seen = Seen::by(&test);
     for number in 0..failures {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for expected in [CircuitChange::Opens, CircuitChange::Closes] {
         let PipelineEvent::CircuitChanged {
@@ -325,8 +324,8 @@ async fn a_subscriber_that_never_reads_delays_nothing_and_learns_how_much_it_mis
     // Each is received, verified, accepted, claimed, attempted and settled.
     let webhooks: u64 = 300;
     for number in 0..webhooks {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        assert_eq!(test.post(&webhook).await, 200);
+        test.receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     for _ in 0..webhooks {
         app.next().await;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{HTTP2_WINDOW, headed, http2};
 use crate::support::process::{Serving, write_server_config};
-use crate::support::{PATIENCE, Webhook, client};
+use crate::support::{PATIENCE, Webhook, address_of, client};
 
 /// Largest body that the quarantine stores.
 const BODY_BYTES: usize = 64 * 1024;
@@ -35,8 +35,7 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
         let answer = forged.request(&client, &serving.url).send().await.unwrap();
         assert_eq!(answer.status(), 401);
     }
-    let admin: reqwest::Url = serving.admin.parse().unwrap();
-    let address = admin.socket_addrs(|| None).unwrap()[0];
+    let address = address_of(&serving.admin);
     let list = admin.join("/api/v1/quarantine").unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -110,8 +109,7 @@ async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     let folder = TempDir::new().unwrap();
     write_server_config(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
-    let url: reqwest::Url = serving.url.parse().unwrap();
-    let address = url.socket_addrs(|| None).unwrap()[0];
+    let address = serving.address();
     let before = serving.peak_memory_kib();
     let mut streams = JoinSet::new();
     for _ in 0..CONNECTIONS {

@@ -34,8 +34,7 @@ async fn messages_received_while_the_clock_is_wrong_are_signed_at_the_right_time
         doubts(&serving, true).await;
         let mut call = Webhook::new("wh_call", EventType::RealtimeCallIncoming);
         call.headers = openai().sign(&call.payload, "wh_call", unix_now()).unwrap();
-        let answer = call.request(&client(), &serving.url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_eq!(serving.post(&call).await, 200);
         post(&serving, "wh_during", 0).await;
         for id in ["wh_call", "wh_during"] {
             let delivery = app.next().await;
@@ -63,8 +62,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
     let at = async |time: i64| {
         let mut copy = held_back.clone();
         copy.headers = openai().sign(&copy.payload, "wh_held_back", time).unwrap();
-        let answer = copy.request(&client(), &serving.url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_eq!(serving.post(&copy).await, 200);
     };
     at(unix_now()).await;
     app.next().await;
@@ -178,8 +176,7 @@ impl TlsPlace {
 /// Sends a webhook, and waits until the application has it.
 async fn delivers(serving: &Serving) {
     let webhook = Webhook::with_payload("wh_tls", "{}");
-    let answer = webhook.request(&client(), &serving.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(serving.post(&webhook).await, 200);
     let deadline = Instant::now() + PATIENCE;
     while found(serving, "status=delivered").await == 0 {
         assert!(Instant::now() < deadline);

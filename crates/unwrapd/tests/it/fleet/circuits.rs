@@ -17,7 +17,7 @@ use super::{POLL, database, post, store_url, switch, two};
 use crate::support::application::{Answer, Application};
 use crate::support::postgres;
 use crate::support::process::{Serving, write_config_on};
-use crate::support::{PATIENCE, TestGateway, Webhook, client, destination};
+use crate::support::{PATIENCE, TestGateway, destination};
 
 /// Longer than the first back-offs.
 const LONG: Duration = Duration::from_secs(3600);
@@ -131,9 +131,9 @@ async fn a_destination_with_a_new_url_is_tried_at_once() {
     write_config_on(folder.path(), &store, &app.url, "");
     let mut serving = Serving::start(folder.path(), &[]);
     for number in 0..FAILURES_MAX {
-        let webhook = Webhook::new(&format!("wh_{number}"), EventType::BatchCompleted);
-        let request = webhook.request(&client(), &serving.url);
-        assert_eq!(request.send().await.unwrap().status(), 200);
+        serving
+            .receive(&format!("wh_{number}"), EventType::BatchCompleted)
+            .await;
     }
     serving.announced("down: ");
     // The back-off is longer than this test waits.

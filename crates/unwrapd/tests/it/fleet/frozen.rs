@@ -16,7 +16,7 @@ use unwrapd::store::{Bounds, DeliveryQueue as _, Lifecycle as _, Store as _};
 use super::{POLL, store_url};
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config_on};
-use crate::support::{PATIENCE, Webhook, client, postgres};
+use crate::support::{PATIENCE, client, postgres};
 
 const TAKEN_FOR_DEAD: &str = "the others treat it as dead";
 
@@ -48,9 +48,7 @@ impl Fleet {
 }
 
 async fn accept(serving: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let request = webhook.request(&client(), &serving.url);
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    serving.receive(id, EventType::BatchCompleted).await;
 }
 
 async fn switch(serving: &Serving, verb: &str) {

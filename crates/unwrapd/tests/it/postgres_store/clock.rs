@@ -16,7 +16,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::postgres::Server;
 use crate::support::process::{Serving, write_config_on};
 use crate::support::wall_clock::WallClock;
-use crate::support::{PATIENCE, Webhook, client};
+use crate::support::{PATIENCE, client};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -30,9 +30,7 @@ fn start(folder: &Path) -> Serving {
 }
 
 async fn post(gateway: &Serving, id: &str) {
-    let webhook = Webhook::new(id, EventType::BatchCompleted);
-    let answer = webhook.request(&client(), &gateway.url).send().await;
-    assert_eq!(answer.unwrap().status(), 200, "{id}");
+    gateway.receive(id, EventType::BatchCompleted).await;
 }
 
 async fn get(gateway: &Serving, path: &str) -> String {
