@@ -80,10 +80,7 @@ async fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
     // No server listens there.
     write_config(folder.path(), "http://127.0.0.1:9/");
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     let mut serving = Serving::start(folder.path(), &shim.environment());
     let client = client();
     let post = async |id: &str| {
@@ -112,10 +109,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
     let let_answer = Arc::new(Notify::new());
     let mut app = Application::start([Answer::WhenTold(Arc::clone(&let_answer))]).await;
     write_config(folder.path(), &app.url);
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     let mut serving = Serving::start(folder.path(), &shim.environment());
     let webhook = Webhook::new("wh_1", EventType::BatchCompleted);
     assert_eq!(serving.post(&webhook).await, 200);
@@ -138,10 +132,7 @@ async fn a_delivery_that_cannot_be_settled_does_not_hold_up_the_end() {
 async fn a_disk_that_hangs_while_the_gateway_starts_does_not_hold_up_the_end() {
     let folder = TempDir::new().unwrap();
     write_config(folder.path(), "http://127.0.0.1:9/");
-    let shim = Shim::new(
-        &folder.path().join("shim"),
-        &folder.path().join("unwrapd.db"),
-    );
+    let shim = Shim::of(folder.path());
     shim.hold();
     let mut child = crate::support::process::unwrapd()
         .args(["serve", "--config"])

@@ -31,10 +31,7 @@ impl Unsettled {
         let mut application = Application::start([Answer::WhenTold(Arc::clone(&told))]).await;
         let folder = TempDir::new().unwrap();
         write_config(folder.path(), &application.url);
-        let shim = Shim::new(
-            &folder.path().join("shim"),
-            &folder.path().join("unwrapd.db"),
-        );
+        let shim = Shim::of(folder.path());
         let serving = start(&folder, &shim);
         let webhook = Webhook::new("wh_1", EventType::ResponseCompleted);
         assert_eq!(serving.post(&webhook).await, 200);
