@@ -114,7 +114,9 @@ pub fn add_to_config(folder: &Path, lines: &str) {
 /// A running `unwrapd serve`.
 pub struct Serving {
     child: Child,
+    /// The URL for webhooks.
     pub url: String,
+    /// The URL of the admin port.
     pub admin: String,
     log: mpsc::Receiver<String>,
     /// Lines of the log from before the gateway received.
@@ -196,7 +198,7 @@ impl Serving {
         };
         let (receiving, admin) = (url("receiving on "), url("admin API on "));
         self.url = receiving;
-        self.admin = format!("{admin}/readyz");
+        self.admin = admin;
         self
     }
 
@@ -222,6 +224,13 @@ impl Serving {
     pub async fn post(&self, webhook: &Webhook) -> u16 {
         let answer = webhook.request(&client(), &self.url).send().await;
         answer.unwrap().status().as_u16()
+    }
+
+    /// The answer of `/readyz`.
+    pub async fn readyz(&self) -> (u16, String) {
+        let url = format!("{}/readyz", self.admin);
+        let answer = client().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Posts a sample of this type, which must be accepted.

@@ -78,8 +78,7 @@ async fn post(serving: &Serving, id: &str, off: i64) {
 }
 
 async fn readyz(serving: &Serving) -> String {
-    let answer = client().get(&serving.admin).send().await.unwrap();
-    answer.text().await.unwrap()
+    serving.readyz().await.1
 }
 
 /// Waits until `/readyz` reports that the clock is in doubt, or that it is not.
@@ -93,7 +92,7 @@ async fn doubts(serving: &Serving, is_in_doubt: bool) {
 
 /// The ids of the dead letters.
 async fn dead(serving: &Serving) -> BTreeSet<String> {
-    let url = serving.admin.replace("/readyz", "/api/v1/dead");
+    let url = format!("{}/api/v1/dead", serving.admin);
     let answer = client().get(url).send().await.unwrap();
     let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     let letters = answer["letters"].as_array().unwrap().iter();
@@ -244,7 +243,7 @@ async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped(
     place.jump_to(31 * DAY);
     doubts(&serving, true).await;
     let drop = async |until: &str| {
-        let url = serving.admin.replace("/readyz", "/api/v1/dead/drop");
+        let url = format!("{}/api/v1/dead/drop", serving.admin);
         let body = format!(r#"{{"filter":{{"until":"{until}"}}}}"#);
         let request = client()
             .post(url)

@@ -105,11 +105,6 @@ impl Place {
         assert!(output.status.success(), "{}", stderr(&output));
     }
 
-    async fn readyz(&self, serving: &Serving) -> (u16, String) {
-        let answer = self.client.get(&serving.admin).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    }
-
     /// Number of the first webhooks that a start finds.
     fn kept(&self) -> usize {
         let connection = Connection::open(self.file("")).unwrap();

@@ -69,7 +69,7 @@ async fn a_gateway_that_was_stopped_leaves_everything_in_one_file() {
     let serving = Serving::start(folder.path(), &[]);
     serving.receive("wh_1", EventType::BatchCompleted).await;
     // Readers are open too.
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let listed = unwrapd()
         .args(["events", "ls", "--admin", &admin])
         .output()

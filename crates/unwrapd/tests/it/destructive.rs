@@ -93,7 +93,7 @@ async fn send_forgery(serving: &Serving, id: &str) {
 }
 
 fn quarantine(serving: &Serving, arguments: &[&str]) -> (Option<i32>, String) {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     run(&[&["quarantine"], arguments, &["--admin", admin]].concat())
 }
 
@@ -127,7 +127,7 @@ async fn the_quarantine_is_emptied_only_after_confirmation() {
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert_eq!(listed.matches("wh_").count(), 3, "{listed}");
 
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
     for (typed, expected, left) in [("n\n", Some(1), 3), ("y\n", Some(0), 0)] {
         let (code, told) = run_on_a_terminal(&drop_all, typed);
@@ -146,7 +146,7 @@ async fn a_request_that_arrives_after_the_question_is_not_dropped() {
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
     send_forgery(&serving, "wh_1").await;
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
     let runtime = tokio::runtime::Handle::current();
     let meanwhile = || runtime.block_on(send_forgery(&serving, "wh_2"));
@@ -167,7 +167,7 @@ async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let code = |arguments: &[&str]| run(&[arguments, &["--admin", admin]].concat()).0;
     for all in [
         &["quarantine", "drop", "--all"][..],
@@ -200,7 +200,7 @@ async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
     let folder = TempDir::new().unwrap();
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     for name in [
         "http://me:hunter2@host/",
         "whsec_hunter2",
@@ -229,7 +229,7 @@ async fn the_admin_port_drops_nothing_when_nothing_is_named() {
     write_destinations(folder.path(), "");
     let serving = Serving::start(folder.path(), &[]);
     send_forgery(&serving, "wh_1").await;
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let post = async |body: &'static str| {
         let url = format!("{admin}/api/v1/quarantine/drop");
         let post = client()
@@ -257,7 +257,7 @@ async fn dead_letters_are_dropped_and_replayed_by_the_same_flags() {
     for id in ["wh_1", "wh_2"] {
         serving.receive(id, EventType::BatchCompleted).await;
     }
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let dead = |arguments: &[&str]| run(&[&["dead"], arguments, &["--admin", admin]].concat());
     while dead(&["ls"]).1.matches("wh_").count() < 2 {}
 

@@ -12,7 +12,7 @@ use crate::support::process::{
     Serving, checked, destination_table as destination, unwrapd, write_config_on,
 };
 use crate::support::tls_server::authority;
-use crate::support::{APP_SECRET, client, postgres};
+use crate::support::{APP_SECRET, postgres};
 
 fn write(folder: &Path, rest: &str) {
     let config = format!(
@@ -134,7 +134,7 @@ async fn a_reload_logs_changes_and_deliveries_of_removed_destinations() {
     );
 
     // The advised command works.
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let replayed = unwrapd()
         .args(["replay", "--destination", "app", "--status", "waiting"])
         .args(["--to", "renamed", "--yes"])
@@ -161,19 +161,15 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
     serving.signal(Signal::HUP);
     let told = serving.announced("destination `old` is removed, and 2 deliveries wait for it: ");
     assert!(told.contains("unwrapd destinations give-up old"), "{told}");
-    let ready = async |serving: &Serving| {
-        let ready = client().get(&serving.admin).send().await.unwrap();
-        ready.text().await.unwrap()
-    };
     let warning = "deliveries wait for `old` (2), not configured here";
-    while !ready(&serving).await.contains(warning) {}
+    while !serving.readyz().await.1.contains(warning) {}
     assert!(serving.terminate().0.success());
     let mut serving = Serving::start(folder.path(), &[]);
     serving.said("2 deliveries wait for `old`, which is not configured: ");
-    let text = ready(&serving).await;
+    let (_, text) = serving.readyz().await;
     assert!(text.contains(warning), "{text}");
 
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let run = |arguments: &[&str]| {
         let output = unwrapd()
             .args(arguments)
@@ -248,16 +244,13 @@ async fn an_invalid_file_is_reported_with_all_its_mistakes_until_it_is_valid() {
     serving.announced("runs on an earlier configuration");
     serving.announced("nothing was changed: ");
     serving.announced("unwrapd.toml:9: `retention_days` must be 1 to 3650");
-    // The log announces the address of /readyz.
-    let ready = client().get(&serving.admin).send().await.unwrap();
-    let text = ready.text().await.unwrap();
+    let (_, text) = serving.readyz().await;
     assert!(text.contains("runs on an earlier configuration"), "{text}");
 
     write(folder.path(), "");
     serving.signal(Signal::HUP);
     serving.announced("the configuration is valid again");
-    let ready = client().get(&serving.admin).send().await.unwrap();
-    assert_eq!(ready.text().await.unwrap(), "ok\n");
+    assert_eq!(serving.readyz().await.1, "ok\n");
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ async fn a_destination_gets_every_body_of_its_types_and_one_warning_names_the_od
         sent.push((kind, body));
     }
 
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let mut odd = std::collections::BTreeSet::new();
     for (number, (kind, body)) in sent.iter().enumerate() {
         let url = format!("{admin}/api/v1/messages/wh_{number}");

@@ -182,7 +182,7 @@ const TOKEN: &str = "a token that nobody guesses so soon";
 async fn a_remote_operator_needs_the_token() {
     let folder = TempDir::new().unwrap();
     let serving = serve_with_token(&folder);
-    let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+    let admin = serving.admin.clone();
     let status = async |path: &str, token: Option<&str>| {
         let mut request = client().get(format!("{admin}{path}"));
         if let Some(token) = token {
@@ -259,15 +259,11 @@ async fn the_command_line_finds_the_port_and_the_token_in_the_configuration() {
     // The port is known only now.
     let text = std::fs::read_to_string(config).unwrap();
     let address = serving.admin.trim_start_matches("http://");
-    let address = address.trim_end_matches("/readyz");
     std::fs::write(config, text.replacen("0.0.0.0:0", address, 1)).unwrap();
     let list = stdout(&run(&["destinations", "ls", "--config", config]));
     assert!(list.contains("app"), "{list}");
 
-    let url = serving
-        .admin
-        .replace("/readyz", "")
-        .replace("0.0.0.0", "127.0.0.1");
+    let url = serving.admin.replace("0.0.0.0", "127.0.0.1");
     let refused = run(&["destinations", "ls", "--admin", &url]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("admin_token"));

@@ -249,7 +249,7 @@ async fn an_operator_sees_retries_and_drops_refused_requests() {
     let wrong = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
     let serving = Serving::start(folder.path(), &wrong);
     let run = |serving: &Serving, arguments: &[&str]| {
-        let admin = serving.admin.trim_end_matches("/readyz");
+        let admin = serving.admin.as_str();
         unwrapd()
             .arg("quarantine")
             .args(arguments)

@@ -115,7 +115,7 @@ async fn a_new_url_closes_the_circuit_of_a_destination() {
         app.next().await;
     }
     let answer = client()
-        .get(serving.admin.replace("/readyz", "/api/v1/destinations"))
+        .get(format!("{}/api/v1/destinations", serving.admin))
         .send();
     let answer = answer.await.unwrap().text().await.unwrap();
     assert!(answer.contains("\"state\":\"closed\""), "{answer}");

@@ -344,7 +344,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         let replay = ["replay", "--type", "batch.*", "--token", "t1", "--yes"];
 
         let mut serving = Serving::start(folder.path(), &[("UNWRAPD_CRASH_AT", case)]);
-        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let admin = serving.admin.clone();
         let (code, problem) = complained(&admin, &replay).await;
         assert_eq!(code, 1, "{case}");
         assert!(
@@ -354,7 +354,7 @@ async fn a_replay_that_is_killed_half_way_goes_on_under_its_token_and_delivers_o
         assert!(!serving.died(case).success(), "{case}");
 
         let serving = Serving::start(folder.path(), &[]);
-        let admin = serving.admin.trim_end_matches("/readyz").to_owned();
+        let admin = serving.admin.clone();
         let ran = said(&admin, &replay).await;
         assert!(
             ran.contains("700 deliveries of 700 messages"),

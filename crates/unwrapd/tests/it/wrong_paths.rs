@@ -100,7 +100,7 @@ async fn a_request_to_the_wrong_port_is_answered_with_the_right_one() {
         let answer = client().get(format!("{base}{path}")).send().await.unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
-    let url = serving.admin.replace("/readyz", "/webhooks/production");
+    let url = format!("{}/webhooks/production", serving.admin);
     let answer = webhook("wh_1")
         .request(&client(), &url)
         .send()
@@ -306,7 +306,7 @@ async fn requests_dropped_for_noise_are_counted_and_other_endpoints_lose_none() 
     for number in 0..80 {
         forged(format!("wh_{number}"), &serving.url).await;
     }
-    let list = serving.admin.replace("/readyz", "/api/v1/quarantine");
+    let list = format!("{}/api/v1/quarantine", serving.admin);
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     loop {
         let mut kept = 0;

@@ -68,12 +68,13 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
         held.push(stalled);
     }
     // Meanwhile genuine webhooks are accepted, and health checks are answered.
+    let readyz = format!("{}/readyz", serving.admin);
     let mut answers = Vec::new();
     for number in 0.. {
         let webhook = Webhook::new(&format!("wh_honest_{number}"), EventType::BatchCompleted);
         let answer = webhook.request(&client, &serving.url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        let ready = client.get(serving.admin.as_str()).send().await.unwrap();
+        let ready = client.get(&readyz).send().await.unwrap();
         assert_eq!(ready.status(), 200);
         while let Some(answer) = streams.try_join_next() {
             answers.push(answer.unwrap());

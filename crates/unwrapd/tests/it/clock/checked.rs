@@ -71,9 +71,7 @@ async fn a_copy_of_a_known_webhook_does_not_show_the_time() {
     post(&serving, "wh_during", 0).await;
     assert!(app.next().await.verified().is_ok());
     at(unix_now() + off).await;
-    let test = serving
-        .admin
-        .replace("/readyz", "/api/v1/destinations/app/test");
+    let test = format!("{}/api/v1/destinations/app/test", serving.admin);
     let tested = client()
         .post(test)
         .send()

@@ -40,7 +40,7 @@ async fn a_shell_may_move_the_log_and_make_the_database_smaller() {
             place.post(&serving, &format!("shell_{number}")).await,
             Some(200)
         );
-        assert_eq!(place.readyz(&serving).await.0, 200);
+        assert_eq!(serving.readyz().await.0, 200);
     }
     // One of two shells truncates the log, and the other restarts it, with its own salt.
     let other = Connection::open(place.file("")).unwrap();
@@ -95,7 +95,7 @@ async fn a_shell_may_make_the_database_smaller_in_two_steps() {
     moved("PASSIVE");
     assert!(length() < long);
     assert_eq!(place.post(&serving, "moved").await, Some(200));
-    assert_eq!(place.readyz(&serving).await.0, 200);
+    assert_eq!(serving.readyz().await.0, 200);
 }
 
 /// A backup, a check or a shell prevented every start until it ended.

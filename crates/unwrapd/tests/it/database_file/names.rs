@@ -18,7 +18,7 @@ async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
     fs::hard_link(place.file(""), snapshot.file("")).unwrap();
 
     assert_eq!(place.post(&serving, "other_1").await, Some(503));
-    let (status, text) = place.readyz(&serving).await;
+    let (status, text) = serving.readyz().await;
     assert!(status == 503 && text.contains("hard links"), "{text}");
 
     let second = serve(snapshot.folder.path(), |_| {});
@@ -109,7 +109,7 @@ async fn a_lock_that_is_removed_or_replaced_is_taken_again() {
     fs::write(place.file(".new"), "").unwrap();
     fs::rename(place.file(".new"), place.file(".lock")).unwrap();
     assert_eq!(place.post(&serving, "replaced").await, Some(200));
-    assert_eq!(place.readyz(&serving).await.0, 200);
+    assert_eq!(serving.readyz().await.0, 200);
 
     let second = serve(place.folder.path(), |_| {});
     assert_eq!(second.status.code(), Some(5));

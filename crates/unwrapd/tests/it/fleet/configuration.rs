@@ -11,9 +11,9 @@ const URL: &str = "http://127.0.0.1:9/webhook";
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
 
 async fn readiness(serving: &Serving) -> String {
-    let answer = client().get(&serving.admin).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    answer.text().await.unwrap()
+    let (status, text) = serving.readyz().await;
+    assert_eq!(status, 200);
+    text
 }
 
 fn reload(serving: &mut Serving) {
@@ -22,7 +22,7 @@ fn reload(serving: &mut Serving) {
 }
 
 fn listed(folder: &TempDir, serving: &Serving) -> String {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let output = unwrapd()
         .args(["gateways", "--admin", admin, "--config"])
         .arg(folder.path().join("none.toml"))
@@ -121,9 +121,7 @@ async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     .unwrap();
     let with_app = Serving::start(folders[0].path(), &[]);
     let without = Serving::start(folders[1].path(), &[]);
-    let give_up = without
-        .admin
-        .replace("/readyz", "/api/v1/destinations/app/give-up");
+    let give_up = format!("{}/api/v1/destinations/app/give-up", without.admin);
     let give_up = async || {
         let request = client().post(&give_up);
         let request = request

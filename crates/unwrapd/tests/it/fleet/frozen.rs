@@ -52,14 +52,14 @@ async fn accept(serving: &Serving, id: &str) {
 }
 
 async fn switch(serving: &Serving, verb: &str) {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let url = format!("{admin}/api/v1/destinations/app/{verb}");
     assert_eq!(client().post(url).send().await.unwrap().status(), 200);
 }
 
 /// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(serving: &Serving, gateways: usize) {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     let url = format!("{admin}/api/v1/gateways");
     let wait = async {
         loop {

@@ -16,7 +16,7 @@ const NOWHERE: &str = "http://127.0.0.1:9/webhook";
 
 /// `unwrapd gateways`, run against this gateway.
 fn gateways(folder: &TempDir, serving: &Serving, output: &str) -> Output {
-    let admin = serving.admin.trim_end_matches("/readyz");
+    let admin = serving.admin.as_str();
     unwrapd()
         .args(["gateways", "--output", output, "--admin", admin, "--config"])
         .arg(folder.path().join("none.toml"))

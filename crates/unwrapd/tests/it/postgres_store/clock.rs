@@ -34,7 +34,7 @@ async fn post(gateway: &Serving, id: &str) {
 }
 
 async fn get(gateway: &Serving, path: &str) -> String {
-    let url = gateway.admin.replace("/readyz", path);
+    let url = format!("{}{path}", gateway.admin);
     let answer = client().get(url).send().await.unwrap();
     answer.text().await.unwrap()
 }
@@ -42,8 +42,10 @@ async fn get(gateway: &Serving, path: &str) -> String {
 async fn doubts(gateways: &[Serving], is_in_doubt: bool) {
     let deadline = Instant::now() + PATIENCE;
     for gateway in gateways {
-        while get(gateway, "/readyz")
+        while gateway
+            .readyz()
             .await
+            .1
             .contains("the clock of the database")
             != is_in_doubt
         {
