@@ -71,6 +71,14 @@ impl Place {
         Some(answer.ok()?.status().as_u16())
     }
 
+    /// Starts a gateway, which still knows everything that was acknowledged.
+    async fn starts_again_whole(&self, case: &str) {
+        let serving = self.start();
+        assert_eq!(self.post(&serving, "wh_0").await, Some(200), "{case}");
+        assert!(serving.terminate().0.success(), "{case}");
+        assert_eq!(self.kept(), SOME, "{case}");
+    }
+
     async fn post_some(&self, serving: &Serving) {
         for number in 0..SOME {
             let status = self.post(serving, &format!("wh_{number}")).await;

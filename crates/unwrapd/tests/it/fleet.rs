@@ -37,6 +37,12 @@ async fn two(destinations: &[DestinationSettings]) -> [TestGateway; 2] {
     gateways
 }
 
+async fn stop_all(gateways: [TestGateway; 2]) {
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+}
+
 /// The URL for a configuration.
 fn store_url() -> String {
     let schema = format!("test_{}", uuid::Uuid::now_v7().simple());

@@ -220,6 +220,12 @@ pub(crate) async fn accept(store: &Arc<impl Inbox + ?Sized>, id: &str, second: i
         .unwrap()
 }
 
+/// Number of messages that were new, by the answers.
+pub(crate) fn new_among(answers: &[Accepted]) -> usize {
+    let new = answers.iter().filter(|answer| **answer == Accepted::New);
+    new.count()
+}
+
 pub(crate) async fn claim(store: &Arc<impl DeliveryQueue + ?Sized>, second: i64) -> Claimed {
     store
         .claim("app", Lane::Standard, at(second), LEASE, 100)

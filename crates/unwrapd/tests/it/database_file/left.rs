@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use super::{Place, SOME, elsewhere, serve, stderr};
+use super::{Place, elsewhere, serve, stderr};
 
 /// SQLite creates a new database then, and removes the log with everything that was acknowledged
 /// since the last checkpoint.
@@ -27,10 +27,7 @@ async fn a_log_without_its_database_is_left_alone_until_the_database_is_back() {
         assert_eq!(fs::read(place.file("-wal")).unwrap(), log);
 
         fs::rename(elsewhere(&place), place.file("")).unwrap();
-        let serving = place.start();
-        assert_eq!(place.post(&serving, "wh_0").await, Some(200));
-        assert!(serving.terminate().0.success());
-        assert_eq!(place.kept(), SOME);
+        place.starts_again_whole("the database is back").await;
     }
 }
 

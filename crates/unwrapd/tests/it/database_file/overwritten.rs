@@ -25,10 +25,7 @@ async fn an_index_that_is_cut_off_ends_the_gateway_and_the_next_start_rebuilds_i
     place.writable("-shm").set_len(0).unwrap();
     assert_ne!(place.post(&serving, "after").await, Some(200));
     assert!(!serving.died("index cut").success());
-    let serving = place.start();
-    assert_eq!(place.post(&serving, "wh_0").await, Some(200));
-    assert!(serving.terminate().0.success());
-    assert_eq!(place.kept(), SOME);
+    place.starts_again_whole("index cut").await;
 }
 
 /// A backup restored with `cp` while the gateway runs: the file, its inode and often its size stay

@@ -16,6 +16,13 @@ async fn readiness(serving: &Serving) -> String {
     text
 }
 
+/// A folder with the configuration of a gateway on this store.
+fn configured(store: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    write_config_on(folder.path(), store, URL, "");
+    folder
+}
+
 fn reload(serving: &mut Serving) {
     serving.signal(Signal::HUP);
     serving.announced("was reloaded");
@@ -35,10 +42,7 @@ fn listed(folder: &TempDir, serving: &Serving) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_that_differ_report_the_difference_until_they_agree() {
     let store = store_url();
-    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    for folder in &folders {
-        write_config_on(folder.path(), &store, URL, "");
-    }
+    let folders = [configured(&store), configured(&store)];
     let mut one = Serving::start(folders[0].path(), &[]);
     let other_secret = [("OPENAI_WEBHOOK_SECRET", OTHER_SECRET)];
     let mut other = Serving::start(folders[1].path(), &other_secret);
@@ -108,10 +112,7 @@ async fn gateways_that_differ_report_the_difference_until_they_agree() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     let store = store_url();
-    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    for folder in &folders {
-        write_config_on(folder.path(), &store, URL, "");
-    }
+    let folders = [configured(&store), configured(&store)];
     let config = folders[1].path().join("unwrapd.toml");
     let written = std::fs::read_to_string(&config).unwrap();
     std::fs::write(

@@ -75,6 +75,17 @@ async fn counts(serving: &Serving, gateways: usize) {
     timeout(PATIENCE, wait).await.unwrap();
 }
 
+/// A gateway that runs on after it was taken for dead delivers the next webhook, and no other.
+async fn joins_again(mut frozen: Serving, other: Serving, mut app: Application, id: &str) {
+    frozen.said(TAKEN_FOR_DEAD);
+    counts(&other, 2).await;
+    accept(&frozen, id).await;
+    assert_eq!(app.next().await.webhook_id(), id);
+    frozen.terminate();
+    other.terminate();
+    assert!(!app.has_more());
+}
+
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
@@ -113,13 +124,7 @@ async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fe
 
     frozen.signal(Signal::CONT);
     frozen.announced("the result of an attempt came too late");
-    frozen.said(TAKEN_FOR_DEAD);
-    counts(&other, 2).await;
-    accept(&frozen, "wh_3").await;
-    assert_eq!(app.next().await.webhook_id(), "wh_3");
-    frozen.terminate();
-    other.terminate();
-    assert!(!app.has_more());
+    joins_again(frozen, other, app, "wh_3").await;
     assert!(fleet.sql(settled).starts_with(&before));
 }
 
@@ -128,7 +133,7 @@ async fn deliveries_of_a_frozen_gateway_are_repeated_and_its_late_answers_are_fe
 async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway() {
     let mut app = Application::start([]).await;
     let fleet = Fleet::of(&app);
-    let mut frozen = fleet.start();
+    let frozen = fleet.start();
     switch(&frozen, "pause").await;
     accept(&frozen, "wh_1").await;
 
@@ -157,13 +162,7 @@ async fn deliveries_claimed_and_not_begun_are_not_delivered_by_a_frozen_gateway(
     assert_eq!(app.next().await.webhook_id(), "wh_1");
     counts(&other, 1).await;
     frozen.signal(Signal::CONT);
-    frozen.said(TAKEN_FOR_DEAD);
-    counts(&other, 2).await;
-    accept(&frozen, "wh_2").await;
-    assert_eq!(app.next().await.webhook_id(), "wh_2");
-    frozen.terminate();
-    other.terminate();
-    assert!(!app.has_more());
+    joins_again(frozen, other, app, "wh_2").await;
 }
 
 /// Before the others notice the missing heartbeats: the exclusive address shows that its owner has

@@ -53,11 +53,7 @@ pub(super) async fn many_copies_at_once_are_new_once(place: &dyn ModelledPlace) 
         copies.spawn(async move { accept(&store, "wh_1", 0).await });
     }
     let answers = copies.join_all().await;
-    let new = answers
-        .iter()
-        .filter(|answer| **answer == Accepted::New)
-        .count();
-    assert_eq!(new, 1);
+    assert_eq!(new_among(&answers), 1);
     assert_eq!(claim(&store, 0).await.deliveries.len(), 1);
 }
 
