@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
+use tempfile::TempDir;
 
 use super::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, address_of, client};
 
@@ -124,6 +125,14 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Starts it in a new folder, without destinations, and waits until it receives.
+    pub fn start_alone() -> (TempDir, Self) {
+        let folder = TempDir::new().unwrap();
+        write_destinations(folder.path(), "");
+        let serving = Self::start(folder.path(), &[]);
+        (folder, serving)
+    }
+
     /// Starts the gateway on the configuration in `folder`, and waits until it receives.
     pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         Self::start_with(folder, &[], environment)

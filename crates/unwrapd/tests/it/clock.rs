@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+use crate::support::{PATIENCE, Webhook, ask, client, openai, postgres, unix_now};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -243,13 +243,8 @@ async fn a_clock_that_jumps_ahead_makes_no_dead_letter_old_enough_to_be_dropped(
     place.jump_to(31 * DAY);
     doubts(&serving, true).await;
     let drop = async |until: &str| {
-        let url = format!("{}/api/v1/dead/drop", serving.admin);
-        let body = format!(r#"{{"filter":{{"until":"{until}"}}}}"#);
-        let request = client()
-            .post(url)
-            .header("content-type", "application/json");
-        let answer = request.body(body).send().await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let body = json!({"filter": {"until": until}});
+        let (_, answer) = ask(&serving.admin, "dead/drop", &body).await;
         answer["deliveries"].as_u64().unwrap()
     };
     assert_eq!(drop("1d").await, 0);

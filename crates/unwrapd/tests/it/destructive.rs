@@ -7,13 +7,14 @@ use std::process::{Command, Output, Stdio};
 
 use openai_webhooks::EventType;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Bounds, Lifecycle as _};
 
 use crate::support::process::{Serving, add_to_config, unwrapd, write_config, write_destinations};
 use crate::support::tally::Counted as _;
-use crate::support::{Webhook, client};
+use crate::support::{Webhook, ask};
 
 /// Runs it without a terminal.
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -99,9 +100,7 @@ fn quarantine(serving: &Serving, arguments: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn the_quarantine_is_emptied_only_after_confirmation() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     for id in ["wh_1", "wh_2", "wh_3"] {
         send_forgery(&serving, id).await;
     }
@@ -142,9 +141,7 @@ async fn the_quarantine_is_emptied_only_after_confirmation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_arrives_after_the_question_is_not_dropped() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     send_forgery(&serving, "wh_1").await;
     let admin = serving.admin.as_str();
     let drop_all = ["quarantine", "drop", "--all", "--admin", admin];
@@ -164,9 +161,7 @@ async fn a_request_that_arrives_after_the_question_is_not_dropped() {
 /// The common rule: "all" may be empty, but a named item must exist.
 #[tokio::test]
 async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let admin = serving.admin.as_str();
     let code = |arguments: &[&str]| run(&[arguments, &["--admin", admin]].concat()).0;
     for all in [
@@ -197,9 +192,7 @@ async fn an_empty_selection_is_no_failure_and_a_missing_item_is_not_found() {
 /// A URL with a password is easily pasted into the wrong place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let admin = serving.admin.clone();
     for name in [
         "http://me:hunter2@host/",
@@ -225,27 +218,22 @@ async fn a_name_that_is_a_secret_is_repeated_by_no_command_and_in_no_log() {
 
 #[tokio::test]
 async fn the_admin_port_drops_nothing_when_nothing_is_named() {
-    let folder = TempDir::new().unwrap();
-    write_destinations(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     send_forgery(&serving, "wh_1").await;
     let admin = serving.admin.as_str();
-    let post = async |body: &'static str| {
-        let url = format!("{admin}/api/v1/quarantine/drop");
-        let post = client()
-            .post(url)
-            .header("content-type", "application/json");
-        let answer = post.body(body).send().await.unwrap();
-        answer.status().as_u16()
-    };
-    assert_eq!(post("{}").await, 400);
-    assert_eq!(post("{\"all\": false}").await, 400);
-    assert_eq!(post("{\"all\": true, \"id\": 1}").await, 400);
-    assert_eq!(post("{\"up_to\": 1}").await, 400);
-    assert_eq!(post("{\"all\": true, \"up_to\": 0}").await, 400);
+    let drop = async |selection: Value| ask(admin, "quarantine/drop", &selection).await.0;
+    for nothing in [
+        json!({}),
+        json!({"all": false}),
+        json!({"all": true, "id": 1}),
+        json!({"up_to": 1}),
+        json!({"all": true, "up_to": 0}),
+    ] {
+        assert_eq!(drop(nothing.clone()).await, 400, "{nothing}");
+    }
     let (_, listed) = quarantine(&serving, &["ls"]);
     assert!(listed.contains("wh_1"), "{listed}");
-    assert_eq!(post("{\"all\": true}").await, 200);
+    assert_eq!(drop(json!({"all": true})).await, 200);
 }
 
 #[tokio::test]

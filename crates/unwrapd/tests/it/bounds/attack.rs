@@ -6,11 +6,10 @@
 )]
 
 use openai_webhooks::EventType;
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::{HTTP2_WINDOW, headed, http2};
-use crate::support::process::{Serving, write_server_config};
+use crate::support::process::Serving;
 use crate::support::{PATIENCE, Webhook, address_of, client};
 
 /// Largest body that the quarantine stores.
@@ -25,9 +24,7 @@ const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let client = client();
     for number in 0..FORGED {
         let mut forged = Webhook::with_payload(&format!("wh_{number}"), "x".repeat(BODY_BYTES));
@@ -107,9 +104,7 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_with_unread_answers_take_little_memory_of_the_public_port() {
     const CONNECTIONS: usize = 150;
-    let folder = TempDir::new().unwrap();
-    write_server_config(folder.path(), "");
-    let serving = Serving::start(folder.path(), &[]);
+    let (_folder, serving) = Serving::start_alone();
     let address = serving.address();
     let before = serving.peak_memory_kib();
     let mut streams = JoinSet::new();

@@ -1,11 +1,12 @@
 //! Gateways with different configurations report it.
 
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::store_url;
 use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, client, postgres};
+use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, ask, postgres};
 
 const URL: &str = "http://127.0.0.1:9/webhook";
 const OTHER_SECRET: &str = "whsec_////////////////////////////////";
@@ -122,13 +123,9 @@ async fn deliveries_that_another_gateway_may_still_make_are_not_given_up() {
     .unwrap();
     let with_app = Serving::start(folders[0].path(), &[]);
     let without = Serving::start(folders[1].path(), &[]);
-    let give_up = format!("{}/api/v1/destinations/app/give-up", without.admin);
     let give_up = async || {
-        let request = client().post(&give_up);
-        let request = request
-            .header("content-type", "application/json")
-            .body("{}");
-        request.send().await.unwrap().status()
+        let path = "destinations/app/give-up";
+        ask(&without.admin, path, &json!({})).await.0
     };
     let becomes = async |status: u16| {
         let deadline = std::time::Instant::now() + PATIENCE;
