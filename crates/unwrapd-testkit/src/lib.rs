@@ -157,6 +157,13 @@ impl TestGateway {
         ask(&self.admin(), path, body).await
     }
 
+    /// Has the admin API `pause` or `resume` the destination `app`.
+    pub async fn switch_app(&self, verb: &str) {
+        let url = format!("{}/api/v1/destinations/app/{verb}", self.admin());
+        let response = self.client.post(url).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{verb}");
+    }
+
     /// Waits until no delivery waits.
     pub async fn settled(&self) {
         let mut events = self.gateway.events().subscribe();

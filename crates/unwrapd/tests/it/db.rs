@@ -14,7 +14,7 @@ use unwrapd::store::{Accepted, Bounds, Inbox as _};
 
 use crate::sqlite_store::accept_many;
 use crate::store_conformance::{
-    Place as _, PostgresPlace, SqlitePlace, accept, at, claim, message, settle,
+    Place as _, PostgresPlace, SqlitePlace, accept, at, claim, message, settle_each,
 };
 use crate::support::postgres as server;
 use crate::support::process::{Serving, unwrapd, write_config};
@@ -43,14 +43,12 @@ async fn a_store() -> (SqlitePlace, PathBuf) {
         accept(&store, id, 0).await;
     }
     let claimed = claim(&store, 0).await;
-    for (delivery, next) in
-        claimed
-            .deliveries
-            .iter()
-            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(9) }])
-    {
-        settle(&store, delivery.id, 1, next).await;
-    }
+    settle_each(
+        &store,
+        &claimed,
+        [Next::Delivered, Next::Dead, Next::Retry { due_at: at(9) }],
+    )
+    .await;
     store.close().await;
     let path = place.0.path().join("store.db");
     (place, path)
@@ -422,9 +420,7 @@ async fn a_check_passes_a_sound_store_in_postgresql_and_names_each_kind_of_damag
             accept(&store, id, 0).await;
         }
         let claimed = claim(&store, 0).await;
-        for (delivery, next) in claimed.deliveries.iter().zip([Next::Delivered, Next::Dead]) {
-            settle(&store, delivery.id, 1, next).await;
-        }
+        settle_each(&store, &claimed, [Next::Delivered, Next::Dead]).await;
         // Beside the gateway.
         server.sql(&format!("SET search_path TO {schema}; {sql}"));
         let checked = check(schema);

@@ -38,6 +38,14 @@ fn address(servers: [&Server; 2]) -> PostgresAddress {
     .unwrap()
 }
 
+/// A store on the servers that has accepted this message.
+async fn in_use(servers: [&Server; 2], id: &str) -> Arc<dyn Store> {
+    let store = PostgresStore::open(&address(servers), &Bounds::default()).await;
+    let store: Arc<dyn Store> = Arc::new(store.unwrap());
+    assert_eq!(accept(&store, id, 0).await, Accepted::New);
+    store
+}
+
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
@@ -217,10 +225,7 @@ async fn a_stand_by_that_takes_over_has_all_acknowledged_messages() {
 async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
-    let address = address([&primary, &standby]);
-    let opened = PostgresStore::open(&address, &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let store = in_use([&primary, &standby], "wh_1").await;
     let accept = |id: &'static str| {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.accept(message(id, at(0)), vec!["app".into()]).await })
@@ -269,10 +274,7 @@ async fn a_copy_is_acknowledged_only_once_the_stand_by_has_the_first() {
 async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
     let old = Server::start_on_loopback(&[]);
     let new = old.start_standby();
-    let address = address([&old, &new]);
-    let opened = PostgresStore::open(&address, &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_1", 0).await, Accepted::New);
+    let store = in_use([&old, &new], "wh_1").await;
     let count = format!("SELECT count(*) FROM {SCHEMA}.message");
     until("it follows", || new.try_sql(&count).as_deref() == Some("1")).await;
     new.promote();
@@ -297,9 +299,7 @@ async fn a_store_finds_the_new_primary_while_the_former_one_still_answers() {
 async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let [primary, standby] = pair();
-    let opened = PostgresStore::open(&address([&primary, &standby]), &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    let store = in_use([&primary, &standby], "wh_0").await;
     standby.stop(Signal::INT);
     let mut refused = 0;
     for number in 1..=4 {
@@ -330,9 +330,7 @@ async fn commits_that_wait_for_a_stand_by_open_no_more_connections() {
 async fn a_primary_that_hangs_in_its_commits_is_left_for_the_new_one() {
     const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%accept%'";
     let [old, new] = pair();
-    let opened = PostgresStore::open(&address([&old, &new]), &Bounds::default()).await;
-    let store: Arc<dyn Store> = Arc::new(opened.unwrap());
-    assert_eq!(accept(&store, "wh_0", 0).await, Accepted::New);
+    let store = in_use([&old, &new], "wh_0").await;
     new.promote();
     // Both connections for new messages are occupied by commits that will not end.
     let mut hanging = JoinSet::new();

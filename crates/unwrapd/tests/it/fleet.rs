@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openai_webhooks::EventType;
-use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use unwrapd::config::{DestinationSettings, StoreUrl};
@@ -81,13 +80,6 @@ async fn post(test: &TestGateway, id: &str) {
     test.receive(id, EventType::BatchCompleted).await;
 }
 
-async fn switch(test: &TestGateway, verb: &str) {
-    let admin = test.gateway.admin().unwrap();
-    let url = format!("http://{admin}/api/v1/destinations/app/{verb}");
-    let response = test.client().request(Method::POST, url).send().await;
-    assert_eq!(response.unwrap().status(), 200);
-}
-
 /// How often each of `count` webhooks was delivered.
 async fn got(app: &mut Application, count: usize) -> BTreeMap<String, usize> {
     let mut got = BTreeMap::new();
@@ -126,7 +118,7 @@ async fn a_message_accepted_by_either_gateway_is_delivered_once() {
 async fn a_destination_paused_at_one_gateway_is_paused_at_the_other() {
     let mut app = Application::start([]).await;
     let [one, other] = two(&[destination("app", &app.url)]).await;
-    switch(&one, "pause").await;
+    one.switch_app("pause").await;
     // It has been notified once it claims nothing; until then it delivers.
     let mut number = 0;
     let waits = loop {
@@ -139,7 +131,7 @@ async fn a_destination_paused_at_one_gateway_is_paused_at_the_other() {
             Err(_) => break id,
         }
     };
-    switch(&one, "resume").await;
+    one.switch_app("resume").await;
     assert_eq!(app.next().await.webhook_id(), waits);
     one.stop().await;
     other.stop().await;

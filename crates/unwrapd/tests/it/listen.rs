@@ -19,6 +19,16 @@ const SHORT: Duration = Duration::from_secs(1);
 /// For the other time-outs in the tests of one of them.
 const LONG: Duration = Duration::from_secs(300);
 
+/// Settings whose time-outs end no connection of these tests.
+fn patient() -> ServerSettings {
+    ServerSettings {
+        head_timeout: LONG,
+        body_timeout: LONG,
+        idle_timeout: LONG,
+        ..ServerSettings::default()
+    }
+}
+
 fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
 }
@@ -102,9 +112,7 @@ async fn a_client_that_closes_its_half_after_the_request_is_answered() {
 async fn a_head_that_does_not_arrive_ends_the_connection() {
     let test = TestGateway::served(ServerSettings {
         head_timeout: SHORT,
-        idle_timeout: LONG,
-        body_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let address = test.gateway.public();
@@ -134,8 +142,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection() {
 async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: SHORT,
-        head_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let stream = send(test.gateway.public(), request(&webhook("wh_1"))).await;
@@ -156,9 +163,7 @@ async fn an_idle_connection_ends_in_either_protocol_even_if_its_client_is_alive(
 async fn a_body_that_drips_is_cut_off_at_its_time() {
     let test = TestGateway::served(ServerSettings {
         body_timeout: SHORT,
-        head_timeout: LONG,
-        idle_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let head = head(&webhook("wh_1"), "content-length: 1000\r\n");
@@ -185,9 +190,7 @@ async fn a_body_that_drips_is_cut_off_at_its_time() {
 async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let test = TestGateway::served(ServerSettings {
         idle_timeout: SHORT,
-        head_timeout: LONG,
-        body_timeout: LONG,
-        ..ServerSettings::default()
+        ..patient()
     })
     .await;
     let socket = TcpSocket::new_v4().unwrap();

@@ -41,8 +41,7 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts(
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
-    assert_eq!(status, 200);
+    test.switch_app("pause").await;
     post(&test, "wh_1").await;
     let view = shown(&test).await;
     assert!(view["paused_since"].is_string(), "{view}");
@@ -54,8 +53,7 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed_despite_restarts(
     assert!(shown(&test).await["paused_since"].is_string());
     assert_eq!(shown(&test).await["claimed"], 0);
     assert!(!app.has_more());
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/resume").await;
-    assert_eq!(status, 200);
+    test.switch_app("resume").await;
     let mut got = [app.next().await, app.next().await].map(|it| it.webhook_id().to_owned());
     got.sort();
     assert_eq!(got, ["wh_1", "wh_2"]);
@@ -131,8 +129,7 @@ async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     let mut app = Application::start([]).await;
     let settings = || vec![destination("app", &app.url)];
     let test = TestGateway::start(settings()).await;
-    let (status, _) = ask(&test, Method::POST, "/api/v1/destinations/app/pause").await;
-    assert_eq!(status, 200);
+    test.switch_app("pause").await;
     let folder = test.stop().await;
 
     let test = TestGateway::start_in(folder, vec![]).await;
@@ -141,7 +138,7 @@ async fn a_pause_outlives_its_destination_and_can_be_ended_without_it() {
     assert_eq!(view["is_configured"], false);
     assert!(view["paused_since"].is_string(), "{view}");
     let resume = "/api/v1/destinations/app/resume";
-    assert_eq!(ask(&test, Method::POST, resume).await.0, 200);
+    test.switch_app("resume").await;
     assert_eq!(ask(&test, Method::POST, resume).await.0, 404);
     let folder = test.stop().await;
 

@@ -251,6 +251,17 @@ pub(crate) async fn settle(
     store.settle(attempt).await.unwrap()
 }
 
+/// Settles one delivery after the other with these next steps.
+pub(crate) async fn settle_each<const N: usize>(
+    store: &Arc<impl DeliveryQueue + ?Sized>,
+    claimed: &Claimed,
+    steps: [Next; N],
+) {
+    for (delivery, next) in claimed.deliveries.iter().zip(steps) {
+        settle(store, delivery.id, 1, next).await;
+    }
+}
+
 /// An attempt that ended at this time, with this next step.
 pub(crate) fn attempt(delivery: i64, number: u32, ended_at: Timestamp, next: Next) -> Attempt {
     Attempt {

@@ -13,7 +13,7 @@ use unwrapd::delivery::breaker::{FAILURES_MAX, PROBES_MAX};
 use unwrapd::store::postgres::{PostgresAddress, PostgresStore};
 use unwrapd::store::{Bounds, Fleet, SharedCircuit, Store};
 
-use super::{POLL, database, post, stop_all, store_url, switch, two};
+use super::{POLL, database, post, stop_all, store_url, two};
 use crate::support::application::{Answer, Application};
 use crate::support::postgres;
 use crate::support::process::{Serving, write_config_on};
@@ -79,11 +79,11 @@ async fn a_single_gateway_probes_for_all() {
     let mut app = Application::start(failures(10_000)).await;
     let gateways = two(&[soon_again("app", &app.url)]).await;
     // All of them wait, and are due when the destination is probed.
-    switch(&gateways[0], "pause").await;
+    gateways[0].switch_app("pause").await;
     for number in 0..MESSAGES {
         post(&gateways[number % 2], &format!("wh_{number}")).await;
     }
-    switch(&gateways[0], "resume").await;
+    gateways[0].switch_app("resume").await;
     for gateway in &gateways {
         until_shown(gateway, "open").await;
     }

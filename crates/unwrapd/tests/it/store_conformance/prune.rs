@@ -21,14 +21,12 @@ pub(super) async fn messages_past_the_retention_are_pruned_unless_they_wait(plac
         .claim("app", Lane::Standard, at(0), LEASE, 3)
         .await
         .unwrap();
-    for (delivery, next) in
-        claimed
-            .deliveries
-            .iter()
-            .zip([Next::Delivered, Next::Dead, Next::Retry { due_at: at(7) }])
-    {
-        settle(&store, delivery.id, 1, next).await;
-    }
+    settle_each(
+        &store,
+        &claimed,
+        [Next::Delivered, Next::Dead, Next::Retry { due_at: at(7) }],
+    )
+    .await;
     let to_audit = vec!["audit".into()];
     store
         .accept(message("wh_young", at(2 * DAY)), to_audit)
