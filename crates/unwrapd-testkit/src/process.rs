@@ -4,7 +4,7 @@ use std::fs::DirEntry;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,18 @@ pub fn unwrapd() -> Command {
         .env_remove("UNWRAPD_CLOCK_SHIFT")
         .env("NO_COLOR", "1");
     command
+}
+
+/// Everything that a command printed: stdout, then stderr.
+pub fn told(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8(all).unwrap()
+}
+
+#[track_caller]
+pub fn assert_told(output: &Output, part: &str) {
+    let text = told(output);
+    assert!(text.contains(part), "{text}");
 }
 
 /// Writes a configuration with one endpoint `production` and one destination `app`, on a store in
@@ -74,8 +86,7 @@ pub fn checked(folder: &Path) -> (Option<i32>, String) {
         .env("APP_WEBHOOK_SECRET", APP_SECRET)
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    (output.status.code(), told(&output))
 }
 
 /// Writes a configuration with one endpoint `production` and these lines in `[server]`.

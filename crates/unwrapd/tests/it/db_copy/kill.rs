@@ -137,7 +137,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         fill(&other, 1, Timestamp::now()).await;
         let refused = copy(&other, &target);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("an incomplete copy of another source"));
+        assert_told(&refused, "an incomplete copy of another source");
         std::fs::remove_file(folder.path().join("other.db")).unwrap();
         // It is neither a source nor a store.
         target.configure(folder.path(), "http://127.0.0.1:9/");
@@ -148,14 +148,10 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
             .output()
             .unwrap();
         assert_eq!(check.status.code(), Some(1), "{}", told(&check));
-        assert!(
-            told(&check).contains("an incomplete copy"),
-            "{}",
-            told(&check)
-        );
+        assert_told(&check, "an incomplete copy");
         let refused = copy(&target, &Home::file(&folder, "never.db"));
         assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
-        assert!(told(&refused).contains("an incomplete copy"));
+        assert_told(&refused, "an incomplete copy");
 
         // A gateway ran on the source in between.
         let store = source.open(&Bounds::default()).await;
@@ -167,7 +163,7 @@ async fn half_of_a_copy_is_good_for_its_source_only() {
         store.close().await;
         let refused = copy(&source, &target);
         assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
-        assert!(told(&refused).contains("has changed since (`delivery` has other content)"));
+        assert_told(&refused, "has changed since (`delivery` has other content)");
     }
 }
 
