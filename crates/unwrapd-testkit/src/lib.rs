@@ -27,7 +27,7 @@ pub mod wall_clock;
 pub mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openai_webhooks::{EventType, Secret, UnwrapWebhookEvent, WebhookHeaders, Webhooks};
 use serde_json::Value;
@@ -43,6 +43,9 @@ pub const OPENAI_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 pub const APP_SECRET: &str = "whsec_FxYVFBMSERAPDg0MCwoJCAcGBQQDAgEA";
 /// Time after which a test that waits fails. Nothing is expected to take that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Interval between checks of a condition.
+const POLL: Duration = Duration::from_millis(10);
 
 pub fn openai() -> Webhooks {
     Webhooks::new(OPENAI_SECRET).unwrap()
@@ -183,6 +186,15 @@ impl TestGateway {
     pub async fn stop(self) -> TempDir {
         self.gateway.stop().await;
         self.folder
+    }
+}
+
+/// Waits until the condition holds. The test fails with `what` if it does not in time.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, unwrapd, write_server_config};
-use crate::support::{TestGateway, Webhook, address_of, client};
+use crate::support::{TestGateway, Webhook, address_of, client, until};
 
 const TOKEN: &str = "a token that nobody guesses so soon";
 
@@ -61,10 +61,10 @@ async fn clients_without_the_token_learn_readiness_and_no_more() {
     let database = folder.path().join("unwrapd.db");
     let lock = rusqlite::Connection::open(database).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let deadline = Instant::now() + crate::support::PATIENCE;
-    while ready(None).await != (503, "not ready\n".into()) {
-        assert!(Instant::now() < deadline);
-    }
+    until("it is not ready", async || {
+        ready(None).await == (503, "not ready\n".into())
+    })
+    .await;
     let (_, text) = ready(Some(TOKEN)).await;
     assert!(text.contains("another process"), "{text}");
     serving.said("a probe of /readyz came with a wrong token");

@@ -6,7 +6,6 @@ mod checked;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, unwrapd, write_config_on};
-use crate::support::{PATIENCE, Webhook, ask, client, openai, postgres, unix_now};
+use crate::support::{Webhook, ask, client, openai, postgres, unix_now, until};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -83,11 +82,10 @@ async fn readyz(serving: &Serving) -> String {
 
 /// Waits until `/readyz` reports that the clock is in doubt, or that it is not.
 async fn doubts(serving: &Serving, is_in_doubt: bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while readyz(serving).await.contains("the clock of") != is_in_doubt {
-        assert!(Instant::now() < deadline, "{}", readyz(serving).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("/readyz says whether the clock is in doubt", async || {
+        readyz(serving).await.contains("the clock of") == is_in_doubt
+    })
+    .await;
 }
 
 /// The ids of the dead letters.
@@ -102,11 +100,10 @@ async fn dead(serving: &Serving) -> BTreeSet<String> {
 }
 
 async fn dies(serving: &Serving, id: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !dead(serving).await.contains(id) {
-        assert!(Instant::now() < deadline, "{id} does not die");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(&format!("{id} dies"), async || {
+        dead(serving).await.contains(id)
+    })
+    .await;
 }
 
 /// One delivery is given up at once, and then attempts fail for some seconds: pruning runs every

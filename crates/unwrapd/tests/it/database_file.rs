@@ -11,14 +11,13 @@ mod removed;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::process::{Serving, unwrapd, write_config};
-use crate::support::{APP_SECRET, OPENAI_SECRET, PATIENCE, Webhook, client};
+use crate::support::{APP_SECRET, OPENAI_SECRET, Webhook, client};
 
 /// Number of webhooks acknowledged before the change.
 const SOME: usize = 20;
@@ -155,12 +154,4 @@ fn stderr(output: &Output) -> String {
 
 fn elsewhere(place: &Place) -> PathBuf {
     place.folder.path().join("elsewhere")
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use openai_webhooks::EventType;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use unwrapd::config::{DestinationSettings, StoreUrl};
 
 use crate::support::application::Application;
-use crate::support::postgres;
-use crate::support::{PATIENCE, TestGateway, destination};
+use crate::support::{TestGateway, destination, postgres, until};
 
 fn database() -> StoreUrl {
     StoreUrl::Postgres(Box::new(postgres::shared().schema()))
@@ -50,16 +49,11 @@ fn store_url() -> String {
 
 /// Waits until this gateway lists this number of gateways, each with its share of the limits.
 async fn counts(test: &TestGateway, gateways: usize) {
-    let wait = async {
-        loop {
-            let members = test.gateway.store().fleet().unwrap().gateways();
-            if members.len() == gateways && members.iter().all(|member| member.takes_part) {
-                return;
-            }
-            sleep(POLL).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect("they count");
+    until("they count", async || {
+        let members = test.gateway.store().fleet().unwrap().gateways();
+        members.len() == gateways && members.iter().all(|member| member.takes_part)
+    })
+    .await;
 }
 
 /// The destination `app`, as this gateway shows it.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::application::{Answer, Application};
 use crate::support::process::{
-    Serving, checked, destination_table as destination, unwrapd, write_config_on,
+    self, Serving, checked, destination_table as destination, unwrapd, write_config_on,
 };
 use crate::support::tls_server::authority;
 use crate::support::{APP_SECRET, postgres};
@@ -177,8 +177,7 @@ async fn deliveries_of_a_removed_destination_are_visible_until_they_are_given_up
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(told).unwrap())
+        (output.status.code(), process::told(&output))
     };
     let (code, told) = run(&["destinations", "give-up", "new", "--yes"]);
     assert_eq!(code, Some(2), "{told}");

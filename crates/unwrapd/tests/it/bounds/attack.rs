@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{HTTP2_WINDOW, headed, http2};
 use crate::support::process::Serving;
-use crate::support::{PATIENCE, Webhook, address_of, client};
+use crate::support::{Webhook, address_of, client, until};
 
 /// Largest body that the quarantine stores.
 const BODY_BYTES: usize = 64 * 1024;
@@ -33,17 +33,14 @@ async fn lists_of_a_quarantine_full_of_large_bodies_take_little_memory() {
         assert_eq!(answer.status(), 401);
     }
     let address = address_of(&serving.admin);
-    let list = admin.join("/api/v1/quarantine").unwrap();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let listed = client.get(list.clone()).send().await.unwrap();
+    let list = format!("{}/api/v1/quarantine", serving.admin);
+    until("all are kept", async || {
+        let listed = client.get(&list).send().await.unwrap();
         let listed: serde_json::Value =
             serde_json::from_slice(&listed.bytes().await.unwrap()).unwrap();
-        if listed["requests"].as_array().unwrap().len() == FORGED {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "all are kept");
-    }
+        listed["requests"].as_array().unwrap().len() == FORGED
+    })
+    .await;
     let before = serving.peak_memory_kib();
     let threads_before = serving.threads();
 

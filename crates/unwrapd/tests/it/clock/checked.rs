@@ -1,7 +1,6 @@
 //! Applications that check the time of a signature, as the official SDKs do.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use openai_webhooks::EventType;
 use tempfile::TempDir;
@@ -12,7 +11,7 @@ use crate::support::application::{Answer, Application};
 use crate::support::process::{Serving, write_config_on};
 use crate::support::tls_server::{self, self_signed};
 use crate::support::wall_clock::WallClock;
-use crate::support::{PATIENCE, Webhook, client, openai, postgres, unix_now};
+use crate::support::{Webhook, client, openai, postgres, unix_now, until};
 
 fn place(app: &Application, attempts_max: u32) -> Place {
     let folder = TempDir::new().unwrap();
@@ -175,9 +174,8 @@ impl TlsPlace {
 async fn delivers(serving: &Serving) {
     let webhook = Webhook::with_payload("wh_tls", "{}");
     assert_eq!(serving.post(&webhook).await, 200);
-    let deadline = Instant::now() + PATIENCE;
-    while found(serving, "status=delivered").await == 0 {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("it is delivered", async || {
+        found(serving, "status=delivered").await > 0
+    })
+    .await;
 }

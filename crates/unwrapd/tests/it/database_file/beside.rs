@@ -12,9 +12,9 @@ use unwrapd::observe::warnings::Warnings;
 use unwrapd::store::sqlite::SqliteStore;
 use unwrapd::store::{Accepted, Bounds, HealthReporter, Store};
 
-use super::{Place, SOME, until};
+use super::{Place, SOME};
 use crate::store_conformance::{at, message};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 
 const MIB: usize = 1024 * 1024;
 
@@ -219,7 +219,7 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
     for number in 0..80 {
         accept_large(&store, &format!("wh_{number}")).await;
     }
-    until(|| !warnings.all().is_empty()).await;
+    until("it warns", async || !warnings.all().is_empty()).await;
     let text = warnings.all().concat();
     assert!(
         text.contains("MiB") && text.contains("read transaction"),
@@ -229,7 +229,7 @@ async fn a_forgotten_reader_is_warned_of_and_the_log_shrinks_when_it_is_gone() {
     assert!(log.metadata().unwrap().len() > 80 * MIB as u64);
 
     drop(reader);
-    until(|| warnings.all().is_empty()).await;
+    until("it warns no more", async || warnings.all().is_empty()).await;
     assert_eq!(log.metadata().unwrap().len(), 0);
     accept_large(&store, "last").await;
     store.close().await;

@@ -1,14 +1,13 @@
 //! Other names of the database, and the locks.
 
 use std::fs::{self, File};
-use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::{Place, SOME, serve, stderr};
 use crate::store_conformance::open;
-use crate::support::PATIENCE;
 use crate::support::process::unwrapd;
+use crate::support::until;
 
 /// Snapshots by `cp -al` create them. Two gateways on two names destroyed the file.
 #[tokio::test]
@@ -30,10 +29,10 @@ async fn a_database_with_two_names_is_refused_at_the_start_and_while_it_runs() {
     );
 
     fs::remove_file(snapshot.file("")).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while place.post(&serving, "other_1").await != Some(200) {
-        assert!(Instant::now() < deadline, "it goes on");
-    }
+    until("it goes on", async || {
+        place.post(&serving, "other_1").await == Some(200)
+    })
+    .await;
     let (status, _) = serving.terminate();
     assert!(status.success());
     assert_eq!(place.kept(), SOME);

@@ -49,12 +49,8 @@ impl Flood {
 
     /// Waits until this many more are acknowledged.
     async fn goes_on(&self, more: usize) {
-        let until = self.count() + more;
-        let deadline = Instant::now() + PATIENCE;
-        while self.count() < until {
-            assert!(Instant::now() < deadline, "it does not recover");
-            sleep(Duration::from_millis(5)).await;
-        }
+        let aim = self.count() + more;
+        until("it recovers", async || self.count() >= aim).await;
     }
 
     async fn end(mut self) -> Vec<String> {
