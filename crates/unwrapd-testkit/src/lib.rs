@@ -265,6 +265,17 @@ pub fn loopback() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + a % 250, 1 + b % 250, 1 + c % 250)
 }
 
+/// Settings of the ports in which no time-out ends a connection during a test.
+pub fn patient() -> ServerSettings {
+    const LONG: Duration = Duration::from_secs(300);
+    ServerSettings {
+        head_timeout: LONG,
+        body_timeout: LONG,
+        idle_timeout: LONG,
+        ..ServerSettings::default()
+    }
+}
+
 /// The address of the server of this URL.
 pub fn address_of(url: &str) -> SocketAddr {
     let url: reqwest::Url = url.parse().unwrap();

@@ -13,21 +13,9 @@ use crate::bounds::{HTTP2_WINDOW, http2};
 use crate::support::process::{Serving, add_to_config, write_server_config};
 use crate::support::tally::Counted as _;
 use crate::support::wire::{HTTP2, frame, head, request, send, statuses, until_closed};
-use crate::support::{PATIENCE, TestGateway, Webhook, client};
+use crate::support::{PATIENCE, TestGateway, Webhook, client, patient};
 
 const SHORT: Duration = Duration::from_secs(1);
-/// For the other time-outs in the tests of one of them.
-const LONG: Duration = Duration::from_secs(300);
-
-/// Settings whose time-outs end no connection of these tests.
-fn patient() -> ServerSettings {
-    ServerSettings {
-        head_timeout: LONG,
-        body_timeout: LONG,
-        idle_timeout: LONG,
-        ..ServerSettings::default()
-    }
-}
 
 fn webhook(id: &str) -> Webhook {
     Webhook::new(id, EventType::BatchCompleted)
